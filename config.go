@@ -1,0 +1,172 @@
+package madcrow
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"time"
+)
+
+// Defaults of [Config]. A zero field takes its default.
+const (
+	DefaultHost           = "localhost"
+	DefaultPort           = 6379
+	DefaultMaxConnections = 20
+	DefaultCommandTimeout = 500 * time.Millisecond
+	DefaultConnectTimeout = 5 * time.Second
+	DefaultMaxValueSize   = 64 << 20
+	DefaultBulkThreshold  = 64 << 10
+	minConnections        = 3
+)
+
+// Config says which Redis, and how to speak to it. The zero value is a Redis
+// on localhost:6379 without a password. [ConfigFromEnv] fills it from the
+// environment; [Open] validates it, and reports every problem in one error.
+type Config struct {
+	// Host of a standalone Redis: a name or an IP address. Defaults to
+	// "localhost".
+	Host string
+	// Port of a standalone Redis, 1 to 65535. Defaults to 6379.
+	Port int
+	// Socket is the path of a Unix socket; it stands in the place of Host and
+	// Port. Defaults to none.
+	Socket string
+
+	// Username of an ACL user. Defaults to Redis' own "default" user.
+	Username string
+	// Password of that user. Defaults to none.
+	Password string
+	// DB is the number of the database, 0 or more; it must be 0 with Cluster.
+	// Defaults to 0.
+	DB int
+
+	// TLS encrypts the connection. Defaults to off; when on, the server's
+	// certificate and name are verified.
+	TLS TLS
+	// Sentinel finds the master through Redis Sentinel. Defaults to off.
+	Sentinel Sentinel
+	// Cluster speaks to a Redis Cluster. Defaults to off.
+	Cluster Cluster
+
+	// MaxConnections bounds the open connections to each data node, those for
+	// pub/sub and transactions included, Sentinels and health probes not. At
+	// least 3. Defaults to 20.
+	MaxConnections int
+	// CommandTimeout is the longest a call may take, unless the caller's
+	// context ends sooner. From 1 ms to 1 h. Defaults to 500 ms.
+	CommandTimeout time.Duration
+	// ConnectTimeout is how long one attempt to connect may take, and how long
+	// Open waits for the first connection when Require is set. From 1 ms to
+	// 1 h. Defaults to 5 s.
+	ConnectTimeout time.Duration
+	// MaxValueSize is the largest command, in bytes of all its arguments, that
+	// is sent; a larger one is refused with ErrTooLarge. Defaults to 64 MiB.
+	MaxValueSize int
+	// BulkThreshold is the size, in bytes of all its arguments, from which a
+	// command travels on a connection of its own, so that small calls do not
+	// wait behind it. Defaults to 64 KiB.
+	BulkThreshold int
+
+	// KeyPrefix stands before every key that the library builds. Defaults to
+	// none, so that the data of other programs is found.
+	KeyPrefix string
+	// Require makes Open wait for the first connection, up to ConnectTimeout,
+	// and fail without it. ConfigFromEnv sets it when DEPLOY_ENV is
+	// PRODUCTION. Defaults to false: Open returns at once and the connection
+	// follows.
+	Require bool
+	// ClientName is shown by CLIENT LIST. Defaults to the program's name.
+	ClientName string
+
+	// Credentials, when set, is asked for the user and password of every new
+	// connection, and again when they expire: for tokens that rotate. It
+	// stands in the place of Username and Password. It must return within
+	// ConnectTimeout and be safe for concurrent use. Defaults to none.
+	Credentials func(context.Context, CredentialsRequest) (Credentials, error)
+	// Dialer opens the raw connection, below TLS. network is "tcp" or "unix".
+	// Defaults to a net.Dialer.
+	Dialer func(ctx context.Context, network, address string) (net.Conn, error)
+	// Embedded marks a Redis that lives in this process, for development
+	// only: State and health say so. Set by contrib/embedded.
+	Embedded bool
+
+	// Logger receives changes of state and warnings; no key, value or password
+	// is ever logged. Defaults to no log.
+	Logger *slog.Logger
+	// Recorder observes operations, dials and state changes. Defaults to none.
+	Recorder Recorder
+
+	// Warnings are findings of ConfigFromEnv and ParseURL that are no errors;
+	// Open logs them.
+	Warnings []string
+}
+
+// TLS says how a connection is encrypted and what is verified.
+type TLS struct {
+	// Enabled turns TLS on. Defaults to false.
+	Enabled bool
+	// CAFile is a PEM file with the authorities to trust. Defaults to those of
+	// the system.
+	CAFile string
+	// CertFile and KeyFile are the client's certificate and key, PEM, both or
+	// neither. Default to none.
+	CertFile string
+	KeyFile  string
+	// ServerName is the name that the certificate must carry. Defaults to the
+	// host that is dialled.
+	ServerName string
+	// InsecureSkipVerify accepts any certificate: anybody on the way can read
+	// and change everything. Defaults to false.
+	InsecureSkipVerify bool
+	// Config, when set, is used as it is and the fields above but Enabled must
+	// be empty. Defaults to none.
+	Config *tls.Config
+}
+
+// Sentinel says which Sentinels to ask, and for which master.
+type Sentinel struct {
+	// Enabled finds the master through Sentinels. Defaults to false.
+	Enabled bool
+	// Addresses are the Sentinels, host:port. At least one.
+	Addresses []string
+	// ServiceName is the name of the master that the Sentinels watch.
+	// Required.
+	ServiceName string
+	// Username and Password are for the Sentinels themselves; they are never
+	// taken from those of the data nodes. Default to none.
+	Username string
+	Password string
+	// SocketTimeout is how long one Sentinel may take to answer. From 1 ms to
+	// 1 h. Defaults to 100 ms.
+	SocketTimeout time.Duration
+	// UseTLS encrypts the connections to the Sentinels. Defaults to
+	// Config.TLS.Enabled.
+	UseTLS *bool
+}
+
+// Cluster says where to find a Redis Cluster.
+type Cluster struct {
+	// Enabled speaks to a Redis Cluster. Defaults to false.
+	Enabled bool
+	// Addresses are seed nodes, host:port. At least one.
+	Addresses []string
+	// Password of the nodes. Defaults to Config.Password.
+	Password string
+}
+
+// Credentials are what one connection authenticates with.
+type Credentials struct {
+	Username string
+	Password string
+	// RefreshAfter is when the connection asks for new ones. Zero: never.
+	RefreshAfter time.Time
+}
+
+// CredentialsRequest says for whom credentials are wanted.
+type CredentialsRequest struct {
+	// Address of the node, host:port or a socket's path.
+	Address string
+	// Sentinel is true when the node is a Sentinel and false for a data node.
+	Sentinel bool
+}
