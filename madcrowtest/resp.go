@@ -1,0 +1,159 @@
+package madcrowtest
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// clientName marks the connections of this package in CLIENT LIST.
+const clientName = "madcrowtest"
+
+// doTimeout bounds one Do.
+const doTimeout = 5 * time.Second
+
+// replyError is an error that Redis returned.
+type replyError string
+
+func (e replyError) Error() string { return string(e) }
+
+// Do sends one command as the default user, over a connection of its own, and
+// returns the reply: a string, an int64, nil, a []any of these, or an error
+// that Redis returned. The test ends when there is no reply within 5 seconds,
+// so Do must be called from the test's own goroutine. It is for setting up and
+// looking into the server; it uses nothing of the client under test.
+func (s *Server) Do(t testing.TB, args ...string) any {
+	t.Helper()
+	replies, err := s.exchange(doTimeout, args)
+	if err != nil {
+		t.Fatalf("madcrowtest: %s: %v", strings.Join(args, " "), err)
+	}
+	return replies[0]
+}
+
+// ConnectedClients returns how many connections the server has, those of this
+// package not counted.
+func (s *Server) ConnectedClients(t testing.TB) int {
+	t.Helper()
+	list, ok := s.Do(t, "CLIENT", "LIST").(string)
+	if !ok {
+		t.Fatal("madcrowtest: CLIENT LIST failed")
+	}
+	n := 0
+	for line := range strings.Lines(list) {
+		if line != "\n" && !strings.Contains(line, " name="+clientName+" ") {
+			n++
+		}
+	}
+	return n
+}
+
+// exchange sends the commands in one pipeline and returns their replies.
+func (s *Server) exchange(timeout time.Duration, commands ...[]string) ([]any, error) {
+	conn, err := s.dial(timeout)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = conn.Close() }()
+	if err := conn.SetDeadline(time.Now().Add(timeout)); err != nil {
+		return nil, err
+	}
+	hello := []string{"HELLO", "2"}
+	if s.set.password != "" {
+		hello = append(hello, "AUTH", "default", s.set.password)
+	}
+	hello = append(hello, "SETNAME", clientName)
+	var b strings.Builder
+	for _, args := range append([][]string{hello}, commands...) {
+		writeCommand(&b, args)
+	}
+	if _, err := io.WriteString(conn, b.String()); err != nil {
+		return nil, err
+	}
+	r := bufio.NewReader(conn)
+	if first, err := readReply(r); err != nil {
+		return nil, err
+	} else if refused, ok := first.(error); ok {
+		return nil, refused
+	}
+	replies := make([]any, len(commands))
+	for i := range commands {
+		if replies[i], err = readReply(r); err != nil {
+			return nil, err
+		}
+	}
+	return replies, nil
+}
+
+func (s *Server) dial(timeout time.Duration) (net.Conn, error) {
+	network, address := "tcp", s.Addr()
+	if s.set.socket {
+		network, address = "unix", s.socket
+	}
+	conn, err := net.DialTimeout(network, address, timeout)
+	if err != nil || s.tls == nil {
+		return conn, err
+	}
+	return s.tls.client(conn), nil
+}
+
+func writeCommand(b *strings.Builder, args []string) {
+	fmt.Fprintf(b, "*%d\r\n", len(args))
+	for _, a := range args {
+		fmt.Fprintf(b, "$%d\r\n%s\r\n", len(a), a)
+	}
+}
+
+var errProtocol = errors.New("the server does not speak the Redis protocol")
+
+// readReply reads one reply of the protocol's version 2.
+func readReply(r *bufio.Reader) (any, error) {
+	line, err := r.ReadString('\n')
+	if err != nil {
+		return nil, err
+	}
+	line, ok := strings.CutSuffix(line, "\r\n")
+	if !ok || line == "" {
+		return nil, errProtocol
+	}
+	rest := line[1:]
+	switch line[0] {
+	case '+':
+		return rest, nil
+	case '-':
+		return replyError(rest), nil
+	}
+	n, err := strconv.ParseInt(rest, 10, 64)
+	if err != nil {
+		return nil, errProtocol
+	}
+	switch line[0] {
+	case ':':
+		return n, nil
+	case '$':
+		if n < 0 {
+			return nil, nil
+		}
+		data := make([]byte, n+2)
+		_, err := io.ReadFull(r, data)
+		return string(data[:n]), err
+	case '*':
+		if n < 0 {
+			return nil, nil
+		}
+		list := make([]any, n)
+		for i := range list {
+			if list[i], err = readReply(r); err != nil {
+				return nil, err
+			}
+		}
+		return list, nil
+	}
+	return nil, errProtocol
+}
