@@ -109,6 +109,8 @@ type Error struct {
 	// Err is the cause. It may name addresses and keys: for logs, not for
 	// strangers. It never holds a password.
 	Err error
+
+	permanent bool // of a connection: it will not mend by itself
 }
 
 // Error returns one line: what was tried, what went wrong and why.

@@ -2,6 +2,12 @@ package madcrow
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/redis/rueidis"
 )
@@ -10,83 +16,150 @@ import (
 type Builder = rueidis.Builder
 
 // Command is one built command. It is sent once and then belongs to the
-// client, hence the build functions.
+// client, hence the functions that build it.
 type Command = rueidis.Completed
 
-// Message is a reply. Absence is msg.IsNil(), not an error.
+// Message is a reply. Absence is msg.IsNil(), never an error.
 type Message = rueidis.RedisMessage
 
-// Result is the outcome of one command of a pipeline.
-type Result struct {
-	Message Message
-	Err     error
-}
-
-// Redis is the one connection.
+// Redis is the one connection of a process to one Redis. It connects by
+// itself, keeps itself connected and says what it knows. It is safe for
+// concurrent use. Make it with [Open].
 type Redis struct {
-	cfg    Config
-	client rueidis.Client
+	cfg  Config
+	log  *slog.Logger
+	rec  Recorder // nil when nobody listens: no event is built then
+	node *node
+
+	deadlines *deadlines
+	client    client
+	subs      subscriptions
+
+	stop    context.CancelFunc
+	workers sync.WaitGroup
+	calls   atomic.Int64 // calls on borrowed connections and subscriptions
+	closing sync.Once
+	closed  chan struct{}
+
+	mu       sync.Mutex
+	last     Status
+	watchers map[chan Status]struct{}
 }
 
-// Open validates cfg and returns at once.
+// Open validates cfg and returns at once, connected or not: a connector goes
+// on trying, and calls wait for its first verdict or their deadline. A wrong
+// configuration is one error that lists every problem ([ErrConfig]).
+//
+// With Config.Require it waits for the first connection instead, up to
+// Config.ConnectTimeout or the end of ctx, and fails without it; what trying
+// again cannot mend, such as a wrong password, ends that wait at once. ctx
+// bounds Open alone, not the connection.
 func Open(ctx context.Context, cfg Config) (*Redis, error) {
-	_ = ctx
-	c, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{cfg.Host}, ForceSingleClient: true, DisableCache: true})
-	return &Redis{cfg: cfg, client: c}, err
+	cfg, err := cfg.validate()
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Sentinel.Enabled || cfg.Cluster.Enabled {
+		return nil, &Error{Op: "open", Kind: KindConfig, Outcome: OutcomeNotApplied, Err: errTopology}
+	}
+	r := &Redis{
+		cfg: cfg, log: cfg.Logger, rec: cfg.Recorder,
+		deadlines: newDeadlines(cfg.CommandTimeout),
+		closed:    make(chan struct{}),
+		watchers:  map[chan Status]struct{}{},
+	}
+	if _, nop := r.rec.(NopRecorder); nop {
+		r.rec = nil
+	}
+	r.last = Status{State: StateConnecting, Since: time.Now(), Mode: cfg.mode(), Address: cfg.address(), MaxConnections: cfg.MaxConnections}
+	if r.node, err = newNode(cfg, r.observe); err != nil {
+		return nil, &Error{Op: "open", Kind: KindConfig, Outcome: OutcomeNotApplied, Err: err}
+	}
+	r.node.rec = r.rec
+	r.client = client{r: r}
+	r.subs.count, r.subs.cancel = map[string]int{}, map[*context.CancelFunc]struct{}{}
+	for _, w := range cfg.Warnings {
+		r.log.Warn(w)
+	}
+	run, stop := context.WithCancel(context.WithoutCancel(ctx))
+	r.stop = stop
+	r.workers.Go(func() { r.node.run(run) })
+	if cfg.Require {
+		if err := r.awaitFirst(ctx); err != nil {
+			_ = r.Close(ctx)
+			return nil, err
+		}
+	}
+	return r, nil
 }
 
-// Close drains and closes.
-func (r *Redis) Close(ctx context.Context) error { _ = ctx; r.client.Close(); return nil }
+var errTopology = errors.New("Sentinel and Cluster are not served by this version; set REDIS_HOST or REDIS_URL to a standalone Redis")
 
-// State as last observed.
-func (r *Redis) State() State { return StateUp }
-
-// Status as last observed.
-func (r *Redis) Status() Status { return Status{} }
-
-// Watch yields the current status, and then each change, until ctx ends.
-func (r *Redis) Watch(ctx context.Context) <-chan Status { _ = ctx; return nil }
-
-// Available says whether a call made now would be sent.
-func (r *Redis) Available() bool { return true }
-
-// Err says why Redis is not available; nil when it is.
-func (r *Redis) Err() error { return nil }
-
-// Config returns the configuration, defaults filled in, secrets removed.
-func (r *Redis) Config() Config { return r.cfg }
-
-// Do sends one command.
-func (r *Redis) Do(ctx context.Context, build func(Builder) Command) (Message, error) {
-	return r.client.Do(ctx, build(r.client.B())).ToMessage()
+// awaitFirst waits for the first connection of a Redis that is required.
+func (r *Redis) awaitFirst(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.ConnectTimeout)
+	defer cancel()
+	for st := range r.Watch(ctx) {
+		if st.State == StateUp || st.State == StateDegraded {
+			return nil
+		}
+		var e *Error
+		if errors.As(st.Err, &e) && e.permanent {
+			return &Error{Op: "open", Kind: e.Kind, Outcome: OutcomeNotApplied, Err: e.Err}
+		}
+	}
+	why := r.node.gate.why()
+	if why == nil {
+		return &Error{Op: "open", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: fmt.Errorf("%s: %w", r.node.addr, errSilent)}
+	}
+	return &Error{Op: "open", Kind: why.Kind, Outcome: OutcomeNotApplied, Err: fmt.Errorf("not connected within %v: %w", r.cfg.ConnectTimeout, why.Err)}
 }
 
-// DoBulk is Do on a connection of its own, for replies known to be large.
-func (r *Redis) DoBulk(ctx context.Context, build func(Builder) Command) (Message, error) {
-	return r.Do(ctx, build)
+// Close refuses new calls, waits for those that run until ctx ends, closes the
+// connections and ends every goroutine. It is safe to call twice; later calls
+// wait for the first. The error is ctx's when calls had to be cut off.
+func (r *Redis) Close(ctx context.Context) error {
+	var err error
+	r.closing.Do(func() {
+		defer close(r.closed)
+		r.node.gate.settle(gateClosed, &Error{Op: "closed", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: ErrClosed})
+		r.observe()
+		r.stop()
+		err = r.drain(ctx)
+		r.node.close()
+		r.workers.Wait()
+		r.deadlines.close()
+	})
+	<-r.closed
+	return err
 }
 
-// DoMulti sends a pipeline. The error is that of the first command that failed.
-func (r *Redis) DoMulti(ctx context.Context, build func(Builder) []Command) ([]Result, error) {
-	_, _ = ctx, build
-	return nil, nil
-}
-
-// Script is a Lua script with a name.
-type Script struct{ name, source string }
-
-// NewScript names a Lua script.
-func NewScript(name, source string) *Script { return &Script{name, source} }
-
-// Eval runs a script; it survives SCRIPT FLUSH.
-func (r *Redis) Eval(ctx context.Context, s *Script, keys, args []string) (Message, error) {
-	_, _, _, _ = ctx, s, keys, args
-	return Message{}, nil
-}
-
-// Receive subscribes on the pub/sub connection and calls fn for each message,
-// until ctx ends, the connection breaks, or it is unsubscribed.
-func (r *Redis) Receive(ctx context.Context, subscribe func(Builder) Command, fn func(rueidis.PubSubMessage)) error {
-	_, _, _ = ctx, subscribe, fn
+func (r *Redis) drain(ctx context.Context) error {
+	r.subs.stopAll()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for r.calls.Load() != 0 || r.node.inflight() != 0 {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	return nil
+}
+
+// Config returns the configuration with its defaults filled in and its secrets
+// taken out.
+func (r *Redis) Config() Config { return r.cfg.redacted() }
+
+// Recorder returns the one that Config names, for the rooms that report their
+// own events; it is never nil.
+func (r *Redis) Recorder() Recorder {
+	if r.rec == nil {
+		return NopRecorder{}
+	}
+	return r.rec
 }

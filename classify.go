@@ -1,0 +1,183 @@
+package madcrow
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"syscall"
+
+	"github.com/redis/rueidis"
+)
+
+var (
+	errNotConnected = errors.New("not connected yet")
+	// errRefused is a dial, or a write on a connection that was given up, that
+	// the gate did not let through. Nothing was sent.
+	errRefused        = errors.New("connection is not open")
+	errSilent         = errors.New("no answer in time")
+	errFull           = errors.New("too many calls are waiting for an answer")
+	errBorrowed       = errors.New("all connections for transactions and large values are in use")
+	errNoSubscription = errors.New("Receive takes SUBSCRIBE, PSUBSCRIBE or SSUBSCRIBE")
+)
+
+// contextKind tells a caller that gave up from a deadline that passed.
+func contextKind(err error) Kind {
+	if errors.Is(err, context.Canceled) {
+		return KindCanceled
+	}
+	return KindTimeout
+}
+
+// waited keeps the reason of a wait in the error of the one who waited.
+func waited(err error, cause *Error) error {
+	if cause == nil {
+		return fmt.Errorf("%w while connecting", err)
+	}
+	return fmt.Errorf("%w while reconnecting after: %w", err, cause.Err)
+}
+
+// replyKinds are the error codes of Redis that mean something to us: what kind
+// they are, and whether the same command may succeed a moment later. All of
+// them are refusals: nothing was applied. Source: the error codes in Redis'
+// server.c (shared objects) and cluster.c.
+var replyKinds = map[string]struct {
+	kind    Kind
+	passing bool
+}{
+	"LOADING":     {KindLoading, true},
+	"MASTERDOWN":  {KindUnavailable, true},
+	"CLUSTERDOWN": {KindUnavailable, true},
+	"TRYAGAIN":    {KindUnavailable, true},
+	"BUSY":        {KindBusy, true},
+	"READONLY":    {KindReadOnly, false},
+	"NOREPLICAS":  {KindReadOnly, true},
+	"MISCONF":     {KindReadOnly, false},
+	"OOM":         {KindOutOfMemory, false},
+	"NOAUTH":      {KindAuth, false},
+	"WRONGPASS":   {KindAuth, false},
+	"NOPERM":      {KindPermission, false},
+	"DENIED":      {KindUnavailable, false},
+	"WRONGTYPE":   {KindWrongType, false},
+	"EXECABORT":   {KindServer, false},
+	"NOSCRIPT":    {KindServer, false},
+}
+
+const maxClientsText = "max number of clients reached"
+
+// classifyReply reads an error reply. Any other error of a single command is a
+// refusal too; a script may have written before it failed.
+func classifyReply(text string) (kind Kind, passing bool) {
+	code, _, _ := strings.Cut(text, " ")
+	if k, ok := replyKinds[code]; ok {
+		return k.kind, k.passing
+	}
+	if strings.Contains(text, maxClientsText) {
+		return KindUnavailable, true
+	}
+	return KindServer, false
+}
+
+// isScript says whether an error reply leaves the outcome open.
+func isScript(name string) bool {
+	switch name {
+	case "EVAL", "EVALSHA", "FCALL", "EXEC":
+		return true
+	}
+	return false
+}
+
+// failure is the verdict over one failed try.
+type failure struct {
+	*Error
+	// again says that the same call may be tried again: surely nothing was
+	// applied, or applying it twice is harmless.
+	again bool
+	// backoff says to wait a little before that.
+	backoff bool
+}
+
+// classify turns the error of one sent command into a verdict. repeatable is
+// true for a command that may run twice, such as a read.
+func classify(ctx context.Context, op string, err error, repeatable bool) failure {
+	e := &Error{Op: op, Err: err}
+	f := failure{Error: e}
+	if own := (*Error)(nil); errors.As(err, &own) {
+		e.Kind, e.Outcome, e.Err = own.Kind, own.Outcome, own.Err
+		return f
+	}
+	if reply, ok := rueidis.IsRedisErr(err); ok {
+		e.Kind, f.backoff = classifyReply(reply.Error())
+		e.Outcome = OutcomeNotApplied
+		if e.Kind == KindServer && isScript(op) && !strings.HasPrefix(reply.Error(), "NOSCRIPT") && !strings.HasPrefix(reply.Error(), "EXECABORT") {
+			e.Outcome = OutcomeUnknown
+		}
+		f.again = f.backoff
+		return f
+	}
+	switch {
+	case errors.Is(err, errRefused):
+		e.Kind, e.Outcome, f.again = KindUnavailable, OutcomeNotApplied, true
+	case ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)):
+		e.Kind, e.Outcome = contextKind(ctx.Err()), OutcomeUnknown
+	case errors.Is(err, context.DeadlineExceeded):
+		e.Kind, e.Outcome = KindTimeout, OutcomeUnknown
+	default:
+		e.Kind, e.Outcome, f.again = KindUnavailable, OutcomeUnknown, repeatable
+	}
+	if repeatable {
+		e.Outcome = OutcomeNotApplied
+	}
+	return f
+}
+
+// connectError explains why a connection could not be made: what to look at,
+// and whether it is permanent, so that trying again at once is of no use.
+func connectError(addr string, useTLS bool, err error) *Error {
+	permanent := false
+	e := &Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied}
+	hint := ""
+	var (
+		unknownCA x509.UnknownAuthorityError
+		wrongHost x509.HostnameError
+		badCert   x509.CertificateInvalidError
+		notTLS    tls.RecordHeaderError
+	)
+	if reply, ok := rueidis.IsRedisErr(err); ok {
+		e.Kind, _ = classifyReply(reply.Error())
+		switch e.Kind {
+		case KindAuth:
+			hint, permanent = "; check the user and the password (REDIS_USERNAME, REDIS_PASSWORD)", true
+		case KindPermission:
+			hint, permanent = "; grant the user this command", true
+		case KindServer:
+			// HELLO and SELECT answer with plain ERR for a wrong database and
+			// for a password where none is set.
+			e.Kind, permanent = KindUnavailable, true
+		}
+	} else {
+		switch {
+		case errors.As(err, &unknownCA):
+			hint, permanent = "; the certificate is signed by an authority that is not trusted: set REDIS_SSL_CA_FILE to its certificate", true
+		case errors.As(err, &wrongHost):
+			hint, permanent = "; the certificate is for another name: set REDIS_SSL_SERVER_NAME if that is intended", true
+		case errors.As(err, &badCert):
+			hint, permanent = "; the server's certificate is not valid", true
+		case errors.As(err, &notTLS):
+			hint, permanent = "; the server does not speak TLS on this port: set REDIS_USE_SSL=false or use the TLS port", true
+		case !useTLS && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)):
+			hint = "; the server hung up at once: does it expect TLS (REDIS_USE_SSL=true)?"
+		}
+	}
+	var dns *net.DNSError
+	if errors.As(err, &dns) {
+		hint = "; check the host name (REDIS_HOST)"
+	}
+	e.permanent = permanent
+	e.Err = fmt.Errorf("%s: %w%s", addr, err, hint)
+	return e
+}

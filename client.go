@@ -1,0 +1,209 @@
+package madcrow
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// Client is a rueidis.Client for all that Redis has no method for, and for
+// rueidiscompat. It stays the same for life, connected or not. Its calls pass
+// the same gate, deadlines and size limits as [Redis.Do]. It differs from
+// there in that errors of Redis come as rueidis gives them, that a nil reply
+// is rueidis.Nil, and that nothing is retried; DoCache asks Redis each time.
+//
+// Dedicated connections come from the same pool as transactions. The calls on
+// one are bounded by their own contexts, and by twice Config.CommandTimeout,
+// at least 1 s. Close does nothing; use [Redis.Close].
+func (r *Redis) Client() rueidis.Client { return &r.client }
+
+// client is the rueidis.Client that Client returns.
+type client struct{ r *Redis }
+
+var _ rueidis.Client = (*client)(nil)
+
+func (c *client) B() rueidis.Builder { return c.r.node.lanes[0].client.B() }
+
+func (c *client) Mode() rueidis.ClientMode { return rueidis.ClientModeStandalone }
+
+func (c *client) Nodes() map[string]rueidis.Client {
+	return map[string]rueidis.Client{c.r.node.addr: c}
+}
+
+func (c *client) Close() {}
+
+func (c *client) Do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisResult {
+	start := mono()
+	bounded, cc := c.r.deadlines.enter(ctx, start)
+	defer c.r.deadlines.leave(cc)
+	return c.r.once(bounded, cmd)[0]
+}
+
+func (c *client) DoMulti(ctx context.Context, multi ...rueidis.Completed) []rueidis.RedisResult {
+	if len(multi) == 0 {
+		return nil
+	}
+	start := mono()
+	bounded, cc := c.r.deadlines.enter(ctx, start)
+	defer c.r.deadlines.leave(cc)
+	return c.r.once(bounded, multi...)
+}
+
+func (c *client) DoCache(ctx context.Context, cmd rueidis.Cacheable, _ time.Duration) rueidis.RedisResult {
+	return c.Do(ctx, rueidis.Completed(cmd))
+}
+
+func (c *client) DoMultiCache(ctx context.Context, multi ...rueidis.CacheableTTL) []rueidis.RedisResult {
+	cmds := make([]rueidis.Completed, len(multi))
+	for i, m := range multi {
+		cmds[i] = rueidis.Completed(m.Cmd)
+	}
+	return c.DoMulti(ctx, cmds...)
+}
+
+// once sends ready-made commands, which belong to the client after that, so
+// there is no second try.
+func (r *Redis) once(ctx context.Context, cmds ...Command) []rueidis.RedisResult {
+	n := r.node
+	p := look(cmds)
+	start := mono()
+	replies, e := r.onceRaw(ctx, p, cmds)
+	if e != nil {
+		replies = make([]rueidis.RedisResult, len(cmds))
+		for i, op := range p.ops {
+			named := *e
+			named.Op = op
+			replies[i] = rueidis.NewErrorResult(&named)
+		}
+	}
+	first := e
+	for i, res := range replies {
+		err := res.Error()
+		if e != nil || err == nil || rueidis.IsRedisNil(err) {
+			continue
+		}
+		f := n.failed(ctx, p.ops[i], err, p.repeatable)
+		if _, ok := rueidis.IsRedisErr(err); !ok {
+			replies[i] = rueidis.NewErrorResult(f.Error)
+		}
+		if first == nil {
+			first = f.Error
+		}
+	}
+	if r.rec != nil {
+		name := p.ops[0]
+		if len(p.ops) > 1 {
+			name = "PIPELINE"
+		}
+		r.record(name, len(p.ops), start, 0, first)
+	}
+	return replies
+}
+
+func (r *Redis) onceRaw(ctx context.Context, p pipeline, cmds []Command) ([]rueidis.RedisResult, *Error) {
+	n := r.node
+	l, e := n.enter(ctx)
+	if e != nil {
+		return nil, e
+	}
+	if p.size < n.cfg.BulkThreshold && len(cmds) < bulkCommands && !p.special {
+		start := mono()
+		replies := l.client.DoMulti(ctx, cmds...)
+		l.leave(start, ctx.Err() != nil && replies[len(replies)-1].NonRedisError() != nil)
+		return replies, nil
+	}
+	l.inflight.Add(-1)
+	for i, c := range cmds {
+		if e := r.refuse(c, p.ops[i], p.size); e != nil {
+			return nil, e
+		}
+	}
+	replies, err := r.borrow(ctx, cmds...)
+	if err != nil {
+		return nil, n.failed(ctx, p.ops[0], err, p.repeatable).Error
+	}
+	return replies, nil
+}
+
+func (c *client) Receive(ctx context.Context, subscribe rueidis.Completed, fn func(rueidis.PubSubMessage)) error {
+	return c.r.Receive(ctx, func(Builder) Command { return subscribe }, fn)
+}
+
+func (c *client) DoStream(ctx context.Context, cmd rueidis.Completed) rueidis.RedisResultStream {
+	return c.DoMultiStream(ctx, cmd)
+}
+
+func (c *client) DoMultiStream(ctx context.Context, multi ...rueidis.Completed) rueidis.MultiRedisResultStream {
+	if len(multi) == 0 {
+		return rueidis.NewErrorResultStream(errNotConnected)
+	}
+	if err := c.r.node.gate.pass(ctx); err != nil {
+		return rueidis.NewErrorResultStream(notSent(err, multi[0]))
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.r.cfg.CommandTimeout)
+	defer cancel()
+	return c.r.node.pool.client.DoMultiStream(ctx, multi...)
+}
+
+func (c *client) Dedicated(fn func(rueidis.DedicatedClient) error) error {
+	d, release := c.Dedicate()
+	defer release()
+	return fn(d)
+}
+
+func (c *client) Dedicate() (rueidis.DedicatedClient, func()) {
+	ctx, cancel := context.WithTimeout(context.Background(), c.r.cfg.CommandTimeout)
+	defer cancel()
+	p := c.r.node.pool
+	if err := p.take(ctx); err != nil {
+		named := *err
+		named.Op = "dedicate"
+		return refusedConn{c: c, err: &named}, func() {}
+	}
+	d, release := p.client.Dedicate()
+	return d, sync.OnceFunc(func() {
+		release()
+		p.give()
+	})
+}
+
+// refusedConn stands for a dedicated connection that could not be had.
+type refusedConn struct {
+	c   *client
+	err error
+}
+
+var _ rueidis.DedicatedClient = refusedConn{}
+
+func (d refusedConn) B() rueidis.Builder { return d.c.B() }
+
+func (d refusedConn) Do(context.Context, rueidis.Completed) rueidis.RedisResult {
+	return rueidis.NewErrorResult(d.err)
+}
+
+func (d refusedConn) DoMulti(_ context.Context, multi ...rueidis.Completed) []rueidis.RedisResult {
+	out := make([]rueidis.RedisResult, len(multi))
+	for i := range out {
+		out[i] = rueidis.NewErrorResult(d.err)
+	}
+	return out
+}
+
+func (d refusedConn) Receive(context.Context, rueidis.Completed, func(rueidis.PubSubMessage)) error {
+	return d.err
+}
+
+func (d refusedConn) SetPubSubHooks(rueidis.PubSubHooks) <-chan error { return d.gone() }
+
+func (d refusedConn) SetOnInvalidations(func([]rueidis.RedisMessage)) <-chan error { return d.gone() }
+
+func (d refusedConn) gone() <-chan error {
+	ch := make(chan error, 1)
+	ch <- d.err
+	close(ch)
+	return ch
+}
+
+func (d refusedConn) Close() {}

@@ -1,0 +1,155 @@
+package madcrow
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// conn is one open connection to a data node. It tells the lane that it
+// belongs to when bytes come and when it ends.
+type conn struct {
+	net.Conn
+	set  *connSet
+	lane *lane // nil for the connections of the pool and of pub/sub
+	// dropped is set when we gave the connection up while nobody used it:
+	// what is written after that was surely not sent.
+	dropped atomic.Bool
+	once    sync.Once
+}
+
+func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 && c.lane != nil {
+		c.lane.lastRead.Store(mono())
+	}
+	return n, err
+}
+
+func (c *conn) Write(p []byte) (int, error) {
+	if c.dropped.Load() {
+		return 0, errRefused
+	}
+	return c.Conn.Write(p)
+}
+
+// Close is called by the client for every connection that ends, for whatever
+// reason.
+func (c *conn) Close() error {
+	err := c.Conn.Close()
+	c.once.Do(func() {
+		c.set.remove(c)
+		if c.lane != nil {
+			c.lane.lostConn(c)
+		}
+	})
+	return err
+}
+
+// connSet holds the open connections to one data node and bounds their number.
+type connSet struct {
+	slots chan struct{}
+	mu    sync.Mutex
+	open  map[*conn]struct{}
+}
+
+func newConnSet(bound int) *connSet {
+	return &connSet{slots: make(chan struct{}, bound), open: map[*conn]struct{}{}}
+}
+
+func (s *connSet) remove(c *conn) {
+	s.mu.Lock()
+	_, ok := s.open[c]
+	delete(s.open, c)
+	s.mu.Unlock()
+	if ok {
+		<-s.slots
+	}
+}
+
+func (s *connSet) size() int { return len(s.slots) }
+
+// drop closes the connections that no lane owns: after the node was away they
+// are of no use, and the next one to use them would not know.
+func (s *connSet) drop(all bool) {
+	s.mu.Lock()
+	var list []*conn
+	for c := range s.open {
+		if all || c.lane == nil {
+			list = append(list, c)
+		}
+	}
+	s.mu.Unlock()
+	for _, c := range list {
+		c.dropped.Store(true)
+		_ = c.Close()
+	}
+}
+
+// connectorKey marks the context of the connector, the only one that may dial
+// for a lane: a caller's deadline is not heard while others dial.
+type connectorKey struct{}
+
+// dialer returns the function that opens connections for l, or for the pool
+// and pub/sub when l is nil.
+func (n *node) dialer(l *lane) func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error) {
+	return func(ctx context.Context, addr string, _ *net.Dialer, tc *tls.Config) (net.Conn, error) {
+		if l != nil && ctx.Value(connectorKey{}) == nil {
+			return nil, errRefused
+		}
+		if l == nil && n.gate.state.Load() != gateOpen {
+			return nil, errRefused
+		}
+		ctx, cancel := context.WithTimeout(ctx, n.dialTimeout())
+		defer cancel()
+		select {
+		case n.conns.slots <- struct{}{}:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: all %d connections (REDIS_MAX_CONNECTIONS) are in use", errRefused, cap(n.conns.slots))
+		}
+		raw, err := n.dialRaw(ctx, addr, tc)
+		if err != nil {
+			<-n.conns.slots
+			return nil, err
+		}
+		c := &conn{Conn: raw, set: n.conns, lane: l}
+		n.conns.mu.Lock()
+		n.conns.open[c] = struct{}{}
+		n.conns.mu.Unlock()
+		if l != nil {
+			l.gotConn(c)
+		}
+		if n.gate.state.Load() == gateClosed {
+			_ = c.Close()
+			return nil, errRefused
+		}
+		return c, nil
+	}
+}
+
+// dialRaw opens one connection, TLS included, and reports it.
+func (n *node) dialRaw(ctx context.Context, addr string, tc *tls.Config) (net.Conn, error) {
+	start := time.Now()
+	c, err := n.openConn(ctx, addr, tc)
+	if n.rec != nil {
+		n.rec.Dial(Dial{Address: addr, Duration: time.Since(start), Err: err})
+	}
+	return c, err
+}
+
+func (n *node) openConn(ctx context.Context, addr string, tc *tls.Config) (net.Conn, error) {
+	c, err := n.dialFunc(ctx, n.network, addr)
+	if err != nil || tc == nil {
+		return c, err
+	}
+	t := tls.Client(c, tc)
+	if err := t.HandshakeContext(ctx); err != nil {
+		_ = c.Close()
+		return nil, err
+	}
+	return t, nil
+}

@@ -1,0 +1,260 @@
+package madcrow
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+const (
+	probeFirst = 50 * time.Millisecond  // between the first two probes
+	probeEvery = 500 * time.Millisecond // between later ones, at most
+	authEvery  = 2 * time.Second        // after a refusal that lasts
+	infoEvery  = 5 * time.Second
+	// verdictAfter is how long calls may wait for the verdict on a node whose
+	// round trip is not known.
+	verdictAfter = 100 * time.Millisecond
+)
+
+// run is the connector: the only one who probes the node and who opens the
+// gate. It ends with ctx.
+func (n *node) run(ctx context.Context) {
+	ctx = context.WithValue(ctx, connectorKey{}, true)
+	info := time.NewTimer(infoEvery)
+	defer info.Stop()
+	for ctx.Err() == nil {
+		if n.gate.state.Load() != gateOpen {
+			if !n.reconnect(ctx) {
+				return
+			}
+			n.readInfo(ctx)
+			info.Reset(infoEvery)
+		}
+		select {
+		case <-n.kick:
+		case <-info.C:
+			n.readInfo(ctx)
+			info.Reset(infoEvery)
+		case <-ctx.Done():
+		}
+	}
+}
+
+// reconnect tries until the node serves. It returns false when ctx ended.
+func (n *node) reconnect(ctx context.Context) bool {
+	wait := probeFirst
+	for try := 0; ; try++ {
+		start := time.Now()
+		err := n.connect(ctx, try)
+		if ctx.Err() != nil {
+			return false
+		}
+		if err == nil {
+			if n.gate.settle(gateOpen, nil) {
+				n.log.Info("redis is connected", "address", n.addr, "rtt", time.Duration(n.rtt.Load()))
+				n.changed()
+			}
+			return true
+		}
+		n.shut(err)
+		pause := wait
+		if err.permanent {
+			pause = authEvery
+		}
+		wait = min(2*wait, probeEvery)
+		pause = pause*8/10 + rand.N(pause*2/10) - time.Since(start)
+		select {
+		case <-time.After(max(pause, 0)):
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// shut makes calls fail at once, and says so once for each reason.
+func (n *node) shut(err *Error) {
+	before := n.gate.why()
+	if n.gate.settle(gateShut, err) || before == nil || before.Error() != err.Error() {
+		n.sayAway(err)
+	}
+	if !errors.Is(err, errSilent) {
+		n.conns.drop(false) // the process is gone, and they with it
+	}
+}
+
+func (n *node) sayAway(err *Error) {
+	n.log.Warn("redis is not available", "reason", err.Err)
+	n.changed()
+}
+
+// connect probes the node and then connects the lanes, so that no caller ever
+// waits for a dial.
+func (n *node) connect(ctx context.Context, try int) *Error {
+	late := time.AfterFunc(n.verdict(), func() {
+		e := &Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: fmt.Errorf("%s: %w", n.addr, errSilent)}
+		if n.gate.condemn(e) {
+			n.sayAway(e)
+		}
+	})
+	defer late.Stop()
+	err := n.probe(ctx, n.probeTimeout(try))
+	if err == nil && !late.Stop() {
+		// It answered after a pause, which says nothing of the round trip.
+		err = n.probe(ctx, n.probeTimeout(try))
+	}
+	if n.redial.Swap(false) {
+		n.hangUp()
+	}
+	for _, l := range n.lanes {
+		if err == nil {
+			err = l.connect(ctx)
+		}
+	}
+	if err != nil {
+		return connectError(n.addr, n.tls != nil, err)
+	}
+	return nil
+}
+
+func (n *node) verdict() time.Duration {
+	if d := time.Duration(n.handshake.Load()); d > 0 {
+		return max(minHandshake, 3*d)
+	}
+	return verdictAfter
+}
+
+// probeTimeout is short at first, so that a lost packet does not cost seconds,
+// and as long as the configuration allows for a node that never answered.
+func (n *node) probeTimeout(try int) time.Duration {
+	if d := time.Duration(n.handshake.Load()); d > 0 {
+		return min(n.cfg.ConnectTimeout, max(time.Second, 3*d))
+	}
+	return min(n.cfg.ConnectTimeout, time.Second<<min(try, 4))
+}
+
+// probe asks on a connection of its own whether the node answers. What it
+// answers is of no interest, unless it says that it cannot serve.
+func (n *node) probe(ctx context.Context, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	start := time.Now()
+	c, err := n.dialRaw(ctx, n.addr, n.tls)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Now()) })
+	defer stop()
+	asked := time.Now()
+	if _, err := c.Write([]byte("*1\r\n$4\r\nPING\r\n")); err != nil {
+		return err
+	}
+	line, err := bufio.NewReaderSize(c, 512).ReadString('\n')
+	if err != nil {
+		if ctx.Err() != nil {
+			return errSilent
+		}
+		return err
+	}
+	n.rtt.Store(int64(time.Since(asked)))
+	n.handshake.Store(int64(time.Since(start)))
+	line = strings.TrimRight(line, "\r\n")
+	if strings.HasPrefix(line, "-LOADING") || strings.HasPrefix(line, "-DENIED") || strings.Contains(line, maxClientsText) {
+		return errors.New(line[1:])
+	}
+	if !strings.HasPrefix(line, "+") && !strings.HasPrefix(line, "-") {
+		return fmt.Errorf("this is no Redis: it answered %.40q", line)
+	}
+	return nil
+}
+
+// connect makes sure that the lane has a connection that answers, and replaces
+// one that does not.
+func (l *lane) connect(ctx context.Context) error {
+	n := l.node
+	var err error
+	for try := 0; try < 4 && ctx.Err() == nil; try++ {
+		if try > 0 {
+			time.Sleep(time.Duration(try) * time.Millisecond)
+		}
+		start := mono()
+		one, cancel := context.WithTimeout(ctx, n.dialTimeout())
+		err = l.client.Do(one, l.client.B().Ping().Build()).Error()
+		cancel()
+		if err == nil {
+			l.answered(start)
+			l.wakeAll()
+			return nil
+		}
+		if reply, ok := rueidis.IsRedisErr(err); ok {
+			kind, _ := classifyReply(reply.Error())
+			if l.conn.Load() == nil {
+				return err
+			}
+			switch kind {
+			case KindBusy, KindPermission:
+				return nil // it answers, if not this
+			case KindAuth: // connect anew, with the credentials of today
+			default:
+				return err
+			}
+		}
+		l.hangUp()
+	}
+	return err
+}
+
+// readInfo keeps what health pages show. A user who may not run INFO is fine.
+func (n *node) readInfo(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.CommandTimeout)
+	defer cancel()
+	l := n.lanes[0]
+	start := mono()
+	if err := l.enter(ctx); err != nil {
+		return
+	}
+	text, err := l.client.Do(ctx, l.client.B().Info().Build()).ToString()
+	l.leave(start, err != nil && ctx.Err() != nil)
+	if err != nil {
+		return
+	}
+	info := parseInfo(text)
+	info.At = time.Now()
+	n.info.Store(&info)
+	n.setReadOnly(info.Role == "slave")
+}
+
+func (n *node) setReadOnly(v bool) {
+	if n.readOnly.CompareAndSwap(!v, v) {
+		n.changed()
+	}
+	if !v {
+		n.redialPause.Store(0)
+	}
+}
+
+// demoted notes that the node refuses writes. Behind a name or a balancer
+// there may be another master by now, which only a new connection finds: it is
+// made after 1 s at the soonest and ever more rarely, up to 30 s, because the
+// node may also be a replica on purpose.
+func (n *node) demoted(cause error) {
+	n.setReadOnly(true)
+	now := mono()
+	next, pause := n.redialNext.Load(), n.redialPause.Load()
+	if now < next || n.cfg.Embedded {
+		return
+	}
+	pause = min(max(2*pause, int64(time.Second)), int64(30*time.Second))
+	if !n.redialNext.CompareAndSwap(next, now+pause) {
+		return
+	}
+	n.redialPause.Store(pause)
+	n.redial.Store(true)
+	n.doubt(&Error{Op: "connect", Kind: KindReadOnly, Outcome: OutcomeNotApplied, Err: cause})
+}

@@ -1,0 +1,132 @@
+package madcrow
+
+import (
+	"context"
+	"sync/atomic"
+
+	"github.com/redis/rueidis"
+)
+
+// Each lane is one pipelined connection. Its client keeps sent commands in a
+// ring of this many slots and blocks, deaf to contexts, when the ring is full.
+// So it never gets full.
+const (
+	ringScale = 12
+	laneSlots = 1<<ringScale - 64 // some stay for the client's own commands
+)
+
+// lane is one connection that many calls share.
+type lane struct {
+	node   *node
+	client rueidis.Client
+	conn   atomic.Pointer[conn]
+
+	inflight atomic.Int32 // calls that wait for a reply
+	lost     atomic.Int32 // calls that gave up, whose replies are still due
+	lastLost atomic.Int64 // when the last of them gave up
+	lastRead atomic.Int64 // when bytes last came
+
+	waiting atomic.Int32
+	freed   chan struct{}
+}
+
+func newLane(n *node) *lane {
+	return &lane{node: n, freed: make(chan struct{}, laneSlots)}
+}
+
+// enter takes a slot; when all are taken it waits for one.
+func (l *lane) enter(ctx context.Context) *Error {
+	if l.inflight.Add(1)+l.lost.Load() <= laneSlots {
+		return nil
+	}
+	l.waiting.Add(1)
+	defer l.waiting.Add(-1)
+	for {
+		l.inflight.Add(-1)
+		if l.lost.Load() > laneSlots/2 {
+			// Perhaps nobody is left to prove that the replies came.
+			l.node.doubt(&Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errFull})
+		}
+		select {
+		case <-l.freed:
+		case <-ctx.Done():
+			return &Error{Kind: contextKind(ctx.Err()), Outcome: OutcomeNotApplied, Err: waited(ctx.Err(), &Error{Err: errFull})}
+		}
+		if err := l.node.gate.pass(ctx); err != nil {
+			return err
+		}
+		if l.inflight.Add(1)+l.lost.Load() <= laneSlots {
+			return nil
+		}
+	}
+}
+
+// leave gives the slot back. A call that gave up leaves its slot taken until
+// the lane proves that the reply has come: replies come in order, so the reply
+// to any call that began later is that proof.
+func (l *lane) leave(start int64, gaveUp bool) {
+	if gaveUp {
+		l.lastLost.Store(mono())
+		l.lost.Add(1)
+		l.inflight.Add(-1)
+		l.suspect(start)
+		return
+	}
+	l.answered(start)
+	l.inflight.Add(-1)
+	if l.waiting.Load() != 0 {
+		select {
+		case l.freed <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// answered notes that a call that began at start has its reply.
+func (l *lane) answered(start int64) {
+	if lost := l.lost.Load(); lost != 0 && start > l.lastLost.Load() {
+		l.lost.CompareAndSwap(lost, 0)
+	}
+}
+
+// wakeAll lets every waiting call look again.
+func (l *lane) wakeAll() {
+	for range l.waiting.Load() {
+		select {
+		case l.freed <- struct{}{}:
+		default:
+			return
+		}
+	}
+}
+
+// suspect puts the node in doubt when not one byte came while a call waited.
+func (l *lane) suspect(start int64) {
+	if silence := mono() - start; l.lastRead.Load() < start && silence >= int64(l.node.silence()) {
+		l.node.doubt(&Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errSilent})
+	}
+}
+
+func (l *lane) gotConn(c *conn) {
+	l.conn.Store(c)
+	l.lost.Store(0)
+	l.lastRead.Store(mono())
+}
+
+// lostConn runs when the lane's connection ended: whatever was due on it is
+// settled, and nothing is sent before the connector has looked.
+func (l *lane) lostConn(c *conn) {
+	if !l.conn.CompareAndSwap(c, nil) {
+		return
+	}
+	l.lost.Store(0)
+	l.wakeAll()
+	l.node.doubt(&Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errRefused})
+}
+
+// hangUp ends the lane's connection, if there is one.
+func (l *lane) hangUp() {
+	if c := l.conn.Load(); c != nil {
+		_ = c.Close()
+	}
+}

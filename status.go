@@ -1,0 +1,131 @@
+package madcrow
+
+import (
+	"context"
+	"time"
+)
+
+// State is what was last observed. It asks nobody.
+func (r *Redis) State() State {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last.State
+}
+
+// Available says whether a call would be sent now. It asks nobody.
+func (r *Redis) Available() bool {
+	switch r.node.gate.state.Load() {
+	case gateOpen:
+		return true
+	case gateDoubt:
+		s := r.State()
+		return s == StateUp || s == StateDegraded
+	}
+	return false
+}
+
+// Err says why Redis is not available, as an [*Error]; nil when it is. It asks
+// nobody.
+func (r *Redis) Err() error {
+	if r.Available() {
+		return nil
+	}
+	if why := r.node.gate.why(); why != nil {
+		return why
+	}
+	return &Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errNotConnected}
+}
+
+// Status is all that was last observed. It asks nobody.
+func (r *Redis) Status() Status {
+	r.mu.Lock()
+	st := r.last
+	r.mu.Unlock()
+	st.RTT = time.Duration(r.node.rtt.Load())
+	st.Connections = r.node.conns.size()
+	if info := r.node.info.Load(); info != nil {
+		st.Server = *info
+	}
+	return st
+}
+
+// Watch yields the current status at once and then every change of it, until
+// ctx ends or the Redis is closed; then the channel is closed. A slow reader
+// misses intermediate changes, never the last.
+func (r *Redis) Watch(ctx context.Context) <-chan Status {
+	ch := make(chan Status, 1)
+	ch <- r.Status()
+	r.mu.Lock()
+	over := r.last.State == StateClosed
+	if !over {
+		r.watchers[ch] = struct{}{}
+	}
+	r.mu.Unlock()
+	if over {
+		close(ch)
+		return ch
+	}
+	context.AfterFunc(ctx, func() { r.unwatch(ch) })
+	return ch
+}
+
+func (r *Redis) unwatch(ch chan Status) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, ok := r.watchers[ch]; ok {
+		delete(r.watchers, ch)
+		close(ch)
+	}
+}
+
+// observe derives the state from the gate and tells the watchers of a change.
+func (r *Redis) observe() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	from := r.last
+	to := from
+	why := r.node.gate.why()
+	to.ReadOnly = r.node.readOnly.Load()
+	switch r.node.gate.state.Load() {
+	case gateClosed:
+		to.State, to.Err = StateClosed, ErrClosed
+	case gateShut:
+		to.State, to.Err = StateDown, why
+	case gateOpen:
+		to.State, to.Err = StateUp, nil
+		if to.ReadOnly {
+			to.State, to.Err = StateDegraded, &Error{Op: "connect", Kind: KindReadOnly, Outcome: OutcomeNotApplied, Err: ErrReadOnly}
+		} else if r.cfg.Embedded {
+			to.State = StateDegraded
+		}
+	case gateDoubt: // no verdict, no change
+	}
+	if from.State == StateClosed || to.State == from.State && to.ReadOnly == from.ReadOnly && sameText(to.Err, from.Err) {
+		return
+	}
+	if to.State != from.State {
+		to.Since = time.Now()
+		if r.rec != nil {
+			r.rec.StateChange(from.State, to.State)
+		}
+	}
+	r.last = to
+	for ch := range r.watchers {
+		select {
+		case <-ch: // the reader has not seen the one before
+		default:
+		}
+		ch <- to
+		if to.State == StateClosed {
+			delete(r.watchers, ch)
+			close(ch)
+		}
+	}
+}
+
+func sameText(a, b error) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Error() == b.Error()
+}
