@@ -99,6 +99,8 @@ type connectorKey struct{}
 func (n *node) dialer(l *lane) func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error) {
 	return func(ctx context.Context, addr string, _ *net.Dialer, tc *tls.Config) (net.Conn, error) {
 		if l != nil && ctx.Value(connectorKey{}) == nil {
+			// The client knows that the connection is gone before we do.
+			n.doubt(&Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errRefused})
 			return nil, errRefused
 		}
 		if l == nil && n.gate.state.Load() != gateOpen {

@@ -14,8 +14,7 @@ import (
 const (
 	backoffFirst = 5 * time.Millisecond
 	backoffMost  = 100 * time.Millisecond
-	// maxTries bounds the tries without a pause, for connections that break
-	// again and again.
+	// maxTries bounds the tries over connections that break again and again.
 	maxTries = 5
 )
 
@@ -170,12 +169,12 @@ func (n *node) failed(ctx context.Context, op string, err error, repeatable bool
 	return f
 }
 
-// pause waits before the next try. It says false when that makes no sense: too
-// many tries, or no time left, so that the caller learns the real reason and
-// not of a deadline.
+// pause waits before the next try; after a broken connection the first one
+// comes at once. It says false when that makes no sense: too many tries, or no
+// time left, so that the caller learns the real reason and not of a deadline.
 func (n *node) pause(ctx context.Context, tries int, backoff bool) bool {
-	if !backoff {
-		return tries+1 < maxTries && ctx.Err() == nil
+	if !backoff && (tries == 0 || tries+1 >= maxTries) {
+		return tries == 0 && ctx.Err() == nil
 	}
 	d := min(backoffFirst<<min(tries, 10), backoffMost)
 	d = d/2 + rand.N(d/2)
