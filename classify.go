@@ -19,6 +19,7 @@ var (
 	// errRefused is a dial, or a write on a connection that was given up, that
 	// the gate did not let through. Nothing was sent.
 	errRefused        = errors.New("connection is not open")
+	errPlainText      = errors.New("the server answered in plain text")
 	errSilent         = errors.New("no answer in time")
 	errFull           = errors.New("too many calls are waiting for an answer")
 	errBorrowed       = errors.New("all connections for transactions and large values are in use")
@@ -167,7 +168,7 @@ func connectError(addr string, useTLS bool, err error) *Error {
 			hint, permanent = "; the certificate is for another name: set REDIS_SSL_SERVER_NAME if that is intended", true
 		case errors.As(err, &badCert):
 			hint, permanent = "; the server's certificate is not valid", true
-		case errors.As(err, &notTLS):
+		case errors.As(err, &notTLS), errors.Is(err, errPlainText):
 			hint, permanent = "; the server does not speak TLS on this port: set REDIS_USE_SSL=false or use the TLS port", true
 		case !useTLS && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)):
 			hint = "; the server hung up at once: does it expect TLS (REDIS_USE_SSL=true)?"

@@ -151,7 +151,29 @@ func (n *node) openConn(ctx context.Context, addr string, tc *tls.Config) (net.C
 	t := tls.Client(c, tc)
 	if err := t.HandshakeContext(ctx); err != nil {
 		_ = c.Close()
+		if ctx.Err() != nil && n.speaksPlain(addr) {
+			err = errPlainText
+		}
 		return nil, err
 	}
 	return t, nil
+}
+
+// speaksPlain finds out why a server is silent in a TLS handshake: one without
+// TLS waits for the end of what it takes for a command.
+func (n *node) speaksPlain(addr string) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), n.dialTimeout())
+	defer cancel()
+	c, err := n.dialFunc(ctx, n.network, addr)
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(n.dialTimeout()))
+	if _, err := c.Write([]byte("PING\r\n")); err != nil {
+		return false
+	}
+	var first [1]byte
+	_, err = c.Read(first[:])
+	return err == nil && (first[0] == '+' || first[0] == '-')
 }
