@@ -1,6 +1,7 @@
 package madcrow
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -82,6 +83,15 @@ func printAttrs(name string, attrs []slog.Attr) string {
 	return b.String()
 }
 
+// marshalAttrs writes one JSON object, in no order to rely on.
+func marshalAttrs(attrs []slog.Attr) ([]byte, error) {
+	m := make(map[string]any, len(attrs))
+	for _, a := range attrs {
+		m[a.Key] = a.Value.Any()
+	}
+	return json.Marshal(m)
+}
+
 // part returns the attributes of one nested struct.
 func part(c Config, prefix string) []slog.Attr {
 	var attrs []slog.Attr
@@ -102,6 +112,10 @@ func (c Config) GoString() string { return c.String() }
 // Format is String for every verb, so that none shows a secret.
 func (c Config) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) }
 
+// MarshalJSON shows the fields that are set; secrets are "***". It is for
+// logs, and nothing reads it back.
+func (c Config) MarshalJSON() ([]byte, error) { return marshalAttrs(c.attrs()) }
+
 // LogValue shows a logger the fields that are set; secrets are "***".
 func (c Config) LogValue() slog.Value { return slog.GroupValue(c.attrs()...) }
 
@@ -115,6 +129,12 @@ func (s Sentinel) GoString() string { return s.String() }
 
 // Format is String for every verb, so that none shows a secret.
 func (s Sentinel) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
+
+// MarshalJSON shows the fields that are set; the password is "***". It is for
+// logs, and nothing reads it back.
+func (s Sentinel) MarshalJSON() ([]byte, error) {
+	return marshalAttrs(part(Config{Sentinel: s}, "Sentinel."))
+}
 
 // LogValue shows a logger the fields that are set; the password is "***".
 func (s Sentinel) LogValue() slog.Value {
@@ -131,6 +151,12 @@ func (c Cluster) GoString() string { return c.String() }
 
 // Format is String for every verb, so that none shows a secret.
 func (c Cluster) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) }
+
+// MarshalJSON shows the fields that are set; the password is "***". It is for
+// logs, and nothing reads it back.
+func (c Cluster) MarshalJSON() ([]byte, error) {
+	return marshalAttrs(part(Config{Cluster: c}, "Cluster."))
+}
 
 // LogValue shows a logger the fields that are set; the password is "***".
 func (c Cluster) LogValue() slog.Value {
@@ -156,6 +182,10 @@ func (c Credentials) GoString() string { return c.String() }
 
 // Format is String for every verb, so that none shows a secret.
 func (c Credentials) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) }
+
+// MarshalJSON shows the user and when to refresh; the password is "***". It is for
+// logs, and nothing reads it back.
+func (c Credentials) MarshalJSON() ([]byte, error) { return marshalAttrs(c.attrs()) }
 
 // LogValue shows a logger the user and when to refresh; the password is "***".
 func (c Credentials) LogValue() slog.Value { return slog.GroupValue(c.attrs()...) }
