@@ -20,17 +20,26 @@ const (
 	minConnections        = 3
 )
 
+// The values of [Config.DeployEnv].
+const (
+	Development = "DEVELOPMENT"
+	Production  = "PRODUCTION"
+)
+
 // Config says which Redis, and how to speak to it. The zero value is a Redis
 // on localhost:6379 without a password. [ConfigFromEnv] fills it from the
-// environment; [Open] validates it, and reports every problem in one error.
+// environment, [ParseURL] from a URL; [Open] validates it, and reports every
+// problem in one [ConfigError]. Printing or logging a Config shows no secret.
 type Config struct {
-	// Host of a standalone Redis: a name or an IP address. Defaults to
-	// "localhost".
+	// Host of a standalone Redis: a name or an IP address, without a port. Not
+	// used with Socket, Sentinel or Cluster. Defaults to "localhost".
 	Host string
-	// Port of a standalone Redis, 1 to 65535. Defaults to 6379.
+	// Port of a standalone Redis, 1 to 65535. Not used with Socket, Sentinel
+	// or Cluster. Defaults to 6379.
 	Port int
-	// Socket is the path of a Unix socket; it stands in the place of Host and
-	// Port. Defaults to none.
+	// Socket is the path of a Unix socket, at most 107 bytes; it stands in the
+	// place of Host and Port. It excludes TLS, Sentinel and Cluster. Defaults
+	// to none.
 	Socket string
 
 	// Username of an ACL user. Defaults to Redis' own "default" user.
@@ -50,8 +59,8 @@ type Config struct {
 	Cluster Cluster
 
 	// MaxConnections bounds the open connections to each data node, those for
-	// pub/sub and transactions included, Sentinels and health probes not. At
-	// least 3. Defaults to 20.
+	// pub/sub and transactions included, Sentinels and health probes not. From
+	// 3 to 10,000. Defaults to 20.
 	MaxConnections int
 	// CommandTimeout is the longest a call may take, unless the caller's
 	// context ends sooner. From 1 ms to 1 h. Defaults to 500 ms.
@@ -61,27 +70,37 @@ type Config struct {
 	// 1 h. Defaults to 5 s.
 	ConnectTimeout time.Duration
 	// MaxValueSize is the largest command, in bytes of all its arguments, that
-	// is sent; a larger one is refused with ErrTooLarge. Defaults to 64 MiB.
+	// is sent; a larger one is refused with ErrTooLarge. From 1 to 1 GiB.
+	// Defaults to 64 MiB.
 	MaxValueSize int
 	// BulkThreshold is the size, in bytes of all its arguments, from which a
 	// command travels on a connection of its own, so that small calls do not
-	// wait behind it. Defaults to 64 KiB.
+	// wait behind it. From 1 to MaxValueSize. Defaults to 64 KiB, or to
+	// MaxValueSize where that is less.
 	BulkThreshold int
 
-	// KeyPrefix stands before every key that the library builds. Defaults to
-	// none, so that the data of other programs is found.
+	// KeyPrefix stands before every key that the library builds: at most 128
+	// bytes of UTF-8 without control characters and without braces, which
+	// would put every key into one slot of a cluster. Defaults to none, so
+	// that the data of other programs is found.
 	KeyPrefix string
 	// Require makes Open wait for the first connection, up to ConnectTimeout,
 	// and fail without it. ConfigFromEnv sets it when DEPLOY_ENV is
 	// PRODUCTION. Defaults to false: Open returns at once and the connection
 	// follows.
 	Require bool
-	// ClientName is shown by CLIENT LIST. Defaults to the program's name.
+	// DeployEnv is Development or Production, as DEPLOY_ENV said. It is there
+	// to be read; ConfigFromEnv derives Require from it, and an Embedded Redis
+	// is refused in production. Defaults to Development.
+	DeployEnv string
+	// ClientName is shown by CLIENT LIST: at most 128 printable ASCII
+	// characters without blanks. Defaults to the program's name.
 	ClientName string
 
 	// Credentials, when set, is asked for the user and password of every new
-	// connection, and again when they expire: for tokens that rotate. It
-	// stands in the place of Username and Password. It must return within
+	// connection, to data nodes and to Sentinels, and again when they expire:
+	// for tokens that rotate. It stands in the place of every Username and
+	// Password of this struct, which must be empty then. It must return within
 	// ConnectTimeout and be safe for concurrent use. Defaults to none.
 	Credentials func(context.Context, CredentialsRequest) (Credentials, error)
 	// Dialer opens the raw connection, below TLS. network is "tcp" or "unix".
@@ -97,14 +116,20 @@ type Config struct {
 	// Recorder observes operations, dials and state changes. Defaults to none.
 	Recorder Recorder
 
-	// Warnings are findings of ConfigFromEnv and ParseURL that are no errors;
-	// Open logs them.
+	// Warnings are findings that are no errors; Open logs them. They hold no
+	// secret. ConfigFromEnv and ParseURL write them.
 	Warnings []string
+
+	// origin remembers who wrote which field, so that an error can name the
+	// setting as its author knows it. Nil for a literal.
+	origin *origin
 }
 
 // TLS says how a connection is encrypted and what is verified.
 type TLS struct {
-	// Enabled turns TLS on. Defaults to false.
+	// Enabled turns TLS 1.2 or later on. The fields below without it are an
+	// error, for their author believes that the connection is encrypted.
+	// Defaults to false.
 	Enabled bool
 	// CAFile is a PEM file with the authorities to trust. Defaults to those of
 	// the system.
@@ -119,8 +144,9 @@ type TLS struct {
 	// InsecureSkipVerify accepts any certificate: anybody on the way can read
 	// and change everything. Defaults to false.
 	InsecureSkipVerify bool
-	// Config, when set, is used as it is and the fields above but Enabled must
-	// be empty. Defaults to none.
+	// Config, when set, is used as it is (an empty ServerName follows the host
+	// that is dialled), and the fields above but Enabled must be empty.
+	// Defaults to none.
 	Config *tls.Config
 }
 
@@ -128,7 +154,8 @@ type TLS struct {
 type Sentinel struct {
 	// Enabled finds the master through Sentinels. Defaults to false.
 	Enabled bool
-	// Addresses are the Sentinels, host:port. At least one.
+	// Addresses are the Sentinels, host or host:port, IPv6 in brackets. At
+	// least one. The port defaults to 26379.
 	Addresses []string
 	// ServiceName is the name of the master that the Sentinels watch.
 	// Required.
@@ -149,7 +176,8 @@ type Sentinel struct {
 type Cluster struct {
 	// Enabled speaks to a Redis Cluster. Defaults to false.
 	Enabled bool
-	// Addresses are seed nodes, host:port. At least one.
+	// Addresses are seed nodes, host or host:port, IPv6 in brackets. At least
+	// one. The port defaults to 6379.
 	Addresses []string
 	// Password of the nodes. Defaults to Config.Password.
 	Password string

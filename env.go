@@ -1,0 +1,240 @@
+package madcrow
+
+import (
+	"os"
+	"reflect"
+	"strings"
+)
+
+// ConfigFromEnv reads the environment of this process: the settings of
+// docs/settings.md, such as REDIS_HOST or REDIS_URL. It is Env{}.Config().
+func ConfigFromEnv() (Config, error) { return Env{}.Config() }
+
+// Env reads a [Config] from environment variables. The zero value reads those
+// of this process. It reads no .env file: a program that wants one loads it
+// first.
+type Env struct {
+	// Prefix stands before every name, for a process with several Redis: with
+	// "ORDERS_" the host is ORDERS_REDIS_HOST. It ends with "_". DEPLOY_ENV is
+	// never prefixed. Defaults to none.
+	Prefix string
+	// Lookup returns a variable and whether it is set. Defaults to
+	// os.LookupEnv.
+	Lookup func(string) (string, bool)
+	// ReadFile reads the file that a NAME_FILE variable names. Defaults to
+	// os.ReadFile.
+	ReadFile func(string) ([]byte, error)
+}
+
+// maxSecretFile bounds the files that hold secrets, in bytes.
+const maxSecretFile = 64 << 10
+
+// Config reads and validates the whole configuration. An empty variable is one
+// that is not set, an unknown name is ignored, and defaults are filled in.
+// Each secret may come from a file instead, for mounted secrets:
+// REDIS_PASSWORD_FILE names the file, whose trailing newline is dropped.
+//
+// REDIS_URL supplies all that it contains; REDIS_USERNAME, REDIS_PASSWORD and
+// REDIS_DB fill in what it omits, and what it overrules becomes a warning in
+// Config.Warnings.
+//
+// The error is [ErrConfig] and lists every problem as a [ConfigError]; it and
+// the warnings hold no secret.
+func (e Env) Config() (Config, error) {
+	if e.Prefix != "" && (!strings.HasSuffix(e.Prefix, "_") || strings.ContainsFunc(e.Prefix, notInName)) {
+		return Config{}, configError([]Problem{{
+			Setting: "Env.Prefix", Value: shown(e.Prefix),
+			Reason: "no beginning of names", Fix: `use letters, digits and _, with _ at the end, as in "ORDERS_"`,
+		}})
+	}
+	r := envReader{env: e.withDefaults(), origin: &origin{env: true, prefix: e.Prefix, names: map[string]string{}}}
+	r.readURL()
+	for _, s := range settings {
+		if s.field != "" {
+			r.read(s)
+		}
+	}
+	r.cfg.Require = r.cfg.DeployEnv == Production
+	r.cfg.origin = r.origin
+
+	v := validator{in: r.cfg, c: r.cfg, tlsUnknown: r.tlsUnknown}
+	v.run()
+	if err := configError(append(r.problems, v.problems...)); err != nil {
+		return Config{}, err
+	}
+	cfg := r.cfg
+	cfg.fillDefaults()
+	cfg.Warnings = v.c.Warnings
+	r.origin.remember(&cfg)
+	return cfg, nil
+}
+
+// NamesRedis says whether the environment says at all which Redis to use, by
+// REDIS_URL, REDIS_HOST, REDIS_SENTINELS or REDIS_CLUSTERS.
+func (e Env) NamesRedis() bool {
+	e = e.withDefaults()
+	for _, name := range []string{envURL, envURL + "_FILE", "REDIS_HOST", "REDIS_SENTINELS", "REDIS_CLUSTERS"} {
+		if v, _ := e.Lookup(e.Prefix + name); strings.TrimSpace(v) != "" {
+			return true
+		}
+	}
+	return false
+}
+
+func (e Env) withDefaults() Env {
+	if e.Lookup == nil {
+		e.Lookup = os.LookupEnv
+	}
+	if e.ReadFile == nil {
+		e.ReadFile = os.ReadFile
+	}
+	return e
+}
+
+func notInName(r rune) bool {
+	return r != '_' && (r < '0' || r > '9') && (r|0x20 < 'a' || r|0x20 > 'z')
+}
+
+// envReader is one reading of the environment.
+type envReader struct {
+	env        Env
+	cfg        Config
+	origin     *origin
+	url        *urlParser // nil without REDIS_URL
+	problems   []Problem
+	tlsUnknown bool
+}
+
+func (r *envReader) bad(p Problem) { r.problems = append(r.problems, p) }
+
+func (r *envReader) warn(text string) { r.cfg.Warnings = append(r.cfg.Warnings, text) }
+
+// lookup returns the value of a setting, from its variable or its file, and
+// the name of the variable that gave it. failed means that it was set and
+// cannot be had.
+func (r *envReader) lookup(s setting) (value, name string, ok, failed bool) {
+	name = s.envName(r.env.Prefix)
+	value, _ = r.env.Lookup(name)
+	if strings.TrimSpace(value) == "" && (!s.secret || s.kind == kindURL) {
+		value = "" // only a password may consist of blanks
+	}
+	if !s.file {
+		return value, name, value != "", false
+	}
+	fileName := name + "_FILE"
+	file, _ := r.env.Lookup(fileName)
+	if file = strings.TrimSpace(file); file == "" {
+		return value, name, value != "", false
+	}
+	problem := Problem{Setting: fileName, Value: shownPath(file)}
+	if value != "" {
+		problem.Reason, problem.Fix = name+" is set too", "keep one of the two"
+		r.bad(problem)
+		return "", fileName, false, true
+	}
+	data, err := r.env.ReadFile(file)
+	value = strings.TrimRight(string(data), "\r\n")
+	switch {
+	case err != nil:
+		problem.err = cause(err)
+		problem.Reason = "the file cannot be read"
+		if problem.Value != hidden { // the cause may repeat the name
+			problem.Reason += ": " + problem.err.Error()
+		}
+		problem.Fix = "name a file that this process may read"
+	case value == "":
+		problem.Reason, problem.Fix = "the file is empty", "write the value into it, or remove the setting"
+	case len(data) > maxSecretFile:
+		problem.Reason, problem.Fix = "the file is longer than 64 KiB", "name the file that holds only the value"
+	default:
+		return value, fileName, true, false
+	}
+	r.bad(problem)
+	return "", fileName, false, true
+}
+
+// shownPath is the name of a file as an error may show it. What does not look
+// like a path could be the secret itself, in the wrong variable.
+func shownPath(path string) string {
+	if strings.HasPrefix(path, "/") || strings.HasPrefix(path, "./") || strings.HasPrefix(path, "../") {
+		return shown(path)
+	}
+	return hidden
+}
+
+// readURL reads REDIS_URL, which comes before the others.
+func (r *envReader) readURL() {
+	value, name, ok, failed := r.lookup(settings[0])
+	if failed {
+		r.tlsUnknown = true
+	}
+	if !ok {
+		return
+	}
+	r.url = parseURL(name, value)
+	if len(r.url.problems) > 0 {
+		r.problems = append(r.problems, r.url.problems...)
+		r.tlsUnknown = true
+		return
+	}
+	r.cfg = r.url.cfg
+	r.origin.urlSetting, r.origin.url, r.origin.fromURL = name, r.url.shown, r.url.set
+}
+
+// read reads one setting other than REDIS_URL.
+func (r *envReader) read(s setting) {
+	value, name, ok, _ := r.lookup(s)
+	if !ok {
+		return
+	}
+	if r.url != nil && r.overruled(s, value, name) {
+		return
+	}
+	if err := s.parse(&r.cfg, value); err != nil {
+		shownValue := hidden
+		if !s.secret {
+			shownValue = shown(strings.TrimSpace(value))
+		}
+		r.bad(Problem{Setting: name, Value: shownValue, Reason: err.Error(), Fix: s.fix(), err: err})
+		if s.kind == kindBool {
+			r.tlsUnknown = true
+		}
+		return
+	}
+	if name != s.envName(r.env.Prefix) {
+		r.origin.names[s.field] = name
+	}
+}
+
+// overruled says whether REDIS_URL speaks in the place of a setting, and warns
+// where the two do not say the same.
+func (r *envReader) overruled(s setting, value, name string) bool {
+	u := r.url
+	var why string
+	switch {
+	case s.beside == applies:
+		return false
+	case s.beside == ignored,
+		strings.HasPrefix(s.field, "Sentinel.") && !u.cfg.Sentinel.Enabled,
+		strings.HasPrefix(s.field, "Cluster.") && !u.cfg.Cluster.Enabled:
+		why = " says which Redis to use"
+	case u.set[s.field] || s.field == "Cluster.Password" && u.set["Password"]:
+		why = " has a value for it too"
+	default:
+		return false
+	}
+	var probe Config
+	if s.parse(&probe, value) == nil {
+		if reflect.DeepEqual(s.ref(&probe), s.ref(&u.cfg)) {
+			return true
+		}
+		if probe.TLS.Enabled && len(u.problems) == 0 {
+			// No warning: it would send the password unencrypted.
+			r.bad(Problem{Setting: name, Value: value, Reason: u.setting + " is not encrypted and stands in its place",
+				Fix: "write the URL with rediss:// (rediss-sentinel://, rediss-cluster://), or remove " + name})
+			return true
+		}
+	}
+	r.warn(name + " is ignored, for " + u.setting + why)
+	return true
+}

@@ -1,0 +1,181 @@
+package madcrow
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+var updateSettings = flag.Bool("update", false, "write docs/settings.md")
+
+const settingsPage = "docs/settings.md"
+
+// docDefault is the default of a setting as the page shows it.
+func (s setting) docDefault() string {
+	switch def := s.def.(type) {
+	case nil:
+		return s.note
+	case time.Duration:
+		return "`" + strconv.FormatFloat(def.Seconds(), 'f', -1, 64) + "`"
+	default:
+		return fmt.Sprintf("`%v`", def)
+	}
+}
+
+// docKind is the type with its range.
+func (s setting) docKind() string {
+	switch {
+	case s.kind == kindNumber && s.max == maxDB:
+		return s.kind + ", 0 or more"
+	case s.kind == kindNumber, s.kind == kindBytes:
+		return fmt.Sprintf("%s, %d to %d", s.kind, s.min, s.max)
+	case s.kind == kindDuration:
+		return s.kind + ", 1 ms to 1 h"
+	}
+	return s.kind
+}
+
+func renderSettings() string {
+	var b strings.Builder
+	b.WriteString(settingsHead)
+	b.WriteString("| setting | type | default | meaning |\n|---|---|---|---|\n")
+	var files []string
+	for _, s := range settings {
+		help := s.help
+		if s.secret {
+			help += " Secret: never shown."
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", s.name, s.docKind(), s.docDefault(), help)
+		if s.file {
+			files = append(files, "`"+s.name+"_FILE`")
+		}
+	}
+	fmt.Fprintf(&b, settingsTail, strings.Join(files, ", "), strings.Join(beside(fills), ", "))
+	return b.String()
+}
+
+// beside lists the settings that behave so beside REDIS_URL.
+func beside(how besideURL) []string {
+	var names []string
+	for _, s := range settings {
+		if s.beside == how {
+			names = append(names, "`"+s.name+"`")
+		}
+	}
+	return names
+}
+
+func TestSettingsDoc(t *testing.T) {
+	want := renderSettings()
+	if *updateSettings {
+		if err := os.WriteFile(settingsPage, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(settingsPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != want {
+		t.Errorf("%s is stale; run: go test -run TestSettingsDoc -update .", settingsPage)
+	}
+}
+
+func TestSettingsTable_IsComplete(t *testing.T) {
+	seen := map[string]bool{}
+	for _, s := range settings {
+		if seen[s.name] || seen["field "+s.field] {
+			t.Errorf("%s is there twice", s.name)
+		}
+		seen[s.name], seen["field "+s.field] = true, true
+		if s.help == "" || s.kind == "" || (s.ref == nil) != (s.name == envURL) {
+			t.Errorf("%s lacks a text or a field", s.name)
+		}
+		if s.secret && !s.file {
+			t.Errorf("%s is a secret and has no _FILE", s.name)
+		}
+		if s.def != nil && s.max > 0 {
+			var c Config
+			s.fill(&c)
+			if err := s.parse(&c, strings.Trim(s.docDefault(), "`")); err != nil {
+				t.Errorf("%s: its default is refused: %v", s.name, err)
+			}
+		}
+	}
+}
+
+// The examples of the page are read as the page says.
+func TestSettingsDoc_ExamplesAreAccepted(t *testing.T) {
+	n := 0
+	for line := range strings.Lines(settingsTail) {
+		line = strings.TrimSpace(line)
+		if _, _, isURL := lookupScheme(strings.Split(line, "://")[0]); isURL {
+			n++
+			c, err := ParseURL(line)
+			if err == nil {
+				_, err = c.validate()
+			}
+			if err != nil {
+				t.Errorf("%s: %v", line, err)
+			}
+		}
+	}
+	if n < len(urlSchemes) {
+		t.Errorf("%d examples of %d schemes", n, len(urlSchemes))
+	}
+}
+
+const settingsHead = `# Settings
+
+<!-- Written from the settings table by "go test -run TestSettingsDoc -update ." -->
+
+` + "`madcrow.ConfigFromEnv()`" + ` reads these environment variables; the fields of ` + "`madcrow.Config`" + ` mean the same. Everything that is wrong is reported in one error, each problem with the setting, its value (never a secret) and the fix.
+
+An empty variable counts as one that is not set. True is ` + "`true`, `t`, `1`, `yes`, `y` or `on`" + `, false is ` + "`false`, `f`, `0`, `no`, `n` or `off`" + `, in any case. A duration is a number of seconds (` + "`0.1`" + `) or a Go duration (` + "`100ms`" + `). Blanks around the items of a list are dropped, and an IPv6 address in a list stands in brackets (` + "`[::1]:26379`" + `). The library reads no ` + "`.env`" + ` file.
+
+`
+
+const settingsTail = `
+Settings that contradict each other are an error: Sentinel and Cluster both on, either without its list, a database number with Cluster, TLS options without TLS (their author believes that the connection is encrypted). A list whose switch is off is only a warning.
+
+## One URL
+
+` + "`REDIS_URL`" + ` says in one line which Redis to use; ` + "`madcrow.ParseURL`" + ` reads the same.
+
+    redis://localhost:6379/0
+    redis://user:password@redis.example.com/2
+    rediss://:password@[2001:db8::1]:6380
+    unix:///run/redis/redis.sock?db=1
+    redis+unix://:password@/run/redis/redis.sock
+    redis-sentinel://:password@s1.example.com,s2.example.com:26380/0?master=mymaster
+    rediss-sentinel://:password@[::1]:26379,[::2]:26379?sentinelMasterId=mymaster
+    redis+sentinel://user:password@s1.example.com,s2.example.com/mymaster/0?sentinel_username=su&sentinel_password=sp
+    rediss+sentinel://s1.example.com/mymaster
+    redis-cluster://user:password@c1.example.com:7000,c2.example.com:7000
+    rediss-cluster://:password@c1.example.com
+
+- A second ` + "`s`" + ` (` + "`rediss`" + `) is TLS, to the Sentinels too unless ` + "`REDIS_SENTINEL_USE_SSL`" + ` says otherwise.
+- Ports default to 6379, those of Sentinels to 26379. The database is in the path or in ` + "`?db=`" + `.
+- The name of the master is in the path or in ` + "`?master=`" + `, also called ` + "`sentinelMasterId`" + `. A path of one number is the database.
+- The credentials before the @ are those of the data nodes; without a colon they are a password. The Sentinels have their own, ` + "`sentinel_username` and `sentinel_password`" + `.
+- Special characters are percent-encoded: / is %%2F, @ is %%40, # is %%23, ? is %%3F, %% is %%25; in the values after the ? also & as %%26 and + as %%2B.
+- A parameter that is not listed here is an error.
+
+The URL supplies all that it contains. These fill in only what it omits, the Sentinel and cluster ones only with such a URL; where both speak, the URL counts and a warning says so: %[2]s. The other settings that name a Redis are ignored beside it, with a warning where they say something else. ` + "`REDIS_USE_SSL=true`" + ` beside a URL without TLS is an error, since the password would travel unencrypted. All remaining settings apply, ` + "`REDIS_SSL_CA_FILE`" + ` and its like included.
+
+## Secrets in files
+
+For secrets that are mounted as files, each of these names a file that holds the value; trailing newlines are dropped: %[1]s. A setting and its file together, a file that cannot be read, and an empty file are errors.
+
+## Several Redis in one process
+
+A prefix makes a second set of the same names:
+
+    orders, err := madcrow.Env{Prefix: "ORDERS_"}.Config()
+
+reads ` + "`ORDERS_REDIS_HOST`, `ORDERS_REDIS_PASSWORD_FILE`" + ` and so on, and never the names without the prefix. ` + "`DEPLOY_ENV`" + ` has no prefix.
+`

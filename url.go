@@ -1,0 +1,418 @@
+package madcrow
+
+import (
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// topology is what stands behind a URL.
+type topology uint8
+
+const (
+	standalone topology = iota
+	unixSocket
+	sentinels
+	cluster
+)
+
+// urlSchemes are all schemes that ParseURL knows.
+var urlSchemes = []struct {
+	name string
+	topo topology
+	tls  bool
+}{
+	{"redis", standalone, false},
+	{"rediss", standalone, true},
+	{"unix", unixSocket, false},
+	{"redis+unix", unixSocket, false},
+	{"redis-sentinel", sentinels, false},
+	{"rediss-sentinel", sentinels, true},
+	{"redis+sentinel", sentinels, false},
+	{"rediss+sentinel", sentinels, true},
+	{"redis-cluster", cluster, false},
+	{"rediss-cluster", cluster, true},
+}
+
+// ParseURL reads one URL:
+//
+//	redis://[[user]:password@]host[:port][/db]
+//	unix://[[user]:password@]/path/of/socket[?db=0]
+//	redis-sentinel://[[user]:password@]host[:port],…[/db]?master=name
+//	redis+sentinel://[[user]:password@]host[:port],…/name[/db]
+//	redis-cluster://[[user]:password@]host[:port],…
+//
+// rediss, rediss-sentinel, rediss+sentinel and rediss-cluster are the same
+// over TLS; redis+unix is another name of unix. Both Sentinel spellings take
+// the master's name either way, also as sentinelMasterId, and
+// sentinel_username and sentinel_password for the Sentinels themselves. Every
+// scheme takes the database as ?db= too. Ports default to 6379, those of
+// Sentinels to 26379; IPv6 addresses stand in brackets.
+//
+// Credentials without a colon are a password, as redis-cli has it. A special
+// character in them is written percent-encoded ("/" is %2F). A parameter that
+// is not known is an error.
+//
+// Only the URL itself is read: what is beyond it (a service name that is
+// missing, say) is found by [Open]. The error is [ErrConfig] and repeats no
+// credentials, however broken the URL is.
+func ParseURL(raw string) (Config, error) {
+	p := parseURL("URL", raw)
+	if len(p.problems) > 0 {
+		return Config{}, configError(p.problems)
+	}
+	p.cfg.origin = &origin{urlSetting: p.setting, url: p.shown, fromURL: p.set}
+	p.cfg.origin.remember(&p.cfg)
+	return p.cfg, nil
+}
+
+// urlParser is one URL being read. It splits by hand, since net/url refuses
+// lists with IPv6 addresses and repeats credentials in its errors.
+type urlParser struct {
+	setting  string // how errors call the URL
+	shown    string // the URL without secrets
+	cfg      Config
+	set      map[string]bool // the fields of Config that the URL contains
+	problems []Problem
+}
+
+func parseURL(setting, raw string) *urlParser {
+	raw = strings.TrimSpace(raw)
+	p := &urlParser{setting: setting, shown: shownURL(raw), set: map[string]bool{}}
+	p.parse(raw)
+	return p
+}
+
+// bad records a problem; neither text may repeat a part of the URL that could
+// be a secret.
+func (p *urlParser) bad(reason, fix string) {
+	p.problems = append(p.problems, Problem{Setting: p.setting, Value: p.shown, Reason: reason, Fix: fix})
+}
+
+func (p *urlParser) parse(raw string) {
+	name, rest, found := strings.Cut(raw, "://")
+	if !found {
+		p.bad("it has no scheme", "begin with one of "+knownSchemes())
+		return
+	}
+	topo, tls, known := lookupScheme(name)
+	if !known {
+		p.bad("unknown scheme", "use one of "+knownSchemes())
+		return
+	}
+	authority, path, query, ok := p.split(rest)
+	if !ok {
+		return
+	}
+	hosts := p.credentials(authority)
+	params := p.params(query, topo)
+	p.cfg.TLS.Enabled = tls
+	p.mark("TLS.Enabled", "Host", "Port", "Socket", "Sentinel.Enabled", "Sentinel.Addresses", "Cluster.Enabled", "Cluster.Addresses")
+	switch topo {
+	case standalone:
+		p.hostAndPort(hosts)
+		p.dbPath(path)
+	case unixSocket:
+		p.socket(hosts, path)
+	case sentinels:
+		p.cfg.Sentinel.Enabled = true
+		p.cfg.Sentinel.Addresses = p.hostList(hosts, defaultSentinelPort)
+		p.sentinelPath(path, params)
+	case cluster:
+		p.cfg.Cluster.Enabled = true
+		p.cfg.Cluster.Addresses = p.hostList(hosts, defaultClusterPort)
+		p.dbPath(path)
+	}
+	if db, ok := params["db"]; ok {
+		p.database(db)
+	}
+}
+
+// split cuts what follows the scheme, and refuses what would make it unclear
+// where the credentials end.
+func (p *urlParser) split(rest string) (authority, path, query string, ok bool) {
+	for i := range len(rest) {
+		if c := rest[i]; c <= ' ' || c == 0x7f {
+			p.bad("it holds a blank or a control character", "write it percent-encoded, a blank as %20")
+			return "", "", "", false
+		}
+	}
+	if strings.Contains(rest, "#") {
+		p.bad("it holds a #, which ends a URL", "write it as %23")
+		return "", "", "", false
+	}
+	rest, query, _ = strings.Cut(rest, "?")
+	authority = rest
+	if slash := strings.IndexByte(rest, '/'); slash >= 0 {
+		authority, path = rest[:slash], rest[slash:]
+	}
+	if strings.Contains(path, "@") || strings.Contains(query, "@") {
+		// Most likely a password with a raw "/" or "?" in it.
+		p.bad("an @ follows the first / or ?", "write / as %2F, ? as %3F and @ as %40 inside names and passwords")
+		return "", "", "", false
+	}
+	return authority, path, query, true
+}
+
+func (p *urlParser) mark(fields ...string) {
+	for _, f := range fields {
+		p.set[f] = true
+	}
+}
+
+// credentials reads what stands before the last @ and returns the rest.
+func (p *urlParser) credentials(authority string) (hosts string) {
+	at := strings.LastIndexByte(authority, '@')
+	if at < 0 {
+		return authority
+	}
+	user, password, both := strings.Cut(authority[:at], ":")
+	if !both {
+		user, password = "", user
+	}
+	p.secret(user, "Username", &p.cfg.Username)
+	p.secret(password, "Password", &p.cfg.Password)
+	return authority[at+1:]
+}
+
+// secret decodes a name or password into *to; an empty one says nothing.
+func (p *urlParser) secret(encoded, field string, to *string) {
+	v, err := url.PathUnescape(encoded)
+	if err != nil {
+		p.bad("the percent-encoding of the user or the password is broken", "write % itself as %25")
+		return
+	}
+	if v != "" {
+		*to = v
+		p.mark(field)
+	}
+}
+
+// params reads the query; which names are known depends on the topology.
+func (p *urlParser) params(query string, topo topology) map[string]string {
+	values := map[string]string{}
+	for pair := range strings.SplitSeq(query, "&") {
+		if pair == "" {
+			continue
+		}
+		name, encoded, _ := strings.Cut(pair, "=")
+		value, err := url.QueryUnescape(encoded)
+		if !knownParam(name, topo) {
+			p.bad("unknown parameter "+strconv.Quote(clip(name)), "remove it; known are "+paramNames(topo))
+			continue
+		}
+		if err != nil {
+			p.bad("the percent-encoding of the parameter "+name+" is broken", "write % itself as %25")
+			continue
+		}
+		if name == "sentinelMasterId" {
+			name = "master"
+		}
+		if _, twice := values[name]; twice {
+			p.bad("the parameter "+name+" is given twice", "keep one")
+			continue
+		}
+		values[name] = value
+	}
+	return values
+}
+
+func knownParam(name string, topo topology) bool {
+	switch name {
+	case "db":
+		return true
+	case "master", "sentinelMasterId", "sentinel_username", "sentinel_password":
+		return topo == sentinels
+	}
+	return false
+}
+
+func paramNames(topo topology) string {
+	if topo == sentinels {
+		return "db, master (or sentinelMasterId), sentinel_username, sentinel_password"
+	}
+	return "db"
+}
+
+// address reads one host of the URL.
+func (p *urlParser) address(item string, defaultPort int) (host string, port int) {
+	if strings.HasPrefix(item, "[") {
+		item = strings.Replace(item, "%25", "%", 1) // the zone of a link-local address
+	}
+	host, port, reason := splitAddress(item, defaultPort)
+	if reason != "" {
+		p.bad(reason, "write host:port, a port from 1 to 65535, an IPv6 address in brackets")
+	}
+	return host, port
+}
+
+func (p *urlParser) hostAndPort(hosts string) {
+	if strings.Contains(hosts, ",") {
+		p.bad("several hosts", "name one, or use redis-sentinel:// or redis-cluster://")
+		return
+	}
+	switch {
+	case hosts == "":
+		hosts = DefaultHost
+	case hosts[0] == ':':
+		hosts = DefaultHost + hosts
+	}
+	p.cfg.Host, p.cfg.Port = p.address(hosts, DefaultPort)
+}
+
+func (p *urlParser) hostList(hosts string, defaultPort int) []string {
+	var out []string
+	for item := range strings.SplitSeq(hosts, ",") {
+		host, port := p.address(item, defaultPort)
+		out = append(out, net.JoinHostPort(host, strconv.Itoa(port)))
+	}
+	return out
+}
+
+func (p *urlParser) socket(hosts, path string) {
+	file, err := url.PathUnescape(path)
+	if hosts != "" || err != nil || len(file) < 2 {
+		p.bad("no absolute path of a socket", "write unix:///run/redis.sock, with three slashes")
+		return
+	}
+	p.cfg.Socket = file
+}
+
+// dbPath reads "", "/" or "/number".
+func (p *urlParser) dbPath(path string) {
+	if path = strings.TrimPrefix(path, "/"); path != "" {
+		p.database(path)
+	}
+}
+
+// sentinelPath reads "/name", "/name/db", "/db" (a number) and the parameters.
+func (p *urlParser) sentinelPath(path string, params map[string]string) {
+	s := &p.cfg.Sentinel
+	first, db, two := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	name, err := url.PathUnescape(first)
+	if err != nil {
+		p.bad("the percent-encoding of the path is broken", "write % itself as %25")
+		return
+	}
+	master := params["master"]
+	if !two && (master != "" || isNumber(first)) {
+		name, db = "", first
+	}
+	if name != "" && master != "" && name != master {
+		p.bad("the path and the query name different masters", "keep one")
+	}
+	if s.ServiceName = master; master == "" {
+		s.ServiceName = name
+	}
+	if s.ServiceName != "" {
+		p.mark("Sentinel.ServiceName")
+	}
+	if db != "" {
+		p.database(db)
+	}
+	for name, to := range map[string]*string{"username": &s.Username, "password": &s.Password} {
+		if v := params["sentinel_"+name]; v != "" {
+			*to = v
+			p.mark("Sentinel." + strings.ToUpper(name[:1]) + name[1:])
+		}
+	}
+}
+
+// database sets the number of the database, which may be said twice alike.
+func (p *urlParser) database(s string) {
+	db, err := strconv.Atoi(s)
+	if err != nil || !isNumber(s) || int64(db) > maxDB {
+		p.bad("the database is not a number from 0 on", "write it after the host, as in redis://host:6379/0")
+		return
+	}
+	if p.set["DB"] && p.cfg.DB != db {
+		p.bad("the path and the query name different databases", "keep one")
+		return
+	}
+	p.cfg.DB = db
+	p.mark("DB")
+}
+
+func isNumber(s string) bool {
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return s != ""
+}
+
+func lookupScheme(name string) (topo topology, tls, known bool) {
+	for _, s := range urlSchemes {
+		if strings.EqualFold(s.name, name) {
+			return s.topo, s.tls, true
+		}
+	}
+	return 0, false, false
+}
+
+func knownSchemes() string {
+	var b strings.Builder
+	for i, s := range urlSchemes {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(s.name + "://")
+	}
+	return b.String()
+}
+
+// shownURL returns raw as an error or a log may show it: without credentials,
+// without the values of the query, and when it is broken without all that
+// could be a credential in the wrong place.
+func shownURL(raw string) string {
+	scheme, rest, found := strings.Cut(raw, "://")
+	if !found || !isScheme(scheme) {
+		return hidden
+	}
+	credentials := ""
+	// A password with a raw / or ? in it reaches to the last @ of all.
+	at := strings.LastIndexByte(rest, '@')
+	if at >= 0 {
+		credentials, rest = hidden+"@", rest[at+1:]
+	}
+	rest, _, hasQuery := strings.Cut(rest, "?")
+	rest, _, _ = strings.Cut(rest, "#")
+	authority, path, _ := strings.Cut(rest, "/")
+	if at < 0 && !plainPorts(authority) {
+		return clip(scheme) + "://" + hidden // user:password, the host forgotten
+	}
+	out := scheme + "://" + credentials + authority
+	if len(rest) > len(authority) {
+		out += "/" + path
+	}
+	if hasQuery {
+		out += "?" + hidden
+	}
+	return clip(out)
+}
+
+// plainPorts says whether all that follows a colon can be a port.
+func plainPorts(authority string) bool {
+	for item := range strings.SplitSeq(authority, ",") {
+		if end := strings.IndexByte(item, ']'); end >= 0 && strings.HasPrefix(item, "[") {
+			item = item[end+1:]
+		}
+		if _, port, ok := strings.Cut(item, ":"); ok && (!isNumber(port) || len(port) > 5) {
+			return false
+		}
+	}
+	return true
+}
+
+// isScheme says whether s is built like a scheme, and is thereby no secret.
+func isScheme(s string) bool {
+	for i := range len(s) {
+		c := s[i] | 0x20
+		if (c < 'a' || c > 'z') && (i == 0 || (s[i] < '0' || s[i] > '9') && s[i] != '+' && s[i] != '-' && s[i] != '.') {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 32
+}

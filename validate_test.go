@@ -1,0 +1,281 @@
+package madcrow
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+func noCredentials(context.Context, CredentialsRequest) (Credentials, error) {
+	return Credentials{}, nil
+}
+
+func TestValidate_FillsDefaultsAndIsStable(t *testing.T) {
+	for name, tc := range map[string]struct{ in, want Config }{
+		"zero":                         {Config{}, Config{Host: "localhost", Port: 6379}},
+		"socket":                       {Config{Socket: "/s"}, Config{Socket: "/s"}},
+		"IPv6":                         {Config{Host: "[::1]", Port: 1}, Config{Host: "::1", Port: 1}},
+		"small MaxValueSize":           {Config{MaxValueSize: 1000}, Config{Host: "localhost", Port: 6379, MaxValueSize: 1000, BulkThreshold: 1000}},
+		"Sentinel follows TLS":         {Config{TLS: TLS{Enabled: true}, Sentinel: Sentinel{Enabled: true, Addresses: []string{"h", "[::1]"}, ServiceName: "m"}}, Config{TLS: TLS{Enabled: true}, Sentinel: Sentinel{Enabled: true, Addresses: []string{"h:26379", "[::1]:26379"}, ServiceName: "m", UseTLS: new(bool)}}},
+		"the cluster has the password": {Config{Password: "p", Cluster: Cluster{Enabled: true, Addresses: []string{"h", " [::1]:1 "}}}, Config{Password: "p", Cluster: Cluster{Enabled: true, Addresses: []string{"h:6379", "[::1]:1"}, Password: "p"}}},
+	} {
+		w := tc.want
+		if w.Sentinel.UseTLS != nil {
+			*w.Sentinel.UseTLS = true
+		}
+		w.MaxConnections, w.CommandTimeout, w.ConnectTimeout, w.DeployEnv = 20, 500*time.Millisecond, 5*time.Second, Development
+		w.Sentinel.SocketTimeout = 100 * time.Millisecond
+		if w.MaxValueSize == 0 {
+			w.MaxValueSize, w.BulkThreshold = 64<<20, 64<<10
+		}
+		w.ClientName = programName()
+		given := append([]string(nil), tc.in.Sentinel.Addresses...)
+		got, err := tc.in.validate()
+		if err != nil || !reflect.DeepEqual(got, w) {
+			t.Errorf("%s: %v\ngot  %v\nwant %v", name, err, got, w)
+		}
+		if !reflect.DeepEqual(given, append([]string(nil), tc.in.Sentinel.Addresses...)) {
+			t.Errorf("%s: the caller's list was changed to %q", name, tc.in.Sentinel.Addresses)
+		}
+		if again, err := got.validate(); err != nil || !reflect.DeepEqual(again, got) {
+			t.Errorf("%s, validated again: %v\ngot  %v\nwant %v", name, err, again, got)
+		}
+	}
+}
+
+func TestValidate_Contradictions(t *testing.T) {
+	certFile, keyFile := certificate(t)
+	_, otherKey := certificate(t)
+	dir := t.TempDir()
+	noPEM := filepath.Join(dir, "text")
+	if err := os.WriteFile(noPEM, []byte("no certificate"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	on := true
+	sentinel := Sentinel{Enabled: true, Addresses: []string{"h"}, ServiceName: "m"}
+	cluster := Cluster{Enabled: true, Addresses: []string{"h"}}
+	with := func(s Sentinel, change func(*Sentinel)) Sentinel { change(&s); return s }
+	for name, tc := range map[string]struct {
+		c             Config
+		setting, want string
+	}{
+		"Sentinel and Cluster":        {Config{Sentinel: sentinel, Cluster: cluster}, "Config.Sentinel.Enabled", "Config.Cluster.Enabled"},
+		"Sentinel without list":       {Config{Sentinel: with(sentinel, func(s *Sentinel) { s.Addresses = nil })}, "Config.Sentinel.Addresses", "not set"},
+		"Sentinel without name":       {Config{Sentinel: with(sentinel, func(s *Sentinel) { s.ServiceName = "" })}, "Config.Sentinel.ServiceName", "no name"},
+		"Sentinel with an odd name":   {Config{Sentinel: with(sentinel, func(s *Sentinel) { s.ServiceName = "a b" })}, "Config.Sentinel.ServiceName", "character"},
+		"Sentinel with a bad port":    {Config{Sentinel: with(sentinel, func(s *Sentinel) { s.Addresses = []string{"a:1", "b:x"} })}, "Config.Sentinel.Addresses", `b:x`},
+		"Sentinel with bare IPv6":     {Config{Sentinel: with(sentinel, func(s *Sentinel) { s.Addresses = []string{"::1:26379"} })}, "Config.Sentinel.Addresses", "brackets"},
+		"Sentinel with an empty host": {Config{Sentinel: with(sentinel, func(s *Sentinel) { s.Addresses = []string{""} })}, "Config.Sentinel.Addresses", "missing"},
+		"Sentinel timeout":            {Config{Sentinel: Sentinel{SocketTimeout: -1}}, "Config.Sentinel.SocketTimeout", "out of range"},
+		"Cluster without list":        {Config{Cluster: Cluster{Enabled: true}}, "Config.Cluster.Addresses", "not set"},
+		"Cluster with a database":     {Config{Cluster: cluster, DB: 1}, "Config.DB", "database 0"},
+		"Cluster with bad list":       {Config{Cluster: Cluster{Enabled: true, Addresses: []string{"h:70000"}}}, "Config.Cluster.Addresses", "h:70000"},
+		"negative database":           {Config{DB: -1}, "Config.DB", "from 0"},
+		"port":                        {Config{Port: 70000}, "Config.Port", "65535"},
+		"negative port":               {Config{Port: -1}, "Config.Port", "65535"},
+		"port beside Sentinel":        {Config{Port: 70000, Sentinel: sentinel}, "Config.Port", "65535"},
+		"connections":                 {Config{MaxConnections: 2}, "Config.MaxConnections", "from 3"},
+		"command timeout":             {Config{CommandTimeout: time.Microsecond}, "Config.CommandTimeout", "1µs"},
+		"connect timeout":             {Config{ConnectTimeout: 2 * time.Hour}, "Config.ConnectTimeout", "1h"},
+		"bulk above the largest":      {Config{MaxValueSize: 10, BulkThreshold: 11}, "Config.BulkThreshold", "Config.MaxValueSize"},
+		"negative size":               {Config{MaxValueSize: -1}, "Config.MaxValueSize", "from 1"},
+		"host with port":              {Config{Host: "h:6379"}, "Config.Host", "Config.Port"},
+		"host is a URL":               {Config{Host: "redis://u:" + secretMark + "@h"}, "Config.Host", "ParseURL"},
+		"long socket":                 {Config{Socket: "/" + strings.Repeat("s", 107)}, "Config.Socket", "107"},
+		"socket with control":         {Config{Socket: "/a\x00b"}, "Config.Socket", "control"},
+		"socket and Sentinel":         {Config{Socket: "/s", Sentinel: sentinel}, "Config.Sentinel.Enabled", "Unix socket"},
+		"socket and Cluster":          {Config{Socket: "/s", Cluster: cluster}, "Config.Cluster.Enabled", "Unix socket"},
+		"socket and TLS":              {Config{Socket: "/s", TLS: TLS{Enabled: true}}, "Config.TLS.Enabled", "Unix socket"},
+		"key prefix with {":           {Config{KeyPrefix: "a{"}, "Config.KeyPrefix", "slot"},
+		"key prefix with }":           {Config{KeyPrefix: "}"}, "Config.KeyPrefix", "slot"},
+		"key prefix with newline":     {Config{KeyPrefix: "a\n"}, "Config.KeyPrefix", "control"},
+		"key prefix not UTF-8":        {Config{KeyPrefix: "\xff"}, "Config.KeyPrefix", "UTF-8"},
+		"long key prefix":             {Config{KeyPrefix: strings.Repeat("a", 129)}, "Config.KeyPrefix", "128"},
+		"client name with blank":      {Config{ClientName: "a b"}, "Config.ClientName", "blanks"},
+		"long client name":            {Config{ClientName: strings.Repeat("a", 129)}, "Config.ClientName", "128"},
+		"user with blank":             {Config{Username: "a b"}, "Config.Username", "blank"},
+		"Sentinel user with blank":    {Config{Sentinel: Sentinel{Username: "a\tb"}}, "Config.Sentinel.Username", "blank"},
+		"deploy environment":          {Config{DeployEnv: "TEST"}, "Config.DeployEnv", "PRODUCTION"},
+		"embedded in production":      {Config{Embedded: true, DeployEnv: Production}, "Config.DeployEnv", "embedded"},
+
+		"callback and user":              {Config{Credentials: noCredentials, Username: "u"}, "Config.Username", "Config.Credentials"},
+		"callback and password":          {Config{Credentials: noCredentials, Password: secretMark}, "Config.Password", "***"},
+		"callback and Sentinel user":     {Config{Credentials: noCredentials, Sentinel: Sentinel{Username: "u"}}, "Config.Sentinel.Username", "Config.Credentials"},
+		"callback and Sentinel password": {Config{Credentials: noCredentials, Sentinel: Sentinel{Password: secretMark}}, "Config.Sentinel.Password", "***"},
+		"callback and Cluster password":  {Config{Credentials: noCredentials, Cluster: Cluster{Password: secretMark}}, "Config.Cluster.Password", "***"},
+
+		"CA without TLS":          {Config{TLS: TLS{CAFile: certFile}}, "Config.TLS.CAFile", "unencrypted"},
+		"server name without TLS": {Config{TLS: TLS{ServerName: "n"}}, "Config.TLS.ServerName", "unencrypted"},
+		"insecure without TLS":    {Config{TLS: TLS{InsecureSkipVerify: true}}, "Config.TLS.InsecureSkipVerify", "unencrypted"},
+		"certificate without TLS": {Config{TLS: TLS{CertFile: certFile, KeyFile: keyFile}}, "Config.TLS.KeyFile", "unencrypted"},
+		"TLS.Config without TLS":  {Config{TLS: TLS{Config: &tls.Config{}}}, "Config.TLS.Config", "unencrypted"},
+		"TLS.Config and a file":   {Config{TLS: TLS{Enabled: true, Config: &tls.Config{}, CAFile: certFile}}, "Config.TLS.CAFile", "Config.TLS.Config"},
+		"TLS.Config and insecure": {Config{TLS: TLS{Enabled: true, Config: &tls.Config{}, InsecureSkipVerify: true}}, "Config.TLS.InsecureSkipVerify", "Config.TLS.Config"},
+		"certificate without key": {Config{TLS: TLS{Enabled: true, CertFile: certFile}}, "Config.TLS.CertFile", "Config.TLS.KeyFile"},
+		"key without certificate": {Config{TLS: TLS{Enabled: true, KeyFile: keyFile}}, "Config.TLS.KeyFile", "Config.TLS.CertFile"},
+		"no CA file":              {Config{TLS: TLS{Enabled: true, CAFile: filepath.Join(dir, "none")}}, "Config.TLS.CAFile", "no such file"},
+		"a folder as CA file":     {Config{TLS: TLS{Enabled: true, CAFile: dir}}, "Config.TLS.CAFile", "cannot be read"},
+		"a CA file that is none":  {Config{TLS: TLS{Enabled: true, CAFile: noPEM}}, "Config.TLS.CAFile", "no certificate"},
+		"no certificate file":     {Config{TLS: TLS{Enabled: true, CertFile: filepath.Join(dir, "none"), KeyFile: keyFile}}, "Config.TLS.CertFile", "no such file"},
+		"another key":             {Config{TLS: TLS{Enabled: true, CertFile: certFile, KeyFile: otherKey}}, "Config.TLS.CertFile", "do not go together"},
+		"server name with port":   {Config{TLS: TLS{Enabled: true, ServerName: "h:1"}}, "Config.TLS.ServerName", "without a port"},
+		"CA for Sentinels, no file": {Config{TLS: TLS{CAFile: filepath.Join(dir, "none")}, Sentinel: with(sentinel, func(s *Sentinel) { s.UseTLS = &on })},
+			"Config.TLS.CAFile", "no such file"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := tc.c.validate()
+			wantProblem(t, err, tc.setting, tc.want)
+			if n := len(problemsOf(err)); n > 2 {
+				t.Errorf("%d problems for one mistake: %v", n, err)
+			}
+			if !reflect.DeepEqual(c, Config{}) {
+				t.Errorf("an error and a configuration: %v", c)
+			}
+		})
+	}
+	_, err := Config{TLS: TLS{Enabled: true, CAFile: filepath.Join(dir, "none")}}.validate()
+	if !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the cause, fs.ErrNotExist, is not to be found in %v", err)
+	}
+}
+
+func TestValidate_Accepts(t *testing.T) {
+	certFile, keyFile := certificate(t)
+	on, off := true, false
+	sentinel := Sentinel{Enabled: true, Addresses: []string{"h"}, ServiceName: "m-1.x:y_z"}
+	for name, c := range map[string]Config{
+		"the largest":              {Port: 65535, DB: 1 << 20, MaxConnections: 10000, CommandTimeout: time.Hour, ConnectTimeout: time.Millisecond, MaxValueSize: 1 << 30, BulkThreshold: 1 << 30, KeyPrefix: strings.Repeat("ä", 64)},
+		"the least":                {Port: 1, MaxConnections: 3, CommandTimeout: time.Millisecond, MaxValueSize: 1, BulkThreshold: 1},
+		"IPv6 with a zone":         {Host: "fe80::1%eth0"},
+		"TLS with all files":       {TLS: TLS{Enabled: true, CAFile: certFile, CertFile: certFile, KeyFile: keyFile, ServerName: "redis.test"}},
+		"TLS to the Sentinels":     {TLS: TLS{CAFile: certFile}, Sentinel: Sentinel{Enabled: true, Addresses: []string{"h"}, ServiceName: "m", UseTLS: &on}},
+		"TLS but to the Sentinels": {TLS: TLS{Enabled: true}, Sentinel: Sentinel{Enabled: true, Addresses: []string{"h"}, ServiceName: "m", UseTLS: &off}},
+		"own TLS":                  {TLS: TLS{Enabled: true, Config: &tls.Config{}}},
+		"callback":                 {Credentials: noCredentials, Sentinel: sentinel},
+		"host beside Sentinel":     {Host: "localhost", Port: 6379, Sentinel: sentinel},
+		"production":               {DeployEnv: Production},
+		"embedded":                 {Embedded: true},
+	} {
+		c, err := c.validate()
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if len(c.Warnings) > 0 {
+			t.Errorf("%s: %q", name, c.Warnings)
+		}
+	}
+}
+
+func TestValidate_Warnings(t *testing.T) {
+	c, err := Config{
+		TLS:      TLS{Enabled: true, InsecureSkipVerify: true},
+		Sentinel: Sentinel{Addresses: []string{"h"}}, Cluster: Cluster{Addresses: []string{"h"}},
+		Warnings: []string{"an earlier one"},
+	}.validate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantWarning(t, c, "an earlier one")
+	wantWarning(t, c, "INSECURE", "Config.TLS.InsecureSkipVerify", "Config.TLS.CAFile")
+	wantWarning(t, c, "Config.Sentinel.Addresses", "Config.Sentinel.Enabled is off")
+	wantWarning(t, c, "Config.Cluster.Addresses", "Config.Cluster.Enabled is off")
+
+	c = fromEnv(t, map[string]string{"REDIS_USE_SSL": "1", "REDIS_SSL_INSECURE_SKIP_VERIFY": "1", "REDIS_SENTINELS": "h"})
+	wantWarning(t, c, "INSECURE", "REDIS_SSL_INSECURE_SKIP_VERIFY", "REDIS_SSL_CA_FILE")
+	wantWarning(t, c, "REDIS_SENTINELS", "REDIS_USE_SENTINEL is off")
+	again, err := c.validate()
+	if err != nil || !reflect.DeepEqual(again.Warnings, c.Warnings) {
+		t.Errorf("warnings after a second validation: %q, %v", again.Warnings, err)
+	}
+}
+
+func TestTLSConfig(t *testing.T) {
+	certFile, keyFile := certificate(t)
+	off, on := false, true
+	c := Config{TLS: TLS{Enabled: true, CAFile: certFile, CertFile: certFile, KeyFile: keyFile}}
+	got, err := c.tlsConfig("h.test")
+	if err != nil || got.MinVersion != tls.VersionTLS12 || got.InsecureSkipVerify || got.ServerName != "h.test" || got.RootCAs == nil || len(got.Certificates) != 1 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	c.TLS.ServerName, c.TLS.InsecureSkipVerify = "other.test", true
+	if got, err = c.tlsConfig("h.test"); err != nil || got.ServerName != "other.test" || !got.InsecureSkipVerify {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if got, err = c.sentinelTLSConfig("s"); err != nil || got == nil {
+		t.Errorf("Sentinels do not follow: %v", err)
+	}
+	c.Sentinel.UseTLS = &off
+	if got, err = c.sentinelTLSConfig("s"); err != nil || got != nil {
+		t.Errorf("Sentinels without TLS: %v, %v", got, err)
+	}
+	own := &tls.Config{MinVersion: tls.VersionTLS13}
+	c = Config{TLS: TLS{Config: own}, Sentinel: Sentinel{UseTLS: &on}}
+	if got, err = c.tlsConfig("h"); err != nil || got != nil {
+		t.Errorf("TLS off: %v, %v", got, err)
+	}
+	if got, err = c.sentinelTLSConfig("s"); err != nil || got == own || got.MinVersion != tls.VersionTLS13 || got.ServerName != "s" || own.ServerName != "" {
+		t.Errorf("own configuration: %+v, %v", got, err)
+	}
+	c = Config{TLS: TLS{Enabled: true, CAFile: "/nowhere/ca.pem"}}
+	_, err = c.tlsConfig("h")
+	wantProblem(t, err, "Config.TLS.CAFile", "/nowhere/ca.pem")
+}
+
+// A TLS handshake with what tlsConfig gives: the right name passes, a wrong
+// name and an unknown authority do not.
+func TestTLSConfig_Verifies(t *testing.T) {
+	certFile, keyFile := certificate(t)
+	otherFile, _ := certificate(t)
+	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_ = conn.(*tls.Conn).Handshake()
+			_ = conn.Close()
+		}
+	}()
+	for name, tc := range map[string]struct {
+		t    TLS
+		host string
+		ok   bool
+	}{
+		"right":             {TLS{CAFile: certFile}, "redis.test", true},
+		"right by setting":  {TLS{CAFile: certFile, ServerName: "redis.test"}, "127.0.0.1", true},
+		"wrong name":        {TLS{CAFile: certFile}, "other.test", false},
+		"wrong authority":   {TLS{CAFile: otherFile}, "redis.test", false},
+		"system's":          {TLS{}, "redis.test", false},
+		"verification off":  {TLS{InsecureSkipVerify: true}, "other.test", true},
+		"own configuration": {TLS{Config: &tls.Config{}}, "redis.test", false},
+	} {
+		tc.t.Enabled = true
+		cfg, err := Config{TLS: tc.t}.tlsConfig(tc.host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := tls.Dial("tcp", l.Addr().String(), cfg)
+		if err == nil {
+			_ = conn.Close()
+		}
+		if (err == nil) != tc.ok {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
