@@ -136,6 +136,11 @@ func classify(ctx context.Context, op string, err error, repeatable bool) failur
 	return f
 }
 
+// refusal is what a server answered that cannot serve now.
+type refusal string
+
+func (r refusal) Error() string { return string(r) }
+
 // connectError explains why a connection could not be made: what to look at,
 // and whether it is permanent, so that trying again at once is of no use.
 func connectError(addr string, useTLS bool, err error) *Error {
@@ -147,6 +152,7 @@ func connectError(addr string, useTLS bool, err error) *Error {
 		wrongHost x509.HostnameError
 		badCert   x509.CertificateInvalidError
 		notTLS    tls.RecordHeaderError
+		refused   refusal
 	)
 	if reply, ok := rueidis.IsRedisErr(err); ok {
 		e.Kind, _ = classifyReply(reply.Error())
@@ -162,6 +168,8 @@ func connectError(addr string, useTLS bool, err error) *Error {
 		}
 	} else {
 		switch {
+		case errors.As(err, &refused):
+			e.Kind, _ = classifyReply(string(refused))
 		case errors.As(err, &unknownCA):
 			hint, permanent = "; the certificate is signed by an authority that is not trusted: set REDIS_SSL_CA_FILE to its certificate", true
 		case errors.As(err, &wrongHost):

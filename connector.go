@@ -166,7 +166,7 @@ func (n *node) probe(ctx context.Context, timeout time.Duration) error {
 	n.handshake.Store(int64(time.Since(start)))
 	line = strings.TrimRight(line, "\r\n")
 	if strings.HasPrefix(line, "-LOADING") || strings.HasPrefix(line, "-DENIED") || strings.Contains(line, maxClientsText) {
-		return errors.New(line[1:])
+		return refusal(line[1:])
 	}
 	if !strings.HasPrefix(line, "+") && !strings.HasPrefix(line, "-") {
 		return fmt.Errorf("this is no Redis: it answered %.40q", line)

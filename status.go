@@ -2,6 +2,8 @@ package madcrow
 
 import (
 	"context"
+	"net"
+	"strconv"
 	"time"
 )
 
@@ -128,4 +130,24 @@ func sameText(a, b error) bool {
 		return a == b
 	}
 	return a.Error() == b.Error()
+}
+
+// address is where the data is, without credentials.
+func (c Config) address() string {
+	if c.Socket != "" {
+		return c.Socket
+	}
+	return net.JoinHostPort(c.Host, strconv.Itoa(c.Port))
+}
+
+func (c Config) mode() string {
+	switch {
+	case c.Embedded:
+		return "embedded"
+	case c.Sentinel.Enabled:
+		return "sentinel"
+	case c.Cluster.Enabled:
+		return "cluster"
+	}
+	return "standalone"
 }
