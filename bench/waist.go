@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/redis/rueidis"
+)
+
+func races(e *environment) []race {
+	return []race{waistPlain(e), waistCancellable(e)}
+}
+
+// waistPlain is the first row of the budgets: what the waist costs a call
+// whose context cannot end, or ends by itself soon enough.
+func waistPlain(e *environment) race {
+	background := func() (context.Context, func()) { return context.Background(), func() {} }
+	sooner := func() (context.Context, func()) {
+		return context.WithTimeout(context.Background(), 400*time.Millisecond)
+	}
+	return race{"waist", "Redis.Do(GET), 128 bytes", []contestant{
+		{"rueidis, background", 0, bareGet(e, e.bare, background)},
+		{"rueidis with one connection, background", 0, bareGet(e, e.one, background)},
+		{"madcrow, background", 0.95, madcrowGet(e, background)},
+		{"rueidis with one connection, sooner deadline", 0, bareGet(e, e.one, sooner)},
+		{"madcrow, sooner deadline", 0, madcrowGet(e, sooner)},
+	}}
+}
+
+// waistCancellable is the second row: the context of an HTTP handler.
+func waistCancellable(e *environment) race {
+	handler := func() (context.Context, func()) { return context.WithCancel(context.Background()) }
+	return race{"waist-cancellable", "Redis.Do(GET) under a cancellable context", []contestant{
+		{"rueidis, cancellable", 0, bareGet(e, e.bare, handler)},
+		{"rueidis with one connection, cancellable", 0, bareGet(e, e.one, handler)},
+		{"madcrow, cancellable", 0.85, madcrowGet(e, handler)},
+	}}
+}
+
+func bareGet(e *environment, c rueidis.Client, newContext func() (context.Context, func())) func(int) func() error {
+	return func(g int) func() error {
+		i := g * 37
+		ctx, cancel := newContext()
+		_, hasDeadline := ctx.Deadline()
+		return func() error {
+			i++
+			ctx := ctx
+			if hasDeadline {
+				ctx, cancel = newContext()
+				defer cancel()
+			}
+			return c.Do(ctx, c.B().Get().Key(e.keys[i%keys]).Build()).Error()
+		}
+	}
+}
+
+func madcrowGet(e *environment, newContext func() (context.Context, func())) func(int) func() error {
+	return func(g int) func() error {
+		i := g * 37
+		ctx, cancel := newContext()
+		_, hasDeadline := ctx.Deadline()
+		return func() error {
+			i++
+			ctx := ctx
+			if hasDeadline {
+				ctx, cancel = newContext()
+				defer cancel()
+			}
+			key := e.keys[i%keys]
+			_, err := e.redis.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Get().Key(key).Build() })
+			return err
+		}
+	}
+}
