@@ -66,12 +66,18 @@ func TestProxy_BlackHoleSwallows(t *testing.T) {
 	p.BlackHole(true)
 	fresh := dialPlain(t, p.Addr()) // accepted
 	for name, conn := range map[string]net.Conn{"old": old, "new": fresh} {
-		_, _ = io.WriteString(conn, "PING\r\n")
+		_, _ = io.WriteString(conn, "SET swallowed "+name+"\r\n")
 		_ = conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
 		var timeout net.Error
 		if n, err := conn.Read(make([]byte, 10)); !errors.As(err, &timeout) || !timeout.Timeout() {
 			t.Errorf("the %s connection got %d bytes, %v", name, n, err)
 		}
+	}
+	if got := s.Do(t, "GET", "swallowed"); got != nil {
+		t.Errorf("a request on the %v connection reached the server", got)
+	}
+	if n := s.ConnectedClients(t); n != 1 {
+		t.Errorf("the server has %d connections, want the old one only", n)
 	}
 	p.BlackHole(false)
 	for name, conn := range map[string]net.Conn{"old": old, "new": fresh} {
