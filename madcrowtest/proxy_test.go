@@ -92,6 +92,21 @@ func TestProxy_BlackHoleSwallows(t *testing.T) {
 	}
 }
 
+func TestProxy_BlackHoleSwallowsRepliesUnderWay(t *testing.T) {
+	s := StartRedis(t)
+	p := StartProxy(t, s.Addr())
+	conn := dialPlain(t, p.Addr())
+	roundTrip(t, conn, "PING")
+	p.SetDelay(100 * time.Millisecond)
+	_, _ = io.WriteString(conn, "SET sent 1\r\n")
+	waitFor(t, "the request to arrive", func() bool { return s.Do(t, "GET", "sent") == "1" })
+	p.BlackHole(true)
+	_ = conn.SetReadDeadline(time.Now().Add(250 * time.Millisecond))
+	if n, err := conn.Read(make([]byte, 10)); n > 0 {
+		t.Errorf("%d bytes of the reply came out, %v", n, err)
+	}
+}
+
 func TestProxy_CutAfterEndsInTheMiddleOfAReply(t *testing.T) {
 	s := StartRedis(t)
 	p := StartProxy(t, s.Addr())
