@@ -66,12 +66,18 @@ func TestProxy_BlackHoleSwallows(t *testing.T) {
 	p.BlackHole(true)
 	fresh := dialPlain(t, p.Addr()) // accepted
 	for name, conn := range map[string]net.Conn{"old": old, "new": fresh} {
-		_, _ = io.WriteString(conn, "PING\r\n")
+		_, _ = io.WriteString(conn, "SET swallowed "+name+"\r\n")
 		_ = conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
 		var timeout net.Error
 		if n, err := conn.Read(make([]byte, 10)); !errors.As(err, &timeout) || !timeout.Timeout() {
 			t.Errorf("the %s connection got %d bytes, %v", name, n, err)
 		}
+	}
+	if got := s.Do(t, "GET", "swallowed"); got != nil {
+		t.Errorf("a request on the %v connection reached the server", got)
+	}
+	if n := s.ConnectedClients(t); n != 1 {
+		t.Errorf("the server has %d connections, want the old one only", n)
 	}
 	p.BlackHole(false)
 	for name, conn := range map[string]net.Conn{"old": old, "new": fresh} {
@@ -83,6 +89,21 @@ func TestProxy_BlackHoleSwallows(t *testing.T) {
 	}
 	if got := roundTrip(t, dialPlain(t, p.Addr()), "PING"); got != "+PONG\r\n" {
 		t.Errorf("afterwards: %q", got)
+	}
+}
+
+func TestProxy_BlackHoleSwallowsRepliesUnderWay(t *testing.T) {
+	s := StartRedis(t)
+	p := StartProxy(t, s.Addr())
+	conn := dialPlain(t, p.Addr())
+	roundTrip(t, conn, "PING")
+	p.SetDelay(100 * time.Millisecond)
+	_, _ = io.WriteString(conn, "SET sent 1\r\n")
+	waitFor(t, "the request to arrive", func() bool { return s.Do(t, "GET", "sent") == "1" })
+	p.BlackHole(true)
+	_ = conn.SetReadDeadline(time.Now().Add(250 * time.Millisecond))
+	if n, err := conn.Read(make([]byte, 10)); n > 0 {
+		t.Errorf("%d bytes of the reply came out, %v", n, err)
 	}
 }
 

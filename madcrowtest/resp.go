@@ -47,7 +47,7 @@ func (s *Server) ConnectedClients(t testing.TB) int {
 	}
 	n := 0
 	for line := range strings.Lines(list) {
-		if line != "\n" && !strings.Contains(line, " name="+clientName+" ") {
+		if !strings.Contains(line, " name="+clientName+" ") {
 			n++
 		}
 	}
