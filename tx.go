@@ -210,7 +210,9 @@ func (tx *Tx) exec() (msgs []Message, again bool, err error) {
 	// EXECABORT only says that a command was refused; the refusal says why.
 	for _, r := range res[1 : len(res)-1] {
 		if reply, ok := rueidis.IsRedisErr(r.Error()); ok {
-			return nil, false, tx.r.node.failed(tx.ctx, "EXEC", reply, false).Error
+			f := tx.r.node.failed(tx.ctx, "EXEC", reply, false)
+			f.Outcome = OutcomeNotApplied
+			return nil, false, f.Error
 		}
 	}
 	return nil, false, tx.r.node.failed(tx.ctx, "EXEC", err, false).Error
