@@ -276,7 +276,12 @@ func TestEnv_SecretsFromFiles(t *testing.T) {
 			wantProblem(t, err, name+"_FILE", reason)
 		}
 	}
-	// A password that is not a secret's file: no other name has a _FILE.
+	// A reader of files that repeats what it was given.
+	env := fakeEnv(map[string]string{"REDIS_PASSWORD_FILE": secretMark}, nil)
+	env.ReadFile = func(name string) ([]byte, error) { return nil, errors.New("no vault entry " + name) }
+	_, err := env.Config()
+	wantProblem(t, err, "REDIS_PASSWORD_FILE", "cannot be read")
+	// Only secrets and the names of users come from files.
 	c := fromEnv(t, map[string]string{"REDIS_HOST_FILE": "/nowhere"})
 	if c.Host != "localhost" {
 		t.Error(c.Host)

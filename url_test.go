@@ -45,10 +45,11 @@ func TestParseURL(t *testing.T) {
 		"redis-sentinel://h/3":                           sentinel(Config{DB: 3}, Sentinel{Addresses: []string{"h:26379"}}),
 		"redis-sentinel://h/m":                           sentinel(Config{}, Sentinel{Addresses: []string{"h:26379"}, ServiceName: "m"}),
 		"redis+sentinel://u:p@h1,h2:26380/svc/4?sentinel_username=su&sentinel_password=s%26%2Bp": sentinel(Config{Username: "u", Password: "p", DB: 4}, Sentinel{Addresses: []string{"h1:26379", "h2:26380"}, ServiceName: "svc", Username: "su", Password: "s&+p"}),
-		"rediss+sentinel://h/svc":         sentinel(Config{TLS: tlsOn}, Sentinel{Addresses: []string{"h:26379"}, ServiceName: "svc"}),
-		"redis+sentinel://h/svc?db=5":     sentinel(Config{DB: 5}, Sentinel{Addresses: []string{"h:26379"}, ServiceName: "svc"}),
-		"redis+sentinel://h/7/8":          sentinel(Config{DB: 8}, Sentinel{Addresses: []string{"h:26379"}, ServiceName: "7"}),
-		"redis+sentinel://h/m/1?master=m": sentinel(Config{DB: 1}, Sentinel{Addresses: []string{"h:26379"}, ServiceName: "m"}),
+		"rediss+sentinel://h/svc":                    sentinel(Config{TLS: tlsOn}, Sentinel{Addresses: []string{"h:26379"}, ServiceName: "svc"}),
+		"redis+sentinel://h/svc?db=5":                sentinel(Config{DB: 5}, Sentinel{Addresses: []string{"h:26379"}, ServiceName: "svc"}),
+		"redis+sentinel://h/7/8":                     sentinel(Config{DB: 8}, Sentinel{Addresses: []string{"h:26379"}, ServiceName: "7"}),
+		"redis+sentinel://h/m?sentinel_password=a+b": sentinel(Config{}, Sentinel{Addresses: []string{"h:26379"}, ServiceName: "m", Password: "a b"}),
+		"redis+sentinel://h/m/1?master=m":            sentinel(Config{DB: 1}, Sentinel{Addresses: []string{"h:26379"}, ServiceName: "m"}),
 	} {
 		c, err := ParseURL(raw)
 		if err != nil {
@@ -78,7 +79,7 @@ func TestParseURL_Refuses(t *testing.T) {
 		"redis://h:+1":                       "not a number",
 		"redis://u:p@h:x":                    "not a number",
 		"redis://h1,h2":                      "several hosts",
-		"redis://::1":                        "brackets",
+		"redis://::1":                        "needs brackets",
 		"redis://[::1":                       "bracket",
 		"redis://[::1]6379":                  "bracket",
 		"redis://[1.2.3.4]":                  "IPv6",

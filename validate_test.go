@@ -71,7 +71,7 @@ func TestValidate_Contradictions(t *testing.T) {
 		"Sentinel without name":       {Config{Sentinel: with(sentinel, func(s *Sentinel) { s.ServiceName = "" })}, "Config.Sentinel.ServiceName", "no name"},
 		"Sentinel with an odd name":   {Config{Sentinel: with(sentinel, func(s *Sentinel) { s.ServiceName = "a b" })}, "Config.Sentinel.ServiceName", "character"},
 		"Sentinel with a bad port":    {Config{Sentinel: with(sentinel, func(s *Sentinel) { s.Addresses = []string{"a:1", "b:x"} })}, "Config.Sentinel.Addresses", `b:x`},
-		"Sentinel with bare IPv6":     {Config{Sentinel: with(sentinel, func(s *Sentinel) { s.Addresses = []string{"::1:26379"} })}, "Config.Sentinel.Addresses", "brackets"},
+		"Sentinel with bare IPv6":     {Config{Sentinel: with(sentinel, func(s *Sentinel) { s.Addresses = []string{"::1:26379"} })}, "Config.Sentinel.Addresses", "needs brackets"},
 		"Sentinel with an empty host": {Config{Sentinel: with(sentinel, func(s *Sentinel) { s.Addresses = []string{""} })}, "Config.Sentinel.Addresses", "missing"},
 		"Sentinel timeout":            {Config{Sentinel: Sentinel{SocketTimeout: -1}}, "Config.Sentinel.SocketTimeout", "out of range"},
 		"Cluster without list":        {Config{Cluster: Cluster{Enabled: true}}, "Config.Cluster.Addresses", "not set"},
@@ -143,6 +143,23 @@ func TestValidate_Contradictions(t *testing.T) {
 	_, err := Config{TLS: TLS{Enabled: true, CAFile: filepath.Join(dir, "none")}}.validate()
 	if !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the cause, fs.ErrNotExist, is not to be found in %v", err)
+	}
+}
+
+func TestValidate_SharesNoListWithTheCaller(t *testing.T) {
+	for _, on := range []bool{false, true} {
+		in := Config{
+			Sentinel: Sentinel{Enabled: on, Addresses: []string{"s:1"}, ServiceName: "m"},
+			Cluster:  Cluster{Addresses: []string{"c:1"}}, Warnings: []string{"w"},
+		}
+		out, err := in.validate()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out.Sentinel.Addresses[0], out.Cluster.Addresses[0], out.Warnings[0] = "x", "x", "x"
+		if in.Sentinel.Addresses[0] != "s:1" || in.Cluster.Addresses[0] != "c:1" || in.Warnings[0] != "w" {
+			t.Errorf("changed: %v %q", in, in.Warnings)
+		}
 	}
 }
 
