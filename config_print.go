@@ -58,9 +58,13 @@ func (c Config) attrs() []slog.Attr {
 		name string
 		set  bool
 	}{
-		{"TLS.Config", c.TLS.Config != nil}, {"Require", c.Require}, {"Embedded", c.Embedded},
-		{"Credentials", c.Credentials != nil}, {"Dialer", c.Dialer != nil},
-		{"Logger", c.Logger != nil}, {"Recorder", c.Recorder != nil},
+		{"TLS.Config", c.TLS.Config != nil},
+		{"Require", c.Require},
+		{"Embedded", c.Embedded},
+		{"Credentials", c.Credentials != nil},
+		{"Dialer", c.Dialer != nil},
+		{"Logger", c.Logger != nil},
+		{"Recorder", c.Recorder != nil},
 	} {
 		if o.set {
 			attrs = append(attrs, slog.Bool(o.name, true))

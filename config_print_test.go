@@ -26,8 +26,11 @@ func configWithSecrets() Config {
 func TestConfig_PrintsNoSecret(t *testing.T) {
 	c := configWithSecrets()
 	values := []any{
-		c, &c, c.Sentinel, c.Cluster, &c.Sentinel, Credentials{Username: "app", Password: secretMark, RefreshAfter: time.Now()},
-		[]Config{c}, map[string]Sentinel{"a": c.Sentinel}, struct{ C Config }{c},
+		c, &c, c.Sentinel, c.Cluster, &c.Sentinel,
+		Credentials{Username: "app", Password: secretMark, RefreshAfter: time.Now()},
+		[]Config{c},
+		map[string]Sentinel{"a": c.Sentinel},
+		struct{ C Config }{c},
 	}
 	for _, v := range values {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d", "%x"} {

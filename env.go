@@ -230,8 +230,10 @@ func (r *envReader) overruled(s setting, value, name string) bool {
 		}
 		if probe.TLS.Enabled && len(u.problems) == 0 {
 			// No warning: it would send the password unencrypted.
-			r.bad(Problem{Setting: name, Value: value, Reason: u.setting + " is not encrypted and stands in its place",
-				Fix: "write the URL with rediss:// (rediss-sentinel://, rediss-cluster://), or remove " + name})
+			r.bad(Problem{
+				Setting: name, Value: value, Reason: u.setting + " is not encrypted and stands in its place",
+				Fix: "write the URL with rediss:// (rediss-sentinel://, rediss-cluster://), or remove " + name,
+			})
 			return true
 		}
 	}

@@ -357,8 +357,12 @@ func tlsOptions(t TLS) []string {
 		field string
 		set   bool
 	}{
-		{"TLS.CAFile", t.CAFile != ""}, {"TLS.CertFile", t.CertFile != ""}, {"TLS.KeyFile", t.KeyFile != ""},
-		{"TLS.ServerName", t.ServerName != ""}, {"TLS.InsecureSkipVerify", t.InsecureSkipVerify}, {"TLS.Config", t.Config != nil},
+		{"TLS.CAFile", t.CAFile != ""},
+		{"TLS.CertFile", t.CertFile != ""},
+		{"TLS.KeyFile", t.KeyFile != ""},
+		{"TLS.ServerName", t.ServerName != ""},
+		{"TLS.InsecureSkipVerify", t.InsecureSkipVerify},
+		{"TLS.Config", t.Config != nil},
 	} {
 		if o.set {
 			set = append(set, o.field)

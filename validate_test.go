@@ -126,8 +126,10 @@ func TestValidate_Contradictions(t *testing.T) {
 		"no certificate file":     {Config{TLS: TLS{Enabled: true, CertFile: filepath.Join(dir, "none"), KeyFile: keyFile}}, "Config.TLS.CertFile", "no such file"},
 		"another key":             {Config{TLS: TLS{Enabled: true, CertFile: certFile, KeyFile: otherKey}}, "Config.TLS.CertFile", "do not go together"},
 		"server name with port":   {Config{TLS: TLS{Enabled: true, ServerName: "h:1"}}, "Config.TLS.ServerName", "without a port"},
-		"CA for Sentinels, no file": {Config{TLS: TLS{CAFile: filepath.Join(dir, "none")}, Sentinel: with(sentinel, func(s *Sentinel) { s.UseTLS = &on })},
-			"Config.TLS.CAFile", "no such file"},
+		"CA for Sentinels, no file": {
+			Config{TLS: TLS{CAFile: filepath.Join(dir, "none")}, Sentinel: with(sentinel, func(s *Sentinel) { s.UseTLS = &on })},
+			"Config.TLS.CAFile", "no such file",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, err := tc.c.validate()

@@ -33,6 +33,7 @@ func (f *fakeTB) Skip(args ...any)  { f.skipped = fmt.Sprint(args...); panic(f) 
 func (f *fakeTB) Errorf(format string, args ...any) {
 	f.errors += fmt.Sprintf(format, args...)
 }
+
 func (f *fakeTB) Fatalf(format string, args ...any) {
 	f.fatal = fmt.Sprintf(format, args...)
 	panic(f)

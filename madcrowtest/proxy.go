@@ -61,8 +61,8 @@ func (p *Proxy) SetDelay(d time.Duration) {
 	p.delay = d
 }
 
-// BlackHole(true) swallows everything in both directions, and new connections
-// are accepted but never answered. BlackHole(false) ends it: the connections
+// BlackHole swallows, while it is on, everything in both directions, and new connections
+// are accepted but never answered. When it goes off, the connections
 // that lived through it are closed, since bytes are missing from them.
 func (p *Proxy) BlackHole(on bool) {
 	p.mu.Lock()
@@ -90,7 +90,7 @@ func (p *Proxy) CutAfter(n int64) {
 // ResetAll ends all connections at once with a TCP reset (RST), on both sides.
 func (p *Proxy) ResetAll() { p.each((*link).reset) }
 
-// Refuse(true) closes new connections as soon as they are accepted; those that
+// Refuse closes, while it is on, new connections as soon as they are accepted; those that
 // are open stay.
 func (p *Proxy) Refuse(on bool) {
 	p.mu.Lock()

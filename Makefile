@@ -1,0 +1,42 @@
+# Everything that is run here and in CI. `make help` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+GO ?= go
+
+# Every module of the workspace; the root's ./... does not reach into them.
+MODULES = $(shell $(GO) list -m -f '{{.Dir}}')
+
+.PHONY: help test lint servers unit tidy build chaos soak bench fuzz
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+test: servers lint tidy build unit ## all that must be green, in every module (needs gcc, for the race detector)
+
+servers: ## install the servers that the tests need, where they are missing
+	@./scripts/servers
+
+lint: ## gofumpt, go vet, staticcheck, in every module
+	@./scripts/lint $(MODULES)
+
+tidy: ## each go.mod stands alone and is tidy
+	@for m in $(MODULES) tools; do (cd $$m && GOWORK=off $(GO) mod tidy -diff) || { echo "run 'GOWORK=off go mod tidy' in $$m"; exit 1; }; done
+
+build: ## the binary builds without cgo
+	@CGO_ENABLED=0 $(GO) build -trimpath -o bin/madcrow ./cmd/madcrow
+
+unit: ## the tests of every module, with the race detector
+	@$(GO) test -race -timeout 9m $(addsuffix /...,$(MODULES))
+
+chaos: servers ## faults in full length, with strict bounds; takes minutes and wants the machine for itself
+	@MADCROW_CHAOS=1 $(GO) test -count=1 -timeout 30m -run '^TestChaos' -v . | grep -vE 'level=(INFO|WARN)|^=== '
+
+soak: servers ## long runs
+	@MADCROW_SOAK=1 $(GO) test -count=1 -timeout 60m $(addsuffix /...,$(MODULES))
+
+fuzz: ## each fuzz test for 30 seconds
+	@for f in $$(grep -lE '^func Fuzz' --include=*_test.go -r . | xargs -n1 dirname | sort -u); do \
+	  for n in $$(grep -hoE '^func Fuzz[A-Za-z]+' $$f/*_test.go | cut -c6-); do (cd $$f && $(GO) test -run '^$$' -fuzz "^$$n\$$" -fuzztime 30s .); done; done
+
+bench: servers ## Madcrow beside its peers
+	@cd bench && $(GO) run .

@@ -1,0 +1,43 @@
+// Package madcrow is one connection to Redis that manages itself, for Go web
+// services: it starts with or without Redis, keeps itself connected, bounds
+// every call in time, and says of every failure what it was and whether
+// anything was changed. The rooms beside it (service, and others to come)
+// reach Redis through it.
+//
+//	cfg, err := madcrow.ConfigFromEnv()
+//	…
+//	r, err := madcrow.Open(ctx, cfg)
+//	…
+//	defer r.Close(context.Background())
+//	msg, err := r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
+//		return b.Get().Key("greeting").Build()
+//	})
+//
+// # Promises
+//
+//   - [Open] never blocks on a dead Redis; a wrong configuration is one error
+//     that lists every problem.
+//   - No call outlives its deadline, the caller's or Config.CommandTimeout,
+//     by more than a few milliseconds; when Redis is known to be away, calls
+//     fail in under a millisecond, and when it is back they work again within
+//     a second, without a restart.
+//   - No call pings. [Redis.State] and its like serve what was observed.
+//   - Every error is an [*Error] with a kind and an outcome: not applied,
+//     applied or unknown. None holds a password.
+//   - A miss is a value ([Message].IsNil), never an error.
+//   - What is tried again surely changed nothing before, or may run twice.
+//   - Config.MaxConnections bounds what is open to Redis, all counted.
+//   - After [Redis.Close] no goroutine and no connection is left.
+//
+// # How no call hangs
+//
+// A gate stands before the node. It is open, shut, or in doubt: after a
+// connection was lost, or when a call gave up and the server had been silent
+// all the while. In doubt, calls wait for the verdict of the connector, up to
+// their own deadlines; shut, they fail at once. Only the connector probes the
+// server, dials and opens the gate, so no caller waits for a dial. Each shared
+// connection has a bounded number of calls on it, those whose callers gave up
+// included, until a later reply proves that theirs have come.
+//
+// Everything is safe for concurrent use unless it says otherwise.
+package madcrow
