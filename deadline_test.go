@@ -1,0 +1,189 @@
+package madcrow
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestDeadlines_EndInTimeAndOnCancel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDeadlines(500 * time.Millisecond)
+		defer d.close()
+		parent, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		for _, tc := range []struct {
+			name  string
+			ctx   context.Context
+			after time.Duration
+			want  error
+		}{
+			{"no deadline", context.Background(), 500 * time.Millisecond, context.DeadlineExceeded},
+			{"cancelled", parent, 100 * time.Millisecond, context.Canceled},
+		} {
+			start := time.Now()
+			ctx, c := d.enter(tc.ctx, mono())
+			if c == nil {
+				t.Fatalf("%s: the caller's own context was used", tc.name)
+			}
+			if tc.ctx == parent {
+				time.AfterFunc(tc.after, cancel)
+			}
+			<-ctx.Done()
+			if took := time.Since(start); took < tc.after || took > tc.after+2*sweepEvery {
+				t.Errorf("%s: ended after %v, want %v", tc.name, took, tc.after)
+			}
+			if !errors.Is(ctx.Err(), tc.want) {
+				t.Errorf("%s: %v, want %v", tc.name, ctx.Err(), tc.want)
+			}
+			d.leave(c)
+		}
+	})
+}
+
+func TestDeadlines_SoonerOnesServeThemselves(t *testing.T) {
+	d := newDeadlines(500 * time.Millisecond)
+	defer d.close()
+	sooner, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if ctx, c := d.enter(sooner, mono()); c != nil || ctx != sooner {
+		t.Error("a sooner deadline got a context of its own")
+	}
+	later, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	ctx, c := d.enter(later, mono())
+	if c == nil {
+		t.Fatal("a later deadline was taken as it is")
+	}
+	if at, ok := ctx.Deadline(); !ok || time.Until(at) > 500*time.Millisecond {
+		t.Errorf("deadline in %v, want at most 500 ms", time.Until(at))
+	}
+	d.leave(c)
+}
+
+// TestDeadlines_ReusedContextsDoNotEndTheNextCall runs many short calls beside
+// cancellations: a context that fired for one must not be given to another.
+func TestDeadlines_ReusedContextsDoNotEndTheNextCall(t *testing.T) {
+	d := newDeadlines(time.Second)
+	defer d.close()
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			for range 300 {
+				parent, cancel := context.WithCancel(context.Background())
+				ctx, c := d.enter(parent, mono())
+				if rand.IntN(3) == 0 {
+					cancel()
+					<-ctx.Done()
+				} else if err := ctx.Err(); err != nil {
+					t.Errorf("a fresh call has ended: %v", err)
+				}
+				d.leave(c)
+				cancel()
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestDeadlines_SweeperRestsWhenIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDeadlines(500 * time.Millisecond)
+		_, c := d.enter(context.Background(), mono())
+		d.leave(c)
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		if d.running.Load() {
+			t.Error("the sweeper still runs after 3 s without a call")
+		}
+		ctx, c := d.enter(context.Background(), mono())
+		<-ctx.Done() // it is woken again
+		d.leave(c)
+		d.close()
+	})
+}
+
+func TestGate_DoubtWaitsForItsVerdict(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate()
+		why := &Error{Kind: KindUnavailable, Err: errSilent}
+		passed := make(chan *Error, 1)
+		go func() { passed <- g.pass(t.Context()) }()
+		synctest.Wait()
+		select {
+		case err := <-passed:
+			t.Fatalf("passed in doubt: %v", err)
+		default:
+		}
+		g.settle(gateOpen, nil)
+		if err := <-passed; err != nil {
+			t.Errorf("after the verdict: %v", err)
+		}
+		if !g.doubt(why) || g.doubt(why) {
+			t.Error("doubt is reported once")
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+		defer cancel()
+		if err := g.pass(ctx); err == nil || err.Kind != KindTimeout || err.Outcome != OutcomeNotApplied || !errors.Is(err, errSilent) {
+			t.Errorf("a deadline in doubt: %v", err)
+		}
+		if !g.condemn(why) || g.condemn(why) {
+			t.Error("condemn works in doubt, and once")
+		}
+		if err := g.pass(t.Context()); err != why {
+			t.Errorf("shut: %v", err)
+		}
+		g.settle(gateOpen, nil)
+		if g.condemn(why) {
+			t.Error("a late verdict shut an open gate")
+		}
+		g.settle(gateClosed, why)
+		if g.settle(gateOpen, nil) || g.pass(t.Context()) == nil {
+			t.Error("a closed gate was opened")
+		}
+	})
+}
+
+// TestLane_LostSlotsComeBackWithProof checks the accounting of calls that gave
+// up: only a reply to a call that began later frees their slots.
+func TestLane_LostSlotsComeBackWithProof(t *testing.T) {
+	n := &node{gate: newGate(), kick: make(chan struct{}, 1)}
+	n.gate.settle(gateOpen, nil)
+	l := newLane(n)
+	ctx := t.Context()
+	early := mono()
+	for range laneSlots {
+		if err := l.enter(ctx); err != nil {
+			t.Fatal(err)
+		}
+		l.lastRead.Store(mono() + int64(time.Second)) // bytes flow
+		l.leave(early, true)
+	}
+	if l.lost.Load() != laneSlots || l.inflight.Load() != 0 {
+		t.Fatalf("lost %d, in flight %d", l.lost.Load(), l.inflight.Load())
+	}
+	l.answered(early)
+	if l.lost.Load() != laneSlots {
+		t.Error("an earlier call proved later replies")
+	}
+	short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+	defer cancel()
+	if err := l.enter(short); err == nil || err.Kind != KindTimeout || err.Outcome != OutcomeNotApplied {
+		t.Errorf("entered a full lane: %v", err)
+	}
+	if n.gate.state.Load() != gateDoubt {
+		t.Error("a lane full of lost calls did not ask for a verdict")
+	}
+	l.answered(mono())
+	if l.lost.Load() != 0 {
+		t.Error("a later reply proved nothing")
+	}
+	n.gate.settle(gateOpen, nil)
+	if err := l.enter(ctx); err != nil {
+		t.Errorf("after the proof: %v", err)
+	}
+}
