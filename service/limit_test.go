@@ -138,7 +138,7 @@ func runSchedule(t *testing.T, s *Service, script *madcrow.Script, rng *rand.Ran
 			clock += rng.Int64N(2*window/limit) / 2
 		}
 		if foreign && rng.IntN(4) == 0 {
-			score := pythonFloat(float64(clock+rng.Int64N(2*window)-window) / 1e6 * (1 + 1e-16))
+			score := pythonFloat(float64(clock+rng.Int64N(2*window)-window)/1e6 + rng.Float64()/1e6)
 			addForeign(t, s, &m, key, score)
 		}
 		now := max(clock, 0)
