@@ -32,16 +32,20 @@ type exampleHealth struct {
 }
 
 type health struct {
-	Status   string `json:"status" enum:"healthy"`
-	Services struct {
-		Redis    string `json:"redis" enum:"healthy,unavailable"`
-		Database string `json:"database" enum:"healthy"`
-	} `json:"services"`
-	Redis struct {
-		State string `json:"state" enum:"connecting,up,degraded,down,closed"`
-		Mode  string `json:"mode" doc:"standalone, sentinel, cluster or embedded"`
-		Note  string `json:"note,omitempty"`
-	} `json:"redis"`
+	Status   string     `json:"status" enum:"healthy"`
+	Services services   `json:"services"`
+	Redis    redisState `json:"redis"`
+}
+
+type services struct {
+	Redis    string `json:"redis" enum:"healthy,unavailable"`
+	Database string `json:"database" enum:"healthy"`
+}
+
+type redisState struct {
+	State string `json:"state" enum:"connecting,up,degraded,down,closed"`
+	Mode  string `json:"mode" doc:"standalone, sentinel, cluster or embedded"`
+	Note  string `json:"note,omitempty"`
 }
 
 type liveness struct {

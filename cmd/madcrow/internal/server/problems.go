@@ -83,7 +83,6 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 
 func requestAttrs(w http.ResponseWriter, r *http.Request) []slog.Attr {
 	return []slog.Attr{
-		slog.String("method", r.Method),
 		slog.String("route", routeOf(r)),
 		slog.String("request_id", w.Header().Get(requestIDHeader)),
 	}
