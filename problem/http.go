@@ -45,10 +45,11 @@ func (p Problem) SetHeaders(h http.Header) {
 	}
 }
 
-// Log writes the cause of p: 5xx as errors, what the caller did wrong as
-// debug, since anybody could fill the log with it. The logger may be nil.
+// Log writes the cause of p under its error_id: what the server failed at as an
+// error, what the caller did wrong or gave up as information. The logger may be
+// nil.
 func Log(ctx context.Context, logger *slog.Logger, p Problem, cause error, attrs ...slog.Attr) {
-	level := slog.LevelDebug
+	level := slog.LevelInfo
 	if p.Status >= 500 && !errors.Is(cause, context.Canceled) {
 		level = slog.LevelError
 	}

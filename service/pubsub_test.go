@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
 // listen runs a subscriber and hands its events to the test.
@@ -73,6 +74,7 @@ func TestSubscribe_DeliversEverythingAfterSubscribed(t *testing.T) {
 }
 
 func TestSubscribe_SurvivesARestartAndTellsTheGap(t *testing.T) {
+	madcrowtest.CheckLeaks(t)
 	s, srv := start(t)
 	events, _ := listen(t, s, "a", "b")
 	next(t, events)
@@ -95,6 +97,7 @@ func TestSubscribe_SurvivesARestartAndTellsTheGap(t *testing.T) {
 }
 
 func TestSubscribe_LeavingTheLoopUnsubscribes(t *testing.T) {
+	madcrowtest.CheckLeaks(t)
 	s, srv := start(t)
 	for ev, err := range s.Subscribe(t.Context(), "a") {
 		if err != nil || ev.Kind != EventSubscribed {

@@ -207,7 +207,7 @@ func run(ctx context.Context, restore func(), ln net.Listener, handler *server.S
 	case <-ctx.Done():
 	}
 	restore() // from here on a signal ends the process at once
-	log.Info("shutting down: requests in flight are finished", slog.Duration("at most", o.drainTimeout))
+	log.Info("shutting down: requests in flight are finished", slog.Duration("drain_timeout", o.drainTimeout))
 	handler.Drain()
 	drain, cancel := context.WithTimeout(context.Background(), o.drainTimeout)
 	defer cancel()

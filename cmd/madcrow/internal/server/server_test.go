@@ -66,7 +66,7 @@ func startWeb(t *testing.T, cfg madcrow.Config, change ...func(*Options)) *web {
 		defer cancel()
 		_ = r.Close(ctx)
 	})
-	logger := slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	logger := slog.New(slog.NewJSONHandler(log, nil)) // the default level must tell every error_id
 	opt := Options{Redis: r, Logger: logger, AccessLog: logger, Version: "test", LocalOnly: true}
 	for _, c := range change {
 		c(&opt)
