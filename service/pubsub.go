@@ -128,7 +128,7 @@ func (s *Service) Subscribe(ctx context.Context, channels ...string) iter.Seq2[E
 			case err := <-done:
 				running = false
 				if err != nil {
-					defer yieldLast(yield, &sub.queue, failed("subscribe", TablePubSub, err))
+					yieldLast(yield, &sub.queue, failed("subscribe", TablePubSub, err))
 					return
 				}
 				if ctx.Err() != nil {
