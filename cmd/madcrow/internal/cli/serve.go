@@ -1,0 +1,256 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/cmd/madcrow/internal/server"
+)
+
+// envToken names the secret of the API. It has no flag: every user of a
+// machine can read the flags of a process.
+const envToken = "MADCROW_API_TOKEN"
+
+// minToken is what can still not be guessed.
+const minToken = 16
+
+type serveOptions struct {
+	addr            string
+	unauthenticated bool
+	envFile         string
+	logFormat       string
+	logLevel        string
+	accessLog       bool
+	maxBody         int64
+	maxHeader       int
+	readTimeout     time.Duration
+	writeTimeout    time.Duration
+	idleTimeout     time.Duration
+	drainTimeout    time.Duration
+}
+
+func newServe() *cobra.Command {
+	var o serveOptions
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve the HTTP API",
+		Long: `Serve the HTTP API. The routes are shown at /docs and described at /openapi.json.
+
+Redis comes from the environment (REDIS_HOST, REDIS_URL, REDIS_SENTINELS,
+REDIS_CLUSTERS and so on; 'madcrow config' shows what is in force). When none
+of these names a Redis and DEPLOY_ENV is not PRODUCTION, an embedded one is
+used: in memory, in this process, gone when it ends. The server starts without
+its Redis too and finds it when it appears, unless DEPLOY_ENV is PRODUCTION.
+
+By default only this machine is served. To listen elsewhere set
+` + envToken + ` or ` + envToken + `_FILE
+(at least 16 characters); every request but /health, /livez
+and /readyz must then carry "Authorization: Bearer <token>".
+
+SIGTERM and SIGINT end it in order: no new connections, requests in flight are
+finished, then Redis is closed. A second signal ends it at once.
+
+Exit codes: 0 ended in order, 1 failed, 2 wrong command line or settings.`,
+		Example: `  madcrow serve
+  REDIS_HOST=localhost madcrow serve
+  REDIS_URL=rediss://user:password@redis.example:6380/0 madcrow serve
+  ` + envToken + `=$(cat token) madcrow serve --addr :8080 --log-format json`,
+		Args: usageArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := loadEnvFile(o.envFile, c.Flags().Changed("env-file")); err != nil {
+				return err
+			}
+			return serve(c.Context(), c, o)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.addr, "addr", "127.0.0.1:8080", "listen on this `host:port`")
+	f.BoolVar(&o.unauthenticated, "allow-unauthenticated", false, "let everybody in who reaches --addr, without a token")
+	f.StringVar(&o.logFormat, "log-format", "text", "`text or json`, on standard error")
+	f.StringVar(&o.logLevel, "log-level", "info", "`debug, info, warn or error`")
+	f.BoolVar(&o.accessLog, "access-log", true, "log each request at level info; --access-log=false saves its time")
+	f.Int64Var(&o.maxBody, "max-body", server.DefaultMaxBody, "largest request body, in `bytes`")
+	f.IntVar(&o.maxHeader, "max-header", 64<<10, "largest request header, in `bytes`")
+	f.DurationVar(&o.readTimeout, "read-timeout", 15*time.Second, "longest time to read a request")
+	f.DurationVar(&o.writeTimeout, "write-timeout", 30*time.Second, "longest time from a request's header to the end of its answer")
+	f.DurationVar(&o.idleTimeout, "idle-timeout", 2*time.Minute, "close a connection after this time without a request")
+	f.DurationVar(&o.drainTimeout, "drain-timeout", 20*time.Second, "longest time to finish requests at the end")
+	addEnvFileFlag(cmd, &o.envFile)
+	return cmd
+}
+
+// apiToken comes from the environment, or from the file that it names.
+func apiToken() (string, error) {
+	if token := strings.TrimSpace(os.Getenv(envToken)); token != "" {
+		return token, nil
+	}
+	file := os.Getenv(envToken + "_FILE")
+	if file == "" {
+		return "", nil
+	}
+	text, err := os.ReadFile(file) //nolint:gosec // whoever sets the environment chooses the file
+	if err != nil {
+		return "", usageError{fmt.Errorf("%s_FILE: %w", envToken, err)}
+	}
+	token := strings.TrimSpace(string(text))
+	if token == "" {
+		// An empty secret must not open the door.
+		return "", usageError{fmt.Errorf("%s_FILE: %s is empty", envToken, file)}
+	}
+	return token, nil
+}
+
+// check refuses what must not be served.
+func (o serveOptions) check(token string) error {
+	host, _, err := net.SplitHostPort(o.addr)
+	if err != nil {
+		return usageError{fmt.Errorf("--addr: %q is not host:port", o.addr)}
+	}
+	if o.maxBody < 1 || o.maxHeader < 1024 {
+		return usageError{errors.New("--max-body must be at least 1, --max-header at least 1024")}
+	}
+	for _, d := range []time.Duration{o.readTimeout, o.writeTimeout, o.idleTimeout, o.drainTimeout} {
+		if d <= 0 {
+			return usageError{errors.New("time-outs must be more than 0")}
+		}
+	}
+	if token != "" && len(token) < minToken {
+		return usageError{fmt.Errorf("%s must have at least %d characters", envToken, minToken)}
+	}
+	if token == "" && !o.unauthenticated && !isLoopback(host) {
+		return usageError{fmt.Errorf("--addr %s can be reached from other machines: set %s, or --allow-unauthenticated to let everybody in", o.addr, envToken)}
+	}
+	return nil
+}
+
+func isLoopback(host string) bool {
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback()
+}
+
+func serve(ctx context.Context, c *cobra.Command, o serveOptions) (err error) {
+	token, err := apiToken()
+	if err != nil {
+		return err
+	}
+	if err := o.check(token); err != nil {
+		return err
+	}
+	logs, err := newLogs(c.ErrOrStderr(), o.logFormat, o.logLevel)
+	if err != nil {
+		return err
+	}
+	defer logs.close()
+
+	// Signals count from here on: one that comes during the start ends it.
+	ctx, restore := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer restore()
+
+	redis, err := openRedis(ctx, logs.main)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, redis.close(o.drainTimeout)) }()
+
+	opt := server.Options{
+		Redis: redis.Redis, Logger: logs.main, Token: token, Note: redis.note,
+		LocalOnly: token == "" && !o.unauthenticated,
+		MaxBody:   o.maxBody, Version: buildVersion(),
+	}
+	if o.accessLog {
+		opt.AccessLog = logs.access
+	}
+	handler, err := server.New(opt)
+	if err != nil {
+		return err
+	}
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", o.addr)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	announce(logs.main, ln.Addr().String(), token != "", redis)
+	return run(ctx, restore, ln, handler, logs.main, o)
+}
+
+// run serves until ctx ends, then finishes what was begun.
+func run(ctx context.Context, restore func(), ln net.Listener, handler *server.Server, log *slog.Logger, o serveOptions) error {
+	hs := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: min(o.readTimeout, 5*time.Second),
+		ReadTimeout:       o.readTimeout,
+		WriteTimeout:      o.writeTimeout,
+		IdleTimeout:       o.idleTimeout,
+		MaxHeaderBytes:    o.maxHeader,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- hs.Serve(ln) }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+	}
+	restore() // from here on a signal ends the process at once
+	log.Info("shutting down: requests in flight are finished", slog.Duration("drain_timeout", o.drainTimeout))
+	handler.Drain()
+	drain, cancel := context.WithTimeout(context.Background(), o.drainTimeout)
+	defer cancel()
+	if err := hs.Shutdown(drain); err != nil {
+		_ = hs.Close()
+		return fmt.Errorf("requests were cut off after %v: %w", o.drainTimeout, err)
+	}
+	log.Info("ended")
+	return nil
+}
+
+// announce says what was started, without secrets.
+func announce(log *slog.Logger, addr string, token bool, r *redisInUse) {
+	st := r.Status()
+	log.Info("madcrow listens", slog.String("addr", addr), slog.String("docs", "http://"+addr+"/docs"), slog.Bool("token", token))
+	attrs := []any{slog.String("mode", st.Mode), slog.String("state", st.State.String())}
+	if !r.embedded() {
+		attrs = append(attrs, slog.String("address", st.Address))
+	}
+	log.Info("redis", attrs...)
+	if r.note != "" {
+		log.Warn(r.note)
+	}
+}
+
+// redisInUse is the connection, and the embedded Redis when there is one.
+type redisInUse struct {
+	*madcrow.Redis
+	note string
+	stop func()
+}
+
+func (r *redisInUse) embedded() bool { return r.stop != nil }
+
+func (r *redisInUse) close(timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	err := r.Close(ctx)
+	if r.stop != nil {
+		r.stop()
+	}
+	if err != nil {
+		return fmt.Errorf("close Redis: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,120 @@
+package server
+
+import (
+	"context"
+	"net/http"
+	"sync/atomic"
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/problem"
+)
+
+// HealthController tells what is known of Redis. It asks nobody: the
+// connection is watched in the background, and this is its last word.
+type HealthController struct {
+	redis    *madcrow.Redis
+	note     string
+	draining *atomic.Bool
+}
+
+type noInput struct{}
+
+// exampleHealth has the members of the original; without Redis only the first
+// three.
+type exampleHealth struct {
+	Status           string `json:"status" enum:"healthy,unavailable"`
+	Message          string `json:"message"`
+	Available        bool   `json:"available"`
+	Ping             *bool  `json:"ping,omitempty"`
+	Version          string `json:"version,omitempty"`
+	ConnectedClients *int   `json:"connected_clients,omitempty"`
+	UsedMemoryHuman  string `json:"used_memory_human,omitempty"`
+}
+
+type health struct {
+	Status   string     `json:"status" enum:"healthy"`
+	Services services   `json:"services"`
+	Redis    redisState `json:"redis"`
+}
+
+type services struct {
+	Redis    string `json:"redis" enum:"healthy,unavailable"`
+	Database string `json:"database" enum:"healthy"`
+}
+
+type redisState struct {
+	State string `json:"state" enum:"connecting,up,degraded,down,closed"`
+	Mode  string `json:"mode" doc:"standalone, sentinel, cluster or embedded"`
+	Note  string `json:"note,omitempty"`
+}
+
+type liveness struct {
+	Status string `json:"status"`
+}
+
+func (c HealthController) registerExample(g routes) {
+	handle(g, route{method: http.MethodGet, path: "/health", summary: "What is known of Redis"}, c.example)
+}
+
+func (c HealthController) register(g routes) {
+	handle(g, route{method: http.MethodGet, path: "/health", summary: "Health of the server and its services"}, c.health)
+	handle(g, route{method: http.MethodGet, path: "/livez", summary: "The process serves"}, c.live)
+	handle(g, route{
+		method: http.MethodGet, path: "/readyz", summary: "The process serves and has its Redis",
+		errors: []int{http.StatusServiceUnavailable},
+	}, c.ready)
+}
+
+func (c HealthController) example(context.Context, *noInput) (*exampleHealth, error) {
+	if !c.redis.Available() {
+		return &exampleHealth{Status: "unavailable", Message: "Redis is not available"}, nil
+	}
+	st := c.redis.Status()
+	yes := true
+	out := &exampleHealth{
+		Status: "healthy", Message: "Redis is available", Available: true, Ping: &yes,
+		Version: known(st.Server.Version), ConnectedClients: &st.Server.ConnectedClients,
+		UsedMemoryHuman: known(st.Server.UsedMemoryHuman),
+	}
+	if c.note != "" {
+		out.Message += ". " + c.note
+	}
+	return out, nil
+}
+
+// known is the original's word for what the server does not say of itself.
+func known(s string) string {
+	if s == "" {
+		return "unknown"
+	}
+	return s
+}
+
+func (c HealthController) health(context.Context, *noInput) (*health, error) {
+	st := c.redis.Status()
+	out := &health{Status: "healthy"}
+	out.Services.Database = "healthy" // the records of /data live in the process
+	out.Services.Redis = "unavailable"
+	if c.redis.Available() {
+		out.Services.Redis = "healthy"
+	}
+	out.Redis.State, out.Redis.Mode, out.Redis.Note = st.State.String(), st.Mode, c.note
+	if st.ReadOnly {
+		out.Redis.Note = "Redis takes no writes at the moment"
+	}
+	return out, nil
+}
+
+func (c HealthController) live(context.Context, *noInput) (*liveness, error) {
+	return &liveness{"alive"}, nil
+}
+
+func (c HealthController) ready(context.Context, *noInput) (*liveness, error) {
+	switch {
+	case c.draining.Load():
+		return nil, problem.New(http.StatusServiceUnavailable, "DRAINING", "The server is shutting down")
+	case !c.redis.Available():
+		return nil, problem.New(http.StatusServiceUnavailable, "REDIS_UNAVAILABLE", "Redis is not available")
+	}
+	return &liveness{"ready"}, nil
+}

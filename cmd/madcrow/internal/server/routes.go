@@ -1,0 +1,78 @@
+package server
+
+import (
+	"context"
+	"net/http"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// routes registers the methods of one controller under its prefix.
+type routes struct {
+	s      *Server
+	tag    string
+	prefix string
+}
+
+func (s *Server) routes(tag, prefix string) routes { return routes{s, tag, prefix} }
+
+// route says what a method answers to.
+type route struct {
+	method  string
+	path    string
+	summary string
+	// operation and table name what a failure is reported as. With a table the
+	// route requires Redis: without it the answer is 503, at once, before the
+	// body is read or the method runs. Without a table the method runs always.
+	operation, table string
+	errors           []int
+}
+
+// output is a body; every route answers 200.
+type output[T any] struct {
+	Body *T
+}
+
+// handle registers a method. An error that it returns becomes a problem, never
+// a text.
+func handle[I, O any](g routes, rt route, method func(context.Context, *I) (*O, error)) {
+	op := huma.Operation{
+		OperationID:  operationID(rt.method, g.prefix+rt.path),
+		Method:       rt.method,
+		Path:         g.prefix + rt.path,
+		Summary:      rt.summary,
+		Tags:         []string{g.tag},
+		MaxBodyBytes: g.s.opt.MaxBody + 1, // huma refuses the bound itself
+		Errors:       rt.errors,
+	}
+	if rt.table != "" {
+		op.Errors = append(op.Errors, http.StatusServiceUnavailable, http.StatusGatewayTimeout)
+		op.Middlewares = huma.Middlewares{g.s.requireRedis(rt.operation, rt.table)}
+	}
+	huma.Register(g.s.api, op, func(ctx context.Context, in *I) (*output[O], error) {
+		body, err := method(ctx, in)
+		if err != nil {
+			return nil, newProblem(err)
+		}
+		return &output[O]{body}, nil
+	})
+}
+
+// requireRedis is the required dependency: it asks nobody.
+func (s *Server) requireRedis(operation, table string) func(huma.Context, func(huma.Context)) {
+	return func(ctx huma.Context, next func(huma.Context)) {
+		if err := s.svc.Unavailable(operation, table); err != nil {
+			p := newProblem(err)
+			_ = huma.WriteErr(s.api, ctx, p.Status, "", p)
+			return
+		}
+		next(ctx)
+	}
+}
+
+func operationID(method, path string) string {
+	path = strings.Replace(path, apiPrefix, "redis", 1)
+	path = strings.NewReplacer("/", "-", "{", "", "}", "", "_", "-").Replace(strings.TrimPrefix(path, "/"))
+	return strings.ToLower(method) + "-" + path
+}

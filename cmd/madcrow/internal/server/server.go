@@ -1,0 +1,114 @@
+package server
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync/atomic"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/service"
+)
+
+// Prefix of the routes of the original.
+const apiPrefix = "/api/v1/redis-example"
+
+// DefaultMaxBody is the default of Options.MaxBody.
+const DefaultMaxBody = 1 << 20
+
+// Options says how to serve.
+type Options struct {
+	// Redis is required. The server does not close it.
+	Redis *madcrow.Redis
+	// Logger receives failures. Required.
+	Logger *slog.Logger
+	// AccessLog receives one line a request. Nil: none.
+	AccessLog *slog.Logger
+	// Token, when set, must come as "Authorization: Bearer …" with every
+	// request but those for health.
+	Token string
+	// LocalOnly refuses requests that were addressed to another name than
+	// that of this machine: a web page could otherwise have its own name
+	// resolve to 127.0.0.1 and speak to a server without a token.
+	LocalOnly bool
+	// MaxBody bounds a request's body, in bytes. Defaults to 1 MiB.
+	MaxBody int64
+	// Version is shown by the documentation.
+	Version string
+	// Note, when set, is what health says of the Redis in use.
+	Note string
+}
+
+// Server answers HTTP requests. It is an [http.Handler].
+type Server struct {
+	opt       Options
+	svc       *service.Service
+	mux       *http.ServeMux
+	api       huma.API
+	tokenHash [sha256.Size]byte
+	foreign   *http.CrossOriginProtection
+	draining  atomic.Bool
+	spec      []byte
+	docs      docsPage
+}
+
+// New builds the routes and renders their documentation.
+func New(opt Options) (*Server, error) {
+	if opt.MaxBody <= 0 {
+		opt.MaxBody = DefaultMaxBody
+	}
+	s := &Server{
+		opt:       opt,
+		svc:       service.New(opt.Redis),
+		mux:       http.NewServeMux(),
+		tokenHash: sha256.Sum256([]byte(opt.Token)),
+		foreign:   http.NewCrossOriginProtection(),
+	}
+	s.api = humago.New(s.mux, s.humaConfig())
+
+	CacheController{s.svc}.register(s.routes("cache", apiPrefix+"/cache"))
+	SessionController{s.svc}.register(s.routes("session", apiPrefix+"/session"))
+	RateLimitController{s.svc}.register(s.routes("rate limit", apiPrefix+"/rate-limit"))
+	PubSubController{s.svc}.register(s.routes("pub/sub", apiPrefix+"/pub-sub"))
+	DataController{s.svc, s.opt.Logger}.register(s.routes("data", apiPrefix+"/data"))
+	health := HealthController{redis: opt.Redis, note: opt.Note, draining: &s.draining}
+	health.registerExample(s.routes("health", apiPrefix))
+	health.register(s.routes("health", ""))
+
+	// Rendered once: the same bytes for everybody, and no race on the first
+	// request.
+	var err error
+	if s.spec, err = json.MarshalIndent(s.api.OpenAPI(), "", "  "); err != nil {
+		return nil, fmt.Errorf("render OpenAPI: %w", err)
+	}
+	if s.docs, err = renderDocs(s.api.OpenAPI()); err != nil {
+		return nil, fmt.Errorf("render documentation: %w", err)
+	}
+	s.mux.HandleFunc("GET /openapi.json", s.serveSpec)
+	s.mux.HandleFunc("GET /docs", s.serveDocs)
+	s.mux.HandleFunc("/", s.serveUnknown)
+	return s, nil
+}
+
+// Drain makes readiness fail, so that load balancers send nobody new.
+func (s *Server) Drain() { s.draining.Store(true) }
+
+// OpenAPI returns the description of the routes, as served.
+func (s *Server) OpenAPI() []byte { return s.spec }
+
+func (s *Server) serveSpec(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(s.spec)
+}
+
+func (s *Server) serveDocs(w http.ResponseWriter, _ *http.Request) {
+	h := w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Content-Security-Policy", s.docs.policy)
+	_, _ = w.Write(s.docs.html)
+}

@@ -1,0 +1,136 @@
+package problem
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+type roomError struct{ err error }
+
+func (e roomError) Error() string { return "room: " + e.err.Error() }
+func (e roomError) Unwrap() error { return e.err }
+func (e roomError) Problem() Problem {
+	return Problem{
+		Status: 503, Code: "REDIS_UNAVAILABLE", Message: "Redis is not available",
+		Operation: "get", Table: "redis_cache", RetryAfter: 1500 * time.Millisecond,
+	}
+}
+
+func answer(t *testing.T, err error) (*httptest.ResponseRecorder, map[string]any, string) {
+	t.Helper()
+	var log bytes.Buffer
+	logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	w := httptest.NewRecorder()
+	Write(w, httptest.NewRequest(http.MethodGet, "/x", nil), logger, err)
+	var body map[string]any
+	if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil {
+		t.Fatalf("body %q: %v", w.Body, err)
+	}
+	return w, body, log.String()
+}
+
+func TestWrite_DescribedErrorCarriesEveryMember(t *testing.T) {
+	err := fmt.Errorf("outer: %w", roomError{errors.New("dial tcp 10.1.2.3:6379: refused")})
+	w, body, log := answer(t, err)
+	if w.Code != 503 || w.Header().Get("Content-Type") != ContentType || w.Header().Get("Retry-After") != "2" {
+		t.Fatalf("status %d, headers %v", w.Code, w.Header())
+	}
+	want := map[string]any{
+		"type": "about:blank", "title": "Service Unavailable", "status": 503.0, "error": true,
+		"code": "REDIS_UNAVAILABLE", "message": "Redis is not available", "detail": "Redis is not available",
+		"operation": "get", "table": "redis_cache",
+	}
+	for k, v := range want {
+		if body[k] != v {
+			t.Errorf("%s = %v, want %v", k, body[k], v)
+		}
+	}
+	id, _ := body["error_id"].(string)
+	if !regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`).MatchString(id) {
+		t.Errorf("error_id = %q, want a random UUID", id)
+	}
+	if body["instance"] != "urn:uuid:"+id {
+		t.Errorf("instance = %v", body["instance"])
+	}
+	if strings.Contains(w.Body.String(), "10.1.2.3") {
+		t.Error("the caller is told an address")
+	}
+	if !strings.Contains(log, id) || !strings.Contains(log, "10.1.2.3") || !strings.Contains(log, "level=ERROR") {
+		t.Errorf("the log lacks the id or the cause: %s", log)
+	}
+}
+
+func TestWrite_PlainErrorIsAFixed500(t *testing.T) {
+	w, body, log := answer(t, errors.New("secret detail"))
+	if w.Code != 500 || body["code"] != CodeInternal {
+		t.Fatalf("status %d, body %v", w.Code, body)
+	}
+	if strings.Contains(w.Body.String(), "secret detail") {
+		t.Error("the text of a plain error reached the caller")
+	}
+	if !strings.Contains(log, "secret detail") {
+		t.Error("the text of a plain error is not in the log")
+	}
+	for _, member := range []string{"operation", "table", "errors"} {
+		if _, ok := body[member]; ok {
+			t.Errorf("%s is there without need", member)
+		}
+	}
+}
+
+func TestWrite_ValidationListsFields(t *testing.T) {
+	w, _, log := answer(t, Validation(FieldError{"body.key", "expected length >= 1"}))
+	if w.Code != 422 || !strings.Contains(w.Body.String(), `"errors":[{"field":"body.key","message":"expected length >= 1"}]`) {
+		t.Fatalf("status %d, body %s", w.Code, w.Body)
+	}
+	if !strings.Contains(log, "level=INFO") {
+		t.Errorf("a caller's mistake is not in the log, or as an error: %s", log)
+	}
+}
+
+func TestWrite_TwoProblemsHaveTwoIDs(t *testing.T) {
+	if a, b := From(nil), From(nil); a.ErrorID == b.ErrorID {
+		t.Errorf("both have id %s", a.ErrorID)
+	}
+}
+
+func TestRecover_PanicIsA500WithStackInTheLog(t *testing.T) {
+	var log bytes.Buffer
+	h := Recover(slog.New(slog.NewTextHandler(&log, nil)))(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		panic("boom at 10.1.2.3")
+	}))
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/x", nil))
+	if w.Code != 500 || strings.Contains(w.Body.String(), "boom") {
+		t.Errorf("status %d, body %s", w.Code, w.Body)
+	}
+	if !strings.Contains(log.String(), "boom") || !strings.Contains(log.String(), "problem_test.go") {
+		t.Errorf("log = %s", &log)
+	}
+}
+
+func TestRecover_AbortHandlerPassesThrough(t *testing.T) {
+	for name, handler := range map[string]http.HandlerFunc{
+		"abort":                       func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"panic after the first bytes": func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("half")); panic("boom") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			defer func() {
+				if v := recover(); v != http.ErrAbortHandler { //nolint:errorlint // identity is the promise
+					t.Errorf("recovered %v", v)
+				}
+			}()
+			Recover(nil)(handler).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
+			t.Error("did not panic")
+		})
+	}
+}

@@ -1,0 +1,158 @@
+package service
+
+import (
+	"context"
+	"time"
+
+	"github.com/madcrow-go/madcrow"
+)
+
+// NoLifetime is the lifetime of a key that never expires.
+const NoLifetime time.Duration = -1
+
+// GetCache returns the value of key. A missing key is ("", false, nil); a
+// failure is an [*Error].
+func (s *Service) GetCache(ctx context.Context, key string) (value string, found bool, err error) {
+	if err := s.checkCacheKey(key); err != nil {
+		return "", false, err
+	}
+	key = s.prefix + key
+	m, err := s.redis.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Get().Key(key).Build() })
+	if err == nil && !m.IsNil() {
+		value, err = m.ToString()
+		found = err == nil
+	}
+	return value, found, failed("get", TableCache, err)
+}
+
+// Entry is what [Service.GetCacheWithTTL] found.
+type Entry struct {
+	Value string
+	// Found is false for a missing key; the rest is then zero.
+	Found bool
+	// TTL is the lifetime that is left, or [NoLifetime].
+	TTL time.Duration
+}
+
+// GetCacheWithTTL returns the value of key and its lifetime, in one round
+// trip.
+func (s *Service) GetCacheWithTTL(ctx context.Context, key string) (Entry, error) {
+	if err := s.checkCacheKey(key); err != nil {
+		return Entry{}, err
+	}
+	key = s.prefix + key
+	res, err := s.redis.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
+		return []madcrow.Command{b.Get().Key(key).Build(), b.Pttl().Key(key).Build()}
+	})
+	if err != nil {
+		return Entry{}, failed("get", TableCache, err)
+	}
+	if res[0].Message.IsNil() {
+		return Entry{}, nil
+	}
+	value, err := res[0].Message.ToString()
+	if err != nil {
+		return Entry{}, failed("get", TableCache, err)
+	}
+	ms, err := res[1].Message.AsInt64()
+	if err != nil {
+		return Entry{}, failed("get", TableCache, err)
+	}
+	// It may have expired between the two commands: then it was there, and
+	// nothing is left of its life.
+	ttl, _ := lifetime(ms)
+	return Entry{Value: value, Found: true, TTL: ttl}, nil
+}
+
+// SetCache stores value under key for ttl; 0 means without a lifetime. An
+// error whose madcrow.Error has OutcomeUnknown may have stored it.
+func (s *Service) SetCache(ctx context.Context, key, value string, ttl time.Duration) error {
+	if err := s.checkCacheKey(key); err != nil {
+		return err
+	}
+	if ttl != 0 {
+		if err := checkLifetime(ttl); err != nil {
+			return err
+		}
+	}
+	return failed("set", TableCache, s.set(ctx, s.prefix+key, value, ttl))
+}
+
+// set stores a string. Whole seconds travel as SETEX, as the original's do.
+func (s *Service) set(ctx context.Context, key, value string, ttl time.Duration) error {
+	_, err := s.redis.Do(ctx, func(b madcrow.Builder) madcrow.Command {
+		switch {
+		case ttl == 0:
+			return b.Set().Key(key).Value(value).Build()
+		case ttl%time.Second == 0:
+			return b.Setex().Key(key).Seconds(int64(ttl / time.Second)).Value(value).Build()
+		}
+		return b.Psetex().Key(key).Milliseconds(ttl.Milliseconds()).Value(value).Build()
+	})
+	return err
+}
+
+// DeleteCache removes key and says whether it was there.
+func (s *Service) DeleteCache(ctx context.Context, key string) (existed bool, err error) {
+	if err := s.checkCacheKey(key); err != nil {
+		return false, err
+	}
+	existed, err = s.del(ctx, s.prefix+key)
+	return existed, failed("delete", TableCache, err)
+}
+
+func (s *Service) del(ctx context.Context, key string) (bool, error) {
+	n, err := s.integer(ctx, func(b madcrow.Builder) madcrow.Command { return b.Del().Key(key).Build() })
+	return n > 0, err
+}
+
+// Exists says whether key is there, of whatever type.
+func (s *Service) Exists(ctx context.Context, key string) (bool, error) {
+	if err := s.checkCacheKey(key); err != nil {
+		return false, err
+	}
+	key = s.prefix + key
+	n, err := s.integer(ctx, func(b madcrow.Builder) madcrow.Command { return b.Exists().Key(key).Build() })
+	return n > 0, failed("exists", TableCache, err)
+}
+
+// TTL returns the lifetime that key has left: [NoLifetime] when it never
+// expires, found false when it is not there.
+func (s *Service) TTL(ctx context.Context, key string) (ttl time.Duration, found bool, err error) {
+	if err := s.checkCacheKey(key); err != nil {
+		return 0, false, err
+	}
+	key = s.prefix + key
+	ms, err := s.integer(ctx, func(b madcrow.Builder) madcrow.Command { return b.Pttl().Key(key).Build() })
+	if err != nil {
+		return 0, false, failed("ttl", TableCache, err)
+	}
+	ttl, found = lifetime(ms)
+	return ttl, found, nil
+}
+
+// lifetime reads the reply of PTTL: -1 is none, -2 a missing key.
+func lifetime(ms int64) (time.Duration, bool) {
+	switch {
+	case ms >= 0:
+		return time.Duration(ms) * time.Millisecond, true
+	case ms == -1:
+		return NoLifetime, true
+	}
+	return 0, false
+}
+
+func (s *Service) integer(ctx context.Context, build func(madcrow.Builder) madcrow.Command) (int64, error) {
+	m, err := s.redis.Do(ctx, build)
+	if err != nil {
+		return 0, err
+	}
+	return m.AsInt64()
+}
+
+func failed(operation, table string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &Error{Operation: operation, Table: table, Err: err}
+}

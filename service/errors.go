@@ -1,0 +1,112 @@
+package service
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/problem"
+)
+
+// The tables of [Error]: names of the original for the kinds of data.
+const (
+	TableCache      = "redis_cache"
+	TableSessions   = "redis_sessions"
+	TableRateLimits = "redis_rate_limits"
+	TablePubSub     = "redis_pubsub"
+)
+
+// retryAfter is what callers are told to wait: the connection is probed at
+// most every half second.
+const retryAfter = time.Second
+
+// Error is a failed operation on Redis. It wraps the error of package madcrow,
+// so errors.Is(err, madcrow.ErrUnavailable) and its like work.
+type Error struct {
+	// Operation is what was tried: "get", "set", "delete", …
+	Operation string
+	// Table is the kind of data: "redis_cache", …
+	Table string
+	// Err is the cause; it may name addresses and keys.
+	Err error
+}
+
+// Error returns one line for logs.
+func (e *Error) Error() string { return e.Operation + " " + e.Table + ": " + e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Problem returns the HTTP answer; nothing in it comes from the cause but its
+// kind.
+func (e *Error) Problem() problem.Problem {
+	p := problemOf(e.Err)
+	p.Operation, p.Table = e.Operation, e.Table
+	return p
+}
+
+func problemOf(err error) problem.Problem {
+	var m *madcrow.Error
+	if !errors.As(err, &m) {
+		if errors.Is(err, madcrow.ErrUnavailable) || errors.Is(err, madcrow.ErrClosed) {
+			return unavailable("REDIS_UNAVAILABLE", "Redis is not available")
+		}
+		return problem.Problem{Status: http.StatusInternalServerError, Code: "REDIS_ERROR", Message: "The Redis operation failed"}
+	}
+	switch m.Kind {
+	case madcrow.KindUnavailable, madcrow.KindAuth, madcrow.KindCanceled:
+		return unavailable("REDIS_UNAVAILABLE", "Redis is not available")
+	case madcrow.KindLoading:
+		return unavailable("REDIS_LOADING", "Redis is starting")
+	case madcrow.KindBusy:
+		return unavailable("REDIS_BUSY", "Redis is busy")
+	case madcrow.KindReadOnly:
+		return unavailable("REDIS_READ_ONLY", "Redis takes no writes at the moment")
+	case madcrow.KindOutOfMemory:
+		return unavailable("REDIS_OUT_OF_MEMORY", "Redis has no memory left")
+	case madcrow.KindTimeout:
+		return problem.Problem{Status: http.StatusGatewayTimeout, Code: "REDIS_TIMEOUT", Message: "Redis did not answer in time"}
+	case madcrow.KindTooLarge:
+		// 413, not 422: the members are well formed, and a smaller value of
+		// the same form would do.
+		return problem.Problem{Status: http.StatusRequestEntityTooLarge, Code: "VALUE_TOO_LARGE", Message: "The value is too large"}
+	case madcrow.KindWrongType:
+		// 409, not 500: the server is well, and the same request succeeds
+		// once the key is free.
+		return problem.Problem{Status: http.StatusConflict, Code: "REDIS_WRONG_TYPE", Message: "The key holds data of another kind"}
+	case madcrow.KindConflict:
+		return problem.Problem{Status: http.StatusConflict, Code: "REDIS_CONFLICT", Message: "The data was changed at the same time"}
+	}
+	return problem.Problem{Status: http.StatusInternalServerError, Code: "REDIS_ERROR", Message: "The Redis operation failed"}
+}
+
+func unavailable(code, message string) problem.Problem {
+	return problem.Problem{Status: http.StatusServiceUnavailable, Code: code, Message: message, RetryAfter: retryAfter}
+}
+
+// ValidationError is an argument that cannot be used. Nothing was sent. It
+// does not hold the argument.
+type ValidationError struct {
+	// Field is the argument: "key", "channel", "limit", …
+	Field string
+	// Message says what is expected.
+	Message string
+}
+
+// Error returns one line.
+func (e *ValidationError) Error() string { return "service: " + e.Field + ": " + e.Message }
+
+// Problem returns a 422.
+func (e *ValidationError) Problem() problem.Problem {
+	return problem.Problem{
+		Status:  http.StatusUnprocessableEntity,
+		Code:    problem.CodeValidation,
+		Message: "The request is not valid",
+		Errors:  []problem.FieldError{{Field: e.Field, Message: e.Message}},
+	}
+}
+
+// ErrCorrupt is the cause of an [*Error] when what is stored is not what the
+// table holds: a session that is no JSON object.
+var ErrCorrupt = errors.New("stored data is not valid")

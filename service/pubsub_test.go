@@ -1,0 +1,171 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/madcrowtest"
+)
+
+// listen runs a subscriber and hands its events to the test.
+func listen(t *testing.T, s *Service, channels ...string) (<-chan Event, context.CancelFunc) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	events, done := make(chan Event), make(chan struct{})
+	go func() {
+		defer close(done)
+		for ev, err := range s.Subscribe(ctx, channels...) {
+			if err != nil {
+				t.Error(err)
+			}
+			select {
+			case events <- ev:
+			case <-ctx.Done():
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		cancel()
+		select {
+		case <-done:
+		case <-time.After(5 * time.Second):
+			t.Error("the subscriber does not end with its context")
+		}
+	})
+	return events, cancel
+}
+
+func next(t *testing.T, events <-chan Event) Event {
+	t.Helper()
+	select {
+	case ev := <-events:
+		return ev
+	case <-time.After(15 * time.Second):
+		t.Fatal("no event within 15 s")
+		return Event{}
+	}
+}
+
+func TestSubscribe_DeliversEverythingAfterSubscribed(t *testing.T) {
+	s, srv := start(t, func(c *madcrow.Config) { c.KeyPrefix = "app:" })
+	events, _ := listen(t, s, "a", "b", "a")
+	if ev := next(t, events); ev != (Event{Kind: EventSubscribed}) {
+		t.Fatalf("first event %+v", ev)
+	}
+	if n, err := s.Publish(t.Context(), "a", "one"); n != 1 || err != nil {
+		t.Errorf("publish: %d %v", n, err)
+	}
+	if n := srv.Do(t, "PUBLISH", "app:b", "zwei ü"); n != int64(1) { // as the original does
+		t.Errorf("%v receivers", n)
+	}
+	if ev := next(t, events); ev != (Event{Channel: "a", Message: "one"}) {
+		t.Errorf("%+v", ev)
+	}
+	if ev := next(t, events); ev != (Event{Channel: "b", Message: "zwei ü"}) {
+		t.Errorf("%+v", ev)
+	}
+	if n, err := s.Publish(t.Context(), "nobody", "x"); n != 0 || err != nil {
+		t.Errorf("nobody listens: %d %v", n, err)
+	}
+}
+
+func TestSubscribe_SurvivesARestartAndTellsTheGap(t *testing.T) {
+	madcrowtest.CheckLeaks(t)
+	s, srv := start(t)
+	events, _ := listen(t, s, "a", "b")
+	next(t, events)
+	srv.Kill()
+	if ev := next(t, events); ev.Kind != EventInterrupted {
+		t.Fatalf("after the kill: %+v", ev)
+	}
+	srv.Start()
+	ev := next(t, events)
+	if ev.Kind != EventSubscribed || ev.Gap <= 0 {
+		t.Fatalf("after the restart: %+v", ev)
+	}
+	waitFor(t, s.Available)
+	if n, err := s.Publish(t.Context(), "b", "again"); n != 1 || err != nil {
+		t.Errorf("publish: %d %v", n, err)
+	}
+	if ev := next(t, events); ev.Message != "again" {
+		t.Errorf("%+v", ev)
+	}
+}
+
+func TestSubscribe_LeavingTheLoopUnsubscribes(t *testing.T) {
+	madcrowtest.CheckLeaks(t)
+	s, srv := start(t)
+	for ev, err := range s.Subscribe(t.Context(), "a") {
+		if err != nil || ev.Kind != EventSubscribed {
+			t.Fatalf("%+v %v", ev, err)
+		}
+		break
+	}
+	waitFor(t, func() bool {
+		reply, _ := srv.Do(t, "PUBSUB", "NUMSUB", "a").([]any)
+		return len(reply) == 2 && reply[1] == int64(0)
+	})
+}
+
+func TestSubscribe_WrongArgumentsAreTheOnlyYield(t *testing.T) {
+	s, _ := start(t)
+	for _, channels := range [][]string{nil, {"a", ""}} {
+		n := 0
+		for _, err := range s.Subscribe(t.Context(), channels...) {
+			n++
+			var v *ValidationError
+			if !errors.As(err, &v) {
+				t.Errorf("%v", err)
+			}
+		}
+		if n != 1 {
+			t.Errorf("%d yields", n)
+		}
+	}
+}
+
+func TestSubscribe_NoPermissionEndsIt(t *testing.T) {
+	s, srv := start(t)
+	srv.Do(t, "ACL", "SETUSER", "mute", "on", ">pw", "~*", "+@all", "resetchannels")
+	denied := open(t, srv, func(c *madcrow.Config) { c.Username, c.Password = "mute", "pw" })
+	var last error
+	for _, err := range denied.Subscribe(t.Context(), "a") {
+		last = err
+	}
+	wantProblem(t, last, 500, "REDIS_ERROR", "subscribe", TablePubSub)
+	_ = s
+}
+
+func TestQueue_SlowReaderIsToldWhereAndHowMuchItMissed(t *testing.T) {
+	q := newEventQueue(3)
+	push := func(from, to int) {
+		for i := from; i <= to; i++ {
+			q.push(Event{Message: strconv.Itoa(i)})
+		}
+	}
+	push(1, 5)
+	q.push(Event{Kind: EventInterrupted}) // never dropped
+	var got []string
+	drain := func() {
+		for ev, ok := q.pop(); ok; ev, ok = q.pop() {
+			got = append(got, ev.Kind.String()+ev.Message+strconv.Itoa(ev.Missed))
+		}
+	}
+	drain()
+	push(6, 9)
+	drain()
+	want := []string{"message10", "message20", "message30", "dropped2", "interrupted0", "message60", "message70", "message80", "dropped1"}
+	if len(got) != len(want) {
+		t.Fatalf("%v, want %v", got, want)
+	}
+	for i := range want {
+		if got[i] != want[i] {
+			t.Errorf("%v, want %v", got, want)
+			break
+		}
+	}
+}

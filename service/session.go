@@ -1,0 +1,94 @@
+package service
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/madcrow-go/madcrow"
+)
+
+// DefaultSessionLifetime is that of a session stored with a ttl of 0.
+const DefaultSessionLifetime = time.Hour
+
+const (
+	sessionPrefix = "session:"
+	// maxSessionID is generous: an id is made by programs.
+	maxSessionID = 255
+)
+
+// GetSession returns the JSON object of session id, byte for byte as it is
+// stored. A missing session is (nil, false, nil). Data that is no JSON object
+// is an [*Error] with [ErrCorrupt].
+func (s *Service) GetSession(ctx context.Context, id string) (data json.RawMessage, found bool, err error) {
+	if err := checkText("session_id", id, maxSessionID); err != nil {
+		return nil, false, err
+	}
+	key := s.prefix + sessionPrefix + id
+	m, err := s.redis.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Get().Key(key).Build() })
+	if err != nil {
+		return nil, false, failed("get", TableSessions, err)
+	}
+	if m.IsNil() {
+		return nil, false, nil
+	}
+	data, err = m.AsBytes()
+	if err == nil && !isObject(data) {
+		err = ErrCorrupt
+	}
+	if err != nil {
+		return nil, false, failed("get", TableSessions, err)
+	}
+	return data, true, nil
+}
+
+// SetSession stores data, which must become one JSON object, as session id for
+// ttl; 0 means [DefaultSessionLifetime]. A [json.RawMessage] keeps its numbers
+// and its order of members.
+func (s *Service) SetSession(ctx context.Context, id string, data any, ttl time.Duration) error {
+	if err := checkText("session_id", id, maxSessionID); err != nil {
+		return err
+	}
+	if ttl == 0 {
+		ttl = DefaultSessionLifetime
+	}
+	if err := checkLifetime(ttl); err != nil {
+		return err
+	}
+	text, err := encodeObject(data)
+	if err != nil {
+		return err
+	}
+	return failed("set", TableSessions, s.set(ctx, s.prefix+sessionPrefix+id, text, ttl))
+}
+
+// DeleteSession removes session id and says whether it was there.
+func (s *Service) DeleteSession(ctx context.Context, id string) (existed bool, err error) {
+	if err := checkText("session_id", id, maxSessionID); err != nil {
+		return false, err
+	}
+	existed, err = s.del(ctx, s.prefix+sessionPrefix+id)
+	return existed, failed("delete", TableSessions, err)
+}
+
+// encodeObject writes plain JSON: no HTML escapes, no newline at the end, as
+// any reader of JSON expects it.
+func encodeObject(data any) (string, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(data); err != nil {
+		return "", &ValidationError{Field: "data", Message: "must be a JSON object"}
+	}
+	text := bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+	if len(text) == 0 || text[0] != '{' {
+		return "", &ValidationError{Field: "data", Message: "must be a JSON object"}
+	}
+	return string(text), nil
+}
+
+func isObject(data []byte) bool {
+	trimmed := bytes.TrimLeft(data, " \t\r\n")
+	return len(trimmed) > 0 && trimmed[0] == '{' && json.Valid(data)
+}
