@@ -211,21 +211,20 @@ func hopeless(err error) bool {
 }
 
 // confirmed is told of each channel. It runs on the reader of the connection,
-// so it must not wait. The client may subscribe again by itself: a channel
-// that is confirmed twice tells that there was a gap.
+// so it must not wait. Later confirmations belong to other subscribers, who
+// share the connection: a new connection begins in run.
 func (sub *subscription) confirmed(p rueidis.PubSubSubscription) {
 	if p.Kind != "subscribe" {
 		return
-	}
-	if sub.pending != nil && !sub.pending[p.Channel] {
-		sub.interrupted()
-		sub.pending = nil
 	}
 	if sub.pending == nil {
 		sub.pending = make(map[string]bool, len(sub.channels))
 		for _, c := range sub.channels {
 			sub.pending[c] = true
 		}
+	}
+	if !sub.pending[p.Channel] {
+		return
 	}
 	delete(sub.pending, p.Channel)
 	if len(sub.pending) == 0 {

@@ -73,6 +73,25 @@ func TestSubscribe_DeliversEverythingAfterSubscribed(t *testing.T) {
 	}
 }
 
+// The confirmation of one subscriber is seen by all who share the connection.
+func TestSubscribe_AnotherSubscriberIsNoGap(t *testing.T) {
+	s, _ := start(t)
+	first, _ := listen(t, s, "a", "b")
+	next(t, first)
+	second, _ := listen(t, s, "a")
+	if ev := next(t, second); ev != (Event{Kind: EventSubscribed}) {
+		t.Errorf("the second subscriber begins with %+v", ev)
+	}
+	if n, err := s.Publish(t.Context(), "a", "hello"); n != 1 || err != nil {
+		t.Errorf("publish: %d %v", n, err)
+	}
+	for _, events := range []<-chan Event{first, second} {
+		if ev := next(t, events); ev != (Event{Channel: "a", Message: "hello"}) {
+			t.Errorf("%+v", ev)
+		}
+	}
+}
+
 func TestSubscribe_SurvivesARestartAndTellsTheGap(t *testing.T) {
 	madcrowtest.CheckLeaks(t)
 	s, srv := start(t)

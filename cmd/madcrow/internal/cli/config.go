@@ -38,16 +38,6 @@ func loadEnvFile(file string, asked bool) error {
 	return usageError{fmt.Errorf("%s is not a valid .env file: expected lines of NAME=value", file)}
 }
 
-// namesRedis says whether the environment says at all which Redis to use.
-func namesRedis() bool {
-	for _, name := range []string{"REDIS_HOST", "REDIS_URL", "REDIS_URL_FILE", "REDIS_SENTINELS", "REDIS_CLUSTERS"} {
-		if strings.TrimSpace(os.Getenv(name)) != "" {
-			return true
-		}
-	}
-	return false
-}
-
 // printConfig shows what is in force. Secrets are only said to be set.
 func printConfig(w io.Writer, cfg madcrow.Config) error {
 	secret := func(s string) string {
@@ -58,7 +48,7 @@ func printConfig(w io.Writer, cfg madcrow.Config) error {
 	}
 	where := net.JoinHostPort(cfg.Host, strconv.Itoa(cfg.Port))
 	switch {
-	case !namesRedis() && !cfg.Require:
+	case !(madcrow.Env{}).NamesRedis() && !cfg.Require:
 		where = "embedded, in memory (set REDIS_HOST to use a real Redis)"
 	case cfg.Sentinel.Enabled:
 		where = "sentinel " + cfg.Sentinel.ServiceName + " at " + strings.Join(cfg.Sentinel.Addresses, ", ")

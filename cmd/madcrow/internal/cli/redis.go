@@ -23,7 +23,7 @@ func openRedis(ctx context.Context, log *slog.Logger) (*redisInUse, error) {
 	}
 	cfg.Logger = log
 	out := &redisInUse{}
-	if !namesRedis() && !cfg.Require {
+	if !(madcrow.Env{}).NamesRedis() && !cfg.Require {
 		srv, err := embedded.Start(embedded.Options{})
 		if err != nil {
 			return nil, fmt.Errorf("start the embedded Redis: %w", err)
