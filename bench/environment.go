@@ -34,6 +34,8 @@ type environment struct {
 	bare  rueidis.Client // as rueidis comes
 	one   rueidis.Client // with one connection, as Madcrow uses it here
 	keys  []string
+
+	children []*exec.Cmd
 }
 
 func newEnvironment() (*environment, error) {
@@ -95,6 +97,10 @@ func (e *environment) close() {
 			if c != nil {
 				c.Close()
 			}
+		}
+		for _, c := range e.children {
+			_ = c.Process.Kill()
+			_ = c.Wait()
 		}
 		_ = e.cmd.Process.Kill()
 		if err := e.cmd.Wait(); err != nil && !errors.As(err, new(*exec.ExitError)) {

@@ -31,6 +31,15 @@ type contestant struct {
 	worker func(goroutine int) func() error
 }
 
+var races = []struct {
+	name    string
+	prepare func(*environment) (race, error)
+}{
+	{"waist", waistPlain},
+	{"waist-cancellable", waistCancellable},
+	{"http", httpRace},
+}
+
 type figures struct {
 	perSecond []float64
 	allocs    []float64
@@ -41,20 +50,31 @@ func main() {
 	rounds := flag.Int("rounds", 9, "rounds for each contestant")
 	length := flag.Duration("round", 400*time.Millisecond, "length of a round")
 	goroutines := flag.Int("goroutines", 64, "goroutines of each contestant")
+	bare := flag.String("bare", "", "be the bare HTTP server of the race http, on this address")
+	redis := flag.String("redis", "", "with this Redis")
 	flag.Parse()
+	if *bare != "" {
+		fmt.Fprintln(os.Stderr, bareServer(*bare, *redis))
+		os.Exit(1)
+	}
 	env, err := newEnvironment()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 	defer env.close()
-	for _, r := range races(env) {
-		if *only == "" || *only == r.name {
-			if err := run(r, *rounds, *length, *goroutines); err != nil {
-				env.close()
-				fmt.Fprintf(os.Stderr, "bench: %s: %v\n", r.name, err)
-				os.Exit(1)
-			}
+	for _, entry := range races {
+		if *only != "" && *only != entry.name {
+			continue
+		}
+		r, err := entry.prepare(env)
+		if err == nil {
+			err = run(r, *rounds, *length, *goroutines)
+		}
+		if err != nil {
+			env.close()
+			fmt.Fprintf(os.Stderr, "bench: %s: %v\n", entry.name, err)
+			os.Exit(1)
 		}
 	}
 }

@@ -8,13 +8,9 @@ import (
 	"github.com/redis/rueidis"
 )
 
-func races(e *environment) []race {
-	return []race{waistPlain(e), waistCancellable(e)}
-}
-
 // waistPlain is the first row of the budgets: what the waist costs a call
 // whose context cannot end, or ends by itself soon enough.
-func waistPlain(e *environment) race {
+func waistPlain(e *environment) (race, error) {
 	background := func() (context.Context, func()) { return context.Background(), func() {} }
 	sooner := func() (context.Context, func()) {
 		return context.WithTimeout(context.Background(), 400*time.Millisecond)
@@ -25,17 +21,17 @@ func waistPlain(e *environment) race {
 		{"madcrow, background", 0.95, madcrowGet(e, background)},
 		{"rueidis with one connection, sooner deadline", 0, bareGet(e, e.one, sooner)},
 		{"madcrow, sooner deadline", 0, madcrowGet(e, sooner)},
-	}}
+	}}, nil
 }
 
 // waistCancellable is the second row: the context of an HTTP handler.
-func waistCancellable(e *environment) race {
+func waistCancellable(e *environment) (race, error) {
 	handler := func() (context.Context, func()) { return context.WithCancel(context.Background()) }
 	return race{"waist-cancellable", "Redis.Do(GET) under a cancellable context", []contestant{
 		{"rueidis, cancellable", 0, bareGet(e, e.bare, handler)},
 		{"rueidis with one connection, cancellable", 0, bareGet(e, e.one, handler)},
 		{"madcrow, cancellable", 0.85, madcrowGet(e, handler)},
-	}}
+	}}, nil
 }
 
 func bareGet(e *environment, c rueidis.Client, newContext func() (context.Context, func())) func(int) func() error {

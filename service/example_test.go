@@ -1,0 +1,110 @@
+package service_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log"
+	"testing"
+	"time"
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/madcrowtest"
+	"github.com/madcrow-go/madcrow/service"
+)
+
+var config madcrow.Config
+
+func TestMain(m *testing.M) {
+	madcrowtest.RunWithRedis(m, func(s *madcrowtest.Server) { config = s.Config() })
+}
+
+func connect(ctx context.Context) (*service.Service, *madcrow.Redis) {
+	r, err := madcrow.Open(ctx, config) // a program calls ConfigFromEnv
+	if err != nil {
+		log.Fatal(err)
+	}
+	return service.New(r), r
+}
+
+func ExampleService_GetCache() {
+	ctx := context.Background()
+	s, r := connect(ctx)
+	defer r.Close(ctx)
+
+	_, found, err := s.GetCache(ctx, "data:7")
+	fmt.Println(found, err)
+	fmt.Println(s.SetCache(ctx, "data:7", "seven", 5*time.Minute))
+	fmt.Println(s.GetCache(ctx, "data:7"))
+	// Output:
+	// false <nil>
+	// <nil>
+	// seven true <nil>
+}
+
+func ExampleService_SetSession() {
+	ctx := context.Background()
+	s, r := connect(ctx)
+	defer r.Close(ctx)
+
+	type user struct {
+		ID   int    `json:"user_id"`
+		Role string `json:"role"`
+	}
+	fmt.Println(s.SetSession(ctx, "d2f1c0", user{7, "admin"}, 24*time.Hour))
+
+	data, found, err := s.GetSession(ctx, "d2f1c0")
+	if err != nil || !found {
+		log.Fatal(found, err)
+	}
+	var u user
+	if err := json.Unmarshal(data, &u); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(u.Role)
+	// Output:
+	// <nil>
+	// admin
+}
+
+// Ten requests a minute for each client: what to do when Redis is away is the
+// caller's decision, made by looking at the error.
+func ExampleService_CheckRateLimit() {
+	ctx := context.Background()
+	s, r := connect(ctx)
+	defer r.Close(ctx)
+
+	for range 3 {
+		d, err := s.CheckRateLimit(ctx, "api_action:192.0.2.1", 2, time.Minute)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(d.Allowed, d.Remaining, d.RetryAfter > 0)
+	}
+	// Output:
+	// true 1 false
+	// true 0 false
+	// false 0 true
+}
+
+func ExampleService_Subscribe() {
+	ctx := context.Background()
+	s, r := connect(ctx)
+	defer r.Close(ctx)
+
+	for event, err := range s.Subscribe(ctx, "notifications") {
+		if err != nil {
+			log.Fatal(err)
+		}
+		switch event.Kind {
+		case service.EventSubscribed: // also after each interruption
+			if _, err := s.Publish(ctx, "notifications", "hello"); err != nil {
+				log.Fatal(err)
+			}
+		case service.EventMessage:
+			fmt.Println(event.Channel, event.Message)
+			return
+		}
+	}
+	// Output: notifications hello
+}
