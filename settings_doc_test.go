@@ -69,19 +69,42 @@ func beside(how besideURL) []string {
 	return names
 }
 
+// The README holds the same rows, shorter, between these lines.
+const (
+	readme      = "README.md"
+	tableBegins = "<!-- settings -->\n"
+	tableEnds   = "<!-- end of settings -->\n"
+)
+
+func renderReadme(page string) string {
+	before, rest, _ := strings.Cut(page, tableBegins)
+	_, after, _ := strings.Cut(rest, tableEnds)
+	var b strings.Builder
+	b.WriteString(before + tableBegins + "| setting | default | meaning |\n|---|---|---|\n")
+	for _, s := range settings {
+		first, _, _ := strings.Cut(s.help, ". ")
+		fmt.Fprintf(&b, "| `%s` | %s | %s. |\n", s.name, s.docDefault(), strings.TrimSuffix(first, "."))
+	}
+	return b.String() + tableEnds + after
+}
+
 func TestSettingsDoc(t *testing.T) {
-	want := renderSettings()
-	if *updateSettings {
-		if err := os.WriteFile(settingsPage, []byte(want), 0o644); err != nil {
+	for page, render := range map[string]func(string) string{
+		settingsPage: func(string) string { return renderSettings() },
+		readme:       renderReadme,
+	} {
+		got, err := os.ReadFile(page)
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	got, err := os.ReadFile(settingsPage)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(got) != want {
-		t.Errorf("%s is stale; run: go test -run TestSettingsDoc -update .", settingsPage)
+		want := render(string(got))
+		if *updateSettings {
+			if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		} else if string(got) != want {
+			t.Errorf("%s is stale; run: go test -run TestSettingsDoc -update .", page)
+		}
 	}
 }
 
