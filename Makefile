@@ -31,8 +31,9 @@ unit: ## the tests of every module, with the race detector
 chaos: servers ## faults in full length, with strict bounds; takes minutes and wants the machine for itself
 	@MADCROW_CHAOS=1 $(GO) test -count=1 -timeout 30m -run '^TestChaos' -v . | grep -vE 'level=(INFO|WARN)|^=== '
 
-soak: servers ## long runs
-	@MADCROW_SOAK=1 $(GO) test -count=1 -timeout 60m $(addsuffix /...,$(MODULES))
+soak: servers ## long runs, and the pages in a real Chromium
+	@./scripts/servers chromium
+	@MADCROW_SOAK=1 $(GO) test -tags soak -count=1 -timeout 60m $(addsuffix /...,$(MODULES))
 
 fuzz: ## each fuzz test for 30 seconds
 	@for f in $$(grep -lE '^func Fuzz' --include=*_test.go -r . | xargs -n1 dirname | sort -u); do \
