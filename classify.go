@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -16,11 +17,12 @@ import (
 
 var (
 	errNotConnected = errors.New("not connected yet")
-	// errRefused is a dial, or a write on a connection that was given up, that
-	// the gate did not let through. Nothing was sent.
+	// errRefused is a dial that the gate did not let through. Nothing was sent.
 	errRefused        = errors.New("connection is not open")
 	errPlainText      = errors.New("the server answered in plain text")
 	errSilent         = errors.New("no answer in time")
+	errMoved          = errors.New("the master has moved")
+	errLeft           = errors.New("the caller has left")
 	errFull           = errors.New("too many calls are waiting for an answer")
 	errBorrowed       = errors.New("all connections for transactions and large values are in use")
 	errNoSubscription = errors.New("Receive takes SUBSCRIBE, PSUBSCRIBE or SSUBSCRIBE")
@@ -83,11 +85,27 @@ func classifyReply(text string) (kind Kind, passing bool) {
 	return KindServer, false
 }
 
+// ownWords are refusals as Redis itself words them. Only those say of a script
+// that it did not run: the script may have made up any other text, or written
+// before it failed. What a command inside a script says ends with its name.
+var ownWords = []string{
+	"NOSCRIPT No matching script", "EXECABORT ", "LOADING Redis is loading", "LOADING Valkey is loading",
+	"BUSY Redis is busy running", "BUSY Valkey is busy running", "MASTERDOWN Link with MASTER is down",
+	"CLUSTERDOWN ", "TRYAGAIN Multiple keys request", "CROSSSLOT ", "MOVED ", "ASK ",
+	"READONLY You can't write against a read only", "NOREPLICAS Not enough good replicas",
+	"NOAUTH Authentication required", "NOPERM ", "MISCONF ", "OOM ", "ERR max number of clients",
+}
+
+func isOwnWord(text string) bool {
+	return !strings.Contains(text, " script: ") && slices.ContainsFunc(ownWords, func(w string) bool { return strings.HasPrefix(text, w) })
+}
+
 // isScript says whether an error reply leaves the outcome open.
-func isScript(name string) bool {
-	switch name {
-	case "EVAL", "EVALSHA", "FCALL", "EXEC":
-		return true
+func isScript(op string) bool {
+	for _, name := range [...]string{"EVAL", "EVALSHA", "FCALL", "EXEC"} {
+		if strings.EqualFold(op, name) {
+			return true
+		}
 	}
 	return false
 }
@@ -100,6 +118,8 @@ type failure struct {
 	again bool
 	// backoff says to wait a little before that.
 	backoff bool
+	// lesson is the kind when it says something of the node.
+	lesson Kind
 }
 
 // classify turns the error of one sent command into a verdict. repeatable is
@@ -109,15 +129,17 @@ func classify(ctx context.Context, op string, err error, repeatable bool) failur
 	f := failure{Error: e}
 	if own := (*Error)(nil); errors.As(err, &own) {
 		e.Kind, e.Outcome, e.Err = own.Kind, own.Outcome, own.Err
+		f.again = errors.Is(err, errRefused)
 		return f
 	}
 	if reply, ok := rueidis.IsRedisErr(err); ok {
-		e.Kind, f.backoff = classifyReply(reply.Error())
-		e.Outcome = OutcomeNotApplied
-		if e.Kind == KindServer && isScript(op) && !strings.HasPrefix(reply.Error(), "NOSCRIPT") && !strings.HasPrefix(reply.Error(), "EXECABORT") {
+		kind, passing := classifyReply(reply.Error())
+		e.Kind, e.Outcome = kind, OutcomeNotApplied
+		if isScript(op) && !isOwnWord(reply.Error()) {
 			e.Outcome = OutcomeUnknown
+			return f
 		}
-		f.again = f.backoff
+		f.again, f.backoff, f.lesson = passing, passing, kind
 		return f
 	}
 	switch {

@@ -14,9 +14,9 @@ import (
 // there in that errors of Redis come as rueidis gives them, that a nil reply
 // is rueidis.Nil, and that nothing is retried; DoCache asks Redis each time.
 //
-// Dedicated connections come from the same pool as transactions. The calls on
-// one are bounded by their own contexts, and by twice Config.CommandTimeout,
-// at least 1 s. Close does nothing; use [Redis.Close].
+// Each dedicated connection is a new one, counts like those of transactions,
+// and ends when it is given back; the calls on it are bounded by their own
+// contexts alone. Close does nothing; use [Redis.Close].
 func (r *Redis) Client() rueidis.Client { return &r.client }
 
 // client is the rueidis.Client that Client returns.
@@ -24,12 +24,12 @@ type client struct{ r *Redis }
 
 var _ rueidis.Client = (*client)(nil)
 
-func (c *client) B() rueidis.Builder { return c.r.node.lanes[0].client.B() }
+func (c *client) B() rueidis.Builder { return c.r.node.builder }
 
 func (c *client) Mode() rueidis.ClientMode { return rueidis.ClientModeStandalone }
 
 func (c *client) Nodes() map[string]rueidis.Client {
-	return map[string]rueidis.Client{c.r.node.addr: c}
+	return map[string]rueidis.Client{c.r.node.addr(): c}
 }
 
 func (c *client) Close() {}
@@ -67,15 +67,16 @@ func (c *client) DoMultiCache(ctx context.Context, multi ...rueidis.CacheableTTL
 // there is no second try.
 func (r *Redis) once(ctx context.Context, cmds ...Command) []rueidis.RedisResult {
 	n := r.node
-	p := look(cmds)
 	start := mono()
-	replies, e := r.onceRaw(ctx, p, cmds)
+	var replies []rueidis.RedisResult
+	p, e := look(cmds, r.cfg.MaxValueSize)
+	if e == nil {
+		replies, e = r.send(ctx, p, cmds)
+	}
 	if e != nil {
 		replies = make([]rueidis.RedisResult, len(cmds))
-		for i, op := range p.ops {
-			named := *e
-			named.Op = op
-			replies[i] = rueidis.NewErrorResult(&named)
+		for i := range replies {
+			replies[i] = rueidis.NewErrorResult(e.of(cmds[i].Commands()[0]))
 		}
 	}
 	first := e
@@ -102,31 +103,6 @@ func (r *Redis) once(ctx context.Context, cmds ...Command) []rueidis.RedisResult
 	return replies
 }
 
-func (r *Redis) onceRaw(ctx context.Context, p pipeline, cmds []Command) ([]rueidis.RedisResult, *Error) {
-	n := r.node
-	l, e := n.enter(ctx)
-	if e != nil {
-		return nil, e
-	}
-	if p.size < n.cfg.BulkThreshold && len(cmds) < bulkCommands && !p.special {
-		start := mono()
-		replies := l.client.DoMulti(ctx, cmds...)
-		l.leave(start, ctx.Err() != nil && replies[len(replies)-1].NonRedisError() != nil)
-		return replies, nil
-	}
-	l.inflight.Add(-1)
-	for i, c := range cmds {
-		if e := r.refuse(c, p.ops[i], p.size); e != nil {
-			return nil, e
-		}
-	}
-	replies, err := r.borrow(ctx, cmds...)
-	if err != nil {
-		return nil, n.failed(ctx, p.ops[0], err, p.repeatable).Error
-	}
-	return replies, nil
-}
-
 func (c *client) Receive(ctx context.Context, subscribe rueidis.Completed, fn func(rueidis.PubSubMessage)) error {
 	return c.r.Receive(ctx, func(Builder) Command { return subscribe }, fn)
 }
@@ -140,11 +116,11 @@ func (c *client) DoMultiStream(ctx context.Context, multi ...rueidis.Completed) 
 		return rueidis.NewErrorResultStream(errNotConnected)
 	}
 	if err := c.r.node.gate.pass(ctx); err != nil {
-		return rueidis.NewErrorResultStream(notSent(err, multi[0]))
+		return rueidis.NewErrorResultStream(err.of(multi[0].Commands()[0]))
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.r.cfg.CommandTimeout)
 	defer cancel()
-	return c.r.node.pool.client.DoMultiStream(ctx, multi...)
+	return c.r.node.streams.DoMultiStream(ctx, multi...)
 }
 
 func (c *client) Dedicated(fn func(rueidis.DedicatedClient) error) error {
@@ -157,17 +133,35 @@ func (c *client) Dedicate() (rueidis.DedicatedClient, func()) {
 	ctx, cancel := context.WithTimeout(context.Background(), c.r.cfg.CommandTimeout)
 	defer cancel()
 	p := c.r.node.pool
-	if err := p.take(ctx); err != nil {
-		named := *err
-		named.Op = "dedicate"
-		return refusedConn{c: c, err: &named}, func() {}
+	if err := p.permit(ctx); err != nil {
+		return refusedConn{c: c, err: err.of("dedicate")}, func() {}
 	}
-	d, release := p.client.Dedicate()
-	return d, sync.OnceFunc(func() {
-		release()
-		p.give()
-	})
+	l := &loan{pool: p, dirty: true} // never lent again
+	var d rueidis.DedicatedClient
+	err := leave(ctx, func() error {
+		var err error
+		if l.client, err = p.node.newClient(clientSpec{loan: l, ringScale: 4}); err == nil {
+			d, _ = l.client.Dedicate()
+		}
+		return err
+	}, l.release)
+	if err != nil {
+		if err != errLeft {
+			l.release()
+		}
+		return refusedConn{c: c, err: &Error{Op: "dedicate", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: err}}, func() {}
+	}
+	lent := lentConn{DedicatedClient: d, end: sync.OnceFunc(l.release)}
+	return lent, lent.end
 }
+
+// lentConn is a dedicated connection; either way to end it gives it back.
+type lentConn struct {
+	rueidis.DedicatedClient
+	end func()
+}
+
+func (d lentConn) Close() { d.end() }
 
 // refusedConn stands for a dedicated connection that could not be had.
 type refusedConn struct {

@@ -4,22 +4,21 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
-// conn is one open connection to a data node. It tells the lane that it
-// belongs to when bytes come and when it ends.
+// conn is one open connection to a data node. It tells its owner, if it has
+// one, when bytes come and when it ends.
 type conn struct {
 	net.Conn
 	set  *connSet
-	lane *lane // nil for the connections of the pool and of pub/sub
-	// dropped is set when we gave the connection up while nobody used it:
-	// what is written after that was surely not sent.
-	dropped atomic.Bool
-	once    sync.Once
+	lane *lane
+	loan *loan
+	once sync.Once
 }
 
 func (c *conn) Read(p []byte) (int, error) {
@@ -30,13 +29,6 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (c *conn) Write(p []byte) (int, error) {
-	if c.dropped.Load() {
-		return 0, errRefused
-	}
-	return c.Conn.Write(p)
-}
-
 // Close is called by the client for every connection that ends, for whatever
 // reason.
 func (c *conn) Close() error {
@@ -45,6 +37,9 @@ func (c *conn) Close() error {
 		c.set.remove(c)
 		if c.lane != nil {
 			c.lane.lostConn(c)
+		}
+		if c.loan != nil {
+			c.loan.conn.CompareAndSwap(c, nil)
 		}
 	})
 	return err
@@ -73,19 +68,12 @@ func (s *connSet) remove(c *conn) {
 
 func (s *connSet) size() int { return len(s.slots) }
 
-// drop closes the connections that no lane owns: after the node was away they
-// are of no use, and the next one to use them would not know.
-func (s *connSet) drop(all bool) {
+// drop closes all connections.
+func (s *connSet) drop() {
 	s.mu.Lock()
-	var list []*conn
-	for c := range s.open {
-		if all || c.lane == nil {
-			list = append(list, c)
-		}
-	}
+	list := slices.Collect(maps.Keys(s.open))
 	s.mu.Unlock()
 	for _, c := range list {
-		c.dropped.Store(true)
 		_ = c.Close()
 	}
 }
@@ -94,61 +82,75 @@ func (s *connSet) drop(all bool) {
 // for a lane: a caller's deadline is not heard while others dial.
 type connectorKey struct{}
 
-// dialer returns the function that opens connections for l, or for the pool
-// and pub/sub when l is nil.
-func (n *node) dialer(l *lane) func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error) {
-	return func(ctx context.Context, addr string, _ *net.Dialer, tc *tls.Config) (net.Conn, error) {
-		if l != nil && ctx.Value(connectorKey{}) == nil {
+// dialer returns the function that opens connections for the owner that spec
+// names.
+func (n *node) dialer(spec clientSpec) func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error) {
+	return func(ctx context.Context, _ string, _ *net.Dialer, _ *tls.Config) (net.Conn, error) {
+		if spec.lane != nil && ctx.Value(connectorKey{}) == nil {
 			// The client knows that the connection is gone before we do.
 			n.doubt(&Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errRefused})
 			return nil, errRefused
 		}
-		if l == nil && n.gate.state.Load() != gateOpen {
+		if spec.lane == nil && n.gate.state.Load() != gateOpen {
 			return nil, errRefused
 		}
-		ctx, cancel := context.WithTimeout(ctx, n.dialTimeout())
-		defer cancel()
+		if _, bounded := ctx.Deadline(); !bounded {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, n.cfg.CommandTimeout)
+			defer cancel()
+		}
 		select {
 		case n.conns.slots <- struct{}{}:
 		case <-ctx.Done():
 			return nil, fmt.Errorf("%w: all %d connections (REDIS_MAX_CONNECTIONS) are in use", errRefused, cap(n.conns.slots))
 		}
-		raw, err := n.dialRaw(ctx, addr, tc)
-		if err != nil {
-			<-n.conns.slots
-			return nil, err
-		}
-		c := &conn{Conn: raw, set: n.conns, lane: l}
-		n.conns.mu.Lock()
-		n.conns.open[c] = struct{}{}
-		n.conns.mu.Unlock()
-		if l != nil {
-			l.gotConn(c)
-		}
-		if n.gate.state.Load() == gateClosed {
-			_ = c.Close()
-			return nil, errRefused
-		}
-		return c, nil
+		return n.connectSlot(ctx, spec)
 	}
 }
 
+// connectSlot opens a connection in a slot that is taken, and gives the slot
+// back when that fails.
+func (n *node) connectSlot(ctx context.Context, spec clientSpec) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, n.dialTimeout())
+	defer cancel()
+	raw, err := n.dialRaw(ctx, n.addr())
+	if err != nil {
+		<-n.conns.slots
+		return nil, err
+	}
+	c := &conn{Conn: raw, set: n.conns, lane: spec.lane, loan: spec.loan}
+	n.conns.mu.Lock()
+	n.conns.open[c] = struct{}{}
+	n.conns.mu.Unlock()
+	switch {
+	case spec.lane != nil:
+		spec.lane.gotConn(c)
+	case spec.loan != nil:
+		spec.loan.conn.Store(c)
+	}
+	if n.gate.state.Load() == gateClosed {
+		_ = c.Close()
+		return nil, errRefused
+	}
+	return c, nil
+}
+
 // dialRaw opens one connection, TLS included, and reports it.
-func (n *node) dialRaw(ctx context.Context, addr string, tc *tls.Config) (net.Conn, error) {
+func (n *node) dialRaw(ctx context.Context, addr string) (net.Conn, error) {
 	start := time.Now()
-	c, err := n.openConn(ctx, addr, tc)
+	c, err := n.openConn(ctx, addr)
 	if n.rec != nil {
 		n.rec.Dial(Dial{Address: addr, Duration: time.Since(start), Err: err})
 	}
 	return c, err
 }
 
-func (n *node) openConn(ctx context.Context, addr string, tc *tls.Config) (net.Conn, error) {
+func (n *node) openConn(ctx context.Context, addr string) (net.Conn, error) {
 	c, err := n.dialFunc(ctx, n.network, addr)
-	if err != nil || tc == nil {
+	if err != nil || n.tls == nil {
 		return c, err
 	}
-	t := tls.Client(c, tc)
+	t := tls.Client(c, named(n.tls, addr))
 	if err := t.HandshakeContext(ctx); err != nil {
 		_ = c.Close()
 		if ctx.Err() != nil && n.speaksPlain(addr) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -17,30 +18,40 @@ const (
 	probeEvery = 500 * time.Millisecond // between later ones, at most
 	authEvery  = 2 * time.Second        // after a refusal that lasts
 	infoEvery  = 5 * time.Second
-	// verdictAfter is how long calls may wait for the verdict on a node whose
-	// round trip is not known.
+	// verdictAfter is how long calls wait for the verdict on a node, at least.
 	verdictAfter = 100 * time.Millisecond
+	// infoTimeout is short: nobody waits for it, and a lane may be lost.
+	infoTimeout = time.Second
 )
 
 // run is the connector: the only one who probes the node and who opens the
 // gate. It ends with ctx.
 func (n *node) run(ctx context.Context) {
 	ctx = context.WithValue(ctx, connectorKey{}, true)
-	info := time.NewTimer(infoEvery)
+	info := time.NewTicker(infoEvery)
 	defer info.Stop()
+	var reading sync.WaitGroup
+	defer reading.Wait()
+	readInfo := func() {
+		if n.readingInfo.CompareAndSwap(false, true) {
+			reading.Go(func() {
+				defer n.readingInfo.Store(false)
+				n.readInfo(ctx)
+			})
+		}
+	}
 	for ctx.Err() == nil {
 		if n.gate.state.Load() != gateOpen {
 			if !n.reconnect(ctx) {
 				return
 			}
-			n.readInfo(ctx)
-			info.Reset(infoEvery)
+			readInfo()
 		}
 		select {
 		case <-n.kick:
 		case <-info.C:
-			n.readInfo(ctx)
-			info.Reset(infoEvery)
+			readInfo()
+			n.pool.trim()
 		case <-ctx.Done():
 		}
 	}
@@ -57,7 +68,7 @@ func (n *node) reconnect(ctx context.Context) bool {
 		}
 		if err == nil {
 			if n.gate.settle(gateOpen, nil) {
-				n.log.Info("redis is connected", "address", n.addr, "rtt", time.Duration(n.rtt.Load()))
+				n.log.Info("redis is connected", "address", n.addr(), "rtt", time.Duration(n.rtt.Load()))
 				n.changed()
 			}
 			return true
@@ -84,7 +95,7 @@ func (n *node) shut(err *Error) {
 		n.sayAway(err)
 	}
 	if !errors.Is(err, errSilent) {
-		n.conns.drop(false) // the process is gone, and they with it
+		n.pool.drop(false) // the process is gone, and they with it
 	}
 }
 
@@ -97,12 +108,17 @@ func (n *node) sayAway(err *Error) {
 // waits for a dial.
 func (n *node) connect(ctx context.Context, try int) *Error {
 	late := time.AfterFunc(n.verdict(), func() {
-		e := &Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: fmt.Errorf("%s: %w", n.addr, errSilent)}
+		e := &Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: fmt.Errorf("%s: %w", n.addr(), errSilent)}
 		if n.gate.condemn(e) {
 			n.sayAway(e)
 		}
 	})
 	defer late.Stop()
+	if n.finder != nil {
+		if err := n.locate(ctx); err != nil {
+			return err
+		}
+	}
 	err := n.probe(ctx, n.probeTimeout(try))
 	if err == nil && !late.Stop() {
 		// It answered after a pause, which says nothing of the round trip.
@@ -111,22 +127,76 @@ func (n *node) connect(ctx context.Context, try int) *Error {
 	if n.redial.Swap(false) {
 		n.hangUp()
 	}
+	if err == nil {
+		if err = n.fetchCredentials(ctx); err != nil {
+			err = fmt.Errorf("credentials: %w", err)
+		}
+	}
 	for _, l := range n.lanes {
 		if err == nil {
 			err = l.connect(ctx)
 		}
 	}
+	if err == nil && n.finder != nil {
+		err = n.checkRole(ctx)
+	}
 	if err != nil {
-		return connectError(n.addr, n.tls != nil, err)
+		return connectError(n.addr(), n.tls != nil, err)
 	}
 	return nil
 }
 
-func (n *node) verdict() time.Duration {
-	if d := time.Duration(n.handshake.Load()); d > 0 {
-		return max(minHandshake, 3*d)
+// locate asks the Sentinels where the master is. When none of them answers,
+// the last one known may still serve.
+func (n *node) locate(ctx context.Context) *Error {
+	addr, err := n.finder.find(ctx)
+	if err != nil {
+		if errors.Is(err, ErrNoSentinel) && n.located {
+			return nil
+		}
+		return &Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: err}
 	}
-	return verdictAfter
+	n.located = true
+	if addr != n.addr() {
+		n.log.Info("the master is found", "address", addr)
+		n.move(addr)
+		n.redial.Store(true)
+	}
+	return nil
+}
+
+// checkRole makes sure that what the Sentinels named is a master: for a moment
+// of a failover it is not.
+func (n *node) checkRole(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, n.dialTimeout())
+	defer cancel()
+	l := n.lanes[0]
+	reply, err := l.client.Do(ctx, l.client.B().Role().Build()).ToArray()
+	if redisErr, ok := rueidis.IsRedisErr(err); ok {
+		if kind, _ := classifyReply(redisErr.Error()); kind == KindPermission {
+			return nil // then READONLY tells
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if role, _ := reply[0].ToString(); role != "master" {
+		return fmt.Errorf("%w: the Sentinels name it, and it is a %s", ErrReadOnly, role)
+	}
+	return nil
+}
+
+// moved looks whether the master is another one now, while all seems well.
+func (n *node) moved(ctx context.Context) {
+	addr, err := n.finder.find(ctx)
+	if err == nil && addr != n.addr() {
+		n.doubt(&Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errMoved})
+	}
+	n.changed()
+}
+
+func (n *node) verdict() time.Duration {
+	return max(verdictAfter, 3*time.Duration(n.handshake.Load()))
 }
 
 // probeTimeout is short at first, so that a lost packet does not cost seconds,
@@ -144,7 +214,7 @@ func (n *node) probe(ctx context.Context, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	start := time.Now()
-	c, err := n.dialRaw(ctx, n.addr, n.tls)
+	c, err := n.dialRaw(ctx, n.addr())
 	if err != nil {
 		return err
 	}
@@ -212,15 +282,13 @@ func (l *lane) connect(ctx context.Context) error {
 
 // readInfo keeps what health pages show. A user who may not run INFO is fine.
 func (n *node) readInfo(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, n.cfg.CommandTimeout)
+	ctx, cancel := context.WithTimeout(ctx, infoTimeout)
 	defer cancel()
 	l := n.lanes[0]
-	start := mono()
 	if err := l.enter(ctx); err != nil {
 		return
 	}
-	text, err := l.client.Do(ctx, l.client.B().Info().Build()).ToString()
-	l.leave(start, err != nil && ctx.Err() != nil)
+	text, err := l.do(ctx, n.builder.Info().Build()).ToString()
 	if err != nil {
 		return
 	}

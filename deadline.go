@@ -64,6 +64,7 @@ type deadlines struct {
 	shards  [callShards]callShard
 	running atomic.Bool
 	stop    chan struct{}
+	mu      sync.Mutex // of stop and swept together
 	swept   sync.WaitGroup
 }
 
@@ -122,6 +123,8 @@ func (d *deadlines) leave(c *callContext) {
 
 // wake starts the sweeper, which stops by itself when there is nothing to do.
 func (d *deadlines) wake() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if !d.running.CompareAndSwap(false, true) {
 		return
 	}
@@ -207,6 +210,8 @@ func (d *deadlines) empty() bool {
 // close ends the sweeper. Calls that still run are no longer bounded here, so
 // it comes after they are drained or their connections are closed.
 func (d *deadlines) close() {
+	d.mu.Lock()
 	close(d.stop)
+	d.mu.Unlock()
 	d.swept.Wait()
 }

@@ -178,7 +178,7 @@ func TestLane_LostSlotsComeBackWithProof(t *testing.T) {
 	if n.gate.state.Load() != gateDoubt {
 		t.Error("a lane full of lost calls did not ask for a verdict")
 	}
-	l.answered(mono())
+	l.answered(mono() + lossStretch) // later than the stretch they gave up in
 	if l.lost.Load() != 0 {
 		t.Error("a later reply proved nothing")
 	}

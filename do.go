@@ -2,8 +2,6 @@ package madcrow
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -28,14 +26,14 @@ const (
 // not open) or, for reads and commands marked ToRetryable(), after a broken
 // connection. It must give the same command each time, and must not keep it.
 //
-// A command of Config.BulkThreshold bytes or more travels on a connection of
-// its own. One that blocks belongs to [Redis.DoBlocking], a subscription to
-// [Redis.Receive].
+// A command of Config.BulkThreshold bytes or more, or one that blocks, travels
+// on a connection of its own. Commands that change the connection, such as
+// SELECT, WATCH, MULTI or MONITOR, are refused: others share it.
 func (r *Redis) Do(ctx context.Context, build func(Builder) Command) (Message, error) {
 	start := mono()
 	bounded, cc := r.deadlines.enter(ctx, start)
+	defer r.deadlines.leave(cc)
 	msg, op, tries, err := r.do(bounded, build)
-	r.deadlines.leave(cc)
 	if r.rec != nil {
 		r.record(op, 1, start, tries, err)
 	}
@@ -48,32 +46,33 @@ func (r *Redis) Do(ctx context.Context, build func(Builder) Command) (Message, e
 func (r *Redis) do(ctx context.Context, build func(Builder) Command) (msg Message, op string, tries int, e *Error) {
 	n := r.node
 	for ; ; tries++ {
-		l, err := n.enter(ctx)
-		if err != nil {
-			return msg, op, tries, notSent(err, build(n.lanes[0].client.B()))
-		}
-		cmd := build(l.client.B())
-		op = cmd.Commands()[0]
+		cmd := build(n.builder)
+		args := cmd.Commands()
+		op = args[0]
 		repeatable := cmd.IsReadOnly() || cmd.IsRetryable()
-		size := commandSize(cmd)
+		size := commandSize(args)
+		kind := classOf(args)
 		var res rueidis.RedisResult
-		if size < n.cfg.BulkThreshold && !cmd.IsBlock() && !cmd.NoReply() {
-			start := mono()
-			res = l.client.Do(ctx, cmd)
-			l.leave(start, ctx.Err() != nil && res.NonRedisError() != nil)
-		} else {
-			l.inflight.Add(-1)
-			if e := r.refuse(cmd, op, size); e != nil {
-				return msg, op, tries, e
+		switch {
+		case kind == classPlain && size < n.cfg.BulkThreshold && !cmd.IsBlock():
+			l, err := n.enter(ctx)
+			if err != nil {
+				return msg, op, tries, err.of(op)
 			}
-			res = r.borrowed(ctx, cmd)
+			res = l.do(ctx, cmd)
+		case kind > classBlocks:
+			return msg, op, tries, refused(op, errState)
+		case size > n.cfg.MaxValueSize:
+			return msg, op, tries, tooLarge(op, size, n.cfg.MaxValueSize)
+		default:
+			res = r.alone(ctx, cmd)
 		}
 		var failed error
 		if msg, failed = res.ToMessage(); failed == nil || failed == rueidis.Nil {
 			return msg, op, tries, nil
 		}
 		f := n.failed(ctx, op, failed, repeatable)
-		if !f.again || !n.pause(ctx, tries, f.backoff) {
+		if !f.again || !pause(ctx, tries, f.backoff) {
 			return Message{}, op, tries, f.Error
 		}
 	}
@@ -96,30 +95,15 @@ func (n *node) enter(ctx context.Context) (*lane, *Error) {
 	return l, nil
 }
 
-// notSent names the command in an error of the gate, which many calls share.
-func notSent(e *Error, cmd Command) *Error {
+// of names the command in an error that many calls share.
+func (e *Error) of(op string) *Error {
 	named := *e
-	named.Op = cmd.Commands()[0]
+	named.Op = op
 	return &named
 }
 
-// refuse says why a command that is no ordinary one is not sent.
-func (r *Redis) refuse(cmd Command, op string, size int) *Error {
-	if cmd.NoReply() {
-		return &Error{Op: op, Kind: KindServer, Outcome: OutcomeNotApplied, Err: errors.New("a subscription goes through Receive")}
-	}
-	if size > r.cfg.MaxValueSize {
-		return tooLarge(op, size, r.cfg.MaxValueSize)
-	}
-	return nil
-}
-
-func tooLarge(op string, size, most int) *Error {
-	return &Error{Op: op, Kind: KindTooLarge, Outcome: OutcomeNotApplied, Err: fmt.Errorf("%d bytes are more than Config.MaxValueSize, %d", size, most)}
-}
-
-// borrowed sends one command on a connection of its own.
-func (r *Redis) borrowed(ctx context.Context, cmd Command) rueidis.RedisResult {
+// alone sends one command on a borrowed connection.
+func (r *Redis) alone(ctx context.Context, cmd Command) rueidis.RedisResult {
 	results, err := r.borrow(ctx, cmd)
 	if err != nil {
 		return rueidis.NewErrorResult(err)
@@ -127,38 +111,22 @@ func (r *Redis) borrowed(ctx context.Context, cmd Command) rueidis.RedisResult {
 	return results[0]
 }
 
-func (r *Redis) borrow(ctx context.Context, cmds ...Command) ([]rueidis.RedisResult, error) {
-	p := r.node.pool
+// borrow sends commands on a borrowed connection.
+func (r *Redis) borrow(ctx context.Context, cmds ...Command) ([]rueidis.RedisResult, *Error) {
 	r.calls.Add(1)
 	defer r.calls.Add(-1)
-	if err := p.take(ctx); err != nil {
+	c, err := r.node.pool.take(ctx)
+	if err != nil {
 		return nil, err
 	}
-	// The goroutine that serves a borrowed connection may outlive the call, so
-	// it must not see a context that is used again.
-	deadline, _ := ctx.Deadline()
-	own, cancel := context.WithDeadline(context.Background(), deadline)
-	defer cancel()
-	defer context.AfterFunc(ctx, cancel)()
-	results, sent, err := p.do(own, cmds...)
-	if !sent {
-		return nil, &Error{Kind: contextKind(err), Outcome: OutcomeNotApplied, Err: err}
-	}
-	return results, err
-}
-
-// commandSize counts the bytes of all arguments.
-func commandSize(cmd Command) (size int) {
-	for _, s := range cmd.Commands() {
-		size += len(s)
-	}
-	return size
+	defer c.release()
+	return c.do(ctx, cmds...), nil
 }
 
 // failed classifies the error of one try, and lets the node draw its lesson.
 func (n *node) failed(ctx context.Context, op string, err error, repeatable bool) failure {
 	f := classify(ctx, op, err, repeatable)
-	switch f.Kind {
+	switch f.lesson {
 	case KindReadOnly:
 		n.demoted(f.Err)
 	case KindAuth:
@@ -172,7 +140,7 @@ func (n *node) failed(ctx context.Context, op string, err error, repeatable bool
 // pause waits before the next try; after a broken connection the first one
 // comes at once. It says false when that makes no sense: too many tries, or no
 // time left, so that the caller learns the real reason and not of a deadline.
-func (n *node) pause(ctx context.Context, tries int, backoff bool) bool {
+func pause(ctx context.Context, tries int, backoff bool) bool {
 	if !backoff && (tries == 0 || tries+1 >= maxTries) {
 		return tries == 0 && ctx.Err() == nil
 	}

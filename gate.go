@@ -53,12 +53,9 @@ func (g *gate) pass(ctx context.Context) *Error {
 				return &Error{Kind: contextKind(ctx.Err()), Outcome: OutcomeNotApplied, Err: waited(ctx.Err(), cause)}
 			}
 		default:
-			g.mu.Lock()
-			defer g.mu.Unlock()
-			if g.cause == nil {
-				return &Error{Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errNotConnected}
+			if state, cause := g.look(); state == gateShut || state == gateClosed {
+				return cause
 			}
-			return g.cause
 		}
 	}
 }
@@ -105,8 +102,14 @@ func (g *gate) condemn(cause *Error) bool {
 	return true
 }
 
-func (g *gate) why() *Error {
+// look returns the state and its cause as they belong together.
+func (g *gate) look() (uint32, *Error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.cause
+	return g.state.Load(), g.cause
+}
+
+func (g *gate) why() *Error {
+	_, cause := g.look()
+	return cause
 }

@@ -2,7 +2,9 @@ package madcrow
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/redis/rueidis"
 )
@@ -23,12 +25,23 @@ type lane struct {
 
 	inflight atomic.Int32 // calls that wait for a reply
 	lost     atomic.Int32 // calls that gave up, whose replies are still due
-	lastLost atomic.Int64 // when the last of them gave up
 	lastRead atomic.Int64 // when bytes last came
+
+	mu     sync.Mutex
+	losses []losses // those of lost, by the time when they gave up
 
 	waiting atomic.Int32
 	freed   chan struct{}
 }
+
+// losses are calls that gave up in one stretch of time, which ends at until.
+type losses struct {
+	until int64
+	n     int32
+}
+
+// lossStretch is how finely the times are kept.
+const lossStretch = int64(16 * time.Millisecond)
 
 func newLane(n *node) *lane {
 	return &lane{node: n, freed: make(chan struct{}, laneSlots)}
@@ -61,13 +74,30 @@ func (l *lane) enter(ctx context.Context) *Error {
 	}
 }
 
+// do sends one command in a slot that is taken, and gives the slot back.
+func (l *lane) do(ctx context.Context, cmd Command) (res rueidis.RedisResult) {
+	start := mono()
+	defer func() {
+		l.leave(start, ctx.Err() != nil && res.NonRedisError() != nil)
+	}()
+	return l.client.Do(ctx, cmd)
+}
+
+// doMulti is do for a pipeline.
+func (l *lane) doMulti(ctx context.Context, cmds []Command) (res []rueidis.RedisResult) {
+	start := mono()
+	defer func() {
+		l.leave(start, ctx.Err() != nil && len(res) > 0 && res[len(res)-1].NonRedisError() != nil)
+	}()
+	return l.client.DoMulti(ctx, cmds...)
+}
+
 // leave gives the slot back. A call that gave up leaves its slot taken until
 // the lane proves that the reply has come: replies come in order, so the reply
 // to any call that began later is that proof.
 func (l *lane) leave(start int64, gaveUp bool) {
 	if gaveUp {
-		l.lastLost.Store(mono())
-		l.lost.Add(1)
+		l.lose()
 		l.inflight.Add(-1)
 		l.suspect(start)
 		return
@@ -82,11 +112,41 @@ func (l *lane) leave(start int64, gaveUp bool) {
 	}
 }
 
-// answered notes that a call that began at start has its reply.
-func (l *lane) answered(start int64) {
-	if lost := l.lost.Load(); lost != 0 && start > l.lastLost.Load() {
-		l.lost.CompareAndSwap(lost, 0)
+func (l *lane) lose() {
+	until := (mono()/lossStretch + 1) * lossStretch
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if i := len(l.losses) - 1; i >= 0 && l.losses[i].until >= until {
+		l.losses[i].n++
+	} else {
+		l.losses = append(l.losses, losses{until, 1})
 	}
+	l.lost.Add(1)
+}
+
+// answered notes that a call that began at start has its reply: so have all
+// that had given up by then.
+func (l *lane) answered(start int64) {
+	if l.lost.Load() == 0 {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i := 0
+	for ; i < len(l.losses) && l.losses[i].until <= start; i++ {
+		l.lost.Add(-l.losses[i].n)
+	}
+	if l.losses = l.losses[i:]; len(l.losses) == 0 {
+		l.losses = nil
+	}
+}
+
+// settleAll notes that nothing is due any more: the connection is new or gone.
+func (l *lane) settleAll() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.losses = nil
+	l.lost.Store(0)
 }
 
 // wakeAll lets every waiting call look again.
@@ -109,7 +169,7 @@ func (l *lane) suspect(start int64) {
 
 func (l *lane) gotConn(c *conn) {
 	l.conn.Store(c)
-	l.lost.Store(0)
+	l.settleAll()
 	l.lastRead.Store(mono())
 }
 
@@ -119,7 +179,7 @@ func (l *lane) lostConn(c *conn) {
 	if !l.conn.CompareAndSwap(c, nil) {
 		return
 	}
-	l.lost.Store(0)
+	l.settleAll()
 	l.wakeAll()
 	l.node.doubt(&Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errRefused})
 }

@@ -27,8 +27,8 @@ const bulkCommands = 2000
 func (r *Redis) DoMulti(ctx context.Context, build func(Builder) []Command) ([]Result, error) {
 	start := mono()
 	bounded, cc := r.deadlines.enter(ctx, start)
+	defer r.deadlines.leave(cc)
 	results, tries, err := r.doMulti(bounded, build)
-	r.deadlines.leave(cc)
 	if r.rec != nil {
 		r.record("PIPELINE", len(results), start, tries, err)
 	}
@@ -41,71 +41,47 @@ func (r *Redis) DoMulti(ctx context.Context, build func(Builder) []Command) ([]R
 func (r *Redis) doMulti(ctx context.Context, build func(Builder) []Command) (out []Result, tries int, e *Error) {
 	n := r.node
 	for ; ; tries++ {
-		l, err := n.enter(ctx)
-		if err != nil {
-			return nil, tries, notSentMulti(err)
-		}
-		cmds := build(l.client.B())
+		cmds := build(n.builder)
 		if len(cmds) == 0 {
-			l.inflight.Add(-1)
 			return nil, tries, nil
 		}
-		p := look(cmds)
-		var replies []rueidis.RedisResult
-		var failed error
-		if p.size < n.cfg.BulkThreshold && len(cmds) < bulkCommands && !p.special {
-			start := mono()
-			replies = l.client.DoMulti(ctx, cmds...)
-			l.leave(start, ctx.Err() != nil && replies[len(replies)-1].NonRedisError() != nil)
-		} else {
-			l.inflight.Add(-1)
-			for _, c := range cmds {
-				if e := r.refuse(c, c.Commands()[0], p.size); e != nil {
-					return nil, tries, e
-				}
-			}
-			replies, failed = r.borrow(ctx, cmds...)
+		p, err := look(cmds, n.cfg.MaxValueSize)
+		if err != nil {
+			return nil, tries, err
+		}
+		replies, failed := r.send(ctx, p, cmds)
+		if failed != nil {
+			return nil, tries, failed.of("PIPELINE")
 		}
 		var again, backoff bool
-		out, again, backoff, e = n.collect(ctx, p, replies, failed)
-		if e == nil || !again || !n.pause(ctx, tries, backoff) {
+		out, again, backoff, e = n.collect(ctx, p, replies)
+		if e == nil || !again || !pause(ctx, tries, backoff) {
 			return out, tries, e
 		}
 	}
 }
 
-// pipeline is what is known of commands before they are sent, and no longer
-// after: the client takes them back.
-type pipeline struct {
-	ops        []string
-	repeatable bool // every one of them
-	special    bool // blocks or subscribes
-	size       int
-}
-
-func look(cmds []Command) pipeline {
-	p := pipeline{ops: make([]string, len(cmds)), repeatable: true}
-	for i := range cmds {
-		c := &cmds[i]
-		p.ops[i] = c.Commands()[0]
-		p.repeatable = p.repeatable && (c.IsReadOnly() || c.IsRetryable())
-		p.special = p.special || c.IsBlock() || c.NoReply()
-		p.size += commandSize(*c)
+// send sends commands that were looked at, on a lane or on a connection of
+// their own. Its error is of commands that were not sent.
+func (r *Redis) send(ctx context.Context, p pipeline, cmds []Command) ([]rueidis.RedisResult, *Error) {
+	if !p.alone && p.size < r.cfg.BulkThreshold {
+		l, err := r.node.enter(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return l.doMulti(ctx, cmds), nil
 	}
-	return p
+	return r.borrow(ctx, cmds...)
 }
 
 // collect turns replies into results. again is true when no command was
 // applied or all may be repeated, and each failed.
-func (n *node) collect(ctx context.Context, p pipeline, replies []rueidis.RedisResult, failed error) (out []Result, again, backoff bool, first *Error) {
+func (n *node) collect(ctx context.Context, p pipeline, replies []rueidis.RedisResult) (out []Result, again, backoff bool, first *Error) {
 	out = make([]Result, len(p.ops))
 	again = true
 	for i, op := range p.ops {
-		err := failed
-		if err == nil {
-			out[i].Message, err = replies[i].ToMessage()
-		}
-		if err == nil || err == rueidis.Nil {
+		var err error
+		if out[i].Message, err = replies[i].ToMessage(); err == nil || err == rueidis.Nil {
 			again = again && p.repeatable
 			continue
 		}
@@ -120,12 +96,6 @@ func (n *node) collect(ctx context.Context, p pipeline, replies []rueidis.RedisR
 	return out, again, backoff, first
 }
 
-func notSentMulti(e *Error) *Error {
-	named := *e
-	named.Op = "PIPELINE"
-	return &named
-}
-
 // DoBlocking sends one command that waits in Redis, such as XREADGROUP with
 // BLOCK or BLPOP, on a connection of its own. block is the time it may wait
 // there, the same as in the command, at least 1 ms; the call returns by block
@@ -137,7 +107,7 @@ func (r *Redis) DoBlocking(ctx context.Context, block time.Duration, build func(
 	start := mono()
 	ctx, cancel := context.WithTimeout(ctx, max(block, time.Millisecond)+r.cfg.CommandTimeout)
 	defer cancel()
-	msg, op, tries, err := r.alone(ctx, build)
+	msg, op, tries, err := r.byItself(ctx, build)
 	if r.rec != nil {
 		r.record(op, 1, start, tries, err)
 	}
@@ -154,21 +124,22 @@ func (r *Redis) DoBulk(ctx context.Context, build func(Builder) Command) (Messag
 	return r.DoBlocking(ctx, 0, build)
 }
 
-func (r *Redis) alone(ctx context.Context, build func(Builder) Command) (msg Message, op string, tries int, e *Error) {
+func (r *Redis) byItself(ctx context.Context, build func(Builder) Command) (msg Message, op string, tries int, e *Error) {
 	n := r.node
 	for ; ; tries++ {
-		cmd := build(n.pool.client.B())
-		op = cmd.Commands()[0]
-		repeatable := !cmd.IsBlock() && (cmd.IsReadOnly() || cmd.IsRetryable())
-		if e := r.refuse(cmd, op, commandSize(cmd)); e != nil {
-			return msg, op, tries, e
+		cmds := []Command{build(n.builder)}
+		p, err := look(cmds, n.cfg.MaxValueSize)
+		op = cmds[0].Commands()[0]
+		if err != nil {
+			return msg, op, tries, err
 		}
+		repeatable := p.repeatable && !p.alone
 		var failed error
-		if msg, failed = r.borrowed(ctx, cmd).ToMessage(); failed == nil || failed == rueidis.Nil {
+		if msg, failed = r.alone(ctx, cmds[0]).ToMessage(); failed == nil || failed == rueidis.Nil {
 			return msg, op, tries, nil
 		}
 		f := n.failed(ctx, op, failed, repeatable)
-		if !f.again || !n.pause(ctx, tries, f.backoff) {
+		if !f.again || !pause(ctx, tries, f.backoff) {
 			return Message{}, op, tries, f.Error
 		}
 	}

@@ -32,7 +32,8 @@ type node struct {
 	log      *slog.Logger
 	rec      Recorder
 	network  string
-	addr     string
+	target   atomic.Pointer[string] // where it is now
+	finder   *finder                // nil when that never changes
 	tls      *tls.Config
 	dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
@@ -42,13 +43,21 @@ type node struct {
 	next  atomic.Uint32
 	pool  *pool
 	sub   rueidis.Client
+	// builder makes the commands for all of them.
+	builder Builder
+	// streams serves what is read piece by piece.
+	streams rueidis.Client
+	creds   credentialCache
+	life    context.Context // ends with Close
 
 	rtt       atomic.Int64 // of the probe's last PING
 	handshake atomic.Int64 // of the probe's last dial and PING together; 0 before
 	kick      chan struct{}
+	located   bool // the Sentinels have named a master; for the connector
 	changed   func()
 	readOnly  atomic.Bool
 
+	readingInfo atomic.Bool
 	redial      atomic.Bool // the next connect makes new connections
 	redialNext  atomic.Int64
 	redialPause atomic.Int64
@@ -66,11 +75,12 @@ func shares(bound int) (lanes, pooled int) {
 	return lanes, bound - lanes - 1 // one is for pub/sub
 }
 
-func newNode(cfg Config, changed func()) (*node, error) {
+func newNode(life context.Context, cfg Config, changed func()) (*node, error) {
 	n := &node{
-		cfg: cfg, log: cfg.Logger, rec: cfg.Recorder, changed: changed,
-		network: "tcp", addr: cfg.address(),
-		gate: newGate(), conns: newConnSet(cfg.MaxConnections),
+		life: life,
+		cfg:  cfg, log: cfg.Logger, rec: cfg.Recorder, changed: changed,
+		network: "tcp",
+		gate:    newGate(), conns: newConnSet(cfg.MaxConnections),
 		kick: make(chan struct{}, 1),
 	}
 	if cfg.Socket != "" {
@@ -80,37 +90,51 @@ func newNode(cfg Config, changed func()) (*node, error) {
 	if n.dialFunc == nil {
 		n.dialFunc = (&net.Dialer{KeepAlive: 15 * time.Second}).DialContext
 	}
-	tc, err := cfg.tlsConfig(cfg.Host)
-	if err != nil {
+	n.move(cfg.address())
+	var err error
+	if n.tls, err = cfg.tlsConfig(""); err != nil {
 		return nil, err
 	}
-	n.tls = tc
+	if cfg.Sentinel.Enabled {
+		if n.finder, err = newFinder(cfg, n.dialFunc); err != nil {
+			return nil, err
+		}
+	}
 	lanes, pooled := shares(cfg.MaxConnections)
 	for range lanes {
 		l := newLane(n)
-		if l.client, err = n.newClient(l, ringScale, true); err != nil {
+		if l.client, err = n.newClient(clientSpec{lane: l, ringScale: ringScale}); err != nil {
 			return nil, err
 		}
 		n.lanes = append(n.lanes, l)
 	}
-	dedicated, err := n.newClient(nil, 4, false)
-	if err != nil {
+	n.builder = n.lanes[0].client.B()
+	n.pool = newPool(n, pooled)
+	if n.streams, err = n.newClient(clientSpec{ringScale: 1, blockwise: true}); err != nil {
 		return nil, err
 	}
-	n.pool = newPool(n, dedicated, pooled)
-	n.sub, err = n.newClient(nil, 8, true)
+	n.sub, err = n.newClient(clientSpec{ringScale: 8, ping: true})
 	return n, err
+}
+
+// clientSpec says for what a client is.
+type clientSpec struct {
+	lane      *lane // its owner, or
+	loan      *loan // its owner, or none
+	ringScale int
+	ping      bool // its connection is tried when idle
+	blockwise bool // one command at a time
 }
 
 // newClient makes a client that is not connected yet: its first dial is
 // refused, which it reports and survives.
-func (n *node) newClient(l *lane, scale int, pipelined bool) (rueidis.Client, error) {
+func (n *node) newClient(spec clientSpec) (rueidis.Client, error) {
 	opt := rueidis.ClientOption{
-		InitAddress:         []string{n.addr},
+		InitAddress:         []string{"redis"}, // the dialer knows where that is
 		ForceSingleClient:   true,
-		DialCtxFn:           n.dialer(l),
+		DialCtxFn:           n.refuseFirst(n.dialer(spec)),
 		TLSConfig:           n.tls,
-		Dialer:              net.Dialer{Timeout: n.cfg.ConnectTimeout, KeepAlive: keepAlive},
+		Dialer:              net.Dialer{Timeout: n.cfg.ConnectTimeout, KeepAlive: -1},
 		ConnWriteTimeout:    max(keepAlive, 2*n.cfg.CommandTimeout),
 		Username:            n.cfg.Username,
 		Password:            n.cfg.Password,
@@ -118,15 +142,18 @@ func (n *node) newClient(l *lane, scale int, pipelined bool) (rueidis.Client, er
 		ClientName:          n.cfg.ClientName,
 		DisableRetry:        true,
 		DisableCache:        true,
-		AlwaysPipelining:    pipelined,
+		AlwaysPipelining:    !spec.blockwise,
 		PipelineMultiplex:   -1,
-		RingScaleEachConn:   scale,
+		RingScaleEachConn:   spec.ringScale,
 		BlockingPipeline:    math.MaxInt,
 		BlockingPoolSize:    n.cfg.MaxConnections,
-		BlockingPoolCleanup: 5 * time.Minute,
-		BlockingPoolMinSize: 1,
+		BlockingPoolCleanup: 100 * time.Millisecond,
 		ReadBufferEachConn:  ioBuffer,
 		WriteBufferEachConn: ioBuffer,
+	}
+	if spec.ping || spec.lane != nil {
+		opt.Dialer.KeepAlive = keepAlive
+		opt.ConnWriteTimeout = max(keepAlive, n.cfg.CommandTimeout)
 	}
 	if n.cfg.Credentials != nil {
 		opt.AuthCredentialsFn = n.credentials
@@ -138,12 +165,22 @@ func (n *node) newClient(l *lane, scale int, pipelined bool) (rueidis.Client, er
 	return c, nil
 }
 
-func (n *node) credentials(rueidis.AuthCredentialsContext) (rueidis.AuthCredentials, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.ConnectTimeout)
-	defer cancel()
-	c, err := n.cfg.Credentials(ctx, CredentialsRequest{Address: n.addr})
-	return rueidis.AuthCredentials{Username: c.Username, Password: c.Password, RefreshAfter: c.RefreshAfter}, err
+// refuseFirst refuses the dial that the client makes when it is made.
+func (n *node) refuseFirst(dial dialFunc) dialFunc {
+	var made atomic.Bool
+	return func(ctx context.Context, addr string, d *net.Dialer, tc *tls.Config) (net.Conn, error) {
+		if made.CompareAndSwap(false, true) {
+			return nil, errRefused
+		}
+		return dial(ctx, addr, d, tc)
+	}
 }
+
+type dialFunc = func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error)
+
+func (n *node) addr() string { return *n.target.Load() }
+
+func (n *node) move(addr string) { n.target.Store(&addr) }
 
 // lane chooses where the next call goes.
 func (n *node) lane() *lane {
@@ -193,14 +230,15 @@ func (n *node) hangUp() {
 // close ends every connection. The clients are told after that: they would
 // wait for a last reply of a server that may be silent.
 func (n *node) close() {
-	n.conns.drop(true)
+	n.pool.drop(true)
+	n.conns.drop()
 	for _, l := range n.lanes {
 		l.client.Close()
 	}
-	n.pool.client.Close()
+	n.streams.Close()
 	n.sub.Close()
-	for end := time.Now().Add(time.Second); time.Now().Before(end) && (n.conns.size() > 0 || len(n.pool.permits) > 0); {
-		n.conns.drop(true)
+	for end := time.Now().Add(time.Second); time.Now().Before(end) && n.conns.size() > 0; {
+		n.conns.drop()
 		time.Sleep(time.Millisecond)
 	}
 }

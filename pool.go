@@ -2,26 +2,62 @@ package madcrow
 
 import (
 	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/redis/rueidis"
 )
 
 // pool lends connections that one caller has for itself: for transactions,
-// blocking commands and large values. Its client does not hear contexts while
-// it dials or reads, so a borrowed connection is only ever used by a goroutine
-// that the caller can leave behind.
+// blocking commands and large values. Each has a client of its own, so that it
+// hears contexts and can be ended from outside.
 type pool struct {
 	node    *node
-	client  rueidis.Client
 	permits chan struct{}
+	mu      sync.Mutex
+	idle    []*loan
+	closed  bool
 }
 
-func newPool(n *node, client rueidis.Client, size int) *pool {
-	return &pool{node: n, client: client, permits: make(chan struct{}, size)}
+// loan is one borrowed connection.
+type loan struct {
+	pool   *pool
+	client rueidis.Client
+	conn   atomic.Pointer[conn]
+	dirty  bool // not to be used again
+
+	idleSince time.Time
 }
 
-// take waits for a permit.
-func (p *pool) take(ctx context.Context) *Error {
+// idleFor is how long a borrowed connection is kept that nobody needs.
+const idleFor = time.Minute
+
+func newPool(n *node, size int) *pool {
+	return &pool{node: n, permits: make(chan struct{}, size)}
+}
+
+// take borrows a connection. It hears ctx in all that it waits for.
+func (p *pool) take(ctx context.Context) (*loan, *Error) {
+	if err := p.permit(ctx); err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	for len(p.idle) > 0 {
+		l := p.idle[len(p.idle)-1]
+		p.idle = p.idle[:len(p.idle)-1]
+		if l.conn.Load() != nil {
+			p.mu.Unlock()
+			return l, nil
+		}
+		l.end()
+	}
+	p.mu.Unlock()
+	return p.open(ctx)
+}
+
+func (p *pool) permit(ctx context.Context) *Error {
 	if err := p.node.gate.pass(ctx); err != nil {
 		return err
 	}
@@ -38,41 +74,138 @@ func (p *pool) take(ctx context.Context) *Error {
 	}
 }
 
-func (p *pool) give() { <-p.permits }
+// open makes a new connection, in a goroutine that the caller can leave: the
+// handshake does not hear cancellations.
+func (p *pool) open(ctx context.Context) (*loan, *Error) {
+	l := &loan{pool: p}
+	err := leave(ctx, func() error { return l.connect(ctx) }, func() {
+		l.dirty = true
+		l.release()
+	})
+	return p.opened(ctx, l, err)
+}
 
-// do sends commands on a borrowed connection. The caller has a permit, which
-// do gives back, be it after the caller has left. sent is false when the
-// commands were surely never sent.
-func (p *pool) do(ctx context.Context, cmds ...Command) (results []rueidis.RedisResult, sent bool, err error) {
-	type reply struct {
-		results []rueidis.RedisResult
-		sent    bool
-	}
-	done := make(chan reply, 1)
+// leave runs do in a goroutine and returns its error, or that of ctx if that
+// comes first; then abandoned runs when do is over.
+func leave(ctx context.Context, do func() error, abandoned func()) error {
+	var decided atomic.Bool
+	done := make(chan error, 1)
 	go func() {
-		defer p.give()
-		conn, release := p.client.Dedicate()
-		if ctx.Err() != nil {
-			release()
-			done <- reply{}
-			return
-		}
-		r := conn.DoMulti(ctx, cmds...)
-		if broken(r) {
-			conn.Close()
+		err := do()
+		if decided.CompareAndSwap(false, true) {
+			done <- err
 		} else {
-			release()
+			abandoned()
 		}
-		done <- reply{r, true}
 	}()
 	select {
-	case r := <-done:
-		if !r.sent {
-			return nil, false, ctx.Err()
-		}
-		return r.results, true, nil
+	case err := <-done:
+		return err
 	case <-ctx.Done():
-		return nil, true, ctx.Err()
+	}
+	if decided.CompareAndSwap(false, true) {
+		return errLeft
+	}
+	return <-done
+}
+
+func (l *loan) connect(ctx context.Context) error {
+	var err error
+	if l.client, err = l.pool.node.newClient(clientSpec{loan: l, ringScale: 4}); err != nil {
+		return err
+	}
+	err = l.client.Do(ctx, l.client.B().Ping().Build()).Error()
+	if _, ok := rueidis.IsRedisErr(err); ok && l.conn.Load() != nil {
+		return nil // it answers, if not to this; the caller's command has its own reply
+	}
+	return err
+}
+
+func (p *pool) opened(ctx context.Context, l *loan, err error) (*loan, *Error) {
+	switch {
+	case err == nil:
+		return l, nil
+	case err != errLeft:
+		l.dirty = true
+		l.release()
+	}
+	if reply, ok := rueidis.IsRedisErr(err); ok {
+		kind, _ := classifyReply(reply.Error())
+		return nil, &Error{Kind: kind, Outcome: OutcomeNotApplied, Err: err}
+	}
+	if ctx.Err() != nil {
+		return nil, &Error{Kind: contextKind(ctx.Err()), Outcome: OutcomeNotApplied, Err: ctx.Err()}
+	}
+	return nil, &Error{Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: fmt.Errorf("%w: %w", errRefused, err)}
+}
+
+// do sends commands. After a failure of the connection, or a caller who left,
+// nobody uses it again.
+func (l *loan) do(ctx context.Context, cmds ...Command) []rueidis.RedisResult {
+	finished := false
+	defer func() { l.dirty = l.dirty || !finished }()
+	for i := range cmds {
+		cmds[i] = cmds[i].ToPipe() // also those that block: on this connection
+	}
+	results := l.client.DoMulti(ctx, cmds...)
+	finished = !broken(results)
+	return results
+}
+
+// release gives the connection back, or ends it, and never waits. It is called
+// once for each take.
+func (l *loan) release() {
+	p := l.pool
+	p.mu.Lock()
+	keep := !l.dirty && !p.closed && l.conn.Load() != nil
+	if keep {
+		l.idleSince = time.Now()
+		p.idle = append(p.idle, l)
+	}
+	p.mu.Unlock()
+	if !keep {
+		l.end()
+	}
+	<-p.permits
+}
+
+// end closes the connection first: the client would wait for a last reply.
+func (l *loan) end() {
+	l.hangUp()
+	if l.client != nil {
+		go l.client.Close()
+	}
+}
+
+// trim ends the connections that nobody used for a while, all but one.
+func (p *pool) trim() {
+	p.mu.Lock()
+	var old []*loan
+	for len(p.idle) > 1 && time.Since(p.idle[0].idleSince) > idleFor {
+		old = append(old, p.idle[0])
+		p.idle = p.idle[1:]
+	}
+	p.mu.Unlock()
+	for _, l := range old {
+		l.end()
+	}
+}
+
+func (l *loan) hangUp() {
+	if c := l.conn.Load(); c != nil {
+		_ = c.Close()
+	}
+}
+
+// drop ends the connections that nobody uses.
+func (p *pool) drop(final bool) {
+	p.mu.Lock()
+	idle := p.idle
+	p.idle = nil
+	p.closed = p.closed || final
+	p.mu.Unlock()
+	for _, l := range idle {
+		l.end()
 	}
 }
 

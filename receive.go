@@ -16,9 +16,17 @@ const unsubscribeTimeout = 100 * time.Millisecond
 // one to leave unsubscribes at the server.
 type subscriptions struct {
 	mu     sync.Mutex
-	count  map[string]int // "SUBSCRIBE channel"
+	topics map[string]*topic // "SUBSCRIBE channel"
 	cancel map[*context.CancelFunc]struct{}
 	over   bool
+}
+
+// topic is one channel or pattern.
+type topic struct {
+	subscribers int
+	// farewell is set while the last subscriber unsubscribes, and closed after
+	// it: who comes then must subscribe after that and not before.
+	farewell chan struct{}
 }
 
 // Receive subscribes, with a SUBSCRIBE, PSUBSCRIBE or SSUBSCRIBE command, on
@@ -26,7 +34,8 @@ type subscriptions struct {
 // ctx ends. It returns nil when the server ended the subscription, otherwise an
 // [*Error]; messages sent while nobody listens are lost, and Receive does not
 // subscribe again by itself. A slow fn holds up all subscribers of this Redis:
-// hand messages on. rueidis.WithOnSubscriptionHook tells when it is subscribed.
+// hand messages on. rueidis.WithOnSubscriptionHook tells when it is subscribed;
+// WithOnReceiveReturnHook is used here and not passed on.
 func (r *Redis) Receive(ctx context.Context, subscribe func(Builder) Command, fn func(rueidis.PubSubMessage)) error {
 	n := r.node
 	cmd := subscribe(n.sub.B())
@@ -35,70 +44,147 @@ func (r *Redis) Receive(ctx context.Context, subscribe func(Builder) Command, fn
 		return &Error{Op: op, Kind: KindServer, Outcome: OutcomeNotApplied, Err: errNoSubscription}
 	}
 	if err := n.gate.pass(ctx); err != nil {
-		return notSent(err, cmd)
+		return err.of(op)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if !r.subs.add(op, channels, &cancel) {
-		return &Error{Op: op, Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: ErrClosed}
+	if !r.subs.join(&cancel) {
+		return refusedClosed(op)
+	}
+	// The client may be deaf to ctx while it connects or a queue is full, so it
+	// runs where it can be left; then fn is not called any more.
+	var calling sync.Mutex
+	gone := false
+	deliver := func(m rueidis.PubSubMessage) {
+		calling.Lock()
+		defer calling.Unlock()
+		if !gone {
+			fn(m)
+		}
 	}
 	r.calls.Add(1)
-	defer r.calls.Add(-1)
-	left := sync.OnceFunc(func() { r.subs.leave(op, channels, &cancel, nil) })
-	defer left()
-	hooked := rueidis.WithOnReceiveReturnHook(ctx, func(err error, c rueidis.CommandClient) error {
-		r.subs.leave(op, channels, &cancel, c)
-		left = func() {}
-		return err
-	})
-	err := n.sub.Receive(hooked, cmd, fn)
+	err := leave(ctx, func() error {
+		defer r.calls.Add(-1)
+		defer r.subs.part(&cancel)
+		return r.receive(ctx, op, channels, cmd, deliver)
+	}, func() {})
+	calling.Lock()
+	gone = true
+	calling.Unlock()
 	if err == nil {
 		return nil
+	}
+	if err == errLeft {
+		err = ctx.Err()
 	}
 	return n.failed(ctx, op, err, true).Error
 }
 
-func (s *subscriptions) add(op string, channels []string, cancel *context.CancelFunc) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.over {
-		return false
-	}
-	s.cancel[cancel] = struct{}{}
-	for _, ch := range channels {
-		s.count[op+" "+ch]++
-	}
-	return true
+func refusedClosed(op string) *Error {
+	return &Error{Op: op, Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: ErrClosed}
 }
 
-// leave counts a subscriber out and unsubscribes from the channels that have
-// none left. It holds the lock meanwhile, so that a new subscriber of the same
-// channel subscribes after that and not before.
-func (s *subscriptions) leave(op string, channels []string, cancel *context.CancelFunc, c rueidis.CommandClient) {
+func (r *Redis) receive(ctx context.Context, op string, channels []string, cmd Command, deliver func(rueidis.PubSubMessage)) error {
+	if err := r.subs.add(ctx, op, channels); err != nil {
+		return err
+	}
+	parted := false
+	hooked := rueidis.WithOnReceiveReturnHook(ctx, func(err error, c rueidis.CommandClient) error {
+		parted = true
+		if r.node.gate.state.Load() != gateOpen {
+			c = nil
+		}
+		r.subs.leave(op, channels, c)
+		return err
+	})
+	err := r.node.sub.Receive(hooked, cmd, deliver)
+	if !parted {
+		r.subs.leave(op, channels, nil)
+	}
+	return err
+}
+
+func (s *subscriptions) join(cancel *context.CancelFunc) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.over {
+		s.cancel[cancel] = struct{}{}
+	}
+	return !s.over
+}
+
+func (s *subscriptions) part(cancel *context.CancelFunc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.cancel, cancel)
+}
+
+// add counts a subscriber in, after a farewell that is under way.
+func (s *subscriptions) add(ctx context.Context, op string, channels []string) error {
+	for i, ch := range channels {
+		for {
+			s.mu.Lock()
+			t := s.topics[op+" "+ch]
+			if t == nil {
+				t = &topic{}
+				s.topics[op+" "+ch] = t
+			}
+			wait := t.farewell
+			if wait == nil {
+				t.subscribers++
+			}
+			s.mu.Unlock()
+			if wait == nil {
+				break
+			}
+			select {
+			case <-wait:
+			case <-ctx.Done():
+				s.leave(op, channels[:i], nil)
+				return ctx.Err()
+			}
+		}
+	}
+	return nil
+}
+
+// leave counts a subscriber out and unsubscribes from the channels that have
+// none left, when there is a connection.
+func (s *subscriptions) leave(op string, channels []string, c rueidis.CommandClient) {
+	s.mu.Lock()
 	var last []string
+	done := make(chan struct{})
 	for _, ch := range channels {
-		key := op + " " + ch
-		if s.count[key]--; s.count[key] <= 0 {
-			delete(s.count, key)
+		t := s.topics[op+" "+ch]
+		if t.subscribers--; t.subscribers == 0 {
+			t.farewell = done
 			last = append(last, ch)
 		}
 	}
-	if c == nil || len(last) == 0 || s.over {
-		return
+	farewell := c != nil && len(last) > 0 && !s.over
+	s.mu.Unlock()
+	if farewell {
+		unsubscribe(op, last, c)
 	}
+	s.mu.Lock()
+	for _, ch := range last {
+		delete(s.topics, op+" "+ch)
+	}
+	s.mu.Unlock()
+	close(done)
+}
+
+func unsubscribe(op string, channels []string, c rueidis.CommandClient) {
 	ctx, done := context.WithTimeout(context.Background(), unsubscribeTimeout)
 	defer done()
 	b := c.B()
 	switch op {
 	case "SUBSCRIBE":
-		c.Do(ctx, b.Unsubscribe().Channel(last...).Build())
+		c.Do(ctx, b.Unsubscribe().Channel(channels...).Build())
 	case "PSUBSCRIBE":
-		c.Do(ctx, b.Punsubscribe().Pattern(last...).Build())
+		c.Do(ctx, b.Punsubscribe().Pattern(channels...).Build())
 	case "SSUBSCRIBE":
-		c.Do(ctx, b.Sunsubscribe().Channel(last...).Build())
+		c.Do(ctx, b.Sunsubscribe().Channel(channels...).Build())
 	}
 }
 

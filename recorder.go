@@ -11,7 +11,8 @@ type Recorder interface {
 	Operation(Operation)
 	// Dial is called for each attempt to open a connection.
 	Dial(Dial)
-	// StateChange is called when the state of the connection changes.
+	// StateChange is called when the state of the connection changes. It may
+	// ask for the state, and must not call Close.
 	StateChange(from, to State)
 	// Event counts what a room reports: room "cache", name "hit", and so on.
 	Event(room, name string, n int)

@@ -41,9 +41,10 @@ type Redis struct {
 	closing sync.Once
 	closed  chan struct{}
 
-	mu       sync.Mutex
-	last     Status
-	watchers map[chan Status]struct{}
+	observing sync.Mutex
+	mu        sync.Mutex
+	last      Status
+	watchers  map[chan Status]struct{}
 }
 
 // Open validates cfg and returns at once, connected or not: a connector goes
@@ -62,7 +63,7 @@ func Open(ctx context.Context, cfg Config) (*Redis, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	if cfg.Sentinel.Enabled || cfg.Cluster.Enabled {
+	if cfg.Cluster.Enabled {
 		return nil, &Error{Op: "open", Kind: KindConfig, Outcome: OutcomeNotApplied, Err: errTopology}
 	}
 	r := &Redis{
@@ -71,22 +72,25 @@ func Open(ctx context.Context, cfg Config) (*Redis, error) {
 		closed:    make(chan struct{}),
 		watchers:  map[chan Status]struct{}{},
 	}
-	if _, nop := r.rec.(NopRecorder); nop {
-		r.rec = nil
+	if _, nop := cfg.Recorder.(NopRecorder); nop {
+		r.rec, cfg.Recorder = nil, nil
 	}
 	r.last = Status{State: StateConnecting, Since: time.Now(), Mode: cfg.mode(), Address: cfg.address(), MaxConnections: cfg.MaxConnections}
-	if r.node, err = newNode(cfg, r.observe); err != nil {
+	run, stop := context.WithCancel(context.WithoutCancel(ctx))
+	r.stop = stop
+	if r.node, err = newNode(run, cfg, r.observe); err != nil {
+		stop()
 		return nil, &Error{Op: "open", Kind: KindConfig, Outcome: OutcomeNotApplied, Err: err}
 	}
-	r.node.rec = r.rec
 	r.client = client{r: r}
-	r.subs.count, r.subs.cancel = map[string]int{}, map[*context.CancelFunc]struct{}{}
+	r.subs.topics, r.subs.cancel = map[string]*topic{}, map[*context.CancelFunc]struct{}{}
 	for _, w := range cfg.Warnings {
 		r.log.Warn(w)
 	}
-	run, stop := context.WithCancel(context.WithoutCancel(ctx))
-	r.stop = stop
 	r.workers.Go(func() { r.node.run(run) })
+	if f := r.node.finder; f != nil {
+		r.workers.Go(func() { f.watch(run, func() { r.node.moved(run) }) })
+	}
 	if cfg.Require {
 		if err := r.awaitFirst(ctx); err != nil {
 			_ = r.Close(ctx)
@@ -96,7 +100,7 @@ func Open(ctx context.Context, cfg Config) (*Redis, error) {
 	return r, nil
 }
 
-var errTopology = errors.New("Sentinel and Cluster are not served by this version; set REDIS_HOST or REDIS_URL to a standalone Redis")
+var errTopology = errors.New("Redis Cluster is not served by this version; set REDIS_HOST or REDIS_URL to a standalone Redis, or use Sentinels")
 
 // awaitFirst waits for the first connection of a Redis that is required.
 func (r *Redis) awaitFirst(ctx context.Context) error {
@@ -113,7 +117,7 @@ func (r *Redis) awaitFirst(ctx context.Context) error {
 	}
 	why := r.node.gate.why()
 	if why == nil {
-		return &Error{Op: "open", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: fmt.Errorf("%s: %w", r.node.addr, errSilent)}
+		return &Error{Op: "open", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: fmt.Errorf("%s: %w", r.node.addr(), errSilent)}
 	}
 	return &Error{Op: "open", Kind: why.Kind, Outcome: OutcomeNotApplied, Err: fmt.Errorf("not connected within %v: %w", r.cfg.ConnectTimeout, why.Err)}
 }

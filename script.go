@@ -29,6 +29,7 @@ func (s *Script) Name() string { return s.name }
 func (r *Redis) Eval(ctx context.Context, s *Script, keys, args []string) (Message, error) {
 	start := mono()
 	bounded, cc := r.deadlines.enter(ctx, start)
+	defer r.deadlines.leave(cc)
 	msg, _, tries, err := r.do(bounded, func(b Builder) Command {
 		return b.Evalsha().Sha1(s.sha).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
 	})
@@ -38,7 +39,6 @@ func (r *Redis) Eval(ctx context.Context, s *Script, keys, args []string) (Messa
 		})
 		tries++
 	}
-	r.deadlines.leave(cc)
 	if r.rec != nil {
 		r.record(s.name, 1, start, tries, err)
 	}
@@ -49,8 +49,7 @@ func (r *Redis) Eval(ctx context.Context, s *Script, keys, args []string) (Messa
 	return msg, nil
 }
 
-// unknownScript recognises NOSCRIPT. A script that ran and failed with that
-// text of its own making has a longer one.
+// unknownScript recognises NOSCRIPT, in the words of the server.
 func unknownScript(e *Error) bool {
-	return e.Kind == KindServer && e.Err != nil && strings.HasPrefix(e.Err.Error(), "NOSCRIPT ")
+	return e.Outcome == OutcomeNotApplied && e.Err != nil && strings.HasPrefix(e.Err.Error(), "NOSCRIPT ")
 }

@@ -43,6 +43,10 @@ func (r *Redis) Status() Status {
 	r.mu.Lock()
 	st := r.last
 	r.mu.Unlock()
+	return r.detailed(st)
+}
+
+func (r *Redis) detailed(st Status) Status {
 	st.RTT = time.Duration(r.node.rtt.Load())
 	st.Connections = r.node.conns.size()
 	if info := r.node.info.Load(); info != nil {
@@ -56,9 +60,9 @@ func (r *Redis) Status() Status {
 // misses intermediate changes, never the last.
 func (r *Redis) Watch(ctx context.Context) <-chan Status {
 	ch := make(chan Status, 1)
-	ch <- r.Status()
 	r.mu.Lock()
 	over := r.last.State == StateClosed
+	ch <- r.detailed(r.last)
 	if !over {
 		r.watchers[ch] = struct{}{}
 	}
@@ -82,13 +86,21 @@ func (r *Redis) unwatch(ch chan Status) {
 
 // observe derives the state from the gate and tells the watchers of a change.
 func (r *Redis) observe() {
+	r.observing.Lock() // one change after the other, and none twice
+	defer r.observing.Unlock()
+	from, to := r.update()
+	if to.State != from.State && r.rec != nil {
+		r.rec.StateChange(from.State, to.State)
+	}
+}
+
+func (r *Redis) update() (from, to Status) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	from := r.last
-	to := from
-	why := r.node.gate.why()
+	from, to = r.last, r.last
+	state, why := r.node.gate.look()
 	to.ReadOnly = r.node.readOnly.Load()
-	switch r.node.gate.state.Load() {
+	switch state {
 	case gateClosed:
 		to.State, to.Err = StateClosed, ErrClosed
 	case gateShut:
@@ -103,22 +115,26 @@ func (r *Redis) observe() {
 	case gateDoubt: // no verdict, no change
 	}
 	if from.State == StateClosed || to.State == from.State && to.ReadOnly == from.ReadOnly && sameText(to.Err, from.Err) {
-		return
+		return from, from
 	}
 	if to.State != from.State {
 		to.Since = time.Now()
-		if r.rec != nil {
-			r.rec.StateChange(from.State, to.State)
-		}
 	}
 	r.last = to
+	r.tell(r.detailed(to))
+	return from, to
+}
+
+// tell hands a change to the watchers. The channel holds one: a reader that
+// has not seen the one before gets the newer.
+func (r *Redis) tell(st Status) {
 	for ch := range r.watchers {
 		select {
-		case <-ch: // the reader has not seen the one before
+		case <-ch:
 		default:
 		}
-		ch <- to
-		if to.State == StateClosed {
+		ch <- st
+		if st.State == StateClosed {
 			delete(r.watchers, ch)
 			close(ch)
 		}

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"io/fs"
+	"net"
 	"os"
 )
 
@@ -41,6 +42,19 @@ func (c Config) loadTLS(serverName string) (*tls.Config, error) {
 		v.addCause(p.field, p.reason, p.fix, p.err)
 	}
 	return t, configError(v.problems)
+}
+
+// named is base for a connection to addr, unless base has a name to verify.
+func named(base *tls.Config, addr string) *tls.Config {
+	if base.ServerName != "" {
+		return base
+	}
+	c := base.Clone()
+	c.ServerName = addr
+	if host, _, err := net.SplitHostPort(addr); err == nil {
+		c.ServerName = host
+	}
+	return c
 }
 
 // tlsProblem is what is wrong with one field of TLS.

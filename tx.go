@@ -16,12 +16,10 @@ const txTries = 32
 // Tx is one try of a transaction. It is valid inside the function given to
 // [Redis.Tx] only, and not for concurrent use.
 type Tx struct {
-	r       *Redis
-	conn    rueidis.DedicatedClient
-	release func()
-	ctx     context.Context
-	queue   []func(Builder) Command
-	dead    bool // the connection cannot be used again
+	r     *Redis
+	conn  *loan
+	ctx   context.Context
+	queue []func(Builder) Command
 }
 
 // Tx runs fn between WATCH and EXEC: fn reads with [Tx.Do] and queues writes
@@ -72,128 +70,81 @@ func (r *Redis) transact(ctx context.Context, keys []string, fn func(*Tx) error)
 // tryTx makes one try. again without an error is a conflict; with one it is a
 // failure before anything could be applied.
 func (r *Redis) tryTx(ctx context.Context, keys []string, fn func(*Tx) error) (msgs []Message, again bool, err error) {
-	tx, watchErr := r.begin(ctx, keys)
-	if watchErr != nil {
-		return nil, watchErr.Outcome == OutcomeNotApplied && watchErr.Kind == KindUnavailable && r.Available(), watchErr
+	tx, e := r.begin(ctx, keys)
+	if e != nil {
+		return nil, e.Outcome == OutcomeNotApplied && e.Kind == KindUnavailable && r.Available(), e
 	}
-	returned := false
+	finished := false
 	defer func() {
-		tx.dead = tx.dead || !returned // fn panicked: the watch is still on
-		tx.end()
+		// After a panic the watch is still on.
+		tx.conn.dirty = tx.conn.dirty || !finished
+		tx.conn.release()
 	}()
-	watched := len(keys) > 0
-	err = fn(tx)
-	returned = true
-	if err != nil {
-		tx.unwatch(watched)
-		return nil, false, err
+	if err = fn(tx); err == nil && len(tx.queue) > 0 {
+		msgs, again, err = tx.exec()
+	} else if len(keys) > 0 && !tx.conn.dirty {
+		tx.conn.do(ctx, r.node.builder.Unwatch().Build())
 	}
-	if len(tx.queue) == 0 {
-		tx.unwatch(watched)
-		return nil, false, nil
-	}
-	return tx.exec()
+	finished = true
+	return msgs, again, err
 }
 
 // begin borrows a connection and watches the keys on it.
 func (r *Redis) begin(ctx context.Context, keys []string) (*Tx, *Error) {
-	p := r.node.pool
-	if err := p.take(ctx); err != nil {
-		named := *err
-		named.Op = "WATCH"
-		return nil, &named
+	c, err := r.node.pool.take(ctx)
+	if err != nil {
+		return nil, err.of("WATCH")
 	}
-	type opened struct {
-		conn    rueidis.DedicatedClient
-		release func()
-		err     error
+	if len(keys) > 0 {
+		if err := c.do(ctx, r.node.builder.Watch().Key(keys...).Build())[0].Error(); err != nil {
+			c.dirty = true
+			c.release()
+			return nil, r.node.failed(ctx, "WATCH", err, true).Error
+		}
 	}
-	done := make(chan opened)
-	go func() {
-		conn, release := p.client.Dedicate()
-		var err error
-		if len(keys) > 0 && ctx.Err() == nil {
-			err = conn.Do(ctx, conn.B().Watch().Key(keys...).Build()).Error()
-		}
-		select {
-		case done <- opened{conn, release, err}:
-		case <-ctx.Done(): // the caller has left
-			conn.Close()
-			p.give()
-		}
-	}()
-	select {
-	case o := <-done:
-		tx := &Tx{r: r, conn: o.conn, release: o.release, ctx: ctx}
-		if o.err != nil {
-			tx.dead = true
-			tx.end()
-			return nil, r.node.failed(ctx, "WATCH", o.err, true).Error
-		}
-		return tx, nil
-	case <-ctx.Done():
-		return nil, &Error{Op: "WATCH", Kind: contextKind(ctx.Err()), Outcome: OutcomeNotApplied, Err: ctx.Err()}
-	}
+	return &Tx{r: r, conn: c, ctx: ctx}, nil
 }
 
 // Do sends a command at once, inside the watch: reads belong here. What it
 // writes is applied whatever becomes of the transaction.
 func (tx *Tx) Do(build func(Builder) Command) (Message, error) {
-	cmd := build(tx.conn.B())
-	op, repeatable := cmd.Commands()[0], cmd.IsReadOnly()
-	res, err := tx.send(cmd)
-	if err == nil {
-		var msg Message
-		if msg, err = res[0].ToMessage(); err == nil || err == rueidis.Nil {
-			return msg, nil
-		}
+	cmds := []Command{build(tx.r.node.builder)}
+	op := cmds[0].Commands()[0]
+	p, e := look(cmds, tx.r.cfg.MaxValueSize)
+	if e != nil {
+		return Message{}, e
 	}
-	return Message{}, tx.r.node.failed(tx.ctx, op, err, repeatable).Error
+	if tx.conn.dirty {
+		return Message{}, &Error{Op: op, Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errRefused}
+	}
+	msg, err := tx.conn.do(tx.ctx, cmds...)[0].ToMessage()
+	if err == nil || err == rueidis.Nil {
+		return msg, nil
+	}
+	return Message{}, tx.r.node.failed(tx.ctx, op, err, p.repeatable).Error
 }
 
 // Queue adds a command to those that EXEC applies together. build is called
 // after the function has returned.
 func (tx *Tx) Queue(build func(Builder) Command) { tx.queue = append(tx.queue, build) }
 
-// send runs commands in a goroutine that the caller can leave behind, because
-// a borrowed connection hears deadlines but no cancellation.
-func (tx *Tx) send(cmds ...Command) ([]rueidis.RedisResult, error) {
-	if tx.dead {
-		return nil, errRefused
-	}
-	if err := tx.ctx.Err(); err != nil {
-		return nil, &Error{Kind: contextKind(err), Outcome: OutcomeNotApplied, Err: err}
-	}
-	done := make(chan []rueidis.RedisResult, 1)
-	go func() { done <- tx.conn.DoMulti(tx.ctx, cmds...) }()
-	select {
-	case res := <-done:
-		tx.dead = broken(res)
-		return res, nil
-	case <-tx.ctx.Done():
-		tx.dead = true
-		return nil, tx.ctx.Err()
-	}
-}
-
 func (tx *Tx) exec() (msgs []Message, again bool, err error) {
-	b := tx.conn.B()
+	b := tx.r.node.builder
 	cmds := make([]Command, 0, len(tx.queue)+2)
 	cmds = append(cmds, b.Multi().Build())
 	for _, build := range tx.queue {
 		cmds = append(cmds, build(b))
 	}
-	cmds = append(cmds, b.Exec().Build())
-	if p := look(cmds); p.size > tx.r.cfg.MaxValueSize {
-		tx.dead = true
-		return nil, false, tooLarge("TX", p.size, tx.r.cfg.MaxValueSize)
+	queued := cmds[1:]
+	if _, e := look(queued, tx.r.cfg.MaxValueSize); e != nil {
+		tx.conn.dirty = true
+		return nil, false, e
 	}
-	res, err := tx.send(cmds...)
-	if err != nil {
-		return nil, false, tx.r.node.failed(tx.ctx, "EXEC", err, false).Error
+	if tx.conn.dirty {
+		return nil, false, &Error{Op: "EXEC", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errRefused}
 	}
-	exec := res[len(res)-1]
-	msgs, err = exec.ToArray()
+	res := tx.conn.do(tx.ctx, append(cmds, b.Exec().Build())...)
+	msgs, err = res[len(res)-1].ToArray()
 	switch {
 	case err == rueidis.Nil:
 		return nil, true, nil
@@ -216,25 +167,4 @@ func (tx *Tx) exec() (msgs []Message, again bool, err error) {
 		}
 	}
 	return nil, false, tx.r.node.failed(tx.ctx, "EXEC", err, false).Error
-}
-
-func (tx *Tx) unwatch(watched bool) {
-	if watched && !tx.dead {
-		_, _ = tx.send(tx.conn.B().Unwatch().Build())
-	}
-}
-
-// end gives the connection back, or ends it when it is in an unknown state.
-// Neither may hold up the caller.
-func (tx *Tx) end() {
-	give := tx.r.node.pool.give
-	if !tx.dead {
-		tx.release()
-		give()
-		return
-	}
-	go func() {
-		tx.conn.Close()
-		give()
-	}()
 }

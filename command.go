@@ -1,0 +1,122 @@
+package madcrow
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// class says how a command must travel.
+type class uint8
+
+const (
+	classPlain  class = iota
+	classBlocks       // waits in Redis: a connection of its own
+	classState        // changes the connection for all who share it: refused
+	classBegin        // MULTI: only together with its EXEC
+	classEnd          // EXEC, DISCARD
+)
+
+// classOf knows the commands that must not travel like others. Those of the
+// Builder are in upper case and marked; Arbitrary takes anything.
+func classOf(args []string) class {
+	op := args[0]
+	if op == "" || op[0] >= 'a' && op[0] <= 'z' {
+		op = strings.ToUpper(op)
+	}
+	switch op {
+	case "MULTI":
+		return classBegin
+	case "EXEC", "DISCARD":
+		return classEnd
+	case "MONITOR", "SYNC", "PSYNC", "RESET", "QUIT", "HELLO", "AUTH", "SELECT", "WATCH", "UNWATCH", "READONLY", "READWRITE",
+		"SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE":
+		return classState
+	case "CLIENT":
+		if len(args) > 1 {
+			switch strings.ToUpper(args[1]) {
+			case "REPLY", "TRACKING", "CACHING":
+				return classState
+			}
+		}
+	case "BLPOP", "BRPOP", "BRPOPLPUSH", "BLMOVE", "BLMPOP", "BZPOPMIN", "BZPOPMAX", "BZMPOP", "WAIT", "WAITAOF":
+		return classBlocks
+	case "XREAD", "XREADGROUP":
+		for _, a := range args[1:] {
+			if strings.EqualFold(a, "BLOCK") {
+				return classBlocks
+			}
+			if strings.EqualFold(a, "STREAMS") {
+				break
+			}
+		}
+	}
+	return classPlain
+}
+
+var (
+	errState = errors.New("it changes the connection, which others share; use Tx, Receive or the settings for that, or Client().Dedicate")
+	errMulti = errors.New("MULTI and EXEC belong into one DoMulti, or use Tx")
+)
+
+// pipeline is what is known of commands before they are sent, and no longer
+// after: the client takes them back.
+type pipeline struct {
+	ops        []string
+	repeatable bool // every one of them
+	alone      bool // needs a connection of its own
+	size       int
+}
+
+// look reads the commands, and refuses those that must not be sent.
+func look(cmds []Command, most int) (pipeline, *Error) {
+	p := pipeline{ops: make([]string, len(cmds)), repeatable: true, alone: len(cmds) >= bulkCommands}
+	open := false
+	for i := range cmds {
+		c := &cmds[i]
+		args := c.Commands()
+		p.ops[i] = args[0]
+		p.repeatable = p.repeatable && (c.IsReadOnly() || c.IsRetryable())
+		p.size += commandSize(args)
+		switch classOf(args) {
+		case classState:
+			return p, refused(args[0], errState)
+		case classBlocks:
+			p.alone = true
+		case classBegin:
+			if open {
+				return p, refused(args[0], errMulti)
+			}
+			open, p.repeatable = true, false
+		case classEnd:
+			if !open {
+				return p, refused(args[0], errMulti)
+			}
+			open = false
+		}
+		p.alone = p.alone || c.IsBlock()
+	}
+	if open {
+		return p, refused("MULTI", errMulti)
+	}
+	if p.size > most {
+		return p, tooLarge(p.ops[0], p.size, most)
+	}
+	return p, nil
+}
+
+// commandSize counts the bytes of all arguments.
+func commandSize(args []string) (size int) {
+	for _, s := range args {
+		size += len(s)
+	}
+	return size
+}
+
+func refused(op string, why error) *Error {
+	return &Error{Op: op, Kind: KindServer, Outcome: OutcomeNotApplied, Err: why}
+}
+
+func tooLarge(op string, size, most int) *Error {
+	return &Error{Op: op, Kind: KindTooLarge, Outcome: OutcomeNotApplied, Err: fmt.Errorf("%d bytes are more than Config.MaxValueSize, %d", size, most)}
+}

@@ -1,0 +1,81 @@
+package madcrow
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+const (
+	// refreshAtLeast keeps a RefreshAfter in the past from being a storm.
+	refreshAtLeast = time.Second
+	// refreshAgain is when a refresh that failed is tried again.
+	refreshAgain = 5 * time.Second
+)
+
+// credentialCache keeps what Config.Credentials last gave, so that a caller
+// who needs a new connection does not wait for a token service.
+type credentialCache struct {
+	mu   sync.Mutex // held while they are fetched
+	last rueidis.AuthCredentials
+	have bool
+}
+
+// fetchCredentials asks anew. The connector does so before it connects.
+func (n *node) fetchCredentials(ctx context.Context) error {
+	if n.cfg.Credentials == nil {
+		return nil
+	}
+	n.creds.mu.Lock()
+	defer n.creds.mu.Unlock()
+	return n.askCredentials(ctx)
+}
+
+func (n *node) askCredentials(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.ConnectTimeout)
+	defer cancel()
+	type answer struct {
+		c   Credentials
+		err error
+	}
+	done := make(chan answer, 1)
+	addr := n.addr()
+	go func() {
+		c, err := n.cfg.Credentials(ctx, CredentialsRequest{Address: addr})
+		done <- answer{c, err}
+	}()
+	select {
+	case a := <-done:
+		if a.err != nil {
+			return a.err
+		}
+		if soonest := time.Now().Add(refreshAtLeast); !a.c.RefreshAfter.IsZero() && a.c.RefreshAfter.Before(soonest) {
+			a.c.RefreshAfter = soonest
+		}
+		n.creds.last = rueidis.AuthCredentials{Username: a.c.Username, Password: a.c.Password, RefreshAfter: a.c.RefreshAfter}
+		n.creds.have = true
+		return nil
+	case <-ctx.Done(): // also of a function that does not hear it
+		return ctx.Err()
+	}
+}
+
+// credentials serves the client, for a new connection or to refresh an old
+// one. A refresh that fails is no reason to end a connection that works.
+func (n *node) credentials(rueidis.AuthCredentialsContext) (rueidis.AuthCredentials, error) {
+	n.creds.mu.Lock()
+	defer n.creds.mu.Unlock()
+	c := &n.creds
+	if c.have && (c.last.RefreshAfter.IsZero() || time.Now().Before(c.last.RefreshAfter)) {
+		return c.last, nil
+	}
+	err := n.askCredentials(n.life)
+	if err != nil && c.have {
+		n.log.Warn("the credentials could not be refreshed", "reason", err)
+		c.last.RefreshAfter = time.Now().Add(refreshAgain)
+		return c.last, nil
+	}
+	return c.last, err
+}

@@ -1,0 +1,325 @@
+package madcrow
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/madcrow-go/madcrow/internal/resp"
+)
+
+// Errors of looking for the master. Both are also ErrUnavailable.
+var (
+	// ErrNoSentinel: none of the Sentinels answered.
+	ErrNoSentinel = errors.New("no Sentinel is reachable")
+	// ErrUnknownMaster: Sentinels answered, but know no master of that name.
+	ErrUnknownMaster = errors.New("the Sentinels know no such master")
+)
+
+const (
+	// sentinelEvery is how often the Sentinels are asked when nothing happens:
+	// a message about a failover may be missed.
+	sentinelEvery = 5 * time.Second
+	// maxSentinels bounds those that are learned from others.
+	maxSentinels = 16
+)
+
+// finder finds the master of one service.
+type finder struct {
+	cfg  Config
+	log  *slog.Logger
+	tls  *tls.Config // without a name
+	dial func(ctx context.Context, network, addr string) (net.Conn, error)
+
+	mu    sync.Mutex
+	addrs []string // the one that answered last comes first
+
+	seen atomic.Pointer[SentinelStatus]
+}
+
+// SentinelStatus is what the Sentinels last said of the master.
+type SentinelStatus struct {
+	// Reachable of Known Sentinels answered.
+	Reachable, Known int
+	// Quorum is how many must agree that the master is down.
+	Quorum int
+	// Replicas is how many replicas the Sentinels know.
+	Replicas int
+	// At is when they were asked.
+	At time.Time
+}
+
+func newFinder(cfg Config, dial func(context.Context, string, string) (net.Conn, error)) (*finder, error) {
+	tc, err := cfg.sentinelTLSConfig("")
+	return &finder{cfg: cfg, log: cfg.Logger, tls: tc, dial: dial, addrs: slices.Clone(cfg.Sentinel.Addresses)}, err
+}
+
+// opinion is what one Sentinel says.
+type opinion struct {
+	sentinel string
+	master   string
+	epoch    int64
+	quorum   int
+	replicas int
+	peers    []string
+	err      error
+}
+
+// find asks all Sentinels at once and believes the one with the highest
+// configuration epoch: a Sentinel that was cut off from the others may still
+// name the old master. It returns as soon as more than half agree, so that a
+// frozen one costs nothing.
+func (f *finder) find(ctx context.Context) (string, error) {
+	f.mu.Lock()
+	addrs := slices.Clone(f.addrs)
+	f.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, f.cfg.Sentinel.SocketTimeout)
+	defer cancel()
+	answers := make(chan opinion, len(addrs))
+	for _, a := range addrs {
+		go func() { answers <- f.ask(ctx, a) }()
+	}
+	var good []opinion
+	var unknown, failed error
+	for range addrs {
+		o := <-answers
+		switch {
+		case o.err == nil:
+			good = append(good, o)
+		case errors.Is(o.err, ErrUnknownMaster):
+			unknown = o.err
+		default:
+			failed = errors.Join(failed, o.err)
+		}
+		if agreed(good, len(addrs)) {
+			break
+		}
+	}
+	if len(good) == 0 {
+		if unknown != nil {
+			return "", unknown
+		}
+		return "", fmt.Errorf("%w: %w", ErrNoSentinel, failed)
+	}
+	best := slices.MaxFunc(good, func(a, b opinion) int { return int(a.epoch - b.epoch) })
+	f.learn(best, good, addrs)
+	return best.master, nil
+}
+
+func agreed(good []opinion, all int) bool {
+	n := 0
+	for _, o := range good {
+		if o.master == good[0].master && o.epoch == good[0].epoch {
+			n++
+		}
+	}
+	return n > all/2
+}
+
+// learn keeps what was said, and the Sentinels that were not configured.
+func (f *finder) learn(best opinion, good []opinion, asked []string) {
+	f.seen.Store(&SentinelStatus{Reachable: len(good), Known: max(len(asked), len(best.peers)+1), Quorum: best.quorum, Replicas: best.replicas, At: time.Now()})
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, p := range best.peers {
+		if len(f.addrs) < maxSentinels && !slices.Contains(f.addrs, p) {
+			f.addrs = append(f.addrs, p)
+		}
+	}
+	if i := slices.Index(f.addrs, best.sentinel); i > 0 {
+		f.addrs = slices.Insert(slices.Delete(f.addrs, i, i+1), 0, best.sentinel)
+	}
+}
+
+// ask makes one exchange with one Sentinel, within ctx.
+func (f *finder) ask(ctx context.Context, addr string) opinion {
+	o := opinion{sentinel: addr}
+	name := f.cfg.Sentinel.ServiceName
+	replies, err := f.exchange(ctx, addr, []string{"SENTINEL", "MASTER", name}, []string{"SENTINEL", "SENTINELS", name})
+	if err == nil {
+		if refused, ok := replies[0].(resp.Error); ok {
+			err = refused
+		}
+	}
+	if err != nil {
+		if strings.Contains(err.Error(), "No such master") {
+			err = fmt.Errorf("%w: %q (REDIS_SENTINEL_SERVICE_NAME)", ErrUnknownMaster, name)
+		}
+		o.err = fmt.Errorf("%s: %w", addr, err)
+		return o
+	}
+	m := fields(replies[0])
+	if m["ip"] == "" || m["port"] == "" {
+		o.err = fmt.Errorf("%s: %w", addr, resp.ErrProtocol)
+		return o
+	}
+	o.master = net.JoinHostPort(m["ip"], m["port"])
+	o.epoch, _ = strconv.ParseInt(m["config-epoch"], 10, 64)
+	o.quorum, _ = strconv.Atoi(m["quorum"])
+	o.replicas, _ = strconv.Atoi(m["num-slaves"])
+	peers, _ := replies[1].([]any) // an error, where that is not permitted, is none
+	for _, p := range peers {
+		if m := fields(p); m["ip"] != "" && m["port"] != "" {
+			o.peers = append(o.peers, net.JoinHostPort(m["ip"], m["port"]))
+		}
+	}
+	return o
+}
+
+// fields reads a reply that is a list of names and values.
+func fields(reply any) map[string]string {
+	list, _ := reply.([]any)
+	m := make(map[string]string, len(list)/2)
+	for i := 0; i+1 < len(list); i += 2 {
+		k, _ := list[i].(string)
+		v, _ := list[i+1].(string)
+		m[k] = v
+	}
+	return m
+}
+
+func (f *finder) exchange(ctx context.Context, addr string, commands ...[]string) ([]any, error) {
+	c, r, err := f.open(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	defer context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Now()) })()
+	if err := resp.Write(c, commands...); err != nil {
+		return nil, err
+	}
+	replies := make([]any, len(commands))
+	for i := range replies {
+		if replies[i], err = resp.Read(r); err != nil {
+			if ctx.Err() != nil {
+				err = errSilent
+			}
+			return nil, err
+		}
+	}
+	return replies, nil
+}
+
+// open connects to a Sentinel and authenticates, within ctx.
+func (f *finder) open(ctx context.Context, addr string) (net.Conn, *bufio.Reader, error) {
+	c, err := f.dial(ctx, "tcp", addr)
+	if err != nil {
+		return nil, nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Now()) })
+	defer stop()
+	if f.tls != nil {
+		t := tls.Client(c, named(f.tls, addr))
+		err = t.HandshakeContext(ctx)
+		c = t
+	}
+	r := bufio.NewReaderSize(c, 4096)
+	if err == nil {
+		err = f.authenticate(ctx, c, r, addr)
+	}
+	if err != nil {
+		_ = c.Close()
+		if ctx.Err() != nil {
+			err = errSilent
+		}
+		return nil, nil, err
+	}
+	return c, r, nil
+}
+
+func (f *finder) authenticate(ctx context.Context, c net.Conn, r *bufio.Reader, addr string) error {
+	user, password := f.cfg.Sentinel.Username, f.cfg.Sentinel.Password
+	if f.cfg.Credentials != nil {
+		got, err := f.cfg.Credentials(ctx, CredentialsRequest{Address: addr, Sentinel: true})
+		if err != nil {
+			return fmt.Errorf("credentials: %w", err)
+		}
+		user, password = got.Username, got.Password
+	}
+	if password == "" {
+		return nil
+	}
+	auth := []string{"AUTH", password}
+	if user != "" {
+		auth = []string{"AUTH", user, password}
+	}
+	if err := resp.Write(c, auth); err != nil {
+		return err
+	}
+	reply, err := resp.Read(r)
+	if err != nil {
+		return err
+	}
+	if refused, ok := reply.(resp.Error); ok {
+		return fmt.Errorf("%w; check REDIS_SENTINEL_USERNAME and REDIS_SENTINEL_PASSWORD", refused)
+	}
+	return nil
+}
+
+// watch calls changed after each message about a failover, and from time to
+// time, until ctx ends. It goes from Sentinel to Sentinel.
+func (f *finder) watch(ctx context.Context, changed func()) {
+	for i := 0; ctx.Err() == nil; i++ {
+		f.mu.Lock()
+		addr := f.addrs[i%len(f.addrs)]
+		f.mu.Unlock()
+		if err := f.listen(ctx, addr, changed); err != nil && ctx.Err() == nil {
+			f.log.Debug("a Sentinel is not listened to", "address", addr, "reason", err)
+		}
+		changed()
+		select {
+		case <-time.After(sentinelEvery / 10):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// listen subscribes to one Sentinel. A Sentinel that stays silent for longer
+// than sentinelEvery is asked for a sign of life.
+func (f *finder) listen(ctx context.Context, addr string, changed func()) error {
+	start, cancel := context.WithTimeout(ctx, f.cfg.Sentinel.SocketTimeout)
+	defer cancel()
+	c, r, err := f.open(start, addr)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	defer context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Now()) })()
+	_ = c.SetDeadline(time.Time{})
+	if err := resp.Write(c, []string{"SUBSCRIBE", "+switch-master"}); err != nil {
+		return err
+	}
+	for ctx.Err() == nil {
+		_ = c.SetReadDeadline(time.Now().Add(sentinelEvery))
+		reply, err := resp.Read(r)
+		var timeout net.Error
+		if errors.As(err, &timeout) && timeout.Timeout() && r.Buffered() == 0 {
+			changed()
+			if err = resp.Write(c, []string{"PING"}); err != nil {
+				return err
+			}
+			_ = c.SetReadDeadline(time.Now().Add(f.cfg.Sentinel.SocketTimeout))
+			reply, err = resp.Read(r)
+		}
+		if err != nil {
+			return err
+		}
+		if refused, ok := reply.(resp.Error); ok {
+			return refused
+		}
+		if list, _ := reply.([]any); len(list) == 3 && list[0] == "message" {
+			changed()
+		}
+	}
+	return ctx.Err()
+}
