@@ -20,7 +20,6 @@ const (
 // by [StartCluster]. Its methods may be called from any goroutine, those that
 // take a test from the test's own only.
 type Cluster struct {
-	t     testing.TB
 	nodes []*Server
 }
 
@@ -43,7 +42,7 @@ func StartCluster(t testing.TB, opts ...Option) *Cluster {
 	if set.tls {
 		tls = newTLSFiles(t, t.TempDir(), set.certExpiry)
 	}
-	c := &Cluster{t: t, nodes: newNodes(t, 2*clusterMasters, dataRole, set, tls)}
+	c := &Cluster{nodes: newNodes(t, 2*clusterMasters, dataRole, set, tls)}
 	if err := c.start(); err != nil {
 		t.Fatalf("madcrowtest: StartCluster: %v", err)
 	}

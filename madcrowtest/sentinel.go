@@ -20,7 +20,6 @@ const serviceName = "mymaster"
 // them, started by [StartSentinel]. Its methods may be called from any
 // goroutine, those that take a test from the test's own only.
 type SentinelSet struct {
-	t         testing.TB
 	nodes     []*Server
 	sentinels []*Server
 
@@ -47,7 +46,6 @@ func StartSentinel(t testing.TB, opts ...Option) *SentinelSet {
 	ofSentinels := set
 	ofSentinels.password, ofSentinels.users, ofSentinels.args = set.sentinelPW, nil, nil
 	s := &SentinelSet{
-		t:         t,
 		nodes:     newNodes(t, 3, dataRole, set, tls),
 		sentinels: newNodes(t, 3, sentinelRole, ofSentinels, tls),
 	}
