@@ -12,6 +12,10 @@
 //		srv.Start() // the same port, the same settings
 //	}
 //
+// [StartSentinel] starts a master with two replicas and three Sentinels,
+// [StartCluster] a Redis Cluster of six nodes; both can be failed over, and put
+// behind faulty wires as a whole.
+//
 // The binary is redis-server from the PATH, or the one that the environment
 // variable MADCROW_REDIS_SERVER names, such as /usr/bin/valkey-server. Without
 // a server the test fails: a green run that tested nothing is a defect. Only

@@ -7,7 +7,9 @@ import (
 	"time"
 )
 
-// Option changes how [StartRedis] starts a server.
+// Option changes how [StartRedis], [StartSentinel] and [StartCluster] start
+// servers. Of several servers it changes all that hold data, unless it says
+// otherwise.
 type Option func(*settings)
 
 type user struct {
@@ -18,6 +20,7 @@ type user struct {
 type settings struct {
 	port       int
 	password   string // of the default user
+	sentinelPW string
 	users      []user
 	tls        bool
 	mutualTLS  bool
@@ -30,6 +33,13 @@ type settings struct {
 // pw.
 func WithPassword(pw string) Option {
 	return func(s *settings) { s.password = pw }
+}
+
+// WithSentinelPassword protects the Sentinels of [StartSentinel]: connections
+// to them must authenticate with pw. WithPassword is for the servers that hold
+// data only.
+func WithSentinelPassword(pw string) Option {
+	return func(s *settings) { s.sentinelPW = pw }
 }
 
 // WithUser adds an ACL user who may do what rules say, in the words of ACL
@@ -47,7 +57,9 @@ func WithUser(name, pw string, rules ...string) Option {
 }
 
 // WithTLS serves TLS only, with a certificate for 127.0.0.1, ::1 and localhost
-// from an authority made for this server; the plain port is off.
+// from an authority made for this server; the plain port is off. Servers that
+// belong together have one authority, and TLS between them, too, Sentinels
+// included.
 func WithTLS() Option {
 	return func(s *settings) { s.tls = true }
 }
@@ -86,12 +98,30 @@ func WithArgs(args ...string) Option {
 // newSettings applies the options and refuses those that exclude one another.
 func newSettings(t testing.TB, opts []Option) settings {
 	t.Helper()
-	s := settings{certExpiry: 24 * time.Hour}
-	for _, o := range opts {
-		o(&s)
+	s := applyOptions(opts)
+	if s.sentinelPW != "" {
+		t.Fatal("madcrowtest: WithSentinelPassword is for StartSentinel: there are no Sentinels here")
 	}
 	if s.socket && (s.tls || s.port != 0) {
 		t.Fatal("madcrowtest: WithUnixSocket excludes WithTLS and WithPort: a server with a Unix socket has no port")
+	}
+	return s
+}
+
+// newSetSettings is newSettings for several servers that belong together.
+func newSetSettings(t testing.TB, opts []Option) settings {
+	t.Helper()
+	s := applyOptions(opts)
+	if s.socket || s.port != 0 || s.certExpiry < 0 {
+		t.Fatal("madcrowtest: WithUnixSocket, WithPort and WithExpiredTLS are for StartRedis: servers that belong together could not reach one another")
+	}
+	return s
+}
+
+func applyOptions(opts []Option) settings {
+	s := settings{certExpiry: 24 * time.Hour}
+	for _, o := range opts {
+		o(&s)
 	}
 	if len(s.users) > 0 && s.password == "" {
 		s.password = randomText()
@@ -115,8 +145,10 @@ func (s *Server) file() string {
 	}
 	line("bind", "127.0.0.1")
 	line("dir", s.dir)
-	line("save", "")
-	line("appendonly", "no")
+	if s.role != sentinelRole {
+		line("save", "")
+		line("appendonly", "no")
+	}
 	switch {
 	case s.set.socket:
 		line("port", "0")
@@ -141,6 +173,11 @@ func (s *Server) file() string {
 	}
 	for _, u := range s.set.users {
 		line(append([]string{"user", u.name, "on", ">" + u.password}, u.rules...)...)
+	}
+	if s.lines != nil {
+		for _, words := range s.lines() {
+			line(words...)
+		}
 	}
 	return b.String()
 }

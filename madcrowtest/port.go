@@ -1,6 +1,7 @@
 package madcrowtest
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"strconv"
@@ -14,14 +15,30 @@ import (
 // to itself.
 func FreePort(t testing.TB) int {
 	t.Helper()
-	const lowest, highest = 20000, 32700
-	for range 200 {
-		if port := lowest + rand.IntN(highest-lowest); isFree(port) {
-			return port
+	port, err := freePort(0)
+	if err != nil {
+		t.Fatalf("madcrowtest: %v", err)
+	}
+	return port
+}
+
+const (
+	lowestPort, highestPort = 20000, 32700
+	// busOffset is how far above its port the other nodes of a cluster reach
+	// a node.
+	busOffset = 10000
+)
+
+// freePort returns a free port such that port+above, too, is free and within
+// the range.
+func freePort(above int) (int, error) {
+	for range 500 {
+		port := lowestPort + rand.IntN(highestPort-above-lowestPort)
+		if isFree(port) && (above == 0 || isFree(port+above)) {
+			return port, nil
 		}
 	}
-	t.Fatal("madcrowtest: no free port between 20000 and 32700")
-	return 0
+	return 0, fmt.Errorf("no free port between %d and %d", lowestPort, highestPort)
 }
 
 func isFree(port int) bool {

@@ -28,9 +28,10 @@ const (
 	envAllowSkip = "MADCROW_TEST_ALLOW_SKIP"
 )
 
-// Server is a running redis-server, started by [StartRedis]. Its methods may
-// be called from any goroutine while the test runs; where one fails, it marks
-// the test as failed and returns.
+// Server is a running redis-server, started by [StartRedis], or one of those
+// that [StartSentinel] and [StartCluster] start. Its methods may be called from
+// any goroutine while the test runs; where one fails, it marks the test as
+// failed and returns.
 type Server struct {
 	t      testing.TB
 	binary string
@@ -39,6 +40,8 @@ type Server struct {
 	port   int
 	socket string
 	tls    *tlsFiles
+	role   role
+	lines  func() [][]string // more of the configuration file, where not nil
 
 	mu     sync.Mutex
 	proc   *process
@@ -178,7 +181,8 @@ func (s *Server) Pid() int {
 
 // Start starts a server that was stopped or killed, on the same port and with
 // the same settings, and returns once it answers. The data is gone, unless
-// WithArgs turned persistence on. It does nothing when the server runs.
+// WithArgs turned persistence on. What a Sentinel or a node of a set has
+// learned of the others it still knows. It does nothing when the server runs.
 func (s *Server) Start() {
 	s.t.Helper()
 	var err error
@@ -259,6 +263,8 @@ func (s *Server) Log() string {
 	return string(b)
 }
 
+func (s *Server) confFile() string { return filepath.Join(s.dir, "redis.conf") }
+
 func (s *Server) logFile() string { return filepath.Join(s.dir, "redis.log") }
 
 func (s *Server) end(now bool) {
@@ -287,12 +293,11 @@ func (s *Server) start() error {
 	if s.proc != nil {
 		return nil
 	}
-	conf := filepath.Join(s.dir, "redis.conf")
-	if err := os.WriteFile(conf, []byte(s.file()), 0o600); err != nil {
+	if err := s.writeFile(); err != nil {
 		return err
 	}
 	before := len(s.Log())
-	p, err := startProcess(s.binary, append([]string{conf}, s.set.args...), s.dir, s.logFile())
+	p, err := startProcess(s.binary, s.arguments(), s.dir, s.logFile())
 	if err != nil {
 		return fmt.Errorf("start %s: %w", s.binary, err)
 	}
