@@ -151,12 +151,12 @@ func (n *node) connect(ctx context.Context, try int) *Error {
 func (n *node) locate(ctx context.Context) *Error {
 	addr, err := n.finder.find(ctx)
 	if err != nil {
-		if errors.Is(err, ErrNoSentinel) && n.located {
+		if errors.Is(err, ErrNoSentinel) && n.found.Load() {
 			return nil
 		}
 		return &Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: err}
 	}
-	n.located = true
+	n.found.Store(true)
 	if addr != n.addr() {
 		n.log.Info("the master is found", "address", addr)
 		n.move(addr)

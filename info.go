@@ -1,8 +1,10 @@
 package madcrow
 
 import (
+	"net"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // parseInfo reads the lines of INFO that we show. What is missing stays zero.
@@ -21,7 +23,32 @@ func parseInfo(text string) (info ServerInfo) {
 			info.UsedMemoryHuman = value
 		case "role":
 			info.Role = value
+		default:
+			if n, ok := strings.CutPrefix(name, "slave"); ok && n != "" && n[0] >= '0' && n[0] <= '9' {
+				info.Replicas = append(info.Replicas, parseReplica(value))
+			}
 		}
 	}
 	return info
+}
+
+// parseReplica reads "ip=…,port=…,state=online,offset=…,lag=0".
+func parseReplica(text string) (r Replica) {
+	var ip, port string
+	for part := range strings.SplitSeq(text, ",") {
+		name, value, _ := strings.Cut(part, "=")
+		switch name {
+		case "ip":
+			ip = value
+		case "port":
+			port = value
+		case "state":
+			r.State = value
+		case "lag":
+			seconds, _ := strconv.Atoi(value)
+			r.Lag = time.Duration(seconds) * time.Second
+		}
+	}
+	r.Address = net.JoinHostPort(ip, port)
+	return r
 }

@@ -53,7 +53,7 @@ type node struct {
 	rtt       atomic.Int64 // of the probe's last PING
 	handshake atomic.Int64 // of the probe's last dial and PING together; 0 before
 	kick      chan struct{}
-	located   bool // the Sentinels have named a master; for the connector
+	found     atomic.Bool // the Sentinels have named a master
 	changed   func()
 	readOnly  atomic.Bool
 

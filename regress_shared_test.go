@@ -57,8 +57,14 @@ func byBulk(r *madcrow.Redis, args ...string) error {
 }
 
 var stateful = [][]string{
-	{"MULTI"}, {"CLIENT", "REPLY", "SKIP"}, {"CLIENT", "REPLY", "OFF"}, {"SELECT", "3"},
-	{"RESET"}, {"QUIT"}, {"HELLO", "2"}, {"BLPOP", "nothing", "3"},
+	{"MULTI"},
+	{"CLIENT", "REPLY", "SKIP"},
+	{"CLIENT", "REPLY", "OFF"},
+	{"SELECT", "3"},
+	{"RESET"},
+	{"QUIT"},
+	{"HELLO", "2"},
+	{"BLPOP", "nothing", "3"},
 }
 
 func TestRegress_StatefulThroughDo(t *testing.T) {

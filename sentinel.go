@@ -212,14 +212,14 @@ func (f *finder) exchange(ctx context.Context, addr string, commands ...[]string
 
 // open connects to a Sentinel and authenticates, within ctx.
 func (f *finder) open(ctx context.Context, addr string) (net.Conn, *bufio.Reader, error) {
-	c, err := f.dial(ctx, "tcp", addr)
+	raw, err := f.dial(ctx, "tcp", addr)
 	if err != nil {
 		return nil, nil, err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Now()) })
-	defer stop()
+	defer context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Now()) })()
+	c := raw
 	if f.tls != nil {
-		t := tls.Client(c, named(f.tls, addr))
+		t := tls.Client(raw, named(f.tls, addr))
 		err = t.HandshakeContext(ctx)
 		c = t
 	}

@@ -45,8 +45,12 @@ type Status struct {
 	Since time.Time
 	// Mode is "standalone", "sentinel", "cluster" or "embedded".
 	Mode string
-	// Address is the configured one, without credentials.
+	// Address is the configured one, without credentials: host:port, a
+	// socket's path, or what was given to find the rest.
 	Address string
+	// Master is the address of the node that takes writes now. Empty with a
+	// cluster, and before it is found.
+	Master string
 	// Err is why the state is not up; nil when it is.
 	Err error
 	// ReadOnly is true when the node takes no writes.
@@ -55,6 +59,8 @@ type Status struct {
 	RTT time.Duration
 	// Connections that are open now, and their bound.
 	Connections, MaxConnections int
+	// Sentinels is what they last said; nil without Sentinel.
+	Sentinels *SentinelStatus
 	// Server is what Redis last said of itself; zero before that, or when the
 	// user may not run INFO.
 	Server ServerInfo
@@ -65,7 +71,18 @@ type ServerInfo struct {
 	Version          string
 	ConnectedClients int
 	UsedMemoryHuman  string
-	Role             string
+	Role             string // "master" or "slave", in Redis' words
+	// Replicas are those that are connected to this master.
+	Replicas []Replica
 	// At is when it was read.
 	At time.Time
+}
+
+// Replica is a replica as its master sees it.
+type Replica struct {
+	Address string
+	// State is "online" when it is in step.
+	State string
+	// Lag is how long nothing was heard of it, in whole seconds.
+	Lag time.Duration
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -49,6 +50,12 @@ func (r *Redis) Status() Status {
 func (r *Redis) detailed(st Status) Status {
 	st.RTT = time.Duration(r.node.rtt.Load())
 	st.Connections = r.node.conns.size()
+	if f := r.node.finder; f == nil || r.node.found.Load() {
+		st.Master = r.node.addr()
+	}
+	if f := r.node.finder; f != nil {
+		st.Sentinels = f.seen.Load()
+	}
 	if info := r.node.info.Load(); info != nil {
 		st.Server = *info
 	}
@@ -150,8 +157,13 @@ func sameText(a, b error) bool {
 
 // address is where the data is, without credentials.
 func (c Config) address() string {
-	if c.Socket != "" {
+	switch {
+	case c.Socket != "":
 		return c.Socket
+	case c.Sentinel.Enabled:
+		return c.Sentinel.ServiceName + " by " + strings.Join(c.Sentinel.Addresses, ",")
+	case c.Cluster.Enabled:
+		return strings.Join(c.Cluster.Addresses, ",")
 	}
 	return net.JoinHostPort(c.Host, strconv.Itoa(c.Port))
 }

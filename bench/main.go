@@ -36,6 +36,7 @@ var races = []struct {
 	prepare func(*environment) (race, error)
 }{
 	{"waist", waistPlain},
+	{"waist-deadline", waistDeadline},
 	{"waist-cancellable", waistCancellable},
 	{"http", httpRace},
 }

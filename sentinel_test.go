@@ -1,0 +1,334 @@
+package madcrow_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/madcrowtest"
+)
+
+// sentinelSet starts the set and opens it.
+func sentinelSet(t *testing.T, opts ...madcrowtest.Option) (*madcrowtest.SentinelSet, *madcrow.Redis) {
+	t.Helper()
+	set := madcrowtest.StartSentinel(t, opts...)
+	r := open(t, set.Config())
+	await(t, r, madcrow.StateUp, 10*time.Second)
+	return set, r
+}
+
+func TestSentinel_EveryWay(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		opts []madcrowtest.Option
+	}{
+		{"plain", nil},
+		{"passwords", []madcrowtest.Option{madcrowtest.WithPassword("data"), madcrowtest.WithSentinelPassword("watch")}},
+		{"TLS", []madcrowtest.Option{madcrowtest.WithTLS(), madcrowtest.WithPassword("data")}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			madcrowtest.CheckLeaks(t)
+			set, r := sentinelSet(t, tc.opts...)
+			exerciseAll(t, r)
+			st := r.Status()
+			if st.Mode != "sentinel" || st.Master != set.Master().Addr() || st.Sentinels == nil || st.Sentinels.Quorum != 2 || st.Sentinels.Reachable < 2 || st.Sentinels.Known != 3 || st.Sentinels.Replicas != 2 {
+				t.Errorf("status %+v, sentinels %+v", st, st.Sentinels)
+			}
+			for end := time.Now().Add(3 * time.Second); len(r.Status().Server.Replicas) != 2 && time.Now().Before(end); {
+				time.Sleep(10 * time.Millisecond)
+			}
+			if st := r.Status(); st.Server.Role != "master" || len(st.Server.Replicas) != 2 || st.Server.Replicas[0].State != "online" {
+				t.Errorf("server %+v", st.Server)
+			}
+		})
+	}
+}
+
+// exerciseAll uses each way to reach Redis once.
+func exerciseAll(t *testing.T, r *madcrow.Redis) {
+	t.Helper()
+	mustSet(t, r, "a", "1")
+	mustGet(t, r, "a", "1")
+	if _, err := r.Tx(t.Context(), []string{"a"}, func(tx *madcrow.Tx) error {
+		if _, err := tx.Do(get("a")); err != nil {
+			return err
+		}
+		tx.Queue(incr("a"))
+		return nil
+	}); err != nil {
+		t.Errorf("Tx: %v", err)
+	}
+	if msg, err := r.Eval(t.Context(), madcrow.NewScript("get", "return redis.call('GET', KEYS[1])"), []string{"a"}, nil); err != nil {
+		t.Errorf("Eval: %v", err)
+	} else if v, _ := msg.ToString(); v != "2" {
+		t.Errorf("Eval gave %q", v)
+	}
+	if _, err := r.DoMulti(t.Context(), func(b builder) []command {
+		return []command{b.Get().Key("a").Build(), b.Get().Key("b").Build(), b.Get().Key("c").Build()}
+	}); err != nil {
+		t.Errorf("DoMulti: %v", err)
+	}
+	big := fmt.Sprintf("%0100000d", 7)
+	mustSet(t, r, "big", big)
+	if msg, err := r.DoBulk(t.Context(), get("big")); err != nil {
+		t.Errorf("DoBulk: %v", err)
+	} else if v, _ := msg.ToString(); v != big {
+		t.Errorf("DoBulk gave %d bytes", len(v))
+	}
+	if msg, err := r.DoBlocking(t.Context(), 10*time.Millisecond, func(b builder) command { return b.Blpop().Key("none").Timeout(0.01).Build() }); err != nil || !msg.IsNil() {
+		t.Errorf("DoBlocking: %v", err)
+	}
+}
+
+// writers write with 40 goroutines until stop and note what they were told.
+type writers struct {
+	mu      sync.Mutex
+	told    []outcome
+	lastBad atomic.Int64 // when a write last failed
+	longest atomic.Int64 // the longest time without a success, of all
+	lastOK  atomic.Int64
+	stop    chan struct{}
+	wg      sync.WaitGroup
+	kinds   sync.Map
+	slowest atomic.Int64
+}
+
+func startWriters(r *madcrow.Redis) *writers {
+	w := &writers{stop: make(chan struct{})}
+	w.lastOK.Store(time.Now().UnixNano())
+	for g := range 40 {
+		w.wg.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-w.stop:
+					return
+				case <-time.After(2 * time.Millisecond):
+				}
+				key := fmt.Sprintf("w%d-%d", g, n)
+				start := time.Now()
+				_, err := r.Do(context.Background(), set(key, key))
+				w.note(key, err, time.Since(start))
+			}
+		})
+	}
+	return w
+}
+
+func (w *writers) note(key string, err error, took time.Duration) {
+	now := time.Now().UnixNano()
+	o := "ok"
+	var e *madcrow.Error
+	if errors.As(err, &e) {
+		o = e.Outcome.String()
+		w.lastBad.Store(now)
+		n, _ := w.kinds.LoadOrStore(e.Kind, new(atomic.Int64))
+		n.(*atomic.Int64).Add(1)
+	} else if gap := now - w.lastOK.Swap(now); gap > w.longest.Load() {
+		w.longest.Store(gap)
+	}
+	w.mu.Lock()
+	w.told = append(w.told, outcome{key, o})
+	w.slowest.Store(max(w.slowest.Load(), int64(took)))
+	w.mu.Unlock()
+}
+
+// end stops the writers and reports: how long nobody could write, and what
+// became of the acknowledged writes. Replication is asynchronous, so a
+// failover may lose some: they are counted, not forbidden.
+func (w *writers) end(t *testing.T, r *madcrow.Redis) (outage time.Duration) {
+	t.Helper()
+	close(w.stop)
+	w.wg.Wait()
+	if d := time.Duration(w.slowest.Load()); d > 500*time.Millisecond+slack(50*time.Millisecond) {
+		t.Errorf("a call took %v, want at most 500 ms", d)
+	}
+	count, lost := map[string]int{}, 0
+	for batch := range slices.Chunk(w.told, 1000) {
+		results, err := r.DoMulti(t.Context(), func(b builder) []command {
+			cmds := make([]command, len(batch))
+			for i, o := range batch {
+				cmds[i] = b.Get().Key(o.key).Build()
+			}
+			return cmds
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, o := range batch {
+			count[o.told]++
+			if absent := results[i].Message.IsNil(); o.told == "ok" && absent {
+				lost++
+			} else if o.told == "not applied" && !absent {
+				t.Errorf("%s was told to be not applied and is there", o.key)
+			}
+		}
+	}
+	kinds := map[string]int64{}
+	w.kinds.Range(func(k, v any) bool {
+		kinds[fmt.Sprint(k)] = v.(*atomic.Int64).Load()
+		return true
+	})
+	outage = time.Duration(w.longest.Load())
+	t.Logf("no write for %v; told %v, failures by kind %v; %d acknowledged writes were lost by the failover", outage, count, kinds, lost)
+	return outage
+}
+
+func TestChaosSentinel_MasterKilled(t *testing.T) {
+	madcrowtest.CheckLeaks(t)
+	set, r := sentinelSet(t)
+	w := startWriters(r)
+	time.Sleep(300 * time.Millisecond)
+	old := set.Master()
+	old.Kill()
+	start := time.Now()
+	for set.Master() == old {
+		time.Sleep(5 * time.Millisecond)
+		if time.Since(start) > 20*time.Second {
+			t.Fatal("the Sentinels promoted nobody")
+		}
+	}
+	failover := time.Since(start)
+	time.Sleep(slack(time.Second))
+	outage := w.end(t, r)
+	t.Logf("the Sentinels took %v", failover)
+	if outage > failover+slack(3*time.Second) {
+		t.Errorf("writes came back after %v, the failover took %v", outage, failover)
+	}
+	if got := r.Status().Master; got != set.Master().Addr() {
+		t.Errorf("connected to %s, the master is %s", got, set.Master().Addr())
+	}
+}
+
+func TestChaosSentinel_FailoverWithTheOldMasterAlive(t *testing.T) {
+	madcrowtest.CheckLeaks(t)
+	set, r := sentinelSet(t)
+	w := startWriters(r)
+	time.Sleep(300 * time.Millisecond)
+	start := time.Now()
+	set.Failover(t)
+	failover := time.Since(start)
+	for end := time.Now().Add(slack(3 * time.Second)); r.Status().Master != set.Master().Addr() && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	moved := time.Since(start) - failover
+	if got := r.Status().Master; got != set.Master().Addr() {
+		t.Errorf("still at %s, the master is %s", got, set.Master().Addr())
+	}
+	set.WaitReady(t)
+	outage := w.end(t, r)
+	t.Logf("the failover took %v, we followed after %v", failover, moved)
+	if outage > slack(3*time.Second) {
+		t.Errorf("no write for %v", outage)
+	}
+}
+
+// The Sentinel that would tell of the failover dies together with the master.
+func TestChaosSentinel_MasterAndWatchedSentinelKilled(t *testing.T) {
+	madcrowtest.CheckLeaks(t)
+	set, r := sentinelSet(t)
+	w := startWriters(r)
+	time.Sleep(300 * time.Millisecond)
+	old := set.Master()
+	start := time.Now()
+	set.Sentinels()[0].Kill()
+	old.Kill()
+	for set.Master() == old {
+		time.Sleep(5 * time.Millisecond)
+		if time.Since(start) > 30*time.Second {
+			t.Fatal("the Sentinels promoted nobody")
+		}
+	}
+	failover := time.Since(start)
+	time.Sleep(slack(time.Second))
+	outage := w.end(t, r)
+	t.Logf("the Sentinels took %v", failover)
+	if outage > failover+slack(3*time.Second) {
+		t.Errorf("writes came back after %v, the failover took %v", outage, failover)
+	}
+}
+
+// A frozen Sentinel holds up nothing, Close included.
+func TestChaosSentinel_FrozenSentinel(t *testing.T) {
+	madcrowtest.CheckLeaks(t)
+	set := madcrowtest.StartSentinel(t)
+	r, err := madcrow.Open(t.Context(), set.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	await(t, r, madcrow.StateUp, 10*time.Second)
+	time.Sleep(200 * time.Millisecond) // it is listened to
+	set.Sentinels()[0].Pause()
+	start := time.Now()
+	set.Failover(t)
+	for r.Status().Master != set.Master().Addr() {
+		time.Sleep(time.Millisecond)
+		if time.Since(start) > 20*time.Second {
+			t.Fatalf("still at %s", r.Status().Master)
+		}
+	}
+	t.Logf("followed %v after the failover began", time.Since(start))
+	mustSet(t, r, "a", "1")
+	start = time.Now()
+	if err := r.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if d := time.Since(start); d > slack(500*time.Millisecond) {
+		t.Errorf("Close took %v beside a frozen Sentinel", d)
+	}
+}
+
+// Without Sentinels a healthy master goes on, even over a new connection.
+func TestChaosSentinel_AllSentinelsGone(t *testing.T) {
+	madcrowtest.CheckLeaks(t)
+	set, r := sentinelSet(t)
+	for _, s := range set.Sentinels() {
+		s.Kill()
+	}
+	w := startWriters(r)
+	time.Sleep(length(1500*time.Millisecond, 30*time.Second))
+	if n := w.lastBad.Load(); n != 0 {
+		t.Error("a write failed although the master is healthy")
+	}
+	set.Master().Do(t, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+	time.Sleep(slack(500 * time.Millisecond))
+	if outage := w.end(t, r); outage > slack(500*time.Millisecond) {
+		t.Errorf("no write for %v", outage)
+	}
+	if r.State() != madcrow.StateUp {
+		t.Errorf("state %v: %v", r.State(), r.Err())
+	}
+}
+
+func TestSentinel_ErrorsNameTheCause(t *testing.T) {
+	set := madcrowtest.StartSentinel(t, madcrowtest.WithSentinelPassword("right"))
+	for _, tc := range []struct {
+		name   string
+		change func(*madcrow.Config)
+		want   error
+		text   string
+	}{
+		{"no Sentinel", func(c *madcrow.Config) {
+			c.Sentinel.Addresses = []string{fmt.Sprintf("127.0.0.1:%d", madcrowtest.FreePort(t))}
+		}, madcrow.ErrNoSentinel, "refused"},
+		{"unknown master", func(c *madcrow.Config) { c.Sentinel.ServiceName = "nobody" }, madcrow.ErrUnknownMaster, "REDIS_SENTINEL_SERVICE_NAME"},
+		{"wrong password", func(c *madcrow.Config) { c.Sentinel.Password = "wrong-one" }, madcrow.ErrNoSentinel, "REDIS_SENTINEL_PASSWORD"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			cfg := set.Config()
+			tc.change(&cfg)
+			r := open(t, cfg)
+			await(t, r, madcrow.StateDown, 3*time.Second)
+			_, err := r.Do(t.Context(), get("a"))
+			wantError(t, err, madcrow.KindUnavailable, tc.want, madcrow.OutcomeNotApplied, tc.text)
+			if !errors.Is(err, madcrow.ErrUnavailable) {
+				t.Errorf("%v is not ErrUnavailable", err)
+			}
+		})
+	}
+}
