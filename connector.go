@@ -149,8 +149,11 @@ func (n *node) connect(ctx context.Context, try int) *Error {
 // locate asks the Sentinels where the master is. When none of them answers,
 // the last one known may still serve.
 func (n *node) locate(ctx context.Context) *Error {
-	addr, err := n.finder.find(ctx)
-	if err != nil {
+	var addr string
+	var err error
+	if news := n.news.Swap(nil); news != nil {
+		addr = *news
+	} else if addr, err = n.finder.find(ctx); err != nil {
 		if errors.Is(err, ErrNoSentinel) && n.found.Load() {
 			return nil
 		}
@@ -190,13 +193,18 @@ func (n *node) checkRole(ctx context.Context) error {
 func (n *node) moved(ctx context.Context) {
 	addr, err := n.finder.find(ctx)
 	if err == nil && addr != n.addr() {
+		n.news.Store(&addr)
 		n.doubt(&Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errMoved})
 	}
 	n.changed()
 }
 
 func (n *node) verdict() time.Duration {
-	return max(verdictAfter, 3*time.Duration(n.handshake.Load()))
+	d := max(verdictAfter, 3*time.Duration(n.handshake.Load()))
+	if n.finder != nil {
+		d += n.cfg.Sentinel.SocketTimeout
+	}
+	return d
 }
 
 // probeTimeout is short at first, so that a lost packet does not cost seconds,

@@ -53,7 +53,8 @@ type node struct {
 	rtt       atomic.Int64 // of the probe's last PING
 	handshake atomic.Int64 // of the probe's last dial and PING together; 0 before
 	kick      chan struct{}
-	found     atomic.Bool // the Sentinels have named a master
+	found     atomic.Bool            // the Sentinels have named a master
+	news      atomic.Pointer[string] // one that they named just now
 	changed   func()
 	readOnly  atomic.Bool
 

@@ -44,7 +44,8 @@ type finder struct {
 	mu    sync.Mutex
 	addrs []string // the one that answered last comes first
 
-	seen atomic.Pointer[SentinelStatus]
+	seen  atomic.Pointer[SentinelStatus]
+	epoch atomic.Int64 // the highest that was believed
 }
 
 // SentinelStatus is what the Sentinels last said of the master.
@@ -76,9 +77,10 @@ type opinion struct {
 }
 
 // find asks all Sentinels at once and believes the one with the highest
-// configuration epoch: a Sentinel that was cut off from the others may still
-// name the old master. It returns as soon as more than half agree, so that a
-// frozen one costs nothing.
+// configuration epoch: most of them name the old master for up to two seconds
+// after a failover, and one that was cut off from the others even longer. It
+// returns at once when one knows a newer epoch than was known before;
+// otherwise it waits for all, a frozen one up to SocketTimeout.
 func (f *finder) find(ctx context.Context) (string, error) {
 	f.mu.Lock()
 	addrs := slices.Clone(f.addrs)
@@ -101,7 +103,7 @@ func (f *finder) find(ctx context.Context) (string, error) {
 		default:
 			failed = errors.Join(failed, o.err)
 		}
-		if agreed(good, len(addrs)) {
+		if o.err == nil && o.epoch > f.epoch.Load() {
 			break
 		}
 	}
@@ -116,19 +118,10 @@ func (f *finder) find(ctx context.Context) (string, error) {
 	return best.master, nil
 }
 
-func agreed(good []opinion, all int) bool {
-	n := 0
-	for _, o := range good {
-		if o.master == good[0].master && o.epoch == good[0].epoch {
-			n++
-		}
-	}
-	return n > all/2
-}
-
 // learn keeps what was said, and the Sentinels that were not configured.
 func (f *finder) learn(best opinion, good []opinion, asked []string) {
 	f.seen.Store(&SentinelStatus{Reachable: len(good), Known: max(len(asked), len(best.peers)+1), Quorum: best.quorum, Replicas: best.replicas, At: time.Now()})
+	f.epoch.Store(best.epoch)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, p := range best.peers {
@@ -267,18 +260,41 @@ func (f *finder) authenticate(ctx context.Context, c net.Conn, r *bufio.Reader, 
 }
 
 // watch calls changed after each message about a failover, and from time to
-// time, until ctx ends. It goes from Sentinel to Sentinel.
+// time, until ctx ends. It listens to every Sentinel: the one that leads a
+// failover tells first, another may be frozen.
 func (f *finder) watch(ctx context.Context, changed func()) {
-	for i := 0; ctx.Err() == nil; i++ {
+	var listeners sync.WaitGroup
+	defer listeners.Wait()
+	heard := map[string]bool{}
+	tick := time.NewTicker(sentinelEvery)
+	defer tick.Stop()
+	for {
 		f.mu.Lock()
-		addr := f.addrs[i%len(f.addrs)]
+		addrs := slices.Clone(f.addrs)
 		f.mu.Unlock()
+		for _, addr := range addrs {
+			if !heard[addr] {
+				heard[addr] = true
+				listeners.Go(func() { f.follow(ctx, addr, changed) })
+			}
+		}
+		select {
+		case <-tick.C:
+			changed()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// follow listens to one Sentinel, again and again.
+func (f *finder) follow(ctx context.Context, addr string, changed func()) {
+	for ctx.Err() == nil {
 		if err := f.listen(ctx, addr, changed); err != nil && ctx.Err() == nil {
 			f.log.Debug("a Sentinel is not listened to", "address", addr, "reason", err)
 		}
-		changed()
 		select {
-		case <-time.After(sentinelEvery / 10):
+		case <-time.After(probeEvery):
 		case <-ctx.Done():
 		}
 	}
@@ -304,7 +320,6 @@ func (f *finder) listen(ctx context.Context, addr string, changed func()) error 
 		reply, err := resp.Read(r)
 		var timeout net.Error
 		if errors.As(err, &timeout) && timeout.Timeout() && r.Buffered() == 0 {
-			changed()
 			if err = resp.Write(c, []string{"PING"}); err != nil {
 				return err
 			}
