@@ -10,7 +10,6 @@ import (
 	"net"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -138,35 +137,45 @@ func (f *finder) learn(best opinion, good []opinion, asked []string) {
 func (f *finder) ask(ctx context.Context, addr string) opinion {
 	o := opinion{sentinel: addr}
 	name := f.cfg.Sentinel.ServiceName
-	replies, err := f.exchange(ctx, addr, []string{"SENTINEL", "MASTER", name}, []string{"SENTINEL", "SENTINELS", name})
+	// The first names a promoted replica a second before the second does.
+	replies, err := f.exchange(ctx, addr, []string{"SENTINEL", "GET-MASTER-ADDR-BY-NAME", name},
+		[]string{"SENTINEL", "MASTER", name}, []string{"SENTINEL", "SENTINELS", name})
 	if err == nil {
-		if refused, ok := replies[0].(resp.Error); ok {
-			err = refused
-		}
+		err = o.read(replies[0], name)
 	}
 	if err != nil {
-		if strings.Contains(err.Error(), "No such master") {
-			err = fmt.Errorf("%w: %q (REDIS_SENTINEL_SERVICE_NAME)", ErrUnknownMaster, name)
-		}
 		o.err = fmt.Errorf("%s: %w", addr, err)
 		return o
 	}
-	m := fields(replies[0])
-	if m["ip"] == "" || m["port"] == "" {
-		o.err = fmt.Errorf("%s: %w", addr, resp.ErrProtocol)
-		return o
-	}
-	o.master = net.JoinHostPort(m["ip"], m["port"])
+	m := fields(replies[1])
 	o.epoch, _ = strconv.ParseInt(m["config-epoch"], 10, 64)
 	o.quorum, _ = strconv.Atoi(m["quorum"])
 	o.replicas, _ = strconv.Atoi(m["num-slaves"])
-	peers, _ := replies[1].([]any) // an error, where that is not permitted, is none
+	peers, _ := replies[2].([]any) // an error, where that is not permitted, is none
 	for _, p := range peers {
 		if m := fields(p); m["ip"] != "" && m["port"] != "" {
 			o.peers = append(o.peers, net.JoinHostPort(m["ip"], m["port"]))
 		}
 	}
 	return o
+}
+
+// read takes the master's address out of a reply.
+func (o *opinion) read(reply any, name string) error {
+	if refused, ok := reply.(resp.Error); ok {
+		return refused
+	}
+	if reply == nil {
+		return fmt.Errorf("%w: %q (REDIS_SENTINEL_SERVICE_NAME)", ErrUnknownMaster, name)
+	}
+	at, _ := reply.([]any)
+	if len(at) != 2 {
+		return resp.ErrProtocol
+	}
+	host, _ := at[0].(string)
+	port, _ := at[1].(string)
+	o.master = net.JoinHostPort(host, port)
+	return nil
 }
 
 // fields reads a reply that is a list of names and values.
@@ -312,9 +321,11 @@ func (f *finder) listen(ctx context.Context, addr string, changed func()) error 
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Now()) })()
 	_ = c.SetDeadline(time.Time{})
-	if err := resp.Write(c, []string{"SUBSCRIBE", "+switch-master"}); err != nil {
+	// Either event will do, where a user may hear only one.
+	if err := resp.Write(c, []string{"SUBSCRIBE", "+switch-master"}, []string{"SUBSCRIBE", "+promoted-slave"}); err != nil {
 		return err
 	}
+	denied := 0
 	for ctx.Err() == nil {
 		_ = c.SetReadDeadline(time.Now().Add(sentinelEvery))
 		reply, err := resp.Read(r)
@@ -330,7 +341,9 @@ func (f *finder) listen(ctx context.Context, addr string, changed func()) error 
 			return err
 		}
 		if refused, ok := reply.(resp.Error); ok {
-			return refused
+			if denied++; denied > 1 {
+				return refused
+			}
 		}
 		if list, _ := reply.([]any); len(list) == 3 && list[0] == "message" {
 			changed()
