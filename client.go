@@ -16,7 +16,8 @@ import (
 //
 // Each dedicated connection is a new one, counts like those of transactions,
 // and ends when it is given back; the calls on it are bounded by their own
-// contexts alone. Close does nothing; use [Redis.Close].
+// contexts alone. With a cluster it is one to any node, and is not redirected.
+// Close does nothing; use [Redis.Close].
 func (r *Redis) Client() rueidis.Client { return &r.client }
 
 // client is the rueidis.Client that Client returns.
@@ -24,12 +25,22 @@ type client struct{ r *Redis }
 
 var _ rueidis.Client = (*client)(nil)
 
-func (c *client) B() rueidis.Builder { return c.r.node.builder }
+func (c *client) B() rueidis.Builder { return c.r.builder }
 
-func (c *client) Mode() rueidis.ClientMode { return rueidis.ClientModeStandalone }
+func (c *client) Mode() rueidis.ClientMode {
+	switch {
+	case c.r.cluster != nil:
+		return rueidis.ClientModeCluster
+	case c.r.cfg.Sentinel.Enabled:
+		return rueidis.ClientModeSentinel
+	}
+	return rueidis.ClientModeStandalone
+}
 
 func (c *client) Nodes() map[string]rueidis.Client {
-	return map[string]rueidis.Client{c.r.node.addr(): c}
+	nodes := map[string]rueidis.Client{}
+	c.r.each(func(n *node) { nodes[n.addr()] = c })
+	return nodes
 }
 
 func (c *client) Close() {}
@@ -66,12 +77,19 @@ func (c *client) DoMultiCache(ctx context.Context, multi ...rueidis.CacheableTTL
 // once sends ready-made commands, which belong to the client after that, so
 // there is no second try.
 func (r *Redis) once(ctx context.Context, cmds ...Command) []rueidis.RedisResult {
-	n := r.node
 	start := mono()
 	var replies []rueidis.RedisResult
+	var froms []*node
 	p, e := look(cmds, r.cfg.MaxValueSize)
-	if e == nil {
-		replies, e = r.send(ctx, p, cmds)
+	switch {
+	case e != nil:
+	case r.cluster != nil:
+		for i := range cmds {
+			cmds[i] = cmds[i].Pin() // it may have to be sent again, elsewhere
+		}
+		replies, froms, _ = r.spread(ctx, p, func() []Command { return cmds })
+	default:
+		replies, e = r.node.send(ctx, p, cmds)
 	}
 	if e != nil {
 		replies = make([]rueidis.RedisResult, len(cmds))
@@ -84,6 +102,10 @@ func (r *Redis) once(ctx context.Context, cmds ...Command) []rueidis.RedisResult
 		err := res.Error()
 		if e != nil || err == nil || rueidis.IsRedisNil(err) {
 			continue
+		}
+		n := r.node
+		if froms != nil {
+			n = froms[i]
 		}
 		f := n.failed(ctx, p.ops[i], err, p.repeatable)
 		if _, ok := rueidis.IsRedisErr(err); !ok {
@@ -115,12 +137,16 @@ func (c *client) DoMultiStream(ctx context.Context, multi ...rueidis.Completed) 
 	if len(multi) == 0 {
 		return rueidis.NewErrorResultStream(errNotConnected)
 	}
-	if err := c.r.node.gate.pass(ctx); err != nil {
+	n, err := c.r.pick(ctx, firstSlot(multi))
+	if err == nil {
+		err = n.gate.pass(ctx)
+	}
+	if err != nil {
 		return rueidis.NewErrorResultStream(err.of(multi[0].Commands()[0]))
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.r.cfg.CommandTimeout)
 	defer cancel()
-	return c.r.node.streams.DoMultiStream(ctx, multi...)
+	return n.streams.DoMultiStream(ctx, multi...)
 }
 
 func (c *client) Dedicated(fn func(rueidis.DedicatedClient) error) error {
@@ -132,10 +158,14 @@ func (c *client) Dedicated(fn func(rueidis.DedicatedClient) error) error {
 func (c *client) Dedicate() (rueidis.DedicatedClient, func()) {
 	ctx, cancel := context.WithTimeout(context.Background(), c.r.cfg.CommandTimeout)
 	defer cancel()
-	p := c.r.node.pool
-	if err := p.permit(ctx); err != nil {
-		return refusedConn{c: c, err: err.of("dedicate")}, func() {}
+	n, e := c.r.pick(ctx, keyless)
+	if e == nil {
+		e = n.pool.permit(ctx)
 	}
+	if e != nil {
+		return refusedConn{c: c, err: e.of("dedicate")}, func() {}
+	}
+	p := n.pool
 	l := &loan{pool: p, dirty: true} // never lent again
 	var d rueidis.DedicatedClient
 	err := leave(ctx, func() error {

@@ -63,20 +63,23 @@ var (
 // after: the client takes them back.
 type pipeline struct {
 	ops        []string
-	repeatable bool // every one of them
-	alone      bool // needs a connection of its own
+	reads      []bool // which of them may run twice
+	repeatable bool   // every one of them
+	whole      bool   // holds a transaction
+	alone      bool   // needs a connection of its own
 	size       int
 }
 
 // look reads the commands, and refuses those that must not be sent.
 func look(cmds []Command, most int) (pipeline, *Error) {
-	p := pipeline{ops: make([]string, len(cmds)), repeatable: true, alone: len(cmds) >= bulkCommands}
+	p := pipeline{ops: make([]string, len(cmds)), reads: make([]bool, len(cmds)), repeatable: true, alone: len(cmds) >= bulkCommands}
 	open := false
 	for i := range cmds {
 		c := &cmds[i]
 		args := c.Commands()
 		p.ops[i] = args[0]
-		p.repeatable = p.repeatable && (c.IsReadOnly() || c.IsRetryable())
+		p.reads[i] = c.IsReadOnly() || c.IsRetryable()
+		p.repeatable = p.repeatable && p.reads[i]
 		p.size += commandSize(args)
 		switch classOf(args) {
 		case classState:
@@ -87,7 +90,7 @@ func look(cmds []Command, most int) (pipeline, *Error) {
 			if open {
 				return p, refused(args[0], errMulti)
 			}
-			open, p.repeatable = true, false
+			open, p.whole, p.repeatable = true, true, false
 		case classEnd:
 			if !open {
 				return p, refused(args[0], errMulti)

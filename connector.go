@@ -296,7 +296,7 @@ func (n *node) readInfo(ctx context.Context) {
 	if err := l.enter(ctx); err != nil {
 		return
 	}
-	text, err := l.do(ctx, n.builder.Info().Build()).ToString()
+	text, err := l.do(ctx, n.builder.Info().Build(), false).ToString()
 	if err != nil {
 		return
 	}

@@ -44,32 +44,45 @@ func (r *Redis) Do(ctx context.Context, build func(Builder) Command) (Message, e
 }
 
 func (r *Redis) do(ctx context.Context, build func(Builder) Command) (msg Message, op string, tries int, e *Error) {
-	n := r.node
-	for ; ; tries++ {
-		cmd := build(n.builder)
+	var next hop
+	for hops := 0; ; tries++ {
+		cmd := build(r.builder)
 		args := cmd.Commands()
 		op = args[0]
 		repeatable := cmd.IsReadOnly() || cmd.IsRetryable()
 		size := commandSize(args)
 		kind := classOf(args)
-		var res rueidis.RedisResult
 		switch {
-		case kind == classPlain && size < n.cfg.BulkThreshold && !cmd.IsBlock():
+		case kind > classBlocks:
+			return msg, op, tries, refused(op, errState)
+		case size > r.cfg.MaxValueSize:
+			return msg, op, tries, tooLarge(op, size, r.cfg.MaxValueSize)
+		}
+		n, e := next.node, (*Error)(nil)
+		if n == nil {
+			if n, e = r.pick(ctx, cmd.Slot()); e != nil {
+				return msg, op, tries, e.of(op)
+			}
+		}
+		var failed error
+		if kind == classPlain && size < r.cfg.BulkThreshold && !cmd.IsBlock() {
 			l, err := n.enter(ctx)
 			if err != nil {
 				return msg, op, tries, err.of(op)
 			}
-			res = l.do(ctx, cmd)
-		case kind > classBlocks:
-			return msg, op, tries, refused(op, errState)
-		case size > n.cfg.MaxValueSize:
-			return msg, op, tries, tooLarge(op, size, n.cfg.MaxValueSize)
-		default:
-			res = r.alone(ctx, cmd)
+			msg, failed = l.do(ctx, cmd, next.asking).ToMessage()
+		} else {
+			msg, failed = n.alone(ctx, cmd, next.asking).ToMessage()
 		}
-		var failed error
-		if msg, failed = res.ToMessage(); failed == nil || failed == rueidis.Nil {
+		if failed == nil || failed == rueidis.Nil {
 			return msg, op, tries, nil
+		}
+		var moved bool
+		if next, moved = r.follow(n, failed); moved {
+			if hops++; hops <= maxHops {
+				continue
+			}
+			failed = errHops
 		}
 		f := n.failed(ctx, op, failed, repeatable)
 		if !f.again || !pause(ctx, tries, f.backoff) {
@@ -103,19 +116,23 @@ func (e *Error) of(op string) *Error {
 }
 
 // alone sends one command on a borrowed connection.
-func (r *Redis) alone(ctx context.Context, cmd Command) rueidis.RedisResult {
-	results, err := r.borrow(ctx, cmd)
+func (n *node) alone(ctx context.Context, cmd Command, asking bool) rueidis.RedisResult {
+	cmds := []Command{cmd}
+	if asking {
+		cmds = []Command{n.builder.Asking().Build(), cmd}
+	}
+	results, err := n.borrow(ctx, cmds)
 	if err != nil {
 		return rueidis.NewErrorResult(err)
 	}
-	return results[0]
+	return results[len(results)-1]
 }
 
 // borrow sends commands on a borrowed connection.
-func (r *Redis) borrow(ctx context.Context, cmds ...Command) ([]rueidis.RedisResult, *Error) {
-	r.calls.Add(1)
-	defer r.calls.Add(-1)
-	c, err := r.node.pool.take(ctx)
+func (n *node) borrow(ctx context.Context, cmds []Command) ([]rueidis.RedisResult, *Error) {
+	n.pool.calls.Add(1)
+	defer n.pool.calls.Add(-1)
+	c, err := n.pool.take(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -75,7 +75,10 @@ func (l *lane) enter(ctx context.Context) *Error {
 }
 
 // do sends one command in a slot that is taken, and gives the slot back.
-func (l *lane) do(ctx context.Context, cmd Command) (res rueidis.RedisResult) {
+func (l *lane) do(ctx context.Context, cmd Command, asking bool) (res rueidis.RedisResult) {
+	if asking {
+		return l.doMulti(ctx, []Command{l.node.builder.Asking().Build(), cmd})[1]
+	}
 	start := mono()
 	defer func() {
 		l.leave(start, ctx.Err() != nil && res.NonRedisError() != nil)

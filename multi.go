@@ -39,17 +39,20 @@ func (r *Redis) DoMulti(ctx context.Context, build func(Builder) []Command) ([]R
 }
 
 func (r *Redis) doMulti(ctx context.Context, build func(Builder) []Command) (out []Result, tries int, e *Error) {
+	if r.cluster != nil {
+		return r.doMultiCluster(ctx, build)
+	}
 	n := r.node
 	for ; ; tries++ {
-		cmds := build(n.builder)
+		cmds := build(r.builder)
 		if len(cmds) == 0 {
 			return nil, tries, nil
 		}
-		p, err := look(cmds, n.cfg.MaxValueSize)
+		p, err := look(cmds, r.cfg.MaxValueSize)
 		if err != nil {
 			return nil, tries, err
 		}
-		replies, failed := r.send(ctx, p, cmds)
+		replies, failed := n.send(ctx, p, cmds)
 		if failed != nil {
 			return nil, tries, failed.of("PIPELINE")
 		}
@@ -63,15 +66,15 @@ func (r *Redis) doMulti(ctx context.Context, build func(Builder) []Command) (out
 
 // send sends commands that were looked at, on a lane or on a connection of
 // their own. Its error is of commands that were not sent.
-func (r *Redis) send(ctx context.Context, p pipeline, cmds []Command) ([]rueidis.RedisResult, *Error) {
-	if !p.alone && p.size < r.cfg.BulkThreshold {
-		l, err := r.node.enter(ctx)
+func (n *node) send(ctx context.Context, p pipeline, cmds []Command) ([]rueidis.RedisResult, *Error) {
+	if !p.alone && p.size < n.cfg.BulkThreshold {
+		l, err := n.enter(ctx)
 		if err != nil {
 			return nil, err
 		}
 		return l.doMulti(ctx, cmds), nil
 	}
-	return r.borrow(ctx, cmds...)
+	return n.borrow(ctx, cmds)
 }
 
 // collect turns replies into results. again is true when no command was
@@ -125,20 +128,32 @@ func (r *Redis) DoBulk(ctx context.Context, build func(Builder) Command) (Messag
 }
 
 func (r *Redis) byItself(ctx context.Context, build func(Builder) Command) (msg Message, op string, tries int, e *Error) {
-	n := r.node
-	for ; ; tries++ {
-		cmds := []Command{build(n.builder)}
-		p, err := look(cmds, n.cfg.MaxValueSize)
+	var next hop
+	for hops := 0; ; tries++ {
+		cmds := []Command{build(r.builder)}
 		op = cmds[0].Commands()[0]
+		p, err := look(cmds, r.cfg.MaxValueSize)
 		if err != nil {
 			return msg, op, tries, err
 		}
-		repeatable := p.repeatable && !p.alone
+		n := next.node
+		if n == nil {
+			if n, err = r.pick(ctx, cmds[0].Slot()); err != nil {
+				return msg, op, tries, err.of(op)
+			}
+		}
 		var failed error
-		if msg, failed = r.alone(ctx, cmds[0]).ToMessage(); failed == nil || failed == rueidis.Nil {
+		if msg, failed = n.alone(ctx, cmds[0], next.asking).ToMessage(); failed == nil || failed == rueidis.Nil {
 			return msg, op, tries, nil
 		}
-		f := n.failed(ctx, op, failed, repeatable)
+		var moved bool
+		if next, moved = r.follow(n, failed); moved {
+			if hops++; hops <= maxHops {
+				continue
+			}
+			failed = errHops
+		}
+		f := n.failed(ctx, op, failed, p.repeatable && !p.alone)
 		if !f.again || !pause(ctx, tries, f.backoff) {
 			return Message{}, op, tries, f.Error
 		}

@@ -97,7 +97,7 @@ func newNode(life context.Context, cfg Config, changed func()) (*node, error) {
 		return nil, err
 	}
 	if cfg.Sentinel.Enabled {
-		if n.finder, err = newFinder(cfg, n.dialFunc); err != nil {
+		if n.finder, err = newFinder(cfg); err != nil {
 			return nil, err
 		}
 	}
@@ -219,7 +219,7 @@ func (n *node) inflight() (sum int32) {
 	for _, l := range n.lanes {
 		sum += l.inflight.Load()
 	}
-	return sum
+	return sum + n.pool.calls.Load()
 }
 
 func (n *node) hangUp() {

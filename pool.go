@@ -16,6 +16,7 @@ import (
 type pool struct {
 	node    *node
 	permits chan struct{}
+	calls   atomic.Int32 // that use a connection, or wait for one
 	mu      sync.Mutex
 	idle    []*loan
 	closed  bool

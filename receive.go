@@ -16,7 +16,7 @@ const unsubscribeTimeout = 100 * time.Millisecond
 // one to leave unsubscribes at the server.
 type subscriptions struct {
 	mu     sync.Mutex
-	topics map[string]*topic // "SUBSCRIBE channel"
+	topics map[string]*topic // "address SUBSCRIBE channel"
 	cancel map[*context.CancelFunc]struct{}
 	over   bool
 }
@@ -37,14 +37,21 @@ type topic struct {
 // hand messages on. rueidis.WithOnSubscriptionHook tells when it is subscribed;
 // WithOnReceiveReturnHook is used here and not passed on.
 func (r *Redis) Receive(ctx context.Context, subscribe func(Builder) Command, fn func(rueidis.PubSubMessage)) error {
-	n := r.node
-	cmd := subscribe(n.sub.B())
+	cmd := subscribe(r.builder)
 	op, channels := cmd.Commands()[0], append([]string(nil), cmd.Commands()[1:]...)
 	if !cmd.NoReply() || strings.Contains(op, "UNSUB") || len(channels) == 0 {
 		return &Error{Op: op, Kind: KindServer, Outcome: OutcomeNotApplied, Err: errNoSubscription}
 	}
-	if err := n.gate.pass(ctx); err != nil {
-		return err.of(op)
+	slot := uint16(keyless) // any node tells all but sharded channels
+	if op == "SSUBSCRIBE" {
+		slot = cmd.Slot()
+	}
+	n, e := r.pick(ctx, slot)
+	if e == nil {
+		e = n.gate.pass(ctx)
+	}
+	if e != nil {
+		return e.of(op)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -66,7 +73,7 @@ func (r *Redis) Receive(ctx context.Context, subscribe func(Builder) Command, fn
 	err := leave(ctx, func() error {
 		defer r.calls.Add(-1)
 		defer r.subs.part(&cancel)
-		return r.receive(ctx, op, channels, cmd, deliver)
+		return n.receive(ctx, &r.subs, op, channels, cmd, deliver)
 	}, func() {})
 	calling.Lock()
 	gone = true
@@ -84,22 +91,23 @@ func refusedClosed(op string) *Error {
 	return &Error{Op: op, Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: ErrClosed}
 }
 
-func (r *Redis) receive(ctx context.Context, op string, channels []string, cmd Command, deliver func(rueidis.PubSubMessage)) error {
-	if err := r.subs.add(ctx, op, channels); err != nil {
+func (n *node) receive(ctx context.Context, subs *subscriptions, op string, channels []string, cmd Command, deliver func(rueidis.PubSubMessage)) error {
+	op = n.addr() + " " + op // each node has subscriptions of its own
+	if err := subs.add(ctx, op, channels); err != nil {
 		return err
 	}
 	parted := false
 	hooked := rueidis.WithOnReceiveReturnHook(ctx, func(err error, c rueidis.CommandClient) error {
 		parted = true
-		if r.node.gate.state.Load() != gateOpen {
+		if n.gate.state.Load() != gateOpen {
 			c = nil
 		}
-		r.subs.leave(op, channels, c)
+		subs.leave(op, channels, c)
 		return err
 	})
-	err := r.node.sub.Receive(hooked, cmd, deliver)
+	err := n.sub.Receive(hooked, cmd, deliver)
 	if !parted {
-		r.subs.leave(op, channels, nil)
+		subs.leave(op, channels, nil)
 	}
 	return err
 }
@@ -178,7 +186,7 @@ func unsubscribe(op string, channels []string, c rueidis.CommandClient) {
 	ctx, done := context.WithTimeout(context.Background(), unsubscribeTimeout)
 	defer done()
 	b := c.B()
-	switch op {
+	switch op[strings.LastIndexByte(op, ' ')+1:] {
 	case "SUBSCRIBE":
 		c.Do(ctx, b.Unsubscribe().Channel(channels...).Build())
 	case "PSUBSCRIBE":

@@ -26,10 +26,15 @@ type Message = rueidis.RedisMessage
 // itself, keeps itself connected and says what it knows. It is safe for
 // concurrent use. Make it with [Open].
 type Redis struct {
-	cfg  Config
-	log  *slog.Logger
-	rec  Recorder // nil when nobody listens: no event is built then
-	node *node
+	cfg Config
+	log *slog.Logger
+	rec Recorder // nil when nobody listens: no event is built then
+
+	// node is the one that serves, or nil with a cluster.
+	node    *node
+	cluster *cluster
+	builder Builder
+	life    context.Context // ends with Close
 
 	deadlines *deadlines
 	client    client
@@ -63,9 +68,6 @@ func Open(ctx context.Context, cfg Config) (*Redis, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	if cfg.Cluster.Enabled {
-		return nil, &Error{Op: "open", Kind: KindConfig, Outcome: OutcomeNotApplied, Err: errTopology}
-	}
 	r := &Redis{
 		cfg: cfg, log: cfg.Logger, rec: cfg.Recorder,
 		deadlines: newDeadlines(cfg.CommandTimeout),
@@ -76,10 +78,9 @@ func Open(ctx context.Context, cfg Config) (*Redis, error) {
 		r.rec, cfg.Recorder = nil, nil
 	}
 	r.last = Status{State: StateConnecting, Since: time.Now(), Mode: cfg.mode(), Address: cfg.address(), MaxConnections: cfg.MaxConnections}
-	run, stop := context.WithCancel(context.WithoutCancel(ctx))
-	r.stop = stop
-	if r.node, err = newNode(run, cfg, r.observe); err != nil {
-		stop()
+	r.life, r.stop = context.WithCancel(context.WithoutCancel(ctx))
+	if err := r.locate(); err != nil {
+		r.stop()
 		return nil, &Error{Op: "open", Kind: KindConfig, Outcome: OutcomeNotApplied, Err: err}
 	}
 	r.client = client{r: r}
@@ -87,10 +88,7 @@ func Open(ctx context.Context, cfg Config) (*Redis, error) {
 	for _, w := range cfg.Warnings {
 		r.log.Warn(w)
 	}
-	r.workers.Go(func() { r.node.run(run) })
-	if f := r.node.finder; f != nil {
-		r.workers.Go(func() { f.watch(run, func() { r.node.moved(run) }) })
-	}
+	r.start()
 	if cfg.Require {
 		if err := r.awaitFirst(ctx); err != nil {
 			_ = r.Close(ctx)
@@ -100,7 +98,31 @@ func Open(ctx context.Context, cfg Config) (*Redis, error) {
 	return r, nil
 }
 
-var errTopology = errors.New("Redis Cluster is not served by this version; set REDIS_HOST or REDIS_URL to a standalone Redis, or use Sentinels")
+// locate makes the node, or the cluster.
+func (r *Redis) locate() (err error) {
+	if r.cfg.Cluster.Enabled {
+		if r.cluster, err = newCluster(r); err == nil {
+			r.builder, err = anyBuilder()
+		}
+		return err
+	}
+	if r.node, err = newNode(r.life, r.cfg, r.observe); err == nil {
+		r.builder = r.node.builder
+	}
+	return err
+}
+
+// start begins to connect.
+func (r *Redis) start() {
+	if r.cluster != nil {
+		r.workers.Go(func() { r.cluster.run(r.life) })
+		return
+	}
+	r.workers.Go(func() { r.node.run(r.life) })
+	if f := r.node.finder; f != nil {
+		r.workers.Go(func() { f.watch(r.life, func() { r.node.moved(r.life) }) })
+	}
+}
 
 // awaitFirst waits for the first connection of a Redis that is required.
 func (r *Redis) awaitFirst(ctx context.Context) error {
@@ -115,9 +137,9 @@ func (r *Redis) awaitFirst(ctx context.Context) error {
 			return &Error{Op: "open", Kind: e.Kind, Outcome: OutcomeNotApplied, Err: e.Err}
 		}
 	}
-	why := r.node.gate.why()
+	_, why := r.look()
 	if why == nil {
-		return &Error{Op: "open", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: fmt.Errorf("%s: %w", r.node.addr(), errSilent)}
+		return &Error{Op: "open", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: fmt.Errorf("%s: %w", r.cfg.address(), errSilent)}
 	}
 	return &Error{Op: "open", Kind: why.Kind, Outcome: OutcomeNotApplied, Err: fmt.Errorf("not connected within %v: %w", r.cfg.ConnectTimeout, why.Err)}
 }
@@ -129,11 +151,11 @@ func (r *Redis) Close(ctx context.Context) error {
 	var err error
 	r.closing.Do(func() {
 		defer close(r.closed)
-		r.node.gate.settle(gateClosed, &Error{Op: "closed", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: ErrClosed})
+		r.shut(&Error{Op: "closed", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: ErrClosed})
 		r.observe()
 		r.stop()
 		err = r.drain(ctx)
-		r.node.close()
+		r.closeNodes()
 		r.workers.Wait()
 		r.deadlines.close()
 	})
@@ -145,7 +167,7 @@ func (r *Redis) drain(ctx context.Context) error {
 	r.subs.stopAll()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for r.calls.Load() != 0 || r.node.inflight() != 0 {
+	for r.calls.Load() != 0 || r.inflight() != 0 {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

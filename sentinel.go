@@ -1,9 +1,7 @@
 package madcrow
 
 import (
-	"bufio"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -35,10 +33,9 @@ const (
 
 // finder finds the master of one service.
 type finder struct {
-	cfg  Config
-	log  *slog.Logger
-	tls  *tls.Config // without a name
-	dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	*asker
+	cfg Config
+	log *slog.Logger
 
 	mu    sync.Mutex
 	addrs []string // the one that answered last comes first
@@ -59,9 +56,9 @@ type SentinelStatus struct {
 	At time.Time
 }
 
-func newFinder(cfg Config, dial func(context.Context, string, string) (net.Conn, error)) (*finder, error) {
-	tc, err := cfg.sentinelTLSConfig("")
-	return &finder{cfg: cfg, log: cfg.Logger, tls: tc, dial: dial, addrs: slices.Clone(cfg.Sentinel.Addresses)}, err
+func newFinder(cfg Config) (*finder, error) {
+	a, err := askerOf(cfg, true)
+	return &finder{asker: a, cfg: cfg, log: cfg.Logger, addrs: slices.Clone(cfg.Sentinel.Addresses)}, err
 }
 
 // opinion is what one Sentinel says.
@@ -188,84 +185,6 @@ func fields(reply any) map[string]string {
 		m[k] = v
 	}
 	return m
-}
-
-func (f *finder) exchange(ctx context.Context, addr string, commands ...[]string) ([]any, error) {
-	c, r, err := f.open(ctx, addr)
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close()
-	defer context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Now()) })()
-	if err := resp.Write(c, commands...); err != nil {
-		return nil, err
-	}
-	replies := make([]any, len(commands))
-	for i := range replies {
-		if replies[i], err = resp.Read(r); err != nil {
-			if ctx.Err() != nil {
-				err = errSilent
-			}
-			return nil, err
-		}
-	}
-	return replies, nil
-}
-
-// open connects to a Sentinel and authenticates, within ctx.
-func (f *finder) open(ctx context.Context, addr string) (net.Conn, *bufio.Reader, error) {
-	raw, err := f.dial(ctx, "tcp", addr)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Now()) })()
-	c := raw
-	if f.tls != nil {
-		t := tls.Client(raw, named(f.tls, addr))
-		err = t.HandshakeContext(ctx)
-		c = t
-	}
-	r := bufio.NewReaderSize(c, 4096)
-	if err == nil {
-		err = f.authenticate(ctx, c, r, addr)
-	}
-	if err != nil {
-		_ = c.Close()
-		if ctx.Err() != nil {
-			err = errSilent
-		}
-		return nil, nil, err
-	}
-	return c, r, nil
-}
-
-func (f *finder) authenticate(ctx context.Context, c net.Conn, r *bufio.Reader, addr string) error {
-	user, password := f.cfg.Sentinel.Username, f.cfg.Sentinel.Password
-	if f.cfg.Credentials != nil {
-		got, err := f.cfg.Credentials(ctx, CredentialsRequest{Address: addr, Sentinel: true})
-		if err != nil {
-			return fmt.Errorf("credentials: %w", err)
-		}
-		user, password = got.Username, got.Password
-	}
-	if password == "" {
-		return nil
-	}
-	auth := []string{"AUTH", password}
-	if user != "" {
-		auth = []string{"AUTH", user, password}
-	}
-	if err := resp.Write(c, auth); err != nil {
-		return err
-	}
-	reply, err := resp.Read(r)
-	if err != nil {
-		return err
-	}
-	if refused, ok := reply.(resp.Error); ok {
-		return fmt.Errorf("%w; check REDIS_SENTINEL_USERNAME and REDIS_SENTINEL_PASSWORD", refused)
-	}
-	return nil
 }
 
 // watch calls changed after each message about a failover, and from time to

@@ -61,6 +61,10 @@ type Status struct {
 	Connections, MaxConnections int
 	// Sentinels is what they last said; nil without Sentinel.
 	Sentinels *SentinelStatus
+	// Nodes are the masters of a cluster, by address; nil otherwise.
+	Nodes []NodeStatus
+	// SlotsCovered is how many of the 16,384 slots of a cluster are served.
+	SlotsCovered int
 	// Server is what Redis last said of itself; zero before that, or when the
 	// user may not run INFO.
 	Server ServerInfo
@@ -85,4 +89,14 @@ type Replica struct {
 	State string
 	// Lag is how long nothing was heard of it, in whole seconds.
 	Lag time.Duration
+}
+
+// NodeStatus is one master of a cluster.
+type NodeStatus struct {
+	Address string
+	// Available says whether calls to it are sent now; Err why not.
+	Available bool
+	Err       error
+	RTT       time.Duration
+	Server    ServerInfo
 }

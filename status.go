@@ -17,7 +17,7 @@ func (r *Redis) State() State {
 
 // Available says whether a call would be sent now. It asks nobody.
 func (r *Redis) Available() bool {
-	switch r.node.gate.state.Load() {
+	switch state, _ := r.look(); state {
 	case gateOpen:
 		return true
 	case gateDoubt:
@@ -33,7 +33,7 @@ func (r *Redis) Err() error {
 	if r.Available() {
 		return nil
 	}
-	if why := r.node.gate.why(); why != nil {
+	if _, why := r.look(); why != nil {
 		return why
 	}
 	return &Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errNotConnected}
@@ -48,8 +48,12 @@ func (r *Redis) Status() Status {
 }
 
 func (r *Redis) detailed(st Status) Status {
+	r.each(func(n *node) { st.Connections += n.conns.size() })
+	if r.cluster != nil {
+		r.cluster.describe(&st)
+		return st
+	}
 	st.RTT = time.Duration(r.node.rtt.Load())
-	st.Connections = r.node.conns.size()
 	if f := r.node.finder; f == nil || r.node.found.Load() {
 		st.Master = r.node.addr()
 	}
@@ -105,8 +109,9 @@ func (r *Redis) update() (from, to Status) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	from, to = r.last, r.last
-	state, why := r.node.gate.look()
-	to.ReadOnly = r.node.readOnly.Load()
+	state, why := r.look()
+	to.ReadOnly = false
+	r.each(func(n *node) { to.ReadOnly = to.ReadOnly || n.readOnly.Load() })
 	switch state {
 	case gateClosed:
 		to.State, to.Err = StateClosed, ErrClosed
@@ -118,6 +123,8 @@ func (r *Redis) update() (from, to Status) {
 			to.State, to.Err = StateDegraded, &Error{Op: "connect", Kind: KindReadOnly, Outcome: OutcomeNotApplied, Err: ErrReadOnly}
 		} else if r.cfg.Embedded {
 			to.State = StateDegraded
+		} else if why := r.lacks(); why != nil {
+			to.State, to.Err = StateDegraded, why
 		}
 	case gateDoubt: // no verdict, no change
 	}

@@ -3,6 +3,7 @@ package madcrow
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -17,6 +18,7 @@ const txTries = 32
 // [Redis.Tx] only, and not for concurrent use.
 type Tx struct {
 	r     *Redis
+	n     *node
 	conn  *loan
 	ctx   context.Context
 	queue []func(Builder) Command
@@ -33,7 +35,8 @@ type Tx struct {
 // Config.CommandTimeout, whichever is sooner. When EXEC was sent and no reply
 // came the outcome is [OutcomeUnknown]. A transaction has a connection of its
 // own and takes 2 round trips and those of fn; a script ([Redis.Eval]) takes
-// one.
+// one. In a cluster it needs at least one key, and all that it touches must be in
+// the slot of the first.
 func (r *Redis) Tx(ctx context.Context, keys []string, fn func(*Tx) error) ([]Message, error) {
 	start := mono()
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.CommandTimeout)
@@ -72,7 +75,7 @@ func (r *Redis) transact(ctx context.Context, keys []string, fn func(*Tx) error)
 func (r *Redis) tryTx(ctx context.Context, keys []string, fn func(*Tx) error) (msgs []Message, again bool, err error) {
 	tx, e := r.begin(ctx, keys)
 	if e != nil {
-		return nil, e.Outcome == OutcomeNotApplied && e.Kind == KindUnavailable && r.Available(), e
+		return nil, e.Outcome == OutcomeNotApplied && (e.Kind == KindUnavailable && r.Available() || errors.Is(e, errMoved)), e
 	}
 	finished := false
 	defer func() {
@@ -83,7 +86,7 @@ func (r *Redis) tryTx(ctx context.Context, keys []string, fn func(*Tx) error) (m
 	if err = fn(tx); err == nil && len(tx.queue) > 0 {
 		msgs, again, err = tx.exec()
 	} else if len(keys) > 0 && !tx.conn.dirty {
-		tx.conn.do(ctx, r.node.builder.Unwatch().Build())
+		tx.conn.do(ctx, r.builder.Unwatch().Build())
 	}
 	finished = true
 	return msgs, again, err
@@ -91,24 +94,39 @@ func (r *Redis) tryTx(ctx context.Context, keys []string, fn func(*Tx) error) (m
 
 // begin borrows a connection and watches the keys on it.
 func (r *Redis) begin(ctx context.Context, keys []string) (*Tx, *Error) {
-	c, err := r.node.pool.take(ctx)
+	slot := uint16(keyless)
+	if len(keys) > 0 {
+		cmd := r.builder.Get().Key(keys[0]).Build()
+		slot = cmd.Slot()
+	} else if r.cluster != nil {
+		return nil, refused("WATCH", errTxKeys)
+	}
+	n, err := r.pick(ctx, slot)
+	if err != nil {
+		return nil, err.of("WATCH")
+	}
+	c, err := n.pool.take(ctx)
 	if err != nil {
 		return nil, err.of("WATCH")
 	}
 	if len(keys) > 0 {
-		if err := c.do(ctx, r.node.builder.Watch().Key(keys...).Build())[0].Error(); err != nil {
+		if err := c.do(ctx, r.builder.Watch().Key(keys...).Build())[0].Error(); err != nil {
 			c.dirty = true
 			c.release()
-			return nil, r.node.failed(ctx, "WATCH", err, true).Error
+			if _, moved := r.follow(n, err); moved {
+				err = fmt.Errorf("%w: %w", errMoved, err)
+				return nil, &Error{Op: "WATCH", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: err}
+			}
+			return nil, n.failed(ctx, "WATCH", err, true).Error
 		}
 	}
-	return &Tx{r: r, conn: c, ctx: ctx}, nil
+	return &Tx{r: r, n: n, conn: c, ctx: ctx}, nil
 }
 
 // Do sends a command at once, inside the watch: reads belong here. What it
 // writes is applied whatever becomes of the transaction.
 func (tx *Tx) Do(build func(Builder) Command) (Message, error) {
-	cmds := []Command{build(tx.r.node.builder)}
+	cmds := []Command{build(tx.r.builder)}
 	op := cmds[0].Commands()[0]
 	p, e := look(cmds, tx.r.cfg.MaxValueSize)
 	if e != nil {
@@ -121,7 +139,7 @@ func (tx *Tx) Do(build func(Builder) Command) (Message, error) {
 	if err == nil || err == rueidis.Nil {
 		return msg, nil
 	}
-	return Message{}, tx.r.node.failed(tx.ctx, op, err, p.repeatable).Error
+	return Message{}, tx.n.failed(tx.ctx, op, err, p.repeatable).Error
 }
 
 // Queue adds a command to those that EXEC applies together. build is called
@@ -129,7 +147,7 @@ func (tx *Tx) Do(build func(Builder) Command) (Message, error) {
 func (tx *Tx) Queue(build func(Builder) Command) { tx.queue = append(tx.queue, build) }
 
 func (tx *Tx) exec() (msgs []Message, again bool, err error) {
-	b := tx.r.node.builder
+	b := tx.r.builder
 	cmds := make([]Command, 0, len(tx.queue)+2)
 	cmds = append(cmds, b.Multi().Build())
 	for _, build := range tx.queue {
@@ -151,7 +169,7 @@ func (tx *Tx) exec() (msgs []Message, again bool, err error) {
 	case err == nil:
 		for i := range msgs {
 			if e := msgs[i].Error(); e != nil && e != rueidis.Nil {
-				f := tx.r.node.failed(tx.ctx, "EXEC", e, false)
+				f := tx.n.failed(tx.ctx, "EXEC", e, false)
 				f.Outcome = OutcomeUnknown // the commands beside it were applied
 				return msgs, false, f.Error
 			}
@@ -161,10 +179,12 @@ func (tx *Tx) exec() (msgs []Message, again bool, err error) {
 	// EXECABORT only says that a command was refused; the refusal says why.
 	for _, r := range res[1 : len(res)-1] {
 		if reply, ok := rueidis.IsRedisErr(r.Error()); ok {
-			f := tx.r.node.failed(tx.ctx, "EXEC", reply, false)
+			f := tx.n.failed(tx.ctx, "EXEC", reply, false)
 			f.Outcome = OutcomeNotApplied
 			return nil, false, f.Error
 		}
 	}
-	return nil, false, tx.r.node.failed(tx.ctx, "EXEC", err, false).Error
+	return nil, false, tx.n.failed(tx.ctx, "EXEC", err, false).Error
 }
+
+var errTxKeys = errors.New("a transaction in a cluster needs a key to watch: it says which node")

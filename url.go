@@ -14,7 +14,7 @@ const (
 	standalone topology = iota
 	unixSocket
 	sentinels
-	cluster
+	clustered
 )
 
 // urlSchemes are all schemes that ParseURL knows.
@@ -31,8 +31,8 @@ var urlSchemes = []struct {
 	{"rediss-sentinel", sentinels, true},
 	{"redis+sentinel", sentinels, false},
 	{"rediss+sentinel", sentinels, true},
-	{"redis-cluster", cluster, false},
-	{"rediss-cluster", cluster, true},
+	{"redis-cluster", clustered, false},
+	{"rediss-cluster", clustered, true},
 }
 
 // ParseURL reads one URL:
@@ -119,7 +119,7 @@ func (p *urlParser) parse(raw string) {
 		p.cfg.Sentinel.Enabled = true
 		p.cfg.Sentinel.Addresses = p.hostList(hosts, defaultSentinelPort)
 		p.sentinelPath(path, params)
-	case cluster:
+	case clustered:
 		p.cfg.Cluster.Enabled = true
 		p.cfg.Cluster.Addresses = p.hostList(hosts, defaultClusterPort)
 		p.dbPath(path)

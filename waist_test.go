@@ -550,8 +550,3 @@ func TestRecorder_SeesOperationsDialsAndStates(t *testing.T) {
 		t.Errorf("%d dials, states %v", rec.dials, rec.states)
 	}
 }
-
-func TestOpen_SentinelAndClusterAreRefusedByName(t *testing.T) {
-	_, err := madcrow.Open(t.Context(), madcrow.Config{Cluster: madcrow.Cluster{Enabled: true, Addresses: []string{"127.0.0.1:7000"}}})
-	wantError(t, err, madcrow.KindConfig, madcrow.ErrConfig, madcrow.OutcomeNotApplied, "Cluster")
-}

@@ -1,0 +1,268 @@
+package madcrow_test
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/madcrowtest"
+	"github.com/redis/rueidis"
+)
+
+func startCluster(t *testing.T, opts ...madcrowtest.Option) (*madcrowtest.Cluster, *madcrow.Redis) {
+	t.Helper()
+	c := madcrowtest.StartCluster(t, opts...)
+	r := open(t, c.Config())
+	await(t, r, madcrow.StateUp, 10*time.Second)
+	return c, r
+}
+
+func TestCluster_EveryWay(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		opts []madcrowtest.Option
+	}{
+		{"plain", nil},
+		{"password", []madcrowtest.Option{madcrowtest.WithPassword("pw")}},
+		{"TLS", []madcrowtest.Option{madcrowtest.WithTLS(), madcrowtest.WithPassword("pw")}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			madcrowtest.CheckLeaks(t)
+			_, r := startCluster(t, tc.opts...)
+			exerciseAll(t, r)
+			st := r.Status()
+			if st.Mode != "cluster" || len(st.Nodes) != 3 || st.SlotsCovered != 16384 || !st.Nodes[0].Available {
+				t.Errorf("status %+v", st)
+			}
+			// Keys of all nodes, in one pipeline, each with its own reply.
+			const n = 300
+			if _, err := r.DoMulti(t.Context(), func(b builder) []command {
+				cmds := make([]command, n)
+				for i := range cmds {
+					cmds[i] = b.Set().Key(fmt.Sprint("k", i)).Value(fmt.Sprint("v", i)).Build()
+				}
+				return cmds
+			}); err != nil {
+				t.Fatal(err)
+			}
+			results, err := r.DoMulti(t.Context(), func(b builder) []command {
+				cmds := make([]command, n)
+				for i := range cmds {
+					cmds[i] = b.Get().Key(fmt.Sprint("k", i)).Build()
+				}
+				return cmds
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range results {
+				if v, _ := results[i].Message.ToString(); v != fmt.Sprint("v", i) {
+					t.Fatalf("k%d is %q", i, v)
+				}
+			}
+			c := r.Client()
+			if v, err := c.Do(t.Context(), c.B().Get().Key("k7").Build()).ToString(); v != "v7" || err != nil {
+				t.Errorf("Client: %q, %v", v, err)
+			}
+			_, err = r.Do(t.Context(), func(b builder) command { return b.Mget().Key("k1", "k2").Build() })
+			wantError(t, err, madcrow.KindServer, madcrow.ErrServer, madcrow.OutcomeNotApplied, "CROSSSLOT")
+		})
+	}
+}
+
+// A slot moves while it is written and read: redirections are followed, and
+// nobody is told of them.
+func TestCluster_SlotsMoveUnderLoad(t *testing.T) {
+	madcrowtest.CheckLeaks(t)
+	c, r := startCluster(t)
+	w := startWriters(r)
+	moves := 0
+	for end := time.Now().Add(length(1500*time.Millisecond, 10*time.Second)); time.Now().Before(end); moves++ {
+		key := fmt.Sprintf("w%d-1", moves%40)
+		from := c.MasterOf(t, key)
+		for _, n := range c.Nodes() {
+			if n != from && isMaster(t, n) {
+				c.MoveSlot(t, c.Slot(key), n)
+				break
+			}
+		}
+	}
+	w.end(t, r)
+	w.kinds.Range(func(k, v any) bool {
+		t.Errorf("writes failed with %v while %d slots moved", k, moves)
+		return true
+	})
+	t.Logf("%d slots moved", moves)
+}
+
+func isMaster(t *testing.T, s *madcrowtest.Server) bool {
+	list, _ := s.Do(t, "ROLE").([]any)
+	return len(list) > 0 && list[0] == "master"
+}
+
+func TestChaosCluster_MasterKilled(t *testing.T) {
+	madcrowtest.CheckLeaks(t)
+	c, r := startCluster(t)
+	dead := c.MasterOf(t, "foo")
+	var other string
+	for i := 0; other == ""; i++ {
+		if k := fmt.Sprint("other", i); c.MasterOf(t, k) != dead {
+			other = k
+		}
+	}
+	mustSet(t, r, "foo", "1")
+	mustSet(t, r, other, "1")
+	dead.Kill()
+	start := time.Now()
+	var wg sync.WaitGroup
+	back := make(chan struct{})
+	wg.Go(func() { // the other nodes are unharmed
+		for {
+			select {
+			case <-back:
+				return
+			default:
+			}
+			if _, err := r.Do(t.Context(), set(other, "2")); err != nil {
+				t.Errorf("a key of another node: %v", err)
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+	})
+	fast := 0
+	for {
+		before := time.Now()
+		_, err := r.Do(t.Context(), set("foo", "2"))
+		if d := time.Since(before); d > 500*time.Millisecond+slack(50*time.Millisecond) {
+			t.Errorf("a call took %v", d)
+		} else if d < time.Millisecond {
+			fast++
+		}
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, madcrow.ErrUnavailable) && !errors.Is(err, madcrow.ErrTimeout) {
+			t.Errorf("unexpected: %v", err)
+		}
+		if time.Since(start) > 20*time.Second {
+			t.Fatalf("still: %v", err)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	took := time.Since(start)
+	close(back)
+	wg.Wait()
+	t.Logf("its slots were written again after %v (cluster-node-timeout 2 s); %d calls failed in under 1 ms", took, fast)
+	if took > 2*time.Second+slack(3*time.Second) {
+		t.Errorf("its slots came back after %v, want node timeout + 3 s", took)
+	}
+	await(t, r, madcrow.StateUp, 5*time.Second)
+}
+
+func TestChaosCluster_AllGoneAndBack(t *testing.T) {
+	madcrowtest.CheckLeaks(t)
+	c, r := startCluster(t)
+	for _, n := range c.Nodes() {
+		n.Pause()
+	}
+	start := time.Now()
+	_, err := r.Do(t.Context(), get("a"))
+	if d := time.Since(start); d > 500*time.Millisecond+slack(50*time.Millisecond) || err == nil {
+		t.Errorf("a call to a frozen cluster: %v after %v", err, d)
+	}
+	for _, n := range c.Nodes() {
+		n.Resume()
+	}
+	c.WaitReady(t)
+	await(t, r, madcrow.StateUp, 10*time.Second)
+	mustSet(t, r, "a", "1")
+}
+
+func TestCluster_StandaloneServerIsNamed(t *testing.T) {
+	s := madcrowtest.StartRedis(t)
+	cfg := madcrow.Config{Cluster: madcrow.Cluster{Enabled: true, Addresses: []string{s.Addr()}}, Require: true}
+	start := time.Now()
+	_, err := madcrow.Open(t.Context(), cfg)
+	wantError(t, err, madcrow.KindUnavailable, madcrow.ErrUnavailable, madcrow.OutcomeNotApplied, "REDIS_USE_CLUSTERS")
+	if d := time.Since(start); d > slack(time.Second) {
+		t.Errorf("Open took %v", d)
+	}
+}
+
+func TestCluster_UncoveredSlotIsAnErrorOfItsOwn(t *testing.T) {
+	c, r := startCluster(t)
+	slot := c.Slot("foo")
+	for _, n := range c.Nodes() {
+		if isMaster(t, n) {
+			n.Do(t, "CLUSTER", "DELSLOTS", fmt.Sprint(slot))
+		}
+	}
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
+		if _, err := r.Do(t.Context(), get("foo")); err != nil {
+			wantError(t, err, madcrow.KindUnavailable, madcrow.ErrUnavailable, madcrow.OutcomeNotApplied)
+			mustSet(t, r, "bar", "1") // the others are unharmed
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Error("a key of a slot without a node was served")
+}
+
+func TestCluster_PubSubAndTransactions(t *testing.T) {
+	madcrowtest.CheckLeaks(t)
+	c, r := startCluster(t)
+	for _, op := range []string{"SUBSCRIBE", "SSUBSCRIBE"} {
+		got := make(chan string, 1)
+		ready := make(chan struct{})
+		var once sync.Once
+		ctx := rueidis.WithOnSubscriptionHook(t.Context(), func(rueidis.PubSubSubscription) { once.Do(func() { close(ready) }) })
+		go func() {
+			_ = r.Receive(ctx, func(b builder) command {
+				if op == "SSUBSCRIBE" {
+					return b.Ssubscribe().Channel("news").Build()
+				}
+				return b.Subscribe().Channel("news").Build()
+			}, func(m rueidis.PubSubMessage) { got <- m.Message })
+		}()
+		<-ready
+		if _, err := r.Do(t.Context(), func(b builder) command {
+			if op == "SSUBSCRIBE" {
+				return b.Spublish().Channel("news").Message(op).Build()
+			}
+			return b.Publish().Channel("news").Message(op).Build()
+		}); err != nil {
+			t.Error(err)
+		}
+		select {
+		case m := <-got:
+			if m != op {
+				t.Errorf("got %q", m)
+			}
+		case <-time.After(3 * time.Second):
+			t.Errorf("%s: nothing came", op)
+		}
+	}
+	// A transaction follows its slot.
+	for _, n := range c.Nodes() {
+		if n != c.MasterOf(t, "counter") && isMaster(t, n) {
+			c.MoveSlot(t, c.Slot("counter"), n)
+			break
+		}
+	}
+	msgs, err := r.Tx(t.Context(), []string{"counter"}, func(tx *madcrow.Tx) error {
+		tx.Queue(incr("counter"))
+		return nil
+	})
+	if err != nil || len(msgs) != 1 {
+		t.Errorf("Tx after its slot moved: %v, %v", msgs, err)
+	}
+	if _, err := r.DoMulti(t.Context(), func(b builder) []command {
+		return []command{b.Multi().Build(), b.Incr().Key("counter").Build(), b.Exec().Build()}
+	}); err != nil {
+		t.Errorf("MULTI and EXEC in one pipeline: %v", err)
+	}
+}

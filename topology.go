@@ -1,0 +1,81 @@
+package madcrow
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+
+	"github.com/redis/rueidis"
+)
+
+// The few things that differ between one node and a cluster of them.
+
+// pick returns the node for a slot, as the Builder counts them.
+func (r *Redis) pick(ctx context.Context, slot uint16) (*node, *Error) {
+	if r.cluster == nil {
+		return r.node, nil
+	}
+	return r.cluster.pick(ctx, slot)
+}
+
+// follow says where a redirected call goes next.
+func (r *Redis) follow(from *node, err error) (hop, bool) {
+	if r.cluster == nil {
+		return hop{}, false
+	}
+	return r.cluster.follow(from, err)
+}
+
+// look returns the state of the gate, or what the gates of all nodes amount to.
+func (r *Redis) look() (uint32, *Error) {
+	if r.cluster == nil {
+		return r.node.gate.look()
+	}
+	return r.cluster.look()
+}
+
+// each calls fn for every node.
+func (r *Redis) each(fn func(*node)) {
+	if r.cluster == nil {
+		fn(r.node)
+		return
+	}
+	r.cluster.all(func(n *clusterNode) { fn(n.node) })
+}
+
+func (r *Redis) inflight() (sum int32) {
+	r.each(func(n *node) { sum += n.inflight() })
+	return sum
+}
+
+// shut closes the gates for good.
+func (r *Redis) shut(why *Error) {
+	if c := r.cluster; c != nil {
+		c.mu.Lock()
+		c.over = true
+		c.mu.Unlock()
+		c.gate.settle(gateClosed, why)
+	}
+	r.each(func(n *node) { n.gate.settle(gateClosed, why) })
+}
+
+func (r *Redis) closeNodes() {
+	if r.cluster == nil {
+		r.node.close()
+		return
+	}
+	r.cluster.all(func(n *clusterNode) { n.end() })
+}
+
+// anyBuilder returns a Builder that belongs to no connection.
+func anyBuilder() (Builder, error) {
+	c, err := rueidis.NewClient(rueidis.ClientOption{
+		InitAddress: []string{"none"}, ForceSingleClient: true, DisableCache: true,
+		DialCtxFn: func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error) { return nil, errRefused },
+	})
+	if c == nil {
+		return Builder{}, err
+	}
+	defer c.Close()
+	return c.B(), nil
+}
