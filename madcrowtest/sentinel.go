@@ -251,7 +251,7 @@ func (s *SentinelSet) masterBy(sentinel *Server) (master *Server, epoch int64, e
 // Failover makes the Sentinels promote a replica although the master lives
 // (SENTINEL FAILOVER). It returns once all Sentinels that run name the new
 // master and that one holds itself for it, or ends the test after 30 seconds.
-// The old master does not know yet, and for 10 to 20 seconds still takes
+// The old master does not know yet, and for some 10 seconds still takes
 // writes, which are lost; [SentinelSet.WaitReady] waits for the end of that.
 func (s *SentinelSet) Failover(t testing.TB) {
 	t.Helper()

@@ -99,8 +99,17 @@ func TestSentinelSet_AKilledMasterIsReplaced(t *testing.T) {
 
 func TestSentinelSet_MasterIsKnownWithoutSentinels(t *testing.T) {
 	s := StartSentinel(t)
+	old := s.Master()
+	s.Sentinels()[0].Kill()
 	s.Failover(t)
 	want := s.Master()
+	s.Sentinels()[0].Start() // as it was before the failover
+	if stale, _, err := s.masterBy(s.Sentinels()[0]); stale != old || err != nil {
+		t.Logf("the first Sentinel has heard of the failover already, %v", err)
+	}
+	if s.Master() != want || want == old {
+		t.Error("a Sentinel that has not heard of the failover is believed")
+	}
 	s.Sentinels()[0].Kill()
 	s.Sentinels()[1].Pause()
 	if s.Master() != want {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -157,6 +158,30 @@ func TestFreePort_IsBelowThePortsOfOutgoingConnections(t *testing.T) {
 		if err != nil || port < lowestPort || port+busOffset >= highestPort {
 			t.Fatalf("port %d, %v", port, err)
 		}
+	}
+}
+
+func TestStartSomewhere_TriesAnotherPortWhereTheBusIsTaken(t *testing.T) {
+	n := newNodes(t, 1, dataRole, settings{}, nil)[0]
+	n.lines = func() [][]string { return clusterLines(n) }
+	var err error
+	if n.port, err = freePort(busOffset); err != nil {
+		t.Fatal(err)
+	}
+	bus, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(n.port+busOffset)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = bus.Close() }()
+	if err := n.start(); !errors.Is(err, errPortTaken) {
+		t.Fatalf("start: %v", err)
+	}
+	taken := n.port
+	if err := n.startSomewhere(busOffset); err != nil || n.port == taken {
+		t.Errorf("port %d, was %d: %v", n.port, taken, err)
+	}
+	if got := n.Do(t, "CLUSTER", "KEYSLOT", "foo"); got != int64(12182) {
+		t.Errorf("CLUSTER KEYSLOT = %v", got)
 	}
 }
 
