@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/madcrow-go/madcrow/internal/resp"
@@ -15,10 +16,16 @@ import (
 // calls: with Sentinels, and with cluster nodes about their map. All of it
 // ends with its context.
 type asker struct {
-	tls         *tls.Config // without a name; nil: none
-	dial        func(ctx context.Context, network, addr string) (net.Conn, error)
-	credentials func(ctx context.Context, addr string) (user, password string, err error)
-	hint        string // where the credentials come from
+	tls  *tls.Config // without a name; nil: none
+	dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	hint string // where the credentials come from
+
+	// ask is nil when the user and password never change.
+	ask     func(ctx context.Context) (Credentials, error)
+	timeout time.Duration
+	mu      sync.Mutex
+	have    bool
+	current Credentials
 }
 
 // exchange sends commands and returns their replies.
@@ -59,7 +66,7 @@ func (a *asker) open(ctx context.Context, addr string) (net.Conn, *bufio.Reader,
 	}
 	r := bufio.NewReaderSize(c, 4096)
 	if err == nil {
-		err = a.authenticate(ctx, c, r, addr)
+		err = a.authenticate(c, r)
 	}
 	if err != nil {
 		_ = c.Close()
@@ -71,11 +78,10 @@ func (a *asker) open(ctx context.Context, addr string) (net.Conn, *bufio.Reader,
 	return c, r, nil
 }
 
-func (a *asker) authenticate(ctx context.Context, c net.Conn, r *bufio.Reader, addr string) error {
-	user, password, err := a.credentials(ctx, addr)
-	if err != nil {
-		return fmt.Errorf("credentials: %w", err)
-	}
+func (a *asker) authenticate(c net.Conn, r *bufio.Reader) error {
+	a.mu.Lock()
+	user, password := a.current.Username, a.current.Password
+	a.mu.Unlock()
 	if password == "" {
 		return nil
 	}
@@ -91,32 +97,67 @@ func (a *asker) authenticate(ctx context.Context, c net.Conn, r *bufio.Reader, a
 		return err
 	}
 	if refused, ok := reply.(resp.Error); ok {
+		a.mu.Lock()
+		a.have = false
+		a.mu.Unlock()
 		return fmt.Errorf("%w; check %s", refused, a.hint)
 	}
 	return nil
 }
 
+// fetch gets credentials where they rotate and those at hand are used up. It
+// is apart from the exchanges, which are short, and leaves a function behind
+// that does not hear its context.
+func (a *asker) fetch(ctx context.Context) error {
+	a.mu.Lock()
+	fresh := a.ask == nil || a.have && (a.current.RefreshAfter.IsZero() || time.Now().Before(a.current.RefreshAfter))
+	a.mu.Unlock()
+	if fresh {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.timeout)
+	defer cancel()
+	var got Credentials
+	err := leave(ctx, func() (err error) {
+		got, err = a.ask(ctx)
+		return err
+	}, func() {})
+	if err == errLeft {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return fmt.Errorf("credentials: %w", err)
+	}
+	if soonest := time.Now().Add(refreshAtLeast); !got.RefreshAfter.IsZero() && got.RefreshAfter.Before(soonest) {
+		got.RefreshAfter = soonest
+	}
+	a.mu.Lock()
+	a.current, a.have = got, true
+	a.mu.Unlock()
+	return nil
+}
+
 // askerOf returns the one for data nodes, or for Sentinels.
 func askerOf(cfg Config, sentinel bool) (*asker, error) {
-	a := &asker{dial: cfg.Dialer, hint: "REDIS_USERNAME and REDIS_PASSWORD"}
-	user, password := cfg.Username, cfg.Password
+	a := &asker{dial: cfg.Dialer, timeout: cfg.ConnectTimeout, hint: "REDIS_USERNAME and REDIS_PASSWORD"}
+	a.current = Credentials{Username: cfg.Username, Password: cfg.Password}
+	addrs := cfg.Cluster.Addresses
 	var err error
 	if sentinel {
-		user, password = cfg.Sentinel.Username, cfg.Sentinel.Password
+		a.current = Credentials{Username: cfg.Sentinel.Username, Password: cfg.Sentinel.Password}
 		a.hint = "REDIS_SENTINEL_USERNAME and REDIS_SENTINEL_PASSWORD"
 		a.tls, err = cfg.sentinelTLSConfig("")
+		addrs = cfg.Sentinel.Addresses
 	} else {
 		a.tls, err = cfg.tlsConfig("")
 	}
 	if a.dial == nil {
 		a.dial = (&net.Dialer{KeepAlive: 15 * time.Second}).DialContext
 	}
-	a.credentials = func(ctx context.Context, addr string) (string, string, error) {
-		if cfg.Credentials == nil {
-			return user, password, nil
+	if cfg.Credentials != nil {
+		a.ask = func(ctx context.Context) (Credentials, error) {
+			return cfg.Credentials(ctx, CredentialsRequest{Address: addrs[0], Sentinel: sentinel})
 		}
-		c, err := cfg.Credentials(ctx, CredentialsRequest{Address: addr, Sentinel: sentinel})
-		return c.Username, c.Password, err
 	}
 	return a, err
 }

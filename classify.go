@@ -22,6 +22,7 @@ var (
 	errPlainText      = errors.New("the server answered in plain text")
 	errSilent         = errors.New("no answer in time")
 	errMoved          = errors.New("the master has moved")
+	errLagging        = errors.New("only Sentinels that lag behind answer")
 	errLeft           = errors.New("the caller has left")
 	errFull           = errors.New("too many calls are waiting for an answer")
 	errBorrowed       = errors.New("all connections for transactions and large values are in use")
@@ -57,6 +58,8 @@ var replyKinds = map[string]struct {
 	"CLUSTERDOWN": {KindUnavailable, true},
 	"TRYAGAIN":    {KindUnavailable, true},
 	"BUSY":        {KindBusy, true},
+	"MOVED":       {KindUnavailable, false},
+	"ASK":         {KindUnavailable, true},
 	"READONLY":    {KindReadOnly, false},
 	"NOREPLICAS":  {KindReadOnly, true},
 	"MISCONF":     {KindReadOnly, false},

@@ -23,7 +23,7 @@ const (
 	// of one with a node away or a slot uncovered, mapLeast the least pause.
 	mapEvery = 15 * time.Second
 	mapSoon  = 250 * time.Millisecond
-	mapLeast = 20 * time.Millisecond
+	mapLeast = 200 * time.Millisecond
 	// mapReplicas is how often it is read while a wanted replica is missing: a
 	// new one is not in the map before it has data.
 	mapReplicas = time.Second
@@ -55,6 +55,7 @@ type cluster struct {
 	over  bool
 
 	masters atomic.Pointer[[]*node]
+	usual   atomic.Pointer[node] // for commands without a key
 	covered atomic.Int32
 	kick    chan struct{}
 }
@@ -79,8 +80,12 @@ func newCluster(r *Redis) (*cluster, error) {
 
 // run reads the map, again and again, until ctx ends.
 func (c *cluster) run(ctx context.Context) {
-	for ctx.Err() == nil {
-		err := c.refresh(ctx)
+	for failures := 0; ctx.Err() == nil; failures++ {
+		began := time.Now()
+		err := c.refresh(ctx, failures)
+		if err == nil && c.healthy() {
+			failures = 0
+		}
 		switch {
 		case err == nil:
 			c.gate.settle(gateOpen, nil)
@@ -92,13 +97,19 @@ func (c *cluster) run(ctx context.Context) {
 		wait := mapEvery
 		if err != nil || !c.healthy() {
 			wait = mapSoon
+			if failures > 8 {
+				wait = 2 * mapSoon
+			}
 		} else if s := c.r.replicas; s != nil && s.lacks(*c.masters.Load()) {
 			wait = mapReplicas
 		}
-		time.Sleep(mapLeast)
 		select {
 		case <-c.kick:
 		case <-time.After(wait):
+		case <-ctx.Done():
+		}
+		select { // the first redirection is followed at once, a flood is not
+		case <-time.After(mapLeast - time.Since(began)):
 		case <-ctx.Done():
 		}
 	}
@@ -125,25 +136,70 @@ func (c *cluster) healthy() bool {
 	})
 }
 
-// refresh asks one node after the other for the map, the healthy ones first.
-func (c *cluster) refresh(ctx context.Context) error {
+// refresh asks one node after the other for the map, the healthy ones first,
+// until one knows a node for every slot; otherwise it takes the fullest map: a
+// node that was reset knows none, and one that was cut off not all.
+func (c *cluster) refresh(ctx context.Context, failures int) error {
+	if err := c.asker.fetch(ctx); err != nil {
+		return err
+	}
+	timeout := min(mapTimeout<<min(failures, 6), c.r.cfg.ConnectTimeout)
+	var best []slotRange
+	most := 0
 	var failed error
 	for _, addr := range c.askable() {
-		one, cancel := context.WithTimeout(ctx, mapTimeout)
-		replies, err := c.asker.exchange(one, addr, []string{"CLUSTER", "SLOTS"})
+		one, cancel := context.WithTimeout(ctx, timeout)
+		ranges, err := c.askMap(one, addr)
 		cancel()
-		if err == nil {
-			err = c.apply(replies[0], addr)
-		}
-		if err == nil || ctx.Err() != nil {
+		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		failed = errors.Join(failed, fmt.Errorf("%s: %w", addr, err))
-		if errors.Is(err, errNotCluster) {
+		if err != nil {
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", addr, err))
+			if errors.Is(err, errNotCluster) {
+				return failed
+			}
+			continue
+		}
+		if n := count(ranges); n > most {
+			best, most = ranges, n
+		}
+		if most == slotCount {
 			break
 		}
 	}
-	return failed
+	if most == 0 {
+		return errors.Join(errUncovered, failed)
+	}
+	return c.apply(best, most)
+}
+
+func (c *cluster) askMap(ctx context.Context, addr string) ([]slotRange, error) {
+	replies, err := c.asker.exchange(ctx, addr, []string{"CLUSTER", "SLOTS"})
+	if err != nil {
+		return nil, err
+	}
+	if refused, ok := replies[0].(resp.Error); ok {
+		if strings.Contains(string(refused), "cluster support disabled") {
+			return nil, errNotCluster
+		}
+		return nil, refused
+	}
+	return parseSlots(replies[0], addr)
+}
+
+// count is how many slots a map serves.
+func count(ranges []slotRange) (n int) {
+	var served [slotCount]bool
+	for _, r := range ranges {
+		for s := r.from; s <= r.to; s++ {
+			if !served[s] {
+				served[s] = true
+				n++
+			}
+		}
+	}
+	return n
 }
 
 func (c *cluster) askable() []string {
@@ -157,7 +213,9 @@ func (c *cluster) askable() []string {
 			rest = append(rest, a)
 		}
 	}
-	rand.Shuffle(len(good), func(i, j int) { good[i], good[j] = good[j], good[i] })
+	for _, list := range [][]string{good, rest} {
+		rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+	}
 	return append(good, rest...)
 }
 
@@ -167,31 +225,17 @@ type slotRange struct {
 	addrs    []string // the master first
 }
 
-// apply takes over a map that the node asked told.
-func (c *cluster) apply(reply any, asked string) error {
-	if refused, ok := reply.(resp.Error); ok {
-		if strings.Contains(string(refused), "cluster support disabled") {
-			return errNotCluster
-		}
-		return refused
-	}
-	ranges, err := parseSlots(reply, asked)
-	if err != nil {
-		return err
-	}
+// apply takes over a map that serves covered slots.
+func (c *cluster) apply(ranges []slotRange, covered int) error {
 	var served [slotCount]bool
 	masters := map[string]*node{}
-	covered := 0
 	for _, r := range ranges {
 		n := c.ensure(r.addrs[0])
 		if n == nil {
-			return nil // closed meanwhile
+			return errNotConnected // closed meanwhile, or its TLS files are gone
 		}
 		masters[r.addrs[0]] = n
 		for s := r.from; s <= r.to; s++ {
-			if !served[s] {
-				covered++
-			}
 			served[s] = true
 			c.slots[s].Store(n)
 		}
@@ -207,7 +251,7 @@ func (c *cluster) apply(reply any, asked string) error {
 		list = append(list, n)
 	}
 	c.masters.Store(&list)
-	c.remember(ranges, masters)
+	c.remember(ranges, masters, covered == slotCount)
 	if s := c.r.replicas; s != nil {
 		s.keep(masters)
 		for _, r := range ranges {
@@ -245,7 +289,7 @@ func parseSlots(reply any, asked string) ([]slotRange, error) {
 			if host == "" || host == "?" {
 				host = askedHost // it does not know its own name
 			}
-			if !ok {
+			if !ok || port < 1 || port > 65535 {
 				return nil, resp.ErrProtocol
 			}
 			r.addrs = append(r.addrs, net.JoinHostPort(host, strconv.FormatInt(port, 10)))
@@ -256,10 +300,13 @@ func parseSlots(reply any, asked string) ([]slotRange, error) {
 }
 
 // remember keeps the addresses to ask, and lets go of nodes that serve nothing.
-func (c *cluster) remember(ranges []slotRange, masters map[string]*node) {
+func (c *cluster) remember(ranges []slotRange, masters map[string]*node, full bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	known := slices.Clone(c.r.cfg.Cluster.Addresses)
+	if !full {
+		known = c.known // the map may have forgotten some
+	}
 	for _, r := range ranges {
 		for _, a := range r.addrs {
 			if !slices.Contains(known, a) {
@@ -340,15 +387,20 @@ func (c *cluster) pick(ctx context.Context, slot uint16) (*node, *Error) {
 	return nil, &Error{Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errUncovered}
 }
 
-// any returns a node that serves, if there is one.
+// any returns a node that serves, if there is one, and the same as long as it
+// does: what one caller publishes keeps its order. Each process has another.
 func (c *cluster) any() (*node, *Error) {
 	list := *c.masters.Load()
+	if n := c.usual.Load(); n != nil && n.gate.state.Load() == gateOpen && slices.Contains(list, n) {
+		return n, nil
+	}
 	if len(list) == 0 {
 		return nil, &Error{Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errUncovered}
 	}
 	first := rand.IntN(len(list))
 	for i := range list {
 		if n := list[(first+i)%len(list)]; n.gate.state.Load() == gateOpen {
+			c.usual.Store(n)
 			return n, nil
 		}
 	}
@@ -364,6 +416,9 @@ type hop struct {
 // follow reads a redirection. A call that was redirected was not applied.
 func (c *cluster) follow(from *node, err error) (h hop, ok bool) {
 	text := err.Error()
+	if strings.HasPrefix(text, "CLUSTERDOWN") {
+		c.wake()
+	}
 	if !strings.HasPrefix(text, "MOVED ") && !strings.HasPrefix(text, "ASK ") {
 		return h, false
 	}
@@ -372,10 +427,11 @@ func (c *cluster) follow(from *node, err error) (h hop, ok bool) {
 		return h, false
 	}
 	slot, bad := strconv.Atoi(parts[1])
-	host, port, err := net.SplitHostPort(parts[2])
-	if bad != nil || err != nil || slot < 0 || slot >= slotCount {
+	colon := strings.LastIndexByte(parts[2], ':') // IPv6 comes without brackets
+	if bad != nil || colon < 0 || slot < 0 || slot >= slotCount {
 		return h, false
 	}
+	host, port := strings.Trim(parts[2][:colon], "[]"), parts[2][colon+1:]
 	if host == "" || host == "?" {
 		host, _, _ = net.SplitHostPort(from.addr())
 	}
@@ -384,8 +440,7 @@ func (c *cluster) follow(from *node, err error) (h hop, ok bool) {
 		return h, false
 	}
 	h.asking = parts[0] == "ASK"
-	if !h.asking {
-		c.slots[slot].Store(h.node)
+	if !h.asking && c.slots[slot].Swap(h.node) != h.node {
 		c.wake()
 	}
 	return h, true
@@ -443,8 +498,12 @@ func (r *Redis) lacks() error {
 		return &Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: fmt.Errorf("%d of 16384 slots are served by no node", slotCount-n)}
 	}
 	for _, n := range *c.masters.Load() {
-		if s, why := n.gate.look(); s != gateOpen && why != nil {
+		switch s, why := n.gate.look(); {
+		case s == gateOpen:
+		case why != nil:
 			return why
+		default:
+			return &Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: fmt.Errorf("%s: %w", n.addr(), errNotConnected)}
 		}
 	}
 	return nil

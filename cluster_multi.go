@@ -2,7 +2,9 @@ package madcrow
 
 import (
 	"context"
+	"errors"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/redis/rueidis"
@@ -57,19 +59,17 @@ func (r *Redis) spread(ctx context.Context, p pipeline, build func() []Command) 
 		cmds := build()
 		r.round(ctx, p, cmds, todo, next, replies, froms)
 		backoff := false
-		todo = slices.DeleteFunc(todo, func(i int) bool {
-			err := replies[i].Error()
-			if err == nil || rueidis.IsRedisNil(err) || p.whole {
-				return true
+		if p.whole {
+			if !r.followWhole(p, replies, froms, next) {
+				break
 			}
-			var moved bool
-			if next[i], moved = r.follow(froms[i], err); moved {
-				return false
-			}
-			f := classify(ctx, p.ops[i], err, p.reads[i])
-			backoff = backoff || f.backoff
-			return !f.again || !p.reads[i]
-		})
+		} else {
+			todo = slices.DeleteFunc(todo, func(i int) bool {
+				var again bool
+				next[i], again, backoff = r.again(ctx, p, i, replies[i], froms[i], backoff)
+				return !again
+			})
+		}
 		if len(todo) > 0 && (tries >= maxHops || !pause(ctx, tries, backoff)) {
 			break
 		}
@@ -77,66 +77,112 @@ func (r *Redis) spread(ctx context.Context, p pipeline, build func() []Command) 
 	return replies, froms, tries
 }
 
+// again says whether a command is sent once more, and where. Only what was
+// refused before it was sent, redirected, or may run twice: later commands of
+// its slot may have been applied.
+func (r *Redis) again(ctx context.Context, p pipeline, i int, reply rueidis.RedisResult, from *node, backoff bool) (hop, bool, bool) {
+	err := reply.Error()
+	if err == nil || rueidis.IsRedisNil(err) {
+		return hop{}, false, backoff
+	}
+	if h, moved := r.follow(from, err); moved {
+		return h, true, backoff
+	}
+	f := classify(ctx, p.ops[i], err, p.reads[i])
+	return hop{}, f.again && (p.reads[i] || errors.Is(err, errRefused)), backoff || f.backoff
+}
+
+// followWhole sends a transaction to where its slot is now. That is sure only
+// when it is all there is, and EXEC says that nothing of it was applied.
+func (r *Redis) followWhole(p pipeline, replies []rueidis.RedisResult, froms []*node, next []hop) bool {
+	last := len(replies) - 1
+	single := strings.EqualFold(p.ops[0], "MULTI") && strings.EqualFold(p.ops[last], "EXEC") &&
+		!slices.ContainsFunc(p.ops[1:], func(op string) bool { return strings.EqualFold(op, "MULTI") })
+	if err := replies[last].Error(); !single || err == nil || !strings.HasPrefix(err.Error(), "EXECABORT") {
+		return false
+	}
+	for i := range replies {
+		if err := replies[i].Error(); err != nil {
+			if h, moved := r.follow(froms[i], err); moved {
+				for k := range next {
+					next[k] = h
+				}
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // round sends the commands in todo once.
 func (r *Redis) round(ctx context.Context, p pipeline, cmds []Command, todo []int, next []hop, replies []rueidis.RedisResult, froms []*node) {
 	type group struct {
-		hop
-		of []int
+		node *node
+		of   []int
 	}
 	var groups []*group
+	var anywhere *node // for all commands without a key, so that they keep their order
 	for _, i := range todo {
-		h := next[i]
-		if h.node == nil {
+		n := next[i].node
+		if n == nil {
 			slot := cmds[i].Slot()
 			if p.whole {
 				slot = firstSlot(cmds)
 			}
-			n, err := r.pick(ctx, slot)
-			if err != nil {
-				replies[i], froms[i] = rueidis.NewErrorResult(err.of(p.ops[i])), r.cluster.someone()
-				continue
+			if slot == keyless {
+				n = anywhere
 			}
-			h.node = n
+			if n == nil {
+				var err *Error
+				if n, err = r.pick(ctx, slot); err != nil {
+					replies[i], froms[i] = rueidis.NewErrorResult(err.of(p.ops[i])), r.cluster.someone()
+					continue
+				}
+			}
+			if slot == keyless {
+				anywhere = n
+			}
 		}
-		froms[i] = h.node
-		at := slices.IndexFunc(groups, func(g *group) bool { return g.hop == h })
+		froms[i] = n
+		at := slices.IndexFunc(groups, func(g *group) bool { return g.node == n })
 		if at < 0 {
 			at = len(groups)
-			groups = append(groups, &group{hop: h})
+			groups = append(groups, &group{node: n})
 		}
 		groups[at].of = append(groups[at].of, i)
 	}
 	var wg sync.WaitGroup
 	for g, grp := range groups {
 		if g == len(groups)-1 { // the last one on this goroutine
-			r.sendGroup(ctx, p, cmds, grp.hop, grp.of, replies)
+			r.sendGroup(ctx, p, cmds, grp.node, grp.of, next, replies)
 			break
 		}
-		wg.Go(func() { r.sendGroup(ctx, p, cmds, grp.hop, grp.of, replies) })
+		wg.Go(func() { r.sendGroup(ctx, p, cmds, grp.node, grp.of, next, replies) })
 	}
 	wg.Wait()
 }
 
-func (r *Redis) sendGroup(ctx context.Context, p pipeline, cmds []Command, h hop, of []int, replies []rueidis.RedisResult) {
-	part := make([]Command, 0, len(of))
-	per := 1
-	if h.asking {
-		per = 2
-	}
+// sendGroup sends the commands of one node, in order, each after an ASKING
+// where it was told to ask.
+func (r *Redis) sendGroup(ctx context.Context, p pipeline, cmds []Command, n *node, of []int, next []hop, replies []rueidis.RedisResult) {
+	part := make([]Command, 0, 2*len(of))
+	at := make([]int, len(of))
 	size := 0
-	for _, i := range of {
-		if h.asking {
-			part = append(part, h.node.builder.Asking().Build())
+	for k, i := range of {
+		// Inside a transaction the one before MULTI holds for all.
+		if next[i].asking && (!p.whole || k == 0) {
+			part = append(part, n.builder.Asking().Build())
 		}
 		size += commandSize(cmds[i].Commands())
+		at[k] = len(part)
 		part = append(part, cmds[i])
 	}
-	got, err := h.node.send(ctx, pipeline{alone: p.alone, size: size}, part)
+	got, err := n.send(ctx, pipeline{alone: p.alone, size: size}, part)
 	for k, i := range of {
 		if err != nil {
 			replies[i] = rueidis.NewErrorResult(err.of(p.ops[i]))
 		} else {
-			replies[i] = got[k*per+per-1]
+			replies[i] = got[at[k]]
 		}
 	}
 }
@@ -156,5 +202,7 @@ func (c *cluster) someone() *node {
 	for _, n := range *c.masters.Load() {
 		return n
 	}
-	return &node{cfg: c.r.cfg, gate: newGate(), kick: make(chan struct{}, 1), changed: func() {}}
+	n := &node{cfg: c.r.cfg, gate: newGate(), kick: make(chan struct{}, 1), changed: func() {}}
+	n.move("")
+	return n
 }

@@ -113,7 +113,12 @@ func (n *node) dialer(spec clientSpec) func(context.Context, string, *net.Dialer
 func (n *node) connectSlot(ctx context.Context, spec clientSpec) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, n.dialTimeout())
 	defer cancel()
-	raw, err := n.dialRaw(ctx, n.addr())
+	addr := n.addr()
+	raw, err := n.dialRaw(ctx, addr)
+	if err == nil && addr != n.addr() {
+		_ = raw.Close() // the master moved meanwhile
+		err = errRefused
+	}
 	if err != nil {
 		<-n.conns.slots
 		return nil, err

@@ -125,7 +125,9 @@ func (n *node) connect(ctx context.Context, try int) *Error {
 		err = n.probe(ctx, n.probeTimeout(try))
 	}
 	if n.redial.Swap(false) {
-		n.hangUp()
+		// All of them lead to what is no longer the master.
+		n.pool.drop(false)
+		n.conns.drop()
 	}
 	if err == nil {
 		if err = n.fetchCredentials(ctx); err != nil {
@@ -154,8 +156,8 @@ func (n *node) locate(ctx context.Context) *Error {
 	if news := n.news.Swap(nil); news != nil {
 		addr = *news
 	} else if addr, err = n.finder.find(ctx); err != nil {
-		if errors.Is(err, ErrNoSentinel) && n.found.Load() {
-			return nil
+		if n.found.Load() {
+			return nil // what was known last may still serve
 		}
 		return &Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: err}
 	}
@@ -182,6 +184,9 @@ func (n *node) checkRole(ctx context.Context) error {
 	}
 	if err != nil {
 		return err
+	}
+	if len(reply) == 0 {
+		return nil
 	}
 	if role, _ := reply[0].ToString(); role != "master" {
 		return fmt.Errorf("%w: the Sentinels name it, and it is a %s", ErrReadOnly, role)

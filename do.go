@@ -2,6 +2,7 @@ package madcrow
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"time"
 
@@ -68,6 +69,10 @@ func (r *Redis) do(ctx context.Context, build func(Builder) Command) (msg Messag
 		if kind == classPlain && size < r.cfg.BulkThreshold && !cmd.IsBlock() {
 			l, err := n.enter(ctx)
 			if err != nil {
+				if hops++; errors.Is(err, errMoved) && hops <= maxHops {
+					next = hop{} // the node has left the cluster
+					continue
+				}
 				return msg, op, tries, err.of(op)
 			}
 			msg, failed = l.do(ctx, cmd, next.asking).ToMessage()

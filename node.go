@@ -224,12 +224,6 @@ func (n *node) inflight() (sum int32) {
 	return sum + n.pool.calls.Load()
 }
 
-func (n *node) hangUp() {
-	for _, l := range n.lanes {
-		l.hangUp()
-	}
-}
-
 // close ends every connection. The clients are told after that: they would
 // wait for a last reply of a server that may be silent.
 func (n *node) close() {

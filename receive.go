@@ -73,7 +73,16 @@ func (r *Redis) Receive(ctx context.Context, subscribe func(Builder) Command, fn
 	err := leave(ctx, func() error {
 		defer r.calls.Add(-1)
 		defer r.subs.part(&cancel)
-		return n.receive(ctx, &r.subs, op, channels, cmd, deliver)
+		err := n.receive(ctx, &r.subs, op, channels, cmd, deliver)
+		for hops := 0; err != nil && hops < maxHops; hops++ { // a sharded channel moves with its slot
+			next, moved := r.follow(n, err)
+			if !moved {
+				break
+			}
+			n = next.node
+			err = n.receive(ctx, &r.subs, op, channels, subscribe(r.builder), deliver)
+		}
+		return err
 	}, func() {})
 	calling.Lock()
 	gone = true
@@ -82,7 +91,7 @@ func (r *Redis) Receive(ctx context.Context, subscribe func(Builder) Command, fn
 		return nil
 	}
 	if err == errLeft {
-		err = ctx.Err()
+		return &Error{Op: op, Kind: contextKind(ctx.Err()), Outcome: OutcomeNotApplied, Err: ctx.Err()}
 	}
 	return n.failed(ctx, op, err, true).Error
 }

@@ -41,7 +41,7 @@ type finder struct {
 	addrs []string // the one that answered last comes first
 
 	seen  atomic.Pointer[SentinelStatus]
-	epoch atomic.Int64 // the highest that was believed
+	epoch atomic.Int64 // that was believed last; -1 before
 
 	replicas atomic.Pointer[[]string]
 }
@@ -60,7 +60,9 @@ type SentinelStatus struct {
 
 func newFinder(cfg Config) (*finder, error) {
 	a, err := askerOf(cfg, true)
-	return &finder{asker: a, cfg: cfg, log: cfg.Logger, addrs: slices.Clone(cfg.Sentinel.Addresses)}, err
+	f := &finder{asker: a, cfg: cfg, log: cfg.Logger, addrs: slices.Clone(cfg.Sentinel.Addresses)}
+	f.epoch.Store(-1)
+	return f, err
 }
 
 // opinion is what one Sentinel says.
@@ -79,8 +81,12 @@ type opinion struct {
 // configuration epoch: most of them name the old master for up to two seconds
 // after a failover, and one that was cut off from the others even longer. It
 // returns at once when one knows a newer epoch than was known before;
-// otherwise it waits for all, a frozen one up to SocketTimeout.
+// otherwise it waits for all, a frozen one up to SocketTimeout. An older epoch
+// is believed only when most Sentinels answered: they were made anew.
 func (f *finder) find(ctx context.Context) (string, error) {
+	if err := f.fetch(ctx); err != nil {
+		return "", fmt.Errorf("%w: %w", ErrNoSentinel, err)
+	}
 	f.mu.Lock()
 	addrs := slices.Clone(f.addrs)
 	f.mu.Unlock()
@@ -93,7 +99,12 @@ func (f *finder) find(ctx context.Context) (string, error) {
 	var good []opinion
 	var unknown, failed error
 	for range addrs {
-		o := <-answers
+		var o opinion
+		select {
+		case o = <-answers:
+		case <-ctx.Done(): // also for a dialer that does not hear it
+			o.err = errSilent
+		}
 		switch {
 		case o.err == nil:
 			good = append(good, o)
@@ -102,7 +113,7 @@ func (f *finder) find(ctx context.Context) (string, error) {
 		default:
 			failed = errors.Join(failed, o.err)
 		}
-		if o.err == nil && o.epoch > f.epoch.Load() {
+		if known := f.epoch.Load(); o.err == nil && known >= 0 && o.epoch > known {
 			break
 		}
 	}
@@ -113,6 +124,9 @@ func (f *finder) find(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("%w: %w", ErrNoSentinel, failed)
 	}
 	best := slices.MaxFunc(good, func(a, b opinion) int { return int(a.epoch - b.epoch) })
+	if best.epoch < f.epoch.Load() && len(good) <= len(addrs)/2 {
+		return "", errLagging // those who know better are silent
+	}
 	f.learn(best, good, addrs)
 	return best.master, nil
 }
@@ -246,6 +260,9 @@ func (f *finder) follow(ctx context.Context, addr string, changed func()) {
 // listen subscribes to one Sentinel. A Sentinel that stays silent for longer
 // than sentinelEvery is asked for a sign of life.
 func (f *finder) listen(ctx context.Context, addr string, changed func()) error {
+	if err := f.fetch(ctx); err != nil {
+		return err
+	}
 	start, cancel := context.WithTimeout(ctx, f.cfg.Sentinel.SocketTimeout)
 	defer cancel()
 	c, r, err := f.open(start, addr)

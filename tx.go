@@ -20,6 +20,8 @@ type Tx struct {
 	r     *Redis
 	n     *node
 	conn  *loan
+	hop   hop  // where a redirection led
+	next  *hop // where the next try goes
 	ctx   context.Context
 	queue []func(Builder) Command
 }
@@ -53,8 +55,9 @@ func (r *Redis) Tx(ctx context.Context, keys []string, fn func(*Tx) error) ([]Me
 }
 
 func (r *Redis) transact(ctx context.Context, keys []string, fn func(*Tx) error) ([]Message, int, error) {
+	var next hop
 	for try := range txTries {
-		msgs, again, err := r.tryTx(ctx, keys, fn)
+		msgs, again, err := r.tryTx(ctx, keys, fn, &next)
 		if !again {
 			return msgs, try, err
 		}
@@ -79,8 +82,8 @@ func conflict(tries int) *Error {
 
 // tryTx makes one try. again without an error is a conflict; with one it is a
 // failure before anything could be applied.
-func (r *Redis) tryTx(ctx context.Context, keys []string, fn func(*Tx) error) (msgs []Message, again bool, err error) {
-	tx, e := r.begin(ctx, keys)
+func (r *Redis) tryTx(ctx context.Context, keys []string, fn func(*Tx) error, next *hop) (msgs []Message, again bool, err error) {
+	tx, e := r.begin(ctx, keys, next)
 	if e != nil {
 		return nil, e.Outcome == OutcomeNotApplied && (e.Kind == KindUnavailable && r.Available() || errors.Is(e, errMoved)), e
 	}
@@ -100,7 +103,7 @@ func (r *Redis) tryTx(ctx context.Context, keys []string, fn func(*Tx) error) (m
 }
 
 // begin borrows a connection and watches the keys on it.
-func (r *Redis) begin(ctx context.Context, keys []string) (*Tx, *Error) {
+func (r *Redis) begin(ctx context.Context, keys []string, next *hop) (*Tx, *Error) {
 	slot := uint16(keyless)
 	if len(keys) > 0 {
 		cmd := r.builder.Get().Key(keys[0]).Build()
@@ -108,7 +111,12 @@ func (r *Redis) begin(ctx context.Context, keys []string) (*Tx, *Error) {
 	} else if r.cluster != nil {
 		return nil, refused("WATCH", errTxKeys)
 	}
-	n, err := r.pick(ctx, slot)
+	at := *next
+	*next = hop{}
+	n, err := at.node, (*Error)(nil)
+	if n == nil {
+		n, err = r.pick(ctx, slot)
+	}
 	if err != nil {
 		return nil, err.of("WATCH")
 	}
@@ -117,17 +125,19 @@ func (r *Redis) begin(ctx context.Context, keys []string) (*Tx, *Error) {
 		return nil, err.of("WATCH")
 	}
 	if len(keys) > 0 {
-		if err := c.do(ctx, r.builder.Watch().Key(keys...).Build())[0].Error(); err != nil {
+		res := c.do(ctx, at.ask(r.builder, r.builder.Watch().Key(keys...).Build())...)
+		if err := res[len(res)-1].Error(); err != nil {
 			c.dirty = true
 			c.release()
-			if _, moved := r.follow(n, err); moved {
+			if h, moved := r.follow(n, err); moved {
+				*next = h
 				err = fmt.Errorf("%w: %w", errMoved, err)
 				return nil, &Error{Op: "WATCH", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: err}
 			}
 			return nil, n.failed(ctx, "WATCH", err, true).Error
 		}
 	}
-	return &Tx{r: r, n: n, conn: c, ctx: ctx}, nil
+	return &Tx{r: r, n: n, conn: c, ctx: ctx, hop: at, next: next}, nil
 }
 
 // Do sends a command at once, inside the watch: reads belong here. What it
@@ -142,7 +152,8 @@ func (tx *Tx) Do(build func(Builder) Command) (Message, error) {
 	if tx.conn.dirty {
 		return Message{}, &Error{Op: op, Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errRefused}
 	}
-	msg, err := tx.conn.do(tx.ctx, cmds...)[0].ToMessage()
+	res := tx.conn.do(tx.ctx, tx.hop.ask(tx.r.builder, cmds...)...)
+	msg, err := res[len(res)-1].ToMessage()
 	if err == nil || err == rueidis.Nil {
 		return msg, nil
 	}
@@ -168,7 +179,8 @@ func (tx *Tx) exec() (msgs []Message, again bool, err error) {
 	if tx.conn.dirty {
 		return nil, false, &Error{Op: "EXEC", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errRefused}
 	}
-	res := tx.conn.do(tx.ctx, append(cmds, b.Exec().Build())...)
+	res := tx.conn.do(tx.ctx, tx.hop.ask(b, append(cmds, b.Exec().Build())...)...)
+	res = res[len(res)-len(cmds)-1:]
 	msgs, err = res[len(res)-1].ToArray()
 	switch {
 	case err == rueidis.Nil:
@@ -186,6 +198,10 @@ func (tx *Tx) exec() (msgs []Message, again bool, err error) {
 	// EXECABORT only says that a command was refused; the refusal says why.
 	for _, r := range res[1 : len(res)-1] {
 		if reply, ok := rueidis.IsRedisErr(r.Error()); ok {
+			if h, moved := tx.r.follow(tx.n, reply); moved { // its slot moved after WATCH
+				*tx.next = h
+				return nil, true, nil
+			}
 			f := tx.n.failed(tx.ctx, "EXEC", reply, false)
 			f.Outcome = OutcomeNotApplied
 			return nil, false, f.Error
@@ -195,3 +211,11 @@ func (tx *Tx) exec() (msgs []Message, again bool, err error) {
 }
 
 var errTxKeys = errors.New("a transaction in a cluster needs a key to watch: it says which node")
+
+// ask puts ASKING before commands for a slot that is being moved.
+func (h hop) ask(b Builder, cmds ...Command) []Command {
+	if !h.asking {
+		return cmds
+	}
+	return append([]Command{b.Asking().Build()}, cmds...)
+}

@@ -1,0 +1,83 @@
+package madcrow_test
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/madcrow-go/madcrow/internal/resp"
+)
+
+// fakeSentinel answers as a Sentinel would, with what the test sets.
+type fakeSentinel struct {
+	ln     net.Listener
+	mu     sync.Mutex
+	master string
+	epoch  int
+	delay  time.Duration
+	mute   bool
+}
+
+func startFakeSentinel(t testing.TB, master string, epoch int) *fakeSentinel {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fakeSentinel{ln: ln, master: master, epoch: epoch}
+	t.Cleanup(func() { ln.Close() })
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go f.serve(c)
+		}
+	}()
+	return f
+}
+
+func (f *fakeSentinel) addr() string { return f.ln.Addr().String() }
+
+func (f *fakeSentinel) set(fn func()) { f.mu.Lock(); fn(); f.mu.Unlock() }
+
+func bulk(s string) string { return "$" + strconv.Itoa(len(s)) + "\r\n" + s + "\r\n" }
+
+func (f *fakeSentinel) serve(c net.Conn) {
+	defer c.Close()
+	r := bufio.NewReader(c)
+	for {
+		v, err := resp.Read(r)
+		if err != nil {
+			return
+		}
+		args := v.([]any)
+		f.mu.Lock()
+		master, epoch, delay, mute := f.master, f.epoch, f.delay, f.mute
+		f.mu.Unlock()
+		if mute {
+			continue
+		}
+		time.Sleep(delay)
+		host, port, _ := net.SplitHostPort(master)
+		switch args[0] {
+		case "SENTINEL":
+			switch args[1] {
+			case "GET-MASTER-ADDR-BY-NAME":
+				fmt.Fprint(c, "*2\r\n"+bulk(host)+bulk(port))
+			case "MASTER":
+				fmt.Fprint(c, "*4\r\n"+bulk("config-epoch")+bulk(strconv.Itoa(epoch))+bulk("quorum")+bulk("2"))
+			default:
+				fmt.Fprint(c, "*0\r\n")
+			}
+		case "SUBSCRIBE":
+			fmt.Fprint(c, "*3\r\n"+bulk("subscribe")+bulk(args[1].(string))+":1\r\n")
+		default:
+			fmt.Fprint(c, "+PONG\r\n")
+		}
+	}
+}

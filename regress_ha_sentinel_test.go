@@ -1,0 +1,140 @@
+package madcrow_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/madcrowtest"
+	"github.com/redis/rueidis"
+)
+
+func fakeSet(t *testing.T, fs ...*fakeSentinel) madcrow.Config {
+	cfg := madcrow.Config{Sentinel: madcrow.Sentinel{Enabled: true, ServiceName: "m"}}
+	for _, f := range fs {
+		cfg.Sentinel.Addresses = append(cfg.Sentinel.Addresses, f.addr())
+	}
+	return cfg
+}
+
+func awaitMaster(t *testing.T, r *madcrow.Redis, addr string, d time.Duration) {
+	t.Helper()
+	for end := time.Now().Add(d); ; time.Sleep(5 * time.Millisecond) {
+		if st := r.Status(); st.Master == addr && r.Available() {
+			if _, err := r.Do(context.Background(), get("x")); err == nil {
+				return
+			}
+		}
+		if time.Now().After(end) {
+			t.Fatalf("master %s, want %s", r.Status().Master, addr)
+		}
+	}
+}
+
+// The Sentinels name another master, the old one lives on (cut off from them):
+// borrowed connections and subscriptions must leave the old one too.
+func TestRegressHA_PoolAndSubStayAtTheOldMaster(t *testing.T) {
+	a, b := madcrowtest.StartRedis(t), madcrowtest.StartRedis(t)
+	f := startFakeSentinel(t, a.Addr(), 1)
+	r := open(t, fakeSet(t, f))
+	awaitMaster(t, r, a.Addr(), 3*time.Second)
+	tx := func() {
+		if _, err := r.Tx(t.Context(), []string{"k"}, func(tx *madcrow.Tx) error { tx.Queue(incr("k")); return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tx() // leaves an idle borrowed connection
+	got := make(chan string, 10)
+	ready := make(chan struct{})
+	ended := make(chan error, 1)
+	go func() {
+		ctx := rueidis.WithOnSubscriptionHook(t.Context(), func(rueidis.PubSubSubscription) { close(ready) })
+		ended <- r.Receive(ctx, func(b builder) command { return b.Subscribe().Channel("c").Build() }, func(m rueidis.PubSubMessage) { got <- m.Message })
+	}()
+	<-ready
+	f.set(func() { f.master, f.epoch = b.Addr(), 2 })
+	awaitMaster(t, r, b.Addr(), 8*time.Second)
+	for range 5 {
+		tx()
+	}
+	onA, onB := a.Do(t, "GET", "k"), b.Do(t, "GET", "k")
+	if onA != "1" || onB != "5" {
+		t.Errorf("5 transactions after the switch: old master has %v (want 1), new master %v (want 5)", onA, onB)
+	}
+	_, _ = r.Do(t.Context(), func(b builder) command { return b.Publish().Channel("c").Message("hi").Build() })
+	select {
+	case <-got:
+	case err := <-ended:
+		t.Logf("the subscription ended: %v", err)
+	case <-time.After(4 * time.Second):
+		t.Error("the subscriber still listens to the old master: neither a message nor an end")
+	}
+}
+
+// As with a real failover: b is a replica of a first? After a switch, the old is a replica on which loans stay.
+func TestRegressHA_TxReadOnlyForEver(t *testing.T) {
+	a, b := madcrowtest.StartRedis(t), madcrowtest.StartRedis(t)
+	f := startFakeSentinel(t, a.Addr(), 1)
+	r := open(t, fakeSet(t, f))
+	awaitMaster(t, r, a.Addr(), 3*time.Second)
+	tx := func() error {
+		_, err := r.Tx(t.Context(), []string{"k"}, func(tx *madcrow.Tx) error { tx.Queue(incr("k")); return nil })
+		return err
+	}
+	if err := tx(); err != nil {
+		t.Fatal(err)
+	}
+	f.set(func() { f.master, f.epoch = b.Addr(), 2 })
+	awaitMaster(t, r, b.Addr(), 8*time.Second)
+	a.Do(t, "REPLICAOF", "127.0.0.1", "1") // without CLIENT KILL
+	bad := 0
+	var last error
+	start := time.Now()
+	for time.Since(start) < 4*time.Second {
+		if err := tx(); err != nil {
+			bad++
+			last = err
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	if bad > 0 {
+		t.Errorf("%d of 80 transactions failed, last %v", bad, last)
+	}
+}
+
+// At the start, one Sentinel that lags answers first.
+func TestRegressHA_LaggingSentinelBelievedAtStart(t *testing.T) {
+	a, b := madcrowtest.StartRedis(t), madcrowtest.StartRedis(t)
+	lag := startFakeSentinel(t, a.Addr(), 1)
+	f2, f3 := startFakeSentinel(t, b.Addr(), 2), startFakeSentinel(t, b.Addr(), 2)
+	for _, f := range []*fakeSentinel{f2, f3} {
+		f.delay = 5 * time.Millisecond
+	}
+	r := open(t, fakeSet(t, lag, f2, f3))
+	await(t, r, madcrow.StateUp, 3*time.Second)
+	mustSet(t, r, "k", "v")
+	if a.Do(t, "GET", "k") != nil {
+		start := time.Now()
+		awaitMaster(t, r, b.Addr(), 10*time.Second)
+		t.Errorf("a write went to the old master, for %v more", time.Since(start))
+	}
+}
+
+// The Sentinels that know better do not answer for a moment.
+func TestRegressHA_LowerEpochBelieved(t *testing.T) {
+	a, b := madcrowtest.StartRedis(t), madcrowtest.StartRedis(t)
+	lag := startFakeSentinel(t, a.Addr(), 1)
+	f2, f3 := startFakeSentinel(t, b.Addr(), 2), startFakeSentinel(t, b.Addr(), 2)
+	lag.delay = 5 * time.Millisecond
+	r := open(t, fakeSet(t, lag, f2, f3))
+	awaitMaster(t, r, b.Addr(), 7*time.Second)
+	for _, f := range []*fakeSentinel{f2, f3} {
+		f.set(func() { f.mute = true })
+	}
+	for end := time.Now().Add(7 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if r.Status().Master == a.Addr() {
+			t.Fatal("left a healthy master for the one that a Sentinel of a lower epoch names")
+		}
+	}
+}
