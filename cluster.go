@@ -24,6 +24,9 @@ const (
 	mapEvery = 15 * time.Second
 	mapSoon  = 250 * time.Millisecond
 	mapLeast = 20 * time.Millisecond
+	// mapReplicas is how often it is read while a wanted replica is missing: a
+	// new one is not in the map before it has data.
+	mapReplicas = time.Second
 	// mapTimeout is how long one node may take to tell the map.
 	mapTimeout = 250 * time.Millisecond
 	// maxHops bounds the redirections of one call.
@@ -89,6 +92,8 @@ func (c *cluster) run(ctx context.Context) {
 		wait := mapEvery
 		if err != nil || !c.healthy() {
 			wait = mapSoon
+		} else if s := c.r.replicas; s != nil && s.lacks(*c.masters.Load()) {
+			wait = mapReplicas
 		}
 		time.Sleep(mapLeast)
 		select {
@@ -203,6 +208,12 @@ func (c *cluster) apply(reply any, asked string) error {
 	}
 	c.masters.Store(&list)
 	c.remember(ranges, masters)
+	if s := c.r.replicas; s != nil {
+		s.keep(masters)
+		for _, r := range ranges {
+			s.follow(r.addrs[1:], r.addrs[0])
+		}
+	}
 	return nil
 }
 

@@ -3,6 +3,7 @@ package madcrow_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -98,6 +99,16 @@ func TestCluster_SlotsMoveUnderLoad(t *testing.T) {
 	t.Logf("%d slots moved", moves)
 }
 
+// keyElsewhere returns a key that another master serves.
+func keyElsewhere(t *testing.T, c *madcrowtest.Cluster, not *madcrowtest.Server) string {
+	t.Helper()
+	for i := 0; ; i++ {
+		if key := fmt.Sprint("other", i); c.MasterOf(t, key) != not {
+			return key
+		}
+	}
+}
+
 func isMaster(t *testing.T, s *madcrowtest.Server) bool {
 	list, _ := s.Do(t, "ROLE").([]any)
 	return len(list) > 0 && list[0] == "master"
@@ -107,12 +118,7 @@ func TestChaosCluster_MasterKilled(t *testing.T) {
 	madcrowtest.CheckLeaks(t)
 	c, r := startCluster(t)
 	dead := c.MasterOf(t, "foo")
-	var other string
-	for i := 0; other == ""; i++ {
-		if k := fmt.Sprint("other", i); c.MasterOf(t, k) != dead {
-			other = k
-		}
-	}
+	other := keyElsewhere(t, c, dead)
 	mustSet(t, r, "foo", "1")
 	mustSet(t, r, other, "1")
 	dead.Kill()
@@ -265,4 +271,69 @@ func TestCluster_PubSubAndTransactions(t *testing.T) {
 	}); err != nil {
 		t.Errorf("MULTI and EXEC in one pipeline: %v", err)
 	}
+}
+
+// With cluster-require-full-coverage a cluster that lost a shard refuses all.
+func TestChaosCluster_ClusterDown(t *testing.T) {
+	madcrowtest.CheckLeaks(t)
+	c, r := startCluster(t, madcrowtest.WithArgs("--cluster-require-full-coverage", "yes"))
+	master, replica := c.MasterOf(t, "foo"), c.ReplicaOf(t, "foo")
+	other := keyElsewhere(t, c, master)
+	replica.Kill()
+	master.Kill()
+	var err error
+	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		start := time.Now()
+		_, err = r.Do(t.Context(), set(other, "1"))
+		if d := time.Since(start); d > 500*time.Millisecond+slack(50*time.Millisecond) {
+			t.Errorf("a call took %v", d)
+		}
+		if err != nil && strings.Contains(err.Error(), "CLUSTERDOWN") {
+			break
+		}
+	}
+	wantError(t, err, madcrow.KindUnavailable, madcrow.ErrUnavailable, madcrow.OutcomeNotApplied, "CLUSTERDOWN")
+	master.Start()
+	for end := time.Now().Add(20 * time.Second); err != nil && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		_, err = r.Do(t.Context(), set(other, "1"))
+	}
+	if err != nil {
+		t.Errorf("after its master was back: %v", err)
+	}
+}
+
+// One frozen node holds up nobody else.
+func TestChaosCluster_FrozenNode(t *testing.T) {
+	madcrowtest.CheckLeaks(t)
+	c, r := startCluster(t)
+	frozen := c.MasterOf(t, "foo")
+	other := keyElsewhere(t, c, frozen)
+	mustSet(t, r, other, "1")
+	frozen.Pause()
+	start := time.Now()
+	var slowest time.Duration
+	var back time.Duration
+	for time.Since(start) < length(6*time.Second, 12*time.Second) && back == 0 {
+		before := time.Now()
+		if _, err := r.Do(t.Context(), set(other, "2")); err != nil {
+			t.Errorf("a key of another node: %v", err)
+		}
+		slowest = max(slowest, time.Since(before))
+		before = time.Now()
+		if _, err := r.Do(t.Context(), set("foo", "2")); err == nil {
+			back = time.Since(start)
+		}
+		if d := time.Since(before); d > 500*time.Millisecond+slack(50*time.Millisecond) {
+			t.Errorf("a call to the frozen node took %v", d)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	t.Logf("slowest call to another node %v; its slots were written again after %v", slowest, back)
+	if slowest > slack(100*time.Millisecond) {
+		t.Errorf("a call to a healthy node took %v", slowest)
+	}
+	if back == 0 {
+		t.Error("the slots of the frozen node did not come back")
+	}
+	frozen.Resume()
 }

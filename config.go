@@ -58,6 +58,11 @@ type Config struct {
 	// Cluster speaks to a Redis Cluster. Defaults to off.
 	Cluster Cluster
 
+	// ReadReplicas opens connections to one replica, with Sentinel, or to one
+	// of each master, with Cluster, for [Redis.DoReplica]. They count apart
+	// from those to masters. Defaults to false.
+	ReadReplicas bool
+
 	// MaxConnections bounds the open connections to each data node, those for
 	// pub/sub and transactions included, Sentinels and health probes not. From
 	// 3 to 10,000. Defaults to 20.

@@ -197,6 +197,9 @@ func (n *node) moved(ctx context.Context) {
 		n.doubt(&Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errMoved})
 	}
 	n.changed()
+	if healthy := n.finder.replicas.Load(); n.replicas != nil && err == nil && healthy != nil {
+		n.replicas.follow(*healthy, addr)
+	}
 }
 
 func (n *node) verdict() time.Duration {
@@ -268,7 +271,7 @@ func (l *lane) connect(ctx context.Context) error {
 		if err == nil {
 			l.answered(start)
 			l.wakeAll()
-			return nil
+			return l.serveReads(ctx)
 		}
 		if reply, ok := rueidis.IsRedisErr(err); ok {
 			kind, _ := classifyReply(reply.Error())
@@ -286,6 +289,16 @@ func (l *lane) connect(ctx context.Context) error {
 		l.hangUp()
 	}
 	return err
+}
+
+// serveReads tells a replica of a cluster that this connection only reads.
+func (l *lane) serveReads(ctx context.Context) error {
+	if !l.node.replica {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, l.node.dialTimeout())
+	defer cancel()
+	return l.client.Do(ctx, l.node.builder.Readonly().Build()).Error()
 }
 
 // readInfo keeps what health pages show. A user who may not run INFO is fine.

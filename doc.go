@@ -39,5 +39,15 @@
 // connection has a bounded number of calls on it, those whose callers gave up
 // included, until a later reply proves that theirs have come.
 //
+// # Sentinel and Cluster
+//
+// With Sentinel the node moves: the connector asks all Sentinels, believes the
+// newest configuration epoch, and connects where that points after it has seen
+// that it is a master. In a cluster every node has its gate and its connector,
+// found by the command's slot, so that one that is away harms no other;
+// redirections are followed, pipelines are grouped by node. Neither needs more
+// round trips in the usual case. Replication is asynchronous: a failover can
+// lose writes that were acknowledged, which min-replicas-to-write bounds.
+//
 // Everything is safe for concurrent use unless it says otherwise.
 package madcrow

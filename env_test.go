@@ -53,6 +53,7 @@ func TestEnv_EveryNameReachesItsField(t *testing.T) {
 		{"REDIS_SENTINEL_SOCKET_TIMEOUT", "0.25", nil, func(c Config) any { return c.Sentinel.SocketTimeout }, 250 * time.Millisecond},
 		{"REDIS_SENTINEL_USE_SSL", "t", nil, func(c Config) any { return c.Sentinel.UseTLS }, &on},
 		{"REDIS_USE_CLUSTERS", "Y", map[string]string{"REDIS_CLUSTERS": "a"}, func(c Config) any { return c.Cluster.Enabled }, true},
+		{"REDIS_READ_REPLICAS", "on", nil, func(c Config) any { return c.ReadReplicas }, true},
 		{"REDIS_CLUSTERS", "a:7000,b:7001", nil, func(c Config) any { return c.Cluster.Addresses }, []string{"a:7000", "b:7001"}},
 		{"REDIS_CLUSTERS_PASSWORD", "cp", nil, func(c Config) any { return c.Cluster.Password }, "cp"},
 		{"REDIS_MAX_CONNECTIONS", "3", nil, func(c Config) any { return c.MaxConnections }, 3},

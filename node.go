@@ -54,10 +54,12 @@ type node struct {
 	handshake atomic.Int64 // of the probe's last dial and PING together; 0 before
 	kick      chan struct{}
 	found     atomic.Bool            // the Sentinels have named a master
+	replicas  *replicas              // nil: none are wanted
 	news      atomic.Pointer[string] // one that they named just now
 	changed   func()
 	readOnly  atomic.Bool
 
+	replica     bool // a replica of a cluster: it must be told to serve reads
 	readingInfo atomic.Bool
 	redial      atomic.Bool // the next connect makes new connections
 	redialNext  atomic.Int64

@@ -33,8 +33,10 @@ type Redis struct {
 	// node is the one that serves, or nil with a cluster.
 	node    *node
 	cluster *cluster
-	builder Builder
-	life    context.Context // ends with Close
+	// replicas serve DoReplica; nil when they are not wanted.
+	replicas *replicas
+	builder  Builder
+	life     context.Context // ends with Close
 
 	deadlines *deadlines
 	client    client
@@ -104,12 +106,20 @@ func (r *Redis) locate() (err error) {
 		if r.cluster, err = newCluster(r); err == nil {
 			r.builder, err = anyBuilder()
 		}
+		if err == nil && r.cfg.ReadReplicas {
+			r.replicas = newReplicas(r)
+		}
 		return err
 	}
-	if r.node, err = newNode(r.life, r.cfg, r.observe); err == nil {
-		r.builder = r.node.builder
+	if r.node, err = newNode(r.life, r.cfg, r.observe); err != nil {
+		return err
 	}
-	return err
+	r.builder = r.node.builder
+	if r.cfg.ReadReplicas && r.cfg.Sentinel.Enabled {
+		r.replicas = newReplicas(r)
+		r.node.replicas = r.replicas
+	}
+	return nil
 }
 
 // start begins to connect.

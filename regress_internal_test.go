@@ -10,6 +10,7 @@ import (
 
 func bareRedis() *Redis {
 	r := &Redis{watchers: map[chan Status]struct{}{}, node: &node{gate: newGate(), conns: newConnSet(1)}}
+	r.node.move("127.0.0.1:1")
 	r.last = Status{State: StateConnecting}
 	return r
 }

@@ -42,6 +42,8 @@ type finder struct {
 
 	seen  atomic.Pointer[SentinelStatus]
 	epoch atomic.Int64 // the highest that was believed
+
+	replicas atomic.Pointer[[]string]
 }
 
 // SentinelStatus is what the Sentinels last said of the master.
@@ -69,6 +71,7 @@ type opinion struct {
 	quorum   int
 	replicas int
 	peers    []string
+	healthy  []string // replicas that are in step
 	err      error
 }
 
@@ -118,6 +121,7 @@ func (f *finder) find(ctx context.Context) (string, error) {
 func (f *finder) learn(best opinion, good []opinion, asked []string) {
 	f.seen.Store(&SentinelStatus{Reachable: len(good), Known: max(len(asked), len(best.peers)+1), Quorum: best.quorum, Replicas: best.replicas, At: time.Now()})
 	f.epoch.Store(best.epoch)
+	f.replicas.Store(&best.healthy)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, p := range best.peers {
@@ -136,7 +140,7 @@ func (f *finder) ask(ctx context.Context, addr string) opinion {
 	name := f.cfg.Sentinel.ServiceName
 	// The first names a promoted replica a second before the second does.
 	replies, err := f.exchange(ctx, addr, []string{"SENTINEL", "GET-MASTER-ADDR-BY-NAME", name},
-		[]string{"SENTINEL", "MASTER", name}, []string{"SENTINEL", "SENTINELS", name})
+		[]string{"SENTINEL", "MASTER", name}, []string{"SENTINEL", "SENTINELS", name}, []string{"SENTINEL", "REPLICAS", name})
 	if err == nil {
 		err = o.read(replies[0], name)
 	}
@@ -148,12 +152,10 @@ func (f *finder) ask(ctx context.Context, addr string) opinion {
 	o.epoch, _ = strconv.ParseInt(m["config-epoch"], 10, 64)
 	o.quorum, _ = strconv.Atoi(m["quorum"])
 	o.replicas, _ = strconv.Atoi(m["num-slaves"])
-	peers, _ := replies[2].([]any) // an error, where that is not permitted, is none
-	for _, p := range peers {
-		if m := fields(p); m["ip"] != "" && m["port"] != "" {
-			o.peers = append(o.peers, net.JoinHostPort(m["ip"], m["port"]))
-		}
-	}
+	o.peers = addressesIn(replies[2], func(map[string]string) bool { return true })
+	o.healthy = addressesIn(replies[3], func(m map[string]string) bool {
+		return m["flags"] == "slave" && m["master-link-status"] == "ok"
+	})
 	return o
 }
 
@@ -173,6 +175,18 @@ func (o *opinion) read(reply any, name string) error {
 	port, _ := at[1].(string)
 	o.master = net.JoinHostPort(host, port)
 	return nil
+}
+
+// addressesIn reads a list of servers; an error, where a user may not ask, is
+// none.
+func addressesIn(reply any, want func(map[string]string) bool) (out []string) {
+	list, _ := reply.([]any)
+	for _, item := range list {
+		if m := fields(item); m["ip"] != "" && m["port"] != "" && want(m) {
+			out = append(out, net.JoinHostPort(m["ip"], m["port"]))
+		}
+	}
+	return out
 }
 
 // fields reads a reply that is a list of names and values.
@@ -196,6 +210,7 @@ func (f *finder) watch(ctx context.Context, changed func()) {
 	heard := map[string]bool{}
 	tick := time.NewTicker(sentinelEvery)
 	defer tick.Stop()
+	changed()
 	for {
 		f.mu.Lock()
 		addrs := slices.Clone(f.addrs)

@@ -332,3 +332,41 @@ func TestSentinel_ErrorsNameTheCause(t *testing.T) {
 		})
 	}
 }
+
+// The client is cut off together with the master: no replica and no Sentinel
+// hears of it any more. min-replicas-to-write makes the master refuse writes,
+// so that none is acknowledged that a failover would lose.
+func TestChaosSentinel_CutOffWithTheMaster(t *testing.T) {
+	madcrowtest.CheckLeaks(t)
+	set, r := sentinelSet(t, madcrowtest.WithArgs("--min-replicas-to-write", "1", "--min-replicas-max-lag", "2"))
+	mustSet(t, r, "before", "1")
+	rest := append(set.Replicas(), set.Sentinels()...)
+	for _, s := range rest {
+		s.Pause()
+	}
+	start := time.Now()
+	var err error
+	for err == nil {
+		if time.Since(start) > 10*time.Second {
+			t.Fatal("the master still takes writes after 10 s alone")
+		}
+		_, err = r.Do(t.Context(), set2("alone"))
+		time.Sleep(10 * time.Millisecond)
+	}
+	wantError(t, err, madcrow.KindReadOnly, madcrow.ErrReadOnly, madcrow.OutcomeNotApplied, "NOREPLICAS")
+	t.Logf("writes were refused %v after the cut", time.Since(start))
+	mustGet(t, r, "before", "1") // reads go on
+	for _, s := range rest {
+		s.Resume()
+	}
+	start = time.Now()
+	for err != nil {
+		if time.Since(start) > 20*time.Second {
+			t.Fatalf("after the cut: %v", err)
+		}
+		_, err = r.Do(t.Context(), set2("after"))
+	}
+	t.Logf("and taken again %v after it healed", time.Since(start))
+}
+
+func set2(key string) func(builder) command { return set(key, "2") }

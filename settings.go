@@ -185,6 +185,11 @@ var settings = []setting{
 	},
 
 	{
+		name: "REDIS_READ_REPLICAS", field: "ReadReplicas", kind: kindBool, def: false,
+		help: "Opens connections to replicas, with Sentinel or Cluster, for reads that may be a little old.",
+		ref:  func(c *Config) any { return &c.ReadReplicas },
+	},
+	{
 		name: "REDIS_MAX_CONNECTIONS", field: "MaxConnections", kind: kindNumber, def: DefaultMaxConnections, min: minConnections, max: 10_000,
 		help: "Most connections that are open to one data node, those for pub/sub and transactions included.",
 		ref:  func(c *Config) any { return &c.MaxConnections },

@@ -60,6 +60,9 @@ func (r *Redis) shut(why *Error) {
 }
 
 func (r *Redis) closeNodes() {
+	if r.replicas != nil {
+		r.replicas.close()
+	}
 	if r.cluster == nil {
 		r.node.close()
 		return

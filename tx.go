@@ -62,12 +62,19 @@ func (r *Redis) transact(ctx context.Context, keys []string, fn func(*Tx) error)
 			return nil, try, err
 		}
 		select {
-		case <-time.After(rand.N(time.Duration(try+1) * time.Millisecond)):
+		case <-time.After(rand.N(time.Duration(min(try+1, 8)) * time.Millisecond)):
 		case <-ctx.Done():
-			return nil, try, &Error{Op: "TX", Kind: contextKind(ctx.Err()), Outcome: OutcomeNotApplied, Err: waited(ctx.Err(), &Error{Err: ErrConflict})}
+			if contextKind(ctx.Err()) == KindCanceled {
+				return nil, try, &Error{Op: "TX", Kind: KindCanceled, Outcome: OutcomeNotApplied, Err: ctx.Err()}
+			}
+			return nil, try, conflict(try + 1)
 		}
 	}
-	return nil, txTries, &Error{Op: "TX", Kind: KindConflict, Outcome: OutcomeNotApplied, Err: errors.New("a watched key changed in each of 32 tries")}
+	return nil, txTries, conflict(txTries)
+}
+
+func conflict(tries int) *Error {
+	return &Error{Op: "TX", Kind: KindConflict, Outcome: OutcomeNotApplied, Err: fmt.Errorf("a watched key changed in each of %d tries", tries)}
 }
 
 // tryTx makes one try. again without an error is a conflict; with one it is a

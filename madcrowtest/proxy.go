@@ -19,6 +19,7 @@ type Proxy struct {
 	links     map[*link]struct{}
 	closed    bool
 	delay     time.Duration
+	bandwidth int // bytes a second, for each connection and direction; 0: any
 	blackHole bool
 	refuse    bool
 	cutAfter  int64 // negative: never
@@ -59,6 +60,14 @@ func (p *Proxy) SetDelay(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.delay = d
+}
+
+// SetBandwidth lets at most n bytes a second pass, on each connection and in
+// each direction. Zero, the default, ends it.
+func (p *Proxy) SetBandwidth(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.bandwidth = n
 }
 
 // BlackHole swallows, while it is on, everything in both directions, and new connections
@@ -199,7 +208,7 @@ func (l *link) copyRequests(server net.Conn) {
 	for {
 		n, err := l.client.Read(buf)
 		if n > 0 && !l.dark() {
-			if _, err := server.Write(buf[:n]); err != nil {
+			if !l.paced(server, buf[:n]) {
 				return
 			}
 		}
@@ -248,10 +257,33 @@ func (l *link) writeReplies(replies <-chan piece) {
 			continue
 		}
 		data, last := l.cut(r.data)
-		if _, err := l.client.Write(data); err != nil || last {
+		if !l.paced(l.client, data) || last {
 			return
 		}
 	}
+}
+
+// paced writes at the bandwidth of the moment. It returns false when the link
+// is over.
+func (l *link) paced(w net.Conn, data []byte) bool {
+	const grain = 2 << 10
+	for len(data) > 0 {
+		l.p.mu.Lock()
+		rate := l.p.bandwidth
+		l.p.mu.Unlock()
+		part := data
+		if rate > 0 && len(part) > grain {
+			part = part[:grain]
+		}
+		if _, err := w.Write(part); err != nil {
+			return false
+		}
+		if rate > 0 && !l.wait(time.Duration(len(part))*time.Second/time.Duration(rate)) {
+			return false
+		}
+		data = data[len(part):]
+	}
+	return true
 }
 
 // wait returns false when the link is closed meanwhile.

@@ -1,0 +1,110 @@
+package madcrow_test
+
+import (
+	"context"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/madcrowtest"
+	"github.com/redis/rueidis"
+)
+
+// The controls show the fault with the protection off: a bound that holds
+// without it would prove nothing.
+
+// TestChaosControl_BareClientOutlivesItsDeadlines is TestChaos_FrozenRedis on
+// the bare client below us.
+func TestChaosControl_BareClientOutlivesItsDeadlines(t *testing.T) {
+	s := madcrowtest.StartRedis(t)
+	c, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{s.Addr()}, ForceSingleClient: true, DisableCache: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	var worst atomic.Int64
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 4000 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				case <-time.After(time.Duration(rand.IntN(1000)) * time.Millisecond):
+				}
+				ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+				start := time.Now()
+				_ = c.Do(ctx, c.B().Get().Key("a").Build()).Error()
+				cancel()
+				for over := int64(time.Since(start) - 50*time.Millisecond); ; {
+					old := worst.Load()
+					if over <= old || worst.CompareAndSwap(old, over) {
+						break
+					}
+				}
+			}
+		})
+	}
+	time.Sleep(300 * time.Millisecond)
+	late := measureLateness()
+	s.Pause()
+	time.Sleep(length(1500*time.Millisecond, 5*time.Second))
+	s.Resume()
+	close(stop)
+	wg.Wait()
+	over, behind := time.Duration(worst.Load()), late.end()
+	t.Logf("the bare client: worst overshoot %v, of which the scheduler %v", over, behind)
+	if over-behind < 50*time.Millisecond {
+		t.Error("the bare client kept its deadlines: TestChaos_FrozenRedis shows nothing")
+	}
+}
+
+// TestChaos_SlowWire sends large values over a wire of 1 MB a second beside
+// small reads: with a lane of their own the small ones do not notice, without
+// it they wait behind the large ones.
+func TestChaos_SlowWire(t *testing.T) {
+	slowest := func(threshold int) time.Duration {
+		s := madcrowtest.StartRedis(t)
+		p := madcrowtest.StartProxy(t, s.Addr())
+		r := open(t, madcrow.Config{Host: "127.0.0.1", Port: p.Port(), CommandTimeout: 3 * time.Second, BulkThreshold: threshold})
+		await(t, r, madcrow.StateUp, 5*time.Second)
+		mustSet(t, r, "a", "1")
+		p.SetBandwidth(1 << 20)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		defer cancel()
+		for i := range 3 {
+			wg.Go(func() {
+				for ctx.Err() == nil {
+					_, _ = r.Do(ctx, set("big"+strconv.Itoa(i), strings.Repeat("x", 300<<10)))
+				}
+			})
+		}
+		time.Sleep(100 * time.Millisecond)
+		var most time.Duration
+		for end := time.Now().Add(length(time.Second, 4*time.Second)); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+			start := time.Now()
+			if _, err := r.Do(ctx, get("a")); err != nil {
+				t.Errorf("a small read: %v", err)
+			}
+			most = max(most, time.Since(start))
+		}
+		return most
+	}
+	with, without := slowest(0), slowest(32<<20)
+	t.Logf("slowest small read: %v with lanes apart, %v without", with, without)
+	if with > slack(100*time.Millisecond) {
+		t.Errorf("a small read took %v beside large values", with)
+	}
+	if without < 2*with {
+		t.Error("the control is not slower: nothing was shown")
+	}
+}

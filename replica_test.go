@@ -1,0 +1,85 @@
+package madcrow_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/madcrowtest"
+)
+
+// calls counts the GETs that a server has answered.
+func calls(t *testing.T, s *madcrowtest.Server) (n int) {
+	t.Helper()
+	text, _ := s.Do(t, "INFO", "commandstats").(string)
+	for line := range strings.Lines(text) {
+		if rest, ok := strings.CutPrefix(line, "cmdstat_get:calls="); ok {
+			_, _ = fmt.Sscanf(rest, "%d", &n)
+		}
+	}
+	return n
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if ok() {
+			return
+		}
+	}
+	t.Fatal(what)
+}
+
+func TestDoReplica_AsksAReplicaAndFallsBackToTheMaster(t *testing.T) {
+	madcrowtest.CheckLeaks(t)
+	set := madcrowtest.StartSentinel(t)
+	cluster := madcrowtest.StartCluster(t)
+	for _, tc := range []struct {
+		name     string
+		cfg      madcrow.Config
+		replicas func() []*madcrowtest.Server
+	}{
+		{"Sentinel", set.Config(), set.Replicas},
+		{"Cluster", cluster.Config(), func() []*madcrowtest.Server { return []*madcrowtest.Server{cluster.ReplicaOf(t, "a")} }},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			tc.cfg.ReadReplicas = true
+			r := open(t, tc.cfg)
+			await(t, r, madcrow.StateUp, 10*time.Second)
+			mustSet(t, r, "a", "1")
+			replicas := tc.replicas()
+			read := func() {
+				msg, err := r.DoReplica(t.Context(), get("a"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if v, _ := msg.ToString(); v != "1" && !msg.IsNil() {
+					t.Fatalf("read %q", v)
+				}
+			}
+			served := func() (n int) {
+				for _, s := range replicas {
+					n += calls(t, s)
+				}
+				return n
+			}
+			eventually(t, "no replica was asked", func() bool {
+				before := served()
+				read()
+				return served() > before
+			})
+			if _, err := r.DoReplica(t.Context(), incr("n")); err != nil {
+				t.Errorf("a write through DoReplica: %v", err)
+			}
+			for _, s := range replicas {
+				s.Kill()
+			}
+			for range 50 {
+				read() // not one may fail
+				time.Sleep(time.Millisecond)
+			}
+		})
+	}
+}
