@@ -91,7 +91,7 @@ func (c *Cluster) start() error {
 func clusterLines(n *Server) [][]string {
 	lines := append(n.tlsLines(), []string{"cluster-enabled", "yes"}, []string{"cluster-config-file", "nodes.conf"},
 		[]string{"cluster-node-timeout", "2000"}, []string{"cluster-require-full-coverage", "no"},
-		[]string{"repl-diskless-sync", "yes"}, []string{"repl-diskless-sync-delay", "0"})
+		[]string{"repl-diskless-sync", "no"}) // as in dataLines
 	if n.tls != nil {
 		lines = append(lines, []string{"tls-cluster", "yes"})
 	}

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/madcrow-go/madcrow/internal/resp"
 )
 
 func TestProxy_PassesEverythingOn(t *testing.T) {
@@ -206,7 +208,7 @@ func getBig(conn net.Conn) (string, error) {
 	if _, err := io.WriteString(conn, "GET big\r\n"); err != nil {
 		return "", err
 	}
-	reply, err := readReply(bufio.NewReader(conn))
+	reply, err := resp.Read(bufio.NewReader(conn))
 	text, _ := reply.(string)
 	return text, err
 }

@@ -93,7 +93,10 @@ func (s *SentinelSet) publishEvery(d time.Duration) {
 }
 
 func (s *SentinelSet) dataLines(n *Server) [][]string {
-	lines := append(n.tlsLines(), []string{"repl-diskless-sync", "yes"}, []string{"repl-diskless-sync-delay", "0"})
+	// Without the disk, the master may miss the first sign of life of a new
+	// replica, and then sends it nothing for a second although it calls it
+	// online: a failover would lose all that was written until then.
+	lines := append(n.tlsLines(), []string{"repl-diskless-sync", "no"})
 	if n.set.password != "" {
 		lines = append(lines, []string{"masterauth", n.set.password})
 	}

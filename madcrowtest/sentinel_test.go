@@ -228,3 +228,17 @@ func TestStartSentinel_LeavesNothingBehind(t *testing.T) {
 	})
 	wantGone(t, all, were)
 }
+
+func TestStartSentinel_ReplicasHaveEveryWriteFromTheStart(t *testing.T) {
+	for range 5 {
+		s := StartSentinel(t)
+		s.Master().Do(t, "SET", "a", "1")
+		start := time.Now()
+		for _, r := range s.Replicas() {
+			waitFor(t, "the write on "+r.Addr(), func() bool { return r.Do(t, "GET", "a") == "1" })
+		}
+		if d := time.Since(start); d > 500*time.Millisecond {
+			t.Errorf("a replica that is online was sent nothing for %v", d)
+		}
+	}
+}

@@ -22,7 +22,11 @@ func start(t *testing.T, change ...func(*madcrow.Config)) (*Service, *madcrowtes
 
 func open(t *testing.T, srv *madcrowtest.Server, change ...func(*madcrow.Config)) *Service {
 	t.Helper()
-	cfg := srv.Config()
+	return openConfig(t, srv.Config(), change...)
+}
+
+func openConfig(t *testing.T, cfg madcrow.Config, change ...func(*madcrow.Config)) *Service {
+	t.Helper()
 	cfg.CommandTimeout = 5 * time.Second // a busy machine is no failure here
 	cfg.Require = true
 	for _, c := range change {

@@ -3,10 +3,8 @@ package cli
 import (
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"strconv"
-	"strings"
 	"text/tabwriter"
 
 	"github.com/joho/godotenv"
@@ -46,22 +44,29 @@ func printConfig(w io.Writer, cfg madcrow.Config) error {
 		}
 		return "(set)"
 	}
-	where := net.JoinHostPort(cfg.Host, strconv.Itoa(cfg.Port))
-	switch {
-	case !(madcrow.Env{}).NamesRedis() && !cfg.Require:
-		where = "embedded, in memory (set REDIS_HOST to use a real Redis)"
-	case cfg.Sentinel.Enabled:
-		where = "sentinel " + cfg.Sentinel.ServiceName + " at " + strings.Join(cfg.Sentinel.Addresses, ", ")
-	case cfg.Cluster.Enabled:
-		where = "cluster at " + strings.Join(cfg.Cluster.Addresses, ", ")
-	case cfg.Socket != "":
-		where = cfg.Socket
-	}
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, row := range [][2]string{
-		{"redis", where},
-		{"user", cfg.Username},
-		{"password", secret(cfg.Password)},
+	row := func(name, text string) { _, _ = fmt.Fprintf(tw, "%s\t%s\n", name, text) }
+	if !(madcrow.Env{}).NamesRedis() && !cfg.Require {
+		row("mode", "embedded, in memory (set REDIS_HOST to use a real Redis)")
+	} else {
+		row("mode", modeOf(cfg))
+		for _, r := range whereIs(cfg) {
+			row(r[0], r[1])
+		}
+	}
+	password := cfg.Password
+	if cfg.Cluster.Enabled {
+		password = cfg.Cluster.Password
+	}
+	row("user", cfg.Username)
+	row("password", secret(password))
+	if s := cfg.Sentinel; s.Enabled {
+		row("sentinel user", s.Username)
+		row("sentinel password", secret(s.Password))
+		row("sentinel tls", strconv.FormatBool(s.UseTLS != nil && *s.UseTLS))
+		row("sentinel timeout", s.SocketTimeout.String())
+	}
+	for _, r := range [][2]string{
 		{"database", strconv.Itoa(cfg.DB)},
 		{"tls", strconv.FormatBool(cfg.TLS.Enabled)},
 		{"tls verified", strconv.FormatBool(cfg.TLS.Enabled && !cfg.TLS.InsecureSkipVerify)},
@@ -72,10 +77,20 @@ func printConfig(w io.Writer, cfg madcrow.Config) error {
 		{"redis required at start", strconv.FormatBool(cfg.Require)},
 		{"api token", secret(os.Getenv(envToken) + os.Getenv(envToken+"_FILE"))},
 	} {
-		_, _ = fmt.Fprintf(tw, "%s\t%s\n", row[0], row[1])
+		row(r[0], r[1])
 	}
 	for _, warning := range cfg.Warnings {
-		_, _ = fmt.Fprintf(tw, "warning\t%s\n", warning)
+		row("warning", warning)
 	}
 	return tw.Flush()
+}
+
+func modeOf(cfg madcrow.Config) string {
+	switch {
+	case cfg.Sentinel.Enabled:
+		return "sentinel"
+	case cfg.Cluster.Enabled:
+		return "cluster"
+	}
+	return "standalone"
 }

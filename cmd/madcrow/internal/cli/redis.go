@@ -4,6 +4,10 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
+	"strconv"
+	"strings"
+	"time"
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/contrib/embedded"
@@ -50,4 +54,87 @@ func embeddedConfig(where, how madcrow.Config) madcrow.Config {
 	where.Logger = how.Logger
 	where.Warnings = how.Warnings
 	return where
+}
+
+// verdictWithin is how long the announcement waits for the first verdict: long
+// enough for a Redis that answers, and for one that is known to be away.
+const verdictWithin = 200 * time.Millisecond
+
+// announce says what was started, without secrets.
+func announce(ctx context.Context, log *slog.Logger, addr string, token bool, r *redisInUse) {
+	log.Info("madcrow listens", slog.String("addr", addr), slog.String("docs", "http://"+addr+"/docs"), slog.Bool("token", token))
+	st := r.verdict(ctx)
+	attrs := []any{slog.String("mode", st.Mode), slog.String("state", st.State.String())}
+	if !r.embedded() {
+		for _, row := range whereIs(r.Config()) {
+			attrs = append(attrs, slog.String(strings.ReplaceAll(row[0], " ", "_"), row[1]))
+		}
+		attrs = append(attrs, found(st)...)
+	}
+	log.Info("redis", attrs...)
+	if r.note != "" {
+		log.Warn(r.note)
+	}
+}
+
+// whereIs names what is configured, for the log and for madcrow config.
+func whereIs(cfg madcrow.Config) [][2]string {
+	switch {
+	case cfg.Sentinel.Enabled:
+		return [][2]string{{"master name", cfg.Sentinel.ServiceName}, {"sentinels", strings.Join(cfg.Sentinel.Addresses, ", ")}}
+	case cfg.Cluster.Enabled:
+		return [][2]string{{"seeds", strings.Join(cfg.Cluster.Addresses, ", ")}}
+	case cfg.Socket != "":
+		return [][2]string{{"address", cfg.Socket}}
+	}
+	return [][2]string{{"address", net.JoinHostPort(cfg.Host, strconv.Itoa(cfg.Port))}}
+}
+
+// found names what was found by asking Sentinels or nodes.
+func found(st madcrow.Status) []any {
+	switch {
+	case st.Sentinels != nil && st.Master != "":
+		return []any{slog.String("master", st.Master), slog.Int("quorum", st.Sentinels.Quorum)}
+	case len(st.Nodes) > 0:
+		nodes := make([]string, len(st.Nodes))
+		for i, n := range st.Nodes {
+			nodes[i] = n.Address
+		}
+		return []any{slog.String("masters", strings.Join(nodes, ", ")), slog.Int("slots_covered", st.SlotsCovered)}
+	}
+	return nil
+}
+
+// verdict waits for the first one, up to verdictWithin.
+func (r *redisInUse) verdict(ctx context.Context) madcrow.Status {
+	ctx, cancel := context.WithTimeout(ctx, verdictWithin)
+	defer cancel()
+	for st := range r.Watch(ctx) {
+		if st.State != madcrow.StateConnecting {
+			return st
+		}
+	}
+	return r.Status()
+}
+
+// redisInUse is the connection, and the embedded Redis when there is one.
+type redisInUse struct {
+	*madcrow.Redis
+	note string
+	stop func()
+}
+
+func (r *redisInUse) embedded() bool { return r.stop != nil }
+
+func (r *redisInUse) close(timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	err := r.Close(ctx)
+	if r.stop != nil {
+		r.stop()
+	}
+	if err != nil {
+		return fmt.Errorf("close Redis: %w", err)
+	}
+	return nil
 }

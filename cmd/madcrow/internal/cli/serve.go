@@ -16,7 +16,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/cmd/madcrow/internal/server"
 )
 
@@ -36,6 +35,7 @@ type serveOptions struct {
 	accessLog       bool
 	maxBody         int64
 	maxHeader       int
+	healthDetails   bool
 	readTimeout     time.Duration
 	writeTimeout    time.Duration
 	idleTimeout     time.Duration
@@ -59,6 +59,11 @@ By default only this machine is served. To listen elsewhere set
 ` + envToken + ` or ` + envToken + `_FILE
 (at least 16 characters); every request but /health, /livez
 and /readyz must then carry "Authorization: Bearer <token>".
+
+/health tells the state of Redis, how many replicas, Sentinels, cluster nodes
+and slots there are, and how far the replicas are behind. It shows addresses
+only with --health-details: it needs no token, so whoever reaches the server
+could read them.
 
 SIGTERM and SIGINT end it in order: no new connections, requests in flight are
 finished, then Redis is closed. A second signal ends it at once.
@@ -84,6 +89,7 @@ Exit codes: 0 ended in order, 1 failed, 2 wrong command line or settings.`,
 	f.BoolVar(&o.accessLog, "access-log", true, "log each request at level info; --access-log=false saves its time")
 	f.Int64Var(&o.maxBody, "max-body", server.DefaultMaxBody, "largest request body, in `bytes`")
 	f.IntVar(&o.maxHeader, "max-header", 64<<10, "largest request header, in `bytes`")
+	f.BoolVar(&o.healthDetails, "health-details", false, "show the addresses of Redis in /health, which needs no token")
 	f.DurationVar(&o.readTimeout, "read-timeout", 15*time.Second, "longest time to read a request")
 	f.DurationVar(&o.writeTimeout, "write-timeout", 30*time.Second, "longest time from a request's header to the end of its answer")
 	f.DurationVar(&o.idleTimeout, "idle-timeout", 2*time.Minute, "close a connection after this time without a request")
@@ -171,7 +177,7 @@ func serve(ctx context.Context, c *cobra.Command, o serveOptions) (err error) {
 	opt := server.Options{
 		Redis: redis.Redis, Logger: logs.main, Token: token, Note: redis.note,
 		LocalOnly: token == "" && !o.unauthenticated,
-		MaxBody:   o.maxBody, Version: buildVersion(),
+		MaxBody:   o.maxBody, Version: buildVersion(), HealthDetails: o.healthDetails,
 	}
 	if o.accessLog {
 		opt.AccessLog = logs.access
@@ -184,7 +190,7 @@ func serve(ctx context.Context, c *cobra.Command, o serveOptions) (err error) {
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
-	announce(logs.main, ln.Addr().String(), token != "", redis)
+	announce(ctx, logs.main, ln.Addr().String(), token != "", redis)
 	return run(ctx, restore, ln, handler, logs.main, o)
 }
 
@@ -216,41 +222,5 @@ func run(ctx context.Context, restore func(), ln net.Listener, handler *server.S
 		return fmt.Errorf("requests were cut off after %v: %w", o.drainTimeout, err)
 	}
 	log.Info("ended")
-	return nil
-}
-
-// announce says what was started, without secrets.
-func announce(log *slog.Logger, addr string, token bool, r *redisInUse) {
-	st := r.Status()
-	log.Info("madcrow listens", slog.String("addr", addr), slog.String("docs", "http://"+addr+"/docs"), slog.Bool("token", token))
-	attrs := []any{slog.String("mode", st.Mode), slog.String("state", st.State.String())}
-	if !r.embedded() {
-		attrs = append(attrs, slog.String("address", st.Address))
-	}
-	log.Info("redis", attrs...)
-	if r.note != "" {
-		log.Warn(r.note)
-	}
-}
-
-// redisInUse is the connection, and the embedded Redis when there is one.
-type redisInUse struct {
-	*madcrow.Redis
-	note string
-	stop func()
-}
-
-func (r *redisInUse) embedded() bool { return r.stop != nil }
-
-func (r *redisInUse) close(timeout time.Duration) error {
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
-	err := r.Close(ctx)
-	if r.stop != nil {
-		r.stop()
-	}
-	if err != nil {
-		return fmt.Errorf("close Redis: %w", err)
-	}
 	return nil
 }

@@ -281,6 +281,48 @@ func TestServe_FindsARedisThatAppearsLater(t *testing.T) {
 	t.Logf("usable %v after Redis answered", time.Since(begin))
 }
 
+// The first line about Redis tells the verdict, where it was found, and no
+// secret; /health shows addresses only when it is asked to.
+func TestServe_SaysWhichRedisItUses(t *testing.T) {
+	set := madcrowtest.StartSentinel(t, madcrowtest.WithPassword("s3cret-data"), madcrowtest.WithSentinelPassword("s3cret-watch"))
+	c := madcrowtest.StartCluster(t, madcrowtest.WithPassword("s3cret-data"))
+	alone := madcrowtest.StartRedis(t)
+	sentinels := strings.Join(set.Config().Sentinel.Addresses, ",")
+	seeds := strings.Join(c.Config().Cluster.Addresses, ",")
+	for name, tc := range map[string]struct {
+		url  string
+		want []string
+	}{
+		"standalone": {"redis://" + alone.Addr(), []string{`"mode":"standalone","state":"up"`, `"address":"` + alone.Addr() + `"`}},
+		"away":       {fmt.Sprintf("redis://127.0.0.1:%d", madcrowtest.FreePort(t)), []string{`"mode":"standalone","state":"down"`}},
+		"sentinel": {
+			"redis-sentinel://:s3cret-data@" + sentinels + "/0?master=" + set.ServiceName() + "&sentinel_password=s3cret-watch",
+			[]string{`"mode":"sentinel","state":"up"`, `"master_name":"` + set.ServiceName() + `"`, `"sentinels":"` + strings.ReplaceAll(sentinels, ",", ", ") + `"`, `"master":"` + set.Master().Addr() + `"`, `"quorum":2`},
+		},
+		"cluster": {
+			"redis-cluster://:s3cret-data@" + seeds,
+			[]string{`"mode":"cluster","state":"up"`, `"seeds":"` + strings.ReplaceAll(seeds, ",", ", ") + `"`, `"masters":"127.0.0.1:`, `"slots_covered":16384`},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			details := name == "sentinel"
+			p := launch(t, []string{"REDIS_URL=" + tc.url}, fmt.Sprint("--health-details=", details))
+			waitFor(t, func() bool { return strings.Contains(p.text(), `"msg":"redis"`) })
+			for _, want := range tc.want {
+				if log := p.text(); !strings.Contains(log, want) {
+					t.Errorf("the log lacks %s:\n%s", want, log)
+				}
+			}
+			if strings.Contains(p.text(), "s3cret") {
+				t.Errorf("the log shows a password:\n%s", p.text())
+			}
+			if code, body := p.get("/health"); code != 200 || strings.Contains(body, "127.0.0.1") != details {
+				t.Errorf("%d, addresses allowed: %v: %s", code, details, body)
+			}
+		})
+	}
+}
+
 func TestServe_EnvFileIsReadAndTheEnvironmentWins(t *testing.T) {
 	srv := madcrowtest.StartRedis(t, madcrowtest.WithPassword("hunter2-hunter2"))
 	file := filepath.Join(t.TempDir(), "settings.env")
@@ -312,9 +354,22 @@ func TestCommandLine_ExitCodes(t *testing.T) {
 		code int
 		text string
 	}{
-		"help":                     {[]string{"--help"}, nil, exitOK, "madcrow serve"},
-		"version":                  {[]string{"version"}, nil, exitOK, "madcrow "},
-		"config":                   {[]string{"config"}, []string{"REDIS_HOST=10.0.0.1", "REDIS_PASSWORD=s3cret"}, exitOK, "10.0.0.1:6379"},
+		"help":    {[]string{"--help"}, nil, exitOK, "madcrow serve"},
+		"version": {[]string{"version"}, nil, exitOK, "madcrow "},
+		"config":  {[]string{"config"}, []string{"REDIS_HOST=10.0.0.1", "REDIS_PASSWORD=s3cret"}, exitOK, "10.0.0.1:6379"},
+		"config of Sentinel": {
+			[]string{"config"},
+			[]string{"REDIS_URL=redis-sentinel://:s3cret@10.0.0.1,10.0.0.2:26380/0?master=m&sentinel_password=s3cret"},
+			exitOK,
+			"mode                     sentinel\nmaster name              m\nsentinels                10.0.0.1:26379, 10.0.0.2:26380\n",
+		},
+		"config of a cluster": {
+			[]string{"config"},
+			[]string{"REDIS_URL=redis-cluster://:s3cret@10.0.0.1,10.0.0.2:7000"},
+			exitOK,
+			"mode                     cluster\nseeds                    10.0.0.1:6379, 10.0.0.2:7000\n",
+		},
+		"help of serve":            {[]string{"serve", "--help"}, nil, exitOK, "--health-details"},
 		"unknown command":          {[]string{"srve"}, nil, exitUsage, "unknown command"},
 		"unknown flag":             {[]string{"serve", "--prot", "1"}, nil, exitUsage, "unknown flag"},
 		"open to the network":      {[]string{"serve", "--addr", ":0"}, nil, exitUsage, "MADCROW_API_TOKEN"},

@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/madcrow-go/madcrow"
 )
 
 // step is one request of the suite and the exact answer.
@@ -45,110 +47,113 @@ var suite = []step{
 	{"GET", "/data/7", "", `{"data":"Record 7","source":"cache"}`},
 }
 
-func TestAPI_AnswersAsTheOriginal(t *testing.T) {
-	for name, backend := range backends() {
-		t.Run(name, func(t *testing.T) {
-			w := startWeb(t, backend(t)).waitAvailable()
-			for _, s := range suite {
-				a := w.do(s.method, api+s.path, s.body)
-				got := strings.Replace(a.body, `"ttl":3599`, `"ttl":3600`, 1)
-				if a.status != http.StatusOK || got != s.want {
-					t.Errorf("%s %s %s:\n got %d %s\nwant 200 %s", s.method, s.path, s.body, a.status, a.body, s.want)
-				}
-				if ct := a.header.Get("Content-Type"); ct != "application/json" {
-					t.Errorf("%s %s: Content-Type %q", s.method, s.path, ct)
-				}
-			}
-		})
-	}
-}
-
-func TestAPI_BadInputIs422AndIsNotSentBack(t *testing.T) {
-	for name, backend := range backends() {
-		t.Run(name, func(t *testing.T) {
-			w := startWeb(t, backend(t)).waitAvailable()
-			for _, tc := range []struct{ method, path, body, field string }{
-				{"POST", "/cache", `{"key":"s3cret","value":`, "body"},
-				{"POST", "/cache", `s3cret`, "body"},
-				{"POST", "/cache", ``, "body"},
-				{"POST", "/cache", `["s3cret"]`, "body"},
-				{"POST", "/cache", `{"value":"s3cret"}`, "body.key"},
-				{"POST", "/cache", `{"key":"","value":"s3cret"}`, "body.key"},
-				{"POST", "/cache", `{"key":"` + strings.Repeat("k", 256) + `","value":"s3cret"}`, "body.key"},
-				{"POST", "/cache", `{"key":"a","value":["s3cret"]}`, "body.value"},
-				{"POST", "/cache", `{"key":"a","value":null}`, "body.value"},
-				{"POST", "/cache", `{"key":"a","value":"s3cret","expire_seconds":0}`, "body.expire_seconds"},
-				{"POST", "/cache", `{"key":"a","value":"b","expire_seconds":"s3cret"}`, "body.expire_seconds"},
-				{"POST", "/cache", `{"key":"a","value":"b","expire_seconds":1.5}`, "body.expire_seconds"},
-				{"POST", "/cache", `{"key":"a","value":"b","expire_seconds":1e300}`, "body.expire_seconds"},
-				{"POST", "/cache", `{"key":"session:s3cret","value":"b"}`, "key"},
-				{"POST", "/cache", `{"key":"a","KEY":"m1:s3cret","value":"b"}`, "key"},
-				{"GET", "/cache/session:s3cret", "", "key"},
-				{"DELETE", "/cache/rate_limit:s3cret", "", "key"},
-				{"GET", "/cache/" + strings.Repeat("k", 256), "", "path.key"},
-				{"POST", "/session", `{"session_id":"","data":{"a":"s3cret"}}`, "body.session_id"},
-				{"POST", "/session", `{"session_id":"x","data":["s3cret"]}`, "body.data"},
-				{"POST", "/session", `{"session_id":"x","data":null}`, "body.data"},
-				{"POST", "/session", `{"session_id":"x"}`, "body.data"},
-				{"POST", "/session", `{"session_id":"x","data":{},"expire_seconds":-1}`, "body.expire_seconds"},
-				{"POST", "/rate-limit/check", `{"key":"u","limit":0,"window_seconds":60}`, "body.limit"},
-				{"POST", "/rate-limit/check", `{"key":"u","limit":1,"window_seconds":0}`, "body.window_seconds"},
-				{"POST", "/rate-limit/check", `{"key":"u","limit":1}`, "body.window_seconds"},
-				{"POST", "/pub-sub/publish/ch", "", "query.message"},
-				{"POST", "/pub-sub/publish/ch?message=", "", "query.message"},
-			} {
-				a := w.do(tc.method, api+tc.path, tc.body)
-				m := w.wantProblem(a, 422, "VALIDATION_ERROR", "", "")
-				errs, _ := m["errors"].([]any)
-				if len(errs) == 0 {
-					t.Errorf("%s %s %s: no errors: %s", tc.method, tc.path, tc.body, a.body)
-					continue
-				}
-				first, _ := errs[0].(map[string]any)
-				if first["field"] != tc.field || first["message"] == "" {
-					t.Errorf("%s %s %s: field %v, want %s: %s", tc.method, tc.path, tc.body, first["field"], tc.field, a.body)
-				}
-				if strings.Contains(a.body, "s3cret") {
-					t.Errorf("%s %s %s: what was sent comes back: %s", tc.method, tc.path, tc.body, a.body)
-				}
-			}
-			a := w.do("POST", api+"/cache", `{"key":"a","value":"b"}`, "Content-Type", "text/plain")
-			w.wantProblem(a, 422, "VALIDATION_ERROR", "", "")
-		})
-	}
-}
-
-func TestHealth_TellsTheSnapshot(t *testing.T) {
+// TestAPI runs all that follows on each kind of Redis, each started once. The
+// answers are the same everywhere. Where Redis itself differs nothing of it
+// shows: in a cluster PUBLISH counts the receivers of one node only, and the
+// suite publishes to nobody.
+func TestAPI(t *testing.T) {
 	for name, backend := range backends() {
 		t.Run(name, func(t *testing.T) {
 			cfg := backend(t)
-			w := startWeb(t, cfg, func(o *Options) { o.Note = "a note" }).waitAvailable()
-			a := w.do("GET", api+"/health", "")
-			m := a.members(t)
-			if a.status != 200 || m["status"] != "healthy" || m["available"] != true || m["ping"] != true {
-				t.Errorf("%d %s", a.status, a.body)
-			}
-			for _, member := range []string{"message", "version", "connected_clients", "used_memory_human"} {
-				if m[member] == nil || m[member] == "" {
-					t.Errorf("no %s in %s", member, a.body)
-				}
-			}
-			a = w.do("GET", "/health", "")
-			m = a.members(t)
-			services, _ := m["services"].(map[string]any)
-			redis, _ := m["redis"].(map[string]any)
-			if a.status != 200 || m["status"] != "healthy" || services["redis"] != "healthy" || services["database"] != "healthy" {
-				t.Errorf("%d %s", a.status, a.body)
-			}
-			if (redis["mode"] == "embedded") != cfg.Embedded || redis["note"] != "a note" {
-				t.Errorf("%s", a.body)
-			}
-			if a := w.do("GET", "/readyz", ""); a.status != 200 || a.body != `{"status":"ready"}` {
-				t.Errorf("%d %s", a.status, a.body)
-			}
-			if a := w.do("GET", "/livez", ""); a.status != 200 || a.body != `{"status":"alive"}` {
-				t.Errorf("%d %s", a.status, a.body)
-			}
+			t.Run("AnswersAsTheOriginal", func(t *testing.T) { answersAsTheOriginal(t, cfg) })
+			t.Run("BadInputIs422AndIsNotSentBack", func(t *testing.T) { badInput(t, cfg) })
+			t.Run("HealthTellsTheSnapshot", func(t *testing.T) { healthTells(t, cfg) })
+			t.Run("HealthShowsTheTopology", func(t *testing.T) { healthShowsTheTopology(t, cfg) })
 		})
+	}
+}
+
+func answersAsTheOriginal(t *testing.T, cfg madcrow.Config) {
+	w := startWeb(t, cfg).waitAvailable()
+	for _, s := range suite {
+		a := w.do(s.method, api+s.path, s.body)
+		got := strings.Replace(a.body, `"ttl":3599`, `"ttl":3600`, 1)
+		if a.status != http.StatusOK || got != s.want {
+			t.Errorf("%s %s %s:\n got %d %s\nwant 200 %s", s.method, s.path, s.body, a.status, a.body, s.want)
+		}
+		if ct := a.header.Get("Content-Type"); ct != "application/json" {
+			t.Errorf("%s %s: Content-Type %q", s.method, s.path, ct)
+		}
+	}
+}
+
+func badInput(t *testing.T, cfg madcrow.Config) {
+	w := startWeb(t, cfg).waitAvailable()
+	for _, tc := range []struct{ method, path, body, field string }{
+		{"POST", "/cache", `{"key":"s3cret","value":`, "body"},
+		{"POST", "/cache", `s3cret`, "body"},
+		{"POST", "/cache", ``, "body"},
+		{"POST", "/cache", `["s3cret"]`, "body"},
+		{"POST", "/cache", `{"value":"s3cret"}`, "body.key"},
+		{"POST", "/cache", `{"key":"","value":"s3cret"}`, "body.key"},
+		{"POST", "/cache", `{"key":"` + strings.Repeat("k", 256) + `","value":"s3cret"}`, "body.key"},
+		{"POST", "/cache", `{"key":"a","value":["s3cret"]}`, "body.value"},
+		{"POST", "/cache", `{"key":"a","value":null}`, "body.value"},
+		{"POST", "/cache", `{"key":"a","value":"s3cret","expire_seconds":0}`, "body.expire_seconds"},
+		{"POST", "/cache", `{"key":"a","value":"b","expire_seconds":"s3cret"}`, "body.expire_seconds"},
+		{"POST", "/cache", `{"key":"a","value":"b","expire_seconds":1.5}`, "body.expire_seconds"},
+		{"POST", "/cache", `{"key":"a","value":"b","expire_seconds":1e300}`, "body.expire_seconds"},
+		{"POST", "/cache", `{"key":"session:s3cret","value":"b"}`, "key"},
+		{"POST", "/cache", `{"key":"a","KEY":"m1:s3cret","value":"b"}`, "key"},
+		{"GET", "/cache/session:s3cret", "", "key"},
+		{"DELETE", "/cache/rate_limit:s3cret", "", "key"},
+		{"GET", "/cache/" + strings.Repeat("k", 256), "", "path.key"},
+		{"POST", "/session", `{"session_id":"","data":{"a":"s3cret"}}`, "body.session_id"},
+		{"POST", "/session", `{"session_id":"x","data":["s3cret"]}`, "body.data"},
+		{"POST", "/session", `{"session_id":"x","data":null}`, "body.data"},
+		{"POST", "/session", `{"session_id":"x"}`, "body.data"},
+		{"POST", "/session", `{"session_id":"x","data":{},"expire_seconds":-1}`, "body.expire_seconds"},
+		{"POST", "/rate-limit/check", `{"key":"u","limit":0,"window_seconds":60}`, "body.limit"},
+		{"POST", "/rate-limit/check", `{"key":"u","limit":1,"window_seconds":0}`, "body.window_seconds"},
+		{"POST", "/rate-limit/check", `{"key":"u","limit":1}`, "body.window_seconds"},
+		{"POST", "/pub-sub/publish/ch", "", "query.message"},
+		{"POST", "/pub-sub/publish/ch?message=", "", "query.message"},
+	} {
+		a := w.do(tc.method, api+tc.path, tc.body)
+		m := w.wantProblem(a, 422, "VALIDATION_ERROR", "", "")
+		errs, _ := m["errors"].([]any)
+		if len(errs) == 0 {
+			t.Errorf("%s %s %s: no errors: %s", tc.method, tc.path, tc.body, a.body)
+			continue
+		}
+		first, _ := errs[0].(map[string]any)
+		if first["field"] != tc.field || first["message"] == "" {
+			t.Errorf("%s %s %s: field %v, want %s: %s", tc.method, tc.path, tc.body, first["field"], tc.field, a.body)
+		}
+		if strings.Contains(a.body, "s3cret") {
+			t.Errorf("%s %s %s: what was sent comes back: %s", tc.method, tc.path, tc.body, a.body)
+		}
+	}
+	a := w.do("POST", api+"/cache", `{"key":"a","value":"b"}`, "Content-Type", "text/plain")
+	w.wantProblem(a, 422, "VALIDATION_ERROR", "", "")
+}
+
+func healthTells(t *testing.T, cfg madcrow.Config) {
+	w := startWeb(t, cfg, func(o *Options) { o.Note = "a note" }).waitAvailable()
+	a := w.do("GET", api+"/health", "")
+	m := a.members(t)
+	if a.status != 200 || m["status"] != "healthy" || m["available"] != true || m["ping"] != true {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	for _, member := range []string{"message", "version", "connected_clients", "used_memory_human"} {
+		if m[member] == nil || m[member] == "" {
+			t.Errorf("no %s in %s", member, a.body)
+		}
+	}
+	a = w.do("GET", "/health", "")
+	m = a.members(t)
+	services, _ := m["services"].(map[string]any)
+	redis, _ := m["redis"].(map[string]any)
+	if a.status != 200 || m["status"] != "healthy" || services["redis"] != "healthy" || services["database"] != "healthy" {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	if (redis["mode"] == "embedded") != cfg.Embedded || redis["note"] != "a note" {
+		t.Errorf("%s", a.body)
+	}
+	if a := w.do("GET", "/readyz", ""); a.status != 200 || a.body != `{"status":"ready"}` {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	if a := w.do("GET", "/livez", ""); a.status != 200 || a.body != `{"status":"alive"}` {
+		t.Errorf("%d %s", a.status, a.body)
 	}
 }

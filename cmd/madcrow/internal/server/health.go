@@ -14,6 +14,7 @@ import (
 type HealthController struct {
 	redis    *madcrow.Redis
 	note     string
+	details  bool // shows addresses
 	draining *atomic.Bool
 }
 
@@ -40,12 +41,6 @@ type health struct {
 type services struct {
 	Redis    string `json:"redis" enum:"healthy,unavailable"`
 	Database string `json:"database" enum:"healthy"`
-}
-
-type redisState struct {
-	State string `json:"state" enum:"connecting,up,degraded,down,closed"`
-	Mode  string `json:"mode" doc:"standalone, sentinel, cluster or embedded"`
-	Note  string `json:"note,omitempty"`
 }
 
 type liveness struct {
@@ -95,10 +90,12 @@ func (c HealthController) health(context.Context, *noInput) (*health, error) {
 	out := &health{Status: "healthy"}
 	out.Services.Database = "healthy" // the records of /data live in the process
 	out.Services.Redis = "unavailable"
-	if c.redis.Available() {
+	available := c.redis.Available()
+	if available {
 		out.Services.Redis = "healthy"
 	}
-	out.Redis.State, out.Redis.Mode, out.Redis.Note = st.State.String(), st.Mode, c.note
+	out.Redis = topology(st, available, c.details)
+	out.Redis.Note = c.note
 	if st.ReadOnly {
 		out.Redis.Note = "Redis takes no writes at the moment"
 	}

@@ -42,6 +42,9 @@ type Options struct {
 	Version string
 	// Note, when set, is what health says of the Redis in use.
 	Note string
+	// HealthDetails shows the addresses of Redis in /health, which needs no
+	// token. Otherwise it tells counts and states only.
+	HealthDetails bool
 }
 
 // Server answers HTTP requests. It is an [http.Handler].
@@ -76,7 +79,7 @@ func New(opt Options) (*Server, error) {
 	RateLimitController{s.svc}.register(s.routes("rate limit", apiPrefix+"/rate-limit"))
 	PubSubController{s.svc}.register(s.routes("pub/sub", apiPrefix+"/pub-sub"))
 	DataController{s.svc, s.opt.Logger}.register(s.routes("data", apiPrefix+"/data"))
-	health := HealthController{redis: opt.Redis, note: opt.Note, draining: &s.draining}
+	health := HealthController{redis: opt.Redis, note: opt.Note, details: opt.HealthDetails, draining: &s.draining}
 	health.registerExample(s.routes("health", apiPrefix))
 	health.register(s.routes("health", ""))
 

@@ -39,6 +39,8 @@ func backends() map[string]func(*testing.T) madcrow.Config {
 				"+evalsha", "+eval", "+script|load", "+time", "+zadd", "+zcard", "+zrange", "+zrevrange", "+zrevrangebyscore",
 				"+zremrangebyscore", "+zrem", "+pexpire", "+ping", "+info", "+hello", "+auth", "+client", "+select")).Config()
 		},
+		"sentinel": func(t *testing.T) madcrow.Config { return madcrowtest.StartSentinel(t).Config() },
+		"cluster":  func(t *testing.T) madcrow.Config { return madcrowtest.StartCluster(t).Config() },
 	}
 }
 

@@ -2,14 +2,12 @@ package madcrowtest
 
 import (
 	"bufio"
-	"errors"
-	"fmt"
-	"io"
 	"net"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/madcrow-go/madcrow/internal/resp"
 )
 
 // clientName marks the connections of this package in CLIENT LIST.
@@ -17,11 +15,6 @@ const clientName = "madcrowtest"
 
 // doTimeout bounds one Do.
 const doTimeout = 5 * time.Second
-
-// replyError is an error that Redis returned.
-type replyError string
-
-func (e replyError) Error() string { return string(e) }
 
 // Do sends one command as the default user, over a connection of its own, and
 // returns the reply: a string, an int64, nil, a []any of these, or an error
@@ -69,22 +62,18 @@ func (s *Server) exchange(timeout time.Duration, commands ...[]string) ([]any, e
 		hello = append(hello, "AUTH", "default", s.set.password)
 	}
 	hello = append(hello, "SETNAME", clientName)
-	var b strings.Builder
-	for _, args := range append([][]string{hello}, commands...) {
-		writeCommand(&b, args)
-	}
-	if _, err := io.WriteString(conn, b.String()); err != nil {
+	if err := resp.Write(conn, append([][]string{hello}, commands...)...); err != nil {
 		return nil, err
 	}
 	r := bufio.NewReader(conn)
-	if first, err := readReply(r); err != nil {
+	if first, err := resp.Read(r); err != nil {
 		return nil, err
 	} else if refused, ok := first.(error); ok {
 		return nil, refused
 	}
 	replies := make([]any, len(commands))
 	for i := range commands {
-		if replies[i], err = readReply(r); err != nil {
+		if replies[i], err = resp.Read(r); err != nil {
 			return nil, err
 		}
 	}
@@ -101,59 +90,4 @@ func (s *Server) dial(timeout time.Duration) (net.Conn, error) {
 		return conn, err
 	}
 	return s.tls.client(conn), nil
-}
-
-func writeCommand(b *strings.Builder, args []string) {
-	fmt.Fprintf(b, "*%d\r\n", len(args))
-	for _, a := range args {
-		fmt.Fprintf(b, "$%d\r\n%s\r\n", len(a), a)
-	}
-}
-
-var errProtocol = errors.New("the server does not speak the Redis protocol")
-
-// readReply reads one reply of the protocol's version 2.
-func readReply(r *bufio.Reader) (any, error) {
-	line, err := r.ReadString('\n')
-	if err != nil {
-		return nil, err
-	}
-	line, ok := strings.CutSuffix(line, "\r\n")
-	if !ok || line == "" {
-		return nil, errProtocol
-	}
-	rest := line[1:]
-	switch line[0] {
-	case '+':
-		return rest, nil
-	case '-':
-		return replyError(rest), nil
-	}
-	n, err := strconv.ParseInt(rest, 10, 64)
-	if err != nil {
-		return nil, errProtocol
-	}
-	switch line[0] {
-	case ':':
-		return n, nil
-	case '$':
-		if n < 0 {
-			return nil, nil
-		}
-		data := make([]byte, n+2)
-		_, err := io.ReadFull(r, data)
-		return string(data[:n]), err
-	case '*':
-		if n < 0 {
-			return nil, nil
-		}
-		list := make([]any, n)
-		for i := range list {
-			if list[i], err = readReply(r); err != nil {
-				return nil, err
-			}
-		}
-		return list, nil
-	}
-	return nil, errProtocol
 }
