@@ -28,8 +28,9 @@ const (
 // gate. It ends with ctx.
 func (n *node) run(ctx context.Context) {
 	ctx = context.WithValue(ctx, connectorKey{}, true)
-	info := time.NewTicker(infoEvery)
+	info := time.NewTicker(infoEvery / 5)
 	defer info.Stop()
+	ticks := 0
 	var reading sync.WaitGroup
 	defer reading.Wait()
 	readInfo := func() {
@@ -50,6 +51,9 @@ func (n *node) run(ctx context.Context) {
 		select {
 		case <-n.kick:
 		case <-info.C:
+			if ticks++; ticks%5 != 0 && !n.readOnly.Load() {
+				continue // a node that takes no writes is watched closely
+			}
 			readInfo()
 			n.pool.trim()
 		case <-ctx.Done():

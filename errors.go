@@ -68,8 +68,8 @@ func (o Outcome) String() string {
 	return "unknown"
 }
 
-// Sentinel errors, for errors.Is. An authentication failure and a loading
-// Redis are also ErrUnavailable.
+// Sentinel errors, for errors.Is. An authentication failure, a loading Redis,
+// and whatever keeps a connection from being made are also ErrUnavailable.
 var (
 	ErrUnavailable = errors.New("redis is unavailable")
 	ErrTimeout     = errors.New("deadline passed")
@@ -138,5 +138,5 @@ func (e *Error) Is(target error) bool {
 	if int(e.Kind) < len(kindSentinels) && kindSentinels[e.Kind] == target && target != nil {
 		return true
 	}
-	return target == ErrUnavailable && (e.Kind == KindAuth || e.Kind == KindLoading)
+	return target == ErrUnavailable && (e.Kind == KindAuth || e.Kind == KindLoading || e.permanent)
 }
