@@ -131,7 +131,7 @@ func classify(ctx context.Context, op string, err error, repeatable bool) failur
 	e := &Error{Op: op, Err: err}
 	f := failure{Error: e}
 	if own := (*Error)(nil); errors.As(err, &own) {
-		e.Kind, e.Outcome, e.Err = own.Kind, own.Outcome, own.Err
+		e.Kind, e.Outcome, e.Err, e.permanent = own.Kind, own.Outcome, own.Err, own.permanent
 		f.again = errors.Is(err, errRefused)
 		return f
 	}

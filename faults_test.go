@@ -286,6 +286,24 @@ func TestConnect_RequireWaitsNoLongerThanItsTimeout(t *testing.T) {
 	}
 }
 
+func TestConnect_DeniedAtConnectingIsUnavailable(t *testing.T) {
+	s := madcrowtest.StartRedis(t, madcrowtest.WithUser("app", "pw", "~*", "+@all", "-select"))
+	cfg := s.Config()
+	cfg.DB = 1
+	r := open(t, cfg)
+	await(t, r, madcrow.StateDown, 2*time.Second)
+	for _, call := range []func() error{
+		func() error { _, err := r.Do(t.Context(), get("a")); return err },
+		func() error { _, err := r.DoBulk(t.Context(), get("a")); return err },
+	} {
+		err := call()
+		wantError(t, err, madcrow.KindPermission, madcrow.ErrPermission, madcrow.OutcomeNotApplied, "select")
+		if !errors.Is(err, madcrow.ErrUnavailable) {
+			t.Errorf("%v is not ErrUnavailable, and there is no connection", err)
+		}
+	}
+}
+
 func TestConnect_PlainTextToTLSServerHintsAtTLS(t *testing.T) {
 	s := madcrowtest.StartRedis(t, madcrowtest.WithTLS())
 	cfg := s.Config()

@@ -54,6 +54,9 @@ func problemOf(err error) problem.Problem {
 		}
 		return problem.Problem{Status: http.StatusInternalServerError, Code: "REDIS_ERROR", Message: "The Redis operation failed"}
 	}
+	if m.Kind == madcrow.KindPermission && errors.Is(m, madcrow.ErrUnavailable) {
+		return unavailable("REDIS_UNAVAILABLE", "Redis is not available") // denied already at connecting
+	}
 	switch m.Kind {
 	case madcrow.KindUnavailable, madcrow.KindAuth, madcrow.KindCanceled:
 		return unavailable("REDIS_UNAVAILABLE", "Redis is not available")
