@@ -1,6 +1,7 @@
 package madcrow_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -336,4 +337,41 @@ func TestChaosCluster_FrozenNode(t *testing.T) {
 		t.Error("the slots of the frozen node did not come back")
 	}
 	frozen.Resume()
+}
+
+// The bound of connections holds for each node, whatever finds the nodes.
+func TestChaos_ConnectionsOfEachNodeStayWithinTheirBound(t *testing.T) {
+	madcrowtest.CheckLeaks(t)
+	set, cluster := madcrowtest.StartSentinel(t), madcrowtest.StartCluster(t)
+	for _, tc := range []struct {
+		name  string
+		cfg   madcrow.Config
+		nodes []*madcrowtest.Server
+	}{{"Sentinel", set.Config(), set.Nodes()}, {"Cluster", cluster.Config(), cluster.Nodes()}} {
+		t.Run(tc.name, func(t *testing.T) {
+			const bound = 6
+			tc.cfg.MaxConnections, tc.cfg.ClientName = bound, "bounded"
+			r := open(t, tc.cfg)
+			await(t, r, madcrow.StateUp, 10*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), length(time.Second, 4*time.Second))
+			defer cancel()
+			var wg sync.WaitGroup
+			for i := range 40 {
+				wg.Go(func() { everythingAtOnce(ctx, r, i) })
+			}
+			most := 0
+			for ctx.Err() == nil {
+				for _, n := range tc.nodes {
+					list, _ := n.Do(t, "CLIENT", "LIST").(string)
+					most = max(most, strings.Count(list, "name=bounded"))
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+			wg.Wait()
+			t.Logf("at most %d connections of %d to one node", most, bound)
+			if most > bound || most < 2 {
+				t.Errorf("saw %d connections to one node, want 2 to %d", most, bound)
+			}
+		})
+	}
 }

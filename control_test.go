@@ -108,3 +108,45 @@ func TestChaos_SlowWire(t *testing.T) {
 		t.Error("the control is not slower: nothing was shown")
 	}
 }
+
+// TestChaosControl_BareSentinelClient is TestChaosSentinel_FrozenSentinel on
+// the Sentinel client below us, as it comes.
+func TestChaosControl_BareSentinelClient(t *testing.T) {
+	set := madcrowtest.StartSentinel(t)
+	addrs := set.Config().Sentinel.Addresses
+	c, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: addrs, Sentinel: rueidis.SentinelOption{MasterSet: "mymaster"}, DisableCache: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	set.Sentinels()[0].Pause()
+	start := time.Now()
+	set.Failover(t)
+	master := set.Master()
+	limit := length(4*time.Second, 15*time.Second)
+	followed := time.Duration(0)
+	for n := 0; followed == 0 && time.Since(start) < limit; n++ {
+		key := "bare" + strconv.Itoa(n)
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		err := c.Do(ctx, c.B().Set().Key(key).Value("1").Build()).Error()
+		cancel()
+		if err == nil && master.Do(t, "GET", key) == "1" {
+			followed = time.Since(start)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	closed := make(chan struct{})
+	start = time.Now()
+	go func() { c.Close(); close(closed) }()
+	hung := false
+	select {
+	case <-closed:
+	case <-time.After(2 * time.Second):
+		hung = true
+	}
+	t.Logf("the bare client: followed after %v (0: not within %v); Close took %v, still under way: %v", followed, limit, time.Since(start), hung)
+	if followed != 0 && followed < 2*time.Second && !hung {
+		t.Error("the bare client did as well: TestChaosSentinel_FrozenSentinel shows nothing")
+	}
+	set.Sentinels()[0].Resume()
+	<-closed
+}
