@@ -109,6 +109,7 @@ type Config struct {
 	// ConnectTimeout and be safe for concurrent use. Defaults to none.
 	Credentials func(context.Context, CredentialsRequest) (Credentials, error)
 	// Dialer opens the raw connection, below TLS. network is "tcp" or "unix".
+	// It must end when ctx does.
 	// Defaults to a net.Dialer.
 	Dialer func(ctx context.Context, network, address string) (net.Conn, error)
 	// Embedded marks a Redis that lives in this process, for development
