@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -18,6 +20,9 @@ const (
 	probeEvery = 500 * time.Millisecond // between later ones, at most
 	authEvery  = 2 * time.Second        // after a refusal that lasts
 	infoEvery  = 5 * time.Second
+	// probeHangups is how often a probe that was hung up on is made again at
+	// once.
+	probeHangups = 2
 	// verdictAfter is how long calls wait for the verdict on a node, at least.
 	verdictAfter = 100 * time.Millisecond
 	// infoTimeout is short: nobody waits for it, and a lane may be lost.
@@ -124,6 +129,11 @@ func (n *node) connect(ctx context.Context, try int) *Error {
 		}
 	}
 	err := n.probe(ctx, n.probeTimeout(try))
+	for again := 0; again < probeHangups && hungUp(err); again++ {
+		// Somebody ends connections, ours of this moment too; the server
+		// itself may be well.
+		err = n.probe(ctx, n.probeTimeout(try))
+	}
 	if err == nil && !late.Stop() {
 		// It answered after a pause, which says nothing of the round trip.
 		err = n.probe(ctx, n.probeTimeout(try))
@@ -150,6 +160,10 @@ func (n *node) connect(ctx context.Context, try int) *Error {
 		return connectError(n.addr(), n.tls != nil, err)
 	}
 	return nil
+}
+
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // locate asks the Sentinels where the master is. When none of them answers,
