@@ -34,7 +34,8 @@ type topic struct {
 // ctx ends. It returns nil when the server ended the subscription, otherwise an
 // [*Error]; messages sent while nobody listens are lost, and Receive does not
 // subscribe again by itself. A slow fn holds up all subscribers of this Redis:
-// hand messages on. rueidis.WithOnSubscriptionHook tells when it is subscribed;
+// hand messages on. rueidis.WithOnSubscriptionHook tells when it is subscribed,
+// and may still be called, with the farewell, after Receive has returned;
 // WithOnReceiveReturnHook is used here and not passed on.
 func (r *Redis) Receive(ctx context.Context, subscribe func(Builder) Command, fn func(rueidis.PubSubMessage)) error {
 	cmd := subscribe(r.builder)

@@ -56,13 +56,12 @@ func embeddedConfig(where, how madcrow.Config) madcrow.Config {
 	return where
 }
 
-// verdictWithin is how long the announcement waits for the first verdict: long
-// enough for a Redis that answers, and for one that is known to be away.
-const verdictWithin = 200 * time.Millisecond
+// verdictWithin is how long the announcement waits for a verdict. Nothing else
+// waits for it.
+const verdictWithin = time.Second
 
-// announce says what was started, without secrets.
-func announce(ctx context.Context, log *slog.Logger, addr string, token bool, r *redisInUse) {
-	log.Info("madcrow listens", slog.String("addr", addr), slog.String("docs", "http://"+addr+"/docs"), slog.Bool("token", token))
+// announce says which Redis is used, without secrets.
+func announce(ctx context.Context, log *slog.Logger, r *redisInUse) {
 	st := r.verdict(ctx)
 	attrs := []any{slog.String("mode", st.Mode), slog.String("state", st.State.String())}
 	if !r.embedded() {
@@ -105,12 +104,14 @@ func found(st madcrow.Status) []any {
 	return nil
 }
 
-// verdict waits for the first one, up to verdictWithin.
+// verdict waits for one, up to verdictWithin: a cluster of which the first
+// nodes are connected is still on its way.
 func (r *redisInUse) verdict(ctx context.Context) madcrow.Status {
 	ctx, cancel := context.WithTimeout(ctx, verdictWithin)
 	defer cancel()
 	for st := range r.Watch(ctx) {
-		if st.State != madcrow.StateConnecting {
+		onTheWay := st.State == madcrow.StateConnecting || st.State == madcrow.StateDegraded && len(st.Nodes) > 0 && !st.ReadOnly
+		if !onTheWay {
 			return st
 		}
 	}

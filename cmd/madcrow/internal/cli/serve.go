@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -190,7 +191,13 @@ func serve(ctx context.Context, c *cobra.Command, o serveOptions) (err error) {
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
-	announce(ctx, logs.main, ln.Addr().String(), token != "", redis)
+	addr := ln.Addr().String()
+	logs.main.Info("madcrow listens", slog.String("addr", addr), slog.String("docs", "http://"+addr+"/docs"), slog.Bool("token", token != ""))
+	served, stop := context.WithCancel(ctx)
+	var said sync.WaitGroup
+	said.Go(func() { announce(served, logs.main, redis) })
+	defer said.Wait()
+	defer stop()
 	return run(ctx, restore, ln, handler, logs.main, o)
 }
 
