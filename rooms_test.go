@@ -20,7 +20,8 @@ const modulePath = "github.com/madcrow-go/madcrow"
 var rooms = map[string][]string{
 	".":           {},
 	"problem":     {},
-	"service":     {".", "problem"},
+	"ratelimit":   {".", "problem", "clientip"},
+	"service":     {".", "problem", "ratelimit"},
 	"madcrowtest": {"."},
 }
 

@@ -1,0 +1,139 @@
+package ratelimit
+
+import (
+	"fmt"
+	"math/bits"
+	"strconv"
+	"time"
+
+	"github.com/madcrow-go/madcrow"
+)
+
+// Algorithm decides which requests are admitted. Its guarantee holds for any
+// number of processes.
+type Algorithm struct {
+	kind  kind
+	extra int64 // buckets, or burst
+}
+
+type kind uint8
+
+// The numbers are those that group.lua knows them by.
+const (
+	kindLog kind = iota + 1
+	kindSet
+	kindWindow
+	kindGCRA
+)
+
+// SlidingLog admits at most Limit in every window, exactly; what was admitted
+// becomes free to the microsecond one window later. It keeps a list of one
+// integer for each admitted request: about 11 bytes each, so 11 KB for a busy
+// subject at limit 1,000. It is the default.
+func SlidingLog() Algorithm { return Algorithm{kind: kindLog} }
+
+// SortedSetLog is the same log in a sorted set, in the layout of the Python
+// original: up to 110 bytes for each admitted request, and slower. Use it
+// where other programs read or write the same keys; it is exact when all
+// writers are this package.
+func SortedSetLog() Algorithm { return Algorithm{kind: kindSet} }
+
+// SlidingWindow admits at most Limit in every window, with memory for k
+// numbers (1 to 1,000) whatever the limit is. The price: what was admitted
+// becomes free up to Window/k late.
+func SlidingWindow(k int) Algorithm { return Algorithm{kind: kindWindow, extra: int64(k)} }
+
+// GCRA is the generic cell rate algorithm, also known as a token bucket: burst
+// requests (1 to 1,000,000) at once, refilled evenly at the rate. It admits at
+// most burst + Limit in any window, in O(1) memory. [NewTokenBucket] makes one
+// with further verbs.
+func GCRA(burst int64) Algorithm { return Algorithm{kind: kindGCRA, extra: burst} }
+
+// String returns the algorithm's name: "sliding-log", "sorted-set-log",
+// "sliding-window" or "gcra".
+func (a Algorithm) String() string {
+	switch a.kind {
+	case 0, kindLog:
+		return "sliding-log"
+	case kindSet:
+		return "sorted-set-log"
+	case kindWindow:
+		return "sliding-window"
+	case kindGCRA:
+		return "gcra"
+	}
+	return "unknown"
+}
+
+// plan is an algorithm with its numbers, as the scripts take them.
+type plan struct {
+	kind   kind
+	rate   Rate
+	limit  int64 // what one request may cost at most
+	script *madcrow.Script
+	// args are those of judge that stay: limit, window, buckets or burst, the
+	// longest wait.
+	args [4]string
+}
+
+func (a Algorithm) plan(rate Rate, wait time.Duration) (plan, error) {
+	p := plan{kind: a.kind, rate: rate, limit: rate.Limit}
+	most := int64(maxLimit)
+	switch a.kind {
+	case 0, kindLog:
+		p.kind, p.script, most = kindLog, scriptLog, maxLogged
+	case kindSet:
+		p.script, most = scriptSet, maxLogged
+	case kindWindow:
+		p.script = scriptWindow
+		if a.extra < 1 || a.extra > 1000 {
+			return p, &ValidationError{Field: "algorithm", Message: "a sliding window has from 1 to 1000 buckets"}
+		}
+	case kindGCRA:
+		p.script, p.limit = scriptGCRA, a.extra
+		if a.extra < 1 || a.extra > maxLogged {
+			return p, &ValidationError{Field: "algorithm", Message: fmt.Sprintf("the burst must be from 1 to %d", maxLogged)}
+		}
+	}
+	if err := rate.validate(most); err != nil {
+		return p, err
+	}
+	if a.kind == kindGCRA && float64(a.extra)/float64(rate.Limit)*rate.Window.Hours() > 366*24 {
+		return p, &ValidationError{Field: "algorithm", Message: "the burst must refill within a year: raise the rate or lower the burst"}
+	}
+	for i, n := range []int64{rate.Limit, rate.micros(), a.extra, wait.Microseconds()} {
+		p.args[i] = strconv.FormatInt(n, 10)
+	}
+	return p, nil
+}
+
+// reply is what a script says of one limit.
+type reply struct{ retry, used, reset, extra int64 }
+
+// decide turns a reply into a decision. Times are microseconds.
+func (p plan) decide(name string, r reply) Decision {
+	d := Decision{
+		Allowed: r.retry == 0, Policy: name, Limit: p.limit, Window: p.rate.Window,
+		RetryAfter: time.Duration(r.retry) * time.Microsecond,
+		ResetAfter: time.Duration(r.reset) * time.Microsecond,
+	}
+	if p.kind == kindGCRA {
+		d.Remaining = p.tokens(r.used, r.extra)
+	} else {
+		d.Remaining = max(0, p.limit-r.used)
+	}
+	return d
+}
+
+// tokens is how many whole tokens fit into whole microseconds and rest/limit.
+func (p plan) tokens(whole, rest int64) int64 {
+	hi, lo := bits.Mul64(uint64(whole), uint64(p.rate.Limit))
+	lo, carry := bits.Add64(lo, uint64(rest), 0)
+	hi += carry
+	window := uint64(p.rate.micros())
+	if hi >= window {
+		return p.limit
+	}
+	n, _ := bits.Div64(hi, lo, window)
+	return min(int64(n), p.limit)
+}

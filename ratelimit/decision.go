@@ -1,0 +1,66 @@
+package ratelimit
+
+import "time"
+
+// Never is the RetryAfter of a cost that is above the limit itself: waiting
+// does not help.
+const Never time.Duration = -1
+
+// Decision is what a limit says of one request.
+type Decision struct {
+	// Allowed is true when the request was admitted, and counted.
+	Allowed bool
+	// Policy is the name of the limit; of several, of the one that decides.
+	Policy string
+	// Limit is how many are admitted in a window; with a [TokenBucket] the
+	// burst.
+	Limit int64
+	// Window is that of the limit, 0 for [Concurrency].
+	Window time.Duration
+	// Remaining is how many more would be admitted now. It is 0 where that was
+	// not asked: for a cost above the limit, and from SourceLocal.
+	Remaining int64
+	// RetryAfter is the time until the same request would be admitted if
+	// nobody else comes, 0 when this one was, [Never] when it cannot be.
+	RetryAfter time.Duration
+	// ResetAfter is the time until the whole limit is free again, if nobody
+	// comes.
+	ResetAfter time.Duration
+	// Source says who decided.
+	Source Source
+	// Degraded is true when Redis could not be asked and the [FailPolicy]
+	// decided instead. Err then says why.
+	Degraded bool
+	Err      error
+}
+
+// Source says who made a decision.
+type Source uint8
+
+// The sources of a [Decision].
+const (
+	// SourceRedis: the shared state.
+	SourceRedis Source = iota
+	// SourceLocal: this process remembers a denial that still holds, or the
+	// cost is above the limit.
+	SourceLocal
+	// SourceFallback: the [FailPolicy], because Redis could not be asked.
+	SourceFallback
+	// SourceBypass: an allow or deny list, or a skip; nothing was counted.
+	SourceBypass
+)
+
+// String returns "redis", "local", "fallback" or "bypass".
+func (s Source) String() string {
+	switch s {
+	case SourceRedis:
+		return "redis"
+	case SourceLocal:
+		return "local"
+	case SourceFallback:
+		return "fallback"
+	case SourceBypass:
+		return "bypass"
+	}
+	return "unknown"
+}

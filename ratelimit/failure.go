@@ -1,0 +1,121 @@
+package ratelimit
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/madcrow-go/madcrow"
+)
+
+// FailPolicy says what a limit does when Redis cannot be asked: it is away,
+// too slow, read-only, or refuses. The zero value is none: it must be chosen.
+type FailPolicy struct {
+	mode      failMode
+	processes int64
+}
+
+type failMode uint8
+
+const (
+	failOpen failMode = iota + 1
+	failClosed
+	failLocal
+)
+
+var (
+	// FailOpen admits, and says so: Degraded is true and Err is the cause.
+	FailOpen = FailPolicy{mode: failOpen}
+	// FailClosed returns the error.
+	FailClosed = FailPolicy{mode: failClosed}
+)
+
+// FailLocal goes on counting in this process alone, with its share of the
+// limit: Limit divided by processes, at least 1. Processes that come or go
+// change the sum by a share each; what Redis had counted is not known. In
+// GCRA's case it admits the share of the burst in the time that refills it.
+func FailLocal(processes int) FailPolicy {
+	return FailPolicy{mode: failLocal, processes: int64(processes)}
+}
+
+func (f FailPolicy) validate() error {
+	switch {
+	case f.mode == 0:
+		return &ValidationError{Field: "fail", Message: "choose FailOpen, FailClosed or FailLocal"}
+	case f.mode == failLocal && f.processes < 1:
+		return &ValidationError{Field: "fail", Message: "FailLocal needs the number of processes, at least 1"}
+	}
+	return nil
+}
+
+// String returns "open", "closed" or "local".
+func (f FailPolicy) String() string {
+	switch f.mode {
+	case failOpen:
+		return "open"
+	case failClosed:
+		return "closed"
+	case failLocal:
+		return "local"
+	}
+	return "none"
+}
+
+// fallBack decides without Redis. A caller that cancelled gets the error: it
+// waits for no decision any more.
+func (l *Limiter) fallBack(ctx context.Context, op, subject string, n int64, cause error) (Decision, error) {
+	if errors.Is(cause, madcrow.ErrCanceled) || errors.Is(ctx.Err(), context.Canceled) {
+		return Decision{}, l.failed(op, cause)
+	}
+	l.health.bad(cause)
+	d := Decision{Policy: l.name, Limit: l.plan.limit, Window: l.plan.rate.Window, Source: SourceFallback, Degraded: true, Err: l.failed(op, cause)}
+	switch l.fail.mode {
+	case failOpen:
+		d.Allowed = true
+	case failLocal:
+		share := max(1, l.plan.limit/l.fail.processes)
+		d.Limit = share
+		if n > share {
+			d.RetryAfter = Never
+		} else {
+			l.spare.take(&d, subject, n, share)
+		}
+	default:
+		return Decision{}, d.Err
+	}
+	return d, nil
+}
+
+// Health is whether a limit can ask Redis, as last observed.
+type Health struct {
+	// Degraded is true from the first question that failed to the first that
+	// succeeds.
+	Degraded bool
+	// Since and Err say since when and why; zero when it is not degraded.
+	Since time.Time
+	Err   error
+}
+
+// Health returns what was last observed, without asking.
+func (l *Limiter) Health() Health {
+	if h := l.health.now.Load(); h != nil {
+		return *h
+	}
+	return Health{}
+}
+
+// health is shared by a limit and what OnFailure makes of it.
+type health struct{ now atomic.Pointer[Health] }
+
+func (h *health) good() {
+	if h.now.Load() != nil {
+		h.now.Store(nil)
+	}
+}
+
+func (h *health) bad(err error) {
+	if h.now.Load() == nil {
+		h.now.CompareAndSwap(nil, &Health{Degraded: true, Since: time.Now(), Err: err})
+	}
+}

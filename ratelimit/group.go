@@ -1,0 +1,201 @@
+package ratelimit
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/madcrow-go/madcrow"
+)
+
+// maxGroup bounds how many limits are asked together.
+const maxGroup = 8
+
+// Group is several limits of the same subject that are decided together, in
+// one round trip: all admit and count, or none does. Make it with [Join].
+type Group struct {
+	limits []*Limiter
+	names  string
+	lead   *Limiter
+}
+
+// Joint is what a group says of one request.
+type Joint struct {
+	// Decision is that of the limit that decides: of those that deny the one
+	// with the longest wait, otherwise the one with the least left.
+	Decision
+	// Limits are the decisions of each, in the order of Join. One that would
+	// have admitted has Allowed true, though nothing was counted when another
+	// denied.
+	Limits []Decision
+	// Violated names those that denied.
+	Violated []string
+}
+
+// Join makes a group of 2 to 8 limits on one Redis, each of another name or
+// algorithm. When Redis cannot be asked the policy of the first decides for
+// all; FailLocal asks each limit for its share.
+func Join(limits ...*Limiter) (*Group, error) {
+	if len(limits) < 2 || len(limits) > maxGroup {
+		return nil, &ValidationError{Field: "limits", Message: fmt.Sprintf("a group has 2 to %d limits", maxGroup)}
+	}
+	g := &Group{limits: slices.Clone(limits), lead: limits[0]}
+	names := make([]string, len(limits))
+	for i, l := range limits {
+		names[i] = l.name
+		if l.r != g.lead.r {
+			return nil, &ValidationError{Field: "limits", Message: "all limits of a group must be on one Redis"}
+		}
+		for _, other := range limits[:i] {
+			if other.before == l.before {
+				return nil, &ValidationError{Field: "limits", Message: "two limits of a group share their state: give them different names"}
+			}
+		}
+		if l.spare == nil && g.lead.fail.mode == failLocal {
+			g.limits[i] = l.OnFailure(g.lead.fail)
+		}
+	}
+	g.names = strings.Join(names, "+")
+	return g, nil
+}
+
+// Allow asks every limit for one request.
+func (g *Group) Allow(ctx context.Context, subject string) (Joint, error) {
+	costs := [maxGroup]int64{1, 1, 1, 1, 1, 1, 1, 1}
+	return g.AllowN(ctx, subject, costs[:len(g.limits)]...)
+}
+
+// AllowN is Allow with a cost for each limit, in the order of [Join]: one
+// request, and its bytes. A cost of 0 leaves that limit out of the count; it
+// still denies when it is blocked.
+func (g *Group) AllowN(ctx context.Context, subject string, costs ...int64) (Joint, error) {
+	j, err := g.allow(ctx, subject, costs)
+	g.lead.count(j.Decision, err)
+	return j, err
+}
+
+func (g *Group) allow(ctx context.Context, subject string, costs []int64) (Joint, error) {
+	if len(costs) != len(g.limits) || slices.Min(costs) < 0 || slices.Max(costs) == 0 {
+		return Joint{}, &ValidationError{Field: "cost", Message: fmt.Sprintf("needs %d costs, none negative and not all 0", len(g.limits))}
+	}
+	asked := mono()
+	if j, ok := g.known(subject, costs, asked); ok {
+		return j, nil
+	}
+	keys := make([]string, 0, 2*len(g.limits))
+	args := append(make([]string, 0, 2+6*len(g.limits)), verbTake, newNonce())
+	for i, l := range g.limits {
+		key := subjectKey(l.before, subject)
+		keys = append(keys, key, key+blockSuffix)
+		args = append(args, strconv.Itoa(int(l.plan.kind)), strconv.FormatInt(costs[i], 10))
+		args = append(args, l.plan.args[:]...)
+	}
+	m, err := g.lead.r.Eval(ctx, scriptGroup, keys, args)
+	var list []madcrow.Message
+	if err == nil {
+		list, err = m.ToArray()
+	}
+	if err == nil && len(list) != 4*len(g.limits) {
+		err = errReply
+	}
+	if err != nil {
+		return g.fallBack(ctx, subject, costs, err)
+	}
+	j := Joint{Limits: make([]Decision, len(g.limits))}
+	for i, l := range g.limits {
+		r, err := readNumbers(list[4*i:])
+		if err != nil {
+			return g.fallBack(ctx, subject, costs, err)
+		}
+		l.health.good()
+		d := l.plan.decide(l.name, r)
+		j.Limits[i] = d
+		if !d.Allowed && l.denied != nil && costs[i] > 0 {
+			l.denied.add(subject, costs[i], asked, d.RetryAfter, d.ResetAfter)
+		}
+	}
+	j.sum()
+	return j, nil
+}
+
+// known decides without asking, where one limit is known to deny.
+func (g *Group) known(subject string, costs []int64, now int64) (j Joint, ok bool) {
+	for i, l := range g.limits {
+		var d Decision
+		denied := false
+		if costs[i] > l.plan.limit {
+			d, denied = l.never(), true
+		} else if l.denied != nil && costs[i] > 0 {
+			d, denied = l.remembered(subject, costs[i], now)
+		}
+		if denied {
+			return Joint{Decision: d, Limits: []Decision{d}, Violated: []string{l.name}}, true
+		}
+	}
+	return j, false
+}
+
+func (g *Group) fallBack(ctx context.Context, subject string, costs []int64, cause error) (Joint, error) {
+	j := Joint{Limits: make([]Decision, len(g.limits))}
+	for i, l := range g.limits {
+		d, err := l.OnFailure(g.lead.fail).fallBack(ctx, "allow", subject, max(costs[i], 1), cause)
+		if err != nil {
+			return Joint{}, err
+		}
+		j.Limits[i] = d
+	}
+	j.sum()
+	return j, nil
+}
+
+// sum finds the decision that decides.
+func (j *Joint) sum() {
+	at := -1
+	for i, d := range j.Limits {
+		if !d.Allowed {
+			j.Violated = append(j.Violated, d.Policy)
+		}
+		if at < 0 || decides(d, j.Limits[at]) {
+			at = i
+		}
+	}
+	j.Decision = j.Limits[at]
+}
+
+// decides says whether a weighs more than b.
+func decides(a, b Decision) bool {
+	if a.Allowed != b.Allowed {
+		return !a.Allowed
+	}
+	if !a.Allowed {
+		return a.RetryAfter == Never || b.RetryAfter != Never && a.RetryAfter > b.RetryAfter
+	}
+	return float64(a.Remaining)*float64(b.Limit) < float64(b.Remaining)*float64(a.Limit)
+}
+
+// Peek says of each limit what Allow would, in their order, and counts
+// nothing. It takes a round trip for each.
+func (g *Group) Peek(ctx context.Context, subject string) (Joint, error) {
+	j := Joint{Limits: make([]Decision, len(g.limits))}
+	for i, l := range g.limits {
+		d, err := l.Peek(ctx, subject)
+		if err != nil {
+			return Joint{}, err
+		}
+		j.Limits[i] = d
+	}
+	j.sum()
+	return j, nil
+}
+
+// Reset forgets everything that the limits know about subject.
+func (g *Group) Reset(ctx context.Context, subject string) error {
+	for _, l := range g.limits {
+		if err := l.Reset(ctx, subject); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,39 @@
+-- Leases of a concurrency limit: a sorted set of lease ids by the time when
+-- they end. KEYS: the set, the block. ARGV: verb, limit, length of a lease in
+-- microseconds, id. Verbs: 0 look, 1 acquire, 2 prolong, 3 release.
+-- Returns {retry, used, reset, 0}; for 2 and 3 {0 or 1: it was held, used, reset, 0}.
+local verb, limit, length, id = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', int(clock))
+-- A clock that was put back must not keep leases for longer than their length.
+local ahead = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. int(clock + length), '+inf')
+for i = 1, #ahead do redis.call('ZADD', KEYS[1], int(clock + length), ahead[i]) end
+
+local first = 0
+if verb == '2' then
+  if redis.call('ZSCORE', KEYS[1], id) then
+    redis.call('ZADD', KEYS[1], int(clock + length), id)
+    first = 1
+  end
+elseif verb == '3' then
+  first = redis.call('ZREM', KEYS[1], id)
+end
+local used = redis.call('ZCARD', KEYS[1])
+if verb == '0' or verb == '1' then
+  local held = redis.call('ZSCORE', KEYS[1], id) -- asked again after a lost reply
+  if used >= limit and not held then
+    -- When enough of those that are held have ended, at the latest.
+    local at = int(used - limit)
+    first = math.max(tonumber(redis.call('ZRANGE', KEYS[1], at, at, 'WITHSCORES')[2]) - clock, 1)
+  end
+  first = math.max(first, blocked(KEYS[2]))
+  if first == 0 and verb == '1' then
+    redis.call('ZADD', KEYS[1], int(clock + length), id)
+    if not held then used = used + 1 end
+  end
+end
+local reset = 0
+if used > 0 then
+  reset = tonumber(redis.call('ZREVRANGE', KEYS[1], '0', '0', 'WITHSCORES')[2]) - clock
+  redis.call('PEXPIRE', KEYS[1], life(reset))
+end
+return {first, used, reset, 0}

@@ -1,0 +1,68 @@
+-- Exact sliding window log in a list: one integer for each admitted request,
+-- the newest at the head. An entry of age exactly one window is free.
+local function judge_log(key, cost, limit, window)
+  local head = tonumber(redis.call('LINDEX', key, '0') or '0')
+  -- Time never goes back here: after a failover to a slower clock, now is that
+  -- of the newest entry. One more than a window ahead is not believed, so that
+  -- a broken clock locks nobody out for longer than two windows.
+  local now = clock
+  if head > clock then
+    if head - clock <= window then
+      now = head
+    else
+      local n = 0
+      while true do
+        local page = redis.call('LRANGE', key, int(n), int(n + 99))
+        local i = 1
+        while page[i] and tonumber(page[i]) > clock do i = i + 1 end
+        n = n + i - 1
+        if i <= 100 then break end
+      end
+      redis.call('LTRIM', key, int(n), '-1')
+    end
+  end
+
+  local count = 0
+  if head > 0 then
+    local tail = redis.call('LINDEX', key, '-1')
+    if tail and tonumber(tail) <= now - window then
+      local n = 1
+      while true do
+        local page = redis.call('LRANGE', key, int(-n - 100), int(-n - 1))
+        local i = #page
+        while i > 0 and tonumber(page[i]) <= now - window do i = i - 1 end
+        n = n + #page - i
+        if i > 0 or #page < 100 then break end
+      end
+      redis.call('LTRIM', key, '0', int(-n - 1))
+    end
+    count = redis.call('LLEN', key)
+  end
+
+  local retry = 0
+  if count + cost > limit then
+    local entry = redis.call('LINDEX', key, int(limit - count - cost))
+    -- Told by the clock that will be asked next, not by one held back.
+    retry = math.max(tonumber(entry) + window - clock, 1)
+  end
+  local reset = 0
+  if count > 0 then
+    reset = tonumber(redis.call('LINDEX', key, '0')) + window - clock
+  end
+  return retry, count, reset, 0, function()
+    if cost == 1 then
+      redis.call('LPUSH', key, int(now))
+    else
+      local stamp, left = int(now), cost
+      while left > 0 do
+        local some = {}
+        for i = 1, math.min(left, 500) do some[i] = stamp end
+        redis.call('LPUSH', key, unpack(some))
+        left = left - #some
+      end
+    end
+    reset = now + window - clock
+    redis.call('PEXPIRE', key, life(reset))
+    return count + cost, reset, 0
+  end
+end

@@ -1,0 +1,67 @@
+-- Sliding window in K buckets and the one that is partly left, which counts in
+-- full: never over the limit in any window; what was taken comes back at most
+-- one bucket late. State: "width;index of the newest bucket;counts", the
+-- newest first.
+local function judge_window(key, cost, limit, window, buckets)
+  local width = math.ceil(window / buckets)
+  local index = math.floor(clock / width)
+  local counts = {} -- by age: [0] is the newest bucket
+  for age = 0, buckets do counts[age] = 0 end
+  local state = redis.call('GET', key)
+  local cut = false
+  if state then
+    local w, newest, rest = string.match(state, '^(%d+);(%d+);(.*)$')
+    w, newest = tonumber(w), tonumber(newest)
+    cut = w ~= width
+    -- Time never goes back; a bucket more than a window ahead is not believed.
+    if newest * w > clock and newest * w - clock <= window and w == width then index = newest end
+    local bucket = newest
+    for text in string.gmatch(rest, '%d+') do
+      local n = tonumber(text)
+      if n > 0 then
+        -- Cut anew: it counts as if all came at its end, or now.
+        local at = bucket
+        if w ~= width then at = math.min(math.floor(((bucket + 1) * w - 1) / width), index) end
+        local age = index - at
+        if age >= 0 and age <= buckets then counts[age] = counts[age] + n end
+      end
+      bucket = bucket - 1
+    end
+  end
+
+  local function leaves(age) return (index - age + buckets + 1) * width - clock end
+  local function store()
+    local last = buckets
+    while counts[last] == 0 do last = last - 1 end
+    local text = {}
+    for age = 0, last do text[age + 1] = int(counts[age]) end
+    redis.call('SET', key, int(width) .. ';' .. int(index) .. ';' .. table.concat(text, ','), 'PX', life(leaves(0)))
+  end
+
+  local used, newest = 0, nil
+  for age = buckets, 0, -1 do
+    used = used + counts[age]
+    if counts[age] > 0 then newest = age end
+  end
+  -- Kept at once, so that it is cut only once and waiting times stay true.
+  if cut and used > 0 then store() end
+
+  local retry = 0
+  if used + cost > limit then
+    local left = used
+    for age = buckets, 0, -1 do
+      left = left - counts[age]
+      if left + cost <= limit then
+        retry = math.max(leaves(age), 1)
+        break
+      end
+    end
+  end
+  local reset = 0
+  if newest then reset = leaves(newest) end
+  return retry, used, reset, 0, function()
+    counts[0] = counts[0] + cost
+    store()
+    return used + cost, leaves(0), 0
+  end
+end

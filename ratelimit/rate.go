@@ -1,0 +1,67 @@
+package ratelimit
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Bounds of a limit.
+const (
+	MinWindow = 10 * time.Millisecond
+	MaxWindow = 31 * 24 * time.Hour
+	// maxLogged bounds the memory of one subject in a log.
+	maxLogged = 1_000_000
+	// maxLimit keeps all arithmetic exact.
+	maxLimit = 1_000_000_000
+	maxName  = 64
+)
+
+// Rate is a number of requests in a window. Make it with [Per] and its like.
+type Rate struct {
+	// Limit is at least 1, at most 1,000,000 for logs and 1,000,000,000
+	// otherwise.
+	Limit int64
+	// Window is from 10 ms to 31 days, in whole microseconds.
+	Window time.Duration
+}
+
+// Per is n in each window.
+func Per(window time.Duration, n int64) Rate { return Rate{n, window} }
+
+// PerSecond is n in each second.
+func PerSecond(n int64) Rate { return Rate{n, time.Second} }
+
+// PerMinute is n in each minute.
+func PerMinute(n int64) Rate { return Rate{n, time.Minute} }
+
+// PerHour is n in each hour.
+func PerHour(n int64) Rate { return Rate{n, time.Hour} }
+
+// PerDay is n in each 24 hours.
+func PerDay(n int64) Rate { return Rate{n, 24 * time.Hour} }
+
+func (r Rate) micros() int64 { return r.Window.Microseconds() }
+
+func (r Rate) validate(most int64) error {
+	if r.Limit < 1 || r.Limit > most {
+		return &ValidationError{Field: "rate", Message: fmt.Sprintf("the limit must be from 1 to %d", most)}
+	}
+	if r.Window < MinWindow || r.Window > MaxWindow {
+		return &ValidationError{Field: "rate", Message: fmt.Sprintf("the window must be from %v to %v", MinWindow, MaxWindow)}
+	}
+	if r.Window%time.Microsecond != 0 {
+		return &ValidationError{Field: "rate", Message: "the window must be whole microseconds"}
+	}
+	return nil
+}
+
+// checkName refuses what is not safe in a key and in a header.
+func checkName(name string) error {
+	if name == "" || len(name) > maxName || strings.IndexFunc(name, func(c rune) bool {
+		return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '.')
+	}) >= 0 {
+		return &ValidationError{Field: "name", Message: fmt.Sprintf("must be 1 to %d letters, digits, '-', '_' or '.'", maxName)}
+	}
+	return nil
+}

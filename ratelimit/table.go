@@ -1,0 +1,82 @@
+package ratelimit
+
+import (
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
+)
+
+// ways is how many subjects share one lock, and compete for its places.
+const ways = 8
+
+// table holds a value for each of many subjects, in bounded memory: where all
+// places of a set are taken, the one that matters least is given away. It
+// allocates a set when it is first used, and nothing after that.
+type table[V any] struct {
+	seed maphash.Seed
+	sets []atomic.Pointer[set[V]]
+}
+
+type set[V any] struct {
+	sync.Mutex
+	slots [ways]slot[V]
+}
+
+type slot[V any] struct {
+	subject string
+	taken   bool
+	// worth orders those that compete: the least goes first.
+	worth int64
+	value V
+}
+
+func newTable[V any](keys int) *table[V] {
+	n := 1
+	for n*ways < keys {
+		n *= 2
+	}
+	return &table[V]{seed: maphash.MakeSeed(), sets: make([]atomic.Pointer[set[V]], n)}
+}
+
+// set returns the set of a subject, unlocked; nil where there is none and none
+// is to be made.
+func (t *table[V]) set(subject string, create bool) *set[V] {
+	at := &t.sets[maphash.String(t.seed, subject)&uint64(len(t.sets)-1)]
+	s := at.Load()
+	if s == nil && create {
+		at.CompareAndSwap(nil, &set[V]{})
+		s = at.Load()
+	}
+	return s
+}
+
+// find returns the slot of a subject, or nil. The set is locked.
+func (s *set[V]) find(subject string) *slot[V] {
+	for i := range s.slots {
+		if sl := &s.slots[i]; sl.taken && sl.subject == subject {
+			return sl
+		}
+	}
+	return nil
+}
+
+// claim returns the slot of a subject, emptied for it when it had none. The set
+// is locked.
+func (s *set[V]) claim(subject string) (sl *slot[V], had bool) {
+	if sl = s.find(subject); sl != nil {
+		return sl, true
+	}
+	sl = &s.slots[0]
+	for i := range s.slots {
+		c := &s.slots[i]
+		if !c.taken {
+			sl = c
+			break
+		}
+		if c.worth < sl.worth {
+			sl = c
+		}
+	}
+	*sl = slot[V]{subject: subject, taken: true}
+	return sl, false
+}
