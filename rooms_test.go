@@ -19,6 +19,7 @@ const modulePath = "github.com/madcrow-go/madcrow"
 // to a leaf or to the waist.
 var rooms = map[string][]string{
 	".":           {},
+	"clientip":    {},
 	"problem":     {},
 	"ratelimit":   {".", "problem", "clientip"},
 	"service":     {".", "problem", "ratelimit"},
