@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/limitscript"
 )
 
 // Algorithm decides which requests are admitted. Its guarantee holds for any
@@ -81,16 +82,16 @@ func (a Algorithm) plan(rate Rate, wait time.Duration) (plan, error) {
 	most := int64(maxLimit)
 	switch a.kind {
 	case 0, kindLog:
-		p.kind, p.script, most = kindLog, scriptLog, maxLogged
+		p.kind, p.script, most = kindLog, limitscript.Log, maxLogged
 	case kindSet:
-		p.script, most = scriptSet, maxLogged
+		p.script, most = limitscript.Set, maxLogged
 	case kindWindow:
-		p.script = scriptWindow
+		p.script = limitscript.Window
 		if a.extra < 1 || a.extra > 1000 {
 			return p, &ValidationError{Field: "algorithm", Message: "a sliding window has from 1 to 1000 buckets"}
 		}
 	case kindGCRA:
-		p.script, p.limit = scriptGCRA, a.extra
+		p.script, p.limit = limitscript.GCRA, a.extra
 		if a.extra < 1 || a.extra > maxLogged {
 			return p, &ValidationError{Field: "algorithm", Message: fmt.Sprintf("the burst must be from 1 to %d", maxLogged)}
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/limitscript"
 )
 
 // Concurrency limits how many may do something at the same time. Each holds a
@@ -103,7 +104,7 @@ func (c *Concurrency) decide(r reply) Decision {
 }
 
 func (c *Concurrency) ask(ctx context.Context, verb string, lease *Lease) (reply, error) {
-	m, err := c.l.r.Eval(ctx, scriptLease, []string{lease.key, lease.key + blockSuffix}, []string{verb, c.args[0], c.args[1], lease.id})
+	m, err := c.l.r.Eval(ctx, limitscript.Lease, []string{lease.key, lease.key + blockSuffix}, []string{verb, c.args[0], c.args[1], lease.id})
 	if err != nil {
 		return reply{}, err
 	}
@@ -176,7 +177,9 @@ func (c *Concurrency) Peek(ctx context.Context, subject string) (Decision, error
 
 // Reset takes all places of subject away from their holders, who learn it
 // within a third of the length, and ends a block.
-func (c *Concurrency) Reset(ctx context.Context, subject string) error { return c.l.Reset(ctx, subject) }
+func (c *Concurrency) Reset(ctx context.Context, subject string) error {
+	return c.l.Reset(ctx, subject)
+}
 
 // Block denies subject every new place for d.
 func (c *Concurrency) Block(ctx context.Context, subject string, d time.Duration) error {

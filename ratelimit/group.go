@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/limitscript"
 )
 
 // maxGroup bounds how many limits are asked together.
@@ -92,7 +93,7 @@ func (g *Group) allow(ctx context.Context, subject string, costs []int64) (Joint
 		args = append(args, strconv.Itoa(int(l.plan.kind)), strconv.FormatInt(costs[i], 10))
 		args = append(args, l.plan.args[:]...)
 	}
-	m, err := g.lead.r.Eval(ctx, scriptGroup, keys, args)
+	m, err := g.lead.r.Eval(ctx, limitscript.Group, keys, args)
 	var list []madcrow.Message
 	if err == nil {
 		list, err = m.ToArray()

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/limitscript"
 )
 
 // DefaultDeniedKeys is how many denied subjects a limiter remembers.
@@ -270,7 +271,7 @@ func (l *Limiter) Block(ctx context.Context, subject string, d time.Duration) er
 		return &ValidationError{Field: "block", Message: fmt.Sprintf("must be from 1ms to %v", MaxWindow)}
 	}
 	key := subjectKey(l.before, subject)
-	_, err := l.r.Eval(ctx, scriptBlock, []string{key + blockSuffix}, []string{strconv.FormatInt(d.Microseconds(), 10)})
+	_, err := l.r.Eval(ctx, limitscript.Block, []string{key + blockSuffix}, []string{strconv.FormatInt(d.Microseconds(), 10)})
 	l.forget(subject)
 	return l.failed("block", err)
 }

@@ -3,19 +3,13 @@ package service
 import (
 	"context"
 	"crypto/rand"
-	_ "embed"
 	"encoding/base64"
 	"errors"
 	"strconv"
 	"time"
 
-	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/limitscript"
 )
-
-//go:embed limit.lua
-var limitSource string
-
-var limitScript = madcrow.NewScript("service_limit", limitSource)
 
 // Decision is what a limit says of one request.
 type Decision struct {
@@ -66,8 +60,8 @@ func (s *Service) CheckRateLimit(ctx context.Context, key string, limit int, win
 	if window < minWindow || window > maxLifetime {
 		return Decision{}, &ValidationError{Field: "window", Message: "must be from 10 ms to 100 years"}
 	}
-	m, err := s.redis.Eval(ctx, limitScript, []string{s.prefix + key}, []string{
-		strconv.Itoa(limit), strconv.FormatInt(window.Microseconds(), 10), newMember(),
+	m, err := s.redis.Eval(ctx, limitscript.Set, []string{s.prefix + key}, []string{
+		"1", "1", strconv.Itoa(limit), strconv.FormatInt(window.Microseconds(), 10), "0", "0", "0", newNonce(),
 	})
 	if err != nil {
 		return Decision{}, failed("check", TableRateLimits, err)
@@ -80,23 +74,20 @@ func (s *Service) CheckRateLimit(ctx context.Context, key string, limit int, win
 		return Decision{}, failed("check", TableRateLimits, err)
 	}
 	d := Decision{
-		Allowed:    reply[0] == 1,
+		Allowed:    reply[0] == 0,
 		Limit:      limit,
 		Count:      int(reply[1]),
 		Remaining:  max(0, limit-int(reply[1])),
-		RetryAfter: time.Duration(reply[2]) * time.Microsecond,
-		ResetAfter: time.Duration(reply[3]) * time.Microsecond,
+		RetryAfter: time.Duration(reply[0]) * time.Microsecond,
+		ResetAfter: time.Duration(reply[2]) * time.Microsecond,
 	}
 	return d, nil
 }
 
-// newMember returns a member that is ours by its mark and unique by 72 random
-// bits; never a time, since two requests may share an instant.
-func newMember() string {
+// newNonce returns 72 random bits, which make a member unique: never a time,
+// since two requests may share an instant.
+func newNonce() string {
 	var raw [9]byte
 	_, _ = rand.Read(raw[:]) // never fails: crypto/rand ends the program instead
-	var text [14]byte
-	text[0], text[1] = 'm', ':'
-	base64.RawURLEncoding.Encode(text[2:], raw[:])
-	return string(text[:])
+	return base64.RawURLEncoding.EncodeToString(raw[:])
 }

@@ -6,16 +6,16 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/limitscript"
 )
 
-// model is what limit.lua shall do, on a plain slice.
+// model is what the script of the sorted-set log shall do, on a plain slice.
 type model struct {
 	entries []modelEntry
 }
@@ -47,19 +47,18 @@ func (m *model) decide(clock, limit, window int64) []int64 {
 		}
 	}
 	m.remove(func(e modelEntry) bool { return e.score <= toSeconds(now-window) })
-	admitted := int64(0)
-	if int64(len(m.entries)) < limit {
+	admitted := int64(len(m.entries)) < limit
+	if admitted {
 		m.add(modelEntry{toSeconds(now), true})
-		admitted = 1
 	}
 	count := int64(len(m.entries))
 	reset := min(max(m.newest(false)+window-clock, 1), 2*window)
 	retry := int64(0)
-	if admitted == 0 {
+	if !admitted {
 		// When so many have left that one fits, the last of them leaves.
 		retry = max(toMicros(m.entries[count-limit].score)+window-clock, 1)
 	}
-	return []int64{admitted, count, retry, reset}
+	return []int64{retry, count, reset, 0}
 }
 
 func (m *model) newest(ours bool) int64 {
@@ -86,27 +85,17 @@ func (m *model) add(e modelEntry) {
 
 func (m *model) remove(gone func(modelEntry) bool) { m.entries = slices.DeleteFunc(m.entries, gone) }
 
-// scriptWithClock is the shipped script with the server's clock replaced by
-// arguments: the only difference is the one expression, so what is compared
-// with the model is the real source. Keys still expire by the real clock, so
-// schedules use windows far longer than the test.
-func scriptWithClock(t *testing.T) *madcrow.Script {
-	t.Helper()
-	const clock = "redis.call('TIME')"
-	if strings.Count(limitSource, clock) != 1 {
-		t.Fatal("limit.lua must read the clock in exactly one place")
-	}
-	return madcrow.NewScript("service_limit_test", strings.Replace(limitSource, clock, "{ARGV[4], ARGV[5]}", 1))
-}
+// Keys still expire by the server's clock, so schedules use windows far longer
+// than the test.
+var clocked = limitscript.WithClock(limitscript.Set)
 
 func TestLimit_ScriptEqualsTheModelOnRandomSchedules(t *testing.T) {
 	s, _ := start(t)
-	script := scriptWithClock(t)
 	schedules, steps := 40, 150
 	for n := range schedules {
 		seed := uint64(n)
 		rng := rand.New(rand.NewPCG(seed, 1))
-		runSchedule(t, s, script, rng, fmt.Sprintf("sched:%d", n), steps)
+		runSchedule(t, s, rng, fmt.Sprintf("sched:%d", n), steps)
 		if t.Failed() {
 			t.Fatalf("schedule %d", n)
 		}
@@ -114,7 +103,7 @@ func TestLimit_ScriptEqualsTheModelOnRandomSchedules(t *testing.T) {
 	t.Logf("%d steps", schedules*steps)
 }
 
-func runSchedule(t *testing.T, s *Service, script *madcrow.Script, rng *rand.Rand, key string, steps int) {
+func runSchedule(t *testing.T, s *Service, rng *rand.Rand, key string, steps int) {
 	t.Helper()
 	limit := 1 + rng.Int64N(6)
 	window := int64(1e9) + rng.Int64N(5e9) // 1,000 s and more, to the microsecond
@@ -142,7 +131,7 @@ func runSchedule(t *testing.T, s *Service, script *madcrow.Script, rng *rand.Ran
 			addForeign(t, s, &m, key, score)
 		}
 		now := max(clock, 0)
-		got := evalLimit(t, s, script, key, limit, window, now)
+		got := evalLimit(t, s, key, limit, window, now)
 		want := m.decide(now, limit, window)
 		if !slices.Equal(got, want) {
 			t.Errorf("step %d: limit %d window %d clock %d: script %v, model %v, entries %v",
@@ -166,10 +155,10 @@ func addForeign(t *testing.T, s *Service, m *model, key, score string) {
 	m.add(modelEntry{f, false})
 }
 
-func evalLimit(t *testing.T, s *Service, script *madcrow.Script, key string, limit, window, clock int64) []int64 {
+func evalLimit(t *testing.T, s *Service, key string, limit, window, clock int64) []int64 {
 	t.Helper()
-	reply, err := s.redis.Eval(t.Context(), script, []string{key}, []string{
-		strconv.FormatInt(limit, 10), strconv.FormatInt(window, 10), newMember(),
+	reply, err := s.redis.Eval(t.Context(), clocked, []string{key}, []string{
+		"1", "1", strconv.FormatInt(limit, 10), strconv.FormatInt(window, 10), "0", "0", "0", newNonce(),
 		strconv.FormatInt(clock/1e6, 10), strconv.FormatInt(clock%1e6, 10),
 	})
 	must(t, err)
@@ -182,21 +171,20 @@ func evalLimit(t *testing.T, s *Service, script *madcrow.Script, key string, lim
 // kept, and no window of time holds more than the limit.
 func TestLimit_NoWindowHoldsMoreThanTheLimitAndRetryAfterIsExact(t *testing.T) {
 	s, _ := start(t)
-	script := scriptWithClock(t)
 	rng := rand.New(rand.NewPCG(7, 7))
 	const limit, window = 5, int64(2e9)
 	clock := int64(1_700_000_000_123_456)
 	var admitted []int64
 	for range 1500 {
 		clock += rng.Int64N(window / limit / 2)
-		got := evalLimit(t, s, script, "w", limit, window, clock)
-		if got[0] == 0 {
-			before := evalLimit(t, s, script, "w", limit, window, clock+got[2]-1)
-			if before[0] == 1 || before[2] != 1 {
+		got := evalLimit(t, s, "w", limit, window, clock)
+		if got[0] > 0 {
+			before := evalLimit(t, s, "w", limit, window, clock+got[0]-1)
+			if before[0] != 1 {
 				t.Fatalf("1 µs before retry after: %v", before)
 			}
-			clock += got[2]
-			if got = evalLimit(t, s, script, "w", limit, window, clock); got[0] != 1 {
+			clock += got[0]
+			if got = evalLimit(t, s, "w", limit, window, clock); got[0] != 0 {
 				t.Fatalf("denied after the time it was told to wait: %v", got)
 			}
 		}
@@ -244,7 +232,7 @@ func TestLimit_DeniedRequestsProlongNothing(t *testing.T) {
 	if err != nil || !first.Allowed || first.ResetAfter != window {
 		t.Fatalf("%+v %v", first, err)
 	}
-	if ttl := srv.Do(t, "PTTL", "k").(int64); ttl > 600 {
+	if ttl := srv.Do(t, "PTTL", "k").(int64); ttl > 601 {
 		t.Errorf("lifetime %d ms", ttl)
 	}
 	begin := time.Now()
@@ -265,20 +253,19 @@ func TestLimit_DeniedRequestsProlongNothing(t *testing.T) {
 
 func TestLimit_KeyLivesAsLongAsItsNewestEntry(t *testing.T) {
 	s, srv := start(t)
-	script := scriptWithClock(t)
 	const window = int64(5_000_000_400) // 5,000,000.4 ms
 	clock := int64(1_700_000_000_000_000)
-	evalLimit(t, s, script, "k", 3, window, clock)
-	if ttl := srv.Do(t, "PTTL", "k").(int64); ttl > 5_000_001 || ttl < 4_990_000 {
-		t.Errorf("lifetime %d ms, want 5000001 less what has passed", ttl)
+	evalLimit(t, s, "k", 3, window, clock)
+	if ttl := srv.Do(t, "PTTL", "k").(int64); ttl > 5_000_002 || ttl < 4_990_000 {
+		t.Errorf("lifetime %d ms, want 5000002 less what has passed", ttl)
 	}
 	// The next server's clock is 1,000 s behind: the newest entry, and so the
 	// key, must live that much longer.
-	got := evalLimit(t, s, script, "k", 3, window, clock-1_000_000_000)
-	if got[0] != 1 || got[3] != window+1_000_000_000 {
+	got := evalLimit(t, s, "k", 3, window, clock-1_000_000_000)
+	if got[0] != 0 || got[2] != window+1_000_000_000 {
 		t.Errorf("%v", got)
 	}
 	if ttl := srv.Do(t, "PTTL", "k").(int64); ttl < 5_990_000 {
-		t.Errorf("lifetime %d ms, want about 6000001", ttl)
+		t.Errorf("lifetime %d ms, want about 6000002", ttl)
 	}
 }
