@@ -237,12 +237,12 @@ func (c *cluster) apply(ranges []slotRange, covered int) error {
 		masters[r.addrs[0]] = n
 		for s := r.from; s <= r.to; s++ {
 			served[s] = true
-			c.slots[s].Store(n)
+			c.give(s, n)
 		}
 	}
 	for s := range served {
 		if !served[s] {
-			c.slots[s].Store(nil)
+			c.give(s, nil)
 		}
 	}
 	c.covered.Store(int32(covered))
@@ -259,6 +259,16 @@ func (c *cluster) apply(ranges []slotRange, covered int) error {
 		}
 	}
 	return nil
+}
+
+// give hands a slot to a node, and says whether it had another one, which may
+// no longer tell of changes in it.
+func (c *cluster) give(slot int, n *node) bool {
+	old := c.slots[slot].Swap(n)
+	if old != nil && old != n {
+		old.untrack()
+	}
+	return old != n
 }
 
 func parseSlots(reply any, asked string) ([]slotRange, error) {
@@ -347,6 +357,7 @@ func (c *cluster) ensure(addr string) *node {
 		c.r.log.Error("a cluster node cannot be used", "address", addr, "reason", err)
 		return nil
 	}
+	n.listeners = &c.r.listeners
 	cn := &clusterNode{node: n, stop: stop, done: make(chan struct{})}
 	c.nodes[addr] = cn
 	go func() {
@@ -440,7 +451,7 @@ func (c *cluster) follow(from *node, err error) (h hop, ok bool) {
 		return h, false
 	}
 	h.asking = parts[0] == "ASK"
-	if !h.asking && c.slots[slot].Swap(h.node) != h.node {
+	if !h.asking && c.give(slot, h.node) {
 		c.wake()
 	}
 	return h, true

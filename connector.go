@@ -344,6 +344,7 @@ func (n *node) readInfo(ctx context.Context) {
 
 func (n *node) setReadOnly(v bool) {
 	if n.readOnly.CompareAndSwap(!v, v) {
+		n.untrack()
 		n.changed()
 	}
 	if !v {

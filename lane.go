@@ -32,6 +32,10 @@ type lane struct {
 
 	waiting atomic.Int32
 	freed   chan struct{}
+
+	tracking  atomic.Pointer[Tracking] // of the connection; nil when it is not on
+	untracked atomic.Bool              // the server refuses it on this connection
+	beginning sync.Mutex               // one begins it
 }
 
 // losses are calls that gave up in one stretch of time, which ends at until.
@@ -172,6 +176,8 @@ func (l *lane) suspect(start int64) {
 
 func (l *lane) gotConn(c *conn) {
 	l.conn.Store(c)
+	l.untrack()
+	l.untracked.Store(false)
 	l.settleAll()
 	l.lastRead.Store(mono())
 }
@@ -182,6 +188,7 @@ func (l *lane) lostConn(c *conn) {
 	if !l.conn.CompareAndSwap(c, nil) {
 		return
 	}
+	l.untrack()
 	l.settleAll()
 	l.wakeAll()
 	l.node.doubt(&Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errRefused})

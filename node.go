@@ -53,6 +53,7 @@ type node struct {
 	rtt       atomic.Int64 // of the probe's last PING
 	handshake atomic.Int64 // of the probe's last dial and PING together; 0 before
 	kick      chan struct{}
+	listeners *listeners             // are told what changed; nil: nobody
 	found     atomic.Bool            // the Sentinels have named a master
 	replicas  *replicas              // nil: none are wanted
 	news      atomic.Pointer[string] // one that they named just now
@@ -153,6 +154,9 @@ func (n *node) newClient(spec clientSpec) (rueidis.Client, error) {
 		BlockingPoolCleanup: 100 * time.Millisecond,
 		ReadBufferEachConn:  ioBuffer,
 		WriteBufferEachConn: ioBuffer,
+	}
+	if spec.lane != nil {
+		opt.OnInvalidations = spec.lane.invalidated
 	}
 	if spec.ping || spec.lane != nil {
 		opt.Dialer.KeepAlive = keepAlive

@@ -34,9 +34,10 @@ type Redis struct {
 	node    *node
 	cluster *cluster
 	// replicas serve DoReplica; nil when they are not wanted.
-	replicas *replicas
-	builder  Builder
-	life     context.Context // ends with Close
+	replicas  *replicas
+	listeners listeners
+	builder   Builder
+	life      context.Context // ends with Close
 
 	deadlines *deadlines
 	client    client
@@ -115,6 +116,7 @@ func (r *Redis) locate() (err error) {
 		return err
 	}
 	r.builder = r.node.builder
+	r.node.listeners = &r.listeners
 	if r.cfg.ReadReplicas && r.cfg.Sentinel.Enabled {
 		r.replicas = newReplicas(r)
 		r.node.replicas = r.replicas

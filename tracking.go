@@ -1,0 +1,291 @@
+package madcrow
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// Tracking is the time in which the server tells this process of changes to
+// what it has read: it ends with the connection, with FLUSHALL, and when the
+// node is no longer the one that serves. What was read under a Tracking that
+// is over may be stale.
+type Tracking struct{ over atomic.Bool }
+
+// Valid says whether it still lasts. It is false for nil.
+func (t *Tracking) Valid() bool { return t != nil && !t.over.Load() }
+
+// Tracked is what [Redis.GetTracked] read of one key.
+type Tracked struct {
+	// Message is the value, a string; a missing key is Message.IsNil().
+	Message Message
+	// TTL is the lifetime that is left, -1 for none.
+	TTL time.Duration
+	// Tracking is nil when the server does not tell of changes to the key: it
+	// refuses to, or the key is being moved.
+	Tracking *Tracking
+	// Err is an [*Error], or nil.
+	Err error
+}
+
+// OnInvalidate calls fn with every key that the server says was changed, after
+// it was read with [Redis.GetTracked], by whomever, this process included. fn
+// runs on the reader of a connection: it must be quick and must not call Redis.
+// stop ends it.
+func (r *Redis) OnInvalidate(fn func(key string)) (stop func()) {
+	return r.listeners.add(fn)
+}
+
+// listeners are told of changed keys.
+type listeners struct {
+	mu   sync.Mutex
+	byID map[*func(string)]func(string)
+	list atomic.Pointer[[]func(string)]
+}
+
+func (s *listeners) add(fn func(string)) (stop func()) {
+	id := &fn
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.byID == nil {
+		s.byID = map[*func(string)]func(string){}
+	}
+	s.byID[id] = fn
+	s.renew()
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.byID, id)
+		s.renew()
+	}
+}
+
+func (s *listeners) renew() {
+	list := slices.Collect(maps.Values(s.byID))
+	s.list.Store(&list)
+}
+
+func (s *listeners) tell(keys []rueidis.RedisMessage) {
+	list := s.list.Load()
+	if list == nil {
+		return
+	}
+	for i := range keys {
+		if key, err := keys[i].ToString(); err == nil {
+			for _, fn := range *list {
+				fn(key)
+			}
+		}
+	}
+}
+
+// invalidated is told by the client what the server pushed: nil is everything,
+// and the end of the connection.
+func (l *lane) invalidated(keys []rueidis.RedisMessage) {
+	if keys == nil {
+		l.untrack()
+		return
+	}
+	if s := l.node.listeners; s != nil {
+		s.tell(keys)
+	}
+}
+
+// untrack ends what was tracked on the lane. The next tracked read begins anew.
+func (l *lane) untrack() {
+	if t := l.tracking.Swap(nil); t != nil {
+		t.over.Store(true)
+	}
+}
+
+func (n *node) untrack() {
+	for _, l := range n.lanes {
+		l.untrack()
+	}
+}
+
+// track returns the tracking of the lane's connection, beginning it where
+// needed. It is nil where the server refuses: the reads go on without.
+func (l *lane) track(ctx context.Context) *Tracking {
+	if t := l.tracking.Load(); t != nil {
+		return t
+	}
+	if l.untracked.Load() || l.node.readOnly.Load() {
+		return nil // a node that is no master may fall behind unseen
+	}
+	l.beginning.Lock()
+	defer l.beginning.Unlock()
+	if t := l.tracking.Load(); t != nil || l.untracked.Load() {
+		return t
+	}
+	c := l.conn.Load()
+	if c == nil || l.enter(ctx) != nil {
+		return nil
+	}
+	t := &Tracking{}
+	err := l.do(ctx, l.node.builder.ClientTracking().On().Optin().Build(), false).Error()
+	if err != nil {
+		if _, refused := rueidis.IsRedisErr(err); refused {
+			l.untracked.Store(true)
+			if l.node.cfg.Embedded {
+				return nil // it never does
+			}
+			l.node.log.Warn("redis refuses CLIENT TRACKING: near caches are kept for a short time only", "reason", err)
+		}
+		return nil
+	}
+	l.tracking.Store(t)
+	if l.conn.Load() != c { // it is another connection by now
+		l.untrack()
+		return nil
+	}
+	return t
+}
+
+// trackedChunk is how many keys are read in one pipeline.
+const trackedChunk = 256
+
+// GetTracked reads strings and their lifetimes, and has the server tell
+// [Redis.OnInvalidate] when one changes, or appears where it was missing: once
+// for each read. A caller that keeps a value must have noted the key before it
+// calls, and drop what it was told of meanwhile. It takes one round trip for
+// each node. Deadlines, retries and errors are those of [Redis.Do].
+func (r *Redis) GetTracked(ctx context.Context, keys ...string) []Tracked {
+	out := make([]Tracked, len(keys))
+	start := mono()
+	bounded, cc := r.deadlines.enter(ctx, start)
+	defer r.deadlines.leave(cc)
+	if len(keys) == 1 {
+		r.getTracked(bounded, keys, []int{0}, out)
+	} else {
+		r.getTrackedByNode(bounded, keys, out)
+	}
+	if r.rec != nil {
+		var first *Error
+		for i := range out {
+			if e, ok := out[i].Err.(*Error); ok && first == nil { //nolint:errorlint // it is made here
+				first = e
+			}
+		}
+		r.record("GET", len(keys), start, 0, first)
+	}
+	return out
+}
+
+// getTrackedByNode groups keys by node.
+func (r *Redis) getTrackedByNode(ctx context.Context, keys []string, out []Tracked) {
+	groups := map[*node][]int{}
+	for i, key := range keys {
+		n, err := r.pick(ctx, r.slotOf(key))
+		if err != nil {
+			out[i].Err = err.of("GET")
+			continue
+		}
+		groups[n] = append(groups[n], i)
+	}
+	var wg sync.WaitGroup
+	for _, of := range groups {
+		for part := range slices.Chunk(of, trackedChunk) {
+			wg.Go(func() { r.getTracked(ctx, keys, part, out) })
+		}
+	}
+	wg.Wait()
+}
+
+func (r *Redis) slotOf(key string) uint16 {
+	if r.cluster == nil {
+		return 0
+	}
+	cmd := r.builder.Get().Key(key).Build()
+	return cmd.Slot()
+}
+
+// getTracked reads keys of one node.
+func (r *Redis) getTracked(ctx context.Context, keys []string, of []int, out []Tracked) {
+	n, e := r.pick(ctx, r.slotOf(keys[of[0]]))
+	var l *lane
+	if e == nil && n.gate.state.Load() != gateOpen {
+		e = n.gate.pass(ctx)
+	}
+	var t *Tracking
+	if e == nil {
+		l = n.lane()
+		t = l.track(ctx)
+		e = l.enter(ctx)
+	}
+	if e != nil {
+		for _, i := range of {
+			out[i].Err = e.of("GET")
+		}
+		return
+	}
+	each := 3
+	if t == nil {
+		each = 2
+	}
+	cmds := make([]Command, 0, each*len(of))
+	for _, i := range of {
+		if t != nil {
+			cmds = append(cmds, n.builder.ClientCaching().Yes().Build())
+		}
+		cmds = append(cmds, n.builder.Get().Key(keys[i]).Build(), n.builder.Pttl().Key(keys[i]).Build())
+	}
+	replies := l.doMulti(ctx, cmds)
+	for k, i := range of {
+		part := replies[k*each : (k+1)*each]
+		tracked := t
+		if t != nil {
+			if part[0].Error() != nil {
+				tracked = nil
+			}
+			part = part[1:]
+		}
+		out[i] = r.readTracked(ctx, n, keys[i], part, tracked)
+	}
+}
+
+// readTracked reads one reply. What was redirected or is worth another try is
+// asked again the usual way.
+func (r *Redis) readTracked(ctx context.Context, n *node, key string, replies []rueidis.RedisResult, t *Tracking) Tracked {
+	msg, err := replies[0].ToMessage()
+	if err == nil || err == rueidis.Nil { //nolint:errorlint // the client's own value
+		ms, err := replies[1].AsInt64()
+		if err == nil {
+			return Tracked{Message: msg, TTL: lifeOf(ms), Tracking: t}
+		}
+	}
+	if err == nil {
+		err = replies[1].Error()
+	}
+	if f := n.failed(ctx, "GET", err, true); !f.again && !redirected(f) {
+		return Tracked{Err: f.Error}
+	}
+	results, _, e := r.doMulti(ctx, func(b Builder) []Command {
+		return []Command{b.Get().Key(key).Build(), b.Pttl().Key(key).Build()}
+	})
+	if e != nil {
+		return Tracked{Err: e}
+	}
+	ms, err := results[1].Message.AsInt64()
+	if err != nil {
+		return Tracked{Err: n.failed(ctx, "PTTL", err, true).Error}
+	}
+	return Tracked{Message: results[0].Message, TTL: lifeOf(ms)}
+}
+
+func redirected(f failure) bool {
+	_, reply := rueidis.IsRedisErr(f.Err)
+	return reply && f.Kind == KindUnavailable
+}
+
+func lifeOf(ms int64) time.Duration {
+	if ms < 0 {
+		return -1
+	}
+	return time.Duration(ms) * time.Millisecond
+}
