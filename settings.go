@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/madcrow-go/madcrow/internal/envvalue"
 )
 
 // setting is one row of the settings table, from which the environment is
@@ -262,47 +264,34 @@ func (s setting) parse(c *Config, raw string) error {
 		}
 		*to = raw
 	case *int:
-		n, err := strconv.Atoi(raw)
-		if errors.Is(err, strconv.ErrSyntax) {
-			return errors.New("it is not a whole number")
-		}
-		if err != nil || !s.inRange(int64(n)) {
-			return errOutOfRange
+		n, err := envvalue.Int(raw, int(s.min), int(s.max))
+		if err != nil {
+			return err
 		}
 		*to = n
 	case *bool:
-		b, err := parseBool(raw)
+		b, err := envvalue.Bool(raw)
 		if err != nil {
 			return err
 		}
 		*to = b
 	case **bool:
-		b, err := parseBool(raw)
+		b, err := envvalue.Bool(raw)
 		if err != nil {
 			return err
 		}
 		*to = &b
 	case *time.Duration:
-		d, err := parseDuration(raw)
+		d, err := envvalue.Duration(raw, time.Duration(s.min), time.Duration(s.max))
 		if err != nil {
 			return err
 		}
-		if !s.inRange(int64(d)) {
-			return errOutOfRange
-		}
 		*to = d
 	case *[]string:
-		*to = nil
-		for item := range strings.SplitSeq(raw, ",") {
-			if item = strings.TrimSpace(item); item != "" {
-				*to = append(*to, item)
-			}
-		}
+		*to = envvalue.List(raw)
 	}
 	return nil
 }
-
-var errOutOfRange = errors.New("it is out of range")
 
 func (s setting) inRange(n int64) bool { return n >= s.min && n <= s.max }
 
@@ -374,30 +363,4 @@ func (s setting) text(c *Config) string {
 		return clip(strings.Join(items, ","))
 	}
 	return ""
-}
-
-// parseBool takes what the Python original takes.
-func parseBool(s string) (bool, error) {
-	switch strings.ToLower(s) {
-	case "true", "t", "1", "yes", "y", "on":
-		return true, nil
-	case "false", "f", "0", "no", "n", "off":
-		return false, nil
-	}
-	return false, errors.New("it is neither true nor false")
-}
-
-// parseDuration takes seconds ("0.1") and Go durations ("100ms").
-func parseDuration(s string) (time.Duration, error) {
-	if d, err := time.ParseDuration(s); err == nil {
-		return d, nil
-	}
-	f, err := strconv.ParseFloat(s, 64)
-	switch {
-	case err != nil && !errors.Is(err, strconv.ErrRange):
-		return 0, errors.New("it is neither seconds nor a duration")
-	case math.IsNaN(f) || math.Abs(f) > time.Duration(maxTimeout).Seconds():
-		return 0, errOutOfRange
-	}
-	return time.Duration(math.Round(f * float64(time.Second))), nil
 }

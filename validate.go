@@ -10,6 +10,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/madcrow-go/madcrow/internal/envvalue"
 )
 
 const (
@@ -167,7 +169,7 @@ func (v *validator) ranges() {
 			continue
 		}
 		if !s.inRange(n) {
-			v.add(s.field, errOutOfRange.Error(), s.fix())
+			v.add(s.field, envvalue.ErrRange.Error(), s.fix())
 		}
 	}
 	if v.c.BulkThreshold > v.c.MaxValueSize && v.c.MaxValueSize > 0 {
