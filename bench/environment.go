@@ -36,6 +36,7 @@ type environment struct {
 	keys  []string
 
 	children []*exec.Cmd
+	closers  []func() error // of the peers' clients
 }
 
 func newEnvironment() (*environment, error) {
@@ -97,6 +98,9 @@ func (e *environment) close() {
 			if c != nil {
 				c.Close()
 			}
+		}
+		for _, stop := range e.closers {
+			_ = stop()
 		}
 		for _, c := range e.children {
 			_ = c.Process.Kill()

@@ -34,7 +34,7 @@ func httpRace(e *environment) (race, error) {
 	if err != nil {
 		return race{}, err
 	}
-	return race{"http", "GET /api/v1/redis-example/cache/{key}", []contestant{
+	return race{name: "http", what: "GET /api/v1/redis-example/cache/{key}", contestants: []contestant{
 		{"net/http and rueidis, bare", 0, httpGet(bareAddr, e.keys)},
 		{"madcrow serve", 0.85, httpGet(logging, e.keys)},
 		{"madcrow serve --access-log=false", 0, httpGet(quiet, e.keys)},

@@ -3,15 +3,18 @@
 // shares the cores, so that what disturbs one disturbs all. Figures are ratios
 // of medians; a single absolute time says little.
 //
-//	go run . [-race name] [-rounds n] [-round 400ms] [-goroutines 64]
+//	go run . [-race 'limit-*'] [-rounds n] [-round 400ms] [-goroutines 1,64,256]
 package main
 
 import (
 	"flag"
 	"fmt"
 	"os"
+	"path"
 	"runtime"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +24,9 @@ import (
 type race struct {
 	name, what  string
 	contestants []contestant
+	// cpu prints how busy Redis and this process were: where those two do all
+	// the work.
+	cpu bool
 }
 
 // contestant makes its worker: a function that does one operation, for the
@@ -39,18 +45,23 @@ var races = []struct {
 	{"waist-deadline", waistDeadline},
 	{"waist-cancellable", waistCancellable},
 	{"http", httpRace},
+	{"limit-admitted", limitAdmitted},
+	{"limit-admitted-one-key", limitAdmittedOneKey},
+	{"limit-denied", limitDenied},
+	{"limit-denied-one-key", limitDeniedOneKey},
 }
 
+// figures are those of one round.
 type figures struct {
-	perSecond []float64
-	allocs    []float64
+	perSecond, allocs float64
+	redis, here       float64 // processor time, in microseconds an operation
 }
 
 func main() {
-	only := flag.String("race", "", "run this race only")
+	only := flag.String("race", "*", "run the races whose name matches this pattern")
 	rounds := flag.Int("rounds", 9, "rounds for each contestant")
 	length := flag.Duration("round", 400*time.Millisecond, "length of a round")
-	goroutines := flag.Int("goroutines", 64, "goroutines of each contestant")
+	goroutines := flag.String("goroutines", "64", "goroutines of each contestant; several numbers, with commas, run each race with each")
 	bare := flag.String("bare", "", "be the bare HTTP server of the race http, on this address")
 	redis := flag.String("redis", "", "with this Redis")
 	flag.Parse()
@@ -58,19 +69,29 @@ func main() {
 		fmt.Fprintln(os.Stderr, bareServer(*bare, *redis))
 		os.Exit(1)
 	}
-	env, err := newEnvironment()
+	counts, err := numbers(*goroutines)
+	var env *environment
+	if err == nil {
+		env, err = newEnvironment()
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 	defer env.close()
 	for _, entry := range races {
-		if *only != "" && *only != entry.name {
+		match, err := path.Match(*only, entry.name)
+		if err == nil && !match {
 			continue
 		}
-		r, err := entry.prepare(env)
+		var r race
 		if err == nil {
-			err = run(r, *rounds, *length, *goroutines)
+			r, err = entry.prepare(env)
+		}
+		for _, n := range counts {
+			if err == nil {
+				err = env.run(r, *rounds, *length, n)
+			}
 		}
 		if err != nil {
 			env.close()
@@ -80,10 +101,22 @@ func main() {
 	}
 }
 
-func run(r race, rounds int, length time.Duration, goroutines int) error {
-	got := make([]figures, len(r.contestants))
+// numbers reads "1,64,256".
+func numbers(list string) (out []int, err error) {
+	for text := range strings.SplitSeq(list, ",") {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 {
+			return nil, fmt.Errorf("-goroutines %s: not a number from 1", list)
+		}
+		out = append(out, n)
+	}
+	return out, nil
+}
+
+func (e *environment) run(r race, rounds int, length time.Duration, goroutines int) error {
+	got := make([][]figures, len(r.contestants))
 	for i := range r.contestants { // warm up
-		if _, _, err := round(r.contestants[i], length/2, goroutines); err != nil {
+		if _, err := e.round(r.contestants[i], length/2, goroutines); err != nil {
 			return fmt.Errorf("%s: %w", r.contestants[i].name, err)
 		}
 	}
@@ -96,19 +129,18 @@ func run(r race, rounds int, length time.Duration, goroutines int) error {
 			slices.Reverse(order)
 		}
 		for _, i := range order {
-			ops, allocs, err := round(r.contestants[i], length, goroutines)
+			f, err := e.round(r.contestants[i], length, goroutines)
 			if err != nil {
 				return fmt.Errorf("%s: %w", r.contestants[i].name, err)
 			}
-			got[i].perSecond = append(got[i].perSecond, ops)
-			got[i].allocs = append(got[i].allocs, allocs)
+			got[i] = append(got[i], f)
 		}
 	}
 	report(r, got, goroutines)
 	return nil
 }
 
-func round(c contestant, length time.Duration, goroutines int) (perSecond, allocs float64, err error) {
+func (e *environment) round(c contestant, length time.Duration, goroutines int) (figures, error) {
 	var stop atomic.Bool
 	var ops atomic.Int64
 	var failed atomic.Pointer[error]
@@ -123,7 +155,8 @@ func round(c contestant, length time.Duration, goroutines int) (perSecond, alloc
 			n := int64(0)
 			for !stop.Load() {
 				if err := do(); err != nil {
-					failed.Store(&err)
+					first := err // &err would cost each operation an allocation
+					failed.Store(&first)
 					break
 				}
 				n++
@@ -135,35 +168,71 @@ func round(c contestant, length time.Duration, goroutines int) (perSecond, alloc
 	runtime.GC()
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
+	redisBefore, err := e.redisCPU()
+	if err != nil {
+		return figures{}, err
+	}
+	hereBefore := processCPU()
 	began := time.Now()
 	close(start)
 	time.Sleep(length)
 	stop.Store(true)
 	done.Wait()
-	took := time.Since(began)
+	took, here := time.Since(began), processCPU()-hereBefore
+	redis, err := e.redisCPU()
 	runtime.ReadMemStats(&after)
 	if e := failed.Load(); e != nil {
-		return 0, 0, *e
+		err = *e
 	}
 	n := float64(ops.Load())
-	return n / took.Seconds(), float64(after.Mallocs-before.Mallocs) / n, nil
+	return figures{
+		perSecond: n / took.Seconds(),
+		allocs:    float64(after.Mallocs-before.Mallocs) / n,
+		redis:     float64((redis - redisBefore).Microseconds()) / n,
+		here:      float64(here.Microseconds()) / n,
+	}, err
 }
 
-func report(r race, got []figures, goroutines int) {
+func report(r race, got [][]figures, goroutines int) {
 	fmt.Printf("\n%s: %s, %d goroutines\n", r.name, r.what, goroutines)
-	fmt.Printf("  %-44s %12s %8s %8s %7s\n", "", "ops/s", "ratio", "allocs", "must")
+	fmt.Printf("  %-46s %10s %9s %6s %5s %7s", "", "ops/s", "ns/op", "ratio", "must", "allocs")
+	if r.cpu {
+		fmt.Printf(" %16s %16s", "redis µs/op", "client µs/op")
+	}
+	fmt.Println()
 	for i, c := range r.contestants {
+		of := func(pick func(f figures) float64) float64 {
+			all := make([]float64, len(got[i]))
+			for n, f := range got[i] {
+				all[n] = pick(f)
+			}
+			return median(all)
+		}
 		// The ratio of each pair of rounds, and the median of those: nearer to
 		// the truth than the ratio of two medians when the machine drifts.
-		ratios := make([]float64, len(got[i].perSecond))
-		for n := range ratios {
-			ratios[n] = got[i].perSecond[n] / got[0].perSecond[n]
+		ratios := make([]float64, len(got[i]))
+		for n, f := range got[i] {
+			ratios[n] = f.perSecond / got[0][n].perSecond
 		}
 		must := ""
 		if c.must > 0 {
 			must = fmt.Sprintf("%.2f", c.must)
 		}
-		fmt.Printf("  %-44s %12.0f %8.2f %8.1f %7s\n", c.name, median(got[i].perSecond), median(ratios), median(got[i].allocs), must)
+		perSecond := of(func(f figures) float64 { return f.perSecond })
+		fmt.Printf("  %-46s %10.0f %9.0f %6.2f %5s %7.1f", c.name, perSecond, 1e9/perSecond, median(ratios), must, of(func(f figures) float64 { return f.allocs }))
+		if r.cpu {
+			for _, pick := range []func(figures) float64{
+				func(f figures) float64 { return f.redis },
+				func(f figures) float64 { return f.here },
+			} {
+				busy := of(func(f figures) float64 { return pick(f) * f.perSecond / 1e4 })
+				fmt.Printf(" %9.2f %5.0f%%", of(pick), busy)
+			}
+		}
+		fmt.Println()
+	}
+	if r.cpu {
+		fmt.Printf("  The %% is of one core. Redis works on one: near 100 %% it is the bound. Both together near %d %%: the cores are.\n  Otherwise it is the way there and back.\n", 100*runtime.NumCPU())
 	}
 }
 

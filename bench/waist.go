@@ -12,7 +12,7 @@ import (
 // whose context cannot end, or ends by itself soon enough.
 func waistPlain(e *environment) (race, error) {
 	background := func() (context.Context, func()) { return context.Background(), func() {} }
-	return race{"waist", "Redis.Do(GET), 128 bytes", []contestant{
+	return race{name: "waist", what: "Redis.Do(GET), 128 bytes", contestants: []contestant{
 		{"rueidis, background", 0, bareGet(e, e.bare, background)},
 		{"rueidis with one connection, background", 0, bareGet(e, e.one, background)},
 		{"madcrow, background", 0.95, madcrowGet(e, background)},
@@ -24,7 +24,7 @@ func waistDeadline(e *environment) (race, error) {
 	sooner := func() (context.Context, func()) {
 		return context.WithTimeout(context.Background(), 400*time.Millisecond)
 	}
-	return race{"waist-deadline", "Redis.Do(GET) under a context with a sooner deadline", []contestant{
+	return race{name: "waist-deadline", what: "Redis.Do(GET) under a context with a sooner deadline", contestants: []contestant{
 		{"rueidis, sooner deadline", 0, bareGet(e, e.bare, sooner)},
 		{"rueidis with one connection, sooner deadline", 0, bareGet(e, e.one, sooner)},
 		{"madcrow, sooner deadline", 0.95, madcrowGet(e, sooner)},
@@ -34,7 +34,7 @@ func waistDeadline(e *environment) (race, error) {
 // waistCancellable is the second row: the context of an HTTP handler.
 func waistCancellable(e *environment) (race, error) {
 	handler := func() (context.Context, func()) { return context.WithCancel(context.Background()) }
-	return race{"waist-cancellable", "Redis.Do(GET) under a cancellable context", []contestant{
+	return race{name: "waist-cancellable", what: "Redis.Do(GET) under a cancellable context", contestants: []contestant{
 		{"rueidis, cancellable", 0, bareGet(e, e.bare, handler)},
 		{"rueidis with one connection, cancellable", 0, bareGet(e, e.one, handler)},
 		{"madcrow, cancellable", 0.85, madcrowGet(e, handler)},
