@@ -201,4 +201,15 @@ A prefix makes a second set of the same names:
     orders, err := madcrow.Env{Prefix: "ORDERS_"}.Config()
 
 reads ` + "`ORDERS_REDIS_HOST`, `ORDERS_REDIS_PASSWORD_FILE`" + ` and so on, and never the names without the prefix. ` + "`DEPLOY_ENV`" + ` has no prefix.
+
+## Logins
+
+` + "`ratelimit.LoginConfigFromEnv`" + ` reads these, with a prefix too:
+
+| setting | type | default | meaning |
+|---|---|---|---|
+| ` + "`RATE_LIMIT_LOGIN_ENABLED` | true/false | `true`" + ` | Limits failed logins. |
+| ` + "`RATE_LIMIT_LOGIN_MAX_ATTEMPTS` | whole number, 0 to 1000000 | `5`" + ` | Failures in the window after which further attempts are denied. 0 locks everyone out. |
+| ` + "`RATE_LIMIT_LOGIN_TIME_WINDOW` | duration, 10 ms to 31 d | `900`" + ` | The window. |
+| ` + "`RATE_LIMIT_LOGIN_BLOCKS`" + ` | durations, 1 ms to 31 d, with commas between them |  | How long an identifier is shut out when it reaches the limit for the first time, the second, and so on. |
 `

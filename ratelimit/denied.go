@@ -47,14 +47,4 @@ func (d *denials) add(subject string, cost, asked int64, retry, reset time.Durat
 	sl.value = denial{cost: cost, until: until, retry: asked + int64(retry), reset: asked + int64(max(reset, retry))}
 }
 
-func (d *denials) remove(subject string) {
-	s := d.t.set(subject, false)
-	if s == nil {
-		return
-	}
-	s.Lock()
-	defer s.Unlock()
-	if sl := s.find(subject); sl != nil {
-		*sl = slot[denial]{}
-	}
-}
+func (d *denials) remove(subject string) { d.t.remove(subject) }

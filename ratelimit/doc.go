@@ -30,5 +30,6 @@
 // State lives under <prefix>m1:limit:<name>:<algorithm>:{<subject>}, a block
 // under the same key with ":block" behind it. Both expire by themselves.
 // Subjects may be any text; what could break a cluster's slot or is long is
-// hashed.
+// hashed. [Login] has the key of the Python original, with blocks of its own
+// under <prefix>m1:login:{<that key>}.
 package ratelimit

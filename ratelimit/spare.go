@@ -47,6 +47,9 @@ func (s *spare) take(d *Decision, subject string, n, share int64) {
 	d.ResetAfter = time.Duration(b.frees(used, s.width) - now)
 }
 
+// forget lets a subject begin anew.
+func (s *spare) forget(subject string) { s.t.remove(subject) }
+
 // turn makes index the newest bucket.
 func (b *buckets) turn(index int64) {
 	by := index - b.index

@@ -60,6 +60,19 @@ func (s *set[V]) find(subject string) *slot[V] {
 	return nil
 }
 
+// remove empties the slot of a subject, if it has one.
+func (t *table[V]) remove(subject string) {
+	s := t.set(subject, false)
+	if s == nil {
+		return
+	}
+	s.Lock()
+	defer s.Unlock()
+	if sl := s.find(subject); sl != nil {
+		*sl = slot[V]{}
+	}
+}
+
 // claim returns the slot of a subject, emptied for it when it had none. The set
 // is locked.
 func (s *set[V]) claim(subject string) (sl *slot[V], had bool) {

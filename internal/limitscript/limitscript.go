@@ -31,10 +31,12 @@ var (
 	endBlock string
 	//go:embed lua/lease.lua
 	endLease string
+	//go:embed lua/login.lua
+	endLogin string
 )
 
 // The scripts: one limit by each algorithm, several limits together, a block,
-// and leases.
+// leases, and logins.
 var (
 	Log    = one("log", judgeLog)
 	Set    = one("set", judgeSet)
@@ -43,6 +45,7 @@ var (
 	Group  = script("limit_group", judgeLog+judgeSet+judgeWindow+judgeGCRA+endGroup)
 	Block  = script("limit_block", endBlock)
 	Lease  = script("limit_lease", endLease)
+	Login  = script("limit_login", judgeSet+endLogin)
 )
 
 // sources is written before main alone.

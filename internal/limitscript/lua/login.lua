@@ -1,0 +1,54 @@
+-- Attempts to log in. KEYS: the attempts, as set.lua has them; then the blocks,
+-- where there are any: "until:length:how many so far".
+-- ARGV: verb, limit, window, nonce, how long blocks are remembered after their
+-- end, how many lengths follow, and the lengths; the last is also that of all
+-- further blocks.
+-- Verbs: 0 look, 1 count an attempt if it is admitted, 2 count it anyway.
+-- Returns {retry, used, reset, more}, after 2 those of a further attempt. more
+-- is set by 0 only: when one more is free than now.
+local attempts, blocks = KEYS[1], KEYS[2]
+local verb, limit, window, memory = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[5] or '0')
+
+local till, length, times = 0, 0, 0
+local state = blocks and redis.call('GET', blocks)
+local function store()
+  redis.call('SET', blocks, int(till) .. ':' .. int(length) .. ':' .. int(times), 'PX', life(till - clock + memory))
+end
+if state then
+  local a, b, c = string.match(state, '^(%d+):(%d+):(%d+)$')
+  till, length, times = tonumber(a), tonumber(b), tonumber(c)
+  if till - clock > length then -- the clock was put back
+    till = clock + length
+    store()
+  end
+  -- What led to a block is paid for when the block ends.
+  if till <= clock then redis.call('ZREMRANGEBYSCORE', attempts, '-inf', '(' .. seconds(till)) end
+end
+
+local function judge() return judge_set(attempts, 1, limit, window, 0, 0, 0, ARGV[4]) end
+local retry, used, reset, more, commit = judge()
+if clock >= till and (verb == '2' or verb == '1' and retry == 0) then
+  used, reset = commit()
+  if verb == '2' then
+    -- Older ones than the last limit decide nothing.
+    redis.call('ZREMRANGEBYRANK', attempts, '0', int(-limit - 1))
+    retry, used, reset = judge()
+  end
+  if blocks and used >= limit then
+    times = times + 1
+    length = tonumber(ARGV[6 + math.min(times, tonumber(ARGV[6]))])
+    till = clock + length
+    store()
+    if verb == '2' then retry = length end
+    reset = length
+  end
+elseif clock < till then
+  used, retry, reset = math.max(used, limit), till - clock, till - clock
+end
+if verb == '0' then
+  more = retry
+  if retry == 0 and used > 0 then
+    more = math.max(micros(redis.call('ZRANGE', attempts, '0', '0', 'WITHSCORES')[2]) + window - clock, 1)
+  end
+end
+return {retry, used, reset, more}
