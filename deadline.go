@@ -86,12 +86,17 @@ func newDeadlines(timeout time.Duration) *deadlines {
 // enter returns the context of a call that starts now. When ctx itself ends
 // soon enough it serves, and the callContext is nil.
 func (d *deadlines) enter(ctx context.Context, now int64) (context.Context, *callContext) {
-	if t, ok := ctx.Deadline(); ok && int64(t.Sub(epoch)) <= now+d.timeout {
+	return d.within(ctx, now, d.timeout)
+}
+
+// within is enter with a time-out of its own.
+func (d *deadlines) within(ctx context.Context, now, timeout int64) (context.Context, *callContext) {
+	if t, ok := ctx.Deadline(); ok && int64(t.Sub(epoch)) <= now+timeout {
 		return ctx, nil
 	}
 	c, _ := d.free.Get().(*callContext)
 	c.parent = ctx
-	c.deadline = now + d.timeout
+	c.deadline = now + timeout
 	s := c.shard
 	s.mu.Lock()
 	c.prev, c.next = &s.root, s.root.next

@@ -19,6 +19,7 @@ const modulePath = "github.com/madcrow-go/madcrow"
 // to a leaf or to the waist.
 var rooms = map[string][]string{
 	".":           {},
+	"cache":       {".", "problem"},
 	"clientip":    {},
 	"problem":     {},
 	"ratelimit":   {".", "problem", "clientip"},
@@ -27,7 +28,7 @@ var rooms = map[string][]string{
 }
 
 // thirdParty are the only modules that the library itself may import.
-var thirdParty = []string{"github.com/redis/rueidis"}
+var thirdParty = []string{"github.com/redis/rueidis", "github.com/maypok86/otter/v2"}
 
 func TestRooms_ImportOnlyWhatTheyMay(t *testing.T) {
 	nested := []string{"bench", "cmd", "contrib", "examples", "tools"}

@@ -154,11 +154,19 @@ const trackedChunk = 256
 // [Redis.OnInvalidate] when one changes, or appears where it was missing: once
 // for each read. A caller that keeps a value must have noted the key before it
 // calls, and drop what it was told of meanwhile. It takes one round trip for
-// each node. Deadlines, retries and errors are those of [Redis.Do].
-func (r *Redis) GetTracked(ctx context.Context, keys ...string) []Tracked {
+// each node. Deadlines, retries and errors are those of [Redis.Do]; within, if
+// it is not 0, stands for Config.CommandTimeout where it is sooner.
+func (r *Redis) GetTracked(ctx context.Context, within time.Duration, keys ...string) []Tracked {
 	out := make([]Tracked, len(keys))
+	if len(keys) == 0 {
+		return out
+	}
 	start := mono()
-	bounded, cc := r.deadlines.enter(ctx, start)
+	timeout := r.deadlines.timeout
+	if within > 0 {
+		timeout = min(timeout, int64(within))
+	}
+	bounded, cc := r.deadlines.within(ctx, start, timeout)
 	defer r.deadlines.leave(cc)
 	if len(keys) == 1 {
 		r.getTracked(bounded, keys, []int{0}, out)

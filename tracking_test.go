@@ -35,7 +35,7 @@ func (h *heard) count(key string) int {
 
 func tracked(t *testing.T, r *madcrow.Redis, key string) madcrow.Tracked {
 	t.Helper()
-	got := r.GetTracked(t.Context(), key)[0]
+	got := r.GetTracked(t.Context(), 0, key)[0]
 	if got.Err != nil {
 		t.Fatal(got.Err)
 	}
@@ -108,13 +108,13 @@ func TestGetTracked_ManyKeysWithoutRedis(t *testing.T) {
 		keys[i] = fmt.Sprintf("k%d", i)
 		mustSet(t, r, keys[i], keys[i])
 	}
-	for i, got := range r.GetTracked(t.Context(), keys...) {
+	for i, got := range r.GetTracked(t.Context(), 0, keys...) {
 		if v, err := got.Message.ToString(); v != keys[i] || err != nil || !got.Tracking.Valid() {
 			t.Fatalf("%s: %q %+v", keys[i], v, got)
 		}
 	}
 	s.Kill()
-	for _, got := range r.GetTracked(t.Context(), keys...) {
+	for _, got := range r.GetTracked(t.Context(), 0, keys...) {
 		if got.Err == nil {
 			t.Fatal("no error")
 		}
@@ -128,7 +128,7 @@ func TestGetTracked_Cluster(t *testing.T) {
 	for _, k := range keys {
 		mustSet(t, r, k, k)
 	}
-	before := r.GetTracked(t.Context(), keys...)
+	before := r.GetTracked(t.Context(), 0, keys...)
 	for i, got := range before {
 		if v, err := got.Message.ToString(); v != keys[i] || err != nil || !got.Tracking.Valid() {
 			t.Fatalf("%s: %q %+v", keys[i], v, got)
@@ -143,7 +143,7 @@ func TestGetTracked_Cluster(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	for {
-		got := r.GetTracked(ctx, "foo")[0]
+		got := r.GetTracked(ctx, 0, "foo")[0]
 		if v, _ := got.Message.ToString(); got.Err != nil || v != "foo" {
 			t.Fatalf("%q %+v", v, got)
 		}

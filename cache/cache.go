@@ -1,0 +1,384 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/keys"
+)
+
+// Cache is a cache of values of one type. It is safe for concurrent use. Make
+// it with [New].
+type Cache[T any] struct {
+	r      *madcrow.Redis
+	rec    madcrow.Recorder // nil: nobody listens
+	log    *slog.Logger
+	name   string
+	prefix string // of every key, up to the form of the user's
+	opt    Options[T]
+	warned atomic.Bool // that Redis does not tell of changes
+
+	tags    *tagTable
+	near    *near[T]
+	flights *flights[T]
+	outage  *outage
+	wakes   wakes
+
+	life   context.Context
+	stop   context.CancelFunc
+	unhear func()
+	over   atomic.Bool
+}
+
+const maxName = 64
+
+// New makes a cache of values of type T. name (1 to 64 letters, digits, '-',
+// '_', '.') is part of its keys: caches with one name share their values and
+// must have one type and codec. Redis is not asked. Close it when it is not
+// needed any more, before the Redis.
+func New[T any](r *madcrow.Redis, name string, options Options[T]) (*Cache[T], error) {
+	if !keys.Plain(name) || len(name) > maxName || strings.ContainsAny(name, ":@/+=,|") {
+		return nil, &ValidationError{Field: "name", Message: fmt.Sprintf("must be 1 to %d letters, digits, '-', '_' or '.'", maxName)}
+	}
+	opt, err := options.filled()
+	if err != nil {
+		return nil, err
+	}
+	cfg := r.Config()
+	c := &Cache[T]{
+		r: r, log: cfg.Logger, name: name, opt: opt,
+		prefix: cfg.KeyPrefix + "m1:cache:" + name + ":{",
+		tags:   newTagTable(r, cfg.KeyPrefix, name, opt.NearTTL),
+		near:   newNear[T](opt.Near),
+	}
+	if c.log == nil {
+		c.log = slog.New(slog.DiscardHandler)
+	}
+	if _, nobody := r.Recorder().(madcrow.NopRecorder); !nobody {
+		c.rec = r.Recorder()
+	}
+	c.flights = newFlights[T](opt.MaxLoads)
+	c.life, c.stop = context.WithCancel(context.Background())
+	c.outage = newOutage(c.life, r, c.replay)
+	c.unhear = r.OnInvalidate(c.told)
+	return c, nil
+}
+
+// Close ends the loads that run, after it has waited for them until ctx ends,
+// and what was queued for Redis is lost. The Redis stays open. It is safe to
+// call twice.
+func (c *Cache[T]) Close(ctx context.Context) error {
+	if c.over.Swap(true) {
+		return nil
+	}
+	c.unhear()
+	done := make(chan struct{})
+	go func() {
+		c.flights.close()
+		close(done)
+	}()
+	var err error
+	select {
+	case <-done:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	c.stop()
+	c.outage.close()
+	return err
+}
+
+// told is called by the reader of a connection with every key that changed.
+func (c *Cache[T]) told(key string) {
+	if c.tags.told(key) {
+		return
+	}
+	if form, ok := c.formOf(key); ok {
+		c.near.drop(form)
+	}
+	c.wakes.wake(key)
+}
+
+// formOf is the user's part of one of this cache's value keys.
+func (c *Cache[T]) formOf(key string) (string, bool) {
+	form, ok := strings.CutPrefix(key, c.prefix)
+	if !ok {
+		return "", false
+	}
+	return strings.CutSuffix(form, "}")
+}
+
+const leaseSuffix = ":lease"
+
+func (c *Cache[T]) valueKey(form string) string { return c.prefix + form + "}" }
+
+// Name returns the name given to New.
+func (c *Cache[T]) Name() string { return c.name }
+
+// options of a call, on the caller's stack where there are none.
+func (c *Cache[T]) options(opts []CallOption) (call, error) {
+	if len(opts) == 0 {
+		return call{}, nil
+	}
+	var ca call
+	for _, o := range opts {
+		o(&ca)
+	}
+	if err := checkTags(ca.tags); err != nil {
+		return ca, err
+	}
+	if len(ca.tags)+len(c.opt.Tags) >= maxTags {
+		return ca, &ValidationError{Field: "tags", Message: fmt.Sprintf("at most %d with those of the options", maxTags-1)}
+	}
+	if ca.ttl != 0 && (ca.ttl < minTTL || ca.ttl > maxTTL) {
+		return ca, &ValidationError{Field: "ttl", Message: fmt.Sprintf("must be from %v to %v", minTTL, maxTTL)}
+	}
+	return ca, nil
+}
+
+// Get returns the value of key if there is a fresh one: a missing key is (zero,
+// false, nil), and so is one whose absence is cached, or that no longer
+// decodes. The error is an [*Error]: Redis could not be asked.
+//
+// It takes no round trip where the near copy is true, one otherwise, and one
+// more for tags that this process does not know yet.
+func (c *Cache[T]) Get(ctx context.Context, key string, opts ...CallOption) (T, bool, error) {
+	// The form of another key may look like a key that begins with '~'.
+	if len(opts) == 0 && (key == "" || key[0] != keys.Hashed[0]) {
+		if e, ok := c.fromNear(key, mono()); ok && !e.negative {
+			c.event("hit_near")
+			return e.value, true, nil
+		}
+	}
+	res, err := c.GetResult(ctx, key, opts...)
+	return res.Value, res.Found, err
+}
+
+// fromNear returns the near copy, if it may be served, and begins its life anew
+// when that is due.
+func (c *Cache[T]) fromNear(form string, now int64) (*nearEntry[T], bool) {
+	e, ok := c.near.get(form)
+	if !ok || !e.valid(now) || c.over.Load() {
+		return nil, false
+	}
+	if now >= e.slide {
+		c.slideLater(form)
+	}
+	return e, true
+}
+
+// GetResult is Get, and says how the value was served.
+func (c *Cache[T]) GetResult(ctx context.Context, key string, opts ...CallOption) (Result[T], error) {
+	ca, err := c.options(opts)
+	if err != nil {
+		return Result[T]{}, err
+	}
+	f, err := c.find(ctx, key, ca)
+	if err != nil {
+		c.event("error")
+		return Result[T]{Degraded: true, Err: err}, c.failed("get", err)
+	}
+	if f.state != isFresh {
+		c.event("miss")
+		return Result[T]{}, nil
+	}
+	return c.served(f), nil
+}
+
+// served is the result of what was found fresh.
+func (c *Cache[T]) served(f found[T]) Result[T] {
+	res := Result[T]{Value: f.value, Found: true, Source: SourceRedis, Age: f.age, TTL: f.ttl, ETag: f.etag}
+	if f.near {
+		res.Source = SourceNear
+	}
+	switch {
+	case f.negative:
+		res.Found, res.Source = false, SourceNegative
+		c.event("hit_negative")
+	case f.near:
+		c.event("hit_near")
+	default:
+		c.event("hit")
+	}
+	return res
+}
+
+// Set stores a value for the TTL of the call or of the options. When Redis is
+// away the error is [ErrQueued] and a cause: the old value is no longer served
+// here, and is removed when Redis is back; the new one is not stored.
+func (c *Cache[T]) Set(ctx context.Context, key string, value T, opts ...CallOption) error {
+	ca, err := c.options(opts)
+	if err != nil {
+		return err
+	}
+	form := keys.Form(key)
+	states := c.tags.of(c.opt.Tags, ca.tags)
+	ttl := c.jittered(c.ttlOf(ca))
+	h := header{codec: c.opt.Codec.ID(), freshFor: ttl, storedFor: ttl + c.opt.StaleFor}
+	gens, err := c.tags.fetch(ctx, 0, h.storedFor, states)
+	if err != nil {
+		return c.queue("set", form, err)
+	}
+	h.tags = marks(states, gens)
+	entry, err := c.opt.Codec.Append(h.appendTo(nil), value)
+	if err != nil {
+		return &Error{Cache: c.name, Op: "encode", Err: err}
+	}
+	vk := c.valueKey(form)
+	c.changing(form)
+	_, err = c.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
+		return []madcrow.Command{
+			b.Del().Key(vk + leaseSuffix).Build(), // what is being loaded is older than this
+			b.Set().Key(vk).Value(text(entry)).PxMilliseconds(h.storedFor.Milliseconds()).Build(),
+		}
+	})
+	c.changing(form)
+	if err != nil {
+		return c.queue("set", form, err)
+	}
+	c.outage.forget(form)
+	return nil
+}
+
+// Delete removes the value of key, and keeps one that is being loaded from
+// being stored. When Redis is away the error is [ErrQueued] and a cause.
+func (c *Cache[T]) Delete(ctx context.Context, key string) error {
+	form := keys.Form(key)
+	c.changing(form)
+	err := c.remove(ctx, form)
+	c.changing(form)
+	if err != nil {
+		return c.queue("delete", form, err)
+	}
+	c.outage.forget(form)
+	return nil
+}
+
+func (c *Cache[T]) remove(ctx context.Context, form string) error {
+	vk := c.valueKey(form)
+	_, err := c.r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Del().Key(vk, vk+leaseSuffix).Build() })
+	return err
+}
+
+// changing is called before and after a change of this process: what was read
+// or loaded before is no longer the value.
+func (c *Cache[T]) changing(form string) {
+	c.flights.forget(form)
+	c.near.drop(form)
+}
+
+// DeleteTag removes every entry of a tag, at once, whatever their number: none
+// of them is served again, not even as a stale one. Entries of other caches on
+// the same Redis and prefix that have the tag go too.
+func (c *Cache[T]) DeleteTag(ctx context.Context, tags ...string) error {
+	return c.changeTags(ctx, "delete tag", tagDelete, tags)
+}
+
+// ExpireTag makes every entry of a tag stale.
+func (c *Cache[T]) ExpireTag(ctx context.Context, tags ...string) error {
+	return c.changeTags(ctx, "expire tag", tagExpire, tags)
+}
+
+// Clear removes every entry of the cache, at once, whatever their number.
+func (c *Cache[T]) Clear(ctx context.Context) error {
+	return c.changeTag(ctx, "clear", tagDelete, c.tags.whole)
+}
+
+func (c *Cache[T]) changeTags(ctx context.Context, op, how string, tags []string) error {
+	if err := checkTags(tags); err != nil {
+		return err
+	}
+	var errs []error
+	for _, name := range tags {
+		errs = append(errs, c.changeTag(ctx, op, how, c.tags.state(name)))
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Cache[T]) changeTag(ctx context.Context, op, how string, s *tagState) error {
+	c.flights.forgetTag(s)
+	err := c.tags.invalidate(ctx, s, how)
+	c.flights.forgetTag(s)
+	c.near.dropSpares(mono())
+	if err != nil {
+		if !c.outage.worth(err) {
+			return c.failed(op, err)
+		}
+		c.outage.addTag(s, how)
+		c.event("queued")
+		return &Error{Cache: c.name, Op: op, Err: errors.Join(ErrQueued, err)}
+	}
+	return nil
+}
+
+// queue notes that the value of a key must go when Redis is back. An error that
+// waiting does not mend is returned as it is.
+func (c *Cache[T]) queue(op, form string, err error) error {
+	if !c.outage.worth(err) {
+		return c.failed(op, err)
+	}
+	c.outage.add(form)
+	c.changing(form)
+	c.event("queued")
+	return &Error{Cache: c.name, Op: op, Err: errors.Join(ErrQueued, err)}
+}
+
+// Exists says whether there is a fresh value of key.
+func (c *Cache[T]) Exists(ctx context.Context, key string) (bool, error) {
+	res, err := c.GetResult(ctx, key)
+	return res.Found, err
+}
+
+// TTL returns how long the value of key is still fresh; false when there is
+// none.
+func (c *Cache[T]) TTL(ctx context.Context, key string) (time.Duration, bool, error) {
+	res, err := c.GetResult(ctx, key)
+	return res.TTL, res.Found, err
+}
+
+// Touch begins the life of a fresh value anew, and says whether there was one.
+// It takes two round trips.
+func (c *Cache[T]) Touch(ctx context.Context, key string) (bool, error) {
+	form := keys.Form(key)
+	f, err := c.read(ctx, form, call{})
+	if err == nil && f.state == isFresh && !f.negative {
+		var ok bool
+		ok, err = c.touch(ctx, form, f)
+		if err == nil {
+			return ok, nil
+		}
+	}
+	if err != nil {
+		return false, c.failed("touch", err)
+	}
+	return false, nil
+}
+
+func (c *Cache[T]) touch(ctx context.Context, form string, f found[T]) (bool, error) {
+	m, err := c.r.Eval(ctx, scriptTouch, []string{c.valueKey(form)}, []string{f.head, millis(f.storedFor)})
+	if err != nil {
+		return false, err
+	}
+	n, err := m.AsInt64()
+	c.near.drop(form)
+	return n == 1, err
+}
+
+func (c *Cache[T]) failed(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &Error{Cache: c.name, Op: op, Err: err}
+}
+
+func (c *Cache[T]) event(name string) {
+	if c.rec != nil {
+		c.rec.Event("cache", name, 1)
+	}
+}

@@ -1,0 +1,317 @@
+package cache_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/cache"
+	"github.com/madcrow-go/madcrow/madcrowtest"
+)
+
+var config madcrow.Config
+
+func TestMain(m *testing.M) {
+	madcrowtest.RunWithRedis(m, func(s *madcrowtest.Server) { config = s.Config() })
+}
+
+type user struct {
+	ID   int    `json:"id"`
+	Name string `json:"name"`
+}
+
+// open connects to the server of the package, under a key prefix of the test's
+// own.
+func open(t testing.TB) *madcrow.Redis {
+	t.Helper()
+	cfg := config
+	cfg.KeyPrefix = t.Name() + ":"
+	return openConfig(t, cfg)
+}
+
+func openConfig(t testing.TB, cfg madcrow.Config) *madcrow.Redis {
+	t.Helper()
+	cfg.Require = true
+	r, err := madcrow.Open(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close(context.Background()) })
+	return r
+}
+
+func newCache[T any](t testing.TB, r *madcrow.Redis, opt cache.Options[T]) *cache.Cache[T] {
+	t.Helper()
+	c, err := cache.New(r, "c", opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := c.Close(ctx); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	return c
+}
+
+const near = 1 << 20
+
+func TestCache_StoresFindsAndRemoves(t *testing.T) {
+	for name, size := range map[string]int64{"near": near, "far": 0} {
+		t.Run(name, func(t *testing.T) {
+			c := newCache(t, open(t), cache.Options[user]{Near: size})
+			if _, found, err := c.Get(t.Context(), "a"); found || err != nil {
+				t.Fatalf("an empty cache: %v %v", found, err)
+			}
+			alice := user{1, "Alice"}
+			if err := c.Set(t.Context(), "a", alice); err != nil {
+				t.Fatal(err)
+			}
+			for range 3 {
+				if got, found, err := c.Get(t.Context(), "a"); got != alice || !found || err != nil {
+					t.Fatalf("%+v %v %v", got, found, err)
+				}
+			}
+			res, err := c.GetResult(t.Context(), "a")
+			want := cache.SourceRedis
+			if size > 0 {
+				want = cache.SourceNear
+			}
+			if err != nil || res.Source != want || res.TTL <= 4*time.Minute || res.TTL > 5*time.Minute {
+				t.Errorf("%+v %v", res, err)
+			}
+			if err := c.Delete(t.Context(), "a"); err != nil {
+				t.Fatal(err)
+			}
+			if _, found, err := c.Get(t.Context(), "a"); found || err != nil {
+				t.Errorf("after Delete: %v %v", found, err)
+			}
+		})
+	}
+}
+
+func TestCache_KeysMayBeAnyText(t *testing.T) {
+	c := newCache(t, open(t), cache.Options[string]{Near: near})
+	for _, key := range []string{"", "{", "}", "{}", "~a", "a b", "ä", "\x00", "a}:lease"} {
+		if err := c.Set(t.Context(), key, "v:"+key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, key := range []string{"", "{", "}", "{}", "~a", "a b", "ä", "\x00", "a}:lease"} {
+		for range 2 {
+			if got, found, err := c.Get(t.Context(), key); got != "v:"+key || !found || err != nil {
+				t.Errorf("%q: %q %v %v", key, got, found, err)
+			}
+		}
+	}
+}
+
+func TestCache_TagsRemoveAndExpire(t *testing.T) {
+	r := open(t)
+	c := newCache(t, r, cache.Options[string]{Near: near, StaleFor: time.Hour, Tags: []string{"all"}})
+	set := func(key string, tags ...string) {
+		t.Helper()
+		if err := c.Set(t.Context(), key, key, cache.WithTags(tags...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	has := func(key string) bool {
+		t.Helper()
+		_, found, err := c.Get(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	for name, remove := range map[string]func() error{
+		"tag of the call":    func() error { return c.DeleteTag(t.Context(), "x") },
+		"tag of the options": func() error { return c.DeleteTag(t.Context(), "all") },
+		"clear":              func() error { return c.Clear(t.Context()) },
+		"expire":             func() error { return c.ExpireTag(t.Context(), "x") },
+	} {
+		set("a", "x")
+		set("b")
+		if !has("a") || !has("b") || !has("a") || !has("b") {
+			t.Fatalf("%s: not stored", name)
+		}
+		if err := remove(); err != nil {
+			t.Fatal(err)
+		}
+		others := name == "tag of the call" || name == "expire"
+		if has("a") || has("b") != others {
+			t.Errorf("%s: a %v, b %v", name, has("a"), has("b"))
+		}
+		res, err := c.GetOrLoadWith(t.Context(), "a", func(context.Context, *cache.Load[string]) (string, error) { return "", errors.New("no") })
+		if stale := err == nil && res.Source == cache.SourceStale; stale != (name == "expire") {
+			t.Errorf("%s: %+v %v", name, res, err)
+		}
+	}
+}
+
+func TestGetOrLoad_OneLoadForAllCallersAndProcesses(t *testing.T) {
+	cfg := config
+	cfg.KeyPrefix = t.Name() + ":"
+	var loads atomic.Int64
+	var wg sync.WaitGroup
+	for range 4 {
+		c := newCache(t, openConfig(t, cfg), cache.Options[int]{Near: near})
+		for range 32 {
+			wg.Go(func() {
+				v, err := c.GetOrLoad(t.Context(), "k", func(context.Context) (int, error) {
+					time.Sleep(100 * time.Millisecond)
+					return int(loads.Add(1)), nil
+				})
+				if v != 1 || err != nil {
+					t.Errorf("%d %v", v, err)
+				}
+			})
+		}
+	}
+	wg.Wait()
+	if n := loads.Load(); n != 1 {
+		t.Errorf("%d loads", n)
+	}
+}
+
+func TestGetOrLoad_ChangeDuringALoadIsNotUndone(t *testing.T) {
+	c := newCache(t, open(t), cache.Options[string]{Near: near})
+	for name, change := range map[string]func() error{
+		"delete": func() error { return c.Delete(t.Context(), "k") },
+		"set":    func() error { return c.Set(t.Context(), "k", "new") },
+		"clear":  func() error { return c.Clear(t.Context()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			_ = c.Delete(t.Context(), "k")
+			loading, goOn := make(chan struct{}), make(chan struct{})
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				v, err := c.GetOrLoad(t.Context(), "k", func(context.Context) (string, error) {
+					close(loading)
+					<-goOn
+					return "old", nil
+				})
+				if v != "old" || err != nil {
+					t.Errorf("%q %v", v, err)
+				}
+			}()
+			<-loading
+			if err := change(); err != nil {
+				t.Fatal(err)
+			}
+			close(goOn)
+			<-done
+			v, err := c.GetOrLoad(t.Context(), "k", func(context.Context) (string, error) { return "new", nil })
+			if v != "new" || err != nil {
+				t.Errorf("after the change: %q %v", v, err)
+			}
+		})
+	}
+}
+
+func TestGetOrLoad_FailuresAndAbsence(t *testing.T) {
+	c := newCache(t, open(t), cache.Options[string]{Near: near, Backoff: 200 * time.Millisecond})
+	boom := errors.New("boom")
+	loads := 0
+	fail := func(context.Context) (string, error) { loads++; return "", boom }
+	for range 3 {
+		if _, err := c.GetOrLoad(t.Context(), "k", fail); !errors.Is(err, boom) {
+			t.Errorf("%v", err)
+		}
+	}
+	if loads != 1 {
+		t.Errorf("%d loads within the backoff", loads)
+	}
+	if _, err := c.GetOrLoad(t.Context(), "p", func(context.Context) (string, error) { panic("oh") }); err == nil {
+		t.Error("a panic is no error")
+	}
+	for i := range 3 {
+		res, err := c.GetOrLoadWith(t.Context(), "none", func(context.Context, *cache.Load[string]) (string, error) { loads++; return "", cache.ErrNotFound })
+		if !errors.Is(err, cache.ErrNotFound) || res.Found || res.Source != cache.SourceNegative {
+			t.Errorf("%d: %+v %v", i, res, err)
+		}
+	}
+	if loads != 2 {
+		t.Errorf("%d loads of what is not there", loads-1)
+	}
+	time.Sleep(250 * time.Millisecond)
+	if v, err := c.GetOrLoad(t.Context(), "k", func(context.Context) (string, error) { return "ok", nil }); v != "ok" || err != nil {
+		t.Errorf("after the backoff: %q %v", v, err)
+	}
+}
+
+func TestMany_LoadsWhatIsMissingTogether(t *testing.T) {
+	c := newCache(t, open(t), cache.Options[string]{Near: near})
+	if err := c.SetMany(t.Context(), map[string]string{"a": "A", "b": "B"}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := c.GetMany(t.Context(), []string{"a", "b", "c", "a"})
+	if err != nil || fmt.Sprint(got) != "map[a:A b:B]" {
+		t.Errorf("%v %v", got, err)
+	}
+	calls := 0
+	load := func(_ context.Context, missing []string) (map[string]string, error) {
+		calls++
+		if len(missing) != 3 {
+			t.Errorf("asked for %v", missing)
+		}
+		return map[string]string{"c": "C", "d": "D"}, nil
+	}
+	for range 2 {
+		got, err = c.GetOrLoadMany(t.Context(), []string{"a", "b", "c", "d", "e"}, load)
+		if err != nil || fmt.Sprint(got) != "map[a:A b:B c:C d:D]" {
+			t.Errorf("%v %v", got, err)
+		}
+	}
+	if calls != 1 {
+		t.Errorf("%d calls of the loader", calls)
+	}
+}
+
+func TestCache_WithoutRedis(t *testing.T) {
+	s := madcrowtest.StartRedis(t)
+	r := openConfig(t, s.Config())
+	c := newCache(t, r, cache.Options[string]{Near: near})
+	other := newCache(t, openConfig(t, s.Config()), cache.Options[string]{})
+	if err := c.Set(t.Context(), "k", "old"); err != nil {
+		t.Fatal(err)
+	}
+	if v, _, _ := c.Get(t.Context(), "k"); v != "old" {
+		t.Fatal("not stored")
+	}
+	s.Pause()
+	err := c.Delete(t.Context(), "k")
+	if !errors.Is(err, cache.ErrQueued) || !errors.Is(err, madcrow.ErrUnavailable) && !errors.Is(err, madcrow.ErrTimeout) {
+		t.Errorf("Delete: %v", err)
+	}
+	loads := 0
+	load := func(context.Context) (string, error) { loads++; return "new", nil }
+	start := time.Now()
+	for range 5 {
+		if v, err := c.GetOrLoad(t.Context(), "k", load); v != "new" || err != nil {
+			t.Errorf("%q %v", v, err)
+		}
+	}
+	if loads != 1 || time.Since(start) > time.Second {
+		t.Errorf("%d loads, %v", loads, time.Since(start))
+	}
+	if _, found, err := c.Get(t.Context(), "other"); found || err == nil {
+		t.Errorf("Get: %v %v", found, err)
+	}
+	s.Resume()
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if _, found, err := other.Get(t.Context(), "k"); !found && err == nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the removal was not sent")
+		}
+	}
+}

@@ -1,0 +1,215 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+)
+
+// flight is one load in this process that many callers wait for.
+type flight[T any] struct {
+	form  string
+	tags  []*tagState
+	fails int // in a row, before this one
+	done  chan struct{}
+
+	// Set before done is closed.
+	result Result[T]
+	err    error
+}
+
+// failure is a load that failed, until the next one may begin.
+type failure struct {
+	err   error
+	until time.Time
+	fails int
+	timer *time.Timer
+}
+
+// flights holds one load for each key.
+type flights[T any] struct {
+	slots chan struct{} // bounds those that run
+
+	mu       sync.Mutex
+	running  map[string]*flight[T]
+	failures map[string]*failure
+	tasks    map[string]struct{}
+	closed   bool
+	all      sync.WaitGroup
+}
+
+func newFlights[T any](most int) *flights[T] {
+	return &flights[T]{
+		slots:   make(chan struct{}, most),
+		running: map[string]*flight[T]{}, failures: map[string]*failure{}, tasks: map[string]struct{}{},
+	}
+}
+
+// join returns the flight of a key: lead is true for a new one, which the
+// caller must run. While a failure holds there is none, and the error is its.
+func (f *flights[T]) join(form string, tags []*tagState) (fl *flight[T], lead bool, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return nil, false, ErrClosed
+	}
+	if fl := f.running[form]; fl != nil {
+		return fl, false, nil
+	}
+	fails := 0
+	if bad := f.failures[form]; bad != nil {
+		if time.Now().Before(bad.until) {
+			return nil, false, bad.err
+		}
+		fails = bad.fails
+	}
+	fl = &flight[T]{form: form, tags: tags, fails: fails, done: make(chan struct{})}
+	f.running[form] = fl
+	f.all.Add(1)
+	return fl, true, nil
+}
+
+// slot waits for one of the loads that may run.
+func (f *flights[T]) slot(ctx context.Context) (free func(), err error) {
+	select {
+	case f.slots <- struct{}{}:
+	default:
+		select {
+		case f.slots <- struct{}{}:
+		case <-ctx.Done():
+			return nil, ErrBusy
+		}
+	}
+	return func() { <-f.slots }, nil
+}
+
+// land ends a flight.
+func (f *flights[T]) land(fl *flight[T]) {
+	f.mu.Lock()
+	if f.running[fl.form] == fl {
+		delete(f.running, fl.form)
+	}
+	f.mu.Unlock()
+	close(fl.done)
+}
+
+// crash notes that a load failed: others wait for the backoff.
+func (f *flights[T]) crash(fl *flight[T], err error, backoff time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.running[fl.form] != fl {
+		return // it was forgotten: the next caller shall find out for itself
+	}
+	if old := f.failures[fl.form]; old != nil {
+		old.timer.Stop()
+	}
+	bad := &failure{err: err, until: time.Now().Add(backoff), fails: fl.fails + 1}
+	// Known for a while longer, so that the next failure counts as one in a row.
+	bad.timer = time.AfterFunc(2*backoff, func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.failures[fl.form] == bad {
+			delete(f.failures, fl.form)
+		}
+	})
+	f.failures[fl.form] = bad
+}
+
+// recover forgets the failures of a key.
+func (f *flights[T]) recover(form string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if bad := f.failures[form]; bad != nil {
+		bad.timer.Stop()
+		delete(f.failures, form)
+	}
+}
+
+// forget lets those who come from now on load anew: what is being loaded may be
+// older than a change. Those who wait already get it.
+func (f *flights[T]) forget(form string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.running, form)
+}
+
+func (f *flights[T]) forgetTag(s *tagState) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for form, fl := range f.running {
+		if slices.Contains(fl.tags, s) {
+			delete(f.running, form)
+		}
+	}
+}
+
+// once runs a task in the background, unless one of that name runs already.
+func (f *flights[T]) once(name string, do func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, busy := f.tasks[name]; busy || f.closed {
+		return
+	}
+	f.tasks[name] = struct{}{}
+	f.all.Go(func() {
+		defer func() {
+			f.mu.Lock()
+			delete(f.tasks, name)
+			f.mu.Unlock()
+		}()
+		do()
+	})
+}
+
+// close lets nothing new begin, and waits for everything that runs.
+func (f *flights[T]) close() {
+	f.mu.Lock()
+	f.closed = true
+	f.mu.Unlock()
+	f.all.Wait()
+}
+
+// wakes lets waiters know that a key changed.
+type wakes struct {
+	mu sync.Mutex
+	of map[string]map[chan struct{}]struct{}
+}
+
+func (w *wakes) add(keys ...string) (ch chan struct{}, done func()) {
+	ch = make(chan struct{}, 1)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.of == nil {
+		w.of = map[string]map[chan struct{}]struct{}{}
+	}
+	for _, k := range keys {
+		if w.of[k] == nil {
+			w.of[k] = map[chan struct{}]struct{}{}
+		}
+		w.of[k][ch] = struct{}{}
+	}
+	return ch, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for _, k := range keys {
+			if delete(w.of[k], ch); len(w.of[k]) == 0 {
+				delete(w.of, k)
+			}
+		}
+	}
+}
+
+func (w *wakes) wake(key string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for ch := range w.of[key] {
+		select {
+		case ch <- struct{}{}:
+		default:
+		}
+	}
+}
+
+var errPanic = errors.New("the loader panicked")

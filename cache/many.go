@@ -1,0 +1,328 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/keys"
+)
+
+// GetMany returns the values of those keys that have a fresh one. It takes one
+// round trip for each node of Redis, and none for near copies. The error joins
+// those of the keys that could not be asked; what could is returned with it.
+func (c *Cache[T]) GetMany(ctx context.Context, wanted []string, opts ...CallOption) (map[string]T, error) {
+	ca, err := c.options(opts)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]T, len(wanted))
+	all, err := c.findMany(ctx, wanted, ca)
+	for key, f := range all {
+		if f.state == isFresh {
+			if res := c.served(f); res.Found {
+				out[key] = f.value
+			}
+		} else {
+			c.event("miss")
+		}
+	}
+	return out, c.failed("get many", err)
+}
+
+// findMany is find for many keys. Keys that could not be asked are missing in
+// the result, and the error says why.
+func (c *Cache[T]) findMany(ctx context.Context, wanted []string, ca call) (map[string]found[T], error) {
+	if c.over.Load() {
+		return nil, ErrClosed
+	}
+	out := make(map[string]found[T], len(wanted))
+	var ask []string
+	now := mono()
+	for _, key := range wanted {
+		if _, twice := out[key]; twice {
+			continue
+		}
+		if e, ok := c.fromNear(keys.Form(key), now); ok && len(ca.tags) == 0 {
+			out[key] = found[T]{state: isFresh, near: true, value: e.value, negative: e.negative, etag: e.etag, refresh: now >= e.refresh}
+			continue
+		}
+		out[key] = found[T]{}
+		ask = append(ask, key)
+	}
+	if len(ask) == 0 {
+		return out, nil
+	}
+	states := c.tags.of(c.opt.Tags, ca.tags)
+	gens, err := c.tags.fetch(ctx, c.opt.ReadTimeout, 0, states)
+	if err != nil {
+		for _, key := range ask {
+			delete(out, key)
+		}
+		return out, err
+	}
+	return out, c.readMany(ctx, ask, ca, states, gens, out)
+}
+
+// readMany asks for values whose tags are known.
+func (c *Cache[T]) readMany(ctx context.Context, ask []string, ca call, states []*tagState, gens []*tagGen, out map[string]found[T]) error {
+	forms := make([]string, len(ask))
+	valueKeys := make([]string, len(ask))
+	versions := make([]uint64, len(ask))
+	for i, key := range ask {
+		forms[i] = keys.Form(key)
+		valueKeys[i] = c.valueKey(forms[i])
+		versions[i] = c.near.reads.begin(forms[i])
+	}
+	asked := mono()
+	var errs []error
+	for i, got := range c.r.GetTracked(ctx, c.opt.ReadTimeout, valueKeys...) {
+		f, keep, err := c.take(ctx, forms[i], got, ca, states[:len(states):len(states)], slices.Clone(gens), asked)
+		c.near.reads.end(forms[i], versions[i], keep)
+		if err != nil {
+			delete(out, ask[i])
+			errs = append(errs, err)
+			continue
+		}
+		out[ask[i]] = f
+	}
+	if len(errs) > 0 {
+		return errs[0] // they are all alike
+	}
+	return nil
+}
+
+// SetMany stores values, in one round trip for each node of Redis. The error
+// joins those of the keys that failed; the others are stored.
+func (c *Cache[T]) SetMany(ctx context.Context, values map[string]T, opts ...CallOption) error {
+	ca, err := c.options(opts)
+	if err != nil || len(values) == 0 {
+		return err
+	}
+	states := c.tags.of(c.opt.Tags, ca.tags)
+	names := slices.Collect(maps.Keys(values))
+	gens, err := c.tags.fetch(ctx, 0, c.ttlOf(ca)+c.opt.StaleFor, states)
+	if err != nil {
+		var errs []error
+		for _, key := range names {
+			errs = append(errs, c.queue("set", keys.Form(key), err))
+		}
+		return errors.Join(errs...)
+	}
+	marked := marks(states, gens)
+	entries := make([]string, len(names))
+	lives := make([]int64, len(names))
+	for i, key := range names {
+		ttl := c.jittered(c.ttlOf(ca))
+		h := header{codec: c.opt.Codec.ID(), freshFor: ttl, storedFor: ttl + c.opt.StaleFor, tags: marked}
+		entry, err := c.opt.Codec.Append(h.appendTo(nil), values[key])
+		if err != nil {
+			return &Error{Cache: c.name, Op: "encode", Err: err}
+		}
+		entries[i], lives[i] = text(entry), h.storedFor.Milliseconds()
+	}
+	for _, key := range names {
+		c.changing(keys.Form(key))
+	}
+	results, err := c.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
+		cmds := make([]madcrow.Command, 0, 2*len(names))
+		for i, key := range names {
+			vk := c.valueKey(keys.Form(key))
+			cmds = append(cmds, b.Del().Key(vk+leaseSuffix).Build(), b.Set().Key(vk).Value(entries[i]).PxMilliseconds(lives[i]).Build())
+		}
+		return cmds
+	})
+	var errs []error
+	for i, key := range names {
+		form := keys.Form(key)
+		c.changing(form)
+		bad := err
+		if len(results) == 2*len(names) {
+			bad = errors.Join(results[2*i].Err, results[2*i+1].Err)
+		}
+		if bad != nil {
+			errs = append(errs, c.queue("set", form, bad))
+		} else {
+			c.outage.forget(form)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// GetOrLoadMany returns the values of keys, and loads those that have no fresh
+// one with one call of load, which is given the keys that are missing and
+// returns what there is of them: a key that it leaves out does not exist, and
+// that is cached too. A key that somebody else is loading already, here or in
+// another process, is waited for and not loaded twice; then load may be called
+// with fewer keys, or again with one of them.
+//
+// The values that could be had are returned in any case. The error joins what
+// failed, with stale values in the place of errors as in [Cache.GetOrLoad].
+func (c *Cache[T]) GetOrLoadMany(ctx context.Context, wanted []string, load func(ctx context.Context, missing []string) (map[string]T, error), opts ...CallOption) (map[string]T, error) {
+	ca, err := c.options(opts)
+	if err != nil {
+		return nil, err
+	}
+	all, readErr := c.findMany(ctx, wanted, ca)
+	if errors.Is(readErr, ErrClosed) || errors.Is(readErr, madcrow.ErrCanceled) {
+		return nil, c.failed("load many", readErr)
+	}
+	out := make(map[string]T, len(wanted))
+	b := &batch[T]{c: c, load: load, ready: make(chan struct{})}
+	var wait []*job[T]
+	for key, f := range all {
+		if f.state == isFresh {
+			if res := c.served(f); res.Found {
+				out[key] = f.value
+			}
+			if !f.refresh {
+				continue
+			}
+		} else {
+			c.event("miss")
+		}
+		j := b.add(key, ca, f)
+		if f.state != isFresh {
+			wait = append(wait, j)
+		}
+	}
+	for _, key := range wanted {
+		if _, asked := all[key]; !asked { // Redis could not be asked
+			all[key] = found[T]{}
+			j := b.add(key, ca, c.lastNear(keys.Form(key)))
+			j.degraded = readErr
+			wait = append(wait, j)
+		}
+	}
+	b.start(ctx)
+	var errs []error
+	for _, j := range wait {
+		res, err := c.await(ctx, j, j.seat.flight, j.seat.err)
+		switch {
+		case err == nil && res.Found:
+			out[j.seat.key] = res.Value
+		case err != nil && !errors.Is(err, ErrNotFound):
+			errs = append(errs, err)
+		}
+	}
+	return out, errors.Join(dedupe(errs)...)
+}
+
+// dedupe keeps one of errors that say the same: one load failed for many keys.
+func dedupe(errs []error) []error {
+	seen := map[string]bool{}
+	return slices.DeleteFunc(errs, func(err error) bool {
+		text := err.Error()
+		was := seen[text]
+		seen[text] = true
+		return was
+	})
+}
+
+// batch is one call of GetOrLoadMany. Each key has a flight of its own, so that
+// others can join it; those that may load wait for one another, and one loads
+// for all.
+type batch[T any] struct {
+	c    *Cache[T]
+	load func(context.Context, []string) (map[string]T, error)
+	jobs []*job[T]
+
+	mu      sync.Mutex
+	expect  int           // flights that may still load together
+	arrived []string      // keys of those that are ready to
+	ready   chan struct{} // closed when all are
+	once    sync.Once
+	values  map[string]T
+	err     error
+}
+
+// seat is the place of one flight in a batch.
+type seat[T any] struct {
+	b    *batch[T]
+	key  string
+	once sync.Once
+
+	flight *flight[T] // its own, or the one it joined
+	err    error      // why there is none
+}
+
+func (b *batch[T]) add(key string, ca call, old found[T]) *job[T] {
+	s := &seat[T]{b: b, key: key}
+	j := &job[T]{c: b.c, form: keys.Form(key), ca: ca, load: s.load, old: old, seat: s}
+	b.jobs = append(b.jobs, j)
+	return j
+}
+
+// start begins or joins a flight for each key.
+func (b *batch[T]) start(ctx context.Context) {
+	b.expect = len(b.jobs)
+	for _, j := range b.jobs {
+		j.seat.flight, j.seat.err = b.c.start(ctx, j)
+		if j.flight == nil { // somebody else loads it, or it has just failed
+			j.seat.leave()
+		}
+	}
+}
+
+// leave says that this flight does not load with the others.
+func (s *seat[T]) leave() {
+	s.once.Do(func() { s.b.change(func() { s.b.expect-- }) })
+}
+
+func (b *batch[T]) change(how func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if how(); len(b.arrived) == b.expect && b.expect > 0 {
+		close(b.ready)
+	}
+}
+
+// load is the loader of one key.
+func (s *seat[T]) load(ctx context.Context, _ *Load[T]) (v T, err error) {
+	b := s.b
+	together := false
+	s.once.Do(func() {
+		together = true
+		b.change(func() { b.arrived = append(b.arrived, s.key) })
+	})
+	if !together { // it had to wait for another process
+		values, err := b.loadNow(ctx, []string{s.key})
+		return s.pick(values, err)
+	}
+	select {
+	case <-b.ready:
+	case <-ctx.Done():
+		return v, ctx.Err()
+	}
+	b.once.Do(func() { b.values, b.err = b.loadNow(ctx, b.arrived) })
+	return s.pick(b.values, b.err)
+}
+
+func (b *batch[T]) loadNow(ctx context.Context, missing []string) (values map[string]T, err error) {
+	free, err := b.c.flights.slot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer free()
+	defer func() {
+		if p := recover(); p != nil {
+			err = panicked(p)
+		}
+	}()
+	return b.load(ctx, missing)
+}
+
+// pick finds one value among those that were loaded. What there is counts even
+// beside an error.
+func (s *seat[T]) pick(values map[string]T, err error) (v T, _ error) {
+	if v, ok := values[s.key]; ok {
+		return v, nil
+	}
+	if err != nil {
+		return v, err
+	}
+	return v, ErrNotFound
+}

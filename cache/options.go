@@ -1,0 +1,177 @@
+package cache
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Options says how a cache works. The zero value works.
+type Options[T any] struct {
+	// Codec encodes values. Defaults to [Text] for strings, [Bytes] for byte
+	// slices and [JSON] for all else.
+	Codec Codec[T]
+
+	// TTL is how long a value is fresh, from 10 ms to 10 years. Defaults to 5
+	// minutes.
+	TTL time.Duration
+	// Jitter is the part of TTL, 0 to 0.5, by which lives are shortened at
+	// random, so that what was stored together does not expire together. -1 is
+	// none. Defaults to 0.05.
+	Jitter float64
+	// NegativeTTL is how long the absence of a value is cached; -1 is not at
+	// all. Defaults to a tenth of TTL, at most 30 seconds.
+	NegativeTTL time.Duration
+	// StaleFor is how long after TTL a value is kept, to be served when the
+	// loader fails or is slow. Defaults to 0: not at all.
+	StaleFor time.Duration
+	// Sliding lets every read begin the life anew. It costs one write for half
+	// a life at most.
+	Sliding bool
+
+	// RefreshAhead lets a read of a value that has used this part of its life
+	// (0 to 1, exclusive) load it anew in the background. 0 is off, unless
+	// RefreshEarly is set.
+	RefreshAhead float64
+	// RefreshEarly refreshes in the background at random, the earlier the
+	// longer the value took to load, as XFetch does (Vattani, Chierichetti,
+	// Lowenstein: Optimal Probabilistic Cache Stampede Prevention, 2015). 1 is
+	// their β; more is earlier. 0 is off.
+	RefreshEarly float64
+
+	// SoftTimeout is how long GetOrLoad waits for a load where a stale value
+	// can be had; the load goes on. Defaults to 0: as long as without.
+	SoftTimeout time.Duration
+	// HardTimeout is how long GetOrLoad waits for a load at most. Defaults to
+	// LoadTimeout.
+	HardTimeout time.Duration
+	// LoadTimeout is when a load is cancelled and given up, from 10 ms.
+	// Defaults to 30 seconds.
+	LoadTimeout time.Duration
+	// Backoff is how long after a failed load the next one may begin. It
+	// doubles with each failure in a row, up to 32 times. Defaults to 500 ms.
+	Backoff time.Duration
+	// MaxLoads bounds how many loads run at the same time in this process.
+	// Defaults to 128.
+	MaxLoads int
+	// LeaseTTL is how long a load of a process that died keeps others from
+	// loading, from 100 ms; a living one renews it. -1 lets each process load
+	// for itself. Defaults to 3 seconds.
+	LeaseTTL time.Duration
+
+	// Near is how many bytes of values are kept decoded in this process; 0 is
+	// none. Values must then not be changed by those who get them.
+	Near int64
+	// NearTTL is how long a copy in this process is believed where Redis does
+	// not tell of changes: it refuses CLIENT TRACKING, or is away. Defaults to
+	// a second.
+	NearTTL time.Duration
+
+	// ReadTimeout bounds reads from Redis, after which GetOrLoad loads.
+	// Defaults to 250 ms, at most Config.CommandTimeout.
+	ReadTimeout time.Duration
+
+	// Tags are those of every entry, beside those of the call.
+	Tags []string
+}
+
+const (
+	minTTL     = 10 * time.Millisecond
+	maxTTL     = 10 * 365 * 24 * time.Hour
+	maxBackoff = 32 // times Options.Backoff
+)
+
+// filled returns the options with their defaults, or every problem.
+func (o Options[T]) filled() (Options[T], error) {
+	var wrong []string
+	def := func(v *time.Duration, d time.Duration) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	between := func(name string, v, least, most time.Duration) {
+		if v < least || v > most {
+			wrong = append(wrong, fmt.Sprintf("%s must be from %v to %v", name, least, most))
+		}
+	}
+	if o.Codec == nil {
+		o.Codec = defaultCodec[T]()
+	}
+	def(&o.TTL, 5*time.Minute)
+	def(&o.NegativeTTL, max(minTTL, min(o.TTL/10, 30*time.Second)))
+	def(&o.LoadTimeout, 30*time.Second)
+	def(&o.HardTimeout, o.LoadTimeout)
+	def(&o.Backoff, 500*time.Millisecond)
+	def(&o.LeaseTTL, 3*time.Second)
+	def(&o.NearTTL, time.Second)
+	def(&o.ReadTimeout, 250*time.Millisecond)
+	if o.Jitter == 0 {
+		o.Jitter = 0.05
+	}
+	o.Jitter = max(o.Jitter, 0)
+	if o.MaxLoads == 0 {
+		o.MaxLoads = 128
+	}
+	between("TTL", o.TTL, minTTL, maxTTL)
+	between("StaleFor", o.StaleFor, 0, maxTTL)
+	between("LoadTimeout", o.LoadTimeout, 10*time.Millisecond, 24*time.Hour)
+	between("HardTimeout", o.HardTimeout, time.Millisecond, o.LoadTimeout)
+	between("SoftTimeout", o.SoftTimeout, 0, o.HardTimeout)
+	between("Backoff", o.Backoff, time.Millisecond, time.Hour)
+	between("NearTTL", o.NearTTL, time.Millisecond, time.Hour)
+	between("ReadTimeout", o.ReadTimeout, time.Millisecond, time.Minute)
+	if o.NegativeTTL != -1 {
+		between("NegativeTTL", o.NegativeTTL, minTTL, maxTTL)
+	}
+	if o.LeaseTTL != -1 {
+		between("LeaseTTL", o.LeaseTTL, 100*time.Millisecond, time.Minute)
+	}
+	if o.Jitter > 0.5 {
+		wrong = append(wrong, "Jitter must be at most 0.5")
+	}
+	if o.RefreshAhead < 0 || o.RefreshAhead >= 1 || o.RefreshEarly < 0 {
+		wrong = append(wrong, "RefreshAhead must be from 0 to 1, exclusive, RefreshEarly not negative")
+	}
+	if o.MaxLoads < 1 || o.Near < 0 {
+		wrong = append(wrong, "MaxLoads must be at least 1, Near not negative")
+	}
+	if err := checkTags(o.Tags); err != nil {
+		wrong = append(wrong, "Tags: "+err.Message)
+	}
+	if wrong != nil {
+		return o, &ValidationError{Field: "options", Message: strings.Join(wrong, "; ")}
+	}
+	return o, nil
+}
+
+// CallOption changes one call.
+type CallOption func(*call)
+
+type call struct {
+	tags []string
+	ttl  time.Duration
+}
+
+// WithTags adds tags to the entry that is stored, at most 63 with those of the
+// options. A read with tags takes an entry without one of them for a miss:
+// nobody could remove it by that tag.
+func WithTags(tags ...string) CallOption {
+	return func(c *call) { c.tags = append(c.tags, tags...) }
+}
+
+// WithTTL is Options.TTL for what this call stores.
+func WithTTL(ttl time.Duration) CallOption { return func(c *call) { c.ttl = ttl } }
+
+const maxTag = 256
+
+func checkTags(tags []string) *ValidationError {
+	if len(tags) >= maxTags {
+		return &ValidationError{Field: "tags", Message: fmt.Sprintf("at most %d", maxTags-1)}
+	}
+	for _, t := range tags {
+		if t == "" || len(t) > maxTag {
+			return &ValidationError{Field: "tags", Message: fmt.Sprintf("each must have 1 to %d bytes", maxTag)}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,270 @@
+package cache
+
+import (
+	"context"
+	"math"
+	"math/rand/v2"
+	"strconv"
+	"time"
+	"unsafe"
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/keys"
+)
+
+// presence is what a read found.
+type presence uint8
+
+const (
+	isMissing presence = iota
+	isStale
+	isFresh
+)
+
+// found is what a read found of a key.
+type found[T any] struct {
+	state     presence
+	near      bool
+	value     T
+	negative  bool
+	etag      string
+	age, ttl  time.Duration
+	cost      time.Duration
+	storedFor time.Duration
+	head      string // how the entry begins
+	refresh   bool   // it is time to load it anew
+}
+
+// find looks near, then in Redis.
+func (c *Cache[T]) find(ctx context.Context, key string, ca call) (found[T], error) {
+	if c.over.Load() {
+		return found[T]{}, ErrClosed
+	}
+	form := keys.Form(key)
+	if len(ca.tags) == 0 {
+		now := mono()
+		if e, ok := c.fromNear(form, now); ok {
+			return found[T]{
+				state: isFresh, near: true, value: e.value, negative: e.negative, etag: e.etag,
+				age: time.Duration(now - e.stored), ttl: time.Duration(e.expires - now), refresh: now >= e.refresh,
+			}, nil
+		}
+	}
+	return c.read(ctx, form, ca)
+}
+
+// read asks Redis for a value, and for the tags that are not known, in one
+// round trip. It keeps a near copy.
+func (c *Cache[T]) read(ctx context.Context, form string, ca call) (found[T], error) {
+	states := c.tags.of(c.opt.Tags, ca.tags)
+	gens, unknown := c.tags.known(0, states)
+	ask := make([]string, 1, 1+len(unknown))
+	ask[0] = c.valueKey(form)
+	versions := make([]uint64, len(unknown))
+	for i, at := range unknown {
+		ask = append(ask, states[at].key)
+		versions[i] = states[at].seen()
+	}
+	version := c.near.reads.begin(form)
+	asked := mono()
+	got := c.r.GetTracked(ctx, c.opt.ReadTimeout, ask...)
+	for i, at := range unknown {
+		if g := got[1+i]; g.Err == nil {
+			gens[at] = c.tags.accept(states[at], g, asked, versions[i], 0, false)
+		}
+	}
+	f, keep, err := c.take(ctx, form, got[0], ca, states, gens, asked)
+	c.near.reads.end(form, version, keep)
+	return f, err
+}
+
+// take makes of a reply what was found, and what keeps a copy near, if that is
+// wanted.
+func (c *Cache[T]) take(ctx context.Context, form string, got madcrow.Tracked, ca call, states []*tagState, gens []*tagGen, asked int64) (f found[T], keep func(), err error) {
+	if got.Err != nil {
+		return f, nil, got.Err
+	}
+	f, marked, ok := c.decode(got)
+	if !ok || c.outage.has(form) {
+		return found[T]{}, nil, nil
+	}
+	carried, err := c.judge(ctx, &f, marked, states, gens)
+	if err != nil {
+		return found[T]{}, nil, err
+	}
+	if f.state == isFresh {
+		c.plan(&f, form)
+		if c.near.values != nil && len(ca.tags) == 0 {
+			weight := min(int64(math.MaxUint32), int64(len(form)+nearOverhead)+int64(sizeOf(got)))
+			keep = c.keep(form, f, got.Tracking, carried, asked, uint32(weight))
+		}
+	}
+	return f, keep, nil
+}
+
+func sizeOf(got madcrow.Tracked) int {
+	s, _ := got.Message.ToString()
+	return len(s)
+}
+
+// judge finds out what the tags say of an entry, and returns them as they were
+// then. Tags that only the entry knows are asked for now.
+func (c *Cache[T]) judge(ctx context.Context, f *found[T], marked []tagMark, states []*tagState, gens []*tagGen) ([]nearTag, error) {
+	for i := range gens {
+		if gens[i] == nil {
+			if err := c.tags.complete(ctx, c.opt.ReadTimeout, 0, states, gens, []int{i}); err != nil {
+				return nil, err
+			}
+		}
+	}
+	v, missing := judge(marked, states, gens)
+	if v != gone && len(missing) > 0 {
+		more := c.tags.of(missing)[1:]
+		moreGens, err := c.tags.fetch(ctx, c.opt.ReadTimeout, 0, more)
+		if err != nil {
+			return nil, err
+		}
+		states, gens = append(states, more...), append(gens, moreGens...)
+		v, _ = judge(marked, states, gens)
+	}
+	carried := make([]nearTag, len(states))
+	for i, s := range states {
+		carried[i] = nearTag{s, gens[i]}
+		if c.outage.hasTag(s) {
+			v = gone
+		}
+	}
+	switch {
+	case v == gone:
+		*f = found[T]{}
+	case v == stale && f.state == isFresh:
+		f.state, f.ttl = isStale, 0
+	}
+	return carried, nil
+}
+
+// decode reads an entry; false is a miss, also for what cannot be read.
+func (c *Cache[T]) decode(got madcrow.Tracked) (f found[T], marked []tagMark, ok bool) {
+	if got.Message.IsNil() {
+		return f, nil, false
+	}
+	raw, err := got.Message.ToString()
+	if err != nil {
+		return f, nil, false
+	}
+	return c.decodeText(raw, got.TTL)
+}
+
+func (c *Cache[T]) decodeText(raw string, left time.Duration) (f found[T], marked []tagMark, ok bool) {
+	h, size, err := parseHeader(raw)
+	if err != nil || h.codec != c.opt.Codec.ID() {
+		c.event("undecodable")
+		return f, nil, false
+	}
+	f = found[T]{state: isFresh, negative: h.negative, etag: h.etag, cost: h.cost, storedFor: h.storedFor, head: raw[:size]}
+	if left >= 0 { // without a lifetime somebody took it away; it is fresh
+		f.age = max(0, h.storedFor-left)
+	}
+	if f.ttl = h.freshFor - f.age; f.ttl <= 0 {
+		f.state, f.ttl = isStale, 0
+	}
+	if !h.negative {
+		if f.value, err = c.opt.Codec.Decode(unsafe.Slice(unsafe.StringData(raw[size:]), len(raw)-size)); err != nil {
+			c.event("undecodable")
+			return found[T]{}, nil, false
+		}
+	} else if f.state == isStale {
+		return found[T]{}, nil, false // an old absence helps nobody
+	}
+	return f, h.tags, true
+}
+
+// plan says whether it is time to load a fresh value anew, or to begin its life
+// anew.
+func (c *Cache[T]) plan(f *found[T], form string) {
+	f.refresh = f.ttl <= c.refreshBefore(*f)
+	if c.opt.Sliding && !f.negative && f.age > (f.age+f.ttl)/2 {
+		c.slide(form, *f)
+	}
+}
+
+// refreshBefore is how long before its end a value is loaded anew.
+func (c *Cache[T]) refreshBefore(f found[T]) time.Duration {
+	before := time.Duration(-1)
+	if c.opt.RefreshAhead > 0 {
+		before = time.Duration(float64(f.age+f.ttl) * (1 - c.opt.RefreshAhead))
+	}
+	if c.opt.RefreshEarly > 0 {
+		early := -float64(f.cost) * c.opt.RefreshEarly * math.Log(1-rand.Float64()) //nolint:gosec // no secret
+		before = max(before, time.Duration(min(early, float64(maxTTL))))
+	}
+	return before
+}
+
+// keep returns what puts a copy near.
+func (c *Cache[T]) keep(form string, f found[T], tracking *madcrow.Tracking, carried []nearTag, asked int64, weight uint32) func() {
+	life := f.ttl
+	if tracking == nil {
+		life = min(life, c.opt.NearTTL)
+		if !c.warned.Swap(true) && !c.r.Config().Embedded {
+			c.log.Warn("redis does not tell of changes: near copies are believed for a short time only", "cache", c.name, "near_ttl", c.opt.NearTTL)
+		}
+	}
+	e := &nearEntry[T]{
+		value: f.value, negative: f.negative, etag: f.etag, tracking: tracking, weight: weight, tags: carried,
+		stored: asked - int64(f.age), expires: asked + int64(life), refresh: math.MaxInt64, slide: math.MaxInt64,
+	}
+	if before := c.refreshBefore(f); before >= 0 {
+		e.refresh = asked + int64(f.ttl-before)
+	}
+	if c.opt.Sliding && !f.negative {
+		e.slide = e.stored + int64(f.age+f.ttl)/2
+	}
+	return func() { c.near.values.Set(form, e) }
+}
+
+// slide begins the life of a value anew, in the background.
+func (c *Cache[T]) slide(form string, f found[T]) {
+	c.background("slide "+form, func(ctx context.Context) { _, _ = c.touch(ctx, form, f) })
+}
+
+func (c *Cache[T]) slideLater(form string) {
+	c.background("slide "+form, func(ctx context.Context) {
+		if f, err := c.read(ctx, form, call{}); err == nil && f.state == isFresh {
+			_, _ = c.touch(ctx, form, f)
+		}
+	})
+}
+
+// background runs a task once at a time, until Close.
+func (c *Cache[T]) background(name string, do func(context.Context)) {
+	c.flights.once(name, func() { do(c.life) })
+}
+
+func (c *Cache[T]) ttlOf(ca call) time.Duration {
+	if ca.ttl > 0 {
+		return ca.ttl
+	}
+	return c.opt.TTL
+}
+
+// jittered shortens a life at random.
+func (c *Cache[T]) jittered(d time.Duration) time.Duration {
+	if c.opt.Jitter > 0 {
+		d -= time.Duration(rand.Float64() * c.opt.Jitter * float64(d)) //nolint:gosec // no secret
+	}
+	return max(d.Truncate(time.Millisecond), time.Millisecond)
+}
+
+func marks(states []*tagState, gens []*tagGen) []tagMark {
+	out := make([]tagMark, len(states))
+	for i, s := range states {
+		out[i] = tagMark{s.name, gens[i].deleted, gens[i].expired}
+	}
+	return out
+}
+
+func millis(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+
+// text is bytes as the client takes them; they must not change after that.
+func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

@@ -1,0 +1,33 @@
+package cache
+
+import (
+	_ "embed"
+	"time"
+
+	"github.com/madcrow-go/madcrow"
+)
+
+var (
+	//go:embed lua/tag.lua
+	luaTag string
+	//go:embed lua/lease.lua
+	luaLease string
+	//go:embed lua/renew.lua
+	luaRenew string
+	//go:embed lua/store.lua
+	luaStore string
+	//go:embed lua/touch.lua
+	luaTouch string
+
+	scriptTag   = madcrow.NewScript("cache_tag", luaTag)
+	scriptLease = madcrow.NewScript("cache_lease", luaLease)
+	scriptRenew = madcrow.NewScript("cache_renew", luaRenew)
+	scriptStore = madcrow.NewScript("cache_store", luaStore)
+	scriptTouch = madcrow.NewScript("cache_touch", luaTouch)
+)
+
+// began is what monotonic times are counted from.
+var began = time.Now()
+
+// mono is nanoseconds that no clock change moves.
+func mono() int64 { return int64(time.Since(began)) }

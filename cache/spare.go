@@ -1,0 +1,44 @@
+package cache
+
+import (
+	"math"
+	"time"
+)
+
+// While Redis is away, what was loaded is kept near for Options.NearTTL, where
+// there is a near cache, so that the source is asked once in that time and not
+// by every caller.
+
+// keepSpare keeps a value that could not be stored.
+func (c *Cache[T]) keepSpare(j *job[T], h header, value T) {
+	if c.near.values == nil || len(j.ca.tags) > 0 {
+		return
+	}
+	now := mono()
+	e := &nearEntry[T]{
+		value: value, negative: h.negative, etag: h.etag, weight: nearOverhead + 1024,
+		stored: now, expires: now + int64(min(c.opt.NearTTL, h.freshFor)), refresh: math.MaxInt64, slide: math.MaxInt64,
+	}
+	c.flights.mu.Lock()
+	defer c.flights.mu.Unlock()
+	// A change since the load began has forgotten the flight.
+	if c.flights.running[j.form] == j.flight {
+		c.near.spare(j.form, e)
+	}
+}
+
+// lastNear is the near copy that was true when Redis was last heard of, as a
+// stale value: for a source that fails while Redis is away.
+func (c *Cache[T]) lastNear(form string) (f found[T]) {
+	e, ok := c.near.get(form)
+	now := mono()
+	if !ok || e.negative || c.opt.StaleFor == 0 || now >= e.expires+int64(c.opt.StaleFor) || c.outage.has(form) {
+		return f
+	}
+	for i := range e.tags {
+		if t := &e.tags[i]; t.state.cur.Load() != t.gen || c.outage.hasTag(t.state) {
+			return f // it may have been removed
+		}
+	}
+	return found[T]{state: isStale, near: true, value: e.value, etag: e.etag, age: time.Duration(now - e.stored)}
+}

@@ -1,0 +1,291 @@
+package cache
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/hex"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/keys"
+)
+
+// A tag is a random generation in Redis; an entry carries the one that was in
+// force when its load began. Invalidating a tag replaces the generation, in
+// O(1), without clocks. A generation that is not there is made anew, so that
+// one that was evicted takes its entries with it.
+//
+// There are two of them in one value: "deleted" and "expired". An entry of
+// another deleted one is gone, one of another expired one is stale.
+
+// maxTagStates bounds how many tags a process remembers.
+const maxTagStates = 16384
+
+// minTagLife is how long a tag lives at least after it was made.
+const minTagLife = 24 * time.Hour
+
+// tagGen is what was read of a tag. It does not change.
+type tagGen struct {
+	deleted, expired uint64
+	dies             int64             // when Redis drops it, monotonic
+	tracking         *madcrow.Tracking // nil: believed until
+	until            int64
+}
+
+func (g *tagGen) valid(now int64) bool {
+	return g != nil && (g.tracking.Valid() || g.tracking == nil && now < g.until)
+}
+
+// tagState is what this process knows of a tag.
+type tagState struct {
+	name, key string
+	cur       atomic.Pointer[tagGen] // nil: nothing
+
+	mu      sync.Mutex
+	version uint64 // counts what may have changed it
+}
+
+// forget notes that the tag may have changed.
+func (s *tagState) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.version++
+	s.cur.Store(nil)
+}
+
+func (s *tagState) seen() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.version
+}
+
+// learn keeps what was read, unless the tag may have changed since version.
+func (s *tagState) learn(g *tagGen, version uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.version == version {
+		s.cur.Store(g)
+	}
+}
+
+// tagTable is the tags of one cache.
+type tagTable struct {
+	r       *madcrow.Redis
+	prefix  string
+	nearTTL time.Duration
+	whole   *tagState // of the cache itself, for Clear
+	states  *otter.Cache[string, *tagState]
+}
+
+func newTagTable(r *madcrow.Redis, prefix, name string, nearTTL time.Duration) *tagTable {
+	return &tagTable{
+		r: r, prefix: prefix + "m1:tag:{", nearTTL: nearTTL,
+		whole: &tagState{key: prefix + "m1:cache:" + name + ":gen"},
+		states: otter.Must(&otter.Options[string, *tagState]{
+			MaximumSize: maxTagStates,
+			// What near copies hold on to must not be believed when nobody
+			// hears of its changes any more.
+			OnAtomicDeletion: func(e otter.DeletionEvent[string, *tagState]) { e.Value.forget() },
+		}),
+	}
+}
+
+func (t *tagTable) state(name string) *tagState {
+	if s, ok := t.states.GetIfPresent(name); ok {
+		return s
+	}
+	s, _ := t.states.SetIfAbsent(name, &tagState{name: name, key: t.prefix + keys.Form(name) + "}"})
+	return s
+}
+
+// told is called with every key that changed.
+func (t *tagTable) told(key string) bool {
+	if key == t.whole.key {
+		t.whole.forget()
+		return true
+	}
+	if len(key) <= len(t.prefix) || key[:len(t.prefix)] != t.prefix {
+		return false
+	}
+	form := key[len(t.prefix) : len(key)-1]
+	if form[:1] != keys.Hashed {
+		if s, ok := t.states.GetIfPresent(form); ok {
+			s.forget()
+		}
+		return true
+	}
+	for _, s := range t.states.All() { // long or strange names: rare
+		if s.key == key {
+			s.forget()
+		}
+	}
+	return true
+}
+
+// of returns the states of the whole cache and of tags.
+func (t *tagTable) of(names ...[]string) []*tagState {
+	list := append(make([]*tagState, 0, 8), t.whole)
+	for _, some := range names {
+		for _, name := range some {
+			if s := t.state(name); !slices.Contains(list, s) {
+				list = append(list, s)
+			}
+		}
+	}
+	return list
+}
+
+// known returns what is known of the states, and which of them must be read:
+// tags have to live for at least need.
+func (t *tagTable) known(need time.Duration, states []*tagState) (gens []*tagGen, unknown []int) {
+	gens = make([]*tagGen, len(states))
+	now := mono()
+	for i, s := range states {
+		if g := s.cur.Load(); g.valid(now) && g.dies-now >= int64(need) {
+			gens[i] = g
+		} else {
+			unknown = append(unknown, i)
+		}
+	}
+	return gens, unknown
+}
+
+// fetch returns what the states are now, asking for those that are not known.
+func (t *tagTable) fetch(ctx context.Context, within, need time.Duration, states []*tagState) ([]*tagGen, error) {
+	gens, unknown := t.known(need, states)
+	return gens, t.complete(ctx, within, need, states, gens, unknown)
+}
+
+// complete asks for the unknown ones, all together, and makes those that are
+// not there.
+func (t *tagTable) complete(ctx context.Context, within, need time.Duration, states []*tagState, gens []*tagGen, unknown []int) error {
+	for try := 0; len(unknown) > 0; try++ {
+		names := make([]string, len(unknown))
+		versions := make([]uint64, len(unknown))
+		for i, at := range unknown {
+			names[i], versions[i] = states[at].key, states[at].seen()
+		}
+		asked := mono()
+		var later []int
+		for i, got := range t.r.GetTracked(ctx, within, names...) {
+			at := unknown[i]
+			if got.Err != nil {
+				return got.Err
+			}
+			if gens[at] = t.accept(states[at], got, asked, versions[i], need, try > 2); gens[at] != nil {
+				continue
+			}
+			if err := t.make(ctx, need, states[at]); err != nil {
+				return err
+			}
+			later = append(later, at)
+		}
+		unknown = later
+	}
+	return nil
+}
+
+// accept takes over what was read of a tag: nil when it is not there, or would
+// not live long enough.
+func (t *tagTable) accept(s *tagState, got madcrow.Tracked, asked int64, version uint64, need time.Duration, anyway bool) *tagGen {
+	g := t.gen(got, asked)
+	if g == nil || g.dies-asked < int64(need) && !anyway {
+		return nil
+	}
+	s.learn(g, version)
+	return g
+}
+
+// make makes a tag that is not there, and prolongs one that is.
+func (t *tagTable) make(ctx context.Context, need time.Duration, s *tagState) error {
+	life := max(2*need, minTagLife)
+	_, err := t.r.Eval(ctx, scriptTag, []string{s.key}, []string{newGeneration() + newGeneration(), strconv.FormatInt(life.Milliseconds(), 10), tagKeep})
+	return err
+}
+
+// gen reads the reply; nil is one that is not there, or cannot be read.
+func (t *tagTable) gen(got madcrow.Tracked, asked int64) *tagGen {
+	text, err := got.Message.ToString()
+	if err != nil || len(text) != 32 {
+		return nil
+	}
+	var raw [16]byte
+	if _, err := hex.Decode(raw[:], []byte(text)); err != nil {
+		return nil
+	}
+	g := &tagGen{
+		deleted: binary.BigEndian.Uint64(raw[:8]), expired: binary.BigEndian.Uint64(raw[8:]),
+		dies: asked + int64(got.TTL), tracking: got.Tracking,
+	}
+	if got.TTL < 0 {
+		g.dies = asked + int64(maxTTL)
+	}
+	if g.tracking == nil {
+		g.until = asked + int64(t.nearTTL)
+	}
+	return g
+}
+
+// newGeneration is 64 random bits as text. They need not be secret.
+func newGeneration() string {
+	var raw [8]byte
+	binary.BigEndian.PutUint64(raw[:], rand.Uint64()) //nolint:gosec // as said
+	return hex.EncodeToString(raw[:])
+}
+
+// invalidate replaces a generation of the tag: both for what is to be gone,
+// one for what is to be stale.
+func (t *tagTable) invalidate(ctx context.Context, s *tagState, how string) error {
+	s.forget()
+	_, err := t.r.Eval(ctx, scriptTag, []string{s.key}, []string{newGeneration() + newGeneration(), strconv.FormatInt(minTagLife.Milliseconds(), 10), how})
+	s.forget()
+	return err
+}
+
+// The ways to change a tag, as the script knows them.
+const (
+	tagKeep   = "keep"
+	tagDelete = "delete"
+	tagExpire = "expire"
+)
+
+// verdict compares what an entry carries with what is in force.
+type verdict uint8
+
+const (
+	fresh verdict = iota
+	stale
+	gone
+)
+
+// judge says what becomes of an entry by its tags. missing names tags of the
+// entry whose state is not among those that are known.
+func judge(marks []tagMark, states []*tagState, gens []*tagGen) (v verdict, missing []string) {
+	for i := range marks {
+		m := &marks[i]
+		at := slices.IndexFunc(states, func(s *tagState) bool { return s.name == m.name })
+		if at < 0 {
+			missing = append(missing, m.name)
+			continue
+		}
+		switch g := gens[at]; {
+		case g.deleted != m.deleted:
+			return gone, nil
+		case g.expired != m.expired:
+			v = stale
+		}
+	}
+	for _, s := range states {
+		if !slices.ContainsFunc(marks, func(m tagMark) bool { return m.name == s.name }) {
+			return gone, nil // it could not be removed by this tag
+		}
+	}
+	return v, missing
+}
