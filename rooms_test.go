@@ -25,6 +25,8 @@ var rooms = map[string][]string{
 	"ratelimit":   {".", "problem", "clientip"},
 	"service":     {".", "problem", "ratelimit"},
 	"madcrowtest": {"."},
+
+	"internal/limitscript": {"."},
 }
 
 // thirdParty are the only modules that the library itself may import.
