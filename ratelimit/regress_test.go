@@ -1,0 +1,44 @@
+package ratelimit_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/madcrow-go/madcrow/ratelimit"
+)
+
+func TestGroup_ACostOfZeroLeavesALimitOut(t *testing.T) {
+	r := open(t)
+	for name, a := range algorithms {
+		t.Run(name, func(t *testing.T) {
+			limit := func(name string, n int64, a ratelimit.Algorithm) *ratelimit.Limiter {
+				return must[*ratelimit.Limiter](t)(ratelimit.New(r, name, ratelimit.PerMinute(n), ratelimit.FailClosed, ratelimit.WithAlgorithm(a), ratelimit.WithDeniedKeys(0)))
+			}
+			requests, size := limit(name+"-n", 9, a), limit(name+"-size", 5, a)
+			g := must[*ratelimit.Group](t)(ratelimit.Join(requests, size))
+			if j, err := g.AllowN(t.Context(), "a", 1, 0); err != nil || !j.Allowed || j.Limits[1].ResetAfter != 0 || j.Limits[1].Remaining != 5 {
+				t.Errorf("%+v %v", j, err)
+			}
+			if d, err := size.Peek(t.Context(), "a"); err != nil || d.Remaining != 5 || d.ResetAfter != 0 {
+				t.Errorf("something was counted: %+v %v", d, err)
+			}
+			// Nor does it deny when more is taken than there may be: its limit
+			// was lowered, or tokens are booked ahead.
+			if d, err := size.AllowN(t.Context(), "a", 5); err != nil || !d.Allowed {
+				t.Fatalf("%+v %v", d, err)
+			}
+			lower := limit(name+"-size", 2, a)
+			if name == "gcra" {
+				b := must[*ratelimit.TokenBucket](t)(ratelimit.NewTokenBucket(r, name+"-size", ratelimit.PerMinute(5), 5, ratelimit.FailClosed))
+				if res, err := b.Reserve(t.Context(), "a", 2, time.Minute); err != nil || !res.OK {
+					t.Fatalf("%+v %v", res, err)
+				}
+				lower = b.Limiter
+			}
+			g = must[*ratelimit.Group](t)(ratelimit.Join(requests, lower))
+			if j, err := g.AllowN(t.Context(), "a", 1, 0); err != nil || !j.Allowed {
+				t.Errorf("%+v %v", j, err)
+			}
+		})
+	}
+}
