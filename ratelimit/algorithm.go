@@ -108,7 +108,7 @@ func (a Algorithm) plan(rate Rate, wait time.Duration) (plan, error) {
 	return p, nil
 }
 
-// reply is what a script says of one limit.
+// reply is what a script says of one limit; used is -1 while it is blocked.
 type reply struct{ retry, used, reset, extra int64 }
 
 // decide turns a reply into a decision. Times are microseconds.
@@ -118,9 +118,11 @@ func (p plan) decide(name string, r reply) Decision {
 		RetryAfter: time.Duration(r.retry) * time.Microsecond,
 		ResetAfter: time.Duration(r.reset) * time.Microsecond,
 	}
-	if p.kind == kindGCRA {
+	switch {
+	case r.used < 0: // blocked
+	case p.kind == kindGCRA:
 		d.Remaining = p.tokens(r.used, r.extra)
-	} else {
+	default:
 		d.Remaining = max(0, p.limit-r.used)
 	}
 	return d

@@ -42,3 +42,38 @@ func TestGroup_ACostOfZeroLeavesALimitOut(t *testing.T) {
 		})
 	}
 }
+
+func TestLimiter_OfABlockedSubjectNothingRemains(t *testing.T) {
+	r := open(t)
+	var all []*ratelimit.Limiter
+	for name, a := range algorithms {
+		l := must[*ratelimit.Limiter](t)(ratelimit.New(r, name, ratelimit.PerMinute(5), ratelimit.FailClosed, ratelimit.WithAlgorithm(a), ratelimit.WithDeniedKeys(0)))
+		all = append(all, l)
+		if err := l.Block(t.Context(), "a", time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		if d, err := l.Allow(t.Context(), "a"); err != nil || d.Allowed || d.Remaining != 0 {
+			t.Errorf("%s: %+v %v", name, d, err)
+		}
+		if d, err := l.Peek(t.Context(), "a"); err != nil || d.Allowed || d.Remaining != 0 {
+			t.Errorf("%s: %+v %v", name, d, err)
+		}
+	}
+	g := must[*ratelimit.Group](t)(ratelimit.Join(all...))
+	j, err := g.Allow(t.Context(), "a")
+	if err != nil || j.Allowed {
+		t.Fatalf("%+v %v", j, err)
+	}
+	for _, d := range j.Limits {
+		if d.Allowed || d.Remaining != 0 {
+			t.Errorf("%+v", d)
+		}
+	}
+	c := must[*ratelimit.Concurrency](t)(ratelimit.NewConcurrency(r, "places", 3, time.Minute, ratelimit.FailClosed))
+	if err := c.Block(t.Context(), "a", time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := c.Peek(t.Context(), "a"); err != nil || d.Allowed || d.Remaining != 0 {
+		t.Errorf("%+v %v", d, err)
+	}
+}

@@ -1,6 +1,7 @@
 -- Several limits of one subject, all or none. KEYS: state and block of each.
 -- ARGV: verb, nonce, then for each limit: algorithm, cost, limit, window and
--- two values of its own. Returns {retry, used, reset, extra} of each, flat.
+-- two values of its own. Returns {retry, used, reset, extra} of each, flat;
+-- used is -1 while it is blocked.
 local judges = {judge_log, judge_set, judge_window, judge_gcra}
 local found, out, free = {}, {}, true
 for i = 1, #KEYS / 2 do
@@ -11,11 +12,12 @@ for i = 1, #KEYS / 2 do
   local block = blocked(KEYS[2 * i])
   if block > retry then retry = block end
   if retry > 0 then free = false end
-  found[i] = {retry, used, math.max(reset, block), extra, commit}
+  found[i] = {retry, used, math.max(reset, block), extra, commit, block}
 end
 for i = 1, #found do
   local f = found[i]
   if free and ARGV[1] == '1' and f[5] then f[2], f[3], f[4] = f[5]() end
+  if f[6] > 0 then f[2] = -1 end
   for j = 1, 4 do out[#out + 1] = f[j] end
 end
 return out

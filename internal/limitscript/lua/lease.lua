@@ -1,14 +1,14 @@
 -- Leases of a concurrency limit: a sorted set of lease ids by the time when
 -- they end. KEYS: the set, the block. ARGV: verb, limit, length of a lease in
 -- microseconds, id. Verbs: 0 look, 1 acquire, 2 prolong, 3 release.
--- Returns {retry, used, reset, 0}; for 2 and 3 {0 or 1: it was held, used, reset, 0}.
+-- Returns {retry, used, reset, 0}, used -1 while it is blocked; for 2 and 3 {0 or 1: it was held, used, reset, 0}.
 local verb, limit, length, id = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', int(clock))
 -- A clock that was put back must not keep leases for longer than their length.
 local ahead = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. int(clock + length), '+inf')
 for i = 1, #ahead do redis.call('ZADD', KEYS[1], int(clock + length), ahead[i]) end
 
-local first = 0
+local first, block = 0, 0
 if verb == '2' then
   if redis.call('ZSCORE', KEYS[1], id) then
     redis.call('ZADD', KEYS[1], int(clock + length), id)
@@ -25,7 +25,8 @@ if verb == '0' or verb == '1' then
     local at = int(used - limit)
     first = math.max(tonumber(redis.call('ZRANGE', KEYS[1], at, at, 'WITHSCORES')[2]) - clock, 1)
   end
-  first = math.max(first, blocked(KEYS[2]))
+  block = blocked(KEYS[2])
+  first = math.max(first, block)
   if first == 0 and verb == '1' then
     redis.call('ZADD', KEYS[1], int(clock + length), id)
     if not held then used = used + 1 end
@@ -36,4 +37,5 @@ if used > 0 then
   reset = tonumber(redis.call('ZREVRANGE', KEYS[1], '0', '0', 'WITHSCORES')[2]) - clock
   redis.call('PEXPIRE', KEYS[1], life(reset))
 end
+if block > 0 then used = -1 end
 return {first, used, reset, 0}
