@@ -10,6 +10,12 @@ local function int(n) return string.format('%.0f', n) end
 -- Life of a key that must not go before `us` have passed, in milliseconds.
 local function life(us) return int(math.ceil(us / 1000) + 1) end
 
+-- Sees to it that a key does not go before `us` have passed: the window may
+-- have become longer since it was written.
+local function keep(key, us)
+  if redis.call('PTTL', key) < us / 1000 then redis.call('PEXPIRE', key, life(us)) end
+end
+
 -- How long a subject is still blocked: 0, or microseconds. The value is
 -- "until:length". A clock that was put back must not prolong a block beyond
 -- its length.

@@ -48,6 +48,7 @@ local function judge_log(key, cost, limit, window)
   local reset = 0
   if count > 0 then
     reset = tonumber(redis.call('LINDEX', key, '0')) + window - clock
+    if retry > 0 then keep(key, reset) end
   end
   return retry, count, reset, 0, function()
     if cost == 1 then

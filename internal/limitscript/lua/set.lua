@@ -57,6 +57,8 @@ local function judge_set(key, cost, limit, window, _, _, _, nonce)
   if count > 0 then
     last = micros(redis.call('ZREVRANGE', key, '0', '0', 'WITHSCORES')[2])
     reset = left(last)
+    -- Not for another program's clock that is ahead: it would lock out longer.
+    if retry > 0 and last <= now then keep(key, reset) end
   end
   return retry, count, reset, 0, function()
     local score = seconds(now)

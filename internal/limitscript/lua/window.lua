@@ -59,6 +59,7 @@ local function judge_window(key, cost, limit, window, buckets)
   end
   local reset = 0
   if newest then reset = leaves(newest) end
+  if retry > 0 then keep(key, reset) end
   return retry, used, reset, 0, function()
     counts[0] = counts[0] + cost
     store()
