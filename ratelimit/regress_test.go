@@ -1,6 +1,7 @@
 package ratelimit_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -101,5 +102,64 @@ func TestLimiter_AWindowThatBecomesLongerForgetsNothing(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestScripts_AClockThatWasPutBackLocksNobodyOut(t *testing.T) {
+	const clock, hour, minute = 1_700_000_000_000_000, 3_600_000_000, 60_000_000
+	r := proofRedis(t)
+	for _, p := range []modelPolicy{
+		{kind: kindLog, limit: 10, window: minute},
+		{kind: kindSet, limit: 10, window: minute},
+		{kind: kindWindow, limit: 10, window: minute, extra: 6},
+		{kind: kindGCRA, limit: 10, window: minute, extra: 10},
+		{kind: kindGCRA, limit: 10, window: minute, extra: 10, wait: minute},
+	} {
+		for _, back := range []int64{1, minute / 2, minute, minute + minute/2, hour, 1000 * hour} {
+			t.Run(fmt.Sprint(p.kind, p.wait, back), func(t *testing.T) {
+				take := func(at, cost int64) op {
+					return op{kind: opAsk, clock: at, asks: []ask{{0, p, cost}}, verb: verbTake, how: takeAll, id: fmt.Sprint(at)}
+				}
+				look := func(at int64) op {
+					o := take(at, 1)
+					o.verb, o.bound = verbLook, p.lockOut()
+					return o
+				}
+				after := take(clock-back, 10)
+				after.probe = true
+				ops := []op{take(clock, 10), look(clock - back), after, look(clock - back + 1)}
+				found, err := inRedis(t.Context(), r, ops)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i, o := range ops {
+					if c := o.complain(found[i], replied{}); c != "" {
+						t.Errorf("step %d: %s", i, c)
+					}
+				}
+			})
+		}
+	}
+}
+
+// A look at a subject, under a clock that was put back by more than a window,
+// once left what it did not believe to be believed later.
+func TestScripts_WhatIsNotBelievedIsNotBelievedLater(t *testing.T) {
+	const clock, minute = 1_700_000_000_000_000, 60_000_000
+	p := modelPolicy{kind: kindWindow, limit: 10, window: minute, extra: 6}
+	o := op{kind: opAsk, clock: clock, asks: []ask{{0, p, 10}}, verb: verbTake, how: takeAll}
+	look := o
+	look.clock, look.verb, look.asks = clock-3*minute/2, verbLook, []ask{{0, p, 1}}
+	later := look
+	later.clock += minute
+	r := proofRedis(t)
+	found, err := inRedis(t.Context(), r, []op{o, look, later})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range found[1:] {
+		if s.reply[0] != 0 {
+			t.Errorf("%v", s.reply)
+		}
 	}
 }

@@ -32,7 +32,11 @@ local function judge_gcra(key, cost, limit, window, burst, wait, how)
     local a, b, l = string.match(state, '^(%d+):(%d+):(%d+)$')
     tat, rest = tonumber(a), tonumber(b)
     if tonumber(l) ~= limit and rest > 0 then tat, rest = tat + 1, 0 end
-    if later(tat, rest, full + wait, fullrest) then tat, rest = full + wait, fullrest end
+    if later(tat, rest, full + wait, fullrest) then
+      -- Kept at once: it comes nearer even if nobody is admitted.
+      tat, rest = full + wait, fullrest
+      redis.call('SET', key, int(tat) .. ':' .. int(rest) .. ':' .. int(limit), 'PX', life(tat - clock + 1))
+    end
     if tat < clock then tat, rest = clock, 0 end
   end
 

@@ -12,9 +12,10 @@ local function judge_window(key, cost, limit, window, buckets)
   if state then
     local w, newest, rest = string.match(state, '^(%d+);(%d+);(.*)$')
     w, newest = tonumber(w), tonumber(newest)
-    cut = w ~= width
+    local ahead = newest * w - clock
+    cut = w ~= width or ahead > window
     -- Time never goes back; a bucket more than a window ahead is not believed.
-    if newest * w > clock and newest * w - clock <= window and w == width then index = newest end
+    if not cut and ahead > 0 then index = newest end
     local bucket = newest
     for text in string.gmatch(rest, '%d+') do
       local n = tonumber(text)
@@ -43,8 +44,11 @@ local function judge_window(key, cost, limit, window, buckets)
     used = used + counts[age]
     if counts[age] > 0 then newest = age end
   end
-  -- Kept at once, so that it is cut only once and waiting times stay true.
-  if cut and used > 0 then store() end
+  -- Kept at once, so that it is cut only once, that what is not believed now is
+  -- not believed later, and that waiting times stay true.
+  if cut then
+    if used > 0 then store() else redis.call('DEL', key) end
+  end
 
   local retry = 0
   if used + cost > limit then
