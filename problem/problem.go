@@ -46,6 +46,9 @@ type Problem struct {
 	Table     string `json:"table,omitempty" example:"redis_cache" doc:"The kind of data it failed on"`
 	// Errors are the members of a request that are wrong.
 	Errors []FieldError `json:"errors,omitempty" doc:"The members of the request that are wrong"`
+	// ViolatedPolicies names the limits that deny the request. It goes with the
+	// types of the Internet-Draft on RateLimit headers.
+	ViolatedPolicies []string `json:"violated-policies,omitempty" example:"[\"daily\"]" doc:"The rate limits that deny the request"`
 
 	// RetryAfter, when positive, is sent as the header Retry-After, in whole
 	// seconds rounded up.

@@ -1,0 +1,375 @@
+package ratelimit
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/problem"
+)
+
+// Limit is what [Middleware] can keep: a [*Limiter], a [*TokenBucket] or a
+// [*Group].
+type Limit interface {
+	// parts are the limits that decide together.
+	parts() []*Limiter
+	// take asks for a request. Of a single limit each is nil.
+	take(ctx context.Context, subject string, costs []int64) (d Decision, each []Decision, violated []string, err error)
+}
+
+func (l *Limiter) parts() []*Limiter { return []*Limiter{l} }
+
+func (l *Limiter) take(ctx context.Context, subject string, costs []int64) (Decision, []Decision, []string, error) {
+	d, err := l.AllowN(ctx, subject, costs[0])
+	return d, nil, nil, err
+}
+
+func (g *Group) parts() []*Limiter { return g.limits }
+
+func (g *Group) take(ctx context.Context, subject string, costs []int64) (Decision, []Decision, []string, error) {
+	j, err := g.AllowN(ctx, subject, costs...)
+	return j.Decision, j.Limits, j.Violated, err
+}
+
+// typeQuota is the problem type of a denial, of the Internet-Draft that
+// [HeadersRateLimit] names.
+const typeQuota = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+
+// Middleware lets a request pass when limit admits it, and tells the client its
+// quota (see [Headers]). by says whose quota it is: there is no default, for
+// behind a proxy the obvious one is everybody's.
+//
+//	clients, err := clientip.TrustedProxies(1)
+//	…
+//	limited := ratelimit.Middleware(api, ratelimit.ByClient(clients))
+//	http.ListenAndServe(addr, limited(mux))
+//
+// A request is looked at in this order: [WithSkip], [WithDeny], [WithAllow], the
+// cost, by, the limit of its route or the one given. What it may be answered
+// with, always as a problem document (package problem) and without next:
+//
+//	429 QUOTA_EXCEEDED   denied; Retry-After says for how long
+//	429 QUOTA_NEVER      it costs more than the limit ever admits; no Retry-After
+//	503 LIMIT_UNAVAILABLE, 504 LIMIT_TIMEOUT
+//	                     not decided, see [Error]; never a 429
+//	400 KEY_MISSING, CLIENT_UNKNOWN
+//	                     by does not find whose quota it is
+//	403 CLIENT_DENIED    the client is on the list of WithDeny
+//	500                  an option was used wrongly: see WithCost, PerRoute
+//
+// A 429 has the type https://iana.org/assignments/http-problem-types#quota-exceeded
+// and the member violated-policies.
+//
+// Without Redis the [FailPolicy] of the limit decides: FailOpen lets all pass,
+// FailClosed answers 503 or 504, FailLocal counts here; a cost above this
+// process's share is then a 503, for it is not above the limit. Nothing waits
+// longer than the limit's time-out.
+//
+// The decision is found by [FromContext]. The http.ResponseWriter is handed on
+// as it is, so Flush, Hijack and http.ResponseController work; the headers are
+// set before next runs. Middlewares may be nested: each counts, and the
+// innermost decision is the one in the context. It panics where limit, by or an
+// option cannot be used.
+func Middleware(limit Limit, by Key, opts ...MiddlewareOption) func(next http.Handler) http.Handler {
+	m := newMiddleware(limit, by, opts)
+	return func(next http.Handler) http.Handler {
+		if next == nil {
+			misuse("Middleware needs a handler")
+		}
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { m.serve(w, r, next) })
+	}
+}
+
+// FromContext returns what the innermost [Middleware] decided of the request
+// with this context; ok is false where none did.
+func FromContext(ctx context.Context) (d Decision, ok bool) {
+	p, ok := ctx.Value(decisionKey{}).(*Decision)
+	if !ok {
+		return Decision{}, false
+	}
+	return *p, true
+}
+
+type decisionKey struct{}
+
+// quota is a limit as a middleware uses it.
+type quota struct {
+	limit  Limit
+	limits []*Limiter
+	policy string  // the value of RateLimit-Policy
+	ones   []int64 // the cost of a request that says nothing else
+	local  bool    // it counts here without Redis
+}
+
+func newQuota(where string, limit Limit) *quota {
+	missing := limit == nil
+	switch l := limit.(type) {
+	case *Limiter:
+		missing = l == nil
+	case *TokenBucket:
+		missing = l == nil || l.Limiter == nil
+	case *Group:
+		missing = l == nil || len(l.limits) == 0
+	}
+	if missing || limit.parts()[0].r == nil {
+		misuse(where + " needs a limit that was made by New, NewTokenBucket or Join")
+	}
+	q := &quota{limit: limit, limits: limit.parts()}
+	items := make([]string, len(q.limits))
+	for i, l := range q.limits {
+		items[i] = policyItem(l)
+		q.ones = append(q.ones, 1)
+		if slices.ContainsFunc(q.limits[:i], func(o *Limiter) bool { return o.name == l.name }) {
+			misuse(where + ": two limits of the group are named " + strconv.Quote(l.name) + ", so no client could tell them apart")
+		}
+	}
+	q.policy = strings.Join(items, ", ")
+	q.local = q.limits[0].fail.mode == failLocal
+	return q
+}
+
+type middleware struct {
+	middlewareOptions
+	base   *quota
+	quotas map[string]*quota // by pattern
+	by     Key
+	rec    madcrow.Recorder
+}
+
+func newMiddleware(limit Limit, by Key, opts []MiddlewareOption) *middleware {
+	m := &middleware{by: by, base: newQuota("Middleware", limit), quotas: make(map[string]*quota)}
+	m.rec = m.base.limits[0].rec
+	m.headers = HeadersRateLimit | HeadersRetryAfter
+	for _, set := range opts {
+		set(&m.middlewareOptions)
+	}
+	checkKey("Middleware", by)
+	if m.cost != nil && m.costs != nil {
+		misuse("WithCost and WithCosts exclude each other")
+	}
+	for pattern, l := range m.routes {
+		where := "PerRoute " + strconv.Quote(pattern)
+		if pattern == "" {
+			misuse(where + ": the empty pattern never matches")
+		}
+		if m.mux != nil {
+			checkPattern(where, pattern)
+		}
+		m.quotas[pattern] = newQuota(where, l)
+	}
+	return m
+}
+
+// checkPattern refuses what no http.ServeMux can have registered.
+func checkPattern(where, pattern string) {
+	defer func() {
+		if v := recover(); v != nil {
+			misuse(fmt.Sprint(where, ": ", v))
+		}
+	}()
+	http.NewServeMux().Handle(pattern, http.NotFoundHandler())
+}
+
+// outcome is what is to become of a request.
+type outcome struct {
+	Decision
+	decided  bool       // false: there is no decision
+	each     []Decision // of a group
+	violated []string
+	costs    []int64
+	quota    *quota // that answered; nil where none did
+	refusal  error  // the problem to answer with; nil: it passes
+	failed   bool   // the refusal is a failure, no denial
+	event    string // for the recorder, beside that of the limit
+}
+
+func (m *middleware) serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	o := m.judge(r)
+	if o.event != "" {
+		m.rec.Event("ratelimit", o.event, 1)
+	}
+	if o.quota != nil {
+		o.setHeaders(w.Header(), m.headers)
+	}
+	if o.decided && m.onDecision != nil {
+		m.onDecision(r, o.Decision)
+	}
+	if o.refusal != nil {
+		if !m.shadow {
+			problem.Write(w, r, m.logger, o.refusal)
+			return
+		}
+		if o.decided && !o.failed {
+			m.rec.Event("ratelimit", "shadow_denied", 1)
+		}
+	}
+	if !o.decided {
+		next.ServeHTTP(w, r)
+		return
+	}
+	inner := r.WithContext(context.WithValue(r.Context(), decisionKey{}, &o.Decision))
+	next.ServeHTTP(w, inner)
+	// A mux inside notes the pattern in the copy; logs outside look for it here.
+	r.Pattern = inner.Pattern
+}
+
+// judge looks at the request in the order that Middleware states.
+func (m *middleware) judge(r *http.Request) *outcome {
+	if m.skip != nil && m.skip(r) {
+		return m.bypass(true)
+	}
+	denied, err := m.deny.has(r)
+	if err != nil {
+		return &outcome{refusal: err, event: "unkeyed"}
+	}
+	if denied {
+		o := m.bypass(false)
+		o.refusal, o.event = errListed, "denied_by_list"
+		return o
+	}
+	// Whose address is unknown is not on this list, and counts like others.
+	if allowed, _ := m.allow.has(r); allowed {
+		return m.bypass(true)
+	}
+	pattern := m.pattern(r)
+	q, err := m.quotaOf(pattern)
+	if err != nil {
+		return &outcome{refusal: err}
+	}
+	costs, free, err := m.costsOf(r, q)
+	switch {
+	case err != nil:
+		return &outcome{refusal: err}
+	case free:
+		return m.bypass(true)
+	}
+	subject, err := m.by.subject(r, pattern)
+	if err != nil {
+		return &outcome{refusal: err, event: "unkeyed"}
+	}
+	return m.ask(r.Context(), q, subject, costs)
+}
+
+// bypass is a decision without a count.
+func (m *middleware) bypass(allowed bool) *outcome {
+	return &outcome{
+		Decision: Decision{Allowed: allowed, Policy: m.base.limits[0].name, Source: SourceBypass},
+		decided:  true, event: "bypassed",
+	}
+}
+
+// unmatched is the pattern of what the mux has no route for. No route is
+// called so: a pattern holds a slash.
+const unmatched = "unmatched"
+
+func (m *middleware) pattern(r *http.Request) string {
+	if m.mux == nil {
+		return r.Pattern
+	}
+	if _, pattern := m.mux.Handler(r); pattern != "" {
+		return pattern
+	}
+	return unmatched
+}
+
+func (m *middleware) quotaOf(pattern string) (*quota, error) {
+	if len(m.quotas) == 0 {
+		return m.base, nil
+	}
+	if pattern == "" {
+		return nil, errMisplaced
+	}
+	if q := m.quotas[pattern]; q != nil {
+		return q, nil
+	}
+	return m.base, nil
+}
+
+// costsOf returns what the request costs in each limit of q.
+func (m *middleware) costsOf(r *http.Request, q *quota) (costs []int64, free bool, err error) {
+	switch {
+	case m.cost != nil:
+		costs = slices.Repeat([]int64{m.cost(r)}, len(q.limits))
+	case m.costs != nil:
+		costs = m.costs(r)
+	default:
+		return q.ones, false, nil
+	}
+	if len(costs) != len(q.limits) {
+		return nil, false, fmt.Errorf("ratelimit: WithCosts returned %d costs for %d limits", len(costs), len(q.limits))
+	}
+	if n := slices.Min(costs); n < 0 {
+		return nil, false, fmt.Errorf("ratelimit: the cost of a request was said to be %d", n)
+	}
+	return costs, slices.Max(costs) == 0, nil
+}
+
+func (m *middleware) ask(ctx context.Context, q *quota, subject string, costs []int64) *outcome {
+	o := &outcome{decided: true, quota: q, costs: costs}
+	var err error
+	o.Decision, o.each, o.violated, err = q.limit.take(ctx, subject, costs)
+	switch {
+	case err != nil:
+		l := q.limits[0]
+		o.Decision = Decision{
+			Policy: l.name, Limit: l.plan.limit, Window: l.plan.rate.Window,
+			Source: SourceFallback, Degraded: true, Err: err,
+		}
+		o.each, o.quota, o.refusal, o.failed = nil, nil, err, true
+	case o.Allowed:
+	case o.Degraded && o.RetryAfter == Never:
+		// Above this process's share, and not above the limit: Redis might have
+		// admitted it.
+		o.refusal, o.failed = o.Err, true
+	default:
+		o.refusal = m.denial(o)
+	}
+	return o
+}
+
+// denial is the 429 of a request.
+func (m *middleware) denial(o *outcome) error {
+	if o.violated == nil {
+		o.violated = []string{o.Policy}
+	}
+	p := problem.Problem{
+		Type: typeQuota, Title: "Quota Exceeded", Status: http.StatusTooManyRequests,
+		Code: "QUOTA_EXCEEDED", Message: "The quota is used up for the moment",
+		ViolatedPolicies: o.violated,
+	}
+	switch {
+	case o.RetryAfter == Never:
+		p.Code, p.Message = "QUOTA_NEVER", "The request costs more than the quota ever admits"
+	case m.headers&HeadersRetryAfter != 0:
+		p.RetryAfter = max(o.RetryAfter, time.Nanosecond) // never 0
+	}
+	return refusal{p, o.RetryAfter}
+}
+
+// refusal is a denial on its way to the client and the log.
+type refusal struct {
+	p     problem.Problem
+	after time.Duration
+}
+
+func (e refusal) Error() string {
+	text := "ratelimit: denied by " + strings.Join(e.p.ViolatedPolicies, ", ")
+	if e.after == Never {
+		return text + " for good"
+	}
+	return text + " for " + e.after.String()
+}
+
+// Problem returns the 429.
+func (e refusal) Problem() problem.Problem { return e.p }
+
+var (
+	errListed    = problem.New(http.StatusForbidden, "CLIENT_DENIED", "The address of the client is not allowed")
+	errMisplaced = problem.New(http.StatusInternalServerError, "LIMIT_MISPLACED",
+		"The limits of the routes cannot be told apart here: the middleware needs to stand inside the mux, or WithMux")
+)
