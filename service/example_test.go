@@ -87,6 +87,29 @@ func ExampleService_CheckRateLimit() {
 	// false 0 true
 }
 
+// An operator looks at a client's limit, and lets the client in.
+func ExampleService_ResetRateLimit() {
+	ctx := context.Background()
+	s, r := connect(ctx)
+	defer r.Close(ctx)
+
+	const client = "rate_limit:198.51.100.7"
+	for range 3 {
+		if _, err := s.CheckRateLimit(ctx, client, 2, time.Hour); err != nil {
+			log.Fatal(err)
+		}
+	}
+	d, err := s.PeekRateLimit(ctx, client, 2, time.Hour)
+	fmt.Println(d.Allowed, d.Count, d.RetryAfter.Round(time.Minute), err)
+	fmt.Println(s.ResetRateLimit(ctx, client))
+	d, err = s.PeekRateLimit(ctx, client, 2, time.Hour)
+	fmt.Println(d.Allowed, d.Count, err)
+	// Output:
+	// false 2 1h0m0s <nil>
+	// true <nil>
+	// true 0 <nil>
+}
+
 func ExampleService_Subscribe() {
 	ctx := context.Background()
 	s, r := connect(ctx)

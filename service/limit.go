@@ -51,6 +51,27 @@ func (s *Service) IsRateLimited(ctx context.Context, key string, limit int, wind
 // that a longer one would still count. A failover of Redis can lose the last
 // admissions.
 func (s *Service) CheckRateLimit(ctx context.Context, key string, limit int, window time.Duration) (Decision, error) {
+	return s.askLimit(ctx, "check", "1", key, limit, window)
+}
+
+// PeekRateLimit says what CheckRateLimit would say now, and counts nothing;
+// Count and Remaining are without the request.
+func (s *Service) PeekRateLimit(ctx context.Context, key string, limit int, window time.Duration) (Decision, error) {
+	return s.askLimit(ctx, "peek", "0", key, limit, window)
+}
+
+// ResetRateLimit forgets the requests of a key and says whether there were
+// any.
+func (s *Service) ResetRateLimit(ctx context.Context, key string) (existed bool, err error) {
+	if err := s.checkLimitKey(key); err != nil {
+		return false, err
+	}
+	existed, err = s.del(ctx, s.prefix+key)
+	return existed, failed("reset", TableRateLimits, err)
+}
+
+// askLimit runs the script with a verb of its own.
+func (s *Service) askLimit(ctx context.Context, op, verb, key string, limit int, window time.Duration) (Decision, error) {
 	if err := s.checkLimitKey(key); err != nil {
 		return Decision{}, err
 	}
@@ -61,17 +82,17 @@ func (s *Service) CheckRateLimit(ctx context.Context, key string, limit int, win
 		return Decision{}, &ValidationError{Field: "window", Message: "must be from 10 ms to 100 years"}
 	}
 	m, err := s.redis.Eval(ctx, limitscript.Set, []string{s.prefix + key}, []string{
-		"1", "1", strconv.Itoa(limit), strconv.FormatInt(window.Microseconds(), 10), "0", "0", "0", newNonce(),
+		verb, "1", strconv.Itoa(limit), strconv.FormatInt(window.Microseconds(), 10), "0", "0", "0", newNonce(),
 	})
 	if err != nil {
-		return Decision{}, failed("check", TableRateLimits, err)
+		return Decision{}, failed(op, TableRateLimits, err)
 	}
 	reply, err := m.AsIntSlice()
 	if err == nil && len(reply) != 4 {
 		err = errors.New("the limit script returned an unexpected reply")
 	}
 	if err != nil {
-		return Decision{}, failed("check", TableRateLimits, err)
+		return Decision{}, failed(op, TableRateLimits, err)
 	}
 	d := Decision{
 		Allowed:    reply[0] == 0,

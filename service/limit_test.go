@@ -251,6 +251,43 @@ func TestLimit_DeniedRequestsProlongNothing(t *testing.T) {
 	}
 }
 
+func TestLimit_PeekCountsNothingAndResetForgets(t *testing.T) {
+	s, srv := start(t)
+	ctx := t.Context()
+	peek := func(want Decision) {
+		t.Helper()
+		got, err := s.PeekRateLimit(ctx, "k", 2, time.Hour)
+		if got.RetryAfter > 0 && got.RetryAfter > time.Hour-time.Minute {
+			got.RetryAfter = time.Hour
+		}
+		if got.ResetAfter > time.Hour-time.Minute {
+			got.ResetAfter = time.Hour
+		}
+		if err != nil || got != want {
+			t.Errorf("%+v %v, want %+v", got, err, want)
+		}
+	}
+	peek(Decision{Allowed: true, Limit: 2, Remaining: 2})
+	if n := srv.Do(t, "EXISTS", "k"); n != int64(0) {
+		t.Error("a look has written")
+	}
+	for i := range 3 {
+		if d, err := s.CheckRateLimit(ctx, "k", 2, time.Hour); err != nil || d.Allowed != (i < 2) {
+			t.Fatalf("%+v %v", d, err)
+		}
+	}
+	peek(Decision{Limit: 2, Count: 2, RetryAfter: time.Hour, ResetAfter: time.Hour})
+	for _, want := range []bool{true, false} {
+		if existed, err := s.ResetRateLimit(ctx, "k"); existed != want || err != nil {
+			t.Errorf("%v %v", existed, err)
+		}
+	}
+	peek(Decision{Allowed: true, Limit: 2, Remaining: 2})
+	if _, err := s.ResetRateLimit(ctx, "session:1"); err == nil {
+		t.Error("a session was reset")
+	}
+}
+
 func TestLimit_KeyLivesAsLongAsItsNewestEntry(t *testing.T) {
 	s, srv := start(t)
 	const window = int64(5_000_000_400) // 5,000,000.4 ms

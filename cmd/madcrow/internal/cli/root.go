@@ -17,10 +17,14 @@ const (
 	exitOK     = 0
 	exitFailed = 1 // it ran, and failed
 	exitUsage  = 2 // the command line or the configuration is wrong
+	exitDenied = 3 // a limit said no
 )
 
 // version is set by the build: -ldflags "-X …/internal/cli.version=v1.2.3".
 var version string
+
+// errDenied is an answer, not a failure; what it is was printed.
+var errDenied = errors.New("denied")
 
 // usageError is a mistake of the one who typed.
 type usageError struct{ err error }
@@ -37,6 +41,9 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
+	}
+	if errors.Is(err, errDenied) {
+		return exitDenied
 	}
 	_, _ = fmt.Fprintf(stderr, "madcrow: %v\n", err)
 	var u usageError
@@ -69,11 +76,11 @@ Use the Redis on this machine:
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newServe(), newVersion(), newConfig())
+	root.AddCommand(newServe(), newLimit(), newVersion(), newConfig())
 	return root
 }
 
-// usageArgs refuses arguments: no command of ours takes any.
+// usageArgs refuses arguments, for the commands that take none.
 func usageArgs(c *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return usageError{fmt.Errorf("unknown command %q for %q", args[0], c.CommandPath())}

@@ -1,0 +1,231 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/envvalue"
+	"github.com/madcrow-go/madcrow/ratelimit"
+	"github.com/madcrow-go/madcrow/service"
+)
+
+// limitRoute is what the HTTP route puts before a key.
+const limitRoute = "rate_limit:"
+
+// Names of the algorithms.
+const (
+	algorithmSet    = "sorted-set-log"
+	algorithmLog    = "sliding-log"
+	algorithmWindow = "sliding-window"
+	algorithmGCRA   = "gcra"
+
+	algorithmNames = algorithmLog + ", " + algorithmSet + ", " + algorithmWindow + " or " + algorithmGCRA
+)
+
+// limitOptions are the flags of all four commands; each has those it needs.
+type limitOptions struct {
+	limit, burst, cost int64
+	window, blockFor   span
+	algorithm, name    string
+	buckets            int
+	output, envFile    string
+	timeout            time.Duration
+}
+
+// span is a flag: a Go duration, or seconds.
+type span time.Duration
+
+func (s *span) String() string {
+	if *s == 0 {
+		return "" // help then shows no default
+	}
+	return time.Duration(*s).String()
+}
+
+func (s *span) Type() string { return "duration" }
+
+func (s *span) Set(text string) error {
+	d, err := envvalue.Duration(text, time.Microsecond, 100*366*24*time.Hour)
+	if err != nil {
+		return fmt.Errorf("%w: give a duration (1m30s) or seconds (90)", err)
+	}
+	*s = span(d)
+	return nil
+}
+
+func newLimit() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "limit",
+		Short: "Ask, look at, reset or block a rate limit in Redis",
+		Long: `Work on one rate limit in the Redis that the environment names, as the programs
+that share it do.
+
+KEY is that of the HTTP route /rate-limit/check, a sorted-set log. With --name
+it is the subject of the limit of that name in a Go program: give the algorithm
+and the numbers of the program too.
+
+Exit codes: 0 allowed, or done; 3 denied; 1 failed; 2 wrong command line or
+settings.`,
+		Example: `  madcrow limit check user:1 --limit 10 --window 60
+  madcrow limit peek user:1 --limit 10 --window 1m -o json
+  madcrow limit reset user:1
+  madcrow limit check 192.0.2.1 --name api --algorithm gcra --limit 100 --burst 20 --window 1m
+  madcrow limit block 192.0.2.1 --name api --for 24h`,
+		Args: usageArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	cmd.AddCommand(
+		limitCommand("check", "Count a request, and say whether it is allowed", `Count a request, and say whether it is allowed. A denied one is not counted.`, checkLimit),
+		limitCommand("peek", "Say what check would say, and count nothing", `Say what check would say, and count nothing.`, peekLimit),
+		limitCommand("reset", "Forget what was counted, and a block", `Forget what was counted, and a block. Go programs that remember a denial see it
+within a second.`, resetLimit),
+		limitCommand("block", "Deny everything for a time", `Deny everything for a time, whatever is free; 'madcrow limit reset' ends it.
+It needs --name: the limits of the HTTP route have no blocks.`, blockLimit),
+	)
+	return cmd
+}
+
+// limitWork is one of the commands. It prints its answer itself.
+type limitWork func(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o limitOptions, key string) error
+
+func limitCommand(verb, short, long string, work limitWork) *cobra.Command {
+	var o limitOptions
+	cmd := &cobra.Command{
+		Use: verb + " KEY", Short: short,
+		Long: long + `
+
+Exit codes: 0 allowed, or done; 3 denied; 1 failed; 2 wrong command line or
+settings.`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usageError{fmt.Errorf("limit %s needs one KEY, not %d", verb, len(args))}
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := loadEnvFile(o.envFile, c.Flags().Changed("env-file")); err != nil {
+				return err
+			}
+			if err := o.check(c); err != nil {
+				return err
+			}
+			return o.run(c, args[0], work)
+		},
+	}
+	f := cmd.Flags()
+	if verb == "check" || verb == "peek" {
+		f.Int64Var(&o.limit, "limit", 0, "allow this `number` in each window (required)")
+		f.Var(&o.window, "window", "the window, a `duration` (1m30s) or seconds (required)")
+		f.IntVar(&o.buckets, "buckets", 10, "`number` of buckets of "+algorithmWindow)
+		f.Int64Var(&o.burst, "burst", 0, "burst of "+algorithmGCRA+", a `number` (default --limit)")
+	}
+	if verb == "check" {
+		f.Int64Var(&o.cost, "cost", 1, "what the request costs, a `number`; needs --name")
+	}
+	if verb == "block" {
+		f.Var(&o.blockFor, "for", "how long, a `duration` (1m30s) or seconds (required)")
+	}
+	f.StringVar(&o.name, "name", "", "the limit of this `name` in a Go program")
+	f.StringVar(&o.algorithm, "algorithm", "", "its `algorithm`: "+algorithmNames+" (default "+algorithmSet+", with --name "+algorithmLog+")")
+	f.StringVarP(&o.output, "output", "o", "text", "`text or json`")
+	f.DurationVar(&o.timeout, "timeout", 5*time.Second, "give up after this time")
+	addEnvFileFlag(cmd, &o.envFile)
+	return cmd
+}
+
+// check refuses what cannot be meant, and fills in defaults.
+func (o *limitOptions) check(c *cobra.Command) error {
+	if o.output != "text" && o.output != "json" {
+		return usageError{fmt.Errorf("--output: %q is not text or json", o.output)}
+	}
+	if o.timeout <= 0 {
+		return usageError{errors.New("--timeout must be more than 0")}
+	}
+	for _, name := range []string{"limit", "window", "for"} {
+		if f := c.Flags().Lookup(name); f != nil && !f.Changed {
+			return usageError{fmt.Errorf("limit %s needs --%s", c.Name(), name)}
+		}
+	}
+	if o.name != "" {
+		if o.algorithm == "" {
+			o.algorithm = algorithmLog
+		}
+		if !slices.Contains([]string{algorithmLog, algorithmSet, algorithmWindow, algorithmGCRA}, o.algorithm) {
+			return usageError{fmt.Errorf("--algorithm: %q is not %s", o.algorithm, algorithmNames)}
+		}
+		return nil
+	}
+	if o.algorithm == "" {
+		o.algorithm = algorithmSet
+	}
+	switch {
+	case c.Flags().Changed("name"):
+		return usageError{errors.New("--name must not be empty")}
+	case o.algorithm != algorithmSet:
+		return usageError{fmt.Errorf("--algorithm %s needs --name: the limits of the HTTP route are a %s", o.algorithm, algorithmSet)}
+	case o.cost > 1:
+		return usageError{errors.New("--cost needs --name: the requests of the HTTP route cost 1")}
+	case o.blockFor > 0:
+		return usageError{errors.New("block needs --name: the limits of the HTTP route have no blocks")}
+	}
+	return nil
+}
+
+// run connects, works and closes, within the time-out and until a signal.
+func (o *limitOptions) run(c *cobra.Command, key string, work limitWork) error {
+	signalled, restore := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
+	defer restore()
+	ctx, cancel := context.WithTimeout(signalled, o.timeout)
+	defer cancel()
+	r, err := openReal(ctx, o.timeout)
+	if err == nil {
+		err = asUsage(work(ctx, c, r, *o, key))
+		// A short command does not wait for what the server still has to say.
+		end, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = r.Close(end)
+	}
+	if err != nil && !errors.Is(err, errDenied) && signalled.Err() != nil {
+		return errors.New("interrupted")
+	}
+	return err
+}
+
+// openReal opens the Redis that the environment names, and waits until it is
+// connected. An embedded one would be empty, and end with this command.
+func openReal(ctx context.Context, timeout time.Duration) (*madcrow.Redis, error) {
+	cfg, err := madcrow.ConfigFromEnv()
+	if err != nil {
+		return nil, err
+	}
+	if !(madcrow.Env{}).NamesRedis() && !cfg.Require {
+		return nil, usageError{errors.New("no Redis is named: set REDIS_HOST=localhost for the one on this machine, or REDIS_URL, REDIS_SENTINELS or REDIS_CLUSTERS")}
+	}
+	cfg.Require = true
+	cfg.ConnectTimeout = max(min(cfg.ConnectTimeout, timeout), time.Millisecond)
+	cfg.Logger = slog.New(slog.DiscardHandler) // the error says it all
+	return madcrow.Open(ctx, cfg)
+}
+
+// asUsage makes what was typed wrong an error of the one who typed.
+func asUsage(err error) error {
+	var s *service.ValidationError
+	var l *ratelimit.ValidationError
+	switch {
+	case errors.As(err, &s):
+		return usageError{fmt.Errorf("%s %s", s.Field, s.Message)}
+	case errors.As(err, &l):
+		return usageError{fmt.Errorf("%s: %s", l.Field, l.Message)}
+	}
+	return err
+}
