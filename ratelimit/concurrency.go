@@ -124,7 +124,8 @@ func (l *Lease) keep(last time.Time) {
 			return
 		case <-timer.C:
 		}
-		ctx, cancel := context.WithTimeout(l.done, every)
+		// Not beyond its end: somebody else may have the place then.
+		ctx, cancel := context.WithTimeout(l.done, min(every, l.c.length-time.Since(last)))
 		asked := time.Now()
 		r, err := l.c.ask(ctx, "2", l)
 		cancel()

@@ -141,7 +141,7 @@ func (g *Group) known(subject string, costs []int64, now int64) (j Joint, ok boo
 func (g *Group) fallBack(ctx context.Context, subject string, costs []int64, cause error) (Joint, error) {
 	j := Joint{Limits: make([]Decision, len(g.limits))}
 	for i, l := range g.limits {
-		d, err := l.OnFailure(g.lead.fail).fallBack(ctx, "allow", subject, max(costs[i], 1), cause)
+		d, err := l.OnFailure(g.lead.fail).fallBack(ctx, "allow", subject, costs[i], cause)
 		if err != nil {
 			return Joint{}, err
 		}

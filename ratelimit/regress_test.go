@@ -1,10 +1,13 @@
 package ratelimit_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
 
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/madcrowtest"
 	"github.com/madcrow-go/madcrow/ratelimit"
 )
 
@@ -41,6 +44,27 @@ func TestGroup_ACostOfZeroLeavesALimitOut(t *testing.T) {
 				t.Errorf("%+v %v", j, err)
 			}
 		})
+	}
+}
+
+func TestGroup_ACostOfZeroLeavesALimitOutWithoutRedisToo(t *testing.T) {
+	r, err := madcrow.Open(t.Context(), madcrow.Config{Host: "127.0.0.1", Port: madcrowtest.FreePort(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close(context.Background()) })
+	limit := func(name string, n int64) *ratelimit.Limiter {
+		return must[*ratelimit.Limiter](t)(ratelimit.New(r, name, ratelimit.PerMinute(n), ratelimit.FailLocal(1)))
+	}
+	g := must[*ratelimit.Group](t)(ratelimit.Join(limit("requests", 9), limit("size", 2)))
+	for i := range 9 {
+		j, err := g.AllowN(t.Context(), "a", 1, 0)
+		if err != nil || !j.Allowed || !j.Degraded || j.Limits[1].Remaining != 2 || j.Limits[1].ResetAfter != 0 {
+			t.Fatalf("request %d: %+v %v", i, j, err)
+		}
+	}
+	if j, err := g.AllowN(t.Context(), "a", 1, 0); err != nil || j.Allowed || len(j.Violated) != 1 || j.Violated[0] != "requests" {
+		t.Errorf("%+v %v", j, err)
 	}
 }
 

@@ -28,7 +28,11 @@ func newSpare(keys int, p plan) *spare {
 
 // take decides, and fills the decision in.
 func (s *spare) take(d *Decision, subject string, n, share int64) {
-	now := mono()
+	s.takeAt(d, subject, n, share, mono())
+}
+
+func (s *spare) takeAt(d *Decision, subject string, n, share, now int64) {
+	subject = inTable(subject)
 	at := s.t.set(subject, true)
 	at.Lock()
 	defer at.Unlock()
@@ -44,11 +48,13 @@ func (s *spare) take(d *Decision, subject string, n, share int64) {
 		d.RetryAfter = time.Duration(b.frees(used+n-share, s.width) - now)
 	}
 	d.Remaining = max(0, share-used)
-	d.ResetAfter = time.Duration(b.frees(used, s.width) - now)
+	if used > 0 {
+		d.ResetAfter = time.Duration(b.frees(used, s.width) - now)
+	}
 }
 
 // forget lets a subject begin anew.
-func (s *spare) forget(subject string) { s.t.remove(subject) }
+func (s *spare) forget(subject string) { s.t.remove(inTable(subject)) }
 
 // turn makes index the newest bucket.
 func (b *buckets) turn(index int64) {

@@ -1,7 +1,9 @@
 package ratelimit
 
 import (
+	"crypto/sha256"
 	"hash/maphash"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -11,7 +13,8 @@ const ways = 8
 
 // table holds a value for each of many subjects, in bounded memory: where all
 // places of a set are taken, the one that matters least is given away. It
-// allocates a set when it is first used, and nothing after that.
+// allocates a set when it is first used and the text of a subject that is new,
+// and nothing else. Subjects come through inTable.
 type table[V any] struct {
 	seed maphash.Seed
 	sets []atomic.Pointer[set[V]]
@@ -36,6 +39,18 @@ func newTable[V any](keys int) *table[V] {
 		n *= 2
 	}
 	return &table[V]{seed: maphash.MakeSeed(), sets: make([]atomic.Pointer[set[V]], n)}
+}
+
+// inTable is a subject as tables hold it. What is long is a digest instead,
+// longer than any that stands as it is, so that the two never meet.
+func inTable(subject string) string {
+	if len(subject) <= maxPlain {
+		return subject
+	}
+	sum := sha256.Sum256([]byte(subject))
+	var key [maxPlain + 1]byte
+	copy(key[:], sum[:])
+	return string(key[:])
 }
 
 // set returns the set of a subject, unlocked; nil where there is none and none
@@ -90,6 +105,7 @@ func (s *set[V]) claim(subject string) (sl *slot[V], had bool) {
 			sl = c
 		}
 	}
-	*sl = slot[V]{subject: subject, taken: true}
+	// A copy: the subject may be a part of something larger.
+	*sl = slot[V]{subject: strings.Clone(subject), taken: true}
 	return sl, false
 }
