@@ -24,6 +24,7 @@ var rooms = map[string][]string{
 	"problem":     {},
 	"ratelimit":   {".", "problem", "clientip"},
 	"service":     {".", "problem", "ratelimit"},
+	"session":     {".", "problem", "clientip"},
 	"madcrowtest": {"."},
 
 	"internal/limitscript": {"."},
