@@ -1,0 +1,166 @@
+package ratelimit_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/madcrowtest"
+	"github.com/madcrow-go/madcrow/ratelimit"
+)
+
+// hostile are subjects that somebody might send.
+func hostile() []string {
+	ids := []string{
+		"", " ", "{}", "}{", "{", "}", "{a}", "a}", "{a", "{{", "}}", "a{b}c", "{}{}", "~", "~a", "~{", "a:block", ":block", "a}:block", "*", "?", "[a]", "\\",
+		"\n", "\r\n", "a\r\nDEL x\r\n", "\x00", "a\x00", "\x00a", "\xff\xfe", "\x80", "é", "e\u0301", "ﾊ", "💥", "\u202e", "a", "A", "a ", " a", "a\n",
+		"0", "-1", "1e309", "nil", "null", "undefined", "' OR 1=1", "../..", "m1:limit:x:l:{a}", "192.0.2.1", "2001:db8::1", "a@b.example",
+		strings.Repeat("a", 96), strings.Repeat("a", 97), strings.Repeat("a", 98), strings.Repeat("{", 1000),
+		strings.Repeat("x", 1<<20), strings.Repeat("x", 1<<20) + "y",
+	}
+	rng := rand.New(rand.NewPCG(1, 1))
+	for range 60 {
+		b := make([]byte, rng.IntN(12))
+		for i := range b {
+			b[i] = "{}~:a\x00\n\xff"[rng.IntN(8)]
+		}
+		ids = append(ids, string(b))
+	}
+	seen := map[string]bool{}
+	var out []string
+	for _, id := range ids {
+		if !seen[id] {
+			seen[id] = true
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
+func TestCluster_NoSubjectBreaksASlotOrMeetsAnother(t *testing.T) {
+	t.Parallel()
+	cfg := madcrowtest.StartCluster(t).Config()
+	cfg.KeyPrefix, cfg.CommandTimeout = "app:", 10*time.Second
+	r := openConfig(t, cfg)
+	t.Run("limits", func(t *testing.T) { hostileLimits(t, r) })
+	t.Run("logins", func(t *testing.T) { hostileLogins(t, r) })
+}
+
+func hostileLimits(t *testing.T, r *madcrow.Redis) {
+	ids := hostile()
+	const limit = 20
+	limiters := map[string]*ratelimit.Limiter{}
+	var all []*ratelimit.Limiter
+	for name, a := range algorithms {
+		if name == "gcra" {
+			a = ratelimit.GCRA(limit)
+		}
+		l := must[*ratelimit.Limiter](t)(ratelimit.New(r, name, ratelimit.PerHour(limit), ratelimit.FailClosed, ratelimit.WithAlgorithm(a)))
+		limiters[name], all = l, append(all, l)
+	}
+	g := must[*ratelimit.Group](t)(ratelimit.Join(all...))
+	places := must[*ratelimit.Concurrency](t)(ratelimit.NewConcurrency(r, "places", limit, time.Hour, ratelimit.FailClosed))
+	tokens := must[*ratelimit.TokenBucket](t)(ratelimit.NewTokenBucket(r, "tokens", ratelimit.PerHour(limit), limit, ratelimit.FailClosed))
+
+	// check looks at how many are taken of each.
+	check := func(when string, want func(i int) int64) {
+		t.Helper()
+		for i, id := range ids {
+			for name, l := range limiters {
+				d, err := l.Peek(t.Context(), id)
+				if err != nil {
+					t.Fatalf("%s: %s: %q: %v", when, name, short(id), err)
+				}
+				if got := limit - d.Remaining; got != want(i) {
+					t.Errorf("%s: %s: of %q %d are taken, want %d", when, name, short(id), got, want(i))
+				}
+			}
+		}
+	}
+	for _, id := range ids {
+		for name, l := range limiters {
+			if d, err := l.Allow(t.Context(), id); err != nil || !d.Allowed || d.Remaining != limit-1 {
+				t.Fatalf("%s: %q: %+v %v", name, short(id), d, err)
+			}
+		}
+		lease, d, err := places.Acquire(t.Context(), id)
+		if err != nil || lease == nil || d.Remaining != limit-1 {
+			t.Fatalf("places: %q: %+v %v", short(id), d, err)
+		}
+		defer func() {
+			if err := lease.Release(context.Background()); err != nil {
+				t.Error(err)
+			}
+		}()
+		res, err := tokens.Reserve(t.Context(), id, limit, time.Hour)
+		if err != nil || !res.OK || res.Wait != 0 {
+			t.Fatalf("tokens: %q: %+v %v", short(id), res, err)
+		}
+		if err := res.Cancel(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if d, err := tokens.Penalize(t.Context(), id, 1); err != nil || d.Remaining != limit-1 {
+			t.Fatalf("tokens: %q: %+v %v", short(id), d, err)
+		}
+	}
+	check("alone", func(int) int64 { return 1 })
+	for _, id := range ids {
+		if j, err := g.Allow(t.Context(), id); err != nil || !j.Allowed || j.Remaining != limit-2 {
+			t.Fatalf("group: %q: %+v %v", short(id), j, err)
+		}
+	}
+	check("together", func(int) int64 { return 2 })
+	for i, id := range ids {
+		if i%2 == 0 {
+			if err := g.Reset(t.Context(), id); err != nil {
+				t.Fatalf("reset: %q: %v", short(id), err)
+			}
+		} else if err := limiters["log"].Block(t.Context(), id, time.Hour); err != nil {
+			t.Fatalf("block: %q: %v", short(id), err)
+		}
+	}
+	blocked := limiters["log"]
+	delete(limiters, "log")
+	check("after resets", func(i int) int64 { return int64(i % 2 * 2) })
+	for i, id := range ids {
+		if d, err := blocked.Peek(t.Context(), id); err != nil || d.Allowed == (i%2 == 1) {
+			t.Errorf("block: %q: %+v %v", short(id), d, err)
+		}
+		if j, err := g.Allow(t.Context(), id); err != nil || j.Allowed == (i%2 == 1) {
+			t.Errorf("group: %q: %+v %v", short(id), j, err)
+		}
+	}
+}
+
+func short(s string) string {
+	if len(s) > 40 {
+		return fmt.Sprintf("%s… (%d)", s[:40], len(s))
+	}
+	return s
+}
+
+func hostileLogins(t *testing.T, r *madcrow.Redis) {
+	login := must[*ratelimit.Login](t)(ratelimit.NewLogin(r, ratelimit.LoginConfig{MaxAttempts: 3, Window: time.Hour, Blocks: []time.Duration{time.Minute}}, ratelimit.FailClosed))
+	ids := hostile()
+	for _, id := range ids {
+		if d, err := login.Attempt(t.Context(), id); err != nil || !d.Allowed || d.Remaining != 2 {
+			t.Fatalf("%q: %+v %v", short(id), d, err)
+		}
+	}
+	for i, id := range ids {
+		if i%2 == 0 {
+			if err := login.Reset(t.Context(), id); err != nil {
+				t.Fatalf("%q: %v", short(id), err)
+			}
+		}
+	}
+	for i, id := range ids {
+		if n, err := login.RemainingAttempts(t.Context(), id); err != nil || n != 3-i%2 {
+			t.Errorf("%q: %d %v", short(id), n, err)
+		}
+	}
+}
