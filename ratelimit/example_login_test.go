@@ -15,10 +15,7 @@ import (
 // many, and a success forgets the failures.
 func ExampleLogin_Attempt() {
 	ctx := context.Background()
-	r, err := madcrow.Open(ctx, config) // a program calls ConfigFromEnv
-	if err != nil {
-		log.Fatal(err)
-	}
+	r := connect(ctx)
 	defer r.Close(ctx)
 	logins, err := ratelimit.NewLogin(r, ratelimit.LoginConfig{MaxAttempts: 3}, ratelimit.FailClosed)
 	if err != nil {
@@ -59,10 +56,7 @@ func ExampleLogin_Attempt() {
 // The verbs of the Python original, on the same data.
 func ExampleLogin_IsRateLimited() {
 	ctx := context.Background()
-	r, err := madcrow.Open(ctx, config)
-	if err != nil {
-		log.Fatal(err)
-	}
+	r := connect(ctx)
 	defer r.Close(ctx)
 	logins, err := ratelimit.NewLogin(r, ratelimit.LoginConfig{MaxAttempts: 2, Window: time.Hour}, ratelimit.FailClosed)
 	if err != nil {
@@ -96,10 +90,7 @@ func ExampleLogin_IsRateLimited() {
 // Who goes on guessing is shut out for longer each time.
 func ExampleNewLogin_blocks() {
 	ctx := context.Background()
-	r, err := madcrow.Open(ctx, config)
-	if err != nil {
-		log.Fatal(err)
-	}
+	r := connect(ctx)
 	defer r.Close(ctx)
 	logins, err := ratelimit.NewLogin(r, ratelimit.LoginConfig{
 		MaxAttempts: 1,

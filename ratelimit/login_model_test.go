@@ -117,14 +117,14 @@ func (s *loginScript) foreign(at int64) {
 }
 
 func TestLogin_ScriptEqualsTheModelOnRandomSchedules(t *testing.T) {
-	r := open(t)
+	r, run := fresh(t), runs.Load()
 	for seed := range uint64(40) {
 		rng := rand.New(rand.NewPCG(seed, 2))
 		m := &loginModel{limit: 1 + rng.Int64N(5), window: 1e9 + rng.Int64N(5e9)}
 		for range rng.IntN(4) {
 			m.blocks = append(m.blocks, 1e8+rng.Int64N(2*m.window))
 		}
-		s := &loginScript{t: t, r: r, key: fmt.Sprintf("{%d}", seed), m: m}
+		s := &loginScript{t: t, r: r, key: fmt.Sprintf("{%d:%d}", run, seed), m: m}
 		clock := int64(1_700_000_000_000_000) + rng.Int64N(1e12)
 		for step := range 150 {
 			switch rng.IntN(8) {
@@ -154,9 +154,10 @@ func TestLogin_ScriptEqualsTheModelOnRandomSchedules(t *testing.T) {
 // length, and one that runs ahead ends it early: nobody is locked out for good.
 func TestLogin_AClockThatJumpsProlongsNoBlockBeyondItsLength(t *testing.T) {
 	const hour, now = int64(3600e6), int64(1_700_000_000_000_000)
+	r, run := fresh(t), runs.Load()
 	for _, jump := range []int64{-hour / 2, -10 * hour, -100 * hour} {
 		m := &loginModel{limit: 1, window: hour, blocks: []int64{hour}}
-		s := &loginScript{t: t, r: open(t), key: fmt.Sprint("{jump}", jump), m: m}
+		s := &loginScript{t: t, r: r, key: fmt.Sprint("{jump}", run, jump), m: m}
 		if got := s.ask("1", now); got[0] != 0 {
 			t.Fatalf("%v", got)
 		}

@@ -223,7 +223,7 @@ func TestLimit_EndsInTimeWithoutRedis(t *testing.T) {
 	} {
 		begin := time.Now()
 		code, stdout, stderr := command(t, []string{url}, "limit", "check", "k", "--limit", "1", "--window", "60", "--timeout", "500ms")
-		if took := time.Since(begin); code != exitFailed || stdout != "" || took > 4*time.Second {
+		if took := time.Since(begin); code != exitFailed || stdout != "" || took > 8*time.Second {
 			t.Errorf("%s: exit code %d after %v: %s%s", name, code, took, stdout, stderr)
 		}
 	}
