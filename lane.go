@@ -35,7 +35,7 @@ type lane struct {
 
 	tracking  atomic.Pointer[Tracking] // of the connection; nil when it is not on
 	untracked atomic.Bool              // the server refuses it on this connection
-	beginning sync.Mutex               // one begins it
+	beginning chan struct{}            // one begins it
 }
 
 // losses are calls that gave up in one stretch of time, which ends at until.
@@ -48,7 +48,7 @@ type losses struct {
 const lossStretch = int64(16 * time.Millisecond)
 
 func newLane(n *node) *lane {
-	return &lane{node: n, freed: make(chan struct{}, laneSlots)}
+	return &lane{node: n, freed: make(chan struct{}, laneSlots), beginning: make(chan struct{}, 1)}
 }
 
 // enter takes a slot; when all are taken it waits for one.

@@ -118,8 +118,12 @@ func (l *lane) track(ctx context.Context) *Tracking {
 	if l.untracked.Load() || l.node.readOnly.Load() {
 		return nil // a node that is no master may fall behind unseen
 	}
-	l.beginning.Lock()
-	defer l.beginning.Unlock()
+	select {
+	case l.beginning <- struct{}{}:
+		defer func() { <-l.beginning }()
+	case <-ctx.Done():
+		return nil
+	}
 	if t := l.tracking.Load(); t != nil || l.untracked.Load() {
 		return t
 	}
@@ -130,7 +134,10 @@ func (l *lane) track(ctx context.Context) *Tracking {
 	t := &Tracking{}
 	err := l.do(ctx, l.node.builder.ClientTracking().On().Optin().Build(), false).Error()
 	if err != nil {
-		if _, refused := rueidis.IsRedisErr(err); refused {
+		if reply, ok := rueidis.IsRedisErr(err); ok {
+			if kind, _ := classifyReply(reply.Error()); kind != KindPermission && kind != KindServer {
+				return nil // for the moment only
+			}
 			l.untracked.Store(true)
 			if l.node.cfg.Embedded {
 				return nil // it never does
@@ -140,7 +147,7 @@ func (l *lane) track(ctx context.Context) *Tracking {
 		return nil
 	}
 	l.tracking.Store(t)
-	if l.conn.Load() != c { // it is another connection by now
+	if l.conn.Load() != c || l.node.readOnly.Load() { // it is another connection by now, or no master
 		l.untrack()
 		return nil
 	}
@@ -205,6 +212,11 @@ func (r *Redis) getTrackedByNode(ctx context.Context, keys []string, out []Track
 	wg.Wait()
 }
 
+// serves says whether the key is still the node's.
+func (r *Redis) serves(n *node, key string) bool {
+	return r.cluster == nil || r.cluster.slots[r.slotOf(key)%slotCount].Load() == n
+}
+
 func (r *Redis) slotOf(key string) uint16 {
 	if r.cluster == nil {
 		return 0
@@ -248,7 +260,9 @@ func (r *Redis) getTracked(ctx context.Context, keys []string, of []int, out []T
 		part := replies[k*each : (k+1)*each]
 		tracked := t
 		if t != nil {
-			if part[0].Error() != nil {
+			// Who no longer has the slot does not tell, and another has ended
+			// its tracking before we began ours.
+			if part[0].Error() != nil || !r.serves(n, keys[i]) {
 				tracked = nil
 			}
 			part = part[1:]
@@ -264,7 +278,7 @@ func (r *Redis) readTracked(ctx context.Context, n *node, key string, replies []
 	if err == nil || err == rueidis.Nil { //nolint:errorlint // the client's own value
 		ms, err := replies[1].AsInt64()
 		if err == nil {
-			return Tracked{Message: msg, TTL: lifeOf(ms), Tracking: t}
+			return Tracked{Message: msg, TTL: lifeOf(msg, ms), Tracking: t}
 		}
 	}
 	if err == nil {
@@ -283,7 +297,7 @@ func (r *Redis) readTracked(ctx context.Context, n *node, key string, replies []
 	if err != nil {
 		return Tracked{Err: n.failed(ctx, "PTTL", err, true).Error}
 	}
-	return Tracked{Message: results[0].Message, TTL: lifeOf(ms)}
+	return Tracked{Message: results[0].Message, TTL: lifeOf(results[0].Message, ms)}
 }
 
 func redirected(f failure) bool {
@@ -291,8 +305,13 @@ func redirected(f failure) bool {
 	return reply && f.Kind == KindUnavailable
 }
 
-func lifeOf(ms int64) time.Duration {
+// lifeOf is the lifetime by the reply to PTTL: a value that was there when it
+// was read, and is not any more, is at its end.
+func lifeOf(msg Message, ms int64) time.Duration {
 	if ms < 0 {
+		if ms == -2 && !msg.IsNil() {
+			return 0
+		}
 		return -1
 	}
 	return time.Duration(ms) * time.Millisecond

@@ -1,8 +1,10 @@
 package madcrow_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"net"
 	"sync"
 	"testing"
 	"time"
@@ -150,5 +152,79 @@ func TestGetTracked_Cluster(t *testing.T) {
 		if got.Tracking.Valid() {
 			break
 		}
+	}
+}
+
+// One call begins the tracking of a connection; another waits for that no
+// longer than its own deadline says.
+func TestGetTracked_KeepsItsDeadlineWhileAnotherBeginsTracking(t *testing.T) {
+	s, r := server(t)
+	s.Pause()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { r.GetTracked(t.Context(), 450*time.Millisecond, "a") })
+	time.Sleep(20 * time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	start := time.Now()
+	got := r.GetTracked(ctx, 0, "a")[0]
+	if took := time.Since(start); got.Err == nil || took > 50*time.Millisecond+slack(25*time.Millisecond) {
+		t.Errorf("a deadline of 50 ms took %v: %v", took, got.Err)
+	}
+}
+
+// A server that is busy for a moment does not refuse for good.
+func TestGetTracked_TracksAgainAfterABusyMoment(t *testing.T) {
+	s, r := server(t)
+	s.Do(t, "CONFIG", "SET", "busy-reply-threshold", "20")
+	go func() {
+		_, _ = r.DoBlocking(context.Background(), time.Second, arbitrary("EVAL", "local n = redis.call('TIME') repeat local m = redis.call('TIME') until (m[1]-n[1])*1000000+m[2]-n[2] > 200000", "0"))
+	}()
+	time.Sleep(60 * time.Millisecond)
+	r.GetTracked(t.Context(), 50*time.Millisecond, "a")
+	eventually(t, "reads are tracked again", func() bool {
+		got := r.GetTracked(t.Context(), 0, "a")[0]
+		return got.Err == nil && got.Tracking.Valid()
+	})
+}
+
+// haltingConn holds back PTTL for a while.
+type haltingConn struct {
+	net.Conn
+	pause time.Duration
+}
+
+func (c haltingConn) Write(p []byte) (int, error) {
+	at := bytes.Index(p, []byte("*2\r\n$4\r\nPTTL"))
+	if at < 0 {
+		return c.Conn.Write(p)
+	}
+	n, err := c.Conn.Write(p[:at])
+	if err != nil {
+		return n, err
+	}
+	time.Sleep(c.pause)
+	m, err := c.Conn.Write(p[at:])
+	return n + m, err
+}
+
+// A value whose life ends between the reading of the two is at its end: it is
+// not one without a lifetime.
+func TestGetTracked_EndOfLifeIsNotLifeWithoutEnd(t *testing.T) {
+	s := madcrowtest.StartRedis(t)
+	cfg := s.Config()
+	cfg.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+		return haltingConn{c, 100 * time.Millisecond}, err
+	}
+	r := open(t, cfg)
+	await(t, r, madcrow.StateUp, 5*time.Second)
+	s.Do(t, "SET", "a", "1", "PX", "60")
+	got := tracked(t, r, "a")
+	if got.Message.IsNil() {
+		t.Skip("the machine was too slow")
+	}
+	if got.TTL != 0 {
+		t.Errorf("a value that is gone by now has a lifetime of %v", got.TTL)
 	}
 }
