@@ -75,13 +75,13 @@ func (c *Cache[T]) readMany(ctx context.Context, ask []string, ca call, states [
 	for i, key := range ask {
 		forms[i] = keys.Form(key)
 		valueKeys[i] = c.valueKey(forms[i])
-		versions[i] = c.near.reads.begin(forms[i])
+		versions[i] = c.near.reads.Begin(forms[i])
 	}
 	asked := mono()
 	var errs []error
 	for i, got := range c.r.GetTracked(ctx, c.opt.ReadTimeout, valueKeys...) {
 		f, keep, err := c.take(ctx, forms[i], got, ca, states[:len(states):len(states)], slices.Clone(gens), asked)
-		c.near.reads.end(forms[i], versions[i], keep)
+		c.near.reads.End(forms[i], versions[i], keep)
 		if err != nil {
 			delete(out, ask[i])
 			errs = append(errs, err)

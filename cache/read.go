@@ -65,7 +65,7 @@ func (c *Cache[T]) read(ctx context.Context, form string, ca call) (found[T], er
 		ask = append(ask, states[at].key)
 		versions[i] = states[at].seen()
 	}
-	version := c.near.reads.begin(form)
+	version := c.near.reads.Begin(form)
 	asked := mono()
 	got := c.r.GetTracked(ctx, c.opt.ReadTimeout, ask...)
 	for i, at := range unknown {
@@ -74,7 +74,7 @@ func (c *Cache[T]) read(ctx context.Context, form string, ca call) (found[T], er
 		}
 	}
 	f, keep, err := c.take(ctx, form, got[0], ca, states, gens, asked)
-	c.near.reads.end(form, version, keep)
+	c.near.reads.End(form, version, keep)
 	return f, err
 }
 
