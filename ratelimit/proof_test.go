@@ -39,6 +39,7 @@ const (
 	opReset
 	opLease
 	opForeign // another program adds a member to a set
+	opPlain   // or sends any other command; not in schedules
 )
 
 // ask is one limit that is asked.
@@ -56,9 +57,10 @@ type op struct {
 	asks  []ask
 	verb  string
 	how   string
-	id    string  // nonce, or lease
-	n     int64   // longest wait, length of a block, or life that the other program sets
-	score float64 // of the other program
+	id    string   // nonce, or lease
+	n     int64    // longest wait, length of a block, or life that the other program sets
+	score float64  // of the other program
+	plain []string // the command, without its key
 	probe bool
 	bound int64 // if not 0, one must be let in after that long
 }
@@ -233,6 +235,8 @@ func (o op) args(keys []string) (args []string) {
 	case opForeign:
 		own = []string{"ZADD", keys[2*o.asks[0].slot], strconv.FormatFloat(o.score, 'g', 17, 64), o.id}
 		probe = number(o.n)
+	case opPlain:
+		own = append([]string{o.plain[0], keys[2*o.asks[0].slot]}, o.plain[1:]...)
 	}
 	if o.probe {
 		probe = "1"
@@ -260,8 +264,13 @@ type seen struct {
 
 // inRedis runs a schedule through the shipped scripts.
 func inRedis(ctx context.Context, r *madcrow.Redis, ops []op) ([]seen, error) {
+	return runBatch(ctx, r, ops, "1")
+}
+
+// runBatch is inRedis; without states it is faster.
+func runBatch(ctx context.Context, r *madcrow.Redis, ops []op, states string) ([]seen, error) {
 	n := batchNumber.Add(1)
-	var keys, args []string
+	keys, args := []string{}, []string{states}
 	for i := range slots {
 		key := fmt.Sprintf("b%d:{%d}", n, i)
 		keys = append(keys, key, key+":block")
@@ -287,7 +296,7 @@ func inRedis(ctx context.Context, r *madcrow.Redis, ops []op) ([]seen, error) {
 		if s.reply, err = ints(three[0]); err != nil {
 			return nil, err
 		}
-		if s.states, err = three[1].AsStrSlice(); err != nil {
+		if s.states, err = three[1].AsStrSlice(); err != nil && states == "1" {
 			return nil, err
 		}
 		if s.probes, err = ints(three[2]); err != nil {
@@ -397,7 +406,7 @@ func (o op) complain(got seen, want replied) string {
 
 // String shows a step.
 func (o op) String() string {
-	names := [...]string{"ask", "group", "block", "reset", "lease", "foreign"}
+	names := [...]string{"ask", "group", "block", "reset", "lease", "foreign", "plain"}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d %s verb %q how %q n %d id %q", o.clock, names[o.kind], o.verb, o.how, o.n, o.id)
 	for _, a := range o.asks {

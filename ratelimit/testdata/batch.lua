@@ -6,7 +6,7 @@
 -- The sources stand above this text as functions in `scripts`, each of
 -- (redis, KEYS, ARGV).
 --
--- ARGV, for each step: script, clock, probe, bound, number of keys, their
+-- ARGV: '1' to return states, and for each step: script, clock, probe, bound, number of keys, their
 -- indexes in KEYS, number of arguments, the arguments. script 0 sends its
 -- arguments as one plain command; probe is then the life of its key, if any.
 -- Returns for each step {reply, state of each key, what the probes said}.
@@ -104,7 +104,7 @@ local function several(of)
   return some
 end
 
-local out, probes = {}, {}
+local out, shown = {}, arg() == '1'
 while p < #ARGV do
   local script, at, probe, bound = number(), number(), arg(), number()
   local keys = several(function() return KEYS[number()] end)
@@ -120,7 +120,7 @@ while p < #ARGV do
     if type(reply) == 'number' then reply = {reply} end
   end
   local states = {}
-  for i = 1, #keys do states[i] = state(keys[i]) end
+  for i = 1, shown and #keys or 0 do states[i] = state(keys[i]) end
   -- 1: the same question a microsecond before the time told, and at it.
   local w = script > 0 and wait(reply) or 0
   if script > 0 and probe == '1' and w > 0 then
