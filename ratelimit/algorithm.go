@@ -41,7 +41,8 @@ func SortedSetLog() Algorithm { return Algorithm{kind: kindSet} }
 
 // SlidingWindow admits at most Limit in every window, with memory for k
 // numbers (1 to 1,000) whatever the limit is. The price: what was admitted
-// becomes free up to Window/k late.
+// becomes free up to Window/k late, and k+1 microseconds where k does not
+// divide Window.
 func SlidingWindow(k int) Algorithm { return Algorithm{kind: kindWindow, extra: int64(k)} }
 
 // GCRA is the generic cell rate algorithm, also known as a token bucket: burst

@@ -18,10 +18,13 @@ type Decision struct {
 	// Window is that of the limit, 0 for [Concurrency].
 	Window time.Duration
 	// Remaining is how many more would be admitted now. It is 0 where that was
-	// not asked: for a cost above the limit, and from SourceLocal.
+	// not asked: for a cost above the limit, and from SourceLocal. It is 0 while
+	// the subject is blocked.
 	Remaining int64
 	// RetryAfter is the time until the same request would be admitted if
-	// nobody else comes, 0 when this one was, [Never] when it cannot be.
+	// nobody else comes, 0 when this one was, [Never] when it cannot be. From
+	// SourceLocal it may be a round trip longer; and for a cost above the one
+	// that Redis denied it is that one's, the least it can be.
 	RetryAfter time.Duration
 	// ResetAfter is the time until the whole limit is free again, if nobody
 	// comes.

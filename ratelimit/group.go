@@ -27,9 +27,9 @@ type Joint struct {
 	// Decision is that of the limit that decides: of those that deny the one
 	// with the longest wait, otherwise the one with the least left.
 	Decision
-	// Limits are the decisions of each, in the order of Join. One that would
-	// have admitted has Allowed true, though nothing was counted when another
-	// denied.
+	// Limits are the decisions of each, in the order of Join; from SourceLocal
+	// that of the one alone that is known to deny. One that would have admitted
+	// has Allowed true, though nothing was counted when another denied.
 	Limits []Decision
 	// Violated names those that denied.
 	Violated []string
