@@ -22,6 +22,7 @@ var rooms = map[string][]string{
 	"cache":       {".", "problem"},
 	"clientip":    {},
 	"problem":     {},
+	"pubsub":      {".", "problem"},
 	"ratelimit":   {".", "problem", "clientip"},
 	"service":     {".", "problem", "ratelimit"},
 	"session":     {".", "problem", "clientip"},

@@ -1,0 +1,397 @@
+package pubsub_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/madcrowtest"
+	"github.com/madcrow-go/madcrow/pubsub"
+)
+
+var config madcrow.Config
+
+func TestMain(m *testing.M) {
+	madcrowtest.RunWithRedis(m, func(s *madcrowtest.Server) { config = s.Config() })
+}
+
+type note struct {
+	N int `json:"n"`
+}
+
+// open connects to the server of the package, under a key prefix of the test's
+// own.
+func open(t testing.TB) *madcrow.Redis {
+	t.Helper()
+	cfg := config
+	cfg.KeyPrefix = t.Name() + ":"
+	return openConfig(t, cfg)
+}
+
+func openConfig(t testing.TB, cfg madcrow.Config) *madcrow.Redis {
+	t.Helper()
+	cfg.Require = true
+	r, err := madcrow.Open(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close(context.Background()) })
+	return r
+}
+
+func newBus(t testing.TB, r *madcrow.Redis, opt pubsub.Options) *pubsub.Bus {
+	t.Helper()
+	b, err := pubsub.New(r, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		_ = b.Close(ctx)
+	})
+	return b
+}
+
+// collect runs a subscription until stop says so, after it is subscribed.
+func collect[E any](t testing.TB, events iter.Seq2[E, error], stop func(E) bool) (wait func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for e, err := range events {
+			if err != nil {
+				t.Errorf("subscription: %v", err)
+				return
+			}
+			if stop(e) {
+				return
+			}
+		}
+	}()
+	return func() {
+		t.Helper()
+		select {
+		case <-done:
+		case <-time.After(20 * time.Second):
+			t.Fatal("the subscription did not end in time")
+		}
+	}
+}
+
+func TestTopic_DeliversToEverybodyInOrder(t *testing.T) {
+	b := newBus(t, open(t), pubsub.Options{})
+	for name, opt := range map[string]pubsub.TopicOptions[note]{"typed": {}, "plain": {Plain: true}, "sharded": {Sharded: true}} {
+		topic, err := pubsub.NewTopic(b, "news."+name, opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ready sync.WaitGroup
+		var waits []func()
+		for range 5 {
+			ready.Add(1)
+			next := 0
+			waits = append(waits, collect(t, topic.Subscribe(t.Context()), func(e pubsub.Event[note]) bool {
+				switch e.Kind {
+				case pubsub.EventSubscribed:
+					ready.Done()
+				case pubsub.EventMessage:
+					if e.Message.N != next || e.Channel != "news."+name || (e.Publisher != "") == opt.Plain {
+						t.Errorf("%s: %+v, want %d", name, e, next)
+					}
+					next++
+				default:
+					t.Errorf("%s: %+v", name, e)
+				}
+				return next == 100
+			}))
+		}
+		ready.Wait()
+		for i := range 100 {
+			if n, err := topic.Publish(t.Context(), note{i}); n != 1 || err != nil {
+				t.Fatalf("%d receivers, %v", n, err)
+			}
+		}
+		for _, wait := range waits {
+			wait()
+		}
+	}
+}
+
+func TestTopic_GapIsToldWithItsCount(t *testing.T) {
+	srv := madcrowtest.StartRedis(t)
+	b := newBus(t, openConfig(t, srv.Config()), pubsub.Options{})
+	far := newBus(t, openConfig(t, srv.Config()), pubsub.Options{})
+	topic, _ := pubsub.NewTopic(b, "t", pubsub.TopicOptions[note]{})
+	source, _ := pubsub.NewTopic(far, "t", pubsub.TopicOptions[note]{})
+	subscribed := make(chan struct{})
+	var received, missed, gaps int
+	wait := collect(t, topic.Subscribe(t.Context()), func(e pubsub.Event[note]) bool {
+		switch e.Kind {
+		case pubsub.EventSubscribed:
+			close(subscribed)
+		case pubsub.EventMessage:
+			received++
+		case pubsub.EventMissed:
+			missed += e.N
+		case pubsub.EventGap:
+			if !e.Until.After(e.Since) {
+				t.Errorf("%+v", e)
+			}
+			gaps++
+		}
+		return e.Kind == pubsub.EventMissed && received+missed >= 2000
+	})
+	<-subscribed
+	const total = 2000
+	for i := range total {
+		if i%200 == 100 {
+			srv.Do(t, "CLIENT", "KILL", "TYPE", "pubsub")
+		}
+		if _, err := source.Publish(t.Context(), note{i}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 50 { // until the last gap is known
+		time.Sleep(20 * time.Millisecond)
+		_, _ = source.Publish(t.Context(), note{})
+	}
+	wait()
+	t.Logf("%d received, %d missed in %d gaps", received, missed, gaps)
+	if gaps == 0 || missed == 0 {
+		t.Error("nothing was interrupted")
+	}
+}
+
+func TestTopic_SlowSubscriberLosesItsOwnByItsRule(t *testing.T) {
+	b := newBus(t, open(t), pubsub.Options{})
+	topic, _ := pubsub.NewTopic(b, "t", pubsub.TopicOptions[note]{})
+	for name, rule := range map[string]pubsub.Overflow{"newest": pubsub.DropNewest, "oldest": pubsub.DropOldest, "block": pubsub.Block(50 * time.Millisecond)} {
+		t.Run(name, func(t *testing.T) {
+			goOn, ready := make(chan struct{}), make(chan struct{})
+			var got []int
+			dropped := 0
+			wait := collect(t, topic.Subscribe(t.Context(), pubsub.WithQueue(10), pubsub.WithOverflow(rule)), func(e pubsub.Event[note]) bool {
+				switch e.Kind {
+				case pubsub.EventSubscribed:
+					close(ready)
+					<-goOn
+				case pubsub.EventMessage:
+					got = append(got, e.Message.N)
+				case pubsub.EventDropped:
+					dropped += e.N
+				}
+				return len(got)+dropped == 100
+			})
+			<-ready
+			for i := range 100 {
+				if _, err := topic.Publish(t.Context(), note{i}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(100 * time.Millisecond)
+			close(goOn)
+			wait()
+			if dropped == 0 || name == "newest" && got[0] != 0 || name == "oldest" && got[len(got)-1] != 99 {
+				t.Errorf("%v, %d dropped", got, dropped)
+			}
+		})
+	}
+	ready := make(chan struct{})
+	var last error
+	go func() {
+		<-ready
+		for i := range 100 {
+			_, _ = topic.Publish(context.Background(), note{i})
+		}
+	}()
+	for e, err := range topic.Subscribe(t.Context(), pubsub.WithQueue(10), pubsub.WithOverflow(pubsub.Disconnect)) {
+		if last = err; e.Kind == pubsub.EventSubscribed && err == nil {
+			close(ready)
+			time.Sleep(200 * time.Millisecond)
+		}
+	}
+	if !errors.Is(last, pubsub.ErrSlow) {
+		t.Errorf("disconnect: %v", last)
+	}
+}
+
+func TestRecoverable_NothingMissingNothingTwice(t *testing.T) {
+	srv := madcrowtest.StartRedis(t)
+	b := newBus(t, openConfig(t, srv.Config()), pubsub.Options{})
+	far := newBus(t, openConfig(t, srv.Config()), pubsub.Options{})
+	topic, _ := pubsub.NewRecoverable(b, "t", pubsub.RecoverableOptions[note]{History: 10000})
+	source, _ := pubsub.NewRecoverable(far, "t", pubsub.RecoverableOptions[note]{History: 10000})
+	subscribed := make(chan struct{})
+	var once sync.Once
+	next := 0
+	var last pubsub.Position
+	wait := collect(t, topic.Subscribe(t.Context(), pubsub.Position{}), func(e pubsub.Recovered[note]) bool {
+		last = e.Position
+		switch e.Kind {
+		case pubsub.EventSubscribed:
+			once.Do(func() { close(subscribed) })
+		case pubsub.EventMessage:
+			if e.Message.N != next {
+				t.Errorf("got %d, want %d", e.Message.N, next)
+			}
+			next = e.Message.N + 1
+		case pubsub.EventHistoryLost:
+			t.Error("history lost")
+		}
+		return next == 1000
+	})
+	<-subscribed
+	for i := range 1500 {
+		if i%100 == 50 {
+			srv.Do(t, "CLIENT", "KILL", "TYPE", "pubsub")
+		}
+		if _, err := source.Publish(t.Context(), note{i}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wait()
+	again, err := pubsub.ParsePosition(last.String())
+	if err != nil || again != last {
+		t.Fatalf("%v %v", again, err)
+	}
+	wait = collect(t, topic.Subscribe(t.Context(), again), func(e pubsub.Recovered[note]) bool {
+		if e.Kind == pubsub.EventMessage {
+			if e.Message.N != next {
+				t.Errorf("resumed: got %d, want %d", e.Message.N, next)
+			}
+			next++
+		}
+		return next == 1500
+	})
+	wait()
+	srv.Do(t, "FLUSHALL")
+	lost := false
+	wait = collect(t, topic.Subscribe(t.Context(), again), func(e pubsub.Recovered[note]) bool {
+		lost = lost || e.Kind == pubsub.EventHistoryLost && errors.Is(e.Err, pubsub.ErrHistoryLost)
+		return e.Kind == pubsub.EventSubscribed
+	})
+	wait()
+	if !lost {
+		t.Error("a lost history was not told")
+	}
+}
+
+func TestStream_EachIsDoneAndPoisonIsPutAside(t *testing.T) {
+	b := newBus(t, open(t), pubsub.Options{})
+	s, err := pubsub.NewStream(b, "jobs", pubsub.StreamOptions[note]{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 200 {
+		if _, err := s.Publish(t.Context(), note{i}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var mu sync.Mutex
+	done := map[int]int{}
+	var tries atomic.Int64
+	ctx, cancel := context.WithCancel(t.Context())
+	finished := make(chan error, 2)
+	for range 2 {
+		go func() {
+			finished <- s.Work(ctx, "g", func(_ context.Context, d pubsub.Delivery[note]) error {
+				if d.Message.N == 13 {
+					tries.Add(1)
+					return errors.New("poison")
+				}
+				if d.Message.N%50 == 7 && d.Deliveries == 1 {
+					panic("once")
+				}
+				mu.Lock()
+				done[d.Message.N]++
+				mu.Unlock()
+				return nil
+			}, pubsub.WorkOptions{ClaimAfter: 200 * time.Millisecond, RetryDelay: 20 * time.Millisecond, MaxDeliveries: 3})
+		}()
+	}
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		mu.Lock()
+		n := len(done)
+		mu.Unlock()
+		lag, err := s.Lag(t.Context(), "g")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n == 199 && lag.Dead == 1 && lag.Pending == 0 && lag.Waiting == 0 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%d done, %+v", n, lag)
+		}
+	}
+	cancel()
+	for range 2 {
+		if err := <-finished; err != nil {
+			t.Error(err)
+		}
+	}
+	if tries.Load() != 3 {
+		t.Errorf("poison was tried %d times", tries.Load())
+	}
+	dead, err := s.Dead(t.Context(), "g", "", 10)
+	if err != nil || len(dead) != 1 || dead[0].Message.N != 13 || dead[0].Reason != "poison" || dead[0].Deliveries != 3 {
+		t.Fatalf("%+v %v", dead, err)
+	}
+	if ok, err := s.Replay(t.Context(), "g", dead[0].ID); !ok || err != nil {
+		t.Errorf("%v %v", ok, err)
+	}
+	if lag, err := s.Lag(t.Context(), "g"); err != nil || lag.Dead != 0 || lag.Waiting != 1 || lag.Workers != 0 {
+		t.Errorf("%+v %v", lag, err)
+	}
+}
+
+func TestOutbox_SendsInOrderWhenRedisIsBack(t *testing.T) {
+	srv := madcrowtest.StartRedis(t)
+	b := newBus(t, openConfig(t, srv.Config()), pubsub.Options{Outbox: 50})
+	topic, _ := pubsub.NewTopic(b, "t", pubsub.TopicOptions[note]{})
+	ready := make(chan struct{})
+	var once sync.Once
+	var got []int
+	wait := collect(t, topic.Subscribe(t.Context()), func(e pubsub.Event[note]) bool {
+		switch e.Kind {
+		case pubsub.EventSubscribed, pubsub.EventGap:
+			once.Do(func() { close(ready) })
+		case pubsub.EventMessage:
+			got = append(got, e.Message.N)
+			return e.Message.N == 49
+		}
+		return false
+	})
+	<-ready
+	srv.Kill()
+	for i := range 60 {
+		_, err := topic.Publish(t.Context(), note{i})
+		if want := map[bool]error{true: pubsub.ErrQueued, false: pubsub.ErrOutboxFull}[i < 50]; !errors.Is(err, want) {
+			// The very first may have been sent into a connection that was dying.
+			t.Errorf("%d: %v", i, err)
+		}
+	}
+	srv.Restart()
+	deadline := time.Now().Add(5 * time.Second)
+	for time.Now().Before(deadline) {
+		if _, err := topic.Publish(t.Context(), note{1000}); err == nil {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	_, _ = topic.Publish(t.Context(), note{49})
+	wait()
+	for i := 1; i < len(got); i++ {
+		if got[i] < got[i-1] && got[i] != 49 {
+			t.Errorf("out of order: %v", fmt.Sprint(got))
+			break
+		}
+	}
+}

@@ -1,0 +1,252 @@
+package pubsub
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/keys"
+)
+
+var (
+	//go:embed lua/dead.lua
+	luaDead string
+	//go:embed lua/replay.lua
+	luaReplay string
+
+	scriptDead   = madcrow.NewScript("pubsub_dead", luaDead)
+	scriptReplay = madcrow.NewScript("pubsub_replay", luaReplay)
+)
+
+// StreamOptions says how a stream works. The zero value works.
+type StreamOptions[T any] struct {
+	// Codec defaults to [Text] for strings and [JSON] for all else.
+	Codec Codec[T]
+	// MaxLen is how many messages are kept at least, done or not: beyond it the
+	// oldest are lost. Defaults to 1,000,000.
+	MaxLen int
+	// MaxDead is the same for dead letters. Defaults to 10,000.
+	MaxDead int
+}
+
+// Stream is a queue of messages of one type. Groups of workers each get every
+// message, and share them among their workers. It is safe for concurrent use.
+type Stream[T any] struct {
+	b    *Bus
+	name string
+	base string
+	opt  StreamOptions[T]
+}
+
+// NewStream makes a stream. Its name is of 1 to 1,024 bytes. Redis is not
+// asked.
+func NewStream[T any](b *Bus, name string, options StreamOptions[T]) (*Stream[T], error) {
+	if err := checkChannel("name", name); err != nil {
+		return nil, err
+	}
+	if options.Codec == nil {
+		options.Codec = defaultCodec[T]()
+	}
+	if options.MaxLen == 0 {
+		options.MaxLen = 1_000_000
+	}
+	if options.MaxDead == 0 {
+		options.MaxDead = 10_000
+	}
+	if options.MaxLen < 1 || options.MaxDead < 1 {
+		return nil, &ValidationError{Field: "options", Message: "MaxLen and MaxDead must be at least 1"}
+	}
+	return &Stream[T]{b: b, name: name, base: b.prefix + "m1:stream:{" + keys.Form(name) + "}:", opt: options}, nil
+}
+
+func (s *Stream[T]) log() string                { return s.base + "log" }
+func (s *Stream[T]) dead(group string) string   { return s.base + "dead:" + keys.Form(group) }
+func (s *Stream[T]) reason(group string) string { return s.base + "why:" + keys.Form(group) }
+
+// Publish appends a message and returns its id. When the error leaves the
+// outcome unknown, the message may be there.
+func (s *Stream[T]) Publish(ctx context.Context, v T) (id string, err error) {
+	payload, err := s.opt.Codec.Encode(v)
+	if err != nil {
+		return "", &ValidationError{Field: "message", Message: fmt.Sprintf("cannot be encoded: %T", v)}
+	}
+	m, err := s.b.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
+		return b.Xadd().Key(s.log()).Maxlen().Almost().Threshold(strconv.Itoa(s.opt.MaxLen)).Id("*").FieldValue().FieldValue("d", payload).Build()
+	})
+	if err != nil {
+		return "", s.failed("publish", err)
+	}
+	s.b.event("published", 1)
+	id, err = m.ToString()
+	return id, s.failed("publish", err)
+}
+
+func (s *Stream[T]) failed(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &Error{Channel: s.name, Op: op, Err: err}
+}
+
+// Once says whether this is the first call for a key within life (1 ms to a
+// year): for a worker that must not do a message twice. Call it with the
+// message's id, or better with an id of the thing itself, before the effect
+// that must not come twice; when that fails, call Forget.
+func (b *Bus) Once(ctx context.Context, key string, life time.Duration) (first bool, err error) {
+	if key == "" || life < time.Millisecond || life > 366*24*time.Hour {
+		return false, &ValidationError{Field: "once", Message: "needs a key, and a life from 1ms to a year"}
+	}
+	k := b.onceKey(key)
+	m, err := b.r.Do(ctx, func(rb madcrow.Builder) madcrow.Command {
+		return rb.Set().Key(k).Value("1").Nx().PxMilliseconds(life.Milliseconds()).Build()
+	})
+	if err != nil {
+		return false, &Error{Channel: "once", Op: "once", Err: err}
+	}
+	return !m.IsNil(), nil
+}
+
+// Forget lets Once say true again.
+func (b *Bus) Forget(ctx context.Context, key string) error {
+	k := b.onceKey(key)
+	if _, err := b.r.Do(ctx, func(rb madcrow.Builder) madcrow.Command { return rb.Del().Key(k).Build() }); err != nil {
+		return &Error{Channel: "once", Op: "forget", Err: err}
+	}
+	return nil
+}
+
+func (b *Bus) onceKey(key string) string { return b.prefix + "m1:once:{" + keys.Form(key) + "}" }
+
+// Lag is how far a group is behind.
+type Lag struct {
+	// Length is how many messages the stream keeps, done or not.
+	Length int64
+	// Waiting have not been given to any worker; -1 where Redis cannot tell.
+	Waiting int64
+	// Pending were given to a worker and are not done.
+	Pending int64
+	// Workers are those that Redis knows.
+	Workers int64
+	// Dead is how many dead letters the group has.
+	Dead int64
+}
+
+// Lag says how far a group is behind. A group that does not exist yet has
+// everything waiting.
+func (s *Stream[T]) Lag(ctx context.Context, group string) (Lag, error) {
+	res, err := s.b.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
+		return []madcrow.Command{
+			b.Xlen().Key(s.log()).Build(), b.Xlen().Key(s.dead(group)).Build(), b.XinfoGroups().Key(s.log()).Build(),
+		}
+	})
+	var l Lag
+	if err != nil && (len(res) != 3 || !noKey(res[2].Err)) {
+		return l, s.failed("lag", err)
+	}
+	if l.Length, err = res[0].Message.AsInt64(); err == nil {
+		l.Dead, err = res[1].Message.AsInt64()
+	}
+	if err != nil {
+		return l, s.failed("lag", err)
+	}
+	l.Waiting = l.Length
+	groups, _ := res[2].Message.ToArray()
+	for i := range groups {
+		fields, err := groups[i].AsMap()
+		if err != nil {
+			continue
+		}
+		name := fields["name"]
+		if text, _ := name.ToString(); text != group {
+			continue
+		}
+		pending, waiting, workers := fields["pending"], fields["lag"], fields["consumers"]
+		l.Pending, _ = pending.AsInt64()
+		l.Workers, _ = workers.AsInt64()
+		if l.Waiting, err = waiting.AsInt64(); err != nil {
+			l.Waiting = -1
+		}
+	}
+	return l, nil
+}
+
+// noKey recognises the error of a stream that does not exist.
+func noKey(err error) bool { return err != nil && strings.Contains(err.Error(), "no such key") }
+
+// noGroup recognises the error of a group that does not exist.
+func noGroup(err error) bool { return err != nil && strings.Contains(err.Error(), "NOGROUP") }
+
+// DeadLetter is a message that was put aside.
+type DeadLetter[T any] struct {
+	// ID is its place among the dead letters, Original what it was in the
+	// stream.
+	ID, Original string
+	// Reason is the last error of a worker, Deliveries how often it was given
+	// to one.
+	Reason     string
+	Deliveries int64
+	Message    T
+	// Raw is the message as it is stored; Err says why it cannot be decoded.
+	Raw string
+	Err error
+}
+
+// Dead returns up to n dead letters of a group, the oldest first, after the one
+// with an id ("" for the first).
+func (s *Stream[T]) Dead(ctx context.Context, group, after string, n int) ([]DeadLetter[T], error) {
+	from := "-"
+	if after != "" {
+		from = "(" + after
+	}
+	m, err := s.b.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
+		return b.Xrange().Key(s.dead(group)).Start(from).End("+").Count(int64(max(n, 1))).Build()
+	})
+	if err != nil {
+		return nil, s.failed("dead", err)
+	}
+	entries, err := m.AsXRange()
+	if err != nil && !rueidis.IsRedisNil(err) {
+		return nil, s.failed("dead", errors.Join(errReply, err))
+	}
+	out := make([]DeadLetter[T], len(entries))
+	for i, e := range entries {
+		d := DeadLetter[T]{ID: e.ID, Original: e.FieldValues["id"], Reason: e.FieldValues["why"], Raw: e.FieldValues["d"]}
+		d.Deliveries, _ = strconv.ParseInt(e.FieldValues["n"], 10, 64)
+		d.Message, d.Err = s.opt.Codec.Decode(d.Raw)
+		out[i] = d
+	}
+	return out, nil
+}
+
+// Replay sends a dead letter again, to all groups of the stream, and says
+// whether there was one.
+func (s *Stream[T]) Replay(ctx context.Context, group, id string) (bool, error) {
+	m, err := s.b.r.Eval(ctx, scriptReplay, []string{s.log(), s.dead(group)}, []string{id, strconv.Itoa(s.opt.MaxLen)})
+	if err != nil {
+		return false, s.failed("replay", err)
+	}
+	return !m.IsNil(), nil
+}
+
+// Purge removes dead letters by id, all of them without, and says how many
+// there were.
+func (s *Stream[T]) Purge(ctx context.Context, group string, ids ...string) (int64, error) {
+	m, err := s.b.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
+		if len(ids) == 0 {
+			return b.Xtrim().Key(s.dead(group)).Maxlen().Exact().Threshold("0").Build()
+		}
+		return b.Xdel().Key(s.dead(group)).Id(ids...).Build()
+	})
+	if err != nil {
+		return 0, s.failed("purge", err)
+	}
+	n, err := m.AsInt64()
+	return n, s.failed("purge", err)
+}

@@ -1,0 +1,344 @@
+package pubsub
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+	"time"
+
+	"github.com/madcrow-go/madcrow"
+)
+
+// Codec turns messages into text and back. It must be safe for concurrent use.
+type Codec[T any] interface {
+	Encode(v T) (string, error)
+	Decode(text string) (T, error)
+}
+
+// JSON is the codec of encoding/json.
+func JSON[T any]() Codec[T] { return jsonCodec[T]{} }
+
+type jsonCodec[T any] struct{}
+
+func (jsonCodec[T]) Encode(v T) (string, error) {
+	text, err := json.Marshal(v)
+	return string(text), err
+}
+
+func (jsonCodec[T]) Decode(text string) (v T, err error) {
+	err = json.Unmarshal([]byte(text), &v)
+	return v, err
+}
+
+// Text leaves strings as they are.
+func Text() Codec[string] { return textCodec{} }
+
+type textCodec struct{}
+
+func (textCodec) Encode(v string) (string, error)    { return v, nil }
+func (textCodec) Decode(text string) (string, error) { return text, nil }
+
+// TopicOptions says how a topic works. The zero value works.
+type TopicOptions[T any] struct {
+	// Codec defaults to [Text] for strings and [JSON] for all else.
+	Codec Codec[T]
+	// Plain sends what the codec makes and nothing else, as the Python original
+	// does: without the envelope by which subscribers count what they missed.
+	Plain bool
+	// Sharded keeps the channel on the node of its slot (SPUBLISH, SSUBSCRIBE;
+	// Redis 7): in a cluster, messages then do not go to all nodes.
+	Sharded bool
+}
+
+// Topic is one channel of messages of one type. It is safe for concurrent use.
+type Topic[T any] struct {
+	b       *Bus
+	name    string
+	channel string // with the prefix
+	opt     TopicOptions[T]
+	numbers *numbers
+}
+
+// NewTopic makes a topic of a channel, 1 to 1,024 bytes. Redis is not asked.
+func NewTopic[T any](b *Bus, channel string, options TopicOptions[T]) (*Topic[T], error) {
+	if err := checkChannel("channel", channel); err != nil {
+		return nil, err
+	}
+	if options.Codec == nil {
+		options.Codec = defaultCodec[T]()
+	}
+	t := &Topic[T]{b: b, name: channel, channel: b.prefix + channel, opt: options}
+	t.numbers = b.numbersOf(t.channel)
+	return t, nil
+}
+
+func defaultCodec[T any]() Codec[T] {
+	if c, ok := any(Text()).(Codec[T]); ok {
+		return c
+	}
+	return JSON[T]()
+}
+
+// Publish sends a message, and returns how many connections received it: 0 is
+// nobody, not a failure. In a cluster it counts those of one node, and with an
+// outbox that is not empty it is 0. It is one round trip, and is not tried
+// again when it may have been sent. The error is an [*Error].
+func (t *Topic[T]) Publish(ctx context.Context, v T) (receivers int64, err error) {
+	payload, err := t.opt.Codec.Encode(v)
+	if err != nil {
+		return 0, &ValidationError{Field: "message", Message: fmt.Sprintf("cannot be encoded: %T", v)}
+	}
+	p := parcel{channel: t.channel, sharded: t.opt.Sharded, payload: payload}
+	if !t.opt.Plain {
+		p.numbers = t.numbers
+	}
+	receivers, err = t.b.publish(ctx, p)
+	if err != nil {
+		return 0, &Error{Channel: t.name, Op: "publish", Err: err}
+	}
+	return receivers, nil
+}
+
+// parcel is what is sent.
+type parcel struct {
+	channel string
+	sharded bool
+	payload string
+	numbers *numbers // nil: without an envelope
+}
+
+// publish sends it, or puts it into the outbox.
+func (b *Bus) publish(ctx context.Context, p parcel) (int64, error) {
+	if b.life.Err() != nil {
+		return 0, ErrClosed
+	}
+	if b.outbox != nil && b.outbox.holds() {
+		return 0, b.outbox.put(p, ErrQueued) // after what waits already
+	}
+	n, err := b.send(ctx, p)
+	if err != nil && b.outbox != nil && surelyUnsent(err) {
+		return 0, b.outbox.put(p, err)
+	}
+	return n, err
+}
+
+func surelyUnsent(err error) bool {
+	var e *madcrow.Error
+	return errors.As(err, &e) && e.Outcome == madcrow.OutcomeNotApplied &&
+		(errors.Is(err, madcrow.ErrUnavailable) || e.Kind == madcrow.KindTimeout || e.Kind == madcrow.KindReadOnly || e.Kind == madcrow.KindBusy) &&
+		!errors.Is(err, madcrow.ErrClosed)
+}
+
+func (b *Bus) send(ctx context.Context, p parcel) (int64, error) {
+	text := p.payload
+	var number uint64
+	var voids []uint64
+	if p.numbers != nil {
+		number, voids = p.numbers.next()
+		text = envelope{publisher: b.node, number: number, sent: time.Now(), voids: voids, payload: p.payload}.text()
+	}
+	m, err := b.r.Do(ctx, func(rb madcrow.Builder) madcrow.Command {
+		if p.sharded {
+			return rb.Spublish().Channel(p.channel).Message(text).Build()
+		}
+		return rb.Publish().Channel(p.channel).Message(text).Build()
+	})
+	if err != nil {
+		var e *madcrow.Error
+		if p.numbers != nil && errors.As(err, &e) && e.Outcome == madcrow.OutcomeNotApplied {
+			p.numbers.void(append(voids, number)...)
+		}
+		return 0, err
+	}
+	b.event("published", 1)
+	return m.AsInt64()
+}
+
+// Event is what a subscriber is told.
+type Event[T any] struct {
+	Kind EventKind
+	// Channel and Message are those of an EventMessage; the channel without the
+	// prefix.
+	Channel string
+	Message T
+	// Publisher, Number and Sent are the envelope's: who sent it, its number
+	// among those of that publisher, and when, by the publisher's clock. Empty
+	// without an envelope.
+	Publisher string
+	Number    uint64
+	Sent      time.Time
+	// Since and Until are the span of an EventGap, by this process' clock.
+	Since, Until time.Time
+	// N is the number of an EventMissed or EventDropped.
+	N int
+	// Err is [ErrMalformed] for a message that cannot be decoded.
+	Err error
+}
+
+// SubscribeOption changes one subscription.
+type SubscribeOption func(*subscribing)
+
+type subscribing struct {
+	queue    int
+	overflow Overflow
+}
+
+// WithQueue sets how many messages wait for this subscriber, from 1 to
+// 1,000,000. Defaults to 1,024.
+func WithQueue(n int) SubscribeOption { return func(s *subscribing) { s.queue = n } }
+
+// WithOverflow says what becomes of messages beyond that. Defaults to
+// [DropNewest].
+func WithOverflow(o Overflow) SubscribeOption { return func(s *subscribing) { s.overflow = o } }
+
+func subscribingOf(opts []SubscribeOption) (subscribing, error) {
+	s := subscribing{queue: 1024}
+	for _, set := range opts {
+		set(&s)
+	}
+	if s.queue < 1 || s.queue > 1_000_000 {
+		return s, &ValidationError{Field: "queue", Message: "must be from 1 to 1000000"}
+	}
+	if s.overflow.wait < 0 {
+		return s, &ValidationError{Field: "overflow", Message: "the time must not be negative"}
+	}
+	return s, nil
+}
+
+// Subscribe yields what is published until ctx ends or the loop is left. It
+// begins when the loop begins, and goes on through lost connections, which it
+// tells. An error is the last thing that it yields: a [*ValidationError],
+// [ErrSlow], or an [*Error] that waiting does not mend.
+func (t *Topic[T]) Subscribe(ctx context.Context, opts ...SubscribeOption) iter.Seq2[Event[T], error] {
+	m := modeChannel
+	if t.opt.Sharded {
+		m = modeSharded
+	}
+	return subscribe(ctx, t.b, feedKey{m, t.channel}, t.opt, opts)
+}
+
+// Handle calls fn for every message until ctx ends, which is no error, or the
+// subscription does. A panic of fn ends it too, as an error.
+func (t *Topic[T]) Handle(ctx context.Context, fn func(context.Context, Event[T]), opts ...SubscribeOption) error {
+	return handle(ctx, t.Subscribe(ctx, opts...), fn)
+}
+
+// Pattern is all channels whose names match a pattern of Redis: h?llo, h*llo,
+// h[ae]llo.
+type Pattern[T any] struct {
+	b       *Bus
+	pattern string
+	opt     TopicOptions[T]
+}
+
+// NewPattern makes one. Options.Sharded cannot be set: Redis has no patterns of
+// sharded channels. Config.KeyPrefix stands before the pattern, escaped.
+func NewPattern[T any](b *Bus, pattern string, options TopicOptions[T]) (*Pattern[T], error) {
+	if err := checkChannel("pattern", pattern); err != nil {
+		return nil, err
+	}
+	if options.Sharded {
+		return nil, &ValidationError{Field: "Sharded", Message: "there are no patterns of sharded channels"}
+	}
+	if options.Codec == nil {
+		options.Codec = defaultCodec[T]()
+	}
+	return &Pattern[T]{b: b, pattern: escapePattern(b.prefix) + pattern, opt: options}, nil
+}
+
+func escapePattern(s string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(s)
+}
+
+// Subscribe is [Topic.Subscribe].
+func (p *Pattern[T]) Subscribe(ctx context.Context, opts ...SubscribeOption) iter.Seq2[Event[T], error] {
+	return subscribe(ctx, p.b, feedKey{modePattern, p.pattern}, p.opt, opts)
+}
+
+// Handle is [Topic.Handle].
+func (p *Pattern[T]) Handle(ctx context.Context, fn func(context.Context, Event[T]), opts ...SubscribeOption) error {
+	return handle(ctx, p.Subscribe(ctx, opts...), fn)
+}
+
+func subscribe[T any](ctx context.Context, b *Bus, key feedKey, opt TopicOptions[T], opts []SubscribeOption) iter.Seq2[Event[T], error] {
+	return func(yield func(Event[T], error) bool) {
+		how, err := subscribingOf(opts)
+		if err != nil {
+			yield(Event[T]{}, err)
+			return
+		}
+		sub := newSubscriber(how.queue, how.overflow)
+		f, err := b.join(key, sub)
+		if err != nil {
+			yield(Event[T]{}, wrapError(key.channel, err))
+			return
+		}
+		defer f.part(sub)
+		for {
+			it, ok, err := sub.take()
+			switch {
+			case ok:
+				if !yield(event(b, it, opt), nil) {
+					return
+				}
+				continue
+			case err != nil:
+				yield(Event[T]{}, wrapError(key.channel, err))
+				return
+			}
+			select {
+			case <-sub.ready:
+			case <-ctx.Done():
+				return
+			case <-b.life.Done():
+				yield(Event[T]{}, wrapError(key.channel, ErrClosed))
+				return
+			}
+		}
+	}
+}
+
+func wrapError(channel string, err error) error {
+	var e *Error
+	if errors.As(err, &e) {
+		return err
+	}
+	return &Error{Channel: channel, Op: "subscribe", Err: err}
+}
+
+func event[T any](b *Bus, it item, opt TopicOptions[T]) Event[T] {
+	e := Event[T]{Kind: it.kind, Since: it.since, Until: it.until, N: it.n}
+	if it.kind != EventMessage {
+		return e
+	}
+	e.Channel = strings.TrimPrefix(it.channel, b.prefix)
+	text := it.raw
+	if !opt.Plain {
+		text = it.payload
+		e.Publisher, e.Number, e.Sent = it.env.publisher, it.env.number, it.env.sent
+	}
+	var err error
+	if e.Message, err = opt.Codec.Decode(text); err != nil {
+		e.Err = fmt.Errorf("%w: %w", ErrMalformed, err)
+		b.event("malformed", 1)
+	}
+	return e
+}
+
+func handle[T any](ctx context.Context, events iter.Seq2[Event[T], error], fn func(context.Context, Event[T])) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("pubsub: the handler panicked: %v", p)
+		}
+	}()
+	for e, err := range events {
+		if err != nil {
+			return err
+		}
+		fn(ctx, e)
+	}
+	return nil
+}
