@@ -26,6 +26,7 @@ var rooms = map[string][]string{
 	"ratelimit":   {".", "problem", "clientip"},
 	"service":     {".", "problem", "ratelimit"},
 	"session":     {".", "problem", "clientip"},
+	"inject":      {".", "problem", "service"},
 	"madcrowtest": {"."},
 
 	"internal/limitscript": {"."},

@@ -1,0 +1,74 @@
+package inject
+
+import "net/http"
+
+// Handler is a handler without dependencies whose error becomes a problem.
+func (s *Set) Handler(h func(http.ResponseWriter, *http.Request) error) http.Handler {
+	return handler(s, false, h)
+}
+
+// With makes a handler of a function that needs a.
+func With[A any](a Dep[A], h func(http.ResponseWriter, *http.Request, A) error) http.Handler {
+	pa := a.provider()
+	return handler(pa.set, pa.build != nil, func(w http.ResponseWriter, r *http.Request) error {
+		va, err := Get(r, a)
+		if err != nil {
+			return err
+		}
+		return h(w, r, va)
+	})
+}
+
+// WithOptional makes a handler of a function that is told whether a is there.
+func WithOptional[A any](a Dep[A], h func(http.ResponseWriter, *http.Request, Optional[A]) error) http.Handler {
+	pa := a.provider()
+	return handler(pa.set, pa.build != nil, func(w http.ResponseWriter, r *http.Request) error {
+		return h(w, r, OptionalOf(r, a))
+	})
+}
+
+// With2 is With for two dependencies. Use [Maybe] for one that is optional.
+func With2[A, B any](a Dep[A], b Dep[B], h func(http.ResponseWriter, *http.Request, A, B) error) http.Handler {
+	pa, pb := a.provider(), b.provider()
+	return handler(pa.set, pa.build != nil || pb.build != nil, func(w http.ResponseWriter, r *http.Request) error {
+		va, err := Get(r, a)
+		if err != nil {
+			return err
+		}
+		vb, err := Get(r, b)
+		if err != nil {
+			return err
+		}
+		return h(w, r, va, vb)
+	})
+}
+
+// With3 is With for three dependencies. Use [Maybe] for one that is optional.
+func With3[A, B, C any](a Dep[A], b Dep[B], c Dep[C], h func(http.ResponseWriter, *http.Request, A, B, C) error) http.Handler {
+	pa, pb, pc := a.provider(), b.provider(), c.provider()
+	return handler(pa.set, pa.build != nil || pb.build != nil || pc.build != nil, func(w http.ResponseWriter, r *http.Request) error {
+		va, err := Get(r, a)
+		if err != nil {
+			return err
+		}
+		vb, err := Get(r, b)
+		if err != nil {
+			return err
+		}
+		vc, err := Get(r, c)
+		if err != nil {
+			return err
+		}
+		return h(w, r, va, vb, vc)
+	})
+}
+
+// Maybe makes an optional dependency of one, for [With2] and [With3]. Make it
+// once, where the routes are made.
+func Maybe[D any](d Dep[D]) Dep[Optional[D]] {
+	p := d.provider()
+	// Not add: what adapters find by type is the dependency itself.
+	return Dep[Optional[D]]{&provider[Optional[D]]{set: p.set, build: func(r *http.Request) (Optional[D], error) {
+		return OptionalOf(r, d), nil
+	}}}
+}
