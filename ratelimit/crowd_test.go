@@ -232,7 +232,7 @@ func TestCrowd_ManyProcessesAreAdmittedExactlyTheLimit(t *testing.T) {
 			{Algorithm: "gcra", Burst: 1000, Limit: 1, Window: time.Hour}, // nothing is refilled meanwhile
 			{Algorithm: "gcra", Burst: 500, Limit: 1000, Window: 10 * time.Second},
 		} {
-			j.Attempts = 32
+			j.Attempts = 20
 			j.Name = fmt.Sprintf("%s%d%v", j.Algorithm, j.Burst, flush)
 			var got crowdResult
 			var took time.Duration

@@ -248,13 +248,15 @@ func (s *windowState) judge(clock int64, p modelPolicy, cost int64, _, _ string)
 	stale := false
 	if s.counts != nil {
 		ahead := s.newest*s.width - clock
-		stale = s.width != width || ahead > p.window
-		if !stale && ahead > 0 {
+		stale = s.width == width && ahead > p.window
+		if s.width == width && ahead > 0 && !stale {
 			index = s.newest
 		}
 		for bucket, n := range s.counts {
 			if s.width != width { // by the last instant it may have come
-				bucket = min(((bucket+1)*s.width-1)/width, index)
+				if bucket = ((bucket+1)*s.width - 1) / width; bucket > index {
+					bucket, stale = index, true
+				}
 			}
 			if bucket <= index && bucket >= index-p.extra {
 				counts[bucket] += n
@@ -465,6 +467,10 @@ type leases struct {
 func (s *leases) ask(clock int64, verb string, limit, length int64, id string, b *modelBlock) verdict {
 	b.expire(clock)
 	maps.DeleteFunc(s.ends, func(_ string, end int64) bool { return end <= clock })
+	if len(s.ends) == 0 || clock/1000 > s.dies { // the key is gone
+		clear(s.ends)
+		s.dies = 0
+	}
 	for id, end := range s.ends {
 		s.ends[id] = min(end, clock+length)
 	}
@@ -499,7 +505,11 @@ func (s *leases) ask(clock int64, verb string, limit, length int64, id string, b
 	}
 	if len(s.ends) > 0 {
 		v[2] = slices.Max(slices.Collect(maps.Values(s.ends))) - clock
-		s.dies = millisLife(clock, v[2])
+		if dies := millisLife(clock, v[2]); s.dies < dies-1 {
+			s.dies = dies
+		}
+	} else {
+		s.dies = 0
 	}
 	return v
 }

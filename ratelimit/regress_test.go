@@ -187,3 +187,30 @@ func TestScripts_WhatIsNotBelievedIsNotBelievedLater(t *testing.T) {
 		}
 	}
 }
+
+// While a new version is rolled out, both ask. Each cut the other's buckets
+// anew, always to their ends, and so nothing ever left.
+func TestScripts_TwoVersionsOfAWindowLockNobodyOut(t *testing.T) {
+	const clock, second = 1_700_000_000_000_000, 1_000_000
+	r := proofRedis(t)
+	for _, buckets := range [][2]int64{{10, 10}, {7, 10}, {1, 60}, {60, 59}} {
+		var ops []op
+		for i := range int64(600) {
+			p := modelPolicy{kind: kindWindow, limit: 10, window: 60 * second, extra: buckets[i%2]}
+			ops = append(ops, op{kind: opAsk, clock: clock + i*second, asks: []ask{{0, p, 1}}, verb: verbTake, how: takeAll})
+		}
+		found, err := runBatch(t.Context(), r, ops, "0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		admitted := 0
+		for _, s := range found {
+			if s.reply[0] == 0 {
+				admitted++
+			}
+		}
+		if admitted < 50 || admitted > 100 {
+			t.Errorf("%v buckets: %d admitted in ten minutes, at most 10 in each", buckets, admitted)
+		}
+	}
+}

@@ -35,7 +35,7 @@ end
 local reset = 0
 if used > 0 then
   reset = tonumber(redis.call('ZREVRANGE', KEYS[1], '0', '0', 'WITHSCORES')[2]) - clock
-  redis.call('PEXPIRE', KEYS[1], life(reset))
+  keep(KEYS[1], reset)
 end
 if block > 0 then used = -1 end
 return {first, used, reset, 0}

@@ -13,16 +13,20 @@ local function judge_window(key, cost, limit, window, buckets)
     local w, newest, rest = string.match(state, '^(%d+);(%d+);(.*)$')
     w, newest = tonumber(w), tonumber(newest)
     local ahead = newest * w - clock
-    cut = w ~= width or ahead > window
-    -- Time never goes back; a bucket more than a window ahead is not believed.
-    if not cut and ahead > 0 then index = newest end
+    if w == width and ahead > 0 then
+      -- Time never goes back; a bucket more than a window ahead is not believed.
+      if ahead <= window then index = newest else cut = true end
+    end
     local bucket = newest
     for text in string.gmatch(rest, '%d+') do
       local n = tonumber(text)
       if n > 0 then
-        -- Cut anew: it counts as if all came at its end, or now.
         local at = bucket
-        if w ~= width then at = math.min(math.floor(((bucket + 1) * w - 1) / width), index) end
+        if w ~= width then
+          -- Cut anew: it counts as if all came at its end, or now.
+          at = math.floor(((bucket + 1) * w - 1) / width)
+          if at > index then at, cut = index, true end
+        end
         local age = index - at
         if age >= 0 and age <= buckets then counts[age] = counts[age] + n end
       end
@@ -44,8 +48,10 @@ local function judge_window(key, cost, limit, window, buckets)
     used = used + counts[age]
     if counts[age] > 0 then newest = age end
   end
-  -- Kept at once, so that it is cut only once, that what is not believed now is
-  -- not believed later, and that waiting times stay true.
+  -- What depends on the clock is kept at once: so what is not believed now is
+  -- not believed later, and waiting times stay true. The rest is not kept before
+  -- something is admitted. Cutting makes it younger, and where two programs with
+  -- other buckets took turns it would never grow old.
   if cut then
     if used > 0 then store() else redis.call('DEL', key) end
   end

@@ -1,0 +1,142 @@
+package ratelimit_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/madcrow-go/madcrow/madcrowtest"
+	"github.com/madcrow-go/madcrow/ratelimit"
+)
+
+// changes is how many writes a server has seen; one that changes nothing is
+// none.
+func changes(t *testing.T, s *madcrowtest.Server) string {
+	t.Helper()
+	info, _ := s.Do(t, "INFO", "persistence").(string)
+	for line := range strings.Lines(info) {
+		if n, ok := strings.CutPrefix(strings.TrimSpace(line), "rdb_changes_since_last_save:"); ok {
+			return n
+		}
+	}
+	t.Fatal("no number of changes")
+	return ""
+}
+
+func TestLimiter_WhatIsDeniedOrLookedAtWritesNothing(t *testing.T) {
+	t.Parallel()
+	s := madcrowtest.StartRedis(t)
+	r := openConfig(t, s.Config())
+	var all []*ratelimit.Limiter
+	for name, a := range algorithms {
+		l := must[*ratelimit.Limiter](t)(ratelimit.New(r, name, ratelimit.PerHour(5), ratelimit.FailClosed, ratelimit.WithAlgorithm(a), ratelimit.WithDeniedKeys(0)))
+		all = append(all, l)
+		if d, err := l.AllowN(t.Context(), "full", 5); err != nil || !d.Allowed {
+			t.Fatal(d, err)
+		}
+		if err := l.Block(t.Context(), "blocked", time.Hour); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g := must[*ratelimit.Group](t)(ratelimit.Join(all...))
+	tokens := must[*ratelimit.TokenBucket](t)(ratelimit.NewTokenBucket(r, "gcra", ratelimit.PerHour(5), 5, ratelimit.FailClosed, ratelimit.WithDeniedKeys(0)))
+	places := must[*ratelimit.Concurrency](t)(ratelimit.NewConcurrency(r, "places", 1, time.Hour, ratelimit.FailClosed))
+	lease, _, err := places.Acquire(t.Context(), "full")
+	if err != nil || lease == nil {
+		t.Fatal(err)
+	}
+	before := changes(t, s)
+	for _, subject := range []string{"full", "blocked", "unknown"} {
+		for _, l := range all {
+			if _, err := l.Peek(t.Context(), subject); err != nil {
+				t.Fatal(err)
+			}
+			if subject == "unknown" {
+				continue
+			}
+			if d, err := l.Allow(t.Context(), subject); err != nil || d.Allowed {
+				t.Errorf("%+v %v", d, err)
+			}
+		}
+		if subject == "unknown" {
+			continue
+		}
+		if j, err := g.Allow(t.Context(), subject); err != nil || j.Allowed {
+			t.Errorf("%+v %v", j, err)
+		}
+		if n, d, err := tokens.AllowAtMost(t.Context(), subject, 3); err != nil || n != 0 || d.Allowed {
+			t.Errorf("%d %+v %v", n, d, err)
+		}
+		if res, err := tokens.Reserve(t.Context(), subject, 1, time.Second); err != nil || res.OK {
+			t.Errorf("%+v %v", res, err)
+		}
+	}
+	for range 3 {
+		if none, d, err := places.Acquire(t.Context(), "full"); err != nil || none != nil {
+			t.Errorf("%+v %v", d, err)
+		}
+		if _, err := places.Peek(t.Context(), "full"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if after := changes(t, s); after != before {
+		t.Errorf("%s changes became %s", before, after)
+	}
+	if err := lease.Release(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestLimiter_KeysLiveAsLongAsTheyCountAndThenGo(t *testing.T) {
+	t.Parallel()
+	s := madcrowtest.StartRedis(t)
+	r := openConfig(t, s.Config())
+	const window = 300 * time.Millisecond
+	lives := map[string][2]int64{ // least and most, milliseconds
+		"log": {300, 302}, "set": {300, 302},
+		"window": {300, 332},   // and a bucket
+		"gcra":   {58, 62},     // one token of five
+		"block":  {300, 302},   // the block of a subject
+		"places": {9000, 9002}, // a lease
+	}
+	letters := map[string]string{"log": "l", "set": "s", "window": "w", "gcra": "g"}
+	keys := map[string]string{}
+	for name, a := range algorithms {
+		l := must[*ratelimit.Limiter](t)(ratelimit.New(r, name, ratelimit.Per(window, 5), ratelimit.FailClosed, ratelimit.WithAlgorithm(a)))
+		if d, err := l.Allow(t.Context(), "a"); err != nil || !d.Allowed {
+			t.Fatal(d, err)
+		}
+		keys[name] = fmt.Sprintf("m1:limit:%s:%s:{a}", name, letters[name])
+		if name == "log" {
+			if err := l.Block(t.Context(), "b", window); err != nil {
+				t.Fatal(err)
+			}
+			keys["block"] = "m1:limit:log:l:{b}:block"
+		}
+	}
+	places := must[*ratelimit.Concurrency](t)(ratelimit.NewConcurrency(r, "places", 1, 9*time.Second, ratelimit.FailClosed))
+	lease, _, err := places.Acquire(t.Context(), "a")
+	if err != nil || lease == nil {
+		t.Fatal(err)
+	}
+	keys["places"] = "m1:limit:places:c:{a}"
+	began := time.Now()
+	for name, key := range keys {
+		// What has passed since then is not known better than this.
+		ttl, _ := s.Do(t, "PTTL", key).(int64)
+		passed := time.Since(began).Milliseconds() + 50
+		if most := lives[name][1]; ttl > most || ttl < lives[name][0]-passed && name != "gcra" || ttl < -1 && name != "gcra" {
+			t.Errorf("%s: lives for %d ms, want %v less %d at most", name, ttl, lives[name], passed)
+		}
+	}
+	if err := lease.Release(t.Context()); err != nil {
+		t.Error(err)
+	}
+	time.Sleep(400 * time.Millisecond)
+	for name, key := range keys {
+		if n := s.Do(t, "EXISTS", key); n != int64(0) {
+			t.Errorf("%s is still there", name)
+		}
+	}
+}
