@@ -50,12 +50,20 @@ const (
 )
 
 // AllowAtMost takes as many tokens as are free, up to n, and says how many. The
-// decision is allowed when that is at least one.
+// decision is allowed when that is at least one. Without Redis the policy
+// decides about one.
 func (b *TokenBucket) AllowAtMost(ctx context.Context, subject string, n int64) (taken int64, d Decision, err error) {
 	if n < 1 {
 		return 0, Decision{}, errCost
 	}
 	n = min(n, b.plan.limit)
+	asked := mono()
+	if b.denied != nil {
+		if d, ok := b.remembered(subject, 1, asked); ok {
+			b.count(d, nil)
+			return 0, d, nil
+		}
+	}
 	reply, err := b.ask(ctx, question{verb: verbTake, subject: subject, cost: n, how: takeSome})
 	if err != nil {
 		d, err = b.fallBack(ctx, "allow", subject, 1, err)
@@ -70,6 +78,9 @@ func (b *TokenBucket) AllowAtMost(ctx context.Context, subject string, n int64) 
 		taken, reply.extra = reply.extra/b.plan.rate.Limit, reply.extra%b.plan.rate.Limit
 	}
 	d = b.plan.decide(b.name, reply)
+	if !d.Allowed && b.denied != nil {
+		b.denied.add(subject, 1, asked, d.RetryAfter, d.ResetAfter)
+	}
 	b.count(d, nil)
 	return taken, d, nil
 }
