@@ -19,6 +19,7 @@ local function judge_log(key, cost, limit, window)
         if i <= 100 then break end
       end
       redis.call('LTRIM', key, int(n), '-1')
+      head = tonumber(redis.call('LINDEX', key, '0') or '0')
     end
   end
 
@@ -26,13 +27,14 @@ local function judge_log(key, cost, limit, window)
   if head > 0 then
     local tail = redis.call('LINDEX', key, '-1')
     if tail and tonumber(tail) <= now - window then
-      local n = 1
+      local n, size = 1, 4 -- few in the steady state
       while true do
-        local page = redis.call('LRANGE', key, int(-n - 100), int(-n - 1))
+        local page = redis.call('LRANGE', key, int(-n - size), int(-n - 1))
         local i = #page
         while i > 0 and tonumber(page[i]) <= now - window do i = i - 1 end
         n = n + #page - i
-        if i > 0 or #page < 100 then break end
+        if i > 0 or #page < size then break end
+        size = math.min(4 * size, 256)
       end
       redis.call('LTRIM', key, '0', int(-n - 1))
     end
@@ -47,7 +49,7 @@ local function judge_log(key, cost, limit, window)
   end
   local reset = 0
   if count > 0 then
-    reset = tonumber(redis.call('LINDEX', key, '0')) + window - clock
+    reset = head + window - clock
     if retry > 0 then keep(key, reset) end
   end
   return retry, count, reset, 0, function()
