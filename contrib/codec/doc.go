@@ -1,0 +1,29 @@
+// Package codec has further codecs for package cache: MessagePack, and
+// compression with Zstandard or S2 around any other codec.
+//
+//	pages, err := cache.New(r, "pages", cache.Options[Page]{
+//		Codec: codec.Zstd(codec.Msgpack[Page]()),
+//	})
+//
+// [Zstd] makes values smaller, [S2] is some times faster; both leave short
+// values as they are. A value that cannot be read is a miss, as with any codec:
+// one of another codec, of another inner codec, cut or damaged, or one that
+// would become larger than it may.
+//
+// # Ids
+//
+// An entry carries the id of its codec:
+//
+//	1 to 3    package cache: JSON, Text, Bytes
+//	10        Msgpack
+//	11        Zstd
+//	12        S2
+//	13 to 15  later ones of this package
+//
+// # Format of compressed values
+//
+//	byte     id of the inner codec
+//	byte     form: 0 as it is, 1 compressed
+//	uvarint  length before compression (with form 1)
+//	…        what the inner codec wrote, or its Zstandard frame or S2 block
+package codec

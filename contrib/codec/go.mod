@@ -1,0 +1,18 @@
+module github.com/madcrow-go/madcrow/contrib/codec
+
+go 1.25.0
+
+require (
+	github.com/klauspost/compress v1.20.4
+	github.com/madcrow-go/madcrow v0.0.0
+	github.com/vmihailenco/msgpack/v5 v5.4.1
+)
+
+require (
+	github.com/maypok86/otter/v2 v2.4.0 // indirect
+	github.com/redis/rueidis v1.0.79 // indirect
+	github.com/vmihailenco/tagparser/v2 v2.0.0 // indirect
+	golang.org/x/sys v0.47.0 // indirect
+)
+
+replace github.com/madcrow-go/madcrow => ../..
