@@ -2,18 +2,25 @@ package session
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// maxCopies bounds the copies in this process.
-const maxCopies = 10000
+// Bounds of the copies in this process.
+const (
+	maxCopies    = 10000
+	maxCopyBytes = 32 << 20
+)
 
 // copies are what this process read last, for routes that may read without
 // Redis. It forgets at random when it is full.
 type copies struct {
 	life time.Duration
+	on   atomic.Bool // there is such a route
 	mu   sync.Mutex
 	of   map[string]copied
+	size int
+	ends uint64 // counts what was ended here
 }
 
 type copied struct {
@@ -25,22 +32,50 @@ func newCopies(life time.Duration) *copies {
 	return &copies{life: life, of: map[string]copied{}}
 }
 
-func (c *copies) put(member string, rec record) {
+// begin is called before a session is read, for put.
+func (c *copies) begin() uint64 {
+	if !c.on.Load() {
+		return 0
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, has := c.of[member]; !has && len(c.of) >= maxCopies {
-		for k := range c.of { // the first that comes
-			delete(c.of, k)
-			break
-		}
-	}
-	c.of[member] = copied{rec, time.Now()}
+	return c.ends
 }
 
-func (c *copies) get(member string) (record, bool) {
+// put keeps what was read, unless a session was ended here since begin: it may
+// be this one, and what was read from before that.
+func (c *copies) put(id ident, rec record, since uint64) {
+	size := len(rec.data) + len(rec.user)
+	if !c.on.Load() || rec.frozen || size > maxCopyBytes/16 {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r, ok := c.of[member]
+	if c.ends != since {
+		return
+	}
+	c.remove(id.member)
+	for k := range c.of { // the first that come
+		if len(c.of) < maxCopies && c.size+size <= maxCopyBytes {
+			break
+		}
+		c.remove(k)
+	}
+	c.of[id.member] = copied{rec, time.Now()}
+	c.size += size
+}
+
+func (c *copies) remove(member string) {
+	if old, has := c.of[member]; has {
+		c.size -= len(old.rec.data) + len(old.rec.user)
+		delete(c.of, member)
+	}
+}
+
+func (c *copies) get(id ident) (record, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r, ok := c.of[id.member]
 	age := time.Since(r.at)
 	if !ok || age >= c.life || age >= r.rec.left || age >= r.rec.ends {
 		return record{}, false
@@ -48,14 +83,30 @@ func (c *copies) get(member string) (record, bool) {
 	return r.rec, true
 }
 
-func (c *copies) drop(member string) {
+// lost forgets a session that was not found.
+func (c *copies) lost(id ident) {
+	if !c.on.Load() {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.of, member)
+	c.remove(id.member)
 }
 
+// drop forgets a session that was ended here. It is called after that: what is
+// read from then on is true.
+func (c *copies) drop(id ident) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ends++
+	c.remove(id.member)
+}
+
+// clear is drop for all.
 func (c *copies) clear() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.ends++
+	c.size = 0
 	clear(c.of)
 }

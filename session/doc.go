@@ -18,14 +18,14 @@
 //   - Identifiers are 256 random bits, stored only as their SHA-256. One that is
 //     not known is never adopted.
 //   - A commit replaces what it has read and nothing else: parallel requests
-//     lose nothing of each other, and a late one never brings a session back
-//     that was ended.
+//     lose nothing of each other, also across a login or a rotation, and a late
+//     one never brings a session back that was ended.
 //   - After Logout, Revoke, RevokeAll or RevokeOthers has returned, no process
 //     can read or write the sessions that it ended, but for what a failover of
 //     Redis may lose; Options.WaitReplicas bounds that.
 //   - Login and Rotate make a new identifier. After a login the old one is
-//     nothing; after a rotation it can read, for Options.Grace, what was there
-//     before, and nothing else.
+//     nothing; after a rotation it can read, for Options.Grace and until the next
+//     rotation, what was there before, and can end the session. Nothing else.
 //   - Idle and absolute time-outs are kept by the clock of Redis.
 //   - A session that cannot be loaded is an error, or what the route's
 //     [Failure] says. It is never taken for none, and never written over.

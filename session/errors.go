@@ -13,7 +13,8 @@ var (
 	// ErrEnded is a session that was there and is no more: logged out, revoked
 	// or expired while the request was under way. It is not made again.
 	ErrEnded = errors.New("the session has ended")
-	// ErrRotated is a write under the identifier from before a rotation.
+	// ErrRotated is a write under the identifier from before a rotation or a
+	// login, made for Options.Grace after that.
 	ErrRotated = errors.New("the session has a new identifier")
 	// ErrConflict is an Update that others were faster than, 32 times.
 	ErrConflict = errors.New("the session is changed by others all the time")
@@ -22,6 +23,14 @@ var (
 	// ErrNotReplicated is a change that was made, and that fewer replicas have
 	// than Options.WaitReplicas.
 	ErrNotReplicated = errors.New("fewer replicas than wanted have the change")
+	// ErrOldLives is a login that was made, while what was under the identifier
+	// from before may still be read with that one. The next Login or Logout of the
+	// same Session ends it.
+	ErrOldLives = errors.New("the identifier from before may still be valid")
+	// ErrInUse is a call for a session on which another one takes too long, such
+	// as one from inside the function given to Update. It is also
+	// [madcrow.ErrTimeout].
+	ErrInUse = errors.New("another call on this session has not returned")
 	// ErrOriginal is what the original's sessions cannot do.
 	ErrOriginal = errors.New("the original's sessions have no users")
 	// ErrNoUser is what needs a session with a user.
@@ -88,4 +97,9 @@ func (e *ValidationError) Problem() problem.Problem {
 		Message: "The request is not valid",
 		Errors:  []problem.FieldError{{Field: e.Field, Message: e.Message}},
 	}
+}
+
+func invalid(err error) bool {
+	var v *ValidationError
+	return errors.As(err, &v)
 }

@@ -16,8 +16,11 @@ type Flash struct {
 const maxFlashes = 32
 
 // AddFlash keeps a message until somebody takes it. Of more than 32 the oldest
-// are dropped. Errors are those of Update.
+// are dropped. Errors are those of Update, and [ErrOriginal].
 func (s *Session[T]) AddFlash(ctx context.Context, kind, text string) error {
+	if s.m.opt.Original {
+		return &Error{Op: "commit", Err: ErrOriginal}
+	}
 	return s.update(ctx, func(c *content[T]) error {
 		c.Flash = append(c.Flash, Flash{kind, text})
 		if n := len(c.Flash) - maxFlashes; n > 0 {

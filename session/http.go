@@ -3,9 +3,11 @@ package session
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/madcrow-go/madcrow/problem"
@@ -18,23 +20,27 @@ type sessionKey[T any] struct{ m *Manager[T] }
 // [Manager.From]. It asks Redis nothing by itself. Sessions are stored when
 // they are changed, so before the answer begins; a change after that which
 // needs a cookie is [ErrHeadersSent]. Answers that set the cookie are not
-// stored by anybody (Cache-Control: no-store).
+// stored by anybody (Cache-Control: no-store, whatever the handler says).
 //
 // A route inside another Middleware of the same manager has its session, and
 // the failure of the inner one.
 func (m *Manager[T]) Middleware(failure Failure) func(http.Handler) http.Handler {
+	if failure == ReadCopy {
+		m.copies.on.Store(true)
+	}
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if s, ok := r.Context().Value(sessionKey[T]{m}).(*Session[T]); ok {
-				s.mu.Lock()
-				s.failure = failure
-				s.mu.Unlock()
+				outer := s.failure.Swap(uint32(failure))
+				defer s.failure.Store(outer)
 				next.ServeHTTP(w, r)
 				return
 			}
-			rw := &response{ResponseWriter: w}
-			s := &Session[T]{m: m, failure: failure, device: m.deviceOf(r), carrier: &cookieCarrier{opt: &m.opt, w: rw, sent: r.CookiesNamed(m.opt.Cookie) != nil}}
-			s.adopt(cookieOf(r, m.opt.Cookie))
+			rw := &response{ResponseWriter: w, sent: r.CookiesNamed(m.opt.Cookie) != nil}
+			defer rw.begin() // a handler may write nothing, or panic
+			s := m.newSession(cookieOf(r, m.opt.Cookie))
+			s.failure.Store(uint32(failure))
+			s.device, s.carrier = m.deviceOf(r), &cookieCarrier{opt: &m.opt, w: rw}
 			next.ServeHTTP(rw, r.WithContext(context.WithValue(r.Context(), sessionKey[T]{m}, s)))
 		})
 	}
@@ -98,40 +104,33 @@ func ClearSiteData(h http.Header) {
 
 // cookieCarrier sends the identifier as a cookie.
 type cookieCarrier struct {
-	opt  *Options
-	w    *response
-	sent bool // the client has one
+	opt *Options
+	w   *response
 }
 
-func (c *cookieCarrier) set(token string, persist time.Duration) error {
+func (c *cookieCarrier) ready() error {
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
 	if c.w.begun {
 		return ErrHeadersSent
 	}
-	if token == "" { // asked whether it could be set
-		return nil
-	}
-	c.sent = true
+	return nil
+}
+
+func (c *cookieCarrier) set(token string, persist time.Duration) error {
 	cookie := c.cookie()
 	cookie.Value = token
 	if persist > 0 {
 		cookie.MaxAge = int(persist.Seconds())
 	}
-	c.write(cookie)
-	return nil
+	return c.w.setCookie(cookie)
 }
 
 // clear has the client forget the cookie, if it has one.
 func (c *cookieCarrier) clear() error {
-	if !c.sent {
-		return nil
-	}
-	if c.w.begun {
-		return ErrHeadersSent
-	}
 	cookie := c.cookie()
 	cookie.MaxAge = -1
-	c.write(cookie)
-	return nil
+	return c.w.setCookie(cookie)
 }
 
 func (c *cookieCarrier) cookie() *http.Cookie {
@@ -141,52 +140,118 @@ func (c *cookieCarrier) cookie() *http.Cookie {
 	}
 }
 
-// write replaces an earlier one of the same answer.
-func (c *cookieCarrier) write(cookie *http.Cookie) {
-	h := c.w.Header()
-	kept := h["Set-Cookie"][:0:0]
-	for _, line := range h["Set-Cookie"] {
-		if parsed, err := http.ParseSetCookie(line); err != nil || parsed.Name != cookie.Name {
-			kept = append(kept, line)
-		}
-	}
-	h["Set-Cookie"] = append(kept, cookie.String())
-	h.Set("Cache-Control", "no-store")
-}
-
-// response knows whether the answer has begun. Everything else goes through.
+// response sends the cookie with the answer, as its handler begins that: the
+// session may be changed by another goroutine. Everything else goes through.
 type response struct {
 	http.ResponseWriter
-	begun bool
+
+	mu      sync.Mutex
+	begun   bool
+	sent    bool         // the client has a cookie
+	cookie  *http.Cookie // waits to be written
+	private bool         // one was written
+}
+
+func (w *response) setCookie(cookie *http.Cookie) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case cookie.MaxAge < 0 && !w.sent:
+		return nil // it has nothing to forget
+	case w.begun:
+		return ErrHeadersSent
+	}
+	w.sent, w.cookie = true, cookie
+	return nil
+}
+
+// write puts the cookie into the headers, in the place of an earlier one.
+func (w *response) write() {
+	h := w.ResponseWriter.Header()
+	if w.cookie != nil {
+		kept := h["Set-Cookie"][:0:0]
+		for _, line := range h["Set-Cookie"] {
+			if parsed, err := http.ParseSetCookie(line); err != nil || parsed.Name != w.cookie.Name {
+				kept = append(kept, line)
+			}
+		}
+		h["Set-Cookie"] = append(kept, w.cookie.String())
+		w.cookie, w.private = nil, true
+	}
+	if w.private {
+		h.Set("Cache-Control", "no-store")
+	}
+}
+
+// begin is the last moment for a cookie.
+func (w *response) begin() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.begun {
+		w.write()
+		w.begun = true
+	}
+}
+
+// Header shows the cookie, too.
+func (w *response) Header() http.Header {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.begun {
+		w.write()
+	}
+	return w.ResponseWriter.Header()
 }
 
 func (w *response) WriteHeader(status int) {
 	// 1xx answers precede the one that counts.
-	w.begun = w.begun || status >= 200 || status == http.StatusSwitchingProtocols
+	if status >= 200 || status == http.StatusSwitchingProtocols {
+		w.begin()
+	}
 	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *response) Write(b []byte) (int, error) {
-	w.begun = true
+	w.begin()
 	return w.ResponseWriter.Write(b)
+}
+
+// WriteString spares a copy.
+func (w *response) WriteString(s string) (int, error) {
+	w.begin()
+	return io.WriteString(w.ResponseWriter, s)
 }
 
 // ReadFrom lets files be sent without copying.
 func (w *response) ReadFrom(src io.Reader) (int64, error) {
-	w.begun = true
+	w.begin()
 	return io.Copy(w.ResponseWriter, src)
 }
 
 // Flush is for handlers that do not use [http.ResponseController].
-func (w *response) Flush() {
-	w.begun = true
-	_ = http.NewResponseController(w.ResponseWriter).Flush()
+func (w *response) Flush() { _ = w.FlushError() }
+
+// FlushError is what [http.ResponseController] calls.
+func (w *response) FlushError() error {
+	w.mu.Lock()
+	if !w.begun {
+		w.write() // it may begin the answer, and may be not supported
+	}
+	w.mu.Unlock()
+	err := http.NewResponseController(w.ResponseWriter).Flush()
+	if !errors.Is(err, http.ErrNotSupported) {
+		w.begin()
+	}
+	return err
 }
 
-// Hijack is for handlers that do not use [http.ResponseController].
+// Hijack hands the connection over. The headers are the handler's from then on.
 func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	w.begun = true
-	return http.NewResponseController(w.ResponseWriter).Hijack()
+	conn, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if err == nil {
+		w.begin()
+	}
+	return conn, rw, err
 }
 
 // Unwrap lets [http.ResponseController] find what the server offers.

@@ -71,6 +71,19 @@ func handleOf(secret []byte, user string) (h [handleSize]byte) {
 // places are the keys of a session, all in one slot.
 type places struct{ session, epoch, index string }
 
+func (p places) keys() []string { return []string{p.session, p.epoch, p.index} }
+
+func (m *Manager[T]) placesOf(id ident) places { return placesOf(m.prefix, id.handle, id.member) }
+
+// validMember says whether a text can be the member of a session.
+func validMember(member string) bool {
+	if len(member) != base64.RawURLEncoding.EncodedLen(sha256.Size) {
+		return false
+	}
+	_, err := base64.RawURLEncoding.Strict().DecodeString(member)
+	return err == nil
+}
+
 func placesOf(prefix string, handle [handleSize]byte, member string) places {
 	slot := prefix + "{" + hex.EncodeToString(handle[:tagSize]) + "}:"
 	user := hex.EncodeToString(handle[tagSize:])

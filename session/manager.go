@@ -3,9 +3,7 @@ package session
 import (
 	"context"
 	_ "embed"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"strconv"
 	"time"
@@ -23,6 +21,11 @@ type Manager[T any] struct {
 	prefix string
 	seal   seal
 	copies *copies
+
+	timeout time.Duration // of one call to Redis
+	cluster bool
+
+	hook func(script, []string) (script, []string) // nil but in tests
 }
 
 // New makes a manager of sessions. T is stored as JSON. The error is a
@@ -35,7 +38,11 @@ func New[T any](r *madcrow.Redis, options Options) (*Manager[T], error) {
 	cfg := r.Config()
 	m := &Manager[T]{
 		r: r, log: opt.Logger, opt: opt, copies: newCopies(opt.CopyFor),
-		prefix: cfg.KeyPrefix + "m1:session:" + opt.Name + ":",
+		prefix:  cfg.KeyPrefix + "m1:session:" + opt.Name + ":",
+		timeout: cfg.CommandTimeout, cluster: cfg.Cluster.Enabled,
+	}
+	if opt.WaitReplicas > 0 && opt.WaitTimeout >= cfg.CommandTimeout {
+		return nil, &ValidationError{Field: "options", Message: "WaitTimeout must be less than the Redis' CommandTimeout"}
 	}
 	if m.log == nil {
 		m.log = cfg.Logger
@@ -77,6 +84,8 @@ var (
 	luaDestroy string
 	//go:embed lua/revoke.lua
 	luaRevoke string
+	//go:embed lua/list.lua
+	luaList string
 
 	scriptLoad    = newScript("load", luaLoad)
 	scriptCreate  = newScript("create", luaCreate)
@@ -84,6 +93,7 @@ var (
 	scriptRotate  = newScript("rotate", luaRotate)
 	scriptDestroy = newScript("destroy", luaDestroy)
 	scriptRevoke  = newScript("revoke", luaRevoke)
+	scriptList    = newScript("list", luaList)
 )
 
 // script keeps its source beside it: where replicas are waited for, it travels
@@ -99,33 +109,98 @@ func newScript(name, body string) script {
 }
 
 // eval runs a script that changes something, and waits for replicas where that
-// is wanted.
+// is wanted. ErrNotReplicated goes with a reply.
 func (m *Manager[T]) eval(ctx context.Context, s script, keys, args []string) ([]madcrow.Message, error) {
 	if m.opt.WaitReplicas == 0 {
 		return m.read(ctx, s, keys, args)
 	}
-	wait := m.opt.WaitTimeout.Milliseconds()
+	if m.hook != nil {
+		s, args = m.hook(s, args)
+	}
+	run := func(b madcrow.Builder) madcrow.Command {
+		return b.Eval().Script(s.source).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
+	}
+	wait := func(b madcrow.Builder) madcrow.Command {
+		return b.Wait().Numreplicas(int64(m.opt.WaitReplicas)).Timeout(m.patience(ctx)).Build()
+	}
+	if m.cluster {
+		return m.evalInCluster(ctx, keys[:1], run, wait)
+	}
 	res, err := m.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
-		return []madcrow.Command{
-			b.Eval().Script(s.source).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build(),
-			b.Wait().Numreplicas(int64(m.opt.WaitReplicas)).Timeout(wait).Build(),
-		}
+		return []madcrow.Command{run(b), wait(b)}
 	})
 	if len(res) != 2 || res[0].Err != nil {
 		return nil, err
 	}
-	list, err := listOf(res[0].Message)
+	return m.replicated(res[0].Message, res[1].Message, res[1].Err)
+}
+
+// evalInCluster keeps both commands on the connection to one node: a pipeline
+// is taken apart there, and a redirection would ask the wrong node to wait.
+func (m *Manager[T]) evalInCluster(ctx context.Context, keys []string, run, wait func(madcrow.Builder) madcrow.Command) (list []madcrow.Message, err error) {
+	ctx, cancel := context.WithTimeout(ctx, m.timeout)
+	defer cancel()
+	for try := range moves {
+		var done bool
+		var short error
+		_, err = m.r.Tx(ctx, keys, func(tx *madcrow.Tx) error {
+			msg, err := tx.Do(run)
+			if err != nil {
+				return err
+			}
+			n, err := tx.Do(wait)
+			done = true
+			list, short = m.replicated(msg, n, err)
+			return nil
+		})
+		if done {
+			return list, short
+		}
+		// Its slot is being moved: nothing was applied.
+		var e *madcrow.Error
+		if !errors.As(err, &e) || e.Kind != madcrow.KindUnavailable || e.Outcome != madcrow.OutcomeNotApplied || !m.r.Available() {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(time.Millisecond << try):
+		}
+	}
+	return nil, err
+}
+
+// moves bounds how often a slot that moves away is followed.
+const moves = 6
+
+// patience is how many milliseconds to wait for replicas: the caller shall
+// learn what they did before its own time is over.
+func (m *Manager[T]) patience(ctx context.Context) int64 {
+	wait := m.opt.WaitTimeout
+	if end, ok := ctx.Deadline(); ok {
+		wait = min(wait, time.Until(end)-15*time.Millisecond)
+	}
+	return max(wait.Milliseconds(), 1) // 0 would be for ever
+}
+
+// replicated reads the replies to a script and to WAIT.
+func (m *Manager[T]) replicated(reply, count madcrow.Message, failed error) ([]madcrow.Message, error) {
+	list, err := listOf(reply)
 	if err != nil {
 		return nil, err
 	}
-	if n, err := res[1].Message.AsInt64(); res[1].Err != nil || err != nil || n < int64(m.opt.WaitReplicas) {
-		return list, errors.Join(ErrNotReplicated, res[1].Err)
+	n, err := count.AsInt64()
+	if failed = errors.Join(failed, err); failed != nil || n < int64(m.opt.WaitReplicas) {
+		return list, errors.Join(ErrNotReplicated, failed)
 	}
 	return list, nil
 }
 
 // read runs a script once, on the shared connection.
 func (m *Manager[T]) read(ctx context.Context, s script, keys, args []string) ([]madcrow.Message, error) {
+	if m.hook != nil {
+		s, args = m.hook(s, args)
+	}
 	msg, err := m.r.Eval(ctx, s.Script, keys, args)
 	if err != nil {
 		return nil, err
@@ -133,11 +208,8 @@ func (m *Manager[T]) read(ctx context.Context, s script, keys, args []string) ([
 	return listOf(msg)
 }
 
-// listOf reads a reply; one number is a list of one.
+// listOf reads a reply.
 func listOf(msg madcrow.Message) ([]madcrow.Message, error) {
-	if msg.IsInt64() {
-		return []madcrow.Message{msg}, nil
-	}
 	list, err := msg.ToArray()
 	if err == nil && len(list) == 0 {
 		err = errReply
@@ -158,34 +230,38 @@ type record struct {
 	left    time.Duration // left while it is not used
 	device  string
 
+	remember bool // its cookie outlives the browser
 	original bool // of the original's layout
 }
 
-// content is what the data of a session holds.
-type content[T any] struct {
-	Data  T       `json:"d"`
-	Flash []Flash `json:"f,omitempty"`
-}
+// What the scripts reply.
+const (
+	replyNone   = int64(iota) // there is none, and why
+	replyRecord               // a record
+	replyDone                 // it was done
 
-// what of a reply: 0 there is none, 1 a record follows, 2 it was done.
+	frozen  = "frozen"  // rotated, and read only
+	rotated = "rotated" // has another identifier, and nothing can be read
+)
+
 func readRecord(list []madcrow.Message) (rec record, what int64, why string, err error) {
 	if what, err = list[0].AsInt64(); err != nil {
 		return rec, 0, "", errors.Join(errReply, err)
 	}
 	switch {
-	case what == 0 && len(list) == 2:
+	case what == replyNone && len(list) == 2:
 		why, err = list[1].ToString()
-	case what == 1 && len(list) == 9:
+	case what == replyRecord && len(list) == 10:
 		rec, err = parseRecord(list)
-	case what != 2:
+	case what != replyDone:
 		err = errReply
 	}
 	return rec, what, why, err
 }
 
 func parseRecord(list []madcrow.Message) (rec record, err error) {
-	var text [9]string
-	for _, i := range []int{1, 2, 3, 5, 6, 8} {
+	var text [10]string
+	for _, i := range []int{1, 2, 3, 5, 6, 8, 9} {
 		if text[i], err = list[i].ToString(); err != nil {
 			return rec, errors.Join(errReply, err)
 		}
@@ -200,44 +276,18 @@ func parseRecord(list []madcrow.Message) (rec record, err error) {
 	return record{
 		version: text[1], user: text[2], data: text[3], frozen: frozen == 1,
 		created: time.UnixMicro(created), ends: time.Duration(ends) * time.Microsecond,
-		left: time.Duration(left) * time.Millisecond, device: text[8],
+		left: time.Duration(left) * time.Millisecond, device: text[8], remember: text[9] != "",
 	}, nil
 }
 
-// encode makes the data of a session.
-func (m *Manager[T]) encode(c content[T], user string) (string, error) {
-	if m.opt.Original {
-		return encodeOriginal(c)
+// leftOf reads what is left until the end; otherwise is for what it cannot.
+func leftOf(list []madcrow.Message, otherwise time.Duration) time.Duration {
+	if len(list) == 2 {
+		if n, err := list[1].AsInt64(); err == nil {
+			return time.Duration(n) * time.Microsecond
+		}
 	}
-	plain, err := json.Marshal(c)
-	if err != nil {
-		return "", &ValidationError{Field: "data", Message: fmt.Sprintf("cannot be stored as JSON: %T", c.Data)}
-	}
-	return string(m.seal.close(plain, user)), nil
-}
-
-func (m *Manager[T]) decode(rec record) (c content[T], err error) {
-	if rec.original {
-		err = json.Unmarshal([]byte(rec.data), &c.Data)
-		return c, err
-	}
-	plain, err := m.seal.open(rec.data, rec.user)
-	if err == nil {
-		err = json.Unmarshal(plain, &c)
-	}
-	if err != nil {
-		return content[T]{}, err
-	}
-	return c, nil
-}
-
-func (m *Manager[T]) undecodable(ctx context.Context, err error) {
-	m.event("undecodable")
-	if m.opt.OnUndecodable != nil {
-		m.opt.OnUndecodable(ctx, err)
-		return
-	}
-	m.log.WarnContext(ctx, "a session cannot be read and is taken for none", "reason", err)
+	return otherwise
 }
 
 func micros(d time.Duration) string { return strconv.FormatInt(d.Microseconds(), 10) }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,8 +19,9 @@ type Options struct {
 	// Defaults to "web".
 	Name string
 
-	// Idle is how long a session lives without being used, from 1 second.
-	// Defaults to 30 minutes.
+	// Idle is how long a session lives without being used, from 1 second. It may
+	// end up to a tenth sooner: not every use is written down. Defaults to 30
+	// minutes.
 	Idle time.Duration
 	// Absolute is how long it lives at most, up to 10 years. Defaults to 12
 	// hours.
@@ -29,11 +31,13 @@ type Options struct {
 	// days.
 	RememberIdle, RememberAbsolute time.Duration
 	// Grace is how long the old identifier can read after [Session.Rotate],
-	// for requests that were under way, up to 5 minutes. -1 is not at all.
-	// Defaults to 10 seconds.
+	// for requests that were under way, and how long their writes under it, or
+	// under that from before a [Session.Login], are [ErrRotated] and do not begin
+	// a new session. Up to 5 minutes. -1 is not at all. Defaults to 10 seconds.
 	Grace time.Duration
 	// MaxPerUser ends the session that would end first when a user has more
-	// than this many. Defaults to 0: any number.
+	// than this many. The one that logs in again does not count. From 0 to
+	// 10000. Defaults to 0: any number.
 	MaxPerUser int
 
 	// Cookie is the name of the cookie. Defaults to "__Host-session", which
@@ -52,8 +56,10 @@ type Options struct {
 	// processes must have the same; a change ends the sessions of all users.
 	Secret []byte
 	// Keys encrypt the data at rest (AES-256-GCM, 32 bytes each): the first
-	// encrypts, all decrypt, so that keys can be changed. Data that is not
-	// encrypted is not read then. Defaults to none.
+	// encrypts, all decrypt, so that keys can be changed. It is bound to its
+	// session and user: who can write in Redis can put it nowhere else. Data
+	// that is not encrypted is not read then. User and device are not encrypted.
+	// Defaults to none.
 	Keys [][]byte
 
 	// Client says whose address a request has, for the list of a user's
@@ -61,14 +67,17 @@ type Options struct {
 	Client clientip.Policy
 	// WaitReplicas is how many replicas must have a login, a commit, a
 	// rotation or a revocation before it returns, up to WaitTimeout; otherwise
-	// it is [ErrNotReplicated]. Each then takes a connection of its own.
-	// Defaults to 0.
+	// it is [ErrNotReplicated]. Each then takes a connection of its own. Only all
+	// replicas together bound what a failover loses: one that stays with the old
+	// master also says that it has the change. Defaults to 0.
 	WaitReplicas int
-	// WaitTimeout defaults to 100 ms.
+	// WaitTimeout is less than Config.CommandTimeout; a sooner deadline of the
+	// caller shortens it. Defaults to 100 ms.
 	WaitTimeout time.Duration
 	// CopyFor is how long a copy in this process may answer reads when Redis
-	// cannot be asked, where the route's [Failure] is ReadCopy. Revocations are
-	// not seen in that time. Defaults to 1 minute.
+	// cannot be asked, where the route's [Failure] is ReadCopy. What another
+	// process ended is not seen in that time. There are at most 10,000 copies, of
+	// 32 MiB together. Defaults to 1 minute.
 	CopyFor time.Duration
 
 	// OnUndecodable is told of data that cannot be read. Defaults to a line in
@@ -80,8 +89,10 @@ type Options struct {
 
 	// Original reads and writes the sessions of the Python original
 	// (session:{id}, one JSON object), to move away from it. There is no
-	// version there, so the last writer wins, and no user: Login, List and
-	// Revoke are [ErrOriginal]. Idle is the whole lifetime.
+	// version there, so the last writer wins, though not over one that has ended;
+	// and no user: Login, List, Revoke and flashes are [ErrOriginal]. Idle is the
+	// whole lifetime from the last write, in whole seconds. It excludes Keys,
+	// MaxPerUser and WaitReplicas.
 	Original bool
 }
 
@@ -128,6 +139,10 @@ func (o Options) filled() (Options, error) {
 	if o.SameSite == 0 {
 		o.SameSite = http.SameSiteLaxMode
 	}
+	if o.Original && (len(o.Keys) > 0 || o.MaxPerUser > 0 || o.WaitReplicas > 0) {
+		wrong = append(wrong, "Original excludes Keys, MaxPerUser and WaitReplicas")
+	}
+	o.Secret = slices.Clone(o.Secret)
 	wrong = append(wrong, o.checkCookie()...)
 	if wrong != nil {
 		return o, &ValidationError{Field: "options", Message: strings.Join(wrong, "; ")}
@@ -164,7 +179,8 @@ const (
 	// ReadAnonymous: reading finds no session, and [Session.Degraded] tells.
 	ReadAnonymous
 	// ReadCopy: reading finds what this process read last, for up to
-	// Options.CopyFor; without a copy it is an error.
+	// Options.CopyFor; without a copy it is an error. Copies are kept from when
+	// a [Manager.Middleware] with it was made.
 	ReadCopy
 )
 

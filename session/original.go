@@ -3,9 +3,12 @@ package session
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/madcrow-go/madcrow"
 )
@@ -20,56 +23,76 @@ func validOriginal(token string) bool {
 	return token != "" && len(token) <= maxOriginal && strings.IndexFunc(token, func(c rune) bool { return c < '!' || c > '~' }) < 0
 }
 
-func (m *Manager[T]) fetchOriginal(ctx context.Context, id ident) (rec record, found bool, err error) {
+func originalIdent(token string) ident {
+	sum := sha256.Sum256([]byte(token))
+	return ident{token: token, member: base64.RawURLEncoding.EncodeToString(sum[:])}
+}
+
+func (m *Manager[T]) fetchOriginal(ctx context.Context, id ident) (rec record, why string, err error) {
 	key := m.prefix + id.token
 	res, err := m.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
 		return []madcrow.Command{b.Get().Key(key).Build(), b.Pttl().Key(key).Build()}
 	})
-	if err != nil || res[0].Message.IsNil() {
-		return rec, false, err
+	if err != nil {
+		return rec, "", err
+	}
+	if res[0].Message.IsNil() {
+		return rec, "missing", nil
 	}
 	if rec.data, err = res[0].Message.ToString(); err != nil {
-		return rec, false, err
+		return rec, "", err
 	}
-	rec.left, rec.ends = m.opt.Idle, m.opt.Idle
-	rec.original = true
-	return rec, true, nil
+	left, err := res[1].Message.AsInt64()
+	if rec.left = time.Duration(left) * time.Millisecond; left < 0 {
+		rec.left = m.opt.Idle
+	}
+	rec.ends, rec.original = rec.left, true
+	return rec, "", err
 }
 
 func (s *Session[T]) createOriginal(ctx context.Context, c content[T]) error {
-	if s.carrier != nil {
-		if err := s.carrier.set("", 0); err != nil {
-			return &Error{Op: "create", Err: err}
-		}
-	}
-	token := rand.Text()
-	s.id, s.has = ident{token: token, member: token}, true
-	data, err := s.m.encode(c, "")
+	id := originalIdent(rand.Text())
+	rec, _, err := s.m.setOriginal(ctx, id, c, false)
 	if err != nil {
 		return err
 	}
-	if err := s.storeOriginal(ctx, data, c); err != nil {
-		s.has = false
+	s.become(id, rec, c)
+	return wrap("create", s.send())
+}
+
+// storeOriginal writes a session that was there. One that has ended meanwhile
+// is not made again.
+func (s *Session[T]) storeOriginal(ctx context.Context, c content[T]) error {
+	rec, done, err := s.m.setOriginal(ctx, s.id, c, true)
+	if err != nil {
+		if !invalid(err) {
+			s.loaded = false // it may have been stored
+		}
 		return err
 	}
-	if s.carrier != nil {
-		return wrap("create", s.carrier.set(token, 0))
+	if !done {
+		return s.refused("commit", "missing")
 	}
+	s.rec, s.now = rec, c
 	return nil
 }
 
-func (s *Session[T]) storeOriginal(ctx context.Context, data string, c content[T]) error {
-	key := s.m.prefix + s.id.token
-	_, err := s.m.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
-		return b.Setex().Key(key).Seconds(int64(s.m.opt.Idle.Seconds())).Value(data).Build()
+func (m *Manager[T]) setOriginal(ctx context.Context, id ident, c content[T], there bool) (rec record, done bool, err error) {
+	data, err := m.encode(c, "", id)
+	if err != nil {
+		return rec, false, err
+	}
+	key, seconds := m.prefix+id.token, int64(m.opt.Idle.Seconds())
+	msg, err := m.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
+		if there {
+			return b.Set().Key(key).Value(data).Xx().ExSeconds(seconds).Build()
+		}
+		return b.Setex().Key(key).Seconds(seconds).Value(data).Build()
 	})
 	if err != nil {
-		s.loaded = false
-		return &Error{Op: "commit", Err: err}
+		return rec, false, &Error{Op: "commit", Err: err}
 	}
-	s.loaded, s.exists, s.now = true, true, c
-	s.rec = record{data: data, left: s.m.opt.Idle, ends: s.m.opt.Idle, original: true}
-	return nil
+	return record{data: data, left: m.opt.Idle, ends: m.opt.Idle, original: true}, !msg.IsNil(), nil
 }
 
 func (s *Session[T]) rotateOriginal(ctx context.Context) error {
@@ -77,11 +100,14 @@ func (s *Session[T]) rotateOriginal(ctx context.Context) error {
 	if err := s.createOriginal(ctx, s.now); err != nil {
 		return err
 	}
-	return wrap("rotate", s.m.endOriginal(ctx, old))
+	err := s.m.end(ctx, old)
+	if err != nil {
+		s.olds = append(s.olds, old)
+	}
+	return wrap("rotate", err)
 }
 
 func (m *Manager[T]) endOriginal(ctx context.Context, id ident) error {
-	m.copies.drop(id.member)
 	key := m.prefix + id.token
 	_, err := m.r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Del().Key(key).Build() })
 	return err

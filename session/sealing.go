@@ -1,15 +1,71 @@
 package session
 
 import (
+	"context"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 )
 
+// content is what the data of a session holds.
+type content[T any] struct {
+	Data  T       `json:"d"`
+	Flash []Flash `json:"f,omitempty"`
+}
+
+// encode makes the data of a session.
+func (m *Manager[T]) encode(c content[T], user string, id ident) (string, error) {
+	if m.opt.Original {
+		return encodeOriginal(c)
+	}
+	plain, err := json.Marshal(c)
+	if err != nil {
+		return "", &ValidationError{Field: "data", Message: fmt.Sprintf("cannot be stored as JSON: %T", c.Data)}
+	}
+	return string(m.seal.close(plain, bound(user, id))), nil
+}
+
+func (m *Manager[T]) decode(rec record, id ident) (c content[T], err error) {
+	if rec.original {
+		err = json.Unmarshal([]byte(rec.data), &c.Data)
+		return c, err
+	}
+	plain, err := m.seal.open(rec.data, bound(rec.user, id))
+	if err == nil {
+		err = json.Unmarshal(plain, &c)
+	}
+	if err != nil {
+		return content[T]{}, err
+	}
+	return c, nil
+}
+
+// reseal is the same data for another identifier.
+func (m *Manager[T]) reseal(rec record, from, to ident) (string, error) {
+	plain, err := m.seal.open(rec.data, bound(rec.user, from))
+	if err != nil {
+		return "", err
+	}
+	return string(m.seal.close(plain, bound(rec.user, to))), nil
+}
+
+// bound is what sealed data is bound to: all members have one length.
+func bound(user string, id ident) string { return id.member + user }
+
+func (m *Manager[T]) undecodable(ctx context.Context, err error) {
+	m.event("undecodable")
+	if m.opt.OnUndecodable != nil {
+		m.opt.OnUndecodable(ctx, err)
+		return
+	}
+	m.log.WarnContext(ctx, "a session cannot be read and is taken for none", "reason", err)
+}
+
 // seal encrypts at rest: the first key encrypts, all decrypt. What is sealed is
-// bound to its user, so that it cannot be put in the place of another's.
+// bound to its session and user, so that it cannot be put in another place.
 type seal struct{ keys []cipher.AEAD }
 
 func newSeal(keys [][]byte) (seal, error) {

@@ -301,6 +301,7 @@ func TestMiddleware_CookieAndLaziness(t *testing.T) {
 func TestSession_WithoutRedis(t *testing.T) {
 	srv := madcrowtest.StartRedis(t)
 	m := newManager(t, openConfig(t, srv.Config()), session.Options{})
+	m.Middleware(session.ReadCopy) // from now on there are copies
 	s := m.Open("")
 	if err := s.Login(t.Context(), "alice"); err != nil {
 		t.Fatal(err)

@@ -37,179 +37,179 @@ type Info struct {
 	Created, LastUsed, Ends time.Time
 }
 
-// Handle names this session for [Manager.Revoke] and in [Manager.List]; ""
-// where there is none.
-func (s *Session[T]) Handle() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.has {
-		return ""
-	}
-	return s.id.member
-}
-
 // List returns the live sessions of a user, the latest made first. It takes two
 // round trips.
 func (m *Manager[T]) List(ctx context.Context, user string) ([]Info, error) {
 	if m.opt.Original {
 		return nil, &Error{Op: "list", Err: ErrOriginal}
 	}
-	handle := handleOf(m.opt.Secret, user)
-	members, records, err := m.look(ctx, handle)
+	if err := checkUser(user); err != nil {
+		return nil, err
+	}
+	members, found, now, err := m.scan(ctx, handleOf(m.opt.Secret, user), user)
 	if err != nil {
 		return nil, &Error{Op: "list", Err: err}
 	}
 	var out []Info
 	for i, member := range members {
-		if info, ok := records[i].info(member, user); ok {
-			out = append(out, info)
+		if found[i] == nil {
+			continue
 		}
+		info, err := readInfo(member, found[i], now)
+		if err != nil {
+			return nil, &Error{Op: "list", Err: err}
+		}
+		out = append(out, info)
 	}
 	slices.SortFunc(out, func(a, b Info) int { return b.Created.Compare(a.Created) })
 	return out, nil
 }
 
-// seenRecord is one session of the index, as it was seen.
-type seenRecord struct {
-	fields []madcrow.Message // c, a, i, u, m
-	left   int64
-	now    time.Time
-}
-
-func (r seenRecord) info(member, user string) (info Info, ok bool) {
-	if r.left < 0 || len(r.fields) != 5 {
-		return info, false
+// readInfo reads what the script says of one session: created, ends, idle,
+// left, device.
+func readInfo(member string, f []madcrow.Message, now time.Time) (info Info, err error) {
+	var n [4]int64
+	for i := range n {
+		var bad error
+		n[i], bad = f[i].AsInt64()
+		err = errors.Join(err, bad)
 	}
-	if u, err := r.fields[3].ToString(); err != nil || u != user {
-		return info, false
-	}
-	created, err1 := r.fields[0].AsInt64()
-	ends, err2 := r.fields[1].AsInt64()
-	idle, err3 := r.fields[2].AsInt64()
-	device, err4 := r.fields[4].ToString()
-	if errors.Join(err1, err2, err3, err4) != nil {
-		return info, false
+	device, bad := f[4].ToString()
+	if err = errors.Join(err, bad); err != nil {
+		return info, errors.Join(errReply, err)
 	}
 	_ = json.Unmarshal([]byte(device), &info.Device) // what cannot be read is empty
-	info.Handle, info.Created, info.Ends = member, time.UnixMicro(created), time.UnixMicro(ends)
-	full := min(time.Duration(idle)*time.Millisecond, info.Ends.Sub(r.now))
-	info.LastUsed = r.now.Add(time.Duration(r.left)*time.Millisecond - full)
+	info.Handle, info.Created, info.Ends = member, time.UnixMicro(n[0]), time.UnixMicro(n[1])
+	full := min(time.Duration(n[2])*time.Millisecond, info.Ends.Sub(now))
+	info.LastUsed = now.Add(min(time.Duration(n[3])*time.Millisecond-full, 0))
 	if info.LastUsed.Before(info.Created) {
 		info.LastUsed = info.Created
 	}
-	return info, true
+	return info, nil
 }
 
-// look reads the index of a user and every session in it.
-func (m *Manager[T]) look(ctx context.Context, handle [handleSize]byte) ([]string, []seenRecord, error) {
-	index := placesOf(m.prefix, handle, "").index
+// scan reads the index of a user and every session in it: nil for one that is
+// none. now is Redis' clock.
+func (m *Manager[T]) scan(ctx context.Context, handle [handleSize]byte, user string) (members []string, found [][]madcrow.Message, now time.Time, err error) {
+	at := placesOf(m.prefix, handle, "")
 	msg, err := m.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
-		return b.Zrange().Key(index).Min("0").Max("-1").Build()
+		return b.Zrange().Key(at.index).Min("0").Max("-1").Build()
 	})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, now, err
 	}
-	members, err := msg.AsStrSlice()
+	members, err = msg.AsStrSlice()
 	if err != nil || len(members) == 0 {
-		return nil, nil, err
+		return nil, nil, now, err
 	}
-	res, err := m.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
-		cmds := make([]madcrow.Command, 0, 2*len(members)+1)
-		for _, member := range members {
-			key := placesOf(m.prefix, handle, member).session
-			cmds = append(cmds, b.Hmget().Key(key).Field("c", "a", "i", "u", "m").Build(), b.Pttl().Key(key).Build())
-		}
-		return cmds
-	})
+	keys := make([]string, 0, len(members)+2)
+	keys = append(keys, at.epoch, at.index)
+	for _, member := range members {
+		keys = append(keys, at.session+member)
+	}
+	list, err := m.read(ctx, scriptList, keys, []string{user})
+	if err == nil && len(list) != len(members)+1 {
+		err = errReply
+	}
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, now, err
 	}
-	now := time.Now()
-	records := make([]seenRecord, len(members))
-	for i := range members {
-		records[i].now = now
-		if records[i].fields, err = res[2*i].Message.ToArray(); err != nil {
-			return nil, nil, err
-		}
-		if records[i].left, err = res[2*i+1].Message.AsInt64(); err != nil {
-			return nil, nil, err
+	clock, err := list[0].AsInt64()
+	found = make([][]madcrow.Message, len(members))
+	for i, f := range list[1:] {
+		if fields, bad := f.ToArray(); bad == nil && len(fields) == 5 {
+			found[i] = fields
 		}
 	}
-	return members, records, nil
+	return members, found, time.UnixMicro(clock), err
 }
 
 // deadOf returns the members of the index whose sessions are gone.
-func (m *Manager[T]) deadOf(ctx context.Context, handle [handleSize]byte) (dead []string, err error) {
-	members, records, err := m.look(ctx, handle)
-	for i, r := range records {
-		if r.left == -2 {
-			dead = append(dead, members[i])
+func (m *Manager[T]) deadOf(ctx context.Context, handle [handleSize]byte, user string) (dead []string, err error) {
+	members, found, _, err := m.scan(ctx, handle, user)
+	for i, member := range members {
+		if err == nil && found[i] == nil {
+			dead = append(dead, member)
 		}
 	}
 	return dead, err
 }
 
-// Revoke ends one session of a user, by its handle, and says whether there was
-// one.
+// Revoke ends one session of a user, by its handle, and what it became by a
+// rotation since, for Options.Grace. It says whether there was one. The handle
+// may come from a stranger: a session of somebody else is none.
 func (m *Manager[T]) Revoke(ctx context.Context, user, handle string) (bool, error) {
 	if m.opt.Original {
 		return false, &Error{Op: "revoke", Err: ErrOriginal}
 	}
-	m.copies.drop(handle)
+	if err := checkUser(user); err != nil || !validMember(handle) {
+		return false, err
+	}
+	defer m.copies.drop(ident{member: handle})
 	at := placesOf(m.prefix, handleOf(m.opt.Secret, user), handle)
-	list, err := m.eval(ctx, scriptDestroy, []string{at.session, at.epoch, at.index}, []string{handle})
-	if err != nil {
+	list, err := m.eval(ctx, scriptDestroy, at.keys(), []string{handle, user, "", "0"})
+	if !made(err) {
 		return false, &Error{Op: "revoke", Err: err}
 	}
-	n, err := list[0].AsInt64()
-	if n > 0 {
+	_, what, _, bad := readRecord(list)
+	if what == replyDone {
 		m.event("revoked")
 	}
-	return n > 0, wrap("revoke", err)
+	return what == replyDone, wrap("revoke", errors.Join(bad, err))
 }
 
 // RevokeAll ends every session of a user, wherever it is, and says how many
-// there were. It takes one round trip, whatever their number.
+// were listed: those that were not used for too long may be counted. It takes
+// one round trip, whatever their number.
 func (m *Manager[T]) RevokeAll(ctx context.Context, user string) (int, error) {
 	if m.opt.Original {
 		return 0, &Error{Op: "revoke all", Err: ErrOriginal}
 	}
-	m.copies.clear()
-	at := placesOf(m.prefix, handleOf(m.opt.Secret, user), "none")
-	n, err := m.revoke(ctx, at, "")
+	if err := checkUser(user); err != nil {
+		return 0, err
+	}
+	n, _, err := m.revoke(ctx, placesOf(m.prefix, handleOf(m.opt.Secret, user), "none"), "")
 	return n, wrap("revoke all", err)
 }
 
-// RevokeOthers ends every session of the user but this one.
+// RevokeOthers ends every session of the user but this one, and counts like
+// RevokeAll. When this one has ended or was rotated, it is [ErrEnded] or
+// [ErrRotated], and ends none.
 func (s *Session[T]) RevokeOthers(ctx context.Context) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	const op = "revoke others"
 	if s.m.opt.Original {
-		return 0, &Error{Op: "revoke others", Err: ErrOriginal}
+		return 0, &Error{Op: op, Err: ErrOriginal}
 	}
-	if err := s.load(ctx); err != nil {
+	if err := s.enter(ctx, op); err != nil {
+		return 0, err
+	}
+	defer s.leave()
+	if err := s.writable(ctx, op); err != nil {
 		return 0, err
 	}
 	if !s.exists || s.rec.user == "" {
-		return 0, &Error{Op: "revoke others", Err: ErrNoUser}
+		return 0, &Error{Op: op, Err: ErrNoUser}
 	}
-	s.m.copies.clear()
-	n, err := s.m.revoke(ctx, placesOf(s.m.prefix, s.id.handle, s.id.member), s.id.member)
-	if err == nil && n < 0 {
-		s.gone()
-		err = ErrEnded
+	n, why, err := s.m.revoke(ctx, s.m.placesOf(s.id), s.id.member)
+	if why != "" {
+		return 0, s.refused(op, why)
 	}
-	return max(n, 0), wrap("revoke others", err)
+	return n, wrap(op, err)
 }
 
-func (m *Manager[T]) revoke(ctx context.Context, at places, keep string) (int, error) {
-	list, err := m.eval(ctx, scriptRevoke, []string{at.session, at.epoch, at.index}, []string{keep, rand.Text()})
-	if err != nil {
-		return 0, err
+func (m *Manager[T]) revoke(ctx context.Context, at places, keep string) (n int, why string, err error) {
+	defer m.copies.clear()
+	list, err := m.eval(ctx, scriptRevoke, at.keys(), []string{keep, rand.Text()})
+	if !made(err) {
+		return 0, "", err
 	}
-	n, err := list[0].AsInt64()
-	if n > 0 {
+	_, what, why, bad := readRecord(list)
+	if bad != nil || what != replyDone || len(list) != 2 {
+		return 0, why, errors.Join(bad, err)
+	}
+	count, bad := list[1].AsInt64()
+	if count > 0 {
 		m.event("revoked")
 	}
-	return int(n), err
+	return int(count), "", errors.Join(bad, err)
 }

@@ -1,18 +1,21 @@
 -- What every script of this package begins with. A session is a hash:
 --   v  version, counts its changes     c  created    a  ends at the latest
 --   i  idle time, milliseconds         u  user       e  the user's epoch at login
---   d  data                            m  device     x  after a rotation: the new member
+--   d  data                            m  device     r  '1': its cookie outlives the browser
+--   x  after a rotation: the new member. Where there is nothing else the session
+--      has another identifier, and nothing can be read under this one.
 -- Times are whole microseconds of the server's clock. KEYS: session, epoch of
 -- its user, index of its user; the last two mean nothing to one without user.
 local t = redis.call('TIME')
 local clock = tonumber(t[1]) * 1000000 + tonumber(t[2])
 local function int(n) return string.format('%.0f', n) end
 
--- The session, or nil and why: missing, revoked, ended.
+-- The session, or nil and why: missing, rotated, revoked, ended.
 local function fetch(member)
-  local f = redis.call('HMGET', KEYS[1], 'v', 'a', 'i', 'u', 'e', 'd', 'x', 'c', 'm')
-  if not f[1] then return nil, 'missing' end
-  local s = {version = f[1], ends = tonumber(f[2]), idle = tonumber(f[3]), user = f[4], epoch = f[5], data = f[6], frozen = f[7], created = tonumber(f[8]), meta = f[9]}
+  local f = redis.call('HMGET', KEYS[1], 'v', 'a', 'i', 'u', 'e', 'd', 'x', 'c', 'm', 'r')
+  if not f[1] then return nil, f[7] and 'rotated' or 'missing' end
+  local s = {version = f[1], ends = tonumber(f[2]), idle = tonumber(f[3]), user = f[4], epoch = f[5], data = f[6],
+    frozen = f[7], created = tonumber(f[8]), meta = f[9], remember = f[10]}
   -- What was rotated ends with what it became.
   if s.user ~= '' and (redis.call('GET', KEYS[2]) ~= s.epoch or not redis.call('ZSCORE', KEYS[3], s.frozen or member)) then
     redis.call('DEL', KEYS[1])
@@ -29,11 +32,12 @@ end
 -- What is left of it, in milliseconds, when it is used now.
 local function life(s) return math.max(math.min(s.idle, math.ceil((s.ends - clock) / 1000)), 1) end
 
--- Uses it: not more often than once in a tenth of the idle time.
+-- Uses it: not more often than once in a tenth of the idle time. More than it
+-- can have is left after the clock was put back.
 local function touch(s)
   if s.frozen then return redis.call('PTTL', KEYS[1]) end
   local left, full = redis.call('PTTL', KEYS[1]), life(s)
-  if left < 0 or full - left >= s.idle / 10 then
+  if left < 0 or math.abs(full - left) >= s.idle / 10 then
     redis.call('PEXPIRE', KEYS[1], int(full))
     left = full
   end
@@ -41,5 +45,13 @@ local function touch(s)
 end
 
 local function tell(s, left)
-  return {1, s.version, s.user, s.data, s.frozen and 1 or 0, int(s.created), int(s.ends - clock), left, s.meta}
+  return {1, s.version, s.user, s.data, s.frozen and 1 or 0, int(s.created), int(s.ends - clock), left, s.meta, s.remember or ''}
+end
+
+-- Leaves a note for a while that there is another identifier now.
+local function note(member, milliseconds)
+  if tonumber(milliseconds) > 0 then
+    redis.call('HSET', KEYS[1], 'x', member)
+    redis.call('PEXPIRE', KEYS[1], milliseconds)
+  end
 end
