@@ -43,8 +43,8 @@ const maxName = 64
 // must have one type and codec. Redis is not asked. Close it when it is not
 // needed any more, before the Redis.
 func New[T any](r *madcrow.Redis, name string, options Options[T]) (*Cache[T], error) {
-	if !keys.Plain(name) || len(name) > maxName || strings.ContainsAny(name, ":@/+=,|") {
-		return nil, &ValidationError{Field: "name", Message: fmt.Sprintf("must be 1 to %d letters, digits, '-', '_' or '.'", maxName)}
+	if err := checkName(name); err != nil {
+		return nil, err
 	}
 	opt, err := options.filled()
 	if err != nil {
@@ -53,7 +53,7 @@ func New[T any](r *madcrow.Redis, name string, options Options[T]) (*Cache[T], e
 	cfg := r.Config()
 	c := &Cache[T]{
 		r: r, log: cfg.Logger, name: name, opt: opt,
-		prefix: cfg.KeyPrefix + "m1:cache:" + name + ":{",
+		prefix: valuePrefix(cfg.KeyPrefix, name),
 		tags:   newTagTable(r, cfg.KeyPrefix, name, opt.NearTTL),
 		near:   newNear[T](opt.Near),
 	}
@@ -69,6 +69,17 @@ func New[T any](r *madcrow.Redis, name string, options Options[T]) (*Cache[T], e
 	c.unhear = r.OnInvalidate(c.told)
 	return c, nil
 }
+
+func checkName(name string) error {
+	if !keys.Plain(name) || len(name) > maxName || strings.ContainsAny(name, ":@/+=,|") {
+		return &ValidationError{Field: "name", Message: fmt.Sprintf("must be 1 to %d letters, digits, '-', '_' or '.'", maxName)}
+	}
+	return nil
+}
+
+// valuePrefix begins the keys of values; the form of the user's key and a '}'
+// follow.
+func valuePrefix(prefix, name string) string { return prefix + "m1:cache:" + name + ":{" }
 
 // Close ends the loads that run, after it has waited for them until ctx ends,
 // and what was queued for Redis is lost. The Redis stays open. It is safe to
