@@ -392,9 +392,9 @@ func (s *gcraState) judge(clock int64, p modelPolicy, cost int64, how, _ string)
 	}
 	taken := int64(0)
 	if how == takeSome {
-		room := ratMinus(full, tat)
-		for taken < cost && !ratLater(tokens(taken+1), room) {
-			taken++
+		if room := ratMinus(full, tat); room.Sign() > 0 {
+			taken, _ = ratFloor(room.Quo(room, tokens(1)))
+			taken = min(taken, cost)
 		}
 		cost = max(taken, 1)
 	}
