@@ -1,0 +1,162 @@
+package pubsub
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// beginWithin is how long the answer waits for the first event.
+const beginWithin = time.Second
+
+// errEndedAlready answers a write after the end.
+var errEndedAlready = errors.New("the answer has ended")
+
+type sseSettings struct{ heartbeat, timeout, retry time.Duration }
+
+// sseStream is one answer that goes on. Events come from the goroutine of the
+// request; a timer, which needs none, sends what is due when none come.
+type sseStream struct {
+	sseSettings
+	w      http.ResponseWriter
+	rc     *http.ResponseController
+	cancel context.CancelFunc
+
+	mu    sync.Mutex // of what follows, and of w
+	buf   []byte
+	begun bool
+	ended bool
+	cut   error // a write failed or took too long
+	timer *time.Timer
+}
+
+func newSSEStream(w http.ResponseWriter, settings sseSettings, cancel context.CancelFunc) *sseStream {
+	s := &sseStream{sseSettings: settings, w: w, rc: http.NewResponseController(w), cancel: cancel}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.timer = time.AfterFunc(beginWithin, s.due)
+	return s
+}
+
+// relay sends all frames, and returns why it does not go on.
+func (s *sseStream) relay(frames iter.Seq2[frame, error]) error {
+	for f, err := range frames {
+		if err != nil {
+			return err
+		}
+		if err := s.send(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *sseStream) send(f frame) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.begin()
+	s.buf = f.append(s.buf)
+	return s.write()
+}
+
+// due runs when nothing was sent for a while.
+func (s *sseStream) due() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.ended:
+		return
+	case !s.begun:
+		s.begin()
+		s.buf = frame{event: EventInterrupted.String(), data: "{}"}.append(s.buf)
+	default:
+		s.buf = append(s.buf, ":\n\n"...)
+	}
+	if s.write() != nil {
+		s.cancel()
+	}
+}
+
+// begin sets the headers, and puts the hint for browsers before the first
+// event. The stream is locked.
+func (s *sseStream) begin() {
+	if s.begun {
+		return
+	}
+	s.begun = true
+	setEventHeaders(s.w.Header())
+	// The server would otherwise end reading, and with it the request, after
+	// its own time-out. Where it cannot be set there is none to lift.
+	_ = s.rc.SetReadDeadline(time.Time{})
+	s.w.WriteHeader(http.StatusOK)
+	if s.retry > 0 {
+		hint := s.retry + rand.N(s.retry/2+1) //nolint:gosec // no secret
+		s.buf = append(s.buf, "retry: "...)
+		s.buf = append(strconv.AppendInt(s.buf, max(hint.Milliseconds(), 1), 10), "\n\n"...)
+	}
+}
+
+func setEventHeaders(h http.Header) {
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no") // nginx would hold events back
+}
+
+// bufferMost is what is kept for the next event.
+const bufferMost = 16 << 10
+
+// write sends the buffer. The stream is locked.
+func (s *sseStream) write() error {
+	if s.ended {
+		return errEndedAlready
+	}
+	_ = s.rc.SetWriteDeadline(time.Now().Add(s.timeout))
+	_, err := s.w.Write(s.buf)
+	if err == nil {
+		err = s.rc.Flush()
+	}
+	if s.buf = s.buf[:0]; cap(s.buf) > bufferMost {
+		s.buf = nil
+	}
+	if err != nil {
+		s.ended, s.cut = true, err
+		return err
+	}
+	// HTTP/2 resets a stream when its deadline passes, also when nobody writes.
+	_ = s.rc.SetWriteDeadline(time.Time{})
+	s.timer.Reset(s.heartbeat)
+	return nil
+}
+
+// end lets nothing more be written, and says whether the answer was begun and
+// why it was cut off.
+func (s *sseStream) end() (begun bool, cut error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.timer.Stop()
+	if s.begun && !s.ended {
+		// What net/http has still to write must not wait for ever.
+		_ = s.rc.SetWriteDeadline(time.Now().Add(s.timeout))
+	}
+	s.ended = true
+	return s.begun, s.cut
+}
+
+// canFlush says whether events can leave before the answer ends.
+func canFlush(w http.ResponseWriter) bool {
+	for {
+		switch v := w.(type) {
+		case http.Flusher, interface{ FlushError() error }:
+			return true
+		case interface{ Unwrap() http.ResponseWriter }:
+			w = v.Unwrap()
+		default:
+			return false
+		}
+	}
+}

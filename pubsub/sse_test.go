@@ -1,0 +1,601 @@
+package pubsub_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/madcrowtest"
+	"github.com/madcrow-go/madcrow/problem"
+	"github.com/madcrow-go/madcrow/pubsub"
+)
+
+// sseEvent is one event as a browser sees it.
+type sseEvent struct{ id, event, data string }
+
+// listener is a client of server-sent events.
+type listener struct {
+	t      *testing.T
+	res    *http.Response
+	events chan sseEvent
+	leave  context.CancelFunc
+	beats  chan struct{} // comments
+	retry  chan string
+}
+
+// listen connects. Headers come in pairs.
+func listen(t *testing.T, url string, headers ...string) *listener {
+	t.Helper()
+	transport := &http.Transport{} // a connection of its own, gone with it
+	t.Cleanup(transport.CloseIdleConnections)
+	return listenBy(t, transport, url, headers...)
+}
+
+func listenBy(t *testing.T, transport http.RoundTripper, url string, headers ...string) *listener {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	res, err := transport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &listener{t, res, make(chan sseEvent, 10000), cancel, make(chan struct{}, 10000), make(chan string, 10)}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer close(l.events)
+		l.read()
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+		_ = res.Body.Close()
+	})
+	return l
+}
+
+// read is the parser of the HTML standard.
+func (l *listener) read() {
+	var e sseEvent
+	var data []string
+	lines := bufio.NewReader(l.res.Body)
+	for {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			return
+		}
+		line = strings.TrimSuffix(line, "\n")
+		name, value, _ := strings.Cut(line, ":")
+		value = strings.TrimPrefix(value, " ")
+		switch {
+		case line == "":
+			if data != nil {
+				e.data = strings.Join(data, "\n")
+				l.events <- e
+			}
+			e, data = sseEvent{}, nil
+		case name == "":
+			l.beats <- struct{}{}
+		case name == "id":
+			e.id = value
+		case name == "event":
+			e.event = value
+		case name == "data":
+			data = append(data, value)
+		case name == "retry":
+			l.retry <- value
+		default:
+			l.t.Errorf("unknown line %q", line)
+		}
+	}
+}
+
+func (l *listener) next() sseEvent {
+	l.t.Helper()
+	select {
+	case e, ok := <-l.events:
+		if !ok {
+			l.t.Fatal("the connection ended")
+		}
+		return e
+	case <-time.After(15 * time.Second):
+		l.t.Fatal("no event within 15 s")
+		return sseEvent{}
+	}
+}
+
+// want reads one event and checks its name and data.
+func (l *listener) want(event, data string) sseEvent {
+	l.t.Helper()
+	e := l.next()
+	if e.event != event || e.data != data {
+		l.t.Fatalf("got %+v, want %q %q", e, event, data)
+	}
+	return e
+}
+
+// live waits until what is published comes. A busy machine may be slow to
+// subscribe, and that is told.
+func (l *listener) live() sseEvent {
+	l.t.Helper()
+	e := l.next()
+	if e.event == "interrupted" {
+		e = l.next()
+	}
+	if e.event != "subscribed" || e.data != "{}" {
+		l.t.Fatalf("got %+v, want subscribed", e)
+	}
+	return e
+}
+
+// ended waits until the server has closed the connection.
+func (l *listener) ended() {
+	l.t.Helper()
+	for end := time.After(15 * time.Second); ; {
+		select {
+		case _, ok := <-l.events:
+			if !ok {
+				return
+			}
+		case <-end:
+			l.t.Fatal("the connection does not end")
+		}
+	}
+}
+
+// connect is open, and a busy machine is no failure.
+func connect(t *testing.T, redis *madcrowtest.Server) *madcrow.Redis {
+	t.Helper()
+	cfg := config
+	if redis != nil {
+		cfg = redis.Config()
+	}
+	cfg.KeyPrefix, cfg.CommandTimeout = t.Name()+":", 5*time.Second
+	return openConfig(t, cfg)
+}
+
+func serveSSE[T any](t *testing.T, source pubsub.Source[T], opt pubsub.SSEOptions[T]) (*httptest.Server, *pubsub.SSEHandler) {
+	t.Helper()
+	h, err := pubsub.SSE(source, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewUnstartedServer(h)
+	srv.Config.ReadTimeout, srv.Config.WriteTimeout = 200*time.Millisecond, 200*time.Millisecond // they do not hold
+	srv.Config.RegisterOnShutdown(h.Close)
+	srv.Start()
+	t.Cleanup(func() {
+		h.Close()
+		srv.Close()
+	})
+	return srv, h
+}
+
+func publish[T any](t *testing.T, topic interface {
+	Publish(context.Context, T) (pubsub.Position, error)
+}, v T,
+) pubsub.Position {
+	t.Helper()
+	p, err := topic.Publish(t.Context(), v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func wantRefusal(t *testing.T, url string, status int, code string) {
+	t.Helper()
+	res, err := http.Get(url) //nolint:noctx // a test
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	var p problem.Problem
+	body, err := io.ReadAll(res.Body)
+	if err = errors.Join(err, json.Unmarshal(body, &p)); err != nil || res.StatusCode != status || p.Code != code || res.Header.Get("Content-Type") != problem.ContentType {
+		t.Errorf("%d %s %v, want %d %s", res.StatusCode, body, err, status, code)
+	}
+}
+
+func TestSSE_ABrowserThatComesBackGetsWhatItMissedOnce(t *testing.T) {
+	madcrowtest.CheckLeaks(t)
+	b := newBus(t, connect(t, nil), pubsub.Options{})
+	topic, _ := pubsub.NewRecoverable(b, "news", pubsub.RecoverableOptions[note]{})
+	srv, h := serveSSE(t, topic, pubsub.SSEOptions[note]{})
+
+	l := listen(t, srv.URL)
+	if got := l.res.Header; l.res.StatusCode != 200 || got.Get("Content-Type") != "text/event-stream" || got.Get("Cache-Control") != "no-store" || got.Get("X-Accel-Buffering") != "no" {
+		t.Errorf("%d %v", l.res.StatusCode, got)
+	}
+	before := l.live() // also who has seen no message comes back to where it was
+	if p, err := pubsub.ParsePosition(before.id); err != nil || p == (pubsub.Position{}) {
+		t.Errorf("id %q: %v", before.id, err)
+	}
+	position := publish(t, topic, note{1})
+	if e := l.want("", `{"n":1}`); e.id != position.String() {
+		t.Errorf("id %q, want %s", e.id, position)
+	}
+	time.Sleep(300 * time.Millisecond) // longer than the time-outs of the server
+	publish(t, topic, note{2})
+	l.want("", `{"n":2}`)
+	l.leave()
+	l.ended()
+	for deadline := time.Now().Add(5 * time.Second); h.Clients() != 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it still counts a client that left")
+		}
+	}
+	publish(t, topic, note{3})
+
+	for name, l := range map[string]*listener{
+		"header":                listen(t, srv.URL, "Last-Event-ID", position.String()),
+		"parameter":             listen(t, srv.URL+"?last-event-id="+position.String()),
+		"header before the URL": listen(t, srv.URL+"?last-event-id="+pubsub.Beginning.String(), "Last-Event-ID", position.String()),
+	} {
+		t.Log(name)
+		l.want("", `{"n":2}`)
+		l.want("", `{"n":3}`)
+		l.live()
+	}
+	for _, id := range []string{before.id, pubsub.Beginning.String()} {
+		l := listen(t, srv.URL, "Last-Event-ID", id)
+		for i := range 3 {
+			l.want("", fmt.Sprintf(`{"n":%d}`, i+1))
+		}
+	}
+}
+
+func TestSSE_LostHistoryIsTold(t *testing.T) {
+	r := connect(t, nil)
+	b := newBus(t, r, pubsub.Options{})
+	topic, _ := pubsub.NewRecoverable(b, "news", pubsub.RecoverableOptions[string]{})
+	srv, _ := serveSSE(t, topic, pubsub.SSEOptions[string]{})
+	publish(t, topic, "one")
+	last := publish(t, topic, "two")
+	gone := last
+	gone.Epoch = "another"
+	for _, id := range []string{gone.String(), "17", "nonsense", "a-b-c"} {
+		l := listen(t, srv.URL, "Last-Event-ID", id)
+		if e := l.want("history-lost", "{}"); e.id != last.String() {
+			t.Errorf("%q goes on from %q, want %s", id, e.id, last)
+		}
+		l.live()
+	}
+	l := listen(t, srv.URL+"?last-event-id=*-0-%0Aevent:%20forged", "Accept", "*/*")
+	l.want("", "one")
+}
+
+func TestSSE_WithoutAHistoryTheGapIsTold(t *testing.T) {
+	redis := madcrowtest.StartRedis(t)
+	r := connect(t, redis)
+	b := newBus(t, r, pubsub.Options{})
+	topic, _ := pubsub.NewTopic(b, "news", pubsub.TopicOptions[note]{})
+	pattern, _ := pubsub.NewPattern(b, "ne?s", pubsub.TopicOptions[note]{})
+	topics, _ := pubsub.NewTopics(b, []string{"news", "more", "news"}, pubsub.TopicOptions[note]{})
+	for _, source := range []pubsub.Source[note]{topic, pattern, topics} {
+		srv, _ := serveSSE(t, source, pubsub.SSEOptions[note]{Encode: func(channel string, n note) (string, error) {
+			if n.N == 13 {
+				return "", errors.New("unlucky")
+			}
+			return fmt.Sprint(channel, n.N), nil
+		}})
+		l := listen(t, srv.URL, "Last-Event-ID", "1-1-1") // of no meaning here
+		if e := l.live(); e.id != "" {
+			t.Errorf("id %q", e.id)
+		}
+		_, _ = topic.Publish(t.Context(), note{1})
+		l.want("", "news1")
+		_, _ = topic.Publish(t.Context(), note{13})
+		l.want("malformed", "{}")
+		redis.Do(t, "PUBLISH", t.Name()+":news", "no JSON")
+		l.want("malformed", "{}")
+		redis.Kill()
+		l.want("interrupted", "{}")
+		redis.Start()
+		e := l.next()
+		var gap struct {
+			Since, Until time.Time
+			Seconds      float64
+		}
+		if err := json.Unmarshal([]byte(e.data), &gap); err != nil || e.event != "gap" || !gap.Until.After(gap.Since) || gap.Seconds <= 0 {
+			t.Errorf("%+v %v", e, err)
+		}
+	}
+}
+
+func TestSSE_GoesOnAfterARestartOfRedis(t *testing.T) {
+	redis := madcrowtest.StartRedis(t, madcrowtest.WithArgs("--appendonly", "yes", "--appendfsync", "always"))
+	r := connect(t, redis)
+	topic, _ := pubsub.NewRecoverable(newBus(t, r, pubsub.Options{}), "news", pubsub.RecoverableOptions[note]{})
+	srv, _ := serveSSE(t, topic, pubsub.SSEOptions[note]{})
+	l := listen(t, srv.URL)
+	l.live()
+	publish(t, topic, note{1})
+	l.want("", `{"n":1}`)
+	redis.Kill()
+	l.want("interrupted", "{}")
+
+	late := listen(t, srv.URL) // who comes while Redis is away waits for it
+	late.want("interrupted", "{}")
+	redis.Start()
+	l.live()
+	late.live()
+	publish(t, topic, note{2})
+	l.want("", `{"n":2}`)
+	late.want("", `{"n":2}`)
+}
+
+func TestSSE_HeartbeatAndHint(t *testing.T) {
+	b := newBus(t, connect(t, nil), pubsub.Options{})
+	topic, _ := pubsub.NewTopic(b, "news", pubsub.TopicOptions[string]{})
+	srv, _ := serveSSE(t, topic, pubsub.SSEOptions[string]{Heartbeat: 20 * time.Millisecond, Retry: 3 * time.Second})
+	l := listen(t, srv.URL)
+	for range 15 { // also longer than the time-outs of the server
+		select {
+		case <-l.beats:
+		case <-time.After(5 * time.Second):
+			t.Fatal("no heartbeat")
+		}
+	}
+	hint := <-l.retry
+	if ms, err := time.ParseDuration(hint + "ms"); err != nil || ms < 3*time.Second || ms > 4500*time.Millisecond {
+		t.Errorf("retry: %s", hint)
+	}
+	silent, _ := serveSSE(t, topic, pubsub.SSEOptions[string]{Retry: -1})
+	l = listen(t, silent.URL)
+	l.live()
+	_, _ = topic.Publish(t.Context(), "x")
+	l.want("", "x")
+	select {
+	case <-l.beats:
+		t.Error("a heartbeat within 15 s")
+	case hint := <-l.retry:
+		t.Errorf("retry: %s", hint)
+	default:
+	}
+}
+
+// HTTP/2 resets a stream whose deadline passes while nobody writes.
+func TestSSE_OverHTTP2ItIsIdleForLongerThanItsTimeouts(t *testing.T) {
+	b := newBus(t, connect(t, nil), pubsub.Options{})
+	topic, _ := pubsub.NewTopic(b, "news", pubsub.TopicOptions[string]{})
+	h, err := pubsub.SSE(topic, pubsub.SSEOptions[string]{WriteTimeout: 100 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewUnstartedServer(h)
+	srv.EnableHTTP2 = true
+	srv.Config.ReadTimeout, srv.Config.WriteTimeout = 200*time.Millisecond, 200*time.Millisecond
+	srv.StartTLS()
+	t.Cleanup(srv.Close)
+	t.Cleanup(h.Close)
+	l := listenBy(t, srv.Client().Transport, srv.URL)
+	if l.res.ProtoMajor != 2 {
+		t.Fatal(l.res.Proto)
+	}
+	l.live()
+	for i := range 3 {
+		time.Sleep(300 * time.Millisecond)
+		_, _ = topic.Publish(t.Context(), fmt.Sprint(i))
+		l.want("", fmt.Sprint(i))
+	}
+}
+
+// What a message holds can neither end its event nor begin another one.
+func TestSSE_LineBreaksStayInTheData(t *testing.T) {
+	b := newBus(t, connect(t, nil), pubsub.Options{})
+	topic, _ := pubsub.NewTopic(b, "news", pubsub.TopicOptions[string]{})
+	srv, _ := serveSSE(t, topic, pubsub.SSEOptions[string]{})
+	l := listen(t, srv.URL)
+	l.live()
+	for text, want := range map[string]string{
+		"":                             "",
+		" leading":                     " leading",
+		":comment":                     ":comment",
+		"one\ntwo":                     "one\ntwo",
+		"one\r\ntwo\r\n":               "one\ntwo\n",
+		"one\rtwo":                     "one\ntwo",
+		"\n\nevent: forged\nid: 7\n\n": "\n\nevent: forged\nid: 7\n\n",
+		"\r\revent: forged\rid: 7":     "\n\nevent: forged\nid: 7",
+	} {
+		if _, err := topic.Publish(t.Context(), text); err != nil {
+			t.Fatal(err)
+		}
+		if e := l.want("", want); e.id != "" {
+			t.Errorf("%q: %+v", text, e)
+		}
+	}
+}
+
+func TestSSE_ASlowClientIsCutAndHoldsUpNobody(t *testing.T) {
+	madcrowtest.CheckLeaks(t)
+	b := newBus(t, connect(t, nil), pubsub.Options{})
+	topic, _ := pubsub.NewRecoverable(b, "news", pubsub.RecoverableOptions[string]{History: 20})
+	srv, h := serveSSE(t, topic, pubsub.SSEOptions[string]{WriteTimeout: 500 * time.Millisecond, Queue: 4})
+	conn, err := net.Dial("tcp", srv.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	good := listen(t, srv.URL)
+	good.live()
+	big := strings.Repeat("x", 100_000)
+	begin := time.Now()
+	for n := 0; h.Clients() == 2; n++ {
+		publish(t, topic, big)
+		good.want("", big)
+		if time.Since(begin) > 15*time.Second {
+			t.Fatalf("a client that does not read is kept, after %d messages", n)
+		}
+	}
+	publish(t, topic, "end")
+	good.want("", "end")
+}
+
+func TestSSE_WithoutAHistoryASlowClientIsToldWhatItLost(t *testing.T) {
+	b := newBus(t, connect(t, nil), pubsub.Options{})
+	topic, _ := pubsub.NewTopic(b, "news", pubsub.TopicOptions[string]{})
+	for name, rule := range map[string]pubsub.Overflow{"dropped": pubsub.DropNewest, "": pubsub.Disconnect} {
+		goOn := make(chan struct{})
+		srv, _ := serveSSE(t, topic, pubsub.SSEOptions[string]{Queue: 2, Overflow: rule, Encode: func(_ string, text string) (string, error) {
+			<-goOn // stands for a client that reads slowly
+			return text, nil
+		}})
+		l := listen(t, srv.URL)
+		l.live()
+		for i := range 10 {
+			_, _ = topic.Publish(t.Context(), fmt.Sprint(i))
+		}
+		time.Sleep(100 * time.Millisecond)
+		close(goOn)
+		l.want("", "0")
+		if name != "" {
+			l.want("", "1")
+			l.want("", "2")
+			l.want("dropped", `{"n":7}`)
+		}
+		if rule == pubsub.Disconnect {
+			l.ended()
+		}
+	}
+}
+
+func TestSSE_EndsWithTheServerTheBusAndItsLife(t *testing.T) {
+	madcrowtest.CheckLeaks(t)
+	r := connect(t, nil)
+	b := newBus(t, r, pubsub.Options{})
+	topic, _ := pubsub.NewTopic(b, "news", pubsub.TopicOptions[string]{})
+	short, _ := serveSSE(t, topic, pubsub.SSEOptions[string]{Life: 300 * time.Millisecond})
+	l := listen(t, short.URL)
+	l.live()
+	l.ended()
+
+	srv, h := serveSSE(t, topic, pubsub.SSEOptions[string]{})
+	l = listen(t, srv.URL)
+	l.live()
+	begin := time.Now()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := srv.Config.Shutdown(ctx); err != nil || time.Since(begin) > 5*time.Second {
+		t.Errorf("shutdown: %v after %v", err, time.Since(begin))
+	}
+	l.ended()
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+	if w.Code != 503 || !strings.Contains(w.Body.String(), "EVENTS_ENDED") {
+		t.Errorf("after Close: %d %s", w.Code, w.Body)
+	}
+
+	srv, _ = serveSSE(t, topic, pubsub.SSEOptions[string]{})
+	l = listen(t, srv.URL)
+	l.live()
+	if err := b.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	l.ended()
+	wantRefusal(t, srv.URL, 503, "MESSAGES_UNAVAILABLE")
+}
+
+func TestSSE_WhoMayNotListenIsToldByAProblem(t *testing.T) {
+	b := newBus(t, connect(t, nil), pubsub.Options{})
+	h, err := pubsub.SSEFunc(func(r *http.Request) (pubsub.Source[string], error) {
+		return pubsub.NewTopics(b, []string{r.URL.Query().Get("channel")}, pubsub.TopicOptions[string]{})
+	}, pubsub.SSEOptions[string]{MaxClients: 2, Authorize: func(r *http.Request) error {
+		switch r.URL.Query().Get("user") {
+		case "":
+			return problem.New(http.StatusUnauthorized, "LOGIN_NEEDED", "Log in first")
+		case "mallory":
+			return errors.New("not mallory")
+		}
+		return nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(h)
+	t.Cleanup(srv.Close)
+	t.Cleanup(h.Close)
+	wantRefusal(t, srv.URL+"?channel=news", 401, "LOGIN_NEEDED")
+	wantRefusal(t, srv.URL+"?channel=news&user=mallory", 403, "FORBIDDEN")
+	wantRefusal(t, srv.URL+"?channel=&user=alice", 422, "VALIDATION_ERROR")
+	one, two := listen(t, srv.URL+"?channel=news&user=alice"), listen(t, srv.URL+"?channel=more&user=bob")
+	one.live()
+	two.live()
+	wantRefusal(t, srv.URL+"?channel=news&user=carol", 503, "TOO_MANY_LISTENERS")
+	one.leave()
+	for deadline := time.Now().Add(5 * time.Second); h.Clients() != 1; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("its place is not free")
+		}
+	}
+	listen(t, srv.URL+"?channel=news&user=carol").live()
+	head, err := http.Head(srv.URL + "?channel=news&user=carol") //nolint:noctx // a test
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = head.Body.Close()
+	if head.StatusCode != 503 { // both places are taken
+		t.Errorf("%d", head.StatusCode)
+	}
+}
+
+// A source that cannot be listened to is no stream that ends at once, which a
+// browser would ask for again and again.
+func TestSSE_NoPermissionIsAProblem(t *testing.T) {
+	redis := madcrowtest.StartRedis(t, madcrowtest.WithUser("mute", "pw-of-mute", "~*", "+@all", "resetchannels"))
+	b := newBus(t, connect(t, redis), pubsub.Options{})
+	topic, _ := pubsub.NewTopic(b, "news", pubsub.TopicOptions[string]{})
+	srv, _ := serveSSE(t, topic, pubsub.SSEOptions[string]{})
+	wantRefusal(t, srv.URL, 503, "MESSAGES_UNAVAILABLE")
+}
+
+func TestSSE_AWriterThatCannotFlushIsNamed(t *testing.T) {
+	b := newBus(t, connect(t, nil), pubsub.Options{})
+	topic, _ := pubsub.NewTopic(b, "news", pubsub.TopicOptions[string]{})
+	var told error
+	h, err := pubsub.SSE(topic, pubsub.SSEOptions[string]{Refuse: func(_ http.ResponseWriter, _ *http.Request, err error) { told = err }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	type hidden struct{ http.ResponseWriter } // without Flush and Unwrap
+	h.ServeHTTP(hidden{httptest.NewRecorder()}, httptest.NewRequest(http.MethodGet, "/", nil))
+	if told == nil || !strings.Contains(told.Error(), "Unwrap") {
+		t.Error(told)
+	}
+}
+
+func TestSSE_WrongOptionsAreNamed(t *testing.T) {
+	b := newBus(t, connect(t, nil), pubsub.Options{})
+	topic, _ := pubsub.NewTopic(b, "news", pubsub.TopicOptions[string]{})
+	for field, opt := range map[string]pubsub.SSEOptions[string]{
+		"Heartbeat": {Heartbeat: time.Millisecond}, "WriteTimeout": {WriteTimeout: time.Hour}, "Retry": {Retry: 2 * time.Hour},
+		"MaxClients": {MaxClients: -1}, "Life": {Life: -1}, "queue": {Queue: -1}, "overflow": {Overflow: pubsub.Block(-1)},
+	} {
+		var v *pubsub.ValidationError
+		if _, err := pubsub.SSE(topic, opt); !errors.As(err, &v) || v.Field != field {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
+	if _, err := pubsub.SSE[string](nil, pubsub.SSEOptions[string]{}); err == nil {
+		t.Error("no source is no error")
+	}
+}

@@ -1,0 +1,136 @@
+package pubsub
+
+import (
+	"context"
+	"iter"
+	"slices"
+	"time"
+)
+
+// Topics is several channels, or patterns, that are listened to as one, through
+// one queue. Messages of one channel come in order; between channels there is
+// none. It is safe for concurrent use.
+type Topics[T any] struct {
+	b    *Bus
+	keys []feedKey
+	opt  TopicOptions[T]
+}
+
+// NewTopics makes one of at least one channel, each of 1 to 1,024 bytes. Redis
+// is not asked, and nothing is kept of them here.
+func NewTopics[T any](b *Bus, channels []string, options TopicOptions[T]) (*Topics[T], error) {
+	m := modeChannel
+	if options.Sharded {
+		m = modeSharded
+	}
+	return newTopics(b, "channel", m, b.prefix, channels, options)
+}
+
+// NewPatterns makes one of patterns, under the rules of [NewPattern]. A message
+// comes once for each pattern that its channel matches.
+func NewPatterns[T any](b *Bus, patterns []string, options TopicOptions[T]) (*Topics[T], error) {
+	if options.Sharded {
+		return nil, &ValidationError{Field: "Sharded", Message: "there are no patterns of sharded channels"}
+	}
+	return newTopics(b, "pattern", modePattern, escapePattern(b.prefix), patterns, options)
+}
+
+func newTopics[T any](b *Bus, field string, m mode, prefix string, names []string, options TopicOptions[T]) (*Topics[T], error) {
+	if len(names) == 0 {
+		return nil, &ValidationError{Field: field, Message: "at least one is needed"}
+	}
+	if options.Codec == nil {
+		options.Codec = defaultCodec[T]()
+	}
+	t := &Topics[T]{b: b, opt: options}
+	for _, name := range names {
+		if err := checkChannel(field, name); err != nil {
+			return nil, err
+		}
+		if key := (feedKey{m, prefix + name}); !slices.Contains(t.keys, key) {
+			t.keys = append(t.keys, key)
+		}
+	}
+	return t, nil
+}
+
+// Subscribe is [Topic.Subscribe] of all of them. EventSubscribed comes when
+// each is confirmed, EventInterrupted when the first is lost, EventGap when all
+// are back; in between come the messages of those that are there.
+func (t *Topics[T]) Subscribe(ctx context.Context, opts ...SubscribeOption) iter.Seq2[Event[T], error] {
+	return func(yield func(Event[T], error) bool) {
+		how, err := subscribingOf(opts)
+		if err != nil {
+			yield(Event[T]{}, err)
+			return
+		}
+		sub := newSubscriber(how.queue, how.overflow)
+		for _, key := range t.keys {
+			f, err := t.b.join(key, sub)
+			if err != nil {
+				yield(Event[T]{}, wrapError(key.channel, err))
+				return
+			}
+			defer f.part(sub)
+		}
+		t.listen(ctx, sub, yield)
+	}
+}
+
+func (t *Topics[T]) listen(ctx context.Context, sub *subscriber, yield func(Event[T], error) bool) {
+	all := unison{want: len(t.keys)}
+	for {
+		it, ok, err := sub.take()
+		switch {
+		case ok:
+			if it, ok = all.tell(it); ok && !yield(event(t.b, it, t.opt), nil) {
+				return
+			}
+			continue
+		case err != nil:
+			yield(Event[T]{}, wrapError(t.keys[0].channel, err))
+			return
+		}
+		select {
+		case <-sub.ready:
+		case <-ctx.Done():
+			return
+		case <-t.b.life.Done():
+			yield(Event[T]{}, wrapError(t.keys[0].channel, ErrClosed))
+			return
+		}
+	}
+}
+
+// unison makes what each of several feeds tells of its state into what is true
+// of all of them.
+type unison struct {
+	want, live int
+	started    bool
+	since      time.Time // the first loss of those that are told next
+}
+
+// tell returns what to tell; false is nothing.
+func (u *unison) tell(it item) (item, bool) {
+	switch it.kind {
+	case EventSubscribed, EventGap:
+		u.live++
+		if it.kind == EventGap && (u.since.IsZero() || it.since.Before(u.since)) {
+			u.since = it.since
+		}
+		if u.live < u.want {
+			return it, false
+		}
+		since := u.since
+		u.since = time.Time{}
+		if u.started {
+			return item{kind: EventGap, since: since, until: it.until}, true
+		}
+		u.started = true
+		return item{kind: EventSubscribed}, true
+	case EventInterrupted:
+		u.live--
+		return it, u.started && u.live == u.want-1
+	}
+	return it, true
+}

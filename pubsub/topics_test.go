@@ -1,0 +1,104 @@
+package pubsub_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/madcrow-go/madcrow/madcrowtest"
+	"github.com/madcrow-go/madcrow/pubsub"
+)
+
+// followed is a subscription whose events the test takes one by one.
+func followed(t *testing.T, topics *pubsub.Topics[string]) (next func() pubsub.Event[string]) {
+	t.Helper()
+	events := make(chan pubsub.Event[string])
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for e, err := range topics.Subscribe(t.Context()) {
+			if err != nil {
+				t.Error(err)
+			}
+			select {
+			case events <- e:
+			case <-t.Context().Done():
+			}
+		}
+	}()
+	t.Cleanup(func() { <-done })
+	return func() pubsub.Event[string] {
+		t.Helper()
+		select {
+		case e := <-events:
+			return e
+		case <-done:
+			t.Fatal("the subscription ended")
+			return pubsub.Event[string]{}
+		}
+	}
+}
+
+func TestTopics_AreToldAsOne(t *testing.T) {
+	redis := madcrowtest.StartRedis(t)
+	cfg := redis.Config()
+	cfg.KeyPrefix = "app*:"
+	cfg.CommandTimeout = 5 * time.Second // a busy machine is no failure here
+	b := newBus(t, openConfig(t, cfg), pubsub.Options{})
+	names := []string{"a", "b", "c", "a"}
+	topics, err := pubsub.NewTopics(b, names, pubsub.TopicOptions[string]{Plain: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	patterns, err := pubsub.NewPatterns(b, []string{"[ab]", "[c]"}, pubsub.TopicOptions[string]{Plain: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, source := range map[string]*pubsub.Topics[string]{"topics": topics, "patterns": patterns} {
+		next := followed(t, source)
+		if e := next(); e.Kind != pubsub.EventSubscribed {
+			t.Fatalf("%s: %+v", name, e)
+		}
+		for i := range 300 {
+			redis.Do(t, "PUBLISH", "app*:"+names[i%3], fmt.Sprint(i))
+			redis.Do(t, "PUBLISH", "appx:"+names[i%3], "of another application")
+		}
+		want := map[string]int{"a": 0, "b": 1, "c": 2} // each channel is in order
+		for range 300 {
+			e := next()
+			if e.Kind != pubsub.EventMessage || e.Message != fmt.Sprint(want[e.Channel]) {
+				t.Fatalf("%s: got %+v, want %v", name, e, want)
+			}
+			want[e.Channel] += 3
+		}
+		redis.Kill()
+		if e := next(); e.Kind != pubsub.EventInterrupted {
+			t.Fatalf("%s: %+v", name, e)
+		}
+		redis.Start()
+		if e := next(); e.Kind != pubsub.EventGap || !e.Until.After(e.Since) {
+			t.Fatalf("%s: %+v", name, e)
+		}
+		redis.Do(t, "PUBLISH", "app*:c", "again")
+		if e := next(); e.Message != "again" {
+			t.Errorf("%s: %+v", name, e)
+		}
+	}
+}
+
+func TestTopics_WrongNamesAreRefused(t *testing.T) {
+	b := newBus(t, open(t), pubsub.Options{})
+	var v *pubsub.ValidationError
+	for _, names := range [][]string{nil, {"a", ""}} {
+		if _, err := pubsub.NewTopics(b, names, pubsub.TopicOptions[string]{}); !errors.As(err, &v) || v.Field != "channel" {
+			t.Errorf("%q: %v", names, err)
+		}
+		if _, err := pubsub.NewPatterns(b, names, pubsub.TopicOptions[string]{}); !errors.As(err, &v) || v.Field != "pattern" {
+			t.Errorf("%q: %v", names, err)
+		}
+	}
+	if _, err := pubsub.NewPatterns(b, []string{"a"}, pubsub.TopicOptions[string]{Sharded: true}); !errors.As(err, &v) || v.Field != "Sharded" {
+		t.Error(err)
+	}
+}
