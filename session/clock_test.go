@@ -71,10 +71,13 @@ func TestTouch_OnceInATenthOfTheIdleTime(t *testing.T) {
 	s := stored(t, m, "x")
 	key, _, _ := m.KeysOf(s.Token())
 	for _, tc := range []struct{ left, want time.Duration }{
-		{95 * time.Second, 95 * time.Second}, {91 * time.Second, 91 * time.Second},
-		{89 * time.Second, 100 * time.Second}, {time.Second, 100 * time.Second},
+		{95 * time.Second, 95 * time.Second},
+		{91 * time.Second, 91 * time.Second},
+		{89 * time.Second, 100 * time.Second},
+		{time.Second, 100 * time.Second},
 		// The clock was put back: it does not live longer for that.
-		{time.Hour, 100 * time.Second}, {111 * time.Second, 100 * time.Second},
+		{time.Hour, 100 * time.Second},
+		{111 * time.Second, 100 * time.Second},
 	} {
 		for name, use := range map[string]func(){
 			"read":   func() { alive(t, m, s.Token()) },

@@ -36,7 +36,7 @@ func (m *Manager[T]) Middleware(failure Failure) func(http.Handler) http.Handler
 				next.ServeHTTP(w, r)
 				return
 			}
-			rw := &response{ResponseWriter: w, sent: r.CookiesNamed(m.opt.Cookie) != nil}
+			rw := &response{ResponseWriter: w, sent: len(r.CookiesNamed(m.opt.Cookie)) > 0}
 			defer rw.begin() // a handler may write nothing, or panic
 			s := m.newSession(cookieOf(r, m.opt.Cookie))
 			s.failure.Store(uint32(failure))

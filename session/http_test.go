@@ -1,0 +1,641 @@
+package session_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/http/httptrace"
+	"net/textproto"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/madcrow-go/madcrow/clientip"
+	"github.com/madcrow-go/madcrow/problem"
+	"github.com/madcrow-go/madcrow/session"
+)
+
+// site is a small program with logins, over TLS.
+type site struct {
+	t   testing.TB
+	m   *session.Manager[cart]
+	srv *httptest.Server
+}
+
+func newSite(t testing.TB, m *session.Manager[cart], more func(*http.ServeMux)) *site {
+	t.Helper()
+	mux := http.NewServeMux()
+	handle := func(path string, f func(s *session.Session[cart], w http.ResponseWriter, r *http.Request) error) {
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			if err := f(m.From(r.Context()), w, r); err != nil {
+				problem.Write(w, r, nil, err)
+			}
+		})
+	}
+	handle("/add", func(s *session.Session[cart], _ http.ResponseWriter, r *http.Request) error {
+		return s.Update(r.Context(), add(r.FormValue("item")))
+	})
+	handle("/login", func(s *session.Session[cart], _ http.ResponseWriter, r *http.Request) error {
+		if r.FormValue("remember") != "" {
+			return s.Login(r.Context(), r.FormValue("user"), session.Remember())
+		}
+		return s.Login(r.Context(), r.FormValue("user"))
+	})
+	handle("/rotate", func(s *session.Session[cart], _ http.ResponseWriter, r *http.Request) error { return s.Rotate(r.Context()) })
+	handle("/logout", func(s *session.Session[cart], w http.ResponseWriter, r *http.Request) error {
+		session.ClearSiteData(w.Header())
+		return s.Logout(r.Context())
+	})
+	handle("/everywhere", func(_ *session.Session[cart], _ http.ResponseWriter, r *http.Request) error {
+		return second(m.RevokeAll(r.Context(), r.FormValue("user")))
+	})
+	handle("/others", func(s *session.Session[cart], _ http.ResponseWriter, r *http.Request) error {
+		return second(s.RevokeOthers(r.Context()))
+	})
+	handle("/me", func(s *session.Session[cart], w http.ResponseWriter, r *http.Request) error {
+		user, err := s.User(r.Context())
+		if err != nil {
+			return err
+		}
+		c, found, err := s.Get(r.Context())
+		if err == nil {
+			_, err = fmt.Fprintf(w, "%s %v %s", user, found, strings.Join(c.Items, ","))
+		}
+		return err
+	})
+	mux.Handle("/private", m.Require(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "private") })))
+	if more != nil {
+		more(mux)
+	}
+	srv := httptest.NewTLSServer(m.Middleware(session.FailClosed)(mux))
+	t.Cleanup(srv.Close)
+	return &site{t, m, srv}
+}
+
+// browser has a cookie jar of its own.
+type browser struct {
+	*site
+	client *http.Client
+}
+
+func (s *site) browser() *browser {
+	transport := s.srv.Client().Transport.(*http.Transport).Clone()
+	s.t.Cleanup(transport.CloseIdleConnections)
+	jar, _ := cookiejar.New(nil)
+	return &browser{s, &http.Client{Transport: transport, Jar: jar}}
+}
+
+func (b *browser) get(path string) (*http.Response, string) {
+	b.t.Helper()
+	res, err := b.client.Get(b.srv.URL + path)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return res, string(text)
+}
+
+// want gets a page that must be that, and have that status.
+func (b *browser) want(path string, status int, body string) {
+	b.t.Helper()
+	if res, text := b.get(path); res.StatusCode != status || body != "" && text != body {
+		b.t.Errorf("%s: %d %q, want %d %q", path, res.StatusCode, text, status, body)
+	}
+}
+
+func (b *browser) url() *url.URL { u, _ := url.Parse(b.srv.URL); return u }
+
+// token is what the browser shows.
+func (b *browser) token() string {
+	for _, c := range b.client.Jar.Cookies(b.url()) {
+		if c.Name == "__Host-session" {
+			return c.Value
+		}
+	}
+	return ""
+}
+
+// plant has the browser show an identifier.
+func (b *browser) plant(token string) *browser {
+	b.client.Jar.SetCookies(b.url(), []*http.Cookie{{Name: "__Host-session", Value: token, Path: "/", Secure: true}})
+	return b
+}
+
+func TestHTTP_FixationGivesTheAttackerNothing(t *testing.T) {
+	s := newSite(t, newManager(t, open(t), session.Options{}), nil)
+	attacker, victim := s.browser(), s.browser()
+	attacker.want("/add?item=bait", 200, "")
+	victim.plant(attacker.token())
+	victim.want("/login?user=alice", 200, "")
+	victim.want("/me", 200, "alice true bait")
+	victim.want("/private", 200, "private")
+	if victim.token() == attacker.token() {
+		t.Fatal("the identifier is still the attacker's")
+	}
+	attacker.want("/me", 200, " false ")
+	attacker.want("/private", 401, "")
+	if res, _ := attacker.get("/add?item=late"); res.StatusCode != 401 || len(res.Cookies()) != 0 {
+		t.Errorf("a write under the old identifier: %d %v", res.StatusCode, res.Cookies())
+	}
+	victim.want("/me", 200, "alice true bait")
+}
+
+func TestHTTP_UnknownIdentifierIsNotAdopted(t *testing.T) {
+	s := newSite(t, newManager(t, open(t), session.Options{}), nil)
+	known := s.browser()
+	known.want("/add?item=x", 200, "")
+	chosen := known.token()
+	known.want("/logout", 200, "")
+	for _, token := range []string{chosen, chosen[:55], chosen + "A", "x", strings.Repeat("A", 56), "'%00-DROP"} {
+		b := s.browser().plant(token)
+		b.want("/me", 200, " false ")
+		b.want("/private", 401, "")
+		b.want("/add?item=y", 200, "")
+		if b.token() == token || b.token() == "" {
+			t.Errorf("%q was adopted", token)
+		}
+		b.want("/me", 200, " true y")
+	}
+}
+
+func TestHTTP_StolenIdentifierAfterRotation(t *testing.T) {
+	s := newSite(t, newManager(t, open(t), session.Options{Grace: 300 * time.Millisecond}), nil)
+	owner := s.browser()
+	owner.want("/login?user=alice", 200, "")
+	thief := s.browser().plant(owner.token())
+	thief.want("/private", 200, "private")
+	owner.want("/rotate", 200, "")
+	owner.want("/add?item=new", 200, "")
+	thief.want("/me", 200, "alice true ") // in the grace: what was, not what is
+	thief.want("/add?item=evil", 401, "")
+	thief.want("/others", 401, "")
+	thief.want("/rotate", 401, "")
+	thief.want("/login?user=mallory", 401, "")
+	owner.want("/me", 200, "alice true new")
+	time.Sleep(350 * time.Millisecond)
+	thief.want("/private", 401, "")
+	owner.want("/private", 200, "private")
+}
+
+func TestHTTP_LogoutEverywhereFromAnotherDevice(t *testing.T) {
+	clients := clientip.RemoteAddr()
+	s := newSite(t, newManager(t, open(t), session.Options{Client: clients}), nil)
+	phone, laptop, tablet, bob := s.browser(), s.browser(), s.browser(), s.browser()
+	for _, b := range []*browser{phone, laptop, tablet} {
+		b.want("/login?user=alice", 200, "")
+	}
+	bob.want("/login?user=bob", 200, "")
+	list, err := s.m.List(t.Context(), "alice")
+	if err != nil || len(list) != 3 || list[0].Device.Address != "127.0.0.1" || !strings.HasPrefix(list[0].Device.UserAgent, "Go-http-client") {
+		t.Errorf("%+v %v", list, err)
+	}
+	tablet.want("/others", 200, "")
+	phone.want("/private", 401, "")
+	laptop.want("/private", 401, "")
+	tablet.want("/private", 200, "private")
+	phone.want("/login?user=alice", 200, "")
+	tablet.want("/everywhere?user=alice", 200, "")
+	for _, b := range []*browser{phone, tablet} {
+		b.want("/private", 401, "")
+	}
+	bob.want("/private", 200, "private")
+}
+
+func TestHTTP_LogoutClearsCookieAndSession(t *testing.T) {
+	s := newSite(t, newManager(t, open(t), session.Options{}), nil)
+	b := s.browser()
+	if res, _ := b.get("/logout"); len(res.Cookies()) != 0 {
+		t.Errorf("nothing to clear, and %v", res.Cookies())
+	}
+	b.want("/login?user=alice", 200, "")
+	token := b.token()
+	res, _ := b.get("/logout")
+	if c := res.Cookies(); len(c) != 1 || c[0].MaxAge != -1 || c[0].Name != "__Host-session" || c[0].Path != "/" || !c[0].Secure {
+		t.Errorf("%v", c)
+	}
+	if res.Header.Get("Cache-Control") != "no-store" || res.Header.Get("Clear-Site-Data") == "" {
+		t.Errorf("%v", res.Header)
+	}
+	if b.token() != "" {
+		t.Error("the browser kept it")
+	}
+	b.plant(token).want("/private", 401, "")
+}
+
+func TestHTTP_RememberedOutlivesTheBrowser(t *testing.T) {
+	s := newSite(t, newManager(t, open(t), session.Options{}), nil)
+	b := s.browser()
+	for path, want := range map[string]int{"/login?user=alice&remember=1": 90 * 86400, "/rotate": 90 * 86400} {
+		if path == "/rotate" {
+			b.want("/login?user=alice&remember=1", 200, "")
+		}
+		res, _ := b.get(path)
+		if c := res.Cookies(); len(c) != 1 || c[0].MaxAge < want-5 || c[0].MaxAge > want {
+			t.Errorf("%s: %v", path, c)
+		}
+	}
+	res, _ := b.get("/login?user=alice")
+	if c := res.Cookies(); len(c) != 1 || c[0].MaxAge != 0 || !c[0].Expires.IsZero() {
+		t.Errorf("a login without it: %v", c)
+	}
+}
+
+// Whatever a handler says of caching, an answer with the cookie is not kept.
+func TestHTTP_AnswersWithTheCookieAreNeverStored(t *testing.T) {
+	m := newManager(t, open(t), session.Options{})
+	update := func(r *http.Request) { must(t, m.From(r.Context()).Update(r.Context(), add("x"))) }
+	endings := map[string]func(http.ResponseWriter, *http.Request){
+		"nothing":  func(http.ResponseWriter, *http.Request) {},
+		"header":   func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(201) },
+		"write":    func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("x")) },
+		"string":   func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "x") },
+		"copy":     func(w http.ResponseWriter, _ *http.Request) { _, _ = io.Copy(w, strings.NewReader("x")) },
+		"flush":    func(w http.ResponseWriter, _ *http.Request) { w.(http.Flusher).Flush() },
+		"control":  func(w http.ResponseWriter, _ *http.Request) { must(t, http.NewResponseController(w).Flush()) },
+		"redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/nothing", 303) },
+		"error":    func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "x", 500) },
+		"content": func(w http.ResponseWriter, r *http.Request) {
+			http.ServeContent(w, r, "x.txt", time.Unix(1, 0), strings.NewReader("x"))
+		},
+	}
+	s := newSite(t, m, func(mux *http.ServeMux) {
+		for name, end := range endings {
+			mux.HandleFunc("/"+name, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Cache-Control", "public, max-age=3600")
+				update(r)
+				w.Header().Set("Cache-Control", "public, max-age=3600")
+				w.Header().Add("Set-Cookie", "theme=dark")
+				end(w, r)
+			})
+		}
+	})
+	for name := range endings {
+		b := s.browser()
+		b.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		res, _ := b.get("/" + name)
+		if res.Header.Get("Cache-Control") != "no-store" || b.token() == "" || len(res.Cookies()) != 2 {
+			t.Errorf("%s: %v", name, res.Header)
+		}
+		if res, _ = b.get("/" + name); res.Header.Get("Cache-Control") != "public, max-age=3600" && name != "error" {
+			t.Errorf("%s, without the cookie: %v", name, res.Header)
+		}
+	}
+}
+
+// Of several changes in one request the last cookie counts, once.
+func TestHTTP_OneCookieForManyChanges(t *testing.T) {
+	m := newManager(t, open(t), session.Options{})
+	var shown []string
+	s := newSite(t, m, func(mux *http.ServeMux) {
+		mux.HandleFunc("/many", func(w http.ResponseWriter, r *http.Request) {
+			s := m.From(r.Context())
+			must(t, s.Update(r.Context(), add("x")))
+			shown = w.Header()["Set-Cookie"]
+			must(t, s.Login(r.Context(), "alice", session.Remember()))
+			must(t, s.Rotate(r.Context()))
+			if r.FormValue("out") != "" {
+				must(t, s.Logout(r.Context()))
+				must(t, s.AddFlash(r.Context(), "info", "bye"))
+			}
+			fmt.Fprint(w, s.Token())
+		})
+	})
+	for _, path := range []string{"/many", "/many?out=1"} {
+		b := s.browser()
+		res, token := b.get(path)
+		if c := res.Cookies(); len(c) != 1 || c[0].Value != token || b.token() != token || len(shown) != 1 {
+			t.Errorf("%s: %v, want %s; shown %v", path, c, token, shown)
+		}
+		b.want("/me", 200, map[string]string{"/many": "alice true x", "/many?out=1": " true "}[path])
+	}
+}
+
+func TestHTTP_TwoCookiesOfOneNameAreNone(t *testing.T) {
+	s := newSite(t, newManager(t, open(t), session.Options{}), nil)
+	b := s.browser()
+	b.want("/login?user=alice", 200, "")
+	own := b.token()
+	b.want("/add?item=x", 200, "")
+	for name, line := range map[string]string{
+		"first":  "__Host-session=" + own + "; __Host-session=" + strings.Repeat("A", 56),
+		"second": "__Host-session=" + strings.Repeat("A", 56) + "; __Host-session=" + own,
+		"same":   "__Host-session=" + own + "; __Host-session=" + own,
+	} {
+		req, _ := http.NewRequestWithContext(t.Context(), "GET", s.srv.URL+"/private", nil)
+		req.Header.Set("Cookie", line)
+		res, err := s.srv.Client().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if res.StatusCode != 401 {
+			t.Errorf("%s: %d", name, res.StatusCode)
+		}
+	}
+}
+
+func TestHTTP_StreamsAfterTheCookie(t *testing.T) {
+	m := newManager(t, open(t), session.Options{})
+	ready := make(chan struct{})
+	var late, saved error
+	s := newSite(t, m, func(mux *http.ServeMux) {
+		mux.HandleFunc("/stream", func(w http.ResponseWriter, r *http.Request) {
+			s := m.From(r.Context())
+			must(t, s.Update(r.Context(), add("x")))
+			rc := http.NewResponseController(w)
+			if err := rc.SetWriteDeadline(time.Now().Add(time.Minute)); err != nil {
+				t.Error(err)
+			}
+			if err := rc.EnableFullDuplex(); err != nil {
+				t.Error(err)
+			}
+			fmt.Fprint(w, "one\n")
+			if err := rc.Flush(); err != nil {
+				t.Error(err)
+			}
+			<-ready
+			saved = s.Update(r.Context(), add("y")) // needs no cookie
+			late = s.Rotate(r.Context())
+			fmt.Fprint(w, "two\n")
+		})
+	})
+	b := s.browser()
+	res, err := b.client.Get(s.srv.URL + "/stream")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	lines := bufio.NewScanner(res.Body)
+	if !lines.Scan() || lines.Text() != "one" || b.token() == "" {
+		t.Fatalf("%q, token %q", lines.Text(), b.token())
+	}
+	close(ready)
+	if !lines.Scan() || lines.Text() != "two" || saved != nil || !errors.Is(late, session.ErrHeadersSent) {
+		t.Errorf("%q, %v, %v", lines.Text(), saved, late)
+	}
+	b.want("/me", 200, " true x,y") // the rotation that could not be told did not happen
+}
+
+func TestHTTP_HijackedConnection(t *testing.T) {
+	m := newManager(t, open(t), session.Options{})
+	var login, update error
+	s := newSite(t, m, func(mux *http.ServeMux) {
+		mux.HandleFunc("/socket", func(w http.ResponseWriter, r *http.Request) {
+			s := m.From(r.Context())
+			if user, err := s.User(r.Context()); user != "alice" || err != nil {
+				http.Error(w, "who", 401)
+				return
+			}
+			var conn io.Closer
+			var rw *bufio.ReadWriter
+			var err error
+			if r.FormValue("how") == "control" {
+				conn, rw, err = http.NewResponseController(w).Hijack()
+			} else {
+				conn, rw, err = w.(http.Hijacker).Hijack()
+			}
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer func() { _ = conn.Close() }()
+			_, _ = rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: Upgrade\r\n\r\n")
+			_ = rw.Flush()
+			line, _ := rw.ReadString('\n')
+			update = s.Update(context.WithoutCancel(r.Context()), add(strings.TrimSpace(line)))
+			login = s.Login(context.WithoutCancel(r.Context()), "bob")
+			_, _ = rw.WriteString("done\n")
+			_ = rw.Flush()
+		})
+	})
+	b := s.browser()
+	b.want("/login?user=alice", 200, "")
+	for _, how := range []string{"direct", "control"} {
+		conn, err := tls.Dial("tcp", b.url().Host, &tls.Config{InsecureSkipVerify: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(conn, "GET /socket?how=%s HTTP/1.1\r\nHost: x\r\nCookie: __Host-session=%s\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n", how, b.token())
+		r := bufio.NewReader(conn)
+		res, err := http.ReadResponse(r, nil)
+		if err != nil || res.StatusCode != 101 {
+			t.Fatal(res, err)
+		}
+		fmt.Fprintf(conn, "%s\n", how)
+		if line, err := r.ReadString('\n'); line != "done\n" || err != nil {
+			t.Errorf("%q %v", line, err)
+		}
+		_ = conn.Close()
+		if update != nil || !errors.Is(login, session.ErrHeadersSent) {
+			t.Errorf("%s: %v, %v", how, update, login)
+		}
+	}
+	b.want("/me", 200, "alice true direct,control")
+}
+
+func TestHTTP_EarlyHintsDoNotBeginTheAnswer(t *testing.T) {
+	m := newManager(t, open(t), session.Options{})
+	s := newSite(t, m, func(mux *http.ServeMux) {
+		mux.HandleFunc("/hints", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Link", "</style.css>; rel=preload")
+			w.WriteHeader(http.StatusEarlyHints)
+			must(t, m.From(r.Context()).Update(r.Context(), add("x")))
+			w.WriteHeader(http.StatusOK)
+		})
+	})
+	b := s.browser()
+	hints := 0
+	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got1xxResponse: func(int, textproto.MIMEHeader) error { hints++; return nil }})
+	req, _ := http.NewRequestWithContext(ctx, "GET", s.srv.URL+"/hints", nil)
+	res, err := b.client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	if hints != 1 || b.token() == "" {
+		t.Errorf("%d hints, token %q", hints, b.token())
+	}
+}
+
+// What the server cannot do is an error, and does not begin the answer.
+func TestHTTP_WhatTheServerCannotDo(t *testing.T) {
+	m := newManager(t, open(t), session.Options{})
+	h := m.Middleware(session.FailClosed)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rc := http.NewResponseController(w)
+		if err := rc.Flush(); !errors.Is(err, http.ErrNotSupported) {
+			t.Errorf("Flush: %v", err)
+		}
+		if _, _, err := rc.Hijack(); !errors.Is(err, http.ErrNotSupported) {
+			t.Errorf("Hijack: %v", err)
+		}
+		if err := rc.SetReadDeadline(time.Now()); !errors.Is(err, http.ErrNotSupported) {
+			t.Errorf("SetReadDeadline: %v", err)
+		}
+		must(t, m.From(r.Context()).Update(r.Context(), add("x")))
+	}))
+	w := &bareWriter{h: http.Header{}}
+	h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	if len(w.h["Set-Cookie"]) != 1 {
+		t.Errorf("%v", w.h)
+	}
+}
+
+type bareWriter struct{ h http.Header }
+
+func (w *bareWriter) Header() http.Header         { return w.h }
+func (w *bareWriter) Write(b []byte) (int, error) { return len(b), nil }
+func (w *bareWriter) WriteHeader(int)             {}
+
+// A handler that panics after a login or a logout has made them all the same:
+// whoever answers for it sends the cookie.
+func TestHTTP_CookieSurvivesAPanic(t *testing.T) {
+	m := newManager(t, open(t), session.Options{})
+	h := problem.Recover(nil)(m.Middleware(session.FailClosed)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		must(t, m.From(r.Context()).Login(r.Context(), "alice"))
+		panic("of a test")
+	})))
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	if res := w.Result(); res.StatusCode != 500 || len(res.Cookies()) != 1 {
+		t.Errorf("%d %v", res.StatusCode, res.Header)
+	}
+}
+
+// One session is used by goroutines of its handler while that writes, and
+// after it returned.
+func TestHTTP_GoroutinesOfOneRequest(t *testing.T) {
+	m := newManager(t, open(t), session.Options{})
+	var after sync.WaitGroup
+	s := newSite(t, m, func(mux *http.ServeMux) {
+		mux.HandleFunc("/crowd", func(w http.ResponseWriter, r *http.Request) {
+			s := m.From(r.Context())
+			var wg sync.WaitGroup
+			for i := range 8 {
+				wg.Go(func() { must(t, s.Update(r.Context(), add(fmt.Sprint(i)))) })
+				w.Header().Set("X-Test", fmt.Sprint(i))
+			}
+			wg.Wait()
+			for i := range 4 {
+				after.Go(func() {
+					ctx := context.WithoutCancel(r.Context())
+					switch i {
+					case 0:
+						_ = s.Rotate(ctx)
+					case 1:
+						_ = s.Login(ctx, "alice")
+					default:
+						_, _, _ = s.Get(ctx)
+						_, _, _ = s.Token(), s.Handle(), s.Degraded()
+					}
+				})
+				fmt.Fprint(w, "x")
+			}
+		})
+	})
+	for range 10 {
+		b := s.browser()
+		b.get("/crowd")
+		if b.token() == "" {
+			t.Error("no cookie")
+		}
+	}
+	after.Wait()
+}
+
+func TestHTTP_ParallelRequestsOfOneBrowserLoseNothing(t *testing.T) {
+	s := newSite(t, newManager(t, open(t), session.Options{}), nil)
+	b := s.browser()
+	b.want("/login?user=alice", 200, "")
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			res, err := b.client.Get(fmt.Sprintf("%s/add?item=%d", s.srv.URL, i))
+			if err != nil || res.StatusCode != 200 {
+				t.Errorf("%v %v", res, err)
+				return
+			}
+			_ = res.Body.Close()
+		})
+	}
+	wg.Wait()
+	_, text := b.get("/me")
+	items := strings.Split(strings.TrimPrefix(text, "alice true "), ",")
+	slices.Sort(items)
+	if len(slices.Compact(items)) != 16 {
+		t.Errorf("%s", text)
+	}
+}
+
+func TestRequire_SaysWhyNot(t *testing.T) {
+	m := newManager(t, open(t), session.Options{})
+	s := newSite(t, m, nil)
+	b := s.browser()
+	res, text := b.get("/private")
+	var p problem.Problem
+	if err := json.Unmarshal([]byte(text), &p); err != nil || res.StatusCode != 401 || p.Code != "SESSION_ENDED" || res.Header.Get("Cache-Control") != "no-store" {
+		t.Errorf("%d %s", res.StatusCode, text)
+	}
+	b.want("/add?item=x", 200, "") // a session without user is not enough
+	b.want("/private", 401, "")
+	b.want("/login?user=alice", 200, "")
+	b.want("/private", 200, "private")
+	w := httptest.NewRecorder()
+	m.Require(http.NotFoundHandler()).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	if w.Code != 500 {
+		t.Errorf("outside of Middleware: %d", w.Code)
+	}
+}
+
+func TestMiddleware_InsecureCookieForDevelopment(t *testing.T) {
+	m := newManager(t, open(t), session.Options{InsecureCookie: true, SameSite: http.SameSiteStrictMode})
+	w := httptest.NewRecorder()
+	m.Middleware(session.FailClosed)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		must(t, m.From(r.Context()).Update(r.Context(), add("x")))
+	})).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	c := w.Result().Cookies()
+	if len(c) != 1 || c[0].Name != "session" || c[0].Secure || !c[0].HttpOnly || c[0].SameSite != http.SameSiteStrictMode {
+		t.Errorf("%v", c)
+	}
+	for _, opt := range []session.Options{
+		{InsecureCookie: true, Cookie: "__Host-x"}, {InsecureCookie: true, Partitioned: true},
+		{InsecureCookie: true, SameSite: http.SameSiteNoneMode}, {Cookie: "a b"}, {Cookie: "a=b"}, {Name: "a:b"}, {Name: "{x}"},
+		{Idle: time.Hour, Absolute: time.Minute}, {Idle: time.Millisecond}, {Grace: time.Hour}, {Keys: [][]byte{{1}}},
+		{MaxPerUser: -1}, {WaitReplicas: 1, WaitTimeout: time.Second},
+	} {
+		if _, err := session.New[cart](open(t), opt); err == nil {
+			t.Errorf("%+v was accepted", opt)
+		}
+	}
+}
+
+// The user agent is bounded, and cannot break the list.
+func TestDevice_AnyBytes(t *testing.T) {
+	m := newManager(t, open(t), session.Options{})
+	for i, agent := range []string{strings.Repeat("\xff", 1000), strings.Repeat("ü", 300), `"},{"a":"`, "\u2028\x00", ""} {
+		user := fmt.Sprint(i)
+		req := httptest.NewRequest("GET", "/", nil)
+		req.Header.Set("User-Agent", agent)
+		m.Middleware(session.FailClosed)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			must(t, m.From(r.Context()).Login(r.Context(), user))
+		})).ServeHTTP(httptest.NewRecorder(), req)
+		list, err := m.List(t.Context(), user)
+		if err != nil || len(list) != 1 || list[0].Device.Address != "" || len(bytes.Runes([]byte(list[0].Device.UserAgent))) > 256 {
+			t.Errorf("%.20q: %+v %v", agent, list, err)
+		}
+	}
+}
