@@ -1,0 +1,198 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/madcrow-go/madcrow/problem"
+	"github.com/madcrow-go/madcrow/ratelimit"
+	"github.com/madcrow-go/madcrow/session"
+)
+
+// loginForm is what the page of the login shows.
+type loginForm struct {
+	Name, Next, Wrong, Out string
+	Remember               bool
+}
+
+// nextPage is where to go after a login. Only pages of ours, so that a link to
+// the login leads nowhere else.
+func nextPage(r *http.Request) string {
+	if next := r.FormValue("next"); next == "/sessions" {
+		return next
+	}
+	return "/profile"
+}
+
+func (a *app) loginPage(w http.ResponseWriter, r *http.Request) error {
+	// Better said now than after the password was typed.
+	if err := a.redis.Err(); err != nil {
+		return &session.Error{Op: "load", Err: err}
+	}
+	user, err := a.sessions.From(r.Context()).User(r.Context())
+	if err != nil {
+		return err
+	}
+	if user != "" {
+		http.Redirect(w, r, nextPage(r), http.StatusSeeOther)
+		return nil
+	}
+	return a.show(w, r, http.StatusOK, "login", "Log in", loginForm{Next: nextPage(r), Out: r.FormValue("out")})
+}
+
+func (a *app) login(w http.ResponseWriter, r *http.Request) error {
+	ctx := r.Context()
+	form := loginForm{Name: cleanName(r.PostFormValue("name")), Next: nextPage(r), Remember: r.PostFormValue("remember") != ""}
+	try, err := a.admit(r, form.Name)
+	if err != nil {
+		return err
+	}
+	// From here on an unknown name goes the way of a wrong password.
+	account, _, err := a.users.byName(ctx, form.Name)
+	if err != nil {
+		return err
+	}
+	right, err := a.hasher.matches(ctx, account.hash, r.PostFormValue("password"))
+	if err != nil {
+		return err
+	}
+	if !right {
+		// Not the name: now and then it is a password, in the wrong field.
+		a.log.InfoContext(ctx, "login failed", "account", account.id, "client", try.client)
+		form.Wrong = "The name or the password is wrong. " + try.left()
+		if wantsJSON(r) {
+			return problem.New(http.StatusUnauthorized, "LOGIN_FAILED", form.Wrong)
+		}
+		return a.show(w, r, http.StatusUnauthorized, "login", "Log in", form)
+	}
+	try.forget()
+	if err := a.begin(ctx, account, form.Remember); err != nil {
+		return err
+	}
+	a.log.InfoContext(ctx, "logged in", "account", account.id, "client", try.client)
+	if outdated(account.hash) {
+		a.rehash(ctx, account, r.PostFormValue("password"))
+	}
+	if wantsJSON(r) {
+		w.Header().Set("Content-Type", "application/json")
+		return json.NewEncoder(w).Encode(map[string]string{"user": account.name})
+	}
+	http.Redirect(w, r, form.Next, http.StatusSeeOther)
+	return nil
+}
+
+// try is an admitted guess of a password.
+type try struct {
+	client string
+	free   int64  // how many more are
+	forget func() // the guesses so far, after a right one
+}
+
+// admit counts a guess of a password. An error is the answer: too many, or
+// nobody knows.
+func (a *app) admit(r *http.Request, name string) (try, error) {
+	ctx := r.Context()
+	addr, err := a.clients.Addr(r)
+	if err != nil {
+		return try{}, problem.New(http.StatusBadRequest, "CLIENT_UNKNOWN", "Your address cannot be told")
+	}
+	client, err := a.clients.Key(r)
+	if err != nil {
+		return try{}, err
+	}
+	if d, err := a.addresses.Allow(ctx, client); err != nil || !d.Allowed {
+		return try{}, tooMany(d, err)
+	}
+	id := ratelimit.LoginKey(name, addr)
+	d, err := a.logins.Attempt(ctx, id)
+	if err != nil || !d.Allowed {
+		return try{}, tooMany(d, err)
+	}
+	return try{client, d.Remaining, func() {
+		if err := a.logins.Reset(ctx, id); err != nil {
+			a.log.WarnContext(ctx, "the failed logins are not forgotten", "reason", err) // they leave by age
+		}
+	}}, nil
+}
+
+func tooMany(d ratelimit.Decision, err error) error {
+	if err != nil {
+		return err // 503 or 504, and never 429
+	}
+	p := problem.Problem{Status: http.StatusTooManyRequests, Code: "LOGIN_LIMITED", Message: "There were too many tries to log in"}
+	if d.RetryAfter != ratelimit.Never { // it is where the settings lock everybody out
+		p.RetryAfter = d.RetryAfter
+	}
+	return problem.With(p)
+}
+
+func (t try) left() string {
+	switch t.free {
+	case 0:
+		return "This was the last try for now."
+	case 1:
+		return "One try is left."
+	}
+	return strconv.FormatInt(t.free, 10) + " tries are left."
+}
+
+// begin logs an account in.
+func (a *app) begin(ctx context.Context, account user, remember bool) error {
+	s := a.sessions.From(ctx)
+	id := strconv.FormatInt(account.id, 10)
+	before, err := s.User(ctx)
+	if err != nil {
+		return err
+	}
+	if before != "" && before != id {
+		// Somebody else's: nothing of it may come along.
+		if err := s.Logout(ctx); err != nil {
+			return err
+		}
+	}
+	var opts []session.LoginOption
+	if remember {
+		opts = append(opts, session.Remember())
+	}
+	if err := s.Login(ctx, id, opts...); err != nil {
+		return err
+	}
+	return s.Update(ctx, func(v *visit) error {
+		*v = visit{Username: account.name, Role: account.role, LoginTime: time.Now().UTC()}
+		return nil
+	})
+}
+
+// rehash stores a password with the parameters of today, the only moment that
+// it is known.
+func (a *app) rehash(ctx context.Context, account user, password string) {
+	hash, err := a.hasher.hash(ctx, password)
+	if err == nil {
+		err = a.users.setHash(ctx, account.id, hash)
+	}
+	if err != nil {
+		a.log.WarnContext(ctx, "the hash stays as it was", "account", account.id, "reason", err)
+	}
+}
+
+func (a *app) logout(w http.ResponseWriter, r *http.Request) error {
+	session.ClearSiteData(w.Header()) // whatever comes: this browser is to forget
+	if err := a.sessions.From(r.Context()).Logout(r.Context()); err != nil {
+		return err
+	}
+	leave(w, r, "here")
+	return nil
+}
+
+// leave sends to the login, with a word of what was ended: a flash message would
+// need a session.
+func leave(w http.ResponseWriter, r *http.Request, what string) {
+	if wantsJSON(r) {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	http.Redirect(w, r, "/login?out="+what, http.StatusSeeOther)
+}
