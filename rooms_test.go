@@ -26,6 +26,7 @@ var rooms = map[string][]string{
 	"ratelimit":   {".", "problem", "clientip"},
 	"service":     {".", "problem", "ratelimit"},
 	"session":     {".", "problem", "clientip"},
+	"health":      {".", "problem"},
 	"inject":      {".", "problem", "service"},
 	"madcrowtest": {"."},
 
