@@ -24,7 +24,7 @@ var rooms = map[string][]string{
 	"problem":     {},
 	"pubsub":      {".", "problem"},
 	"ratelimit":   {".", "problem", "clientip"},
-	"service":     {".", "problem", "ratelimit"},
+	"service":     {".", "problem", "ratelimit", "pubsub"},
 	"session":     {".", "problem", "clientip"},
 	"health":      {".", "problem"},
 	"inject":      {".", "problem", "service"},

@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"iter"
-	"math/rand/v2"
+	"sync"
 	"time"
 
-	"github.com/redis/rueidis"
-
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/pubsub"
 )
 
 // EventKind says what an [Event] tells.
@@ -59,12 +58,8 @@ type Event struct {
 	Gap time.Duration
 }
 
-const (
-	// subscriberQueue is how many events wait for a slow reader.
-	subscriberQueue = 1024
-	minReconnect    = 25 * time.Millisecond
-	maxReconnect    = 500 * time.Millisecond
-)
+// subscriberQueue is how many events wait for a slow reader.
+const subscriberQueue = 1024
 
 // Publish sends message to channel and returns how many connections received
 // it: 0 is nobody, not a failure. In a cluster it counts those of one node.
@@ -84,6 +79,7 @@ func (s *Service) Publish(ctx context.Context, channel, message string) (receive
 // connection: it subscribes again, as often as it takes, and tells the gap by
 // EventInterrupted and EventSubscribed. Redis keeps no messages: what was
 // published in a gap is lost, so read anew what the messages are about.
+// Messages of one channel come in order; between channels there is none.
 //
 // An error is the last thing that it yields: a [*ValidationError], or an
 // [*Error] that waiting does not mend (no permission, client closed).
@@ -93,160 +89,95 @@ func (s *Service) Publish(ctx context.Context, channel, message string) (receive
 // others on the same connection.
 func (s *Service) Subscribe(ctx context.Context, channels ...string) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
-		if len(channels) == 0 {
-			yield(Event{}, &ValidationError{Field: "channel", Message: "at least one is needed"})
+		topics, leave, err := s.listen(channels)
+		if err != nil {
+			yield(Event{}, err)
 			return
 		}
-		for _, c := range channels {
-			if c == "" {
-				yield(Event{}, &ValidationError{Field: "channel", Message: "must not be empty"})
+		defer leave()
+		for e, err := range topics.Subscribe(ctx, pubsub.WithQueue(subscriberQueue)) {
+			if err != nil {
+				var e *pubsub.Error
+				if errors.As(err, &e) {
+					err = e.Err // the rest is said by ours
+				}
+				yield(Event{}, failed("subscribe", TablePubSub, err))
+				return
+			}
+			if ev, ok := eventOf(e); ok && !yield(ev, nil) {
 				return
 			}
 		}
-		ctx, cancel := context.WithCancel(ctx)
-		sub := newSubscription(s, channels)
-		done := make(chan error, 1)
-		go func() { done <- sub.run(ctx) }()
-		running := true
-		defer func() {
-			cancel()
-			if running {
-				<-done
-			}
-		}()
-		for {
-			for ev, ok := sub.queue.pop(); ok; ev, ok = sub.queue.pop() {
-				if !yield(ev, nil) {
-					return
-				}
-			}
-			if !running {
-				return
-			}
-			select {
-			case <-sub.queue.ready:
-			case err := <-done:
-				running = false
-				if err != nil {
-					yieldLast(yield, &sub.queue, failed("subscribe", TablePubSub, err))
-					return
-				}
-				if ctx.Err() != nil {
-					return
-				}
-			}
-		}
 	}
 }
 
-// yieldLast hands out what still waits, and then the error.
-func yieldLast(yield func(Event, error) bool, q *eventQueue, err error) {
-	for ev, ok := q.pop(); ok; ev, ok = q.pop() {
-		if !yield(ev, nil) {
-			return
-		}
+// eventOf says the same in the words of this package; false has none.
+func eventOf(e pubsub.Event[string]) (Event, bool) {
+	switch e.Kind {
+	case pubsub.EventMessage:
+		return Event{Channel: e.Channel, Message: e.Message}, true
+	case pubsub.EventSubscribed:
+		return Event{Kind: EventSubscribed}, true
+	case pubsub.EventGap:
+		return Event{Kind: EventSubscribed, Gap: e.Until.Sub(e.Since)}, true
+	case pubsub.EventInterrupted:
+		return Event{Kind: EventInterrupted}, true
+	case pubsub.EventDropped:
+		return Event{Kind: EventDropped, Missed: e.N}, true
 	}
-	yield(Event{}, err)
+	return Event{}, false
 }
 
-// subscription is one loop over Subscribe.
-type subscription struct {
-	s        *Service
-	channels []string // as in Redis, without duplicates
-	queue    eventQueue
-
-	// pending are the channels that the server has not confirmed. It is nil
-	// until the first confirmation of a connection. Confirmations come from
-	// one goroutine at a time.
-	pending map[string]bool
-	lostAt  time.Time
-	started bool
-}
-
-func newSubscription(s *Service, channels []string) *subscription {
-	sub := &subscription{s: s, queue: newEventQueue(subscriberQueue)}
-	seen := make(map[string]bool, len(channels))
-	for _, c := range channels {
-		if !seen[c] {
-			seen[c] = true
-			sub.channels = append(sub.channels, s.prefix+c)
-		}
+// listen makes what the channels are listened to by, and counts a listener in.
+func (s *Service) listen(channels []string) (_ *pubsub.Topics[string], leave func(), err error) {
+	bus, leave, err := s.listeners.enter(s.redis)
+	if err != nil {
+		return nil, nil, failed("subscribe", TablePubSub, err)
 	}
-	return sub
-}
-
-// run subscribes again and again until ctx ends (nil) or it cannot be mended.
-func (sub *subscription) run(ctx context.Context) error {
-	wait := minReconnect
-	for {
-		sub.pending = nil
-		err := sub.s.redis.Receive(rueidis.WithOnSubscriptionHook(ctx, sub.confirmed),
-			func(b madcrow.Builder) madcrow.Command { return b.Subscribe().Channel(sub.channels...).Build() },
-			sub.message)
-		if ctx.Err() != nil {
-			return nil
+	topics, err := pubsub.NewTopics(bus, channels, pubsub.TopicOptions[string]{Plain: true})
+	if err != nil {
+		leave()
+		var v *pubsub.ValidationError
+		if errors.As(err, &v) {
+			return nil, nil, &ValidationError{Field: v.Field, Message: v.Message}
 		}
-		if hopeless(err) {
-			return err
-		}
-		if sub.interrupted() {
-			wait = minReconnect
-		}
-		// Half of the wait is random, so that many subscribers do not come
-		// back in the same instant.
-		timer := time.NewTimer(wait/2 + rand.N(wait/2)) //nolint:gosec // no secret
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return nil
-		case <-timer.C:
-		}
-		wait = min(2*wait, maxReconnect)
+		return nil, nil, failed("subscribe", TablePubSub, err)
 	}
+	return topics, leave, nil
 }
 
-// hopeless says that waiting will not help.
-func hopeless(err error) bool {
-	return errors.Is(err, madcrow.ErrClosed) || errors.Is(err, madcrow.ErrPermission) || errors.Is(err, madcrow.ErrConfig)
+// listeners have one bus while there are any. A service has no end of its own,
+// so the bus ends with the last of them and leaves nothing behind; that Redis
+// is closed ends them all.
+type listeners struct {
+	mu  sync.Mutex
+	n   int
+	bus *pubsub.Bus
 }
 
-// confirmed is told of each channel. It runs on the reader of the connection,
-// so it must not wait. Later confirmations belong to other subscribers, who
-// share the connection: a new connection begins in run.
-func (sub *subscription) confirmed(p rueidis.PubSubSubscription) {
-	if p.Kind != "subscribe" {
+func (l *listeners) enter(r *madcrow.Redis) (*pubsub.Bus, func(), error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.bus == nil {
+		bus, err := pubsub.New(r, pubsub.Options{})
+		if err != nil {
+			return nil, nil, err
+		}
+		l.bus = bus
+	}
+	l.n++
+	return l.bus, sync.OnceFunc(l.leave), nil
+}
+
+func (l *listeners) leave() {
+	l.mu.Lock()
+	bus := l.bus
+	if l.n--; l.n > 0 {
+		l.mu.Unlock()
 		return
 	}
-	if sub.pending == nil {
-		sub.pending = make(map[string]bool, len(sub.channels))
-		for _, c := range sub.channels {
-			sub.pending[c] = true
-		}
-	}
-	if !sub.pending[p.Channel] {
-		return
-	}
-	delete(sub.pending, p.Channel)
-	if len(sub.pending) == 0 {
-		ev := Event{Kind: EventSubscribed}
-		if !sub.lostAt.IsZero() {
-			ev.Gap = time.Since(sub.lostAt)
-		}
-		sub.started, sub.lostAt = true, time.Time{}
-		sub.queue.push(ev)
-	}
-}
-
-// interrupted reports the loss of a subscription that had begun, once.
-func (sub *subscription) interrupted() bool {
-	if !sub.started || !sub.lostAt.IsZero() {
-		return false
-	}
-	sub.lostAt = time.Now()
-	sub.queue.push(Event{Kind: EventInterrupted})
-	return true
-}
-
-func (sub *subscription) message(m rueidis.PubSubMessage) {
-	sub.queue.push(Event{Kind: EventMessage, Channel: m.Channel[len(sub.s.prefix):], Message: m.Message})
+	l.bus = nil
+	l.mu.Unlock()
+	// It has no outbox, so there is nothing that could be lost.
+	_ = bus.Close(context.Background())
 }

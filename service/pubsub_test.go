@@ -59,11 +59,11 @@ func TestSubscribe_DeliversEverythingAfterSubscribed(t *testing.T) {
 	if n, err := s.Publish(t.Context(), "a", "one"); n != 1 || err != nil {
 		t.Errorf("publish: %d %v", n, err)
 	}
-	if n := srv.Do(t, "PUBLISH", "app:b", "zwei ü"); n != int64(1) { // as the original does
-		t.Errorf("%v receivers", n)
-	}
 	if ev := next(t, events); ev != (Event{Channel: "a", Message: "one"}) {
 		t.Errorf("%+v", ev)
+	}
+	if n := srv.Do(t, "PUBLISH", "app:b", "zwei ü"); n != int64(1) { // as the original does
+		t.Errorf("%v receivers", n)
 	}
 	if ev := next(t, events); ev != (Event{Channel: "b", Message: "zwei ü"}) {
 		t.Errorf("%+v", ev)
@@ -124,10 +124,7 @@ func TestSubscribe_LeavingTheLoopUnsubscribes(t *testing.T) {
 		}
 		break
 	}
-	waitFor(t, func() bool {
-		reply, _ := srv.Do(t, "PUBSUB", "NUMSUB", "a").([]any)
-		return len(reply) == 2 && reply[1] == int64(0)
-	})
+	waitFor(t, func() bool { return numsub(t, srv, "a") == 0 })
 }
 
 func TestSubscribe_WrongArgumentsAreTheOnlyYield(t *testing.T) {
@@ -159,32 +156,101 @@ func TestSubscribe_NoPermissionEndsIt(t *testing.T) {
 	_ = s
 }
 
-func TestQueue_SlowReaderIsToldWhereAndHowMuchItMissed(t *testing.T) {
-	q := newEventQueue(3)
-	push := func(from, to int) {
-		for i := from; i <= to; i++ {
-			q.push(Event{Message: strconv.Itoa(i)})
+func TestSubscribe_SlowReaderIsToldWhereAndHowMuchItMissed(t *testing.T) {
+	s, srv := start(t)
+	events, _ := listen(t, s, "a")
+	if ev := next(t, events); ev.Kind != EventSubscribed {
+		t.Fatalf("%+v", ev)
+	}
+	publish := func(from, to int) {
+		for i := from; i < to; i++ {
+			srv.Do(t, "PUBLISH", "a", strconv.Itoa(i))
 		}
 	}
-	push(1, 5)
-	q.push(Event{Kind: EventInterrupted}) // never dropped
-	var got []string
-	drain := func() {
-		for ev, ok := q.pop(); ok; ev, ok = q.pop() {
-			got = append(got, ev.Kind.String()+ev.Message+strconv.Itoa(ev.Missed))
+	const total = subscriberQueue + 50
+	publish(0, total)
+	time.Sleep(300 * time.Millisecond) // until all has come; the reader may hold the first
+	received := 0
+	ev := next(t, events)
+	for ; ev.Kind == EventMessage; ev = next(t, events) {
+		if ev != (Event{Channel: "a", Message: strconv.Itoa(received)}) {
+			t.Fatalf("got %+v, want %d", ev, received)
 		}
+		received++
 	}
-	drain()
-	push(6, 9)
-	drain()
-	want := []string{"message10", "message20", "message30", "dropped2", "interrupted0", "message60", "message70", "message80", "dropped1"}
-	if len(got) != len(want) {
-		t.Fatalf("%v, want %v", got, want)
+	if ev != (Event{Kind: EventDropped, Missed: total - received}) || received < subscriberQueue {
+		t.Errorf("%+v after %d messages", ev, received)
 	}
-	for i := range want {
-		if got[i] != want[i] {
-			t.Errorf("%v, want %v", got, want)
-			break
+	publish(total, total+1)
+	if ev := next(t, events); ev.Message != strconv.Itoa(total) {
+		t.Errorf("%+v", ev)
+	}
+}
+
+// The bus that subscriptions share ends with the last of them, and with Redis.
+func TestSubscribe_LeavesNothingBehind(t *testing.T) {
+	madcrowtest.CheckLeaks(t)
+	s, srv := start(t)
+	first, leaveFirst := listen(t, s, "a")
+	second, leaveSecond := listen(t, s, "a", "b")
+	next(t, first)
+	next(t, second)
+	if n := numsub(t, srv, "a"); n != 1 {
+		t.Errorf("%d subscriptions of one channel", n)
+	}
+	leaveFirst()
+	if n, err := s.Publish(t.Context(), "a", "x"); n != 1 || err != nil {
+		t.Errorf("%d %v", n, err)
+	}
+	if ev := next(t, second); ev.Message != "x" {
+		t.Errorf("%+v", ev)
+	}
+	leaveSecond()
+	waitFor(t, func() bool { return numsub(t, srv, "a") == 0 && s.bus() == nil })
+
+	third, leaveThird := listen(t, s, "a")
+	if ev := next(t, third); ev != (Event{Kind: EventSubscribed}) {
+		t.Errorf("the next one begins with %+v", ev)
+	}
+	leaveThird()
+
+	ended := make(chan error, 1)
+	go func() {
+		var last error
+		for _, err := range s.Subscribe(t.Context(), "c") {
+			if err == nil {
+				_ = s.redis.Close(t.Context())
+			}
+			last = err
 		}
+		ended <- last
+	}()
+	select {
+	case err := <-ended:
+		wantProblem(t, err, 503, "REDIS_UNAVAILABLE", "subscribe", TablePubSub)
+		if !errors.Is(err, madcrow.ErrClosed) {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("a subscription outlives Redis")
 	}
+}
+
+func (s *Service) bus() any {
+	s.listeners.mu.Lock()
+	defer s.listeners.mu.Unlock()
+	if s.listeners.bus == nil {
+		return nil
+	}
+	return s.listeners.bus
+}
+
+func numsub(t *testing.T, srv *madcrowtest.Server, channel string) int64 {
+	t.Helper()
+	reply, _ := srv.Do(t, "PUBSUB", "NUMSUB", channel).([]any)
+	if len(reply) != 2 {
+		t.Fatalf("%v", reply)
+	}
+	n, _ := reply[1].(int64)
+	return n
 }

@@ -9,7 +9,8 @@ type Service struct {
 	redis  *madcrow.Redis
 	prefix string
 	// rawKeys lifts the refusal of reserved beginnings.
-	rawKeys bool
+	rawKeys   bool
+	listeners listeners
 }
 
 // Option changes what [New] makes.
