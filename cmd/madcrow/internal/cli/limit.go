@@ -4,19 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"os"
-	"os/signal"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/envvalue"
-	"github.com/madcrow-go/madcrow/ratelimit"
-	"github.com/madcrow-go/madcrow/service"
 )
 
 // limitRoute is what the HTTP route puts before a key.
@@ -38,8 +32,7 @@ type limitOptions struct {
 	window, blockFor   span
 	algorithm, name    string
 	buckets            int
-	output, envFile    string
-	timeout            time.Duration
+	oneshot
 }
 
 // span is a flag: a Go duration, or seconds.
@@ -113,13 +106,10 @@ settings.`,
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := loadEnvFile(o.envFile, c.Flags().Changed("env-file")); err != nil {
-				return err
-			}
 			if err := o.check(c); err != nil {
 				return err
 			}
-			return o.run(c, args[0], work)
+			return o.run(c, func(ctx context.Context, r *madcrow.Redis) error { return work(ctx, c, r, o, args[0]) })
 		},
 	}
 	f := cmd.Flags()
@@ -137,19 +127,14 @@ settings.`,
 	}
 	f.StringVar(&o.name, "name", "", "the limit of this `name` in a Go program")
 	f.StringVar(&o.algorithm, "algorithm", "", "its `algorithm`: "+algorithmNames+" (default "+algorithmSet+", with --name "+algorithmLog+")")
-	f.StringVarP(&o.output, "output", "o", "text", "`text or json`")
-	f.DurationVar(&o.timeout, "timeout", 5*time.Second, "give up after this time")
-	addEnvFileFlag(cmd, &o.envFile)
+	o.addFlags(cmd)
 	return cmd
 }
 
 // check refuses what cannot be meant, and fills in defaults.
 func (o *limitOptions) check(c *cobra.Command) error {
-	if o.output != "text" && o.output != "json" {
-		return usageError{fmt.Errorf("--output: %q is not text or json", o.output)}
-	}
-	if o.timeout <= 0 {
-		return usageError{errors.New("--timeout must be more than 0")}
+	if err := o.oneshot.check(c); err != nil {
+		return err
 	}
 	for _, name := range []string{"limit", "window", "for"} {
 		if f := c.Flags().Lookup(name); f != nil && !f.Changed {
@@ -179,53 +164,4 @@ func (o *limitOptions) check(c *cobra.Command) error {
 		return usageError{errors.New("block needs --name: the limits of the HTTP route have no blocks")}
 	}
 	return nil
-}
-
-// run connects, works and closes, within the time-out and until a signal.
-func (o *limitOptions) run(c *cobra.Command, key string, work limitWork) error {
-	signalled, restore := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
-	defer restore()
-	ctx, cancel := context.WithTimeout(signalled, o.timeout)
-	defer cancel()
-	r, err := openReal(ctx, o.timeout)
-	if err == nil {
-		err = asUsage(work(ctx, c, r, *o, key))
-		// A short command does not wait for what the server still has to say.
-		end, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		_ = r.Close(end)
-	}
-	if err != nil && !errors.Is(err, errDenied) && signalled.Err() != nil {
-		return errors.New("interrupted")
-	}
-	return err
-}
-
-// openReal opens the Redis that the environment names, and waits until it is
-// connected. An embedded one would be empty, and end with this command.
-func openReal(ctx context.Context, timeout time.Duration) (*madcrow.Redis, error) {
-	cfg, err := madcrow.ConfigFromEnv()
-	if err != nil {
-		return nil, err
-	}
-	if !(madcrow.Env{}).NamesRedis() && !cfg.Require {
-		return nil, usageError{errors.New("no Redis is named: set REDIS_HOST=localhost for the one on this machine, or REDIS_URL, REDIS_SENTINELS or REDIS_CLUSTERS")}
-	}
-	cfg.Require = true
-	cfg.ConnectTimeout = max(min(cfg.ConnectTimeout, timeout), time.Millisecond)
-	cfg.Logger = slog.New(slog.DiscardHandler) // the error says it all
-	return madcrow.Open(ctx, cfg)
-}
-
-// asUsage makes what was typed wrong an error of the one who typed.
-func asUsage(err error) error {
-	var s *service.ValidationError
-	var l *ratelimit.ValidationError
-	switch {
-	case errors.As(err, &s):
-		return usageError{fmt.Errorf("%s %s", s.Field, s.Message)}
-	case errors.As(err, &l):
-		return usageError{fmt.Errorf("%s: %s", l.Field, l.Message)}
-	}
-	return err
 }

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"math"
 	"time"
@@ -154,17 +153,4 @@ func short(d time.Duration) time.Duration {
 		unit = 100 * time.Millisecond
 	}
 	return (d + unit - 1).Truncate(unit)
-}
-
-// done prints one answer.
-func (o *limitOptions) done(c *cobra.Command, text string, answer any) error {
-	if o.output == "json" {
-		line, err := json.Marshal(answer)
-		if err != nil {
-			return err
-		}
-		text = string(line)
-	}
-	_, err := fmt.Fprintln(c.OutOrStdout(), text)
-	return err
 }

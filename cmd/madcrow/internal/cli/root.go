@@ -18,13 +18,19 @@ const (
 	exitFailed = 1 // it ran, and failed
 	exitUsage  = 2 // the command line or the configuration is wrong
 	exitDenied = 3 // a limit said no
+	exitMiss   = 3 // there is no such key
 )
 
 // version is set by the build: -ldflags "-X …/internal/cli.version=v1.2.3".
 var version string
 
-// errDenied is an answer, not a failure; what it is was printed.
-var errDenied = errors.New("denied")
+// These are answers, not failures; what they are was printed.
+var (
+	errDenied = errors.New("denied")
+	errMiss   = errors.New("not found")
+)
+
+func isAnswer(err error) bool { return errors.Is(err, errDenied) || errors.Is(err, errMiss) }
 
 // usageError is a mistake of the one who typed.
 type usageError struct{ err error }
@@ -42,8 +48,11 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return exitOK
 	}
-	if errors.Is(err, errDenied) {
+	switch {
+	case errors.Is(err, errDenied):
 		return exitDenied
+	case errors.Is(err, errMiss):
+		return exitMiss
 	}
 	_, _ = fmt.Fprintf(stderr, "madcrow: %v\n", err)
 	var u usageError
@@ -76,7 +85,7 @@ Use the Redis on this machine:
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newServe(), newLimit(), newVersion(), newConfig())
+	root.AddCommand(newServe(), newCache(), newLimit(), newVersion(), newConfig())
 	return root
 }
 
