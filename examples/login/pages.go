@@ -6,6 +6,7 @@ import (
 	"embed"
 	"encoding/hex"
 	"html/template"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"strings"
@@ -91,7 +92,7 @@ func (a *app) fail(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	}
 	p := problem.From(err)
-	problem.Log(r.Context(), a.log, p, err)
+	problem.Log(r.Context(), a.log, p, err, slog.String("method", r.Method), slog.String("route", r.Pattern))
 	p.SetHeaders(w.Header())
 	if err := render(w, p.Status, "error", page{Title: p.Title, Data: p}); err != nil {
 		problem.Write(w, r, a.log, err)

@@ -113,6 +113,8 @@ const (
 // rules of digits and signs: they make passwords worse.
 func weakness(password, name string) string {
 	n := utf8.RuneCountInString(password)
+	_, size := utf8.DecodeRuneInString(password)
+	first := password[:size]
 	switch {
 	case n < leastPassword:
 		return fmt.Sprintf("The new password needs %d characters or more: a few words do.", leastPassword)
@@ -120,7 +122,7 @@ func weakness(password, name string) string {
 		return fmt.Sprintf("The new password can have %d characters at most.", mostPassword)
 	case strings.Contains(strings.ToLower(password), name) && n-utf8.RuneCountInString(name) < leastPassword/2:
 		return "The new password is too close to your name."
-	case strings.Count(password, password[:1]) == len(password):
+	case strings.Trim(password, first) == "":
 		return "The new password is one character, repeated."
 	}
 	return ""
