@@ -67,7 +67,8 @@ only with --health-details: it needs no token, so whoever reaches the server
 could read them.
 
 SIGTERM and SIGINT end it in order: no new connections, requests in flight are
-finished, then Redis is closed. A second signal ends it at once.
+finished, streams of events are ended, then Redis is closed. A second signal
+ends it at once.
 
 Exit codes: 0 ended in order, 1 failed, 2 wrong command line or settings.`,
 		Example: `  madcrow serve
@@ -92,7 +93,7 @@ Exit codes: 0 ended in order, 1 failed, 2 wrong command line or settings.`,
 	f.IntVar(&o.maxHeader, "max-header", 64<<10, "largest request header, in `bytes`")
 	f.BoolVar(&o.healthDetails, "health-details", false, "show the addresses of Redis in /health, which needs no token")
 	f.DurationVar(&o.readTimeout, "read-timeout", 15*time.Second, "longest time to read a request")
-	f.DurationVar(&o.writeTimeout, "write-timeout", 30*time.Second, "longest time from a request's header to the end of its answer")
+	f.DurationVar(&o.writeTimeout, "write-timeout", 30*time.Second, "longest time from a request's header to the end of its answer, streams of events excepted")
 	f.DurationVar(&o.idleTimeout, "idle-timeout", 2*time.Minute, "close a connection after this time without a request")
 	f.DurationVar(&o.drainTimeout, "drain-timeout", 20*time.Second, "longest time to finish requests at the end")
 	addEnvFileFlag(cmd, &o.envFile)

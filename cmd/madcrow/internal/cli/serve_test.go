@@ -233,6 +233,43 @@ func TestServe_SignalFinishesRequestsInFlight(t *testing.T) {
 	}
 }
 
+// A stream of events outlives the time-outs of a request, and does not hold up
+// the end.
+func TestServe_EventsHaveNoTimeoutAndEndWithTheServer(t *testing.T) {
+	srv := madcrowtest.StartRedis(t)
+	p := launch(t, []string{"REDIS_URL=redis://" + srv.Addr()}, "--write-timeout", "300ms", "--read-timeout", "300ms", "--idle-timeout", "300ms")
+	waitFor(t, func() bool { code, _ := p.get("/readyz"); return code == 200 })
+	res, err := http.Get("http://" + p.addr + "/api/v1/redis-example/pub-sub/subscribe/news")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	lines := bufio.NewScanner(res.Body)
+	want := func(text string) {
+		t.Helper()
+		for lines.Scan() {
+			if lines.Text() == text {
+				return
+			}
+		}
+		t.Fatalf("the stream ended before %q: %v\n%s", text, lines.Err(), p.text())
+	}
+	want("event: subscribed")
+	time.Sleep(time.Second)
+	srv.Do(t, "PUBLISH", "news", "hello")
+	want("data: hello")
+	begin := time.Now()
+	p.signal(syscall.SIGTERM)
+	for lines.Scan() { // to the end
+	}
+	if err := lines.Err(); err != nil {
+		t.Errorf("the stream does not end well: %v", err)
+	}
+	if code, took := p.exit(), time.Since(begin); code != exitOK || took > 5*time.Second {
+		t.Errorf("exit code %d after %v\n%s", code, took, p.text())
+	}
+}
+
 func TestServe_SecondSignalEndsAtOnce(t *testing.T) {
 	p := launch(t, nil)
 	p.slowPost()

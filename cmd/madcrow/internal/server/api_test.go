@@ -57,6 +57,7 @@ func TestAPI(t *testing.T) {
 			cfg := backend(t)
 			t.Run("AnswersAsTheOriginal", func(t *testing.T) { answersAsTheOriginal(t, cfg) })
 			t.Run("BadInputIs422AndIsNotSentBack", func(t *testing.T) { badInput(t, cfg) })
+			t.Run("SubscribersGetWhatIsPublished", func(t *testing.T) { subscribersGet(t, cfg) })
 			t.Run("HealthTellsTheSnapshot", func(t *testing.T) { healthTells(t, cfg) })
 			t.Run("HealthShowsTheTopology", func(t *testing.T) { healthShowsTheTopology(t, cfg) })
 		})
@@ -108,6 +109,8 @@ func badInput(t *testing.T, cfg madcrow.Config) {
 		{"POST", "/rate-limit/check", `{"key":"u","limit":1}`, "body.window_seconds"},
 		{"POST", "/pub-sub/publish/ch", "", "query.message"},
 		{"POST", "/pub-sub/publish/ch?message=", "", "query.message"},
+		{"GET", "/pub-sub/subscribe/" + strings.Repeat("c", 1025), "", "path.channel"},
+		{"GET", "/pub-sub/subscribe/" + strings.Repeat("%C3%BC", 600), "", "channel"}, // 1,200 bytes
 	} {
 		a := w.do(tc.method, api+tc.path, tc.body)
 		m := w.wantProblem(a, 422, "VALIDATION_ERROR", "", "")

@@ -40,6 +40,7 @@ type docsGroup struct {
 
 type docsRoute struct {
 	Method, Path, Summary, ID string
+	About                     string
 	Parameters                []docsField
 	Body                      []docsField
 	Answer                    []docsField
@@ -99,7 +100,7 @@ func (v *docsView) add(tag string, r docsRoute) {
 }
 
 func docsOf(api *huma.OpenAPI, op *huma.Operation) docsRoute {
-	r := docsRoute{Method: op.Method, Path: op.Path, Summary: op.Summary, ID: op.OperationID}
+	r := docsRoute{Method: op.Method, Path: op.Path, Summary: op.Summary, ID: op.OperationID, About: op.Description}
 	for _, p := range op.Parameters {
 		f := docsFieldOf(p.Name, p.Schema, p.Required)
 		f.Place = p.In
@@ -169,6 +170,9 @@ func docsExample(api *huma.OpenAPI, op *huma.Operation) string {
 	cmd := "curl"
 	if op.Method != "GET" {
 		cmd += " -X " + op.Method
+	}
+	if op.Responses["200"].Content["text/event-stream"] != nil {
+		cmd += " -N" // shows what comes as it comes
 	}
 	if op.RequestBody != nil {
 		cmd += " -H 'Content-Type: application/json' -d '" + exampleBody(api, op) + "'"

@@ -26,6 +26,7 @@ var required = []struct{ method, path, body, operation, table string }{
 	{"DELETE", "/session/a", "", "delete", service.TableSessions},
 	{"POST", "/rate-limit/check", `{"key":"u","limit":1,"window_seconds":1}`, "check", service.TableRateLimits},
 	{"POST", "/pub-sub/publish/ch?message=m", "", "publish", service.TablePubSub},
+	{"GET", "/pub-sub/subscribe/ch", "", "subscribe", service.TablePubSub},
 }
 
 func TestFailure_RequiredRedisAwayIs503AtOnce(t *testing.T) {

@@ -39,7 +39,7 @@ func TestOpenAPI_IsAsAgreed(t *testing.T) {
 		OpenAPI string
 		Paths   map[string]any
 	}
-	if err := json.Unmarshal([]byte(a.body), &doc); err != nil || doc.OpenAPI != "3.1.0" || len(doc.Paths) != 11 {
+	if err := json.Unmarshal([]byte(a.body), &doc); err != nil || doc.OpenAPI != "3.1.0" || len(doc.Paths) != 12 {
 		t.Errorf("%v: version %s, %d paths", err, doc.OpenAPI, len(doc.Paths))
 	}
 }

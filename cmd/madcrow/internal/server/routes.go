@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
 )
 
 // routes registers the methods of one controller under its prefix.
@@ -56,6 +57,30 @@ func handle[I, O any](g routes, rt route, method func(context.Context, *I) (*O, 
 			return nil, newProblem(err)
 		}
 		return &output[O]{body}, nil
+	})
+}
+
+// stream registers a route that writes its answer itself, as it comes. The
+// members of I are checked before.
+func stream[I any](g routes, rt route, about string, handler http.Handler) {
+	op := huma.Operation{
+		OperationID: operationID(rt.method, g.prefix+rt.path),
+		Method:      rt.method,
+		Path:        g.prefix + rt.path,
+		Summary:     rt.summary,
+		Description: about,
+		Tags:        []string{g.tag},
+		Errors:      []int{http.StatusServiceUnavailable},
+		Middlewares: huma.Middlewares{g.s.requireRedis(rt.operation, rt.table)},
+		Responses: map[string]*huma.Response{"200": {Content: map[string]*huma.MediaType{
+			"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}},
+		}}},
+	}
+	huma.Register(g.s.api, op, func(context.Context, *I) (*huma.StreamResponse, error) {
+		return &huma.StreamResponse{Body: func(ctx huma.Context) {
+			r, w := humago.Unwrap(ctx)
+			handler.ServeHTTP(w, r)
+		}}, nil
 	})
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/pubsub"
 	"github.com/madcrow-go/madcrow/service"
 )
 
@@ -56,6 +57,7 @@ type Server struct {
 	tokenHash [sha256.Size]byte
 	foreign   *http.CrossOriginProtection
 	draining  atomic.Bool
+	events    *pubsub.SSEHandler
 	spec      []byte
 	docs      docsPage
 }
@@ -72,12 +74,16 @@ func New(opt Options) (*Server, error) {
 		tokenHash: sha256.Sum256([]byte(opt.Token)),
 		foreign:   http.NewCrossOriginProtection(),
 	}
+	var err error
+	if s.events, err = s.newEvents(); err != nil {
+		return nil, fmt.Errorf("serve events: %w", err)
+	}
 	s.api = humago.New(s.mux, s.humaConfig())
 
 	CacheController{s.svc}.register(s.routes("cache", apiPrefix+"/cache"))
 	SessionController{s.svc}.register(s.routes("session", apiPrefix+"/session"))
 	RateLimitController{s.svc}.register(s.routes("rate limit", apiPrefix+"/rate-limit"))
-	PubSubController{s.svc}.register(s.routes("pub/sub", apiPrefix+"/pub-sub"))
+	PubSubController{s.svc, s.events}.register(s.routes("pub/sub", apiPrefix+"/pub-sub"))
 	DataController{s.svc, s.opt.Logger}.register(s.routes("data", apiPrefix+"/data"))
 	health := HealthController{redis: opt.Redis, note: opt.Note, details: opt.HealthDetails, draining: &s.draining}
 	health.registerExample(s.routes("health", apiPrefix))
@@ -85,7 +91,6 @@ func New(opt Options) (*Server, error) {
 
 	// Rendered once: the same bytes for everybody, and no race on the first
 	// request.
-	var err error
 	if s.spec, err = json.MarshalIndent(s.api.OpenAPI(), "", "  "); err != nil {
 		return nil, fmt.Errorf("render OpenAPI: %w", err)
 	}
@@ -98,8 +103,12 @@ func New(opt Options) (*Server, error) {
 	return s, nil
 }
 
-// Drain makes readiness fail, so that load balancers send nobody new.
-func (s *Server) Drain() { s.draining.Store(true) }
+// Drain makes readiness fail, so that load balancers send nobody new, and ends
+// the streams of events, which would not end by themselves.
+func (s *Server) Drain() {
+	s.draining.Store(true)
+	s.events.Close()
+}
 
 // OpenAPI returns the description of the routes, as served.
 func (s *Server) OpenAPI() []byte { return s.spec }
