@@ -30,7 +30,8 @@ const (
 // SlidingLog admits at most Limit in every window, exactly; what was admitted
 // becomes free to the microsecond one window later. It keeps a list of one
 // integer for each admitted request: about 11 bytes each, so 11 KB for a busy
-// subject at limit 1,000. It is the default.
+// subject at limit 1,000. It is the default. A cost of n writes n of them: where
+// costs are in the thousands, take SlidingWindow or GCRA.
 func SlidingLog() Algorithm { return Algorithm{kind: kindLog} }
 
 // SortedSetLog is the same log in a sorted set, in the layout of the Python

@@ -12,7 +12,9 @@ import (
 type TokenBucket struct{ *Limiter }
 
 // WithMaxWait bounds how far ahead [TokenBucket.Reserve] may book, up to 31
-// days. Defaults to the time that refills the burst, at most an hour.
+// days. Defaults to the time that refills the burst, at most an hour. All who
+// share a limit need the same: one with less forgets what another booked beyond
+// that.
 func WithMaxWait(d time.Duration) Option { return func(o *options) { o.wait = d } }
 
 // NewTokenBucket makes a limit by GCRA: burst requests at once, refilled at the

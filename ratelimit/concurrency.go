@@ -29,7 +29,8 @@ var ErrLeaseLost = errors.New("the lease was lost")
 // FailLocal admits what is asked for up to its share in each length.
 //
 // A jump of Redis' clock ahead ends leases early; one back keeps a dead
-// holder's lease for at most one more length.
+// holder's lease for at most one more length. Whoever asks with a shorter length
+// cuts the leases of others to it: for another length choose another name.
 func NewConcurrency(r *madcrow.Redis, name string, limit int64, length time.Duration, fail FailPolicy, opts ...Option) (*Concurrency, error) {
 	if length < 100*time.Millisecond || length > MaxWindow {
 		return nil, &ValidationError{Field: "length", Message: "a lease lives from 100ms to 744h"}
