@@ -109,8 +109,8 @@ func calm(seed uint64, changes bool) *schedule {
 		p := s.policies[0]
 		s.move(p)
 		if changes && s.rng.IntN(10) == 0 {
-			s.policies[0] = s.policy(p.kind)
-			p = s.policies[0]
+			p = s.change(p)
+			s.policies[0] = p
 		}
 		o := op{kind: opAsk, asks: []ask{{0, p, 1}}, verb: verbTake, how: takeAll, id: s.id(), probe: s.rng.IntN(4) == 0}
 		if s.rng.IntN(4) == 0 {

@@ -493,6 +493,18 @@ func (s *schedule) policy(k modelKind) modelPolicy {
 	return p
 }
 
+// change draws another policy: anything, or a window that is somewhat longer or
+// shorter.
+func (s *schedule) change(p modelPolicy) modelPolicy {
+	other := s.policy(p.kind)
+	if s.rng.IntN(2) == 0 && p.limit < 100 && p.extra < 1000 {
+		other = p
+		other.window = min(max(p.window*(1+s.rng.Int64N(8))/4, 10_000), 31*24*3600*1_000_000)
+		other.limit = max(1, p.limit+s.rng.Int64N(5)-2)
+	}
+	return other
+}
+
 // pace is about the time in which one is let in.
 func (p modelPolicy) pace() int64 { return max(1, p.window/p.limit) }
 
@@ -544,9 +556,9 @@ func (s *schedule) next() {
 	slot := s.rng.IntN(len(s.policies))
 	p := s.policies[slot]
 	s.move(p)
-	if s.changes && s.rng.IntN(20) == 0 {
-		s.policies[slot] = s.policy(p.kind)
-		p = s.policies[slot]
+	if s.changes && s.rng.IntN(15) == 0 {
+		p = s.change(p)
+		s.policies[slot] = p
 	}
 	a := ask{slot, p, 1}
 	if s.rng.IntN(4) == 0 {
