@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/madcrow-go/madcrow/session"
@@ -23,6 +24,15 @@ func (a *app) list(w http.ResponseWriter, r *http.Request, m member) error {
 	for _, info := range all {
 		places = append(places, place{Info: info, What: describe(info.Device.UserAgent), Here: info.Handle == m.Handle()})
 	}
+	slices.SortStableFunc(places, func(a, b place) int { // this one first
+		switch {
+		case a.Here:
+			return -1
+		case b.Here:
+			return 1
+		}
+		return 0
+	})
 	return a.show(w, r, http.StatusOK, "sessions", "Sessions", places)
 }
 
