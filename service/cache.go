@@ -11,10 +11,14 @@ import (
 const NoLifetime time.Duration = -1
 
 // GetCache returns the value of key. A missing key is ("", false, nil); a
-// failure is an [*Error].
+// failure is an [*Error]. With [WithNearCache] it may come from this process.
 func (s *Service) GetCache(ctx context.Context, key string) (value string, found bool, err error) {
 	if err := s.checkCacheKey(key); err != nil {
 		return "", false, err
+	}
+	if s.near != nil {
+		c, err := s.near.find(ctx, key)
+		return c.value, c.found, failed("get", TableCache, err)
 	}
 	key = s.prefix + key
 	m, err := s.redis.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Get().Key(key).Build() })
@@ -39,6 +43,10 @@ type Entry struct {
 func (s *Service) GetCacheWithTTL(ctx context.Context, key string) (Entry, error) {
 	if err := s.checkCacheKey(key); err != nil {
 		return Entry{}, err
+	}
+	if s.near != nil {
+		c, err := s.near.find(ctx, key)
+		return c.entry(monotonic()), failed("get", TableCache, err)
 	}
 	key = s.prefix + key
 	res, err := s.redis.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
@@ -80,6 +88,8 @@ func (s *Service) SetCache(ctx context.Context, key, value string, ttl time.Dura
 
 // set stores a string. Whole seconds travel as SETEX, as the original's do.
 func (s *Service) set(ctx context.Context, key, value string, ttl time.Duration) error {
+	s.near.changed(key)       // what is being read now is older
+	defer s.near.changed(key) // and what was read before the reply may be
 	_, err := s.redis.Do(ctx, func(b madcrow.Builder) madcrow.Command {
 		switch {
 		case ttl == 0:
@@ -102,6 +112,8 @@ func (s *Service) DeleteCache(ctx context.Context, key string) (existed bool, er
 }
 
 func (s *Service) del(ctx context.Context, key string) (bool, error) {
+	s.near.changed(key) // as in set
+	defer s.near.changed(key)
 	n, err := s.integer(ctx, func(b madcrow.Builder) madcrow.Command { return b.Del().Key(key).Build() })
 	return n > 0, err
 }

@@ -2,8 +2,8 @@
 // a cache, sessions, a rate limit and messages, on data that both programs can
 // read and write.
 //
-// Every method makes one round trip, reports failure as an error and absence
-// as absence. An error of Redis is an [*Error], which wraps the one of package
+// Every method makes one round trip, or none with [WithNearCache], reports
+// failure as an error and absence as absence. An error of Redis is an [*Error], which wraps the one of package
 // madcrow; a wrong argument is a [*ValidationError]. Both know their HTTP
 // answer. When Redis is away every method fails at once with
 // madcrow.ErrUnavailable.

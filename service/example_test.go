@@ -42,6 +42,28 @@ func ExampleService_GetCache() {
 	// seven true <nil>
 }
 
+// Values that are read often are kept in the process, and Redis says when one
+// changes.
+func ExampleWithNearCache() {
+	ctx := context.Background()
+	_, r := connect(ctx)
+	defer r.Close(ctx)
+	s := service.New(r, service.WithNearCache(16<<20)) // bytes
+
+	fmt.Println(s.SetCache(ctx, "motd", "hello", time.Hour))
+	for range 1000 { // one question, and 999 answers from this process
+		if _, _, err := s.GetCache(ctx, "motd"); err != nil {
+			log.Fatal(err)
+		}
+	}
+	fmt.Println(s.SetCache(ctx, "motd", "bye", time.Hour))
+	fmt.Println(s.GetCache(ctx, "motd"))
+	// Output:
+	// <nil>
+	// <nil>
+	// bye true <nil>
+}
+
 func ExampleService_SetSession() {
 	ctx := context.Background()
 	s, r := connect(ctx)

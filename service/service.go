@@ -10,6 +10,8 @@ type Service struct {
 	prefix string
 	// rawKeys lifts the refusal of reserved beginnings.
 	rawKeys   bool
+	nearBytes int64
+	near      *nearCache // nil: none
 	listeners listeners
 }
 
@@ -27,6 +29,9 @@ func New(r *madcrow.Redis, opts ...Option) *Service {
 	s := &Service{redis: r, prefix: r.Config().KeyPrefix}
 	for _, o := range opts {
 		o(s)
+	}
+	if s.nearBytes > 0 {
+		s.near = newNearCache(r, s.nearBytes)
 	}
 	return s
 }
