@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/madcrow-go/madcrow"
-	"github.com/madcrow-go/madcrow/problem"
+	"github.com/madcrow-go/madcrow/health"
 )
 
 // HealthController tells what is known of Redis. It asks nobody: the
@@ -32,10 +32,10 @@ type exampleHealth struct {
 	UsedMemoryHuman  string `json:"used_memory_human,omitempty"`
 }
 
-type health struct {
-	Status   string     `json:"status" enum:"healthy"`
-	Services services   `json:"services"`
-	Redis    redisState `json:"redis"`
+type healthAnswer struct {
+	Status   string       `json:"status" enum:"healthy"`
+	Services services     `json:"services"`
+	Redis    health.Redis `json:"redis"`
 }
 
 type services struct {
@@ -85,19 +85,15 @@ func known(s string) string {
 	return s
 }
 
-func (c HealthController) health(context.Context, *noInput) (*health, error) {
-	st := c.redis.Status()
-	out := &health{Status: "healthy"}
+func (c HealthController) health(context.Context, *noInput) (*healthAnswer, error) {
+	out := &healthAnswer{Status: "healthy", Redis: health.Of(c.redis, c.details)}
 	out.Services.Database = "healthy" // the records of /data live in the process
 	out.Services.Redis = "unavailable"
-	available := c.redis.Available()
-	if available {
+	if out.Redis.Available {
 		out.Services.Redis = "healthy"
 	}
-	out.Redis = topology(st, available, c.details)
-	out.Redis.Note = c.note
-	if st.ReadOnly {
-		out.Redis.Note = "Redis takes no writes at the moment"
+	if out.Redis.Note == "" {
+		out.Redis.Note = c.note
 	}
 	return out, nil
 }
@@ -107,11 +103,8 @@ func (c HealthController) live(context.Context, *noInput) (*liveness, error) {
 }
 
 func (c HealthController) ready(context.Context, *noInput) (*liveness, error) {
-	switch {
-	case c.draining.Load():
-		return nil, problem.New(http.StatusServiceUnavailable, "DRAINING", "The server is shutting down")
-	case !c.redis.Available():
-		return nil, problem.New(http.StatusServiceUnavailable, "REDIS_UNAVAILABLE", "Redis is not available")
+	if err := health.Check(c.redis, c.draining.Load); err != nil {
+		return nil, err
 	}
 	return &liveness{"ready"}, nil
 }

@@ -3,7 +3,6 @@ package server
 import (
 	"fmt"
 	"net/http"
-	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -89,50 +88,6 @@ func (w *web) waitHealth(ok func(map[string]any) bool, what string) {
 		}
 		if time.Now().After(deadline) {
 			w.t.Fatalf("not %s within 15 s: %s", what, body)
-		}
-	}
-}
-
-func TestTopology_CountsWhatIsThereAndLeavesOutWhatIsOld(t *testing.T) {
-	replica := func(state string, lag time.Duration) madcrow.Replica {
-		return madcrow.Replica{Address: "10.0.0.9:6379", State: state, Lag: lag}
-	}
-	server := madcrow.ServerInfo{Role: "master", Replicas: []madcrow.Replica{replica("online", time.Second), replica("wait_bgsave", 9*time.Second)}}
-	away := madcrow.NodeStatus{Address: "10.0.0.2:6379", Server: server}
-	here := madcrow.NodeStatus{Address: "10.0.0.1:6379", Available: true, Server: server}
-	for name, tc := range map[string]struct {
-		st                 madcrow.Status
-		available, details bool
-		want               redisState
-	}{
-		"standalone": {
-			madcrow.Status{Mode: "standalone", Master: "10.0.0.1:6379", Server: server},
-			true, false,
-			redisState{Role: "master", Replicas: &replicaCount{Connected: 2, Online: 1, MaxLagSeconds: 9}},
-		},
-		"down": {madcrow.Status{Mode: "standalone", Server: server}, false, false, redisState{}},
-		"demoted": {
-			madcrow.Status{Mode: "standalone", Server: madcrow.ServerInfo{Role: "slave"}},
-			true, false,
-			redisState{Role: "replica", Replicas: &replicaCount{}},
-		},
-		"Sentinels only": {
-			madcrow.Status{Mode: "sentinel", Sentinels: &madcrow.SentinelStatus{Reachable: 1, Known: 3, Quorum: 2, Replicas: 2}},
-			false, true,
-			redisState{Sentinels: &sentinelCount{1, 3, 2, 2}},
-		},
-		"cluster with a node away": {
-			madcrow.Status{Mode: "cluster", SlotsCovered: 9000, Nodes: []madcrow.NodeStatus{here, away}},
-			true, true,
-			redisState{
-				Replicas: &replicaCount{2, 1, 9, []replicaState{{"10.0.0.9:6379", "online", 1}, {"10.0.0.9:6379", "wait_bgsave", 9}}},
-				Cluster:  &clusterCount{9000, 16384, 2, 1, []nodeState{{"10.0.0.1:6379", true, 2}, {"10.0.0.2:6379", false, 2}}},
-			},
-		},
-	} {
-		tc.want.Mode, tc.want.State = tc.st.Mode, "connecting"
-		if got := topology(tc.st, tc.available, tc.details); !reflect.DeepEqual(got, tc.want) {
-			t.Errorf("%s:\n got %+v\nwant %+v", name, got, tc.want)
 		}
 	}
 }
