@@ -49,6 +49,9 @@ func newApp(cfg config, r *madcrow.Redis, accounts *users, log *slog.Logger) (*a
 	a.sessions, err = session.New[visit](r, session.Options{
 		Secret: secret, Client: a.clients, InsecureCookie: cfg.dev,
 		MaxPerUser: 50, // what the page of sessions can show, and people can read
+		// A page here is one request, so none is under way beside a change of
+		// the password; and a stolen identifier is to read nothing after it.
+		Grace: -1,
 	})
 	if err != nil {
 		return nil, err

@@ -142,22 +142,12 @@ func (t try) left() string {
 // begin logs an account in.
 func (a *app) begin(ctx context.Context, account user, remember bool) error {
 	s := a.sessions.From(ctx)
-	id := strconv.FormatInt(account.id, 10)
-	before, err := s.User(ctx)
-	if err != nil {
-		return err
-	}
-	if before != "" && before != id {
-		// Somebody else's: nothing of it may come along.
-		if err := s.Logout(ctx); err != nil {
-			return err
-		}
-	}
 	var opts []session.LoginOption
 	if remember {
 		opts = append(opts, session.Remember())
 	}
-	if err := s.Login(ctx, id, opts...); err != nil {
+	// The number, and not the name: that may change hands.
+	if err := s.Login(ctx, strconv.FormatInt(account.id, 10), opts...); err != nil {
 		return err
 	}
 	return s.Update(ctx, func(v *visit) error {

@@ -65,8 +65,7 @@ func (a *app) changePassword(w http.ResponseWriter, r *http.Request, m member) e
 	return a.renew(w, r, m)
 }
 
-// renew gives this session a new identifier and ends the others. In this order:
-// that ends what the old identifier could still read.
+// renew gives this session a new identifier and ends the others.
 func (a *app) renew(w http.ResponseWriter, r *http.Request, m member) error {
 	ctx := r.Context()
 	err := m.Rotate(ctx)
