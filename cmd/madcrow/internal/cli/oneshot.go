@@ -15,6 +15,7 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/cache"
+	"github.com/madcrow-go/madcrow/pubsub"
 	"github.com/madcrow-go/madcrow/ratelimit"
 	"github.com/madcrow-go/madcrow/service"
 )
@@ -97,6 +98,7 @@ func asUsage(err error) error {
 	var s *service.ValidationError
 	var l *ratelimit.ValidationError
 	var c *cache.ValidationError
+	var p *pubsub.ValidationError
 	switch {
 	case errors.As(err, &s):
 		return usageError{fmt.Errorf("%s %s", s.Field, s.Message)}
@@ -104,6 +106,8 @@ func asUsage(err error) error {
 		return usageError{fmt.Errorf("%s: %s", l.Field, l.Message)}
 	case errors.As(err, &c):
 		return usageError{fmt.Errorf("%s: %s", c.Field, c.Message)}
+	case errors.As(err, &p):
+		return usageError{fmt.Errorf("%s: %s", p.Field, p.Message)}
 	}
 	return err
 }
