@@ -632,11 +632,14 @@ func (p modelPolicy) lockOut() int64 {
 func (s *schedule) lease(a ask) {
 	a.cost = 0
 	o := op{kind: opLease, asks: []ask{a}, verb: "1", id: s.id()}
-	switch s.rng.IntN(8) {
+	one := "n" + strconv.Itoa(max(0, s.ids-s.rng.IntN(12))) // held or not
+	switch s.rng.IntN(9) {
 	case 0:
 		o.verb = "0"
-	case 1, 2, 3: // prolong or release one, held or not
-		o.verb, o.id = []string{"2", "3"}[s.rng.IntN(2)], "n"+strconv.Itoa(max(0, s.ids-s.rng.IntN(12)))
+	case 1, 2, 3: // prolong or release
+		o.verb, o.id = []string{"2", "3"}[s.rng.IntN(2)], one
+	case 4: // asked again, since no answer came
+		o.id = one
 	}
 	o.probe = o.verb == "1" && s.rng.IntN(2) == 0
 	if wait := s.add(o).reply[0]; o.verb == "1" && wait > 0 && s.rng.IntN(3) == 0 {

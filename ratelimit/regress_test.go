@@ -214,3 +214,33 @@ func TestScripts_TwoVersionsOfAWindowLockNobodyOut(t *testing.T) {
 		}
 	}
 }
+
+// Two things at once that random schedules seldom meet: the window became
+// shorter, and the clock went back.
+func TestScripts_AShorterWindowUnderAClockThatWentBackEqualsTheModel(t *testing.T) {
+	const clock, second = 1_700_000_000_000_000, 1_000_000
+	r := proofRedis(t)
+	for _, k := range []modelKind{kindLog, kindSet, kindWindow, kindGCRA} {
+		take := func(at, window int64) op {
+			p := modelPolicy{kind: k, limit: 20, window: window * second}
+			if k == kindWindow || k == kindGCRA {
+				p.extra = 10
+			}
+			return op{kind: opAsk, clock: clock + at*second, asks: []ask{{0, p, 1}}, verb: verbTake, how: takeAll, id: fmt.Sprint(at, window), probe: true, bound: p.lockOut()}
+		}
+		for _, window := range []int64{10, 20, 30, 60, 90} {
+			for back := int64(0); back <= 100; back += 5 {
+				var ops []op
+				for at := int64(0); at < 60; at += 5 {
+					ops = append(ops, take(at, 60))
+				}
+				look := take(55-back, window)
+				look.verb = verbLook
+				ops = append(ops, look, take(55-back, window), take(56-back, window), take(56, window))
+				if at, complaint, err := compare(t.Context(), r, ops); err != nil || complaint != "" {
+					t.Fatalf("%v, window %d, back by %d: step %d: %s %v", k, window, back, at, complaint, err)
+				}
+			}
+		}
+	}
+}
