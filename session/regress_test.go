@@ -146,6 +146,22 @@ func TestRevokeOthers_WithAnIdentifierThatCountsNoMoreEndsNothing(t *testing.T) 
 	}
 }
 
+// A change of a password rotates, and ends the others: requests under way are
+// not those.
+func TestRevokeOthers_LeavesTheGraceOfTheOneThatIsKept(t *testing.T) {
+	m := newManager(t, open(t), session.Options{})
+	s := login(t, m, "alice")
+	old, other := s.Token(), login(t, m, "alice")
+	must(t, s.Rotate(t.Context()))
+	if n, err := s.RevokeOthers(t.Context()); n != 1 || err != nil || alive(t, m, other.Token()) || !alive(t, m, old) {
+		t.Errorf("%d %v; other %v, old %v", n, err, alive(t, m, other.Token()), alive(t, m, old))
+	}
+	must(t, m.Open(old).Logout(t.Context()))
+	if alive(t, m, s.Token()) {
+		t.Error("logged out with the old identifier, and alive")
+	}
+}
+
 func TestLogin_LosesNothingOfParallelUpdates(t *testing.T) {
 	r := open(t)
 	for _, at := range []string{"create", "destroy"} {
@@ -458,7 +474,7 @@ func TestSession_WaitsNoLongerThanItsContext(t *testing.T) {
 }
 
 func TestUpdate_InsideUpdateIsAnError(t *testing.T) {
-	m := newManager(t, open(t), session.Options{})
+	m := newManager(t, openConfig(t, config), session.Options{Name: "inside"})
 	s := stored(t, m, "x")
 	done := make(chan error, 1)
 	go func() {

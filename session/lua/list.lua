@@ -5,7 +5,7 @@ local epoch = redis.call('GET', KEYS[1])
 local out = {int(clock)}
 for i = 3, #KEYS do
   local f = redis.call('HMGET', KEYS[i], 'c', 'a', 'i', 'u', 'e', 'm', 'x')
-  local left, valid = redis.call('PTTL', KEYS[i]), epoch and f[4] == ARGV[1] and f[5] == epoch and clock < tonumber(f[2])
+  local left, valid = redis.call('PTTL', KEYS[i]), epoch and f[4] == ARGV[1] and (f[5] == epoch or f[7]) and clock < tonumber(f[2])
   if valid and f[7] then -- rotated a moment ago
     valid, left = redis.call('ZSCORE', KEYS[2], f[7]), tonumber(f[3])
   end
