@@ -52,7 +52,9 @@ func newSite(t testing.TB, m *session.Manager[cart], more func(*http.ServeMux)) 
 		}
 		return s.Login(r.Context(), r.FormValue("user"))
 	})
-	handle("/rotate", func(s *session.Session[cart], _ http.ResponseWriter, r *http.Request) error { return s.Rotate(r.Context()) })
+	handle("/rotate", func(s *session.Session[cart], _ http.ResponseWriter, r *http.Request) error {
+		return s.Rotate(r.Context())
+	})
 	handle("/logout", func(s *session.Session[cart], w http.ResponseWriter, r *http.Request) error {
 		session.ClearSiteData(w.Header())
 		return s.Logout(r.Context())
@@ -267,7 +269,7 @@ func TestHTTP_AnswersWithTheCookieAreNeverStored(t *testing.T) {
 		"copy":     func(w http.ResponseWriter, _ *http.Request) { _, _ = io.Copy(w, strings.NewReader("x")) },
 		"flush":    func(w http.ResponseWriter, _ *http.Request) { w.(http.Flusher).Flush() },
 		"control":  func(w http.ResponseWriter, _ *http.Request) { must(t, http.NewResponseController(w).Flush()) },
-		"redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/nothing", 303) },
+		"redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/nothing", http.StatusSeeOther) },
 		"error":    func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "x", 500) },
 		"content": func(w http.ResponseWriter, r *http.Request) {
 			http.ServeContent(w, r, "x.txt", time.Unix(1, 0), strings.NewReader("x"))
@@ -398,7 +400,7 @@ func TestHTTP_HijackedConnection(t *testing.T) {
 		mux.HandleFunc("/socket", func(w http.ResponseWriter, r *http.Request) {
 			s := m.From(r.Context())
 			if user, err := s.User(r.Context()); user != "alice" || err != nil {
-				http.Error(w, "who", 401)
+				http.Error(w, "who", http.StatusUnauthorized)
 				return
 			}
 			var conn io.Closer
@@ -612,10 +614,19 @@ func TestMiddleware_InsecureCookieForDevelopment(t *testing.T) {
 		t.Errorf("%v", c)
 	}
 	for _, opt := range []session.Options{
-		{InsecureCookie: true, Cookie: "__Host-x"}, {InsecureCookie: true, Partitioned: true},
-		{InsecureCookie: true, SameSite: http.SameSiteNoneMode}, {Cookie: "a b"}, {Cookie: "a=b"}, {Name: "a:b"}, {Name: "{x}"},
-		{Idle: time.Hour, Absolute: time.Minute}, {Idle: time.Millisecond}, {Grace: time.Hour}, {Keys: [][]byte{{1}}},
-		{MaxPerUser: -1}, {WaitReplicas: 1, WaitTimeout: time.Second},
+		{InsecureCookie: true, Cookie: "__Host-x"},
+		{InsecureCookie: true, Partitioned: true},
+		{InsecureCookie: true, SameSite: http.SameSiteNoneMode},
+		{Cookie: "a b"},
+		{Cookie: "a=b"},
+		{Name: "a:b"},
+		{Name: "{x}"},
+		{Idle: time.Hour, Absolute: time.Minute},
+		{Idle: time.Millisecond},
+		{Grace: time.Hour},
+		{Keys: [][]byte{{1}}},
+		{MaxPerUser: -1},
+		{WaitReplicas: 1, WaitTimeout: 20 * time.Second},
 	} {
 		if _, err := session.New[cart](open(t), opt); err == nil {
 			t.Errorf("%+v was accepted", opt)

@@ -33,6 +33,7 @@ func open(t testing.TB) *madcrow.Redis {
 	t.Helper()
 	cfg := config
 	cfg.KeyPrefix = t.Name() + ":"
+	cfg.CommandTimeout = 10 * time.Second // the machine may be busy
 	return openConfig(t, cfg)
 }
 
