@@ -21,9 +21,8 @@
 //   - An error is never a denial. What happens without Redis is said when the
 //     limiter is made ([FailPolicy]), and [Decision.Degraded] tells when it did.
 //   - A subject that is known to be denied is denied without asking Redis.
-//   - A clock that jumps locks nobody out for longer than two windows; with
-//     [SlidingWindow] and one bucket more, with [GCRA] for longer than one refill
-//     and what was booked.
+//   - A clock that jumps locks nobody out for longer than two windows
+//     ([SlidingWindow]: and one bucket; [GCRA]: one refill and what was booked).
 //   - The state belongs to the name of the limit, not to its numbers: a limit
 //     that changes keeps its debt.
 //
