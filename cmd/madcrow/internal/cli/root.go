@@ -85,7 +85,7 @@ Use the Redis on this machine:
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newServe(), newCache(), newLimit(), newPublish(), newTail(), newStream(), newVersion(), newConfig())
+	root.AddCommand(newServe(), newCache(), newLimit(), newPublish(), newTail(), newStream(), newSession(), newVersion(), newConfig())
 	return root
 }
 

@@ -1,0 +1,197 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/session"
+)
+
+// sessionOptions are the flags of all session commands; each has those it needs.
+type sessionOptions struct {
+	name, secretFile string
+	original         string
+	data, all        bool
+	oneshot
+}
+
+const sessionExits = `
+
+Exit codes: 0 found, or done; 3 there is no such session; 1 failed; 2 wrong
+command line or settings.`
+
+func newSession() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "session",
+		Short: "List, look at and end the sessions of a user",
+		Long: `Work on the sessions (package session) in the Redis that the environment names,
+as the programs that share it do.
+
+USER is what the program gives to Login: often a number, and not a name. HANDLE
+is a session's name in a list; it is a hash, with which nobody can pretend to be
+the user. Identifiers themselves are not stored, and never printed. Sessions of
+which nobody logged in cannot be found.
+
+The program's Options.Name and Options.Secret must be given with --name and
+--secret-file: with others there are no sessions to be found, and no error.
+
+--original works on a session of FastAPI Madcrow and of package service
+(session:{id}), by its identifier.` + sessionExits,
+		Example: `  madcrow session list 42
+  madcrow session show 42 HANDLE --data
+  madcrow session revoke 42 HANDLE
+  madcrow session revoke 42 --all --name web --secret-file secret
+  madcrow session show --original - < identifier`,
+		Args: usageArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w (before a USER or HANDLE that begins with '-' write --)", err)}
+	})
+	cmd.AddCommand(newSessionList(), newSessionShow(), newSessionRevoke())
+	return cmd
+}
+
+func newSessionList() *cobra.Command {
+	o := &sessionOptions{}
+	return o.command("list USER", "List where a user is logged in",
+		`List the live sessions of USER, the latest made first: handle, when it was made
+and last used (to a tenth of the idle time), when it ends at the latest, and the
+client's address and device at the login. Looking is no use: no session lives
+longer for it.`,
+		`  madcrow session list 42
+  madcrow session list 42 --name admin --secret-file secret -o json`, listSessions)
+}
+
+func newSessionShow() *cobra.Command {
+	o := &sessionOptions{}
+	cmd := o.command("show {USER HANDLE | --original ID}", "Look at one session",
+		`Print what is known of one session. Looking is no use: it lives no longer for it.
+
+--data prints what the program keeps in it too, which may be anything. Data that
+is encrypted (Options.Keys) is only said to be so: the keys are the program's.`,
+		`  madcrow session show 42 HANDLE
+  madcrow session show 42 HANDLE --data -o json
+  madcrow session show --original - --data < identifier`, showSession)
+	cmd.Flags().BoolVar(&o.data, "data", false, "print the data of the session too")
+	return o.addOriginal(cmd)
+}
+
+func newSessionRevoke() *cobra.Command {
+	o := &sessionOptions{}
+	cmd := o.command("revoke {USER HANDLE | USER --all | --original ID}", "End one session, or all of a user",
+		`End one session of USER, or all of them, at once: when it has returned no process
+can read or write them, but for routes that read copies while Redis is away
+(session.ReadCopy). The number of --all may count some that had ended unused.`,
+		`  madcrow session revoke 42 HANDLE
+  madcrow session revoke 42 --all
+  madcrow session revoke --original - < identifier`, revokeSessions)
+	cmd.Flags().BoolVar(&o.all, "all", false, "end all sessions of the user")
+	return o.addOriginal(cmd)
+}
+
+// sessionWork is one of the commands. It prints its answer itself.
+type sessionWork func(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o *sessionOptions, args []string) error
+
+func (o *sessionOptions) command(use, short, long, example string, work sessionWork) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: use, Short: short, Long: long + sessionExits, Example: example,
+		DisableFlagsInUseLine: true,
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) != o.wanted(c) {
+				return usageError{fmt.Errorf("wrong number of arguments: %s", c.UseLine())}
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := o.check(c); err != nil {
+				return err
+			}
+			return o.run(c, func(ctx context.Context, r *madcrow.Redis) error { return work(ctx, c, r, o, args) })
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.name, "name", "web", "the `name` of the sessions, Options.Name of the program")
+	f.StringVar(&o.secretFile, "secret-file", "", "`file` with Options.Secret of the program; a newline at its end does not count")
+	o.addFlags(cmd)
+	return cmd
+}
+
+func (o *sessionOptions) addOriginal(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().StringVar(&o.original, "original", "", "the session of the Python original with this `identifier`; - reads it from standard input")
+	return cmd
+}
+
+// wanted is how many arguments there must be.
+func (o *sessionOptions) wanted(c *cobra.Command) int {
+	switch {
+	case c.Flags().Changed("original"):
+		return 0
+	case o.all || c.Name() == "list":
+		return 1
+	}
+	return 2
+}
+
+// check refuses what cannot be meant, and reads what is named.
+func (o *sessionOptions) check(c *cobra.Command) error {
+	f := c.Flags()
+	if f.Changed("original") {
+		for _, name := range []string{"name", "secret-file", "all"} {
+			if f.Changed(name) {
+				return usageError{fmt.Errorf("--%s does not go with --original: its sessions have no users", name)}
+			}
+		}
+		if o.original == "-" {
+			line, err := bufio.NewReader(io.LimitReader(c.InOrStdin(), 64<<10)).ReadString('\n')
+			if err != nil && !errors.Is(err, io.EOF) {
+				return err
+			}
+			o.original = strings.TrimRight(line, "\r\n")
+		}
+		if o.original == "" {
+			return usageError{errors.New("--original: the identifier is empty")}
+		}
+	}
+	for _, name := range []string{"name", "secret-file"} {
+		if f.Changed(name) && f.Lookup(name).Value.String() == "" {
+			return usageError{fmt.Errorf("--%s must not be empty", name)}
+		}
+	}
+	return o.oneshot.check(c)
+}
+
+// sessions is the manager of the program's sessions, for data of any kind.
+func (o *sessionOptions) sessions(r *madcrow.Redis) (*session.Manager[any], error) {
+	opt := session.Options{Name: o.name}
+	if o.original != "" {
+		opt = session.Options{Original: true}
+	}
+	if o.secretFile != "" {
+		text, err := os.ReadFile(o.secretFile)
+		if err != nil {
+			return nil, usageError{fmt.Errorf("--secret-file: %w", err)}
+		}
+		if opt.Secret = []byte(strings.TrimRight(string(text), "\r\n")); len(opt.Secret) == 0 {
+			return nil, usageError{errors.New("--secret-file: the file is empty")}
+		}
+	}
+	return session.New[any](r, opt)
+}
+
+// asSessionUsage makes what was typed wrong an error of the one who typed.
+func asSessionUsage(err error) error {
+	var v *session.ValidationError
+	if errors.As(err, &v) {
+		return usageError{fmt.Errorf("%s: %s", v.Field, v.Message)}
+	}
+	return err
+}
