@@ -62,7 +62,7 @@ func TestDenied_NeverWhenRedisWouldAdmit(t *testing.T) {
 		counts[d.Source]++
 	}
 	t.Logf("%d admitted, denied by %v", admitted, counts)
-	if counts[ratelimit.SourceLocal] == 0 || admitted < int(length/window/4) {
+	if counts[ratelimit.SourceLocal] == 0 || admitted < 3 {
 		t.Error("nothing was tested")
 	}
 }
