@@ -27,7 +27,7 @@ type Cache[T any] struct {
 	tags    *tagTable
 	near    *near[T]
 	flights *flights[T]
-	outage  *outage
+	family  *family
 	wakes   wakes
 
 	life   context.Context
@@ -65,7 +65,7 @@ func New[T any](r *madcrow.Redis, name string, options Options[T]) (*Cache[T], e
 	}
 	c.flights = newFlights[T](opt.MaxLoads)
 	c.life, c.stop = context.WithCancel(context.Background())
-	c.outage = newOutage(c.life, r, c.replay)
+	c.family = joinFamily(r, c)
 	c.unhear = r.OnInvalidate(c.told)
 	return c, nil
 }
@@ -101,7 +101,7 @@ func (c *Cache[T]) Close(ctx context.Context) error {
 		err = ctx.Err()
 	}
 	c.stop()
-	c.outage.close()
+	c.family.leave(c)
 	return err
 }
 
@@ -110,10 +110,25 @@ func (c *Cache[T]) told(key string) {
 	if c.tags.told(key) {
 		return
 	}
+	c.valueChanges(key)
+	c.wakes.wake(key)
+}
+
+// valueChanges is called when a value changes, and before: what was read or
+// loaded until now is no longer what to serve.
+func (c *Cache[T]) valueChanges(key string) {
 	if form, ok := c.formOf(key); ok {
+		c.flights.forget(form)
 		c.near.drop(form)
 	}
-	c.wakes.wake(key)
+}
+
+// tagChanges is the same for a tag.
+func (c *Cache[T]) tagChanges(key string) {
+	if c.tags.told(key) {
+		c.flights.forgetTag(key)
+		c.near.dropSpares(mono())
+	}
 }
 
 // formOf is the user's part of one of this cache's value keys.
@@ -228,60 +243,47 @@ func (c *Cache[T]) Set(ctx context.Context, key string, value T, opts ...CallOpt
 	if err != nil {
 		return err
 	}
-	form := keys.Form(key)
+	if c.over.Load() {
+		return c.failed("set", ErrClosed)
+	}
+	vk := c.valueKey(keys.Form(key))
 	states := c.tags.of(c.opt.Tags, ca.tags)
 	ttl := c.jittered(c.ttlOf(ca))
 	h := header{codec: c.opt.Codec.ID(), freshFor: ttl, storedFor: ttl + c.opt.StaleFor}
 	gens, err := c.tags.fetch(ctx, 0, h.storedFor, states)
 	if err != nil {
-		return c.queue("set", form, err)
+		return c.queue("set", vk, err)
 	}
 	h.tags = marks(states, gens)
-	entry, err := c.opt.Codec.Append(h.appendTo(nil), value)
+	entry, err := c.encode(h.appendTo(nil), value)
 	if err != nil {
 		return &Error{Cache: c.name, Op: "encode", Err: err}
 	}
-	vk := c.valueKey(form)
-	c.changing(form)
-	_, err = c.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
-		return []madcrow.Command{
-			b.Del().Key(vk + leaseSuffix).Build(), // what is being loaded is older than this
-			b.Set().Key(vk).Value(text(entry)).PxMilliseconds(h.storedFor.Milliseconds()).Build(),
-		}
-	})
-	c.changing(form)
+	c.family.valueChanges(vk)
+	_, err = c.r.Eval(ctx, scriptSet, []string{vk, vk + leaseSuffix}, []string{text(entry), millis(h.storedFor)})
+	c.family.valueChanges(vk)
 	if err != nil {
-		return c.queue("set", form, err)
+		return c.queue("set", vk, err)
 	}
-	c.outage.forget(form)
+	c.family.outage.forget(vk)
 	return nil
 }
 
 // Delete removes the value of key, and keeps one that is being loaded from
 // being stored. When Redis is away the error is [ErrQueued] and a cause.
 func (c *Cache[T]) Delete(ctx context.Context, key string) error {
-	form := keys.Form(key)
-	c.changing(form)
-	err := c.remove(ctx, form)
-	c.changing(form)
-	if err != nil {
-		return c.queue("delete", form, err)
+	if c.over.Load() {
+		return c.failed("delete", ErrClosed)
 	}
-	c.outage.forget(form)
-	return nil
-}
-
-func (c *Cache[T]) remove(ctx context.Context, form string) error {
-	vk := c.valueKey(form)
+	vk := c.valueKey(keys.Form(key))
+	c.family.valueChanges(vk)
 	_, err := c.r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Del().Key(vk, vk+leaseSuffix).Build() })
-	return err
-}
-
-// changing is called before and after a change of this process: what was read
-// or loaded before is no longer the value.
-func (c *Cache[T]) changing(form string) {
-	c.flights.forget(form)
-	c.near.drop(form)
+	c.family.valueChanges(vk)
+	if err != nil {
+		return c.queue("delete", vk, err)
+	}
+	c.family.outage.forget(vk)
+	return nil
 }
 
 // DeleteTag removes every entry of a tag, at once, whatever their number: none
@@ -313,15 +315,15 @@ func (c *Cache[T]) changeTags(ctx context.Context, op, how string, tags []string
 }
 
 func (c *Cache[T]) changeTag(ctx context.Context, op, how string, s *tagState) error {
-	c.flights.forgetTag(s)
-	err := c.tags.invalidate(ctx, s, how)
-	c.flights.forgetTag(s)
-	c.near.dropSpares(mono())
+	if c.over.Load() {
+		return c.failed(op, ErrClosed)
+	}
+	err := changeTag(ctx, c.family, s.key, how)
 	if err != nil {
-		if !c.outage.worth(err) {
+		if !c.family.outage.worth(err) {
 			return c.failed(op, err)
 		}
-		c.outage.addTag(s, how)
+		c.family.outage.addTag(s.key, how)
 		c.event("queued")
 		return &Error{Cache: c.name, Op: op, Err: errors.Join(ErrQueued, err)}
 	}
@@ -330,12 +332,12 @@ func (c *Cache[T]) changeTag(ctx context.Context, op, how string, s *tagState) e
 
 // queue notes that the value of a key must go when Redis is back. An error that
 // waiting does not mend is returned as it is.
-func (c *Cache[T]) queue(op, form string, err error) error {
-	if !c.outage.worth(err) {
+func (c *Cache[T]) queue(op, vk string, err error) error {
+	if !c.family.outage.worth(err) {
 		return c.failed(op, err)
 	}
-	c.outage.add(form)
-	c.changing(form)
+	c.family.outage.add(vk, c.tags.whole.key)
+	c.family.valueChanges(vk)
 	c.event("queued")
 	return &Error{Cache: c.name, Op: op, Err: errors.Join(ErrQueued, err)}
 }
@@ -356,6 +358,9 @@ func (c *Cache[T]) TTL(ctx context.Context, key string) (time.Duration, bool, er
 // Touch begins the life of a fresh value anew, and says whether there was one.
 // It takes two round trips.
 func (c *Cache[T]) Touch(ctx context.Context, key string) (bool, error) {
+	if c.over.Load() {
+		return false, c.failed("touch", ErrClosed)
+	}
 	form := keys.Form(key)
 	f, err := c.read(ctx, form, call{})
 	if err == nil && f.state == isFresh && !f.negative {
@@ -372,6 +377,13 @@ func (c *Cache[T]) Touch(ctx context.Context, key string) (bool, error) {
 }
 
 func (c *Cache[T]) touch(ctx context.Context, form string, f found[T]) (bool, error) {
+	states := make([]*tagState, len(f.tags))
+	for i, t := range f.tags {
+		states[i] = t.state
+	}
+	if _, err := c.tags.fetch(ctx, c.opt.ReadTimeout, f.storedFor, states); err != nil {
+		return false, err // they must live as long
+	}
 	m, err := c.r.Eval(ctx, scriptTouch, []string{c.valueKey(form)}, []string{f.head, millis(f.storedFor)})
 	if err != nil {
 		return false, err

@@ -2,6 +2,7 @@ package cache_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"sync"
@@ -25,13 +26,17 @@ type user struct {
 	Name string `json:"name"`
 }
 
-// open connects to the server of the package, under a key prefix of the test's
-// own.
+// ownConfig is of the server of the package, under a key prefix that no other
+// test and no other run of this one has.
+func ownConfig(t testing.TB) madcrow.Config {
+	cfg := config
+	cfg.KeyPrefix = t.Name() + ":" + rand.Text() + ":"
+	return cfg
+}
+
 func open(t testing.TB) *madcrow.Redis {
 	t.Helper()
-	cfg := config
-	cfg.KeyPrefix = t.Name() + ":"
-	return openConfig(t, cfg)
+	return openConfig(t, ownConfig(t))
 }
 
 func openConfig(t testing.TB, cfg madcrow.Config) *madcrow.Redis {
@@ -156,8 +161,7 @@ func TestCache_TagsRemoveAndExpire(t *testing.T) {
 }
 
 func TestGetOrLoad_OneLoadForAllCallersAndProcesses(t *testing.T) {
-	cfg := config
-	cfg.KeyPrefix = t.Name() + ":"
+	cfg := ownConfig(t)
 	var loads atomic.Int64
 	var wg sync.WaitGroup
 	for range 4 {

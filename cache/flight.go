@@ -15,9 +15,30 @@ type flight[T any] struct {
 	fails int // in a row, before this one
 	done  chan struct{}
 
+	// What tags were when the load began; nil before. Of flights.mu.
+	gens []*tagGen
+
 	// Set before done is closed.
 	result Result[T]
 	err    error
+}
+
+// serves says whether a caller who comes now, and wants these tags, may share
+// the load: what is loaded is not older than a change that is known, and can be
+// removed by all of them.
+func (fl *flight[T]) serves(tags []*tagState) bool {
+	for _, s := range tags {
+		if !slices.ContainsFunc(fl.tags, s.same) {
+			return false
+		}
+	}
+	now := mono()
+	for i, g := range fl.gens {
+		if !fl.tags[i].still(g, now) {
+			return false
+		}
+	}
+	return true
 }
 
 // failure is a load that failed, until the next one may begin.
@@ -55,7 +76,7 @@ func (f *flights[T]) join(form string, tags []*tagState) (fl *flight[T], lead bo
 	if f.closed {
 		return nil, false, ErrClosed
 	}
-	if fl := f.running[form]; fl != nil {
+	if fl := f.running[form]; fl != nil && fl.serves(tags) {
 		return fl, false, nil
 	}
 	fails := 0
@@ -71,27 +92,58 @@ func (f *flights[T]) join(form string, tags []*tagState) (fl *flight[T], lead bo
 	return fl, true, nil
 }
 
-// slot waits for one of the loads that may run.
-func (f *flights[T]) slot(ctx context.Context) (free func(), err error) {
-	select {
-	case f.slots <- struct{}{}:
-	default:
-		select {
-		case f.slots <- struct{}{}:
-		case <-ctx.Done():
-			return nil, ErrBusy
-		}
-	}
-	return func() { <-f.slots }, nil
+// loads notes that the load begins, and what its tags are.
+func (f *flights[T]) loads(fl *flight[T], gens []*tagGen) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	fl.gens = gens
 }
 
-// land ends a flight.
-func (f *flights[T]) land(fl *flight[T]) {
+// found ends the sharing of a flight that brings what was found in Redis, if
+// true says that it still holds. No change comes in between.
+func (f *flights[T]) found(fl *flight[T], still func() bool) bool {
 	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !still() {
+		return false
+	}
+	f.part(fl)
+	return true
+}
+
+// drop lets those who come from now on load anew.
+func (f *flights[T]) drop(fl *flight[T]) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.part(fl)
+}
+
+func (f *flights[T]) part(fl *flight[T]) {
 	if f.running[fl.form] == fl {
 		delete(f.running, fl.form)
 	}
-	f.mu.Unlock()
+}
+
+// slot waits for one of the loads that may run.
+func (f *flights[T]) slot(ctx context.Context) error {
+	select {
+	case f.slots <- struct{}{}:
+		return nil
+	default:
+	}
+	select {
+	case f.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ErrBusy
+	}
+}
+
+func (f *flights[T]) leaveSlot() { <-f.slots }
+
+// land ends a flight.
+func (f *flights[T]) land(fl *flight[T]) {
+	f.drop(fl)
 	close(fl.done)
 }
 
@@ -135,11 +187,12 @@ func (f *flights[T]) forget(form string) {
 	delete(f.running, form)
 }
 
-func (f *flights[T]) forgetTag(s *tagState) {
+// forgetTag is forget for all that have a tag.
+func (f *flights[T]) forgetTag(key string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for form, fl := range f.running {
-		if slices.Contains(fl.tags, s) {
+		if slices.ContainsFunc(fl.tags, func(s *tagState) bool { return s.key == key }) {
 			delete(f.running, form)
 		}
 	}
@@ -212,4 +265,7 @@ func (w *wakes) wake(key string) {
 	}
 }
 
-var errPanic = errors.New("the loader panicked")
+var (
+	errPanic  = errors.New("panic")
+	errGoexit = errors.New("the loader ended its goroutine")
+)

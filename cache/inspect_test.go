@@ -70,7 +70,7 @@ func TestInspect_ShowsWhatIsStored(t *testing.T) {
 func TestInspect_WhatIsNoEntryIsAnError(t *testing.T) {
 	r := open(t)
 	_, err := r.Do(t.Context(), func(b madcrow.Builder) madcrow.Command {
-		return b.Set().Key(t.Name() + ":m1:cache:c:{k}").Value("{}").Build()
+		return b.Set().Key(r.Config().KeyPrefix + "m1:cache:c:{k}").Value("{}").Build()
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -3,7 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
-	"fmt"
+	"slices"
 	"time"
 
 	"github.com/madcrow-go/madcrow"
@@ -16,11 +16,20 @@ const (
 	pollMost  = 250 * time.Millisecond
 )
 
+// heardFailure is a load that failed in another process.
+type heardFailure struct {
+	text string
+	left time.Duration // until others may try
+}
+
+func (e *heardFailure) Error() string { return ErrLoadFailed.Error() + ": " + e.text }
+
+func (e *heardFailure) Unwrap() error { return ErrLoadFailed }
+
 // lease takes the right to load. done is true when there is nothing to load:
 // another process did, or failed. A lease is taken also where processes load
 // for themselves: without it what is stored is not fenced.
 func (c *Cache[T]) lease(ctx context.Context, j *job[T]) (res Result[T], done bool, err error) {
-	j.token = newToken()
 	vk := c.valueKey(j.form)
 	life := c.opt.LeaseTTL
 	if life < 0 {
@@ -32,25 +41,32 @@ func (c *Cache[T]) lease(ctx context.Context, j *job[T]) (res Result[T], done bo
 		if err != nil || taken != nil {
 			unwake()
 			if err != nil {
-				j.degraded = err
+				if e := (*madcrow.Error)(nil); !errors.As(err, &e) || e.Outcome != madcrow.OutcomeNotApplied {
+					c.letGo(j) // perhaps it was taken
+				}
+				j.away = err
 				return res, false, nil
 			}
 			return c.taken(ctx, j, *taken)
 		}
 		if holder.failed {
 			unwake()
-			return res, true, fmt.Errorf("%w: %s", ErrLoadFailed, holder.text)
+			return res, true, &heardFailure{holder.text, max(holder.life, time.Millisecond)}
 		}
 		if j.seat != nil {
 			j.seat.leave() // the others do not wait for this one
 		}
 		if c.opt.LeaseTTL < 0 {
 			unwake()
-			j.token = "" // loads without a lease, and does not store
+			j.alone = true
 			return res, false, nil
 		}
+		j.leaveSlot() // waiting is no load
 		f, again, err := c.awaitHolder(ctx, j, wake, min(poll, max(holder.life, time.Millisecond)))
 		unwake()
+		if err == nil && again {
+			err = j.takeSlot(ctx)
+		}
 		switch {
 		case err != nil:
 			return res, true, err
@@ -58,6 +74,16 @@ func (c *Cache[T]) lease(ctx context.Context, j *job[T]) (res Result[T], done bo
 			return c.loadedElsewhere(f)
 		}
 	}
+}
+
+// letGo gives the lease back in the background, when Redis does not answer as
+// it should.
+func (c *Cache[T]) letGo(j *job[T]) {
+	j.held.Store(false)
+	vk, token := c.valueKey(j.form), j.token
+	c.background("let go "+token, func(ctx context.Context) {
+		_, _ = c.r.Eval(ctx, scriptStore, []string{vk, vk + leaseSuffix}, []string{token, "drop"})
+	})
 }
 
 // holder is another process that has the lease, or whose load failed.
@@ -70,6 +96,8 @@ type holder struct {
 // tryLease asks once. taken is the value that is there by now, when it was
 // taken.
 func (c *Cache[T]) tryLease(ctx context.Context, j *job[T], vk string, life time.Duration) (taken *madcrow.Tracked, h holder, err error) {
+	ctx, cancel := context.WithTimeout(ctx, c.opt.ReadTimeout)
+	defer cancel()
 	m, err := c.r.Eval(ctx, scriptLease, []string{vk, vk + leaseSuffix}, []string{j.token, millis(life)})
 	if err != nil {
 		return nil, h, err
@@ -102,20 +130,29 @@ var errReply = errors.New("the script returned an unexpected reply")
 
 // taken uses what another process stored just before the lease was ours.
 func (c *Cache[T]) taken(ctx context.Context, j *job[T], got madcrow.Tracked) (res Result[T], done bool, err error) {
+	j.held.Store(true)
+	seen := c.tags.changes.Load()
 	f, marked, ok := c.decode(got)
-	if !ok || f.state != isFresh || j.old.refresh && f.ttl <= j.old.ttl {
+	if !ok || f.state != isFresh || !j.newer(f) {
 		return res, false, nil
 	}
 	gens, err := c.tags.fetch(ctx, c.opt.ReadTimeout, 0, j.states)
 	if err != nil {
 		return res, false, nil //nolint:nilerr // then it is loaded
 	}
-	if _, err := c.judge(ctx, &f, marked, j.states, gens); err != nil || f.state != isFresh {
+	if err := c.judge(ctx, &f, marked, slices.Clip(j.states), gens); err != nil || f.state != isFresh {
 		return res, false, nil //nolint:nilerr // as above
+	}
+	if !c.flights.found(j.flight, func() bool { return c.tags.still(f.tags, seen) }) {
+		return res, false, nil
 	}
 	c.end(ctx, j, "drop")
 	return c.loadedElsewhere(f)
 }
+
+// newer says whether what was found is not what there was when the load was
+// asked for, because it was soon to end. Ages are true to a millisecond or so.
+func (j *job[T]) newer(f found[T]) bool { return !j.old.refresh || f.age < j.old.age/2 }
 
 // loadedElsewhere is the result of a load by another process.
 func (c *Cache[T]) loadedElsewhere(f found[T]) (Result[T], bool, error) {
@@ -129,11 +166,11 @@ func (c *Cache[T]) loadedElsewhere(f found[T]) (Result[T], bool, error) {
 // awaitHolder waits until something happens to the value or the lease. again is
 // true when it is worth another try.
 func (c *Cache[T]) awaitHolder(ctx context.Context, j *job[T], wake chan struct{}, poll time.Duration) (f found[T], again bool, err error) {
-	vk := c.valueKey(j.form)
 	// This also has Redis tell of changes to both.
-	c.r.GetTracked(ctx, c.opt.ReadTimeout, vk+leaseSuffix)
+	c.r.GetTracked(ctx, c.opt.ReadTimeout, c.valueKey(j.form)+leaseSuffix)
+	seen := c.tags.changes.Load()
 	f, err = c.read(ctx, j.form, j.ca)
-	if err == nil && f.state == isFresh && !(j.old.refresh && f.ttl <= j.old.ttl) {
+	if err == nil && f.state == isFresh && j.newer(f) && c.flights.found(j.flight, func() bool { return c.tags.still(f.tags, seen) }) {
 		return f, false, nil
 	}
 	timer := time.NewTimer(poll)
@@ -147,28 +184,64 @@ func (c *Cache[T]) awaitHolder(ctx context.Context, j *job[T], wake chan struct{
 	return f, true, nil
 }
 
-// renew prolongs the lease while the load runs.
-func (c *Cache[T]) renew(ctx context.Context, j *job[T]) (stop func()) {
-	if j.degraded != nil || j.token == "" || c.opt.LeaseTTL < 0 {
+// watchAfter is how long a load runs before it is looked after.
+const watchAfter = 5 * time.Millisecond
+
+// hold prolongs the lease while the load runs, and hears when it is taken away:
+// what is being loaded is then older than a change, and nobody who comes later
+// shall share it.
+func (c *Cache[T]) hold(ctx context.Context, j *job[T]) (stop func()) {
+	if j.away != nil || !j.held.Load() {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		tick := time.NewTicker(c.opt.LeaseTTL / 3)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				_, _ = c.r.Eval(ctx, scriptRenew, []string{c.valueKey(j.form) + leaseSuffix}, []string{j.token, millis(c.opt.LeaseTTL)})
-			case <-ctx.Done():
-				return
-			}
+		start := time.NewTimer(watchAfter)
+		defer start.Stop()
+		select {
+		case <-start.C:
+			c.watch(ctx, j)
+		case <-ctx.Done():
 		}
 	}()
 	return func() {
 		cancel()
 		<-done
+	}
+}
+
+func (c *Cache[T]) watch(ctx context.Context, j *job[T]) {
+	key := c.valueKey(j.form) + leaseSuffix
+	wake, unwake := c.wakes.add(key)
+	defer unwake()
+	every := c.opt.LeaseTTL / 3
+	if every < 0 { // it is not prolonged, only looked at
+		every = time.Second
+	}
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	look := time.NewTicker(c.opt.NearTTL) // for where Redis does not tell
+	defer look.Stop()
+	for {
+		got := c.r.GetTracked(ctx, c.opt.ReadTimeout, key)[0]
+		if holder, err := got.Message.ToString(); got.Err == nil && (err != nil || holder != j.token) {
+			c.flights.drop(j.flight)
+			return
+		}
+		if got.Err == nil && got.Tracking != nil {
+			look.Stop()
+		}
+		select {
+		case <-wake:
+		case <-look.C:
+		case <-tick.C:
+			if c.opt.LeaseTTL > 0 {
+				_, _ = c.r.Eval(ctx, scriptRenew, []string{key}, []string{j.token, millis(c.opt.LeaseTTL)})
+			}
+		case <-ctx.Done():
+			return
+		}
 	}
 }

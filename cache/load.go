@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/madcrow-go/madcrow"
@@ -13,8 +14,8 @@ import (
 
 // Load is what a loader of GetOrLoadWith can see and say.
 type Load[T any] struct {
-	// Previous is the stale value, and ETag the one set with it; Found says
-	// whether there is one.
+	// Previous is the value that is stale, or soon will be, and ETag the one
+	// set with it; Found says whether there is one.
 	Previous T
 	ETag     string
 	Found    bool
@@ -80,8 +81,8 @@ func (c *Cache[T]) GetOrLoadWith(ctx context.Context, key string, load func(cont
 		return Result[T]{}, err
 	}
 	f, readErr := c.find(ctx, key, ca)
-	if errors.Is(readErr, ErrClosed) || errors.Is(readErr, madcrow.ErrCanceled) {
-		return Result[T]{}, c.failed("load", readErr)
+	if readErr != nil && (ctx.Err() != nil || errors.Is(readErr, ErrClosed) || errors.Is(readErr, madcrow.ErrCanceled)) {
+		return Result[T]{}, c.failed("load", readErr) // it says nothing of Redis
 	}
 	job := &job[T]{c: c, form: keys.Form(key), ca: ca, load: load, old: f, degraded: readErr}
 	if f.state == isFresh {
@@ -97,7 +98,7 @@ func (c *Cache[T]) GetOrLoadWith(ctx context.Context, key string, load func(cont
 	}
 	c.event("miss")
 	if readErr != nil {
-		job.old = c.lastNear(job.form)
+		job.old = c.lastNear(job.form, ca.tags...)
 	}
 	fl, err := c.start(ctx, job)
 	return c.await(ctx, job, fl, err)
@@ -150,7 +151,7 @@ func (c *Cache[T]) start(ctx context.Context, j *job[T]) (*flight[T], error) {
 	j.states = c.tags.of(c.opt.Tags, j.ca.tags)
 	fl, lead, err := c.flights.join(j.form, j.states)
 	if lead {
-		j.flight = fl
+		j.flight, j.token = fl, newToken()
 		own, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.opt.LoadTimeout)
 		unhook := context.AfterFunc(c.life, cancel)
 		go func() {
@@ -172,11 +173,33 @@ type job[T any] struct {
 	old      found[T]
 	states   []*tagState
 	flight   *flight[T] // the one that this job leads
-	degraded error      // why Redis was not asked
+	degraded error      // why Redis was not asked, before the load
 	seat     *seat[T]   // in a batch; nil for a load alone
 
+	// Of the load that runs.
+	away  error // why Redis is not asked
 	token string
+	held  atomic.Bool // the lease is, or may be
+	alone bool        // it loads without a lease, and does not store
+	slots bool        // it has one of the slots
 	gens  []*tagGen
+}
+
+// takeSlot waits for one of the loads that may run. A batch takes one for all.
+func (j *job[T]) takeSlot(ctx context.Context) error {
+	if j.seat != nil || j.slots {
+		return nil
+	}
+	err := j.c.flights.slot(ctx)
+	j.slots = err == nil
+	return err
+}
+
+func (j *job[T]) leaveSlot() {
+	if j.slots {
+		j.slots = false
+		j.c.flights.leaveSlot()
+	}
 }
 
 // fly runs a load to its end, and lands the flight whatever happens. When the
@@ -184,29 +207,40 @@ type job[T any] struct {
 func (c *Cache[T]) fly(ctx context.Context, fl *flight[T], j *job[T]) {
 	done := make(chan struct{})
 	var res Result[T]
-	var err error
-	c.flights.all.Go(func() {
+	err := errGoexit
+	go func() {
 		defer close(done)
 		res, err = c.run(ctx, fl, j)
-	})
+	}()
+	ended := true
 	select {
 	case <-done:
-		fl.result, fl.err = res, err
 	case <-ctx.Done():
 		select {
 		case <-done:
-			fl.result, fl.err = res, err
 		case <-time.After(graceAfterLoad):
-			fl.err = ErrLoadTimeout
+			ended = false
 		}
+	}
+	if ended {
+		fl.result, fl.err = res, err
+	} else {
+		fl.err = ErrLoadTimeout
+	}
+	wait := c.backoff(fl.fails)
+	if heard := (*heardFailure)(nil); errors.As(fl.err, &heard) {
+		wait = heard.left
 	}
 	switch {
 	case fl.err == nil || errors.Is(fl.err, ErrNotFound):
 		c.flights.recover(fl.form)
 	case !errors.Is(fl.err, ErrBusy):
-		c.flights.crash(fl, fl.err, c.backoff(fl.fails))
+		c.flights.crash(fl, fl.err, wait)
 	}
 	c.flights.land(fl)
+	if !ended || errors.Is(fl.err, errGoexit) {
+		c.fail(ctx, fl, j) // nobody else does
+	}
 }
 
 // graceAfterLoad is how long a loader has to heed its deadline.
@@ -219,30 +253,34 @@ func (c *Cache[T]) backoff(fails int) time.Duration {
 // run takes a slot and the lease, loads and stores.
 func (c *Cache[T]) run(ctx context.Context, fl *flight[T], j *job[T]) (Result[T], error) {
 	if j.seat != nil {
-		defer j.seat.leave() // the batch takes one slot for all
-	} else {
-		free, err := c.flights.slot(ctx)
-		if err != nil {
-			return Result[T]{}, err
-		}
-		defer free()
+		defer j.seat.leave()
 	}
-	if j.degraded == nil {
+	if err := j.takeSlot(ctx); err != nil {
+		return Result[T]{}, err
+	}
+	defer j.leaveSlot()
+	j.away = j.degraded
+	if j.away == nil {
 		if res, done, err := c.lease(ctx, j); done {
 			return res, err
 		}
 	}
-	if j.degraded == nil {
+	if j.away == nil {
 		// The tags must be known before the load begins: what is invalidated
 		// from now on is invalidated.
 		var err error
-		if j.gens, err = c.tags.fetch(ctx, c.opt.ReadTimeout, c.ttlOf(j.ca)+c.opt.StaleFor, j.states); err != nil {
-			j.degraded = err
+		need := c.ttlOf(j.ca) + c.opt.StaleFor + c.opt.LoadTimeout
+		if j.gens, err = c.tags.fetch(ctx, c.opt.ReadTimeout, need, j.states); err != nil {
+			j.away = err
+			c.letGo(j)
+		} else {
+			c.flights.loads(fl, j.gens)
 		}
 	}
-	stop := c.renew(ctx, j)
+	stop := c.hold(ctx, j)
+	defer stop() // also where the loader ends its goroutine
 	began := time.Now()
-	l := &Load[T]{Previous: j.old.value, ETag: j.old.etag, Found: j.old.state == isStale}
+	l := &Load[T]{Previous: j.old.value, ETag: j.old.etag, Found: j.old.state != isMissing && !j.old.negative}
 	value, err := guarded(ctx, j.load, l)
 	cost := time.Since(began)
 	stop()
@@ -254,13 +292,13 @@ func (c *Cache[T]) run(ctx context.Context, fl *flight[T], j *job[T]) (Result[T]
 func guarded[T any](ctx context.Context, load func(context.Context, *Load[T]) (T, error), l *Load[T]) (v T, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = panicked(p)
+			err = panicked("the loader", p)
 		}
 	}()
 	return load(ctx, l)
 }
 
-func panicked(p any) error { return fmt.Errorf("%w: %v", errPanic, p) }
+func panicked(who string, p any) error { return fmt.Errorf("%s: %w: %v", who, errPanic, p) }
 
 // finish stores what was loaded, if it is still the value.
 func (c *Cache[T]) finish(ctx context.Context, fl *flight[T], j *job[T], l *Load[T], value T, cost time.Duration, err error) (Result[T], error) {
@@ -272,11 +310,11 @@ func (c *Cache[T]) finish(ctx context.Context, fl *flight[T], j *job[T], l *Load
 		if c.opt.NegativeTTL > 0 {
 			c.store(ctx, j, header{negative: true, freshFor: c.jittered(c.opt.NegativeTTL)}, value)
 		} else {
-			c.end(ctx, j, "drop")
+			c.end(ctx, j, "remove")
 		}
-		return Result[T]{Source: SourceNegative, Degraded: j.degraded != nil, Err: j.degraded}, ErrNotFound
+		return Result[T]{Source: SourceNegative, Degraded: j.away != nil, Err: j.away}, ErrNotFound
 	case err != nil:
-		c.end(ctx, j, "fail", "the load failed in another process", millis(c.backoff(fl.fails)))
+		c.fail(ctx, fl, j)
 		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 			err = errors.Join(ErrLoadTimeout, err)
 		}
@@ -287,7 +325,7 @@ func (c *Cache[T]) finish(ctx context.Context, fl *flight[T], j *job[T], l *Load
 		ttl = l.ttl
 	}
 	ttl = c.jittered(ttl)
-	res := Result[T]{Value: value, Found: true, Source: SourceLoad, TTL: ttl, ETag: l.etag, Degraded: j.degraded != nil, Err: j.degraded}
+	res := Result[T]{Value: value, Found: true, Source: SourceLoad, TTL: ttl, ETag: l.etag, Degraded: j.away != nil, Err: j.away}
 	if l.skip {
 		c.end(ctx, j, "drop")
 		return res, nil
@@ -299,19 +337,23 @@ func (c *Cache[T]) finish(ctx context.Context, fl *flight[T], j *job[T], l *Load
 // store puts a loaded value into Redis. That it fails is no failure of the
 // load: it is noted, and the value is served.
 func (c *Cache[T]) store(ctx context.Context, j *job[T], h header, value T) {
-	if j.degraded != nil {
+	if j.away != nil {
 		c.keepSpare(j, h, value)
 		return
+	}
+	if !j.held.Load() {
+		return // others store
 	}
 	h.codec, h.tags = c.opt.Codec.ID(), marks(j.states, j.gens)
 	h.storedFor = h.freshFor
 	if !h.negative {
 		h.storedFor += c.opt.StaleFor
 	}
+	c.tags.prolong(ctx, h.storedFor, j.states, j.gens)
 	entry := h.appendTo(nil)
 	if !h.negative {
 		var err error
-		if entry, err = c.opt.Codec.Append(entry, value); err != nil {
+		if entry, err = c.encode(entry, value); err != nil {
 			c.log.Error("a value cannot be encoded", "cache", c.name, "reason", err)
 			c.event("unencodable")
 			c.end(ctx, j, "drop")
@@ -321,17 +363,34 @@ func (c *Cache[T]) store(ctx context.Context, j *job[T], h header, value T) {
 	c.end(ctx, j, "set", text(entry), millis(h.storedFor))
 }
 
+// fail ends a load that failed.
+func (c *Cache[T]) fail(ctx context.Context, fl *flight[T], j *job[T]) {
+	if c.life.Err() != nil { // this process only ends
+		c.end(ctx, j, "drop")
+		return
+	}
+	c.end(ctx, j, "fail", "the load failed in another process", millis(c.backoff(fl.fails)))
+}
+
 // end gives the lease back, with what came of it.
 func (c *Cache[T]) end(ctx context.Context, j *job[T], how ...string) {
-	if j.degraded != nil || c.outage.has(j.form) {
+	vk := c.valueKey(j.form)
+	if !j.held.Load() || c.family.outage.has(vk) {
 		return
 	}
 	// The load may have used up its time; what it brought is still wanted.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	vk := c.valueKey(j.form)
 	m, err := c.r.Eval(ctx, scriptStore, []string{vk, vk + leaseSuffix}, append([]string{j.token}, how...))
-	if err != nil {
+	if how[0] == "set" || how[0] == "remove" {
+		c.near.drop(j.form) // it is older than what somebody may have seen
+	}
+	switch {
+	case errors.Is(err, madcrow.ErrTooLarge) && how[0] == "set": // it was not sent
+		c.event("too_large")
+		c.end(ctx, j, "drop")
+		return
+	case err != nil:
 		c.event("store_error")
 		return
 	}

@@ -46,8 +46,8 @@ func (c *Cache[T]) findMany(ctx context.Context, wanted []string, ca call) (map[
 		if _, twice := out[key]; twice {
 			continue
 		}
-		if e, ok := c.fromNear(keys.Form(key), now); ok && len(ca.tags) == 0 {
-			out[key] = found[T]{state: isFresh, near: true, value: e.value, negative: e.negative, etag: e.etag, refresh: now >= e.refresh}
+		if e, ok := c.fromNear(keys.Form(key), now); ok && e.has(ca.tags) {
+			out[key] = e.found(now)
 			continue
 		}
 		out[key] = found[T]{}
@@ -64,11 +64,11 @@ func (c *Cache[T]) findMany(ctx context.Context, wanted []string, ca call) (map[
 		}
 		return out, err
 	}
-	return out, c.readMany(ctx, ask, ca, states, gens, out)
+	return out, c.readMany(ctx, ask, states, gens, out)
 }
 
 // readMany asks for values whose tags are known.
-func (c *Cache[T]) readMany(ctx context.Context, ask []string, ca call, states []*tagState, gens []*tagGen, out map[string]found[T]) error {
+func (c *Cache[T]) readMany(ctx context.Context, ask []string, states []*tagState, gens []*tagGen, out map[string]found[T]) error {
 	forms := make([]string, len(ask))
 	valueKeys := make([]string, len(ask))
 	versions := make([]uint64, len(ask))
@@ -80,7 +80,7 @@ func (c *Cache[T]) readMany(ctx context.Context, ask []string, ca call, states [
 	asked := mono()
 	var errs []error
 	for i, got := range c.r.GetTracked(ctx, c.opt.ReadTimeout, valueKeys...) {
-		f, keep, err := c.take(ctx, forms[i], got, ca, states[:len(states):len(states)], slices.Clone(gens), asked)
+		f, keep, err := c.take(ctx, forms[i], got, states[:len(states):len(states)], slices.Clone(gens), asked)
 		c.near.reads.End(forms[i], versions[i], keep)
 		if err != nil {
 			delete(out, ask[i])
@@ -102,51 +102,54 @@ func (c *Cache[T]) SetMany(ctx context.Context, values map[string]T, opts ...Cal
 	if err != nil || len(values) == 0 {
 		return err
 	}
+	if c.over.Load() {
+		return c.failed("set", ErrClosed)
+	}
 	states := c.tags.of(c.opt.Tags, ca.tags)
 	names := slices.Collect(maps.Keys(values))
 	gens, err := c.tags.fetch(ctx, 0, c.ttlOf(ca)+c.opt.StaleFor, states)
 	if err != nil {
 		var errs []error
 		for _, key := range names {
-			errs = append(errs, c.queue("set", keys.Form(key), err))
+			errs = append(errs, c.queue("set", c.valueKey(keys.Form(key)), err))
 		}
 		return errors.Join(errs...)
 	}
 	marked := marks(states, gens)
 	entries := make([]string, len(names))
-	lives := make([]int64, len(names))
+	lives := make([]string, len(names))
 	for i, key := range names {
 		ttl := c.jittered(c.ttlOf(ca))
 		h := header{codec: c.opt.Codec.ID(), freshFor: ttl, storedFor: ttl + c.opt.StaleFor, tags: marked}
-		entry, err := c.opt.Codec.Append(h.appendTo(nil), values[key])
+		entry, err := c.encode(h.appendTo(nil), values[key])
 		if err != nil {
 			return &Error{Cache: c.name, Op: "encode", Err: err}
 		}
-		entries[i], lives[i] = text(entry), h.storedFor.Milliseconds()
+		entries[i], lives[i] = text(entry), millis(h.storedFor)
 	}
 	for _, key := range names {
-		c.changing(keys.Form(key))
+		c.family.valueChanges(c.valueKey(keys.Form(key)))
 	}
 	results, err := c.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
-		cmds := make([]madcrow.Command, 0, 2*len(names))
+		cmds := make([]madcrow.Command, len(names))
 		for i, key := range names {
 			vk := c.valueKey(keys.Form(key))
-			cmds = append(cmds, b.Del().Key(vk+leaseSuffix).Build(), b.Set().Key(vk).Value(entries[i]).PxMilliseconds(lives[i]).Build())
+			cmds[i] = b.Eval().Script(luaSet).Numkeys(2).Key(vk, vk+leaseSuffix).Arg(entries[i], lives[i]).Build()
 		}
 		return cmds
 	})
 	var errs []error
 	for i, key := range names {
-		form := keys.Form(key)
-		c.changing(form)
+		vk := c.valueKey(keys.Form(key))
+		c.family.valueChanges(vk)
 		bad := err
-		if len(results) == 2*len(names) {
-			bad = errors.Join(results[2*i].Err, results[2*i+1].Err)
+		if len(results) == len(names) {
+			bad = results[i].Err
 		}
 		if bad != nil {
-			errs = append(errs, c.queue("set", form, bad))
+			errs = append(errs, c.queue("set", vk, bad))
 		} else {
-			c.outage.forget(form)
+			c.family.outage.forget(vk)
 		}
 	}
 	return errors.Join(errs...)
@@ -167,8 +170,8 @@ func (c *Cache[T]) GetOrLoadMany(ctx context.Context, wanted []string, load func
 		return nil, err
 	}
 	all, readErr := c.findMany(ctx, wanted, ca)
-	if errors.Is(readErr, ErrClosed) || errors.Is(readErr, madcrow.ErrCanceled) {
-		return nil, c.failed("load many", readErr)
+	if readErr != nil && (ctx.Err() != nil || errors.Is(readErr, ErrClosed) || errors.Is(readErr, madcrow.ErrCanceled)) {
+		return nil, c.failed("load many", readErr) // it says nothing of Redis
 	}
 	out := make(map[string]T, len(wanted))
 	b := &batch[T]{c: c, load: load, ready: make(chan struct{})}
@@ -192,7 +195,7 @@ func (c *Cache[T]) GetOrLoadMany(ctx context.Context, wanted []string, load func
 	for _, key := range wanted {
 		if _, asked := all[key]; !asked { // Redis could not be asked
 			all[key] = found[T]{}
-			j := b.add(key, ca, c.lastNear(keys.Form(key)))
+			j := b.add(key, ca, c.lastNear(keys.Form(key), ca.tags...))
 			j.degraded = readErr
 			wait = append(wait, j)
 		}
@@ -297,19 +300,21 @@ func (s *seat[T]) load(ctx context.Context, _ *Load[T]) (v T, err error) {
 	case <-ctx.Done():
 		return v, ctx.Err()
 	}
-	b.once.Do(func() { b.values, b.err = b.loadNow(ctx, b.arrived) })
+	b.once.Do(func() {
+		b.err = errGoexit // for the others, should it end so
+		b.values, b.err = b.loadNow(ctx, b.arrived)
+	})
 	return s.pick(b.values, b.err)
 }
 
 func (b *batch[T]) loadNow(ctx context.Context, missing []string) (values map[string]T, err error) {
-	free, err := b.c.flights.slot(ctx)
-	if err != nil {
+	if err := b.c.flights.slot(ctx); err != nil {
 		return nil, err
 	}
-	defer free()
+	defer b.c.flights.leaveSlot()
 	defer func() {
 		if p := recover(); p != nil {
-			err = panicked(p)
+			err = panicked("the loader", p)
 		}
 	}()
 	return b.load(ctx, missing)

@@ -1,7 +1,10 @@
 package cache
 
 import (
+	"math"
+	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/maypok86/otter/v2"
 
@@ -22,6 +25,7 @@ type nearEntry[T any] struct {
 	slide    int64             // when to begin its life anew
 	tracking *madcrow.Tracking // nil: believed until expires
 	tags     []nearTag
+	spare    bool // Redis does not have it: nothing is known of its tags
 }
 
 // nearTag is a tag as it was when the entry was read.
@@ -35,12 +39,33 @@ func (e *nearEntry[T]) valid(now int64) bool {
 	if now >= e.expires || e.tracking != nil && !e.tracking.Valid() {
 		return false
 	}
+	if e.spare {
+		return true
+	}
 	for i := range e.tags {
 		if t := &e.tags[i]; t.state.cur.Load() != t.gen || !t.gen.valid(now) {
 			return false
 		}
 	}
 	return true
+}
+
+// has says whether it can be removed by all these tags.
+func (e *nearEntry[T]) has(tags []string) bool {
+	for _, name := range tags {
+		if !slices.ContainsFunc(e.tags, func(t nearTag) bool { return t.state.name == name }) {
+			return false
+		}
+	}
+	return true
+}
+
+// found is what a read finds that finds it.
+func (e *nearEntry[T]) found(now int64) found[T] {
+	return found[T]{
+		state: isFresh, near: true, value: e.value, negative: e.negative, etag: e.etag,
+		age: time.Duration(now - e.stored), ttl: time.Duration(e.expires - now), refresh: now >= e.refresh, tags: e.tags,
+	}
 }
 
 // near holds decoded values, bounded by bytes. It is filled only by reads
@@ -52,6 +77,10 @@ type near[T any] struct {
 }
 
 const nearOverhead = 256 // bytes of an entry beside key and value, about
+
+func weightOf(key string, size int) uint32 {
+	return uint32(min(math.MaxUint32, int64(len(key)+nearOverhead)+int64(size)))
+}
 
 func newNear[T any](bytes int64) *near[T] {
 	n := &near[T]{reads: nearby.NewReads()}
@@ -80,16 +109,20 @@ func (n *near[T]) drop(key string) {
 	})
 }
 
-// spare keeps a value that Redis does not have.
-func (n *near[T]) spare(key string, e *nearEntry[T]) {
-	n.spares.Store(e.expires)
+// spare keeps a value that Redis does not have. It may be served until, as a
+// stale one in the end.
+func (n *near[T]) spare(key string, e *nearEntry[T], until int64) {
 	n.values.Set(key, e)
+	for old := n.spares.Load(); old < until && !n.spares.CompareAndSwap(old, until); {
+		old = n.spares.Load()
+	}
 }
 
 // dropSpares drops everything, if there may be values that Redis does not have:
-// they carry no tags.
+// of their tags nothing is known.
 func (n *near[T]) dropSpares(now int64) {
-	if n.values != nil && now < n.spares.Load() {
+	until := n.spares.Load()
+	if n.values != nil && now < until && n.spares.CompareAndSwap(until, 0) {
 		n.values.InvalidateAll()
 	}
 }

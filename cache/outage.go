@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -10,30 +11,52 @@ import (
 	"github.com/madcrow-go/madcrow"
 )
 
-// maxQueued bounds the removals that wait for Redis. Beyond it the whole cache
-// is cleared when Redis is back.
+// maxQueued bounds the values whose removals wait for Redis. Beyond it the
+// caches they are of are cleared when Redis is back.
 const maxQueued = 10000
+
+// Between tries to send what waits, while Redis seems well.
+const (
+	replayFirst = 20 * time.Millisecond
+	replayMost  = time.Second
+)
 
 // outage is what must be removed from Redis when it is back. Until then this
 // process takes it for removed.
 type outage struct {
-	r      *madcrow.Redis
-	replay func(ctx context.Context, forms []string, tags map[*tagState]string, all bool) error
+	family *family
+	log    *slog.Logger
 
 	pending atomic.Int64 // how many there are; 0 almost always
 	mu      sync.Mutex
-	forms   map[string]struct{}
-	tags    map[*tagState]string
-	all     bool
+	values  map[string]queuedValue // by key
+	tags    map[string]queuedTag   // by key
+	last    uint64                 // of the order in which they came
 	running bool
 	ctx     context.Context
 	cancel  context.CancelFunc
 	done    sync.WaitGroup
 }
 
-func newOutage(ctx context.Context, r *madcrow.Redis, replay func(context.Context, []string, map[*tagState]string, bool) error) *outage {
-	o := &outage{r: r, replay: replay, forms: map[string]struct{}{}, tags: map[*tagState]string{}}
-	o.ctx, o.cancel = context.WithCancel(ctx)
+// A removal that comes while an earlier one of the same is being sent is
+// another one: order tells them apart.
+type (
+	queuedValue struct {
+		whole string // the tag of the cache
+		order uint64
+	}
+	queuedTag struct {
+		how   string
+		order uint64
+	}
+)
+
+func newOutage(f *family) *outage {
+	o := &outage{family: f, log: f.r.Config().Logger, values: map[string]queuedValue{}, tags: map[string]queuedTag{}}
+	if o.log == nil {
+		o.log = slog.New(slog.DiscardHandler)
+	}
+	o.ctx, o.cancel = context.WithCancel(context.Background())
 	return o
 }
 
@@ -52,35 +75,45 @@ func (o *outage) worth(err error) bool {
 	return false
 }
 
-func (o *outage) has(form string) bool {
+func (o *outage) has(key string) bool {
 	if o.pending.Load() == 0 {
 		return false
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	_, ok := o.forms[form]
-	return ok || o.all
+	_, ok := o.values[key]
+	return ok
 }
 
-func (o *outage) hasTag(s *tagState) bool {
+func (o *outage) hasTag(key string) bool {
 	if o.pending.Load() == 0 {
 		return false
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	_, ok := o.tags[s]
-	return ok || o.all
+	_, ok := o.tags[key]
+	return ok
 }
 
-func (o *outage) add(form string) {
-	o.put(func() { o.forms[form] = struct{}{} })
-}
-
-func (o *outage) addTag(s *tagState, how string) {
+// add queues the removal of a value; whole is the tag of its cache.
+func (o *outage) add(key, whole string) {
 	o.put(func() {
-		if o.tags[s] != tagDelete { // the stronger one stays
-			o.tags[s] = how
+		if o.values[key] = (queuedValue{whole, o.last}); len(o.values) <= maxQueued {
+			return
 		}
+		for _, v := range o.values {
+			o.tags[v.whole] = queuedTag{tagDelete, o.last}
+		}
+		clear(o.values)
+	})
+}
+
+func (o *outage) addTag(key, how string) {
+	o.put(func() {
+		if o.tags[key].how == tagDelete {
+			how = tagDelete // the stronger one stays
+		}
+		o.tags[key] = queuedTag{how, o.last}
 	})
 }
 
@@ -90,10 +123,8 @@ func (o *outage) put(add func()) {
 	if o.ctx.Err() != nil {
 		return
 	}
-	if add(); len(o.forms)+len(o.tags) > maxQueued {
-		o.all = true
-		clear(o.forms)
-	}
+	o.last++
+	add()
 	o.count()
 	if !o.running {
 		o.running = true
@@ -101,56 +132,24 @@ func (o *outage) put(add func()) {
 	}
 }
 
-func (o *outage) count() {
-	n := int64(len(o.forms) + len(o.tags))
-	if o.all {
-		n++
-	}
-	o.pending.Store(n)
-}
+func (o *outage) count() { o.pending.Store(int64(len(o.values) + len(o.tags))) }
 
-// forget takes a key out that was removed or replaced meanwhile.
-func (o *outage) forget(form string) {
+// forget takes a value out that was removed or replaced meanwhile.
+func (o *outage) forget(key string) {
 	if o.pending.Load() == 0 {
 		return
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	delete(o.forms, form)
+	delete(o.values, key)
 	o.count()
 }
 
 // run waits until Redis is back and sends what waits, until nothing does.
 func (o *outage) run() {
-	for {
-		if !o.await() {
-			return
-		}
+	for pause := replayFirst; o.await(pause); pause = min(2*pause, replayMost) {
+		o.replay()
 		o.mu.Lock()
-		forms := make([]string, 0, len(o.forms))
-		for f := range o.forms {
-			forms = append(forms, f)
-		}
-		tags := make(map[*tagState]string, len(o.tags))
-		for s, how := range o.tags {
-			tags[s] = how
-		}
-		all := o.all
-		o.mu.Unlock()
-		err := o.replay(o.ctx, forms, tags, all)
-		o.mu.Lock()
-		if err == nil {
-			for _, f := range forms {
-				delete(o.forms, f)
-			}
-			for s, how := range tags {
-				if o.tags[s] == how {
-					delete(o.tags, s)
-				}
-			}
-			o.all = o.all && !all
-		}
-		o.count()
 		if o.pending.Load() == 0 {
 			o.running = false
 			o.mu.Unlock()
@@ -160,14 +159,14 @@ func (o *outage) run() {
 	}
 }
 
-// await waits until Redis can be used; false after Close.
-func (o *outage) await() bool {
+// await waits for a while, and until Redis can be used; false after close.
+func (o *outage) await(pause time.Duration) bool {
 	select {
-	case <-time.After(20 * time.Millisecond):
+	case <-time.After(pause):
 	case <-o.ctx.Done():
 		return false
 	}
-	for st := range o.r.Watch(o.ctx) {
+	for st := range o.family.r.Watch(o.ctx) {
 		switch st.State {
 		case madcrow.StateUp, madcrow.StateDegraded:
 			if !st.ReadOnly {
@@ -187,35 +186,78 @@ func (o *outage) close() {
 	o.done.Wait()
 }
 
-// replay removes what could not be removed while Redis was away.
-func (c *Cache[T]) replay(ctx context.Context, forms []string, tags map[*tagState]string, all bool) error {
-	if all {
-		if err := c.tags.invalidate(ctx, c.tags.whole, tagDelete); err != nil {
-			return err
-		}
+// replay sends what waits, and keeps what is worth another try.
+func (o *outage) replay() {
+	o.mu.Lock()
+	values := make(map[string]queuedValue, len(o.values))
+	for key, v := range o.values {
+		values[key] = v
 	}
-	for s, how := range tags {
-		if err := c.tags.invalidate(ctx, s, how); err != nil {
-			return err
+	tags := make(map[string]queuedTag, len(o.tags))
+	for key, t := range o.tags {
+		tags[key] = t
+	}
+	o.mu.Unlock()
+	for key, t := range tags {
+		if !o.sent(key, replaceTag(o.ctx, o.family.r, key, t.how)) {
+			return
 		}
+		o.family.tagChanges(key)
+		o.mu.Lock()
+		if o.tags[key] == t {
+			delete(o.tags, key)
+		}
+		o.count()
+		o.mu.Unlock()
 	}
 	const batch = 500
-	for i := 0; i < len(forms); i += batch {
-		part := forms[i:min(i+batch, len(forms))]
-		_, err := c.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
-			cmds := make([]madcrow.Command, len(part))
-			for k, form := range part {
-				vk := c.valueKey(form)
-				cmds[k] = b.Del().Key(vk, vk+leaseSuffix).Build()
-			}
-			return cmds
-		})
-		if err != nil {
-			return err
+	part := make([]string, 0, batch)
+	for key := range values {
+		if part = append(part, key); len(part) == batch {
+			o.replayValues(part, values)
+			part = part[:0]
 		}
 	}
-	for _, form := range forms {
-		c.near.drop(form)
+	o.replayValues(part, values)
+}
+
+func (o *outage) replayValues(keys []string, values map[string]queuedValue) {
+	if len(keys) == 0 {
+		return
 	}
-	return nil
+	results, err := o.family.r.DoMulti(o.ctx, func(b madcrow.Builder) []madcrow.Command {
+		cmds := make([]madcrow.Command, len(keys))
+		for i, key := range keys {
+			cmds[i] = b.Del().Key(key, key+leaseSuffix).Build()
+		}
+		return cmds
+	})
+	for i, key := range keys {
+		if len(results) == len(keys) {
+			err = results[i].Err
+		}
+		if !o.sent(key, err) {
+			continue
+		}
+		o.family.valueChanges(key)
+		o.mu.Lock()
+		if o.values[key] == values[key] {
+			delete(o.values, key)
+		}
+		o.count()
+		o.mu.Unlock()
+	}
+}
+
+// sent says whether there is no more to do: also where another try is of no
+// use.
+func (o *outage) sent(key string, err error) bool {
+	if err == nil {
+		return true
+	}
+	if o.worth(err) || o.ctx.Err() != nil {
+		return false
+	}
+	o.log.Error("a removal that was queued failed for good", "key", key, "reason", err)
+	return true
 }

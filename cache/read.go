@@ -2,9 +2,11 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"math"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"time"
 	"unsafe"
 
@@ -32,7 +34,8 @@ type found[T any] struct {
 	cost      time.Duration
 	storedFor time.Duration
 	head      string // how the entry begins
-	refresh   bool   // it is time to load it anew
+	tags      []nearTag
+	refresh   bool // it is time to load it anew
 }
 
 // find looks near, then in Redis.
@@ -41,14 +44,9 @@ func (c *Cache[T]) find(ctx context.Context, key string, ca call) (found[T], err
 		return found[T]{}, ErrClosed
 	}
 	form := keys.Form(key)
-	if len(ca.tags) == 0 {
-		now := mono()
-		if e, ok := c.fromNear(form, now); ok {
-			return found[T]{
-				state: isFresh, near: true, value: e.value, negative: e.negative, etag: e.etag,
-				age: time.Duration(now - e.stored), ttl: time.Duration(e.expires - now), refresh: now >= e.refresh,
-			}, nil
-		}
+	now := mono()
+	if e, ok := c.fromNear(form, now); ok && e.has(ca.tags) {
+		return e.found(now), nil
 	}
 	return c.read(ctx, form, ca)
 }
@@ -69,34 +67,34 @@ func (c *Cache[T]) read(ctx context.Context, form string, ca call) (found[T], er
 	asked := mono()
 	got := c.r.GetTracked(ctx, c.opt.ReadTimeout, ask...)
 	for i, at := range unknown {
-		if g := got[1+i]; g.Err == nil {
-			gens[at] = c.tags.accept(states[at], g, asked, versions[i], 0, false)
-		}
+		gens[at] = c.tags.accept(states[at], got[1+i], asked, versions[i], 0, false)
 	}
-	f, keep, err := c.take(ctx, form, got[0], ca, states, gens, asked)
+	f, keep, err := c.take(ctx, form, got[0], states, gens, asked)
 	c.near.reads.End(form, version, keep)
 	return f, err
 }
 
 // take makes of a reply what was found, and what keeps a copy near, if that is
 // wanted.
-func (c *Cache[T]) take(ctx context.Context, form string, got madcrow.Tracked, ca call, states []*tagState, gens []*tagGen, asked int64) (f found[T], keep func(), err error) {
-	if got.Err != nil {
+func (c *Cache[T]) take(ctx context.Context, form string, got madcrow.Tracked, states []*tagState, gens []*tagGen, asked int64) (f found[T], keep func(), err error) {
+	switch {
+	case errors.Is(got.Err, madcrow.ErrWrongType):
+		c.event("undecodable")
+		return f, nil, nil
+	case got.Err != nil:
 		return f, nil, got.Err
 	}
 	f, marked, ok := c.decode(got)
-	if !ok || c.outage.has(form) {
+	if !ok || c.family.outage.has(c.valueKey(form)) {
 		return found[T]{}, nil, nil
 	}
-	carried, err := c.judge(ctx, &f, marked, states, gens)
-	if err != nil {
+	if err := c.judge(ctx, &f, marked, states, gens); err != nil {
 		return found[T]{}, nil, err
 	}
 	if f.state == isFresh {
 		c.plan(&f, form)
-		if c.near.values != nil && len(ca.tags) == 0 {
-			weight := min(int64(math.MaxUint32), int64(len(form)+nearOverhead)+int64(sizeOf(got)))
-			keep = c.keep(form, f, got.Tracking, carried, asked, uint32(weight))
+		if c.near.values != nil {
+			keep = c.keep(form, f, got.Tracking, asked, weightOf(form, sizeOf(got)))
 		}
 	}
 	return f, keep, nil
@@ -107,13 +105,13 @@ func sizeOf(got madcrow.Tracked) int {
 	return len(s)
 }
 
-// judge finds out what the tags say of an entry, and returns them as they were
+// judge finds out what the tags say of an entry, and notes them as they were
 // then. Tags that only the entry knows are asked for now.
-func (c *Cache[T]) judge(ctx context.Context, f *found[T], marked []tagMark, states []*tagState, gens []*tagGen) ([]nearTag, error) {
+func (c *Cache[T]) judge(ctx context.Context, f *found[T], marked []tagMark, states []*tagState, gens []*tagGen) error {
 	for i := range gens {
 		if gens[i] == nil {
 			if err := c.tags.complete(ctx, c.opt.ReadTimeout, 0, states, gens, []int{i}); err != nil {
-				return nil, err
+				return err
 			}
 		}
 	}
@@ -122,15 +120,15 @@ func (c *Cache[T]) judge(ctx context.Context, f *found[T], marked []tagMark, sta
 		more := c.tags.of(missing)[1:]
 		moreGens, err := c.tags.fetch(ctx, c.opt.ReadTimeout, 0, more)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		states, gens = append(states, more...), append(gens, moreGens...)
 		v, _ = judge(marked, states, gens)
 	}
-	carried := make([]nearTag, len(states))
+	f.tags = make([]nearTag, len(states))
 	for i, s := range states {
-		carried[i] = nearTag{s, gens[i]}
-		if c.outage.hasTag(s) {
+		f.tags[i] = nearTag{s, gens[i]}
+		if c.family.outage.hasTag(s.key) {
 			v = gone
 		}
 	}
@@ -140,7 +138,7 @@ func (c *Cache[T]) judge(ctx context.Context, f *found[T], marked []tagMark, sta
 	case v == stale && f.state == isFresh:
 		f.state, f.ttl = isStale, 0
 	}
-	return carried, nil
+	return nil
 }
 
 // decode reads an entry; false is a miss, also for what cannot be read.
@@ -161,7 +159,7 @@ func (c *Cache[T]) decodeText(raw string, left time.Duration) (f found[T], marke
 		c.event("undecodable")
 		return f, nil, false
 	}
-	f = found[T]{state: isFresh, negative: h.negative, etag: h.etag, cost: h.cost, storedFor: h.storedFor, head: raw[:size]}
+	f = found[T]{state: isFresh, negative: h.negative, etag: strings.Clone(h.etag), cost: h.cost, storedFor: h.storedFor, head: raw[:size]}
 	if left >= 0 { // without a lifetime somebody took it away; it is fresh
 		f.age = max(0, h.storedFor-left)
 	}
@@ -169,7 +167,7 @@ func (c *Cache[T]) decodeText(raw string, left time.Duration) (f found[T], marke
 		f.state, f.ttl = isStale, 0
 	}
 	if !h.negative {
-		if f.value, err = c.opt.Codec.Decode(unsafe.Slice(unsafe.StringData(raw[size:]), len(raw)-size)); err != nil {
+		if f.value, err = c.decodeValue(unsafe.Slice(unsafe.StringData(raw[size:]), len(raw)-size)); err != nil {
 			c.event("undecodable")
 			return found[T]{}, nil, false
 		}
@@ -177,6 +175,25 @@ func (c *Cache[T]) decodeText(raw string, left time.Duration) (f found[T], marke
 		return found[T]{}, nil, false // an old absence helps nobody
 	}
 	return f, h.tags, true
+}
+
+// decodeValue and encode take a codec that panics for one that fails.
+func (c *Cache[T]) decodeValue(data []byte) (v T, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = panicked("the codec", p)
+		}
+	}()
+	return c.opt.Codec.Decode(data)
+}
+
+func (c *Cache[T]) encode(dst []byte, v T) (entry []byte, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = panicked("the codec", p)
+		}
+	}()
+	return c.opt.Codec.Append(dst, v)
 }
 
 // plan says whether it is time to load a fresh value anew, or to begin its life
@@ -202,7 +219,7 @@ func (c *Cache[T]) refreshBefore(f found[T]) time.Duration {
 }
 
 // keep returns what puts a copy near.
-func (c *Cache[T]) keep(form string, f found[T], tracking *madcrow.Tracking, carried []nearTag, asked int64, weight uint32) func() {
+func (c *Cache[T]) keep(form string, f found[T], tracking *madcrow.Tracking, asked int64, weight uint32) func() {
 	life := f.ttl
 	if tracking == nil {
 		life = min(life, c.opt.NearTTL)
@@ -211,7 +228,7 @@ func (c *Cache[T]) keep(form string, f found[T], tracking *madcrow.Tracking, car
 		}
 	}
 	e := &nearEntry[T]{
-		value: f.value, negative: f.negative, etag: f.etag, tracking: tracking, weight: weight, tags: carried,
+		value: f.value, negative: f.negative, etag: f.etag, tracking: tracking, weight: weight, tags: f.tags,
 		stored: asked - int64(f.age), expires: asked + int64(life), refresh: math.MaxInt64, slide: math.MaxInt64,
 	}
 	if before := c.refreshBefore(f); before >= 0 {

@@ -11,32 +11,44 @@ import (
 
 // keepSpare keeps a value that could not be stored.
 func (c *Cache[T]) keepSpare(j *job[T], h header, value T) {
-	if c.near.values == nil || len(j.ca.tags) > 0 {
+	if c.near.values == nil {
 		return
+	}
+	size := 0
+	if !h.negative {
+		data, err := c.encode(nil, value)
+		if err != nil {
+			return
+		}
+		size = len(data)
+	}
+	tags := make([]nearTag, len(j.states))
+	for i, s := range j.states {
+		tags[i].state = s
 	}
 	now := mono()
 	e := &nearEntry[T]{
-		value: value, negative: h.negative, etag: h.etag, weight: nearOverhead + 1024,
+		value: value, negative: h.negative, etag: h.etag, weight: weightOf(j.form, size), tags: tags, spare: true,
 		stored: now, expires: now + int64(min(c.opt.NearTTL, h.freshFor)), refresh: math.MaxInt64, slide: math.MaxInt64,
 	}
 	c.flights.mu.Lock()
 	defer c.flights.mu.Unlock()
 	// A change since the load began has forgotten the flight.
 	if c.flights.running[j.form] == j.flight {
-		c.near.spare(j.form, e)
+		c.near.spare(j.form, e, e.expires+int64(c.opt.StaleFor))
 	}
 }
 
 // lastNear is the near copy that was true when Redis was last heard of, as a
 // stale value: for a source that fails while Redis is away.
-func (c *Cache[T]) lastNear(form string) (f found[T]) {
+func (c *Cache[T]) lastNear(form string, tags ...string) (f found[T]) {
 	e, ok := c.near.get(form)
 	now := mono()
-	if !ok || e.negative || c.opt.StaleFor == 0 || now >= e.expires+int64(c.opt.StaleFor) || c.outage.has(form) {
+	if !ok || e.negative || c.opt.StaleFor == 0 || now >= e.expires+int64(c.opt.StaleFor) || !e.has(tags) || c.family.outage.has(c.valueKey(form)) {
 		return f
 	}
 	for i := range e.tags {
-		if t := &e.tags[i]; t.state.cur.Load() != t.gen || c.outage.hasTag(t.state) {
+		if t := &e.tags[i]; !e.spare && t.state.cur.Load() != t.gen || c.family.outage.hasTag(t.state.key) {
 			return f // it may have been removed
 		}
 	}

@@ -4,9 +4,10 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"math/rand/v2"
 	"slices"
-	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,6 +32,11 @@ const maxTagStates = 16384
 // minTagLife is how long a tag lives at least after it was made.
 const minTagLife = 24 * time.Hour
 
+// maxTagTries bounds how often a tag is made that is then not there.
+const maxTagTries = 5
+
+var errTagLost = errors.New("redis does not keep a tag")
+
 // tagGen is what was read of a tag. It does not change.
 type tagGen struct {
 	deleted, expired uint64
@@ -50,6 +56,7 @@ type tagState struct {
 
 	mu      sync.Mutex
 	version uint64 // counts what may have changed it
+	dead    bool   // nobody tells it of changes any more
 }
 
 // forget notes that the tag may have changed.
@@ -57,6 +64,14 @@ func (s *tagState) forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.version++
+	s.cur.Store(nil)
+}
+
+// die is forget for good.
+func (s *tagState) die() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dead = true
 	s.cur.Store(nil)
 }
 
@@ -70,9 +85,18 @@ func (s *tagState) seen() uint64 {
 func (s *tagState) learn(g *tagGen, version uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.version == version {
+	if s.version == version && !s.dead {
 		s.cur.Store(g)
 	}
+}
+
+// same says whether both are of one tag: a process may have forgotten one.
+func (s *tagState) same(o *tagState) bool { return s == o || s.key == o.key }
+
+// still says whether what is known of the tag is what g says.
+func (s *tagState) still(g *tagGen, now int64) bool {
+	cur := s.cur.Load()
+	return cur.valid(now) && cur.deleted == g.deleted && cur.expired == g.expired
 }
 
 // tagTable is the tags of one cache.
@@ -82,51 +106,93 @@ type tagTable struct {
 	nearTTL time.Duration
 	whole   *tagState // of the cache itself, for Clear
 	states  *otter.Cache[string, *tagState]
+	// hashed holds those whose key does not show their name, by form: rare.
+	hashed  sync.Map
+	changes atomic.Uint64 // counts those of all tags
 }
 
 func newTagTable(r *madcrow.Redis, prefix, name string, nearTTL time.Duration) *tagTable {
-	return &tagTable{
+	t := &tagTable{
 		r: r, prefix: prefix + "m1:tag:{", nearTTL: nearTTL,
 		whole: &tagState{key: prefix + "m1:cache:" + name + ":gen"},
-		states: otter.Must(&otter.Options[string, *tagState]{
-			MaximumSize: maxTagStates,
-			// What near copies hold on to must not be believed when nobody
-			// hears of its changes any more.
-			OnAtomicDeletion: func(e otter.DeletionEvent[string, *tagState]) { e.Value.forget() },
-		}),
 	}
+	t.states = otter.Must(&otter.Options[string, *tagState]{
+		MaximumSize: maxTagStates,
+		// What near copies hold on to must not be believed when nobody hears
+		// of its changes any more.
+		OnAtomicDeletion: func(e otter.DeletionEvent[string, *tagState]) {
+			e.Value.die()
+			if form := t.formOf(e.Value.key); form[0] == keys.Hashed[0] {
+				t.hashed.CompareAndDelete(form, e.Value)
+			}
+		},
+	})
+	return t
 }
+
+func (t *tagTable) formOf(key string) string { return key[len(t.prefix) : len(key)-1] }
 
 func (t *tagTable) state(name string) *tagState {
 	if s, ok := t.states.GetIfPresent(name); ok {
 		return s
 	}
-	s, _ := t.states.SetIfAbsent(name, &tagState{name: name, key: t.prefix + keys.Form(name) + "}"})
+	name = strings.Clone(name) // it may be a piece of an entry
+	form := keys.Form(name)
+	s, added := t.states.SetIfAbsent(name, &tagState{name: name, key: t.prefix + form + "}"})
+	if added && form[0] == keys.Hashed[0] {
+		t.hashed.Store(form, s)
+		if now, _ := t.states.GetIfPresent(name); now != s { // it has gone meanwhile
+			t.hashed.CompareAndDelete(form, s)
+		}
+	}
 	return s
+}
+
+// still says whether what was read of an entry's tags is so now; seen is what
+// changes was before. It does not say so wrongly.
+func (t *tagTable) still(tags []nearTag, seen uint64) bool {
+	if t.changes.Load() == seen {
+		return true
+	}
+	now := mono()
+	for i := range tags {
+		if !tags[i].state.still(tags[i].gen, now) {
+			return false
+		}
+	}
+	return true
 }
 
 // told is called with every key that changed.
 func (t *tagTable) told(key string) bool {
 	if key == t.whole.key {
 		t.whole.forget()
+		t.changes.Add(1)
 		return true
 	}
-	if len(key) <= len(t.prefix) || key[:len(t.prefix)] != t.prefix {
+	if len(key) < len(t.prefix)+2 || key[:len(t.prefix)] != t.prefix {
 		return false
 	}
-	form := key[len(t.prefix) : len(key)-1]
-	if form[:1] != keys.Hashed {
-		if s, ok := t.states.GetIfPresent(form); ok {
-			s.forget()
+	form := t.formOf(key)
+	if form[0] == keys.Hashed[0] {
+		if s, ok := t.hashed.Load(form); ok {
+			s.(*tagState).forget() //nolint:forcetypeassert // there is nothing else in it
 		}
-		return true
+	} else if s, ok := t.states.GetIfPresent(form); ok {
+		s.forget()
 	}
-	for _, s := range t.states.All() { // long or strange names: rare
-		if s.key == key {
-			s.forget()
-		}
-	}
+	t.changes.Add(1)
 	return true
+}
+
+// prolong lets tags live as long as an entry that is to live for need. Where
+// that fails, the entry goes with them.
+func (t *tagTable) prolong(ctx context.Context, need time.Duration, states []*tagState, gens []*tagGen) {
+	for i, s := range states {
+		if gens[i].dies-mono() < int64(need) {
+			_ = t.make(ctx, need, s)
+		}
+	}
 }
 
 // of returns the states of the whole cache and of tags.
@@ -176,11 +242,14 @@ func (t *tagTable) complete(ctx context.Context, within, need time.Duration, sta
 		var later []int
 		for i, got := range t.r.GetTracked(ctx, within, names...) {
 			at := unknown[i]
-			if got.Err != nil {
+			if got.Err != nil && !errors.Is(got.Err, madcrow.ErrWrongType) {
 				return got.Err
 			}
 			if gens[at] = t.accept(states[at], got, asked, versions[i], need, try > 2); gens[at] != nil {
 				continue
+			}
+			if try == maxTagTries {
+				return errTagLost
 			}
 			if err := t.make(ctx, need, states[at]); err != nil {
 				return err
@@ -206,14 +275,17 @@ func (t *tagTable) accept(s *tagState, got madcrow.Tracked, asked int64, version
 // make makes a tag that is not there, and prolongs one that is.
 func (t *tagTable) make(ctx context.Context, need time.Duration, s *tagState) error {
 	life := max(2*need, minTagLife)
-	_, err := t.r.Eval(ctx, scriptTag, []string{s.key}, []string{newGeneration() + newGeneration(), strconv.FormatInt(life.Milliseconds(), 10), tagKeep})
+	_, err := t.r.Eval(ctx, scriptTag, []string{s.key}, []string{newGeneration() + newGeneration(), millis(life), tagKeep})
 	return err
 }
 
 // gen reads the reply; nil is one that is not there, or cannot be read.
 func (t *tagTable) gen(got madcrow.Tracked, asked int64) *tagGen {
+	if got.Err != nil {
+		return nil
+	}
 	text, err := got.Message.ToString()
-	if err != nil || len(text) != 32 {
+	if err != nil || len(text) != 32 || strings.ToLower(text) != text {
 		return nil
 	}
 	var raw [16]byte
@@ -240,12 +312,17 @@ func newGeneration() string {
 	return hex.EncodeToString(raw[:])
 }
 
-// invalidate replaces a generation of the tag: both for what is to be gone,
-// one for what is to be stale.
-func (t *tagTable) invalidate(ctx context.Context, s *tagState, how string) error {
-	s.forget()
-	_, err := t.r.Eval(ctx, scriptTag, []string{s.key}, []string{newGeneration() + newGeneration(), strconv.FormatInt(minTagLife.Milliseconds(), 10), how})
-	s.forget()
+// changeTag replaces a generation of a tag: both for what is to be gone, one
+// for what is to be stale.
+func changeTag(ctx context.Context, f *family, key, how string) error {
+	f.tagChanges(key)
+	err := replaceTag(ctx, f.r, key, how)
+	f.tagChanges(key)
+	return err
+}
+
+func replaceTag(ctx context.Context, r *madcrow.Redis, key, how string) error {
+	_, err := r.Eval(ctx, scriptTag, []string{key}, []string{newGeneration() + newGeneration(), millis(minTagLife), how})
 	return err
 }
 

@@ -1,7 +1,8 @@
 -- End a load. KEYS: value, lease. ARGV: token, what to do: "set" with the value
 -- and its life in milliseconds, "fail" with a text and how long others do not
--- try, "drop". Nothing is done when the lease is no longer held: the value was
--- removed or replaced since the load began. Returns 1 when it was held.
+-- try, "drop", "remove" the value too. Nothing is done when the lease is no
+-- longer held: the value was removed or replaced since the load began. Returns 1
+-- when it was held.
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
 if ARGV[2] == 'fail' then
   redis.call('SET', KEYS[2], '!' .. ARGV[3], 'PX', ARGV[4])
@@ -9,4 +10,5 @@ if ARGV[2] == 'fail' then
 end
 redis.call('DEL', KEYS[2])
 if ARGV[2] == 'set' then redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4]) end
+if ARGV[2] == 'remove' then redis.call('DEL', KEYS[1]) end
 return 1
