@@ -28,6 +28,7 @@ type Cache[T any] struct {
 	near    *near[T]
 	flights *flights[T]
 	family  *family
+	outage  removals
 	wakes   wakes
 
 	life   context.Context
@@ -66,6 +67,7 @@ func New[T any](r *madcrow.Redis, name string, options Options[T]) (*Cache[T], e
 	c.flights = newFlights[T](opt.MaxLoads)
 	c.life, c.stop = context.WithCancel(context.Background())
 	c.family = joinFamily(r, c)
+	c.outage = removals{c.family.outage, c.prefix}
 	c.unhear = r.OnInvalidate(c.told)
 	return c, nil
 }
@@ -246,26 +248,27 @@ func (c *Cache[T]) Set(ctx context.Context, key string, value T, opts ...CallOpt
 	if c.over.Load() {
 		return c.failed("set", ErrClosed)
 	}
-	vk := c.valueKey(keys.Form(key))
+	form := keys.Form(key)
 	states := c.tags.of(c.opt.Tags, ca.tags)
 	ttl := c.jittered(c.ttlOf(ca))
 	h := header{codec: c.opt.Codec.ID(), freshFor: ttl, storedFor: ttl + c.opt.StaleFor}
 	gens, err := c.tags.fetch(ctx, 0, h.storedFor, states)
 	if err != nil {
-		return c.queue("set", vk, err)
+		return c.queue("set", form, err)
 	}
 	h.tags = marks(states, gens)
 	entry, err := c.encode(h.appendTo(nil), value)
 	if err != nil {
 		return &Error{Cache: c.name, Op: "encode", Err: err}
 	}
-	c.family.valueChanges(vk)
+	vk := c.valueKey(form)
+	c.changing(form)
 	_, err = c.r.Eval(ctx, scriptSet, []string{vk, vk + leaseSuffix}, []string{text(entry), millis(h.storedFor)})
-	c.family.valueChanges(vk)
+	c.changing(form)
 	if err != nil {
-		return c.queue("set", vk, err)
+		return c.queue("set", form, err)
 	}
-	c.family.outage.forget(vk)
+	c.outage.forget(form)
 	return nil
 }
 
@@ -275,16 +278,21 @@ func (c *Cache[T]) Delete(ctx context.Context, key string) error {
 	if c.over.Load() {
 		return c.failed("delete", ErrClosed)
 	}
-	vk := c.valueKey(keys.Form(key))
-	c.family.valueChanges(vk)
+	form := keys.Form(key)
+	vk := c.valueKey(form)
+	c.changing(form)
 	_, err := c.r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Del().Key(vk, vk+leaseSuffix).Build() })
-	c.family.valueChanges(vk)
+	c.changing(form)
 	if err != nil {
-		return c.queue("delete", vk, err)
+		return c.queue("delete", form, err)
 	}
-	c.family.outage.forget(vk)
+	c.outage.forget(form)
 	return nil
 }
+
+// changing is called before and after a change of this process: what was read
+// or loaded before is no longer the value, in all caches of the process.
+func (c *Cache[T]) changing(form string) { c.family.valueChanges(c.valueKey(form)) }
 
 // DeleteTag removes every entry of a tag, at once, whatever their number: none
 // of them is served again, not even as a stale one. Entries of other caches on
@@ -320,10 +328,10 @@ func (c *Cache[T]) changeTag(ctx context.Context, op, how string, s *tagState) e
 	}
 	err := changeTag(ctx, c.family, s.key, how)
 	if err != nil {
-		if !c.family.outage.worth(err) {
+		if !c.outage.worth(err) {
 			return c.failed(op, err)
 		}
-		c.family.outage.addTag(s.key, how)
+		c.outage.addTag(s.key, how)
 		c.event("queued")
 		return &Error{Cache: c.name, Op: op, Err: errors.Join(ErrQueued, err)}
 	}
@@ -332,12 +340,12 @@ func (c *Cache[T]) changeTag(ctx context.Context, op, how string, s *tagState) e
 
 // queue notes that the value of a key must go when Redis is back. An error that
 // waiting does not mend is returned as it is.
-func (c *Cache[T]) queue(op, vk string, err error) error {
-	if !c.family.outage.worth(err) {
+func (c *Cache[T]) queue(op, form string, err error) error {
+	if !c.outage.worth(err) {
 		return c.failed(op, err)
 	}
-	c.family.outage.add(vk, c.tags.whole.key)
-	c.family.valueChanges(vk)
+	c.outage.add(c.valueKey(form), c.tags.whole.key)
+	c.changing(form)
 	c.event("queued")
 	return &Error{Cache: c.name, Op: op, Err: errors.Join(ErrQueued, err)}
 }

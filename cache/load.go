@@ -375,7 +375,7 @@ func (c *Cache[T]) fail(ctx context.Context, fl *flight[T], j *job[T]) {
 // end gives the lease back, with what came of it.
 func (c *Cache[T]) end(ctx context.Context, j *job[T], how ...string) {
 	vk := c.valueKey(j.form)
-	if !j.held.Load() || c.family.outage.has(vk) {
+	if !j.held.Load() || c.outage.has(j.form) {
 		return
 	}
 	// The load may have used up its time; what it brought is still wanted.

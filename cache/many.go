@@ -111,7 +111,7 @@ func (c *Cache[T]) SetMany(ctx context.Context, values map[string]T, opts ...Cal
 	if err != nil {
 		var errs []error
 		for _, key := range names {
-			errs = append(errs, c.queue("set", c.valueKey(keys.Form(key)), err))
+			errs = append(errs, c.queue("set", keys.Form(key), err))
 		}
 		return errors.Join(errs...)
 	}
@@ -128,7 +128,7 @@ func (c *Cache[T]) SetMany(ctx context.Context, values map[string]T, opts ...Cal
 		entries[i], lives[i] = text(entry), millis(h.storedFor)
 	}
 	for _, key := range names {
-		c.family.valueChanges(c.valueKey(keys.Form(key)))
+		c.changing(keys.Form(key))
 	}
 	results, err := c.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
 		cmds := make([]madcrow.Command, len(names))
@@ -140,16 +140,16 @@ func (c *Cache[T]) SetMany(ctx context.Context, values map[string]T, opts ...Cal
 	})
 	var errs []error
 	for i, key := range names {
-		vk := c.valueKey(keys.Form(key))
-		c.family.valueChanges(vk)
+		form := keys.Form(key)
+		c.changing(form)
 		bad := err
 		if len(results) == len(names) {
 			bad = results[i].Err
 		}
 		if bad != nil {
-			errs = append(errs, c.queue("set", vk, bad))
+			errs = append(errs, c.queue("set", form, bad))
 		} else {
-			c.family.outage.forget(vk)
+			c.outage.forget(form)
 		}
 	}
 	return errors.Join(errs...)

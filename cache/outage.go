@@ -75,6 +75,22 @@ func (o *outage) worth(err error) bool {
 	return false
 }
 
+// removals is the outage as one cache sees it.
+type removals struct {
+	*outage
+	prefix string // of its values' keys
+}
+
+func (r removals) has(form string) bool {
+	return r.pending.Load() != 0 && r.outage.has(r.prefix+form+"}")
+}
+
+func (r removals) forget(form string) {
+	if r.pending.Load() != 0 {
+		r.outage.forget(r.prefix + form + "}")
+	}
+}
+
 func (o *outage) has(key string) bool {
 	if o.pending.Load() == 0 {
 		return false

@@ -85,7 +85,7 @@ func (c *Cache[T]) take(ctx context.Context, form string, got madcrow.Tracked, s
 		return f, nil, got.Err
 	}
 	f, marked, ok := c.decode(got)
-	if !ok || c.family.outage.has(c.valueKey(form)) {
+	if !ok || c.outage.has(form) {
 		return found[T]{}, nil, nil
 	}
 	if err := c.judge(ctx, &f, marked, states, gens); err != nil {
@@ -128,7 +128,7 @@ func (c *Cache[T]) judge(ctx context.Context, f *found[T], marked []tagMark, sta
 	f.tags = make([]nearTag, len(states))
 	for i, s := range states {
 		f.tags[i] = nearTag{s, gens[i]}
-		if c.family.outage.hasTag(s.key) {
+		if c.outage.hasTag(s.key) {
 			v = gone
 		}
 	}

@@ -44,11 +44,11 @@ func (c *Cache[T]) keepSpare(j *job[T], h header, value T) {
 func (c *Cache[T]) lastNear(form string, tags ...string) (f found[T]) {
 	e, ok := c.near.get(form)
 	now := mono()
-	if !ok || e.negative || c.opt.StaleFor == 0 || now >= e.expires+int64(c.opt.StaleFor) || !e.has(tags) || c.family.outage.has(c.valueKey(form)) {
+	if !ok || e.negative || c.opt.StaleFor == 0 || now >= e.expires+int64(c.opt.StaleFor) || !e.has(tags) || c.outage.has(form) {
 		return f
 	}
 	for i := range e.tags {
-		if t := &e.tags[i]; !e.spare && t.state.cur.Load() != t.gen || c.family.outage.hasTag(t.state.key) {
+		if t := &e.tags[i]; !e.spare && t.state.cur.Load() != t.gen || c.outage.hasTag(t.state.key) {
 			return f // it may have been removed
 		}
 	}
