@@ -226,6 +226,7 @@ func (h *SSEHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(h.end, cancel)()
+	defer context.AfterFunc(feed.b.life, cancel)()
 	if h.lifeOfOne > 0 {
 		defer time.AfterFunc(h.lifeOfOne, cancel).Stop()
 	}

@@ -37,6 +37,9 @@ type sseStream struct {
 
 func newSSEStream(w http.ResponseWriter, settings sseSettings, cancel context.CancelFunc) *sseStream {
 	s := &sseStream{sseSettings: settings, w: w, rc: http.NewResponseController(w), cancel: cancel}
+	// The server would otherwise end reading, and with it the request, after
+	// its own time-out. Where it cannot be set there is none to lift.
+	_ = s.rc.SetReadDeadline(time.Time{})
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.timer = time.AfterFunc(beginWithin, s.due)
@@ -90,9 +93,6 @@ func (s *sseStream) begin() {
 	}
 	s.begun = true
 	setEventHeaders(s.w.Header())
-	// The server would otherwise end reading, and with it the request, after
-	// its own time-out. Where it cannot be set there is none to lift.
-	_ = s.rc.SetReadDeadline(time.Time{})
 	s.w.WriteHeader(http.StatusOK)
 	if s.retry > 0 {
 		hint := s.retry + rand.N(s.retry/2+1) //nolint:gosec // no secret
@@ -139,8 +139,9 @@ func (s *sseStream) end() (begun bool, cut error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.timer.Stop()
-	if s.begun && !s.ended {
-		// What net/http has still to write must not wait for ever.
+	if !s.ended {
+		// What is still to be written, a refusal or the end of the answer, has
+		// time, but must not wait for ever.
 		_ = s.rc.SetWriteDeadline(time.Now().Add(s.timeout))
 	}
 	s.ended = true

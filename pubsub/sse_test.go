@@ -320,6 +320,26 @@ func TestSSE_EndsWithTheServerTheBusAndItsLife(t *testing.T) {
 	wantRefusal(t, srv.URL, 503, "MESSAGES_UNAVAILABLE")
 }
 
+// Also one that waits for Redis, to catch up, ends with the bus.
+func TestSSE_EndsWithTheBusWhileRedisIsAway(t *testing.T) {
+	redis := madcrowtest.StartRedis(t)
+	b := newBus(t, openConfig(t, redis.Config()), pubsub.Options{})
+	topic, _ := pubsub.NewRecoverable(b, "news", pubsub.RecoverableOptions[string]{})
+	srv, _ := serveSSE(t, topic, pubsub.SSEOptions[string]{})
+	listen(t, srv.URL).live()
+	redis.Pause()
+	l := listen(t, srv.URL, "Last-Event-ID", pubsub.Beginning.String()) // it comes back after a second, by then it is catching up
+	l.want("interrupted", "{}")
+	begin := time.Now()
+	if err := b.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	l.ended()
+	if took := time.Since(begin); took > 5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
 func TestSSE_WhoMayNotListenIsToldByAProblem(t *testing.T) {
 	b := newBus(t, connect(t, nil), pubsub.Options{})
 	h, err := pubsub.SSEFunc(func(r *http.Request) (pubsub.Source[string], error) {
