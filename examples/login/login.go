@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strconv"
 	"time"
@@ -150,10 +151,15 @@ func (a *app) begin(ctx context.Context, account user, remember bool) error {
 	if err := s.Login(ctx, strconv.FormatInt(account.id, 10), opts...); err != nil {
 		return err
 	}
-	return s.Update(ctx, func(v *visit) error {
+	err := s.Update(ctx, func(v *visit) error {
 		*v = visit{Username: account.name, Role: account.role, LoginTime: time.Now().UTC()}
 		return nil
 	})
+	if err != nil {
+		// Half a login is none: the cookie goes, whatever comes of the rest.
+		return errors.Join(err, s.Logout(ctx))
+	}
+	return nil
 }
 
 // rehash stores a password with the parameters of today, the only moment that

@@ -7,11 +7,15 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/http"
 	"runtime"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"golang.org/x/crypto/argon2"
+
+	"github.com/madcrow-go/madcrow/problem"
 )
 
 // The least that the OWASP Password Storage Cheat Sheet asks of argon2id: 19
@@ -41,12 +45,17 @@ func newHasher() *hasher {
 	}
 }
 
+// patience is how long a password waits for its turn.
+const patience = 5 * time.Second
+
 func (h *hasher) enter(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	select {
 	case h.slots <- struct{}{}:
 		return nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return problem.With(problem.Problem{Status: http.StatusServiceUnavailable, Code: "BUSY", Message: "There is too much to do at the moment", RetryAfter: patience})
 	}
 }
 

@@ -3,7 +3,10 @@ package main
 import (
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/madcrow-go/madcrow/problem"
 )
 
 func TestFlags_NothingUnsafe(t *testing.T) {
@@ -102,6 +105,18 @@ func TestHash_IsThatOfOtherPrograms(t *testing.T) {
 			t.Errorf("%q: %v %v", bad, ok, err)
 		}
 	}
+}
+
+func TestHasher_WhoWaitsTooLongIsToldSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &hasher{slots: make(chan struct{}, 1)}
+		h.slots <- struct{}{} // somebody else's turn
+		begin := time.Now()
+		_, err := h.matches(t.Context(), "", "x")
+		if p := problem.From(err); p.Status != 503 || p.Code != "BUSY" || time.Since(begin) != patience {
+			t.Errorf("%v after %v", err, time.Since(begin))
+		}
+	})
 }
 
 func TestPages_WordsOfTime(t *testing.T) {
