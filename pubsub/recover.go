@@ -90,8 +90,8 @@ type Recoverable[T any] struct {
 	opt     RecoverableOptions[T]
 }
 
-// EventHistoryLost: what came after the position is not all there any more.
-// Err is [ErrHistoryLost]. Read anew what the messages are about; the messages
+// EventHistoryLost says that what came after the position is not all there any
+// more. Err is [ErrHistoryLost]. Read anew what the messages are about; the messages
 // that follow are those after the Position of this event.
 const EventHistoryLost EventKind = 100
 
