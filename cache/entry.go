@@ -108,7 +108,7 @@ func parseHeader(s string) (h header, size int, err error) {
 	if flags&flagETag != 0 {
 		h.etag = r.text()
 	}
-	if r.bad {
+	if r.bad || h.negative && r.at < len(s) { // an absence has no value
 		return h, 0, errFormat
 	}
 	return h, r.at, nil
@@ -148,6 +148,9 @@ func (r *reader) uint64() (n uint64) {
 func (r *reader) uvarint() (n uint64) {
 	for shift := 0; shift < 64; shift += 7 {
 		c := r.byte()
+		if shift == 63 && c > 1 {
+			break // more than 64 bits
+		}
 		n |= uint64(c&0x7f) << shift
 		if c < 0x80 {
 			return n
