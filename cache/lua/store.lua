@@ -8,7 +8,12 @@ if ARGV[2] == 'fail' then
   redis.call('SET', KEYS[2], '!' .. ARGV[3], 'PX', ARGV[4])
   return 1
 end
+local done = 1
+if ARGV[2] == 'set' then -- first: a Redis that is full refuses no later write
+  local set = redis.pcall('SET', KEYS[1], ARGV[3], 'PX', ARGV[4])
+  if set.err then done = set end
+elseif ARGV[2] == 'remove' then
+  redis.call('DEL', KEYS[1])
+end
 redis.call('DEL', KEYS[2])
-if ARGV[2] == 'set' then redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4]) end
-if ARGV[2] == 'remove' then redis.call('DEL', KEYS[1]) end
-return 1
+return done
