@@ -14,7 +14,7 @@
 //
 // An entry carries the id of its codec:
 //
-//	1 to 3    package cache: JSON, Text, Bytes
+//	1 to 9    package cache: 1 JSON, 2 Text, 3 Bytes
 //	10        Msgpack
 //	11        Zstd
 //	12        S2
