@@ -40,6 +40,7 @@ func TestAbsolute_EndsWhateverTheUse(t *testing.T) {
 	s := login(t, m, "alice")
 	key, _, _ := m.KeysOf(s.Token())
 	late := loaded(t, m, s.Token())
+	login(t, m, "alice", session.WithLifetimes(time.Minute, time.Minute)) // nobody looks at it
 	*now = now.Add(59*time.Minute + 59*time.Second)
 	if !alive(t, m, s.Token()) {
 		t.Fatal("ended early")
@@ -48,6 +49,9 @@ func TestAbsolute_EndsWhateverTheUse(t *testing.T) {
 		t.Errorf("its key lives for %v, a second before the end", left)
 	}
 	pexpire(t, r, key, time.Hour)
+	if list, err := m.List(t.Context(), "alice"); err != nil || len(list) != 1 {
+		t.Errorf("%v %v", list, err)
+	}
 	*now = now.Add(time.Second - time.Microsecond)
 	if !alive(t, m, s.Token()) {
 		t.Error("ended a microsecond early")
@@ -62,6 +66,19 @@ func TestAbsolute_EndsWhateverTheUse(t *testing.T) {
 	}
 	if list, err := m.List(t.Context(), "alice"); err != nil || len(list) != 0 {
 		t.Errorf("%v %v", list, err)
+	}
+}
+
+func TestRotate_DoesNotProlongTheAbsoluteTime(t *testing.T) {
+	m, now := clocked(t, open(t), session.Options{Idle: time.Hour, Absolute: time.Hour})
+	s, nobody := login(t, m, "alice"), stored(t, m, "x")
+	*now = now.Add(59 * time.Minute)
+	must(t, s.Rotate(t.Context()))
+	must(t, nobody.Rotate(t.Context()))
+	must(t, s.Rotate(t.Context()))
+	*now = now.Add(time.Minute)
+	if alive(t, m, s.Token()) || alive(t, m, nobody.Token()) {
+		t.Error("alive after its end")
 	}
 }
 
@@ -232,5 +249,56 @@ func TestEpochAndIndex_MissingOnesFailClosed(t *testing.T) {
 		if list, err := m.List(t.Context(), user); err != nil || len(list) != 1 {
 			t.Errorf("%s: %v %v", which, list, err)
 		}
+	}
+}
+
+// Either alone ends a session, should the other come back: with a restored
+// backup, or with the writes of a master that was cut off.
+func TestEpochAndIndex_EachAloneEndsASession(t *testing.T) {
+	r := open(t)
+	m := newManager(t, r, session.Options{})
+	s := login(t, m, "alice")
+	_, epoch, index := m.KeysOf(s.Token())
+	old := getKey(t, r, epoch)
+	n, err := m.RevokeAll(t.Context(), "alice")
+	if n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	for _, key := range []string{epoch, index} {
+		if pttl(t, r, key) != -2*time.Millisecond {
+			t.Errorf("%s is left over", key)
+		}
+	}
+	login(t, m, "alice")
+	restore := func(key string) {
+		t.Helper()
+		_, err := r.Do(t.Context(), func(b madcrow.Builder) madcrow.Command {
+			if key == index {
+				return b.Zadd().Key(index).ScoreMember().ScoreMember(9e15, s.Handle()).Build()
+			}
+			return b.Set().Key(epoch).Value(old).Build()
+		})
+		must(t, err)
+	}
+	restore(index)
+	if list, err := m.List(t.Context(), "alice"); err != nil || len(list) != 1 {
+		t.Errorf("%d are listed, %v", len(list), err)
+	}
+	copied, _, _ := m.KeysOf(s.Token())
+	msg, err := r.Do(t.Context(), func(b madcrow.Builder) madcrow.Command { return b.Dump().Key(copied).Build() })
+	must(t, err)
+	dump, _ := msg.ToString()
+	if alive(t, m, s.Token()) {
+		t.Error("the index alone made it valid")
+	}
+	_, err = m.RevokeAll(t.Context(), "alice")
+	must(t, err)
+	_, err = r.Do(t.Context(), func(b madcrow.Builder) madcrow.Command {
+		return b.Restore().Key(copied).Ttl(60000).SerializedValue(dump).Build()
+	})
+	must(t, err)
+	restore(epoch)
+	if alive(t, m, s.Token()) {
+		t.Error("the epoch alone made it valid")
 	}
 }

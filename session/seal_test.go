@@ -99,7 +99,7 @@ func TestSealed_DataIsBoundToItsSessionAndUser(t *testing.T) {
 			t.Errorf("%q was read", d)
 		}
 	}
-	if undecodable != 12 {
+	if undecodable != 11 {
 		t.Errorf("%d times told", undecodable)
 	}
 }
