@@ -209,11 +209,8 @@ func (s *Session[T]) Rotate(ctx context.Context) error {
 		return err
 	}
 	defer s.leave()
-	if err := s.load(ctx); err != nil || !s.exists {
+	if err := s.writable(ctx, "rotate"); err != nil || !s.exists {
 		return err
-	}
-	if s.degraded != nil {
-		return &Error{Op: "rotate", Err: s.degraded}
 	}
 	if s.carrier != nil {
 		if err := s.carrier.ready(); err != nil {

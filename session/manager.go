@@ -117,49 +117,14 @@ func (m *Manager[T]) eval(ctx context.Context, s script, keys, args []string) ([
 	if m.hook != nil {
 		s, args = m.hook(s, args)
 	}
-	run := func(b madcrow.Builder) madcrow.Command {
-		return b.Eval().Script(s.source).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
-	}
-	wait := func(b madcrow.Builder) madcrow.Command {
-		return b.Wait().Numreplicas(int64(m.opt.WaitReplicas)).Timeout(m.patience(ctx)).Build()
-	}
-	if m.cluster {
-		return m.evalInCluster(ctx, keys[:1], run, wait)
-	}
-	res, err := m.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
-		return []madcrow.Command{run(b), wait(b)}
-	})
-	if len(res) != 2 || res[0].Err != nil {
-		return nil, err
-	}
-	return m.replicated(res[0].Message, res[1].Message, res[1].Err)
-}
-
-// evalInCluster keeps both commands on the connection to one node: a pipeline
-// is taken apart there, and a redirection would ask the wrong node to wait.
-func (m *Manager[T]) evalInCluster(ctx context.Context, keys []string, run, wait func(madcrow.Builder) madcrow.Command) (list []madcrow.Message, err error) {
 	ctx, cancel := context.WithTimeout(ctx, m.timeout)
 	defer cancel()
 	for try := range moves {
-		var done bool
-		var short error
-		_, err = m.r.Tx(ctx, keys, func(tx *madcrow.Tx) error {
-			msg, err := tx.Do(run)
-			if err != nil {
-				return err
-			}
-			n, err := tx.Do(wait)
-			done = true
-			list, short = m.replicated(msg, n, err)
-			return nil
-		})
-		if done {
-			return list, short
-		}
-		// Its slot is being moved: nothing was applied.
+		list, done, err := m.evalOnce(ctx, s, keys, args)
+		// The slot is being moved: nothing was applied.
 		var e *madcrow.Error
-		if !errors.As(err, &e) || e.Kind != madcrow.KindUnavailable || e.Outcome != madcrow.OutcomeNotApplied || !m.r.Available() {
-			break
+		if done || !errors.As(err, &e) || e.Kind != madcrow.KindUnavailable || e.Outcome != madcrow.OutcomeNotApplied || !m.cluster || !m.r.Available() {
+			return list, err
 		}
 		select {
 		case <-ctx.Done():
@@ -167,11 +132,54 @@ func (m *Manager[T]) evalInCluster(ctx context.Context, keys []string, run, wait
 		case <-time.After(time.Millisecond << try):
 		}
 	}
-	return nil, err
+	return nil, &madcrow.Error{Op: s.Name(), Kind: madcrow.KindUnavailable, Outcome: madcrow.OutcomeNotApplied, Err: errMoving}
 }
 
 // moves bounds how often a slot that moves away is followed.
 const moves = 6
+
+var errMoving = errors.New("its slot is being moved")
+
+// evalOnce runs a script and waits for replicas, on one connection: a pipeline
+// would be taken apart in a cluster, and its first reply lost where the second
+// is late. done says that the script has run.
+func (m *Manager[T]) evalOnce(ctx context.Context, s script, keys, args []string) (list []madcrow.Message, done bool, err error) {
+	var watch []string // says which node of a cluster
+	if m.cluster {
+		watch = keys[:1]
+	}
+	var short error
+	_, err = m.r.Tx(ctx, watch, func(tx *madcrow.Tx) error {
+		msg, err := tx.Do(func(b madcrow.Builder) madcrow.Command {
+			return b.Eval().Script(s.source).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
+		})
+		if err != nil {
+			return err
+		}
+		done = true
+		if list, short = listOf(msg); short != nil {
+			return nil
+		}
+		count, err := tx.Do(func(b madcrow.Builder) madcrow.Command {
+			return b.Wait().Numreplicas(int64(m.opt.WaitReplicas)).Timeout(m.patience(ctx)).Build()
+		})
+		n := int64(0)
+		if err == nil {
+			n, err = count.AsInt64()
+		}
+		if e := (*madcrow.Error)(nil); errors.As(err, &e) {
+			err = &madcrow.Error{Op: e.Op, Kind: e.Kind, Outcome: madcrow.OutcomeApplied, Err: e.Err}
+		}
+		if err != nil || n < int64(m.opt.WaitReplicas) {
+			short = errors.Join(ErrNotReplicated, err)
+		}
+		return nil
+	})
+	if done {
+		return list, true, short
+	}
+	return nil, false, err
+}
 
 // patience is how many milliseconds to wait for replicas: the caller shall
 // learn what they did before its own time is over.
@@ -181,19 +189,6 @@ func (m *Manager[T]) patience(ctx context.Context) int64 {
 		wait = min(wait, time.Until(end)-15*time.Millisecond)
 	}
 	return max(wait.Milliseconds(), 1) // 0 would be for ever
-}
-
-// replicated reads the replies to a script and to WAIT.
-func (m *Manager[T]) replicated(reply, count madcrow.Message, failed error) ([]madcrow.Message, error) {
-	list, err := listOf(reply)
-	if err != nil {
-		return nil, err
-	}
-	n, err := count.AsInt64()
-	if failed = errors.Join(failed, err); failed != nil || n < int64(m.opt.WaitReplicas) {
-		return list, errors.Join(ErrNotReplicated, failed)
-	}
-	return list, nil
 }
 
 // read runs a script once, on the shared connection.
