@@ -21,6 +21,7 @@ type Load[T any] struct {
 	Found    bool
 
 	ttl         time.Duration
+	staleFor    time.Duration
 	etag        string
 	skip        bool
 	notModified bool
@@ -31,6 +32,14 @@ type Load[T any] struct {
 func (l *Load[T]) SetTTL(d time.Duration) {
 	if d >= minTTL && d <= maxTTL {
 		l.ttl = d
+	}
+}
+
+// SetStaleFor is Options.StaleFor for this value, if it is shorter; a longer or
+// negative one is ignored.
+func (l *Load[T]) SetStaleFor(d time.Duration) {
+	if d >= 0 && d < l.staleFor {
+		l.staleFor = d
 	}
 }
 
@@ -280,7 +289,7 @@ func (c *Cache[T]) run(ctx context.Context, fl *flight[T], j *job[T]) (Result[T]
 	stop := c.hold(ctx, j)
 	defer stop() // also where the loader ends its goroutine
 	began := time.Now()
-	l := &Load[T]{Previous: j.old.value, ETag: j.old.etag, Found: j.old.state != isMissing && !j.old.negative}
+	l := &Load[T]{Previous: j.old.value, ETag: j.old.etag, Found: j.old.state != isMissing && !j.old.negative, staleFor: c.opt.StaleFor}
 	value, err := guarded(ctx, j.load, l)
 	cost := time.Since(began)
 	stop()
@@ -330,7 +339,7 @@ func (c *Cache[T]) finish(ctx context.Context, fl *flight[T], j *job[T], l *Load
 		c.end(ctx, j, "drop")
 		return res, nil
 	}
-	c.store(ctx, j, header{freshFor: ttl, cost: cost, etag: l.etag}, value)
+	c.store(ctx, j, header{freshFor: ttl, storedFor: ttl + l.staleFor, cost: cost, etag: l.etag}, value)
 	return res, nil
 }
 
@@ -345,10 +354,7 @@ func (c *Cache[T]) store(ctx context.Context, j *job[T], h header, value T) {
 		return // others store
 	}
 	h.codec, h.tags = c.opt.Codec.ID(), marks(j.states, j.gens)
-	h.storedFor = h.freshFor
-	if !h.negative {
-		h.storedFor += c.opt.StaleFor
-	}
+	h.storedFor = max(h.storedFor, h.freshFor) // an absence is not kept longer
 	c.tags.prolong(ctx, h.storedFor, j.states, j.gens)
 	entry := h.appendTo(nil)
 	if !h.negative {

@@ -1,0 +1,317 @@
+package cache
+
+import (
+	"iter"
+	"math"
+	"net/http"
+	"net/textproto"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The rules of RFC 9111 and RFC 5861, for a shared cache.
+
+// control is a Cache-Control header. Times are -1 where they are not given.
+type control struct {
+	public, private, noStore, noCache, mustRevalidate, proxyRevalidate, onlyIfCached bool
+
+	maxAge, sMaxAge, swr, sie, maxStale, minFresh time.Duration
+}
+
+// parseControl reads every line of the header. What has a wrong number is 0; of
+// two the smaller counts.
+func parseControl(lines []string) control {
+	c := control{maxAge: -1, sMaxAge: -1, swr: -1, sie: -1, maxStale: -1, minFresh: -1}
+	for _, line := range lines {
+		for part := range splitOutsideQuotes(line, ",") {
+			name, value, given := strings.Cut(part, "=")
+			value = strings.Trim(strings.TrimSpace(value), `"`)
+			c.take(strings.ToLower(strings.TrimSpace(name)), value, given)
+		}
+	}
+	return c
+}
+
+func (c *control) take(name, value string, given bool) {
+	switch name {
+	case "public":
+		c.public = true
+	case "private": // also of single headers
+		c.private = true
+	case "no-store":
+		c.noStore = true
+	case "no-cache": // also of single headers
+		c.noCache = true
+	case "must-revalidate":
+		c.mustRevalidate = true
+	case "proxy-revalidate":
+		c.proxyRevalidate = true
+	case "only-if-cached":
+		c.onlyIfCached = true
+	case "max-age":
+		least(&c.maxAge, value)
+	case "s-maxage":
+		least(&c.sMaxAge, value)
+	case "stale-while-revalidate":
+		least(&c.swr, value)
+	case "stale-if-error":
+		least(&c.sie, value)
+	case "min-fresh":
+		least(&c.minFresh, value)
+	case "max-stale":
+		if !given {
+			value = strconv.Itoa(math.MaxInt32)
+		}
+		least(&c.maxStale, value)
+	}
+}
+
+func least(d *time.Duration, value string) {
+	if n := seconds(value); *d < 0 || n < *d {
+		*d = n
+	}
+}
+
+// seconds reads delta-seconds; what is none is 0, what is much is 68 years.
+func seconds(s string) time.Duration {
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil && n != math.MaxUint64 {
+		return 0
+	}
+	return time.Duration(min(n, math.MaxInt32)) * time.Second
+}
+
+// splitOutsideQuotes splits at any of the separators that is not in a quoted
+// string.
+func splitOutsideQuotes(s, seps string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		quoted, start := false, 0
+		for i := 0; i < len(s); i++ {
+			switch c := s[i]; {
+			case c == '"':
+				quoted = !quoted
+			case quoted && c == '\\':
+				i++
+			case !quoted && strings.IndexByte(seps, c) >= 0:
+				if !yield(s[start:i]) {
+					return
+				}
+				start = i + 1
+			}
+		}
+		yield(s[min(start, len(s)):])
+	}
+}
+
+// ruling is what the rules say of a response.
+type ruling struct {
+	share      bool // others may have it
+	strict     bool // not when it is stale
+	fresh      time.Duration
+	swr, sie   time.Duration
+	initialAge time.Duration
+	vary, tags []string
+}
+
+// maxVary bounds the headers by which a response may vary.
+const maxVary = 16
+
+// rule judges a response to a request.
+func (h *HTTP) rule(v *visit, status int, header http.Header) (ru ruling) {
+	cc := parseControl(header["Cache-Control"])
+	var ok bool
+	if ru.vary, ok = varyOf(header); !ok || !storable(status, header, cc) || !v.permitted(cc) {
+		return ru
+	}
+	if ru.tags = headerTags(header); checkTags(ru.tags) != nil {
+		return ru // it could not be removed
+	}
+	ru.initialAge = initialAge(header)
+	life, explicit := lifetime(header, cc)
+	switch {
+	case explicit && life > 0:
+		life = max(life, h.opt.MinTTL)
+	case !explicit && heuristic[status]:
+		life = h.opt.DefaultTTL
+	}
+	life = min(life, h.opt.MaxTTL)
+	h.staleness(&ru, cc)
+	over := max(0, ru.initialAge-life) // it is so much too old already
+	ru.fresh, ru.swr, ru.sie = max(0, life-ru.initialAge), max(0, ru.swr-over), max(0, ru.sie-over)
+	ru.share = ru.fresh > 0 || explicit && ru.swr > 0
+	return ru
+}
+
+// staleness says for how long a response may be served stale. What the response
+// says counts beside s-maxage, which by RFC 9111 forbids it: who writes both
+// means it.
+func (h *HTTP) staleness(ru *ruling, cc control) {
+	ru.strict = cc.mustRevalidate || cc.proxyRevalidate || cc.sMaxAge >= 0 && cc.swr < 0 && cc.sie < 0
+	if ru.strict {
+		return
+	}
+	ru.swr, ru.sie = cc.swr, cc.sie
+	if ru.swr < 0 {
+		ru.swr = h.opt.StaleWhileRevalidate
+	}
+	if ru.sie < 0 {
+		ru.sie = h.opt.StaleIfError
+	}
+	ru.swr, ru.sie = min(ru.swr, h.opt.MaxStale), min(ru.sie, h.opt.MaxStale)
+}
+
+// storable says whether anybody else may have the response at all.
+func storable(status int, header http.Header, cc control) bool {
+	switch {
+	case status < 200 || status >= 500 || status == http.StatusPartialContent || status == http.StatusNotModified:
+		return false
+	case cc.noStore || cc.private || cc.noCache:
+		return false
+	case header["Cache-Control"] == nil && strings.Contains(strings.ToLower(header.Get("Pragma")), "no-cache"):
+		return false
+	case header["Set-Cookie"] != nil || header["Trailer"] != nil || header["Content-Range"] != nil:
+		return false
+	}
+	mediaType, _, _ := strings.Cut(header.Get("Content-Type"), ";")
+	return !strings.EqualFold(strings.TrimSpace(mediaType), "text/event-stream")
+}
+
+// permitted says whether the response to a request with credentials may be
+// given to others: RFC 9111 §3.5 for Authorization; for cookies, of which it
+// says nothing, must-revalidate is not enough.
+func (v *visit) permitted(cc control) bool {
+	shared := cc.public || cc.sMaxAge >= 0
+	return shared || !v.cookie && (!v.authorization || cc.mustRevalidate)
+}
+
+// heuristic are the statuses that may be stored without a lifetime of their
+// own (RFC 9110 §15.1), without 206 and 501.
+var heuristic = map[int]bool{200: true, 203: true, 204: true, 300: true, 301: true, 308: true, 404: true, 405: true, 410: true, 414: true}
+
+// lifetime is for how long the response says that it is fresh.
+func lifetime(header http.Header, cc control) (life time.Duration, explicit bool) {
+	switch {
+	case cc.sMaxAge >= 0:
+		return cc.sMaxAge, true
+	case cc.maxAge >= 0:
+		return cc.maxAge, true
+	case header["Expires"] == nil:
+		return 0, false
+	}
+	end, err := http.ParseTime(header.Get("Expires"))
+	if err != nil {
+		return 0, true // "0" and the like: it has expired
+	}
+	date, err := http.ParseTime(header.Get("Date"))
+	if err != nil {
+		date = time.Now()
+	}
+	return max(0, end.Sub(date)), true
+}
+
+// initialAge is how old a response is when the handler gives it: it may come
+// from elsewhere.
+func initialAge(header http.Header) time.Duration {
+	age := time.Duration(0)
+	if header["Age"] != nil {
+		age = seconds(header.Get("Age"))
+	}
+	if date, err := http.ParseTime(header.Get("Date")); err == nil {
+		age = max(age, time.Since(date).Truncate(time.Second))
+	}
+	return age
+}
+
+// varyOf returns the headers by which a response varies, small and sorted;
+// false is "by anything". Two are added where handlers forget them, and one
+// client would get what was made for another.
+func varyOf(header http.Header) (names []string, ok bool) {
+	for _, line := range header["Vary"] {
+		for name := range strings.SplitSeq(line, ",") {
+			name = strings.ToLower(textproto.TrimString(name))
+			if name == "*" {
+				return nil, false
+			}
+			if name != "" {
+				names = append(names, name)
+			}
+		}
+	}
+	if origin := header.Get("Access-Control-Allow-Origin"); origin != "" && origin != "*" {
+		names = append(names, "origin")
+	}
+	if coding := header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+		names = append(names, "accept-encoding")
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
+	return names, len(names) <= maxVary
+}
+
+// headerTags are the tags that a response names.
+func headerTags(header http.Header) (tags []string) {
+	for _, line := range header["Surrogate-Key"] {
+		tags = append(tags, strings.Fields(line)...)
+	}
+	for _, line := range header["Cache-Tag"] {
+		for tag := range strings.SplitSeq(line, ",") {
+			if tag = strings.TrimSpace(tag); tag != "" {
+				tags = append(tags, tag)
+			}
+		}
+	}
+	return tags
+}
+
+// notModified says whether the client has the response already.
+func notModified(r *http.Request, s *storedResponse, age time.Duration) bool {
+	if s.status != http.StatusOK {
+		return false
+	}
+	if lines := r.Header["If-None-Match"]; lines != nil {
+		return matches(strings.Join(lines, ","), s.etag())
+	}
+	since, err := http.ParseTime(r.Header.Get("If-Modified-Since"))
+	if err != nil {
+		return false
+	}
+	changed, err := http.ParseTime(s.header.Get("Last-Modified"))
+	if err != nil {
+		changed = time.Now().Add(-age).Truncate(time.Second) // as its Date
+	}
+	return !changed.After(since)
+}
+
+// matches compares weakly: RFC 9110 §8.8.3.2.
+func matches(list, etag string) bool {
+	weak := func(s string) string { return strings.TrimPrefix(strings.TrimSpace(s), "W/") }
+	if strings.TrimSpace(list) == "*" {
+		return true
+	}
+	for one := range splitOutsideQuotes(list, ",") {
+		if etag != "" && weak(one) == weak(etag) {
+			return true
+		}
+	}
+	return false
+}
+
+// hopByHop are the headers that belong to one connection.
+var hopByHop = []string{
+	"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection", "Te", "Trailer",
+	"Transfer-Encoding", "Upgrade",
+}
+
+// endToEnd removes from a header what belongs to one connection.
+func endToEnd(header http.Header) {
+	for _, line := range header["Connection"] {
+		for name := range strings.SplitSeq(line, ",") {
+			header.Del(strings.TrimSpace(name))
+		}
+	}
+	for _, name := range hopByHop {
+		delete(header, name)
+	}
+}

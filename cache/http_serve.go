@@ -1,0 +1,400 @@
+package cache
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/keys"
+	"github.com/madcrow-go/madcrow/problem"
+)
+
+// visit is one GET or HEAD on its way through the cache.
+type visit struct {
+	h    *HTTP
+	w    http.ResponseWriter
+	r    *http.Request // as the handler may see it
+	next http.Handler
+
+	key                   string
+	authorization, cookie bool
+	tags                  []string
+	asks                  control // what the client asks for, if that is obeyed
+	obeys                 bool
+	fwd                   string // why the request goes to the handler
+}
+
+// spot is where a response may be stored: under the key of the URL, or, where
+// the responses vary, under one of its own.
+type spot struct {
+	key  string
+	vary []string
+	gen  string
+}
+
+type foundResponse = found[*storedResponse]
+
+// How often a request looks at most: for the variants of a URL, and again where
+// what it waited for is not for it.
+const maxLooks = 8
+
+// probeAfter is how old it must be, that a response is nobody else's, to be
+// tried anew.
+const probeAfter = time.Second
+
+func (h *HTTP) get(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	if h.bypassed(r) {
+		h.forward(w, r, next, "fwd=bypass")
+		return
+	}
+	r = h.cleaned(r)
+	v := &visit{h: h, w: w, r: r, next: next, fwd: "fwd=uri-miss", obeys: h.opt.ObeyRequest}
+	if h.opt.Tags != nil {
+		v.tags = h.opt.Tags(r)
+		if bad := checkTags(v.tags); bad != nil {
+			h.c.event("bad_tags") // what could not be removed is not stored
+			h.forward(w, r, next, "fwd=bypass")
+			return
+		}
+	}
+	v.asks = parseControl(nil)
+	if v.obeys {
+		v.asks = parseControl(r.Header["Cache-Control"])
+		v.asks.noCache = v.asks.noCache || r.Header["Cache-Control"] == nil && r.Header.Get("Pragma") == "no-cache"
+		if v.asks.noStore {
+			h.forward(w, r, next, "fwd=request")
+			return
+		}
+	}
+	v.authorization, v.cookie = h.credentials(r)
+	v.key = keyAnonymous
+	if v.authorization || v.cookie {
+		v.key = keyKnown
+	}
+	v.key += h.keyOf(r)
+	v.serve()
+}
+
+// serve looks until there is a response.
+func (v *visit) serve() {
+	at := spot{key: v.key}
+	for range maxLooks {
+		f, err := v.h.c.find(v.r.Context(), at.key, call{tags: v.tags})
+		if err != nil {
+			if v.r.Context().Err() != nil || errors.Is(err, ErrClosed) || errors.Is(err, madcrow.ErrCanceled) {
+				break // it says nothing of Redis
+			}
+			f = v.h.c.lastNear(keys.Form(at.key), v.tags...)
+		}
+		if f.value == nil {
+			f = foundResponse{}
+		} else if !v.fits(f.value) {
+			at, v.fwd = v.variant(f.value), "fwd=vary-miss"
+			continue
+		}
+		how := v.choose(f)
+		switch how {
+		case useHit:
+			v.h.c.served(f)
+			v.hit(f)
+			return
+		case useStale:
+			v.h.c.event("stale")
+			v.begin(at, f, err, nil)
+			v.hit(f)
+			return
+		case usePass:
+			v.pass()
+			return
+		}
+		if v.asks.onlyIfCached {
+			v.refuse("NOT_CACHED", "There is no stored response")
+			return
+		}
+		if v.r.Method == http.MethodHead { // its response is not worth storing
+			break
+		}
+		again, elsewhere := v.load(at, f, err, how)
+		if !again {
+			return
+		}
+		if at = (spot{key: v.key}); elsewhere != nil {
+			at, v.fwd = v.variant(elsewhere), "fwd=vary-miss"
+		}
+	}
+	v.h.forward(v.w, v.r, v.next, v.fwd)
+}
+
+// fits says whether what was found is about this request, and not about another
+// variant of the URL.
+func (v *visit) fits(s *storedResponse) bool {
+	return s.kind != kindVary && (len(s.vary) == 0 || v.variant(s).key == s.variant)
+}
+
+// variant is where the response to this request is, as s knows it.
+func (v *visit) variant(s *storedResponse) spot {
+	return spot{key: variantKey(v.key, s.gen, s.vary, v.r.Header), vary: s.vary, gen: s.gen}
+}
+
+// use is what is done with what was found.
+type use uint8
+
+const (
+	useNot    use = iota // load
+	useHit               // serve it
+	useStale             // serve it, and load it anew meanwhile
+	usePass              // it is nobody else's: the handler, at once
+	useProbe             // as before, but find out whether it still is
+	useReload            // load, though it is fresh
+)
+
+func (v *visit) choose(f foundResponse) use {
+	s := f.value
+	switch {
+	case f.state == isMissing:
+		return useNot
+	case s.kind == kindPass && f.state == isFresh:
+		if v.fwd = "fwd=miss; detail=pass"; f.age > probeAfter {
+			return useProbe
+		}
+		return usePass
+	case s.kind != kindResponse:
+		return useNot
+	}
+	fresh, over := f.state == isFresh, s.overdue(f.age)
+	if v.obeys {
+		a := v.asks
+		switch {
+		case a.noCache, a.maxAge >= 0 && s.age(f.age) > a.maxAge, a.minFresh > 0 && f.ttl < a.minFresh:
+			if v.fwd = "fwd=request"; !fresh {
+				v.fwd = "fwd=stale"
+			}
+			return useReload
+		case !fresh && a.maxStale >= over && !s.strict:
+			return useHit
+		}
+	}
+	switch {
+	case fresh:
+		return useHit
+	case s.swr > 0 && over <= s.swr:
+		return useStale
+	}
+	v.fwd = "fwd=stale"
+	return useNot
+}
+
+// begin starts the load of a response, or joins the one that runs. Without an
+// exchange it has nobody who waits.
+func (v *visit) begin(at spot, f foundResponse, readErr error, x *exchange) (*job[*storedResponse], *flight[*storedResponse], error) {
+	if x == nil {
+		x = newExchange(v, at, f)
+		x.attached = false
+	}
+	c := v.h.c
+	x.job = &job[*storedResponse]{c: c, form: keys.Form(at.key), load: x.load, old: f, degraded: readErr}
+	x.job.ca.tags, x.hinted = v.knownTags()
+	fl, err := c.start(v.r.Context(), x.job)
+	return x.job, fl, err
+}
+
+// load has the response loaded, by this request or another one, and serves it.
+// again is true when what came is not for this request; elsewhere then says
+// where it may be.
+func (v *visit) load(at spot, f foundResponse, readErr error, how use) (again bool, elsewhere *storedResponse) {
+	c := v.h.c
+	if how == useProbe || how == useReload {
+		f.refresh = true // what is there does not count
+	} else {
+		c.event("miss")
+	}
+	x := newExchange(v, at, f)
+	j, fl, err := v.begin(at, f, readErr, x)
+	leads := j.flight != nil
+	if !leads && how == useProbe {
+		v.pass() // another one finds out
+		return false, nil
+	}
+	res, err := c.await(v.r.Context(), j, fl, err)
+	if err == nil && res.Source == SourceStale {
+		err = res.Err
+	}
+	s := res.Value
+	switch {
+	case v.r.Context().Err() != nil: // nobody waits any more, or not so long
+		if _, streamed := x.settle(true); !streamed {
+			v.refuse("CACHE_TIMEOUT", "The data could not be had in time")
+		}
+		return false, nil
+	case err != nil:
+		v.failed(f, x)
+		return false, nil
+	case s.kind == kindResponse && v.fits(s):
+		status := v.fwd + "; stored; ttl=" + wholeSeconds(res.TTL)
+		if !leads || res.Source != SourceLoad {
+			v.answer(s, res.Age, true, status+"; collapsed")
+		} else if _, streamed := x.settle(true); !streamed {
+			if res.Degraded {
+				status = v.fwd
+			}
+			_, code := x.ran()
+			v.answer(s, 0, false, status+code)
+		}
+		return false, nil
+	}
+	if own, streamed := x.settle(false); streamed || own != nil {
+		if own != nil {
+			v.answer(own, 0, false, v.fwd)
+		}
+		return false, nil
+	}
+	if s.kind == kindPass && v.fits(s) {
+		v.h.forward(v.w, v.r, v.next, v.fwd+"; collapsed=?0")
+		return false, nil
+	}
+	if s.kind == kindAgain {
+		s = nil
+	}
+	return true, s
+}
+
+// failed serves what there is when a load came to nothing: the stale response
+// where that is allowed, or what the handler says to this request.
+func (v *visit) failed(f foundResponse, x *exchange) {
+	stale := x.canBeStale()
+	own, streamed := x.settle(stale)
+	switch {
+	case streamed:
+	case stale:
+		v.h.c.event("stale")
+		status := "hit"
+		if asked, code := x.ran(); asked {
+			status = v.fwd + code
+		}
+		v.answer(f.value, f.age, true, status+"; ttl="+wholeSeconds(-f.value.overdue(f.age)))
+	case own != nil:
+		v.answer(own, 0, false, v.fwd)
+	default:
+		v.h.forward(v.w, v.r, v.next, v.fwd)
+	}
+}
+
+// hit serves what was found.
+func (v *visit) hit(f foundResponse) {
+	ttl := wholeSeconds(f.ttl)
+	if f.state == isStale {
+		ttl = wholeSeconds(-f.value.overdue(f.age))
+	}
+	v.answer(f.value, f.age, true, "hit; ttl="+ttl)
+}
+
+func (v *visit) pass() {
+	v.h.c.event("pass")
+	v.h.forward(v.w, v.r, v.next, v.fwd)
+}
+
+// refuse answers without a response: a 504.
+func (v *visit) refuse(code, message string) {
+	problem.Write(v.w, v.r, nil, problem.New(http.StatusGatewayTimeout, code, message))
+}
+
+// forward lets the handler answer, without the cache.
+func (h *HTTP) forward(w http.ResponseWriter, r *http.Request, next http.Handler, status string) {
+	h.status(w.Header(), status)
+	next.ServeHTTP(w, r)
+}
+
+// status adds to the header Cache-Status (RFC 9211).
+func (h *HTTP) status(header http.Header, what string) {
+	if h.opt.StatusName != "-" {
+		header.Add("Cache-Status", h.opt.StatusName+"; "+what)
+	}
+}
+
+func wholeSeconds(d time.Duration) string { return strconv.FormatInt(int64(d/time.Second), 10) }
+
+// answer serves a response. aged says that it was not made for this request.
+func (v *visit) answer(s *storedResponse, stored time.Duration, aged bool, status string) {
+	header := v.w.Header()
+	merge(header, s.header, header["Vary"], header["Cache-Status"])
+	v.h.status(header, status)
+	age := s.age(stored)
+	if aged || s.initialAge > 0 {
+		header.Set("Age", wholeSeconds(age))
+		if s.header["Date"] == nil {
+			header.Set("Date", time.Now().Add(-age).UTC().Format(http.TimeFormat))
+		}
+	}
+	if notModified(v.r, s, age) {
+		for _, name := range []string{"Content-Length", "Content-Type", "Content-Encoding", "Content-Language"} {
+			delete(header, name)
+		}
+		v.w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	if bodyAllowed(s.status) {
+		header.Set("Content-Length", strconv.Itoa(len(s.body)))
+	}
+	v.w.WriteHeader(s.status)
+	if v.r.Method != http.MethodHead && len(s.body) > 0 {
+		_, _ = v.w.Write(s.body) // the client has gone; there is nobody left to tell
+	}
+}
+
+// merge puts a response's header over that which stands there already. What
+// two may add to is added to.
+func merge(to, from http.Header, vary, status []string) {
+	total := 0
+	for _, values := range from {
+		total += len(values)
+	}
+	all := make([]string, 0, total) // one piece for all, and none of it shared
+	for name, values := range from {
+		start := len(all)
+		all = append(all, values...)
+		to[name] = all[start:len(all):len(all)]
+	}
+	if len(vary) > 0 && from["Vary"] != nil {
+		to["Vary"] = slices.Concat(vary, from["Vary"])
+	}
+	if len(status) > 0 && from["Cache-Status"] != nil {
+		to["Cache-Status"] = slices.Concat(status, from["Cache-Status"])
+	}
+}
+
+func bodyAllowed(status int) bool {
+	return status >= 200 && status != http.StatusNoContent && status != http.StatusNotModified
+}
+
+// knownTags are the tags of a load, known before it begins: those of the
+// request, and those that the handler gave by header before. hinted is true
+// where it did.
+func (v *visit) knownTags() (tags []string, hinted bool) {
+	if !v.h.taggers.Load() {
+		return v.tags, false
+	}
+	f, err := v.h.c.find(v.r.Context(), tagsKey(v.key), call{})
+	if err != nil || f.state != isFresh || f.value == nil {
+		return v.tags, false
+	}
+	if all := union(v.tags, f.value.tags); len(all) < maxTags {
+		return all, true
+	}
+	return v.tags, true
+}
+
+// union is a with what b has more.
+func union(a, b []string) []string {
+	all := slices.Clip(a)
+	for _, s := range b {
+		if !slices.Contains(all, s) {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+func tagsKey(key string) string { return "t|" + key }

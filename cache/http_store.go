@@ -1,0 +1,192 @@
+package cache
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"net/http"
+	"slices"
+	"time"
+	"unsafe"
+)
+
+// storedKind says what an entry of an [HTTP] is.
+type storedKind byte
+
+const (
+	// kindResponse is a response.
+	kindResponse storedKind = 1 + iota
+	// kindPass says that the responses are nobody else's.
+	kindPass
+	// kindVary says by which headers the responses of a URL vary.
+	kindVary
+	// kindTags are the tags that a handler gave by header, so that the next
+	// load knows them before it begins.
+	kindTags
+	// kindAgain is never stored: those who waited shall look again.
+	kindAgain
+)
+
+// storedResponse is a response as it is stored, or what is known of the
+// responses of a URL. It does not change.
+type storedResponse struct {
+	kind   storedKind
+	status int
+	strict bool // never to be served stale
+	ownTag bool // the ETag is not the handler's
+
+	fresh      time.Duration // counted from when it was stored, as swr and sie
+	swr        time.Duration // after that, while it is loaded anew
+	sie        time.Duration // after fresh, when the handler fails
+	initialAge time.Duration // when it was stored
+
+	// vary are the headers by which the responses of the URL vary, variant is
+	// which of them this one is. Both are empty where there is one alone.
+	vary    []string
+	variant string
+	// gen is random: other variants are found by it, so that they are gone with
+	// the entry that knows it.
+	gen string
+
+	tags   []string // of kindTags
+	header http.Header
+	body   []byte
+}
+
+var (
+	passResponse  = &storedResponse{kind: kindPass}
+	againResponse = &storedResponse{kind: kindAgain}
+)
+
+// etag is the validator that clients know.
+func (s *storedResponse) etag() string { return s.header.Get("Etag") }
+
+// etagOf makes a strong one.
+func etagOf(body []byte) string {
+	sum := sha256.Sum256(body)
+	return `"` + base64.RawURLEncoding.EncodeToString(sum[:16]) + `"`
+}
+
+// age is how old it is in all, when it was stored that long ago.
+func (s *storedResponse) age(stored time.Duration) time.Duration { return s.initialAge + stored }
+
+// overdue is for how long it has been stale.
+func (s *storedResponse) overdue(stored time.Duration) time.Duration { return max(0, stored-s.fresh) }
+
+// httpCodec stores responses:
+//
+//	byte     kind
+//	byte     flags
+//	uvarint  status, fresh, swr, sie, initial age (milliseconds)
+//	list     vary
+//	text     variant, generation
+//	list     tags
+//	uvarint  number of headers, and for each a text and a list
+//	         the body, to the end
+//
+// A text is a uvarint length and so many bytes, a list a uvarint number and so
+// many texts.
+type httpCodec struct{}
+
+const (
+	flagStrict = 1 << iota
+	flagOwnTag
+	flagsOfResponse = 1<<iota - 1
+)
+
+// ID is the next one after those in codec.go. Another layout takes another one.
+func (httpCodec) ID() byte { return 4 }
+
+func (httpCodec) Append(b []byte, s *storedResponse) ([]byte, error) {
+	b = slices.Grow(b, len(s.body)+1024)
+	flags := byte(0)
+	if s.strict {
+		flags |= flagStrict
+	}
+	if s.ownTag {
+		flags |= flagOwnTag
+	}
+	b = append(b, byte(s.kind), flags)
+	for _, n := range []int64{
+		int64(s.status), s.fresh.Milliseconds(), s.swr.Milliseconds(), s.sie.Milliseconds(), s.initialAge.Milliseconds(),
+	} {
+		b = binary.AppendUvarint(b, uint64(n))
+	}
+	b = appendList(b, s.vary)
+	b = appendText(b, s.variant)
+	b = appendText(b, s.gen)
+	b = appendList(b, s.tags)
+	b = binary.AppendUvarint(b, uint64(len(s.header)))
+	for name, values := range s.header {
+		b = appendList(appendText(b, name), values)
+	}
+	return append(b, s.body...), nil
+}
+
+func appendText(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+func appendList(b []byte, list []string) []byte {
+	b = binary.AppendUvarint(b, uint64(len(list)))
+	for _, s := range list {
+		b = appendText(b, s)
+	}
+	return b
+}
+
+func (httpCodec) Decode(data []byte) (*storedResponse, error) {
+	r := reader{s: unsafe.String(unsafe.SliceData(data), len(data))}
+	s := &storedResponse{kind: storedKind(r.byte())}
+	flags := r.byte()
+	if s.kind < kindResponse || s.kind > kindTags || flags&^flagsOfResponse != 0 {
+		return nil, errFormat
+	}
+	s.strict, s.ownTag = flags&flagStrict != 0, flags&flagOwnTag != 0
+	status := r.uvarint()
+	for _, d := range []*time.Duration{&s.fresh, &s.swr, &s.sie, &s.initialAge} {
+		*d = r.duration(time.Millisecond)
+	}
+	s.vary, s.variant, s.gen, s.tags = takeList(&r), takeText(&r), takeText(&r), takeList(&r)
+	n := r.uvarint()
+	if n > uint64(len(data)) || s.kind == kindResponse && (status < 200 || status > 999) {
+		return nil, errFormat
+	}
+	s.status = int(status)
+	if n > 0 {
+		s.header = make(http.Header, n)
+	}
+	for range n {
+		name := takeText(&r)
+		if s.header[name] = takeList(&r); r.bad {
+			break
+		}
+	}
+	if r.bad {
+		return nil, errFormat
+	}
+	s.body = bytes.Clone(data[r.at:])
+	return s, nil
+}
+
+// takeText copies: what a reader gives lives no longer than what it reads.
+func takeText(r *reader) string { return string([]byte(r.text())) }
+
+func takeList(r *reader) []string {
+	n := r.uvarint()
+	if n == 0 || r.bad {
+		return nil
+	}
+	if n > uint64(len(r.s)-r.at) { // each takes a byte at least
+		r.bad = true
+		return nil
+	}
+	list := make([]string, n)
+	for i := range list {
+		if list[i] = takeText(r); r.bad {
+			return nil
+		}
+	}
+	return list
+}

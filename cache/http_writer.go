@@ -1,0 +1,156 @@
+package cache
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+)
+
+// What the handler sees of an [exchange]: an http.ResponseWriter with all that
+// an http.ResponseController looks for.
+
+var errReturned = errors.New("cache: the handler has returned")
+
+// Header is the handler's own: what stands in the client's already is not part
+// of the response.
+func (x *exchange) Header() http.Header { return x.header }
+
+// WriteHeader decides what becomes of the response.
+func (x *exchange) WriteHeader(status int) {
+	if status < 100 || status > 999 {
+		panic(fmt.Sprintf("invalid WriteHeader code %v", status))
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.writeHeader(status)
+}
+
+func (x *exchange) writeHeader(status int) {
+	switch {
+	case x.status != 0 || x.phase == phaseEnd:
+		return
+	case status < 200 && status != http.StatusSwitchingProtocols:
+		if x.phase == phaseKeep {
+			x.pass()
+		}
+		if x.phase == phaseStream {
+			x.head(x.header)
+			x.v.w.WriteHeader(status)
+		}
+		return
+	}
+	x.status = status
+	switch x.phase {
+	case phaseKeep:
+		x.decide()
+	case phaseStream:
+		x.sent = x.header.Clone()
+		x.head(x.sent)
+		x.v.w.WriteHeader(status)
+	}
+}
+
+// Write keeps the body, or passes it on.
+func (x *exchange) Write(p []byte) (int, error) {
+	x.mu.Lock()
+	if x.status == 0 {
+		x.writeHeader(http.StatusOK)
+	}
+	if x.phase == phaseKeep && len(x.body)+len(p) > x.v.h.opt.MaxBody && x.status < 500 {
+		x.pass()
+	}
+	if x.phase == phaseStream {
+		x.mu.Unlock() // it may take its time
+		return x.v.w.Write(p)
+	}
+	defer x.mu.Unlock()
+	switch {
+	case x.phase == phaseEnd:
+		return 0, errReturned
+	case x.ctx.Err() != nil:
+		return 0, x.ctx.Err()
+	case !bodyAllowed(x.status):
+		return 0, http.ErrBodyNotAllowed
+	case x.phase == phaseKeep && x.status < 500:
+		x.body = append(x.body, p...)
+	}
+	return len(p), nil
+}
+
+// client is the client's writer, if there is one who gets what the handler
+// writes.
+func (x *exchange) client() (w http.ResponseWriter, ok bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.phase == phaseKeep {
+		x.pass()
+	}
+	return x.v.w, x.phase == phaseStream
+}
+
+// FlushError makes the response a stream.
+func (x *exchange) FlushError() error {
+	x.mu.Lock()
+	if x.status == 0 {
+		x.writeHeader(http.StatusOK)
+	}
+	x.mu.Unlock()
+	if w, ok := x.client(); ok {
+		return http.NewResponseController(w).Flush()
+	}
+	return nil
+}
+
+// Flush is FlushError for those who look for [http.Flusher].
+func (x *exchange) Flush() { _ = x.FlushError() }
+
+// Hijack gives the connection to the handler.
+func (x *exchange) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	if w, ok := x.client(); ok {
+		return http.NewResponseController(w).Hijack()
+	}
+	return nil, nil, http.ErrNotSupported
+}
+
+// SetReadDeadline is that of the client's connection.
+func (x *exchange) SetReadDeadline(t time.Time) error {
+	return x.control(func(c *http.ResponseController) error { return c.SetReadDeadline(t) })
+}
+
+// SetWriteDeadline is that of the client's connection.
+func (x *exchange) SetWriteDeadline(t time.Time) error {
+	return x.control(func(c *http.ResponseController) error { return c.SetWriteDeadline(t) })
+}
+
+// EnableFullDuplex is that of the client's connection.
+func (x *exchange) EnableFullDuplex() error {
+	return x.control((*http.ResponseController).EnableFullDuplex)
+}
+
+func (x *exchange) control(do func(*http.ResponseController) error) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.attached || x.phase != phaseKeep && x.phase != phaseStream {
+		return http.ErrNotSupported
+	}
+	return do(http.NewResponseController(x.v.w))
+}
+
+// Unwrap is for what this writer does not offer; the response is then the
+// client's alone.
+func (x *exchange) Unwrap() http.ResponseWriter {
+	if w, ok := x.client(); ok {
+		return w
+	}
+	return nobody{}
+}
+
+// nobody gets what is written when there is no client.
+type nobody struct{}
+
+func (nobody) Header() http.Header         { return http.Header{} }
+func (nobody) WriteHeader(int)             {}
+func (nobody) Write(p []byte) (int, error) { return len(p), nil }
