@@ -693,7 +693,9 @@ func prove(t *testing.T, r *madcrow.Redis, steps int, first uint64, check checke
 			for done.Load() < int64(steps) && !t.Failed() {
 				n := seed.Add(1) - 1
 				s := make(n)
-				done.Add(int64(len(s.ops)))
+				if many := done.Add(int64(len(s.ops))); many/500_000 > (many-int64(len(s.ops)))/500_000 {
+					t.Logf("%d steps", many)
+				}
 				at, complaint, err := check(t.Context(), r, s.ops)
 				if err != nil {
 					t.Errorf("MADCROW_SEED=%d: %v", n, err)
