@@ -138,8 +138,8 @@ func (n *node) receive(ctx context.Context, subs *subscriptions, op string, chan
 	parted := false
 	hooked := rueidis.WithOnReceiveReturnHook(ctx, func(err error, c rueidis.CommandClient) error {
 		parted = true
-		if n.gate.state.Load() != gateOpen {
-			c = nil
+		if n.gate.state.Load() == gateClosed {
+			c = nil // in doubt, or away, it may still be subscribed
 		}
 		subs.leave(op, channels, c)
 		return err

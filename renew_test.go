@@ -67,3 +67,29 @@ func TestRenewSubscriptions_EndsEachReceiveAndNothingElse(t *testing.T) {
 		t.Errorf("got %q", m)
 	}
 }
+
+// While the lanes are being made anew nothing is known against the connection
+// for pub/sub: who leaves it then must unsubscribe all the same, or the server
+// sends for ever what nobody hears.
+func TestRegress_LastSubscriberUnsubscribesAlsoWhileTheLanesAreLost(t *testing.T) {
+	s, r := server(t)
+	for range 5 {
+		ctx, cancel := context.WithCancel(t.Context())
+		confirmed, done := make(chan struct{}, 2), make(chan error, 1)
+		hooked := rueidis.WithOnSubscriptionHook(ctx, func(rueidis.PubSubSubscription) { confirmed <- struct{}{} })
+		go func() {
+			done <- r.Receive(hooked, func(b builder) command { return b.Subscribe().Channel("news").Build() }, func(rueidis.PubSubMessage) {})
+		}()
+		<-confirmed
+		s.Do(t, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+		cancel()
+		<-done
+		left := any(int64(1))
+		for end := time.Now().Add(2 * time.Second); left != int64(0) && time.Now().Before(end); time.Sleep(time.Millisecond) {
+			left = s.Do(t, "PUBSUB", "NUMSUB", "news").([]any)[1]
+		}
+		if left != int64(0) {
+			t.Fatalf("%v subscriptions are left at the server", left)
+		}
+	}
+}
