@@ -84,7 +84,6 @@ type levels struct {
 	t     *testing.T
 	topic *pubsub.Topic[note] // of the publishers
 	// flush are messages beyond the numbered ones.
-	flushed atomic.Int64
 
 	tally struct {
 		sync.Mutex

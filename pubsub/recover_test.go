@@ -313,7 +313,9 @@ func TestRecoverable_LargeMessagesAreReadInPagesThatFit(t *testing.T) {
 		return near.Subscribe(ctx, pubsub.Beginning)
 	})
 	for n := range total {
-		e := l.next(t, "a message", func(e pubsub.Recovered[string]) bool { return e.Kind != pubsub.EventInterrupted && e.Kind != pubsub.EventSubscribed })
+		e := l.next(t, "a message", func(e pubsub.Recovered[string]) bool {
+			return e.Kind != pubsub.EventInterrupted && e.Kind != pubsub.EventSubscribed
+		})
 		if e.Kind != pubsub.EventMessage || len(e.Message) != size || e.Message[0] != byte('a'+n) {
 			t.Fatalf("number %d: %v, %d bytes", n, e.Kind, len(e.Message))
 		}
