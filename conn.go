@@ -18,6 +18,7 @@ type conn struct {
 	set  *connSet
 	lane *lane
 	loan *loan
+	sub  bool // for pub/sub
 	once sync.Once
 }
 
@@ -69,12 +70,16 @@ func (s *connSet) remove(c *conn) {
 func (s *connSet) size() int { return len(s.slots) }
 
 // drop closes all connections.
-func (s *connSet) drop() {
+func (s *connSet) drop() { s.dropThose(func(*conn) bool { return true }) }
+
+func (s *connSet) dropThose(which func(*conn) bool) {
 	s.mu.Lock()
 	list := slices.Collect(maps.Keys(s.open))
 	s.mu.Unlock()
 	for _, c := range list {
-		_ = c.Close()
+		if which(c) {
+			_ = c.Close()
+		}
 	}
 }
 
@@ -123,7 +128,7 @@ func (n *node) connectSlot(ctx context.Context, spec clientSpec) (net.Conn, erro
 		<-n.conns.slots
 		return nil, err
 	}
-	c := &conn{Conn: raw, set: n.conns, lane: spec.lane, loan: spec.loan}
+	c := &conn{Conn: raw, set: n.conns, lane: spec.lane, loan: spec.loan, sub: spec.sub}
 	n.conns.mu.Lock()
 	n.conns.open[c] = struct{}{}
 	n.conns.mu.Unlock()

@@ -117,7 +117,7 @@ func newNode(life context.Context, cfg Config, changed func()) (*node, error) {
 	if n.streams, err = n.newClient(clientSpec{ringScale: 1, blockwise: true}); err != nil {
 		return nil, err
 	}
-	n.sub, err = n.newClient(clientSpec{ringScale: 8, ping: true})
+	n.sub, err = n.newClient(clientSpec{ringScale: 8, sub: true})
 	return n, err
 }
 
@@ -126,7 +126,7 @@ type clientSpec struct {
 	lane      *lane // its owner, or
 	loan      *loan // its owner, or none
 	ringScale int
-	ping      bool // its connection is tried when idle
+	sub       bool // it is for pub/sub
 	blockwise bool // one command at a time
 }
 
@@ -158,7 +158,7 @@ func (n *node) newClient(spec clientSpec) (rueidis.Client, error) {
 	if spec.lane != nil {
 		opt.OnInvalidations = spec.lane.invalidated
 	}
-	if spec.ping || spec.lane != nil {
+	if spec.sub || spec.lane != nil { // tried when idle
 		opt.Dialer.KeepAlive = keepAlive
 		opt.ConnWriteTimeout = max(keepAlive, n.cfg.CommandTimeout)
 	}

@@ -43,11 +43,7 @@ func (r *Redis) Receive(ctx context.Context, subscribe func(Builder) Command, fn
 	if !cmd.NoReply() || strings.Contains(op, "UNSUB") || len(channels) == 0 {
 		return &Error{Op: op, Kind: KindServer, Outcome: OutcomeNotApplied, Err: errNoSubscription}
 	}
-	slot := uint16(keyless) // any node tells all but sharded channels
-	if op == "SSUBSCRIBE" {
-		slot = cmd.Slot()
-	}
-	n, e := r.pick(ctx, slot)
+	n, e := r.pick(ctx, subscriptionSlot(cmd))
 	if e == nil {
 		e = n.gate.pass(ctx)
 	}
@@ -97,6 +93,39 @@ func (r *Redis) Receive(ctx context.Context, subscribe func(Builder) Command, fn
 	return n.failed(ctx, op, err, true).Error
 }
 
+// subscriptionSlot says which slot's node tells of a channel: any node tells of
+// all but sharded ones.
+func subscriptionSlot(cmd Command) uint16 {
+	if cmd.Commands()[0] == "SSUBSCRIBE" {
+		return cmd.Slot()
+	}
+	return keyless
+}
+
+// SubscriptionNode says on which node a subscription would be now, by its
+// address; "" is none. Those of one node share a connection. It asks nobody.
+func (r *Redis) SubscriptionNode(subscribe func(Builder) Command) string {
+	now, cancel := context.WithCancel(r.life)
+	cancel()
+	if n, e := r.pick(now, subscriptionSlot(subscribe(r.builder))); e == nil {
+		return n.addr()
+	}
+	return ""
+}
+
+// RenewSubscriptions ends the connection for pub/sub of a node, as
+// [Redis.SubscriptionNode] names it, and those of all nodes for "". Each
+// Receive on it returns an error, and the next one connects anew. It is for who
+// knows that messages do not come although the server answers, as behind a
+// balancer that has put another server in the place of the one subscribed to.
+func (r *Redis) RenewSubscriptions(address string) {
+	r.each(func(n *node) {
+		if address == "" || n.addr() == address {
+			n.conns.dropThose(func(c *conn) bool { return c.sub })
+		}
+	})
+}
+
 func refusedClosed(op string) *Error {
 	return &Error{Op: op, Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: ErrClosed}
 }
@@ -109,8 +138,8 @@ func (n *node) receive(ctx context.Context, subs *subscriptions, op string, chan
 	parted := false
 	hooked := rueidis.WithOnReceiveReturnHook(ctx, func(err error, c rueidis.CommandClient) error {
 		parted = true
-		if n.gate.state.Load() != gateOpen {
-			c = nil
+		if n.gate.state.Load() == gateClosed {
+			c = nil // in doubt, or away, it may still be subscribed
 		}
 		subs.leave(op, channels, c)
 		return err

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/madcrow-go/madcrow"
 )
@@ -15,6 +17,11 @@ type Options struct {
 	// Outbox is how many messages wait here while Redis is away; beyond it
 	// publishing is [ErrOutboxFull]. Defaults to 0: publishing is an error.
 	Outbox int
+	// Probe is how long nothing may come on a connection that is subscribed
+	// before it is tried, by a message of the bus to itself; when that does not
+	// come within a third of it, the connection is made anew. From 100 ms to a
+	// day; -1 is never. Defaults to 15 seconds.
+	Probe time.Duration
 	// Logger defaults to that of the Redis.
 	Logger *slog.Logger
 }
@@ -28,16 +35,28 @@ type Bus struct {
 	prefix string
 	node   string // names this process in envelopes
 
+	born    time.Time
+	probing time.Duration // Options.Probe
+	silence time.Duration // how long a dead connection may go unnoticed
+	most    int           // how large a message may be
+	bulk    int           // how large is large
+
+	closing atomic.Bool // nothing more is published
+
 	life context.Context
 	stop context.CancelFunc
 	busy sync.WaitGroup
 
-	mu      sync.Mutex
-	feeds   map[feedKey]*feed
-	numbers map[string]*numbers
-	closed  bool
-	outbox  *outbox
-	turns   chan struct{} // bounds how many subscribe at the same time
+	mu       sync.Mutex
+	feeds    map[feedKey]*feed
+	watched  int                // feeds that are no probes
+	stopping context.CancelFunc // ends the prober
+	wires    map[string]*wire   // by node
+	numbers  map[string]*numbers
+	numbered int // how often numbers were forgotten
+	closed   bool
+	outbox   *outbox
+	turns    chan struct{} // bounds how many subscribe at the same time
 }
 
 // subscribeTurns is how many channels subscribe at the same time after the
@@ -50,10 +69,18 @@ func New(r *madcrow.Redis, options Options) (*Bus, error) {
 	if options.Outbox < 0 || options.Outbox > 10_000_000 {
 		return nil, &ValidationError{Field: "Outbox", Message: "must be from 0 to 10000000"}
 	}
+	if options.Probe == 0 {
+		options.Probe = 15 * time.Second
+	}
+	if options.Probe != -1 && (options.Probe < 100*time.Millisecond || options.Probe > 24*time.Hour) {
+		return nil, &ValidationError{Field: "Probe", Message: "must be from 100ms to 24h, or -1"}
+	}
 	cfg := r.Config()
 	b := &Bus{
 		r: r, log: options.Logger, prefix: cfg.KeyPrefix, node: rand.Text()[:12],
-		feeds: map[feedKey]*feed{}, numbers: map[string]*numbers{}, turns: make(chan struct{}, subscribeTurns),
+		born: time.Now(), probing: options.Probe, most: cfg.MaxValueSize, bulk: cfg.BulkThreshold, silence: 2*time.Second + max(time.Second, cfg.CommandTimeout),
+		feeds: map[feedKey]*feed{}, wires: map[string]*wire{}, numbers: map[string]*numbers{},
+		turns: make(chan struct{}, subscribeTurns),
 	}
 	if b.log == nil {
 		b.log = cfg.Logger
@@ -71,9 +98,9 @@ func New(r *madcrow.Redis, options Options) (*Bus, error) {
 	return b, nil
 }
 
-// Close ends every subscription, and waits until ctx ends for what is in the
-// outbox to be sent, if Redis is there. What is not sent is lost, and the error
-// says how much that is.
+// Close refuses what is published from now on, waits until ctx ends for what is
+// in the outbox to be sent, if Redis is there, and ends every subscription. What
+// is not sent is lost, and the error says how much that is.
 func (b *Bus) Close(ctx context.Context) error {
 	b.mu.Lock()
 	again := b.closed
@@ -82,6 +109,7 @@ func (b *Bus) Close(ctx context.Context) error {
 	if again {
 		return nil
 	}
+	b.closing.Store(true)
 	var err error
 	if b.outbox != nil {
 		if n := b.outbox.drain(ctx); n > 0 {

@@ -13,23 +13,31 @@ import (
 //
 //	m1 <publisher> <number> <unix milliseconds>[ <void>,<void>…]\n
 //
-// The numbers of one publisher and channel have no holes but for the voids:
-// messages that surely were not published. So a subscriber can count what it
-// missed.
+// The numbers of one publisher and channel have no holes but for the voids,
+// "7" or "7-12": messages that surely were not published. So a subscriber can
+// count what it missed.
 
-const envelopeMark = "m1 "
+const (
+	envelopeMark = "m1 "
+	// maxEnvelope bounds the line. It holds maxVoids of the longest.
+	maxEnvelope  = 4096
+	maxPublisher = 64
+)
 
 type envelope struct {
 	publisher string
 	number    uint64
 	sent      time.Time
-	voids     []uint64
+	voids     []span
 	payload   string
 }
 
+// span is the numbers from one to another, both included.
+type span struct{ from, to uint64 }
+
 func (e envelope) text() string {
 	var b strings.Builder
-	b.Grow(len(envelopeMark) + len(e.publisher) + 40 + len(e.payload))
+	b.Grow(len(envelopeMark) + len(e.publisher) + 40 + 42*len(e.voids) + len(e.payload))
 	b.WriteString(envelopeMark)
 	b.WriteString(e.publisher)
 	var num [24]byte
@@ -43,7 +51,11 @@ func (e envelope) text() string {
 		} else {
 			b.WriteByte(',')
 		}
-		b.Write(strconv.AppendUint(num[:0], v, 10))
+		b.Write(strconv.AppendUint(num[:0], v.from, 10))
+		if v.to != v.from {
+			b.WriteByte('-')
+			b.Write(strconv.AppendUint(num[:0], v.to, 10))
+		}
 	}
 	b.WriteByte('\n')
 	b.WriteString(e.payload)
@@ -56,197 +68,156 @@ func parseEnvelope(s string) (e envelope, ok bool) {
 	if !ok {
 		return e, false
 	}
-	line, payload, ok := strings.Cut(rest, "\n")
-	if !ok || len(line) > 4096 {
+	line, _, ok := strings.Cut(rest[:min(len(rest), maxEnvelope+1)], "\n")
+	if !ok {
 		return e, false
 	}
-	e.payload = payload
-	var number, sent string
-	if e.publisher, line, ok = strings.Cut(line, " "); !ok || e.publisher == "" || len(e.publisher) > 64 {
+	payload := rest[len(line)+1:]
+	publisher, line, ok := strings.Cut(line, " ")
+	if !ok || publisher == "" || len(publisher) > maxPublisher {
 		return e, false
 	}
-	if number, line, ok = strings.Cut(line, " "); !ok {
+	number, line, ok := strings.Cut(line, " ")
+	if !ok {
 		return e, false
 	}
 	sent, voids, hasVoids := strings.Cut(line, " ")
-	n, err := strconv.ParseUint(number, 10, 63)
-	ms, err2 := strconv.ParseInt(sent, 10, 64)
-	if err != nil || err2 != nil || n == 0 {
+	n, ok := parseNumber(number)
+	ms, err := strconv.ParseInt(sent, 10, 64)
+	if !ok || err != nil {
 		return e, false
 	}
-	e.number, e.sent = n, time.UnixMilli(ms)
-	for hasVoids && voids != "" {
-		var one string
-		one, voids, _ = strings.Cut(voids, ",")
-		v, err := strconv.ParseUint(one, 10, 63)
-		if err != nil {
-			return e, false
+	e = envelope{publisher: publisher, number: n, sent: time.UnixMilli(ms), payload: payload}
+	if hasVoids {
+		if e.voids, ok = parseVoids(voids); !ok {
+			return envelope{}, false
 		}
-		e.voids = append(e.voids, v)
 	}
 	return e, true
 }
 
-// numbers gives out the numbers of one channel.
-type numbers struct {
-	mu    sync.Mutex
-	last  uint64
-	voids []uint64 // not published, and not told of yet
+func parseNumber(s string) (uint64, bool) {
+	n, err := strconv.ParseUint(s, 10, 63)
+	return n, err == nil && n > 0
 }
 
-const maxVoids = 64
+func parseVoids(s string) (list []span, ok bool) {
+	for one := range strings.SplitSeq(s, ",") {
+		from, to, isSpan := strings.Cut(one, "-")
+		if !isSpan {
+			to = from
+		}
+		a, ok1 := parseNumber(from)
+		b, ok2 := parseNumber(to)
+		if !ok1 || !ok2 || a > b {
+			return nil, false
+		}
+		list = append(list, span{a, b})
+	}
+	return list, true
+}
 
-func (n *numbers) next() (number uint64, voids []uint64) {
+const (
+	// maxVoids bounds what is told of numbers that were not published. While
+	// Redis is away they are all neighbours.
+	maxVoids = 64
+	// tellVoids is how long they are told again: the message that tells them
+	// may be lost as well.
+	tellVoids = 2 * time.Second
+)
+
+// numbers gives out the numbers of one channel.
+type numbers struct {
+	publisher string // who has these numbers
+
+	mu    sync.Mutex
+	last  uint64
+	voids []void // surely not published, in order
+}
+
+type void struct {
+	span
+	since time.Time
+	told  bool // in a message that was sent
+}
+
+func (n *numbers) next(now time.Time) (number uint64, voids []span) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.last++
-	voids, n.voids = n.voids, nil
+	if len(n.voids) > 0 {
+		n.voids = slices.DeleteFunc(n.voids, func(v void) bool { return v.told && now.Sub(v.since) > tellVoids })
+		for _, v := range n.voids {
+			voids = append(voids, v.span)
+		}
+	}
 	return n.last, voids
 }
 
-// void notes numbers that surely were not published.
-func (n *numbers) void(list ...uint64) {
+// void notes that a number surely was not published.
+func (n *numbers) void(number uint64, now time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.voids = append(n.voids, list...)
-	if over := len(n.voids) - maxVoids; over > 0 {
-		n.voids = n.voids[over:] // those are told as missing: rather too many than too few
+	at, _ := slices.BinarySearchFunc(n.voids, number, func(v void, number uint64) int { return compare(v.from, number) })
+	n.voids = slices.Insert(n.voids, at, void{span: span{number, number}, since: now})
+	if at+1 < len(n.voids) && n.voids[at+1].from == number+1 { // neighbours become one
+		n.voids[at].to = n.voids[at+1].to
+		n.voids = slices.Delete(n.voids, at+1, at+2)
+	}
+	if at > 0 && n.voids[at-1].to+1 == number {
+		n.voids[at-1] = void{span: span{n.voids[at-1].from, n.voids[at].to}, since: now}
+		n.voids = slices.Delete(n.voids, at, at+1)
+	}
+	if len(n.voids) > maxVoids {
+		n.voids = n.voids[1:] // those are told as missing: rather too many than too few
 	}
 }
 
-// numbersOf returns those of a channel.
+// told notes voids that a message has told.
+func (n *numbers) told(voids []span) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, s := range voids {
+		for i := range n.voids {
+			if n.voids[i].span == s {
+				n.voids[i].told = true
+			}
+		}
+	}
+}
+
+func compare(a, b uint64) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// maxNumbered bounds the channels whose numbers are remembered here.
+const maxNumbered = 1 << 16
+
+// numbersOf returns those of a channel. When too many are remembered all are
+// forgotten, and new ones begin under another name.
 func (b *Bus) numbersOf(channel string) *numbers {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n := b.numbers[channel]
 	if n == nil {
-		n = &numbers{}
+		if len(b.numbers) >= maxNumbered {
+			clear(b.numbers)
+			b.numbered++
+		}
+		n = &numbers{publisher: b.node}
+		if b.numbered > 0 {
+			n.publisher += "." + strconv.Itoa(b.numbered)
+		}
 		b.numbers[channel] = n
 	}
 	return n
 }
 
-const (
-	// reorderWithin is how long a message may come after a later one of the
-	// same publisher: they leave from many goroutines.
-	reorderWithin = 200 * time.Millisecond
-	// reorderMost is how many may be waited for; beyond it they are missing.
-	reorderMost = 1024
-	// maxPublishers bounds those that are remembered of one channel.
-	maxPublishers = 4096
-)
-
-// sequences counts what is missing of each publisher.
-type sequences struct {
-	of      map[string]*sequence
-	waiting int // holes in all of them
-}
-
-type sequence struct {
-	next  uint64
-	holes []hole
-	last  time.Time
-}
-
-type hole struct {
-	number uint64
-	until  time.Time
-}
-
-// take notes a message. missing are earlier ones that are given up, fresh is
-// false for one that came already.
-func (s *sequences) take(channel string, e envelope, now time.Time) (missing int, fresh bool) {
-	if s.of == nil {
-		s.of = map[string]*sequence{}
-	}
-	id := channel + "\x00" + e.publisher
-	q := s.of[id]
-	if q == nil {
-		s.makeRoom()
-		// What came before is not known.
-		q = &sequence{next: e.number}
-		s.of[id] = q
-	}
-	q.last = now
-	fresh = true
-	switch {
-	case e.number == q.next:
-		q.next++
-	case e.number > q.next:
-		if jump := e.number - q.next; jump > reorderMost {
-			missing += int(min(jump-reorderMost, 1<<31))
-			q.next = e.number - reorderMost
-		}
-		for n := q.next; n < e.number; n++ {
-			q.holes = append(q.holes, hole{n, now.Add(reorderWithin)})
-			s.waiting++
-		}
-		q.next = e.number + 1
-	default:
-		fresh = s.fill(q, e.number)
-	}
-	for _, v := range e.voids {
-		if v < q.next {
-			s.fill(q, v)
-		}
-	}
-	for len(q.holes) > reorderMost {
-		q.holes = q.holes[1:]
-		s.waiting--
-		missing++
-	}
-	return missing + s.expireOne(q, now), fresh
-}
-
-// fill closes a hole, and says whether there was one.
-func (s *sequences) fill(q *sequence, number uint64) bool {
-	at, ok := slices.BinarySearchFunc(q.holes, number, func(h hole, n uint64) int {
-		switch {
-		case h.number < n:
-			return -1
-		case h.number > n:
-			return 1
-		}
-		return 0
-	})
-	if ok {
-		q.holes = slices.Delete(q.holes, at, at+1)
-		s.waiting--
-	}
-	return ok
-}
-
-// expire gives up on what is missing for too long.
-func (s *sequences) expire(now time.Time) (missing int) {
-	for _, q := range s.of {
-		missing += s.expireOne(q, now)
-	}
-	return missing
-}
-
-func (s *sequences) expireOne(q *sequence, now time.Time) (missing int) {
-	for len(q.holes) > 0 && !now.Before(q.holes[0].until) {
-		q.holes = q.holes[1:]
-		s.waiting--
-		missing++
-	}
-	if len(q.holes) == 0 {
-		q.holes = nil
-	}
-	return missing
-}
-
-// makeRoom forgets the publisher that was silent longest, where there are too
-// many.
-func (s *sequences) makeRoom() {
-	if len(s.of) < maxPublishers {
-		return
-	}
-	var oldest string
-	for id, q := range s.of {
-		if len(q.holes) == 0 && (oldest == "" || q.last.Before(s.of[oldest].last)) {
-			oldest = id
-		}
-	}
-	delete(s.of, oldest)
-}
+// size is how many numbers a span holds, as far as anybody counts.
+func (s span) size() int { return int(min(s.to-s.from+1, 1<<30)) }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,12 +31,16 @@ type feedKey struct {
 
 // feed is one server subscription and those who listen to it here.
 type feed struct {
-	b    *Bus
-	key  feedKey
-	stop context.CancelFunc
+	b     *Bus
+	key   feedKey
+	probe bool // it is one of the bus' own, see probe.go
+	stop  context.CancelFunc
 
 	mu        sync.Mutex
-	subs      map[*subscriber]struct{}
+	subs      []listener
+	typed     int       // how many of them are not plain
+	attempt   int       // counts the subscriptions; that of an earlier one is late
+	wire      *wire     // where the messages come from
 	confirmed bool      // the server tells of messages now
 	lost      time.Time // since when it does not, after it did
 	failed    error     // it cannot be mended
@@ -42,10 +48,17 @@ type feed struct {
 	late      *time.Timer // when messages that are missing are given up
 }
 
+// listener is a subscriber of a feed.
+type listener struct {
+	*subscriber
+	welcome bool // it was told that it is subscribed
+}
+
 const (
 	// confirmWithin is how long a subscription may take before it is tried
 	// anew.
 	confirmWithin = 5 * time.Second
+	retryAtOnce   = 4 * time.Millisecond // after a connection that was lost
 	retryFirst    = 25 * time.Millisecond
 	retryMost     = 500 * time.Millisecond
 )
@@ -53,6 +66,13 @@ const (
 // join adds a subscriber to the feed of a channel, and begins the feed where
 // there is none.
 func (b *Bus) join(key feedKey, sub *subscriber) (*feed, error) {
+	if b.rec != nil && sub.dropped == nil {
+		sub.dropped = func(n int) { b.event("dropped", n) }
+	}
+	return b.listen(key, sub, false)
+}
+
+func (b *Bus) listen(key feedKey, sub *subscriber, probe bool) (*feed, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
@@ -60,10 +80,13 @@ func (b *Bus) join(key feedKey, sub *subscriber) (*feed, error) {
 	}
 	f := b.feeds[key]
 	if f == nil {
-		f = &feed{b: b, key: key, subs: map[*subscriber]struct{}{}}
+		f = &feed{b: b, key: key, probe: probe}
 		var ctx context.Context
 		ctx, f.stop = context.WithCancel(b.life)
 		b.feeds[key] = f
+		if !probe {
+			b.watch()
+		}
 		b.busy.Go(func() { f.run(ctx) })
 	}
 	f.mu.Lock()
@@ -71,11 +94,25 @@ func (b *Bus) join(key feedKey, sub *subscriber) (*feed, error) {
 	if f.failed != nil {
 		return nil, f.failed
 	}
-	f.subs[sub] = struct{}{}
+	if !sub.plain {
+		f.typed++
+	}
+	f.subs = append(f.subs, listener{sub, f.confirmed})
 	if f.confirmed {
 		sub.push(item{kind: EventSubscribed})
 	}
 	return f, nil
+}
+
+// forget takes a feed that ended out of the bus, which is locked.
+func (b *Bus) forget(f *feed) {
+	if b.feeds[f.key] != f {
+		return
+	}
+	delete(b.feeds, f.key)
+	if !f.probe {
+		b.unwatch()
+	}
 }
 
 // part takes a subscriber out, and ends the feed with the last one.
@@ -84,12 +121,20 @@ func (f *feed) part(sub *subscriber) {
 	defer f.b.mu.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.subs, sub)
+	i := slices.IndexFunc(f.subs, func(l listener) bool { return l.subscriber == sub })
+	if i < 0 {
+		return
+	}
+	f.subs = slices.Delete(f.subs, i, i+1)
+	if !sub.plain {
+		f.typed--
+	}
+	if f.typed == 0 {
+		f.seen = sequences{} // nobody counts on from here
+	}
 	if len(f.subs) == 0 {
 		f.stop()
-		if f.b.feeds[f.key] == f {
-			delete(f.b.feeds, f.key)
-		}
+		f.b.forget(f)
 	}
 }
 
@@ -106,11 +151,11 @@ func (f *feed) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if f.interrupted() {
-			wait = retryFirst
+		if f.interrupted(err) {
+			wait = retryAtOnce
 		}
 		if hopeless(err) {
-			f.fail(&Error{Channel: f.key.channel, Op: "subscribe", Err: err})
+			f.fail(&Error{Channel: strings.TrimPrefix(f.key.channel, f.b.prefix), Op: "subscribe", Err: err})
 			return
 		}
 		timer := time.NewTimer(wait/2 + rand.N(wait/2)) //nolint:gosec // no secret
@@ -132,22 +177,30 @@ func (f *feed) receive(ctx context.Context) error {
 	defer turn()
 	tooLate := time.AfterFunc(confirmWithin, cancel)
 	defer tooLate.Stop()
+	wire := f.b.wireOf(f.b.r.SubscriptionNode(f.key.command))
+	f.mu.Lock()
+	f.attempt++
+	attempt := f.attempt
+	f.wire = wire
+	f.mu.Unlock()
 	hooked := rueidis.WithOnSubscriptionHook(ctx, func(p rueidis.PubSubSubscription) {
 		if p.Channel == f.key.channel && (p.Kind == "subscribe" || p.Kind == "psubscribe" || p.Kind == "ssubscribe") && ctx.Err() == nil {
 			tooLate.Stop()
 			turn()
-			f.confirm()
+			f.confirm(attempt)
 		}
 	})
-	return f.b.r.Receive(hooked, func(b madcrow.Builder) madcrow.Command {
-		switch f.key.mode {
-		case modePattern:
-			return b.Psubscribe().Pattern(f.key.channel).Build()
-		case modeSharded:
-			return b.Ssubscribe().Channel(f.key.channel).Build()
-		}
-		return b.Subscribe().Channel(f.key.channel).Build()
-	}, f.deliver)
+	return f.b.r.Receive(hooked, f.key.command, f.deliver)
+}
+
+func (k feedKey) command(b madcrow.Builder) madcrow.Command {
+	switch k.mode {
+	case modePattern:
+		return b.Psubscribe().Pattern(k.channel).Build()
+	case modeSharded:
+		return b.Ssubscribe().Channel(k.channel).Build()
+	}
+	return b.Subscribe().Channel(k.channel).Build()
 }
 
 // hopeless says that waiting will not help.
@@ -155,31 +208,42 @@ func hopeless(err error) bool {
 	return errors.Is(err, madcrow.ErrClosed) || errors.Is(err, madcrow.ErrPermission) || errors.Is(err, madcrow.ErrConfig)
 }
 
-// confirm tells that messages come from now on.
-func (f *feed) confirm() {
+// confirm tells that messages come from now on. That of an earlier attempt
+// comes too late.
+func (f *feed) confirm(attempt int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.confirmed {
+	if f.confirmed || f.attempt != attempt {
 		return
 	}
+	now := time.Now()
 	f.confirmed = true
-	it := item{kind: EventSubscribed}
-	if !f.lost.IsZero() {
-		it = item{kind: EventGap, since: f.lost, until: time.Now()}
-		f.lost = time.Time{}
+	f.wire.hear(now)
+	gap := item{kind: EventGap, since: f.lost, until: now}
+	if !f.lost.IsZero() && !f.probe {
 		f.b.event("gap", 1)
 	}
-	f.tell(it)
+	f.lost = time.Time{}
+	for i := range f.subs {
+		l := &f.subs[i]
+		if !l.welcome { // it came while there was nothing to hear
+			l.welcome = true
+			l.push(item{kind: EventSubscribed})
+		} else {
+			l.push(gap)
+		}
+	}
 }
 
-// interrupted notes that messages do not come any more, and says whether they
-// did.
-func (f *feed) interrupted() bool {
+// interrupted notes that messages do not come any more, and why. It says
+// whether they did.
+func (f *feed) interrupted(err error) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	was := f.confirmed
+	f.attempt++ // a confirmation that is still on its way is late
 	if f.confirmed = false; was {
-		f.lost = time.Now()
+		f.lost = f.wire.lostSince(err, time.Now())
 		f.tell(item{kind: EventInterrupted})
 	}
 	return was
@@ -188,44 +252,58 @@ func (f *feed) interrupted() bool {
 // fail ends the feed for everybody.
 func (f *feed) fail(err error) {
 	f.b.mu.Lock()
-	if f.b.feeds[f.key] == f {
-		delete(f.b.feeds, f.key)
-	}
+	f.b.forget(f)
 	f.b.mu.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.failed = err
-	for sub := range f.subs {
+	for _, sub := range f.subs {
 		sub.end(err)
 	}
 }
 
-// tell hands an item to everybody. The feed is locked.
+// tell hands what is no message to everybody who was told that it is
+// subscribed. The feed is locked.
 func (f *feed) tell(it item) {
-	for sub := range f.subs {
-		sub.push(it)
+	for _, l := range f.subs {
+		if l.welcome && (it.kind != EventMissed || !l.plain) {
+			l.push(it)
+		}
 	}
 }
 
 // deliver runs on the reader of the connection: it never waits.
 func (f *feed) deliver(m rueidis.PubSubMessage) {
+	now := time.Now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	it := item{kind: EventMessage, channel: m.Channel, raw: m.Message, payload: m.Message}
-	if env, ok := parseEnvelope(m.Message); ok {
-		it.env, it.payload = env, env.payload
-		missing, fresh := f.seen.take(m.Channel, env, time.Now())
-		if missing > 0 {
-			f.b.event("missed", missing)
-			f.tell(item{kind: EventMissed, n: missing})
-		}
-		f.watchLate()
-		if !fresh {
-			return // it came twice
+	f.wire.hear(now)
+	msg, fresh := &message{channel: m.Channel, raw: m.Message, payload: m.Message}, true
+	if f.typed > 0 {
+		if env, ok := parseEnvelope(m.Message); ok {
+			var missing int
+			env.publisher, missing, fresh = f.seen.take(m.Channel, env, now)
+			msg.env, msg.payload = env, env.payload
+			f.missed(missing)
+			f.watchLate()
 		}
 	}
-	f.tell(it)
-	f.b.event("received", 1)
+	for _, l := range f.subs {
+		if fresh || l.plain {
+			l.push(item{kind: EventMessage, message: msg})
+		}
+	}
+	if !f.probe {
+		f.b.event("received", 1)
+	}
+}
+
+// missed tells how many typed messages did not come. The feed is locked.
+func (f *feed) missed(n int) {
+	if n > 0 {
+		f.b.event("missed", n)
+		f.tell(item{kind: EventMissed, n: n})
+	}
 }
 
 // watchLate gives up on what is missing when its time is over, also when no
@@ -234,14 +312,11 @@ func (f *feed) watchLate() {
 	if f.late != nil || f.seen.waiting == 0 {
 		return
 	}
-	f.late = time.AfterFunc(reorderWithin, func() {
+	f.late = time.AfterFunc(reorderWithin/4, func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.late = nil
-		if n := f.seen.expire(time.Now()); n > 0 {
-			f.b.event("missed", n)
-			f.tell(item{kind: EventMissed, n: n})
-		}
+		f.missed(f.seen.expire(time.Now()))
 		f.watchLate()
 	})
 }

@@ -18,6 +18,7 @@ type outbox struct {
 	mu      sync.Mutex
 	parcels []parcel
 	running bool
+	over    bool // the bus is being closed: nothing more comes in
 }
 
 func newOutbox(b *Bus, bound int) *outbox { return &outbox{b: b, bound: bound} }
@@ -32,7 +33,10 @@ func (o *outbox) holds() bool {
 func (o *outbox) put(p parcel, cause error) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(o.parcels) >= o.bound {
+	switch {
+	case o.over:
+		return ErrClosed
+	case len(o.parcels) >= o.bound:
 		return errors.Join(ErrOutboxFull, cause)
 	}
 	o.parcels = append(o.parcels, p)
@@ -47,50 +51,86 @@ func (o *outbox) put(p parcel, cause error) error {
 	return errors.Join(ErrQueued, cause)
 }
 
-// run sends what waits until nothing does.
+// mostParcels is how many messages are sent in one round trip.
+const mostParcels = 256
+
+// run sends what waits until nothing does: first one message, then more and
+// more at a time, so that little is lost on a connection that is not well yet,
+// and the outbox gets empty however fast others fill it.
 func (o *outbox) run() {
-	for {
-		if !o.await() {
+	for wait := 10 * time.Millisecond; ; wait = min(2*wait, retryMost) {
+		if !o.await(wait) {
+			o.end() // also where the Redis was closed first
 			return
 		}
-		for {
-			o.mu.Lock()
-			if len(o.parcels) == 0 {
-				o.running, o.parcels = false, nil
-				o.mu.Unlock()
+		for n := 1; ; n = min(2*n, mostParcels) {
+			list := o.first(n)
+			if len(list) == 0 {
 				return
 			}
-			p := o.parcels[0]
-			o.mu.Unlock()
-			_, err := o.b.send(o.b.life, p)
+			errs := o.b.sendAll(o.b.life, list)
 			if o.b.life.Err() != nil {
 				return
 			}
-			if err != nil && surelyUnsent(err) {
+			unsent := o.settle(list, errs)
+			if unsent == len(list) {
 				break
 			}
-			if err != nil {
-				// It may have been sent, or never can be: sending it again
-				// could say it twice.
-				o.b.log.Warn("a message of the outbox may be lost", "channel", p.channel, "reason", err)
-				o.b.event("outbox_lost", 1)
+			wait = 10 * time.Millisecond
+			if unsent > 0 {
+				break
 			}
-			o.mu.Lock()
-			o.parcels[0] = parcel{}
-			o.parcels = o.parcels[1:]
-			o.mu.Unlock()
 		}
 	}
 }
 
-// await waits until Redis can be used; false after Close.
-func (o *outbox) await() bool {
-	select {
-	case <-time.After(10 * time.Millisecond):
-	case <-o.b.life.Done():
+// first returns the first messages, up to n, as far as they do not make a large
+// pipeline. There are none when the outbox is empty, and closed by that.
+func (o *outbox) first(n int) []parcel {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.parcels) == 0 {
+		o.running, o.parcels = false, nil
+		return nil
+	}
+	size, i := 0, 0
+	for i < min(n, len(o.parcels)) && (i == 0 || size < o.b.bulk/2) {
+		size += len(o.parcels[i].payload)
+		i++
+	}
+	return o.parcels[:i:i]
+}
+
+// settle takes out what was sent, and what may have been or never can be:
+// sending that again could say it twice. It returns how many stay.
+func (o *outbox) settle(list []parcel, errs []error) (unsent int) {
+	var stay []parcel
+	for i, err := range errs {
+		switch {
+		case err == nil:
+		case surelyUnsent(err):
+			stay = append(stay, list[i])
+		default:
+			o.b.log.Warn("a message of the outbox may be lost", "channel", list[i].channel, "reason", err)
+			o.b.event("outbox_lost", 1)
+		}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	clear(o.parcels[:len(list)-len(stay)])
+	o.parcels = o.parcels[len(list)-len(stay):]
+	copy(o.parcels, stay)
+	return len(stay)
+}
+
+// await waits a while, and until Redis can be used; false after Close.
+func (o *outbox) await(wait time.Duration) bool {
+	if !pauseFor(o.b.life, wait) {
 		return false
 	}
-	for st := range o.b.r.Watch(o.b.life) {
+	ctx, cancel := context.WithCancel(o.b.life)
+	defer cancel()
+	for st := range o.b.r.Watch(ctx) {
 		switch st.State {
 		case madcrow.StateUp, madcrow.StateDegraded:
 			return true
@@ -101,8 +141,16 @@ func (o *outbox) await() bool {
 	return false
 }
 
+// end lets nothing more in.
+func (o *outbox) end() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.over = true
+}
+
 // drain waits until everything is sent, or ctx ends, and says how much is left.
 func (o *outbox) drain(ctx context.Context) int {
+	o.end()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for {

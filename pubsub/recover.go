@@ -75,7 +75,8 @@ type RecoverableOptions[T any] struct {
 	// Defaults to 1,000.
 	History int
 	// Life is how long the history is kept after the last message, from 1
-	// second to a year. Defaults to 1 hour.
+	// second to a year. Defaults to 1 hour. Where it ends, some 100 bytes, is
+	// kept a day longer: who had all of it has missed nothing.
 	Life time.Duration
 }
 
@@ -91,8 +92,8 @@ type Recoverable[T any] struct {
 }
 
 // EventHistoryLost says that what came after the position is not all there any
-// more. Err is [ErrHistoryLost]. Read anew what the messages are about; the messages
-// that follow are those after the Position of this event.
+// more. Err is [ErrHistoryLost]. Read anew what the messages are about; the
+// messages that follow are those after the Position of this event.
 const EventHistoryLost EventKind = 100
 
 // NewRecoverable makes a recoverable topic. Its name is of 1 to 1,024 bytes. In
@@ -120,6 +121,9 @@ func NewRecoverable[T any](b *Bus, name string, options RecoverableOptions[T]) (
 	}, nil
 }
 
+// metaLife is how much longer than the history it is known where it ends.
+const metaLife = 24 * time.Hour
+
 // Publish appends a message to the history and sends it, in one script: both,
 // or neither. It returns where the message is. When the error leaves the
 // outcome unknown, the message may be there.
@@ -134,22 +138,23 @@ func (t *Recoverable[T]) Publish(ctx context.Context, v T) (Position, error) {
 	}
 	nonce := rand.Text()[:12]
 	m, err := t.b.r.Eval(ctx, scriptPublish, []string{t.meta, t.history}, []string{
-		t.channel, verb, rand.Text()[:12], nonce, strconv.Itoa(t.opt.History), strconv.FormatInt(t.opt.Life.Milliseconds(), 10), payload,
+		t.channel, verb, rand.Text()[:12], nonce, strconv.Itoa(t.opt.History),
+		strconv.FormatInt(t.opt.Life.Milliseconds(), 10), strconv.FormatInt((t.opt.Life + metaLife).Milliseconds(), 10), payload,
 	})
 	if err != nil {
 		return Position{}, &Error{Channel: t.name, Op: "publish", Err: err}
 	}
 	list, err := m.ToArray()
-	if err != nil || len(list) != 3 {
+	if err != nil || len(list) != 2 {
 		return Position{}, &Error{Channel: t.name, Op: "publish", Err: errors.Join(errReply, err)}
 	}
 	epoch, err1 := list[0].ToString()
-	offset, err2 := list[1].AsInt64()
+	offset, err2 := list[1].AsUint64()
 	if err := errors.Join(err1, err2); err != nil {
 		return Position{}, &Error{Channel: t.name, Op: "publish", Err: errors.Join(errReply, err)}
 	}
 	t.b.event("published", 1)
-	return Position{epoch, uint64(offset), nonce}, nil
+	return Position{epoch, offset, nonce}, nil
 }
 
 var errReply = errors.New("unexpected reply")
@@ -181,7 +186,11 @@ func (t *Recoverable[T]) Subscribe(ctx context.Context, after Position, opts ...
 			yield(Recovered[T]{}, err)
 			return
 		}
-		r := &recovery[T]{t: t, last: after, sub: newSubscriber(how.queue, DropNewest), recent: map[uint64]string{}}
+		if after.Epoch == anyEpoch && after.Nonce != start.Nonce {
+			after = Beginning
+		}
+		r := &recovery[T]{t: t, last: after, sub: newSubscriber(how.queue, DropNewest), yield: yield, page: firstPage, wait: retryFirst}
+		r.sub.plain = true
 		m := modeChannel
 		if t.sharded {
 			m = modeSharded
@@ -192,7 +201,7 @@ func (t *Recoverable[T]) Subscribe(ctx context.Context, after Position, opts ...
 			return
 		}
 		defer f.part(r.sub)
-		if err := r.run(ctx, yield); err != nil && err != errStop { //nolint:errorlint // our own value
+		if err := r.run(ctx); err != nil && err != errStop { //nolint:errorlint // our own value
 			yield(Recovered[T]{}, wrapError(t.name, err))
 		}
 	}
@@ -200,239 +209,3 @@ func (t *Recoverable[T]) Subscribe(ctx context.Context, after Position, opts ...
 
 // errStop says that the loop was left.
 var errStop = errors.New("stop")
-
-// recovery is one subscription to a recoverable topic.
-type recovery[T any] struct {
-	t      *Recoverable[T]
-	sub    *subscriber
-	last   Position // what was yielded last
-	recent map[uint64]string
-	yield  func(Recovered[T], error) bool
-}
-
-// recentMost is how many nonces are remembered, to know what comes twice.
-const recentMost = 2048
-
-func (r *recovery[T]) run(ctx context.Context, yield func(Recovered[T], error) bool) error {
-	r.yield = yield
-	for {
-		it, ok, err := r.sub.take()
-		if err != nil {
-			return err
-		}
-		if !ok {
-			select {
-			case <-r.sub.ready:
-			case <-ctx.Done():
-				return nil
-			case <-r.t.b.life.Done():
-				return ErrClosed
-			}
-			continue
-		}
-		switch it.kind {
-		case EventMessage:
-			err = r.live(ctx, it.raw)
-		case EventInterrupted:
-			err = r.tell(Recovered[T]{Kind: EventInterrupted})
-		case EventSubscribed, EventGap:
-			if err = r.catchUp(ctx); err == nil {
-				err = r.tell(Recovered[T]{Kind: EventSubscribed})
-			}
-		case EventDropped: // the queue was too small; the history has them
-			err = r.catchUp(ctx)
-		}
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return err
-		}
-	}
-}
-
-func (r *recovery[T]) tell(e Recovered[T]) error {
-	e.Position = r.last
-	if !r.yield(e, nil) {
-		return errStop
-	}
-	return nil
-}
-
-// live takes a message as it was published.
-func (r *recovery[T]) live(ctx context.Context, text string) error {
-	at, payload, ok := parseLive(text)
-	if !ok {
-		return nil // somebody else's
-	}
-	switch {
-	case at.Epoch == r.last.Epoch && at.Offset == r.last.Offset+1:
-		return r.message(at, payload)
-	case at.Epoch == r.last.Epoch && r.recent[at.Offset] == at.Nonce:
-		return nil // it came from the history
-	}
-	return r.catchUp(ctx)
-}
-
-func (r *recovery[T]) message(at Position, payload string) error {
-	r.last = at
-	r.recent[at.Offset] = at.Nonce
-	delete(r.recent, at.Offset-recentMost)
-	e := Recovered[T]{Kind: EventMessage}
-	var err error
-	if e.Message, err = r.t.opt.Codec.Decode(payload); err != nil {
-		e.Err = fmt.Errorf("%w: %w", ErrMalformed, err)
-		r.t.b.event("malformed", 1)
-	}
-	r.t.b.event("received", 1)
-	return r.tell(e)
-}
-
-func parseLive(text string) (p Position, payload string, ok bool) {
-	rest, ok := strings.CutPrefix(text, "r1 ")
-	if !ok {
-		return p, "", false
-	}
-	line, payload, ok := strings.Cut(rest, "\n")
-	parts := strings.Split(line, " ")
-	if !ok || len(parts) != 3 {
-		return p, "", false
-	}
-	n, err := strconv.ParseUint(parts[1], 10, 63)
-	return Position{parts[0], n, parts[2]}, payload, err == nil
-}
-
-// page is how many messages of the history are read at once.
-const page = 500
-
-// catchUp yields what is in the history after the last one that was yielded. It
-// tries again while Redis is away.
-func (r *recovery[T]) catchUp(ctx context.Context) error {
-	wait := retryFirst
-	for {
-		more, err := r.readPage(ctx)
-		switch {
-		case err == nil && !more:
-			return nil
-		case err == nil:
-			wait = retryFirst
-			continue
-		case err == errStop || hopeless(err) || ctx.Err() != nil: //nolint:errorlint // our own value
-			return err
-		}
-		var e *madcrow.Error
-		if !errors.As(err, &e) {
-			return err
-		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		wait = min(2*wait, retryMost)
-	}
-}
-
-// readPage reads a part of the history. more is true when there may be more.
-func (r *recovery[T]) readPage(ctx context.Context) (more bool, err error) {
-	from := strconv.FormatUint(r.last.Offset, 10) + "-0"
-	res, err := r.t.b.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
-		return []madcrow.Command{
-			b.Hmget().Key(r.t.meta).Field("e", "n").Build(),
-			b.Xrange().Key(r.t.history).Start(from).End("+").Count(page).Build(),
-			b.Xrevrange().Key(r.t.history).End("+").Start("-").Count(1).Build(),
-		}
-	})
-	if err != nil {
-		return false, err
-	}
-	top, err := r.top(res[0].Message, res[2].Message)
-	if err != nil {
-		return false, err
-	}
-	entries, err := res[1].Message.AsXRange()
-	if err != nil && !rueidis.IsRedisNil(err) {
-		return false, errors.Join(errReply, err)
-	}
-	if r.last == (Position{}) { // the present
-		r.last = orStart(top)
-		return false, nil
-	}
-	if top == (Position{}) && r.last.Epoch == anyEpoch {
-		return false, nil // still nothing
-	}
-	if r.last.Epoch == anyEpoch {
-		r.last.Epoch = top.Epoch
-	}
-	if !r.follows(top, entries) {
-		r.t.b.event("history_lost", 1)
-		r.last = orStart(top)
-		clear(r.recent)
-		return false, r.tell(Recovered[T]{Kind: EventHistoryLost, Err: ErrHistoryLost})
-	}
-	return r.yieldPage(entries)
-}
-
-func orStart(p Position) Position {
-	if p == (Position{}) {
-		return start
-	}
-	return p
-}
-
-// top is the newest message, or the place before the first.
-func (r *recovery[T]) top(meta, newest madcrow.Message) (p Position, err error) {
-	fields, err := meta.ToArray()
-	if err != nil || len(fields) != 2 {
-		return p, errors.Join(errReply, err)
-	}
-	if fields[0].IsNil() {
-		return Position{}, nil // there is no history
-	}
-	if p.Epoch, err = fields[0].ToString(); err != nil {
-		return p, errors.Join(errReply, err)
-	}
-	if !fields[1].IsNil() {
-		n, err := fields[1].AsInt64()
-		if err != nil {
-			return p, errors.Join(errReply, err)
-		}
-		p.Offset = uint64(n)
-	}
-	if list, err := newest.AsXRange(); err == nil && len(list) == 1 {
-		if at, _ := strconv.ParseUint(strings.TrimSuffix(list[0].ID, "-0"), 10, 63); at == p.Offset {
-			p.Nonce = list[0].FieldValues["n"]
-		}
-	}
-	return p, nil
-}
-
-// follows says whether the entries go on where the last one ended: the first of
-// them must be that one itself, or the very first of all.
-func (r *recovery[T]) follows(top Position, entries []rueidis.XRangeEntry) bool {
-	switch {
-	case top.Epoch != r.last.Epoch, top.Offset < r.last.Offset:
-		return false
-	case r.last.Offset == 0:
-		return len(entries) > 0 && (entries[0].ID == "1-0" || r.last.Nonce != start.Nonce)
-	case len(entries) == 0:
-		return false
-	}
-	return entries[0].ID == strconv.FormatUint(r.last.Offset, 10)+"-0" && entries[0].FieldValues["n"] == r.last.Nonce
-}
-
-func (r *recovery[T]) yieldPage(entries []rueidis.XRangeEntry) (more bool, err error) {
-	for _, entry := range entries {
-		offset, err := strconv.ParseUint(strings.TrimSuffix(entry.ID, "-0"), 10, 63)
-		if err != nil {
-			return false, errors.Join(errReply, err)
-		}
-		if offset <= r.last.Offset {
-			continue // the one that was yielded last
-		}
-		if err := r.message(Position{r.last.Epoch, offset, entry.FieldValues["n"]}, entry.FieldValues["d"]); err != nil {
-			return false, err
-		}
-	}
-	return len(entries) == page, nil
-}

@@ -20,9 +20,13 @@ var (
 	luaDead string
 	//go:embed lua/replay.lua
 	luaReplay string
+	//go:embed lua/consumers.lua
+	luaConsumers string
 
 	scriptDead   = madcrow.NewScript("pubsub_dead", luaDead)
 	scriptReplay = madcrow.NewScript("pubsub_replay", luaReplay)
+
+	scriptConsumers = madcrow.NewScript("pubsub_consumers", luaConsumers)
 )
 
 // StreamOptions says how a stream works. The zero value works.
@@ -193,7 +197,9 @@ type DeadLetter[T any] struct {
 	Reason     string
 	Deliveries int64
 	Message    T
-	// Raw is the message as it is stored; Err says why it cannot be decoded.
+	// Raw is the message as it is stored, or, of an entry that is none of a
+	// Stream's, its fields and values in lines; Err says why it cannot be
+	// decoded.
 	Raw string
 	Err error
 }

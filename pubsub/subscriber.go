@@ -1,7 +1,6 @@
 package pubsub
 
 import (
-	"slices"
 	"sync"
 	"time"
 )
@@ -79,26 +78,36 @@ func Block(d time.Duration) Overflow { return Overflow{rule: ruleBlock, wait: d}
 // item is what waits for a subscriber.
 type item struct {
 	kind         EventKind
+	message      *message // of an EventMessage; all who listen share it
+	n            int
+	since, until time.Time
+}
+
+// message is one that came.
+type message struct {
 	channel      string
 	raw, payload string // as it came, and without its envelope
 	env          envelope
-	since, until time.Time
-	n            int
-	arrived      time.Time // of one that waits for a place
 }
 
-// subscriber is one local listener: a bounded queue.
+// subscriber is one local listener: a bounded queue of messages, with what else
+// is to be told at its place between them. What else there is, is never dropped;
+// where it becomes very much, it is told in few words.
 type subscriber struct {
 	bound    int
 	overflow Overflow
+	plain    bool          // it wants all texts as they come, and hears of no numbers
 	ready    chan struct{} // has a token when there may be something to take
+	dropped  func(n int)   // is told of each loss; nil: nobody asks
 
-	mu      sync.Mutex
-	queue   []item
-	waiting []item // beyond the bound, by Block
-	dropped int
-	over    error // why nothing more comes
-	ended   bool
+	mu       sync.Mutex
+	past     ring        // of before the queue: what became of dropped messages
+	queue    ring        // at most bound messages, and notes
+	messages int         // in queue
+	waiting  ring        // beyond the bound, by Block
+	arrived  []time.Time // of the messages in waiting
+	over     error       // why nothing more comes
+	ended    bool
 }
 
 func newSubscriber(bound int, overflow Overflow) *subscriber {
@@ -108,7 +117,9 @@ func newSubscriber(bound int, overflow Overflow) *subscriber {
 // push never waits.
 func (s *subscriber) push(it item) {
 	s.mu.Lock()
-	s.put(it)
+	if !s.ended {
+		s.put(it)
+	}
 	s.mu.Unlock()
 	s.wake()
 }
@@ -121,74 +132,75 @@ func (s *subscriber) wake() {
 }
 
 func (s *subscriber) put(it item) {
-	if s.ended {
-		return
+	if s.waiting.n > 0 {
+		s.expire(time.Now())
 	}
-	if it.kind != EventMessage || len(s.queue) < s.bound && len(s.waiting) == 0 {
-		s.append(it)
-		return
-	}
-	switch s.overflow.rule {
-	case ruleOldest:
+	switch {
+	case it.kind != EventMessage:
+		s.last().note(it)
+	case s.messages < s.bound && s.waiting.n == 0:
+		s.queue.push(it)
+		s.messages++
+	case s.overflow.rule == ruleOldest:
 		s.dropOldest()
-		s.queue = append(s.queue, it)
-	case ruleDisconnect:
+		s.queue.push(it)
+		s.messages++
+	case s.overflow.rule == ruleDisconnect:
 		s.ended, s.over = true, ErrSlow
-	case ruleBlock:
-		it.arrived = time.Now()
-		s.expire(it.arrived)
-		if len(s.waiting) < s.bound {
-			s.waiting = append(s.waiting, it)
-		} else {
-			s.dropped++
-		}
+	case s.overflow.rule == ruleBlock && len(s.arrived) < s.bound:
+		s.waiting.push(it)
+		s.arrived = append(s.arrived, time.Now())
 	default:
-		s.dropped++
+		s.lose(s.last())
 	}
 }
 
-// append puts an item at the end, after the count of what was dropped there.
-func (s *subscriber) append(it item) {
-	if len(s.waiting) > 0 { // not before what came earlier
-		it.arrived = time.Now().Add(time.Hour)
-		s.waiting = append(s.waiting, it)
-		return
+// last is where the newest items are.
+func (s *subscriber) last() *ring {
+	if s.waiting.n > 0 {
+		return &s.waiting
 	}
-	s.tellDropped()
-	s.queue = append(s.queue, it)
+	return &s.queue
 }
 
-func (s *subscriber) tellDropped() {
-	if s.dropped > 0 {
-		s.queue = append(s.queue, item{kind: EventDropped, n: s.dropped})
-		s.dropped = 0
+// lose notes the loss of one message at the end of r.
+func (s *subscriber) lose(r *ring) {
+	r.note(item{kind: EventDropped, n: 1})
+	if s.dropped != nil {
+		s.dropped(1)
 	}
 }
 
-// dropOldest leaves a count in the place of the oldest message.
+// dropOldest makes a note of the oldest message. There is one, since the queue
+// is full.
 func (s *subscriber) dropOldest() {
-	i := slices.IndexFunc(s.queue, func(it item) bool { return it.kind == EventMessage })
-	if i < 0 {
-		return
+	for {
+		it := s.queue.pop()
+		if it.kind == EventMessage {
+			s.messages--
+			s.lose(&s.past)
+			return
+		}
+		s.past.note(it)
 	}
-	dropped := item{kind: EventDropped, n: 1}
-	if i > 0 && s.queue[i-1].kind == EventDropped {
-		dropped.n += s.queue[i-1].n
-		copy(s.queue[1:i], s.queue[:i-1]) // almost always nothing
-		s.queue = s.queue[1:]
-		i--
-	}
-	s.queue[i] = dropped
 }
 
-// expire drops what has waited too long for a place.
+// expire drops what has waited too long for a place, so that the first one that
+// waits, if any does, is a message that may still get one.
 func (s *subscriber) expire(now time.Time) {
-	i := 0
-	for i < len(s.waiting) && now.Sub(s.waiting[i].arrived) > s.overflow.wait {
-		i++
+	for s.waiting.n > 0 {
+		it := s.waiting.at(0)
+		switch {
+		case it.kind != EventMessage:
+			s.queue.note(*it)
+		case now.Sub(s.arrived[0]) > s.overflow.wait:
+			s.arrived = s.arrived[1:]
+			s.lose(&s.queue)
+		default:
+			return
+		}
+		s.waiting.pop()
 	}
-	s.dropped += i
-	s.waiting = s.waiting[i:]
 }
 
 // take returns the oldest item. ok is false when there is none now, err why
@@ -196,25 +208,29 @@ func (s *subscriber) expire(now time.Time) {
 func (s *subscriber) take() (it item, ok bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.waiting) > 0 {
+	if s.waiting.n > 0 {
 		s.expire(time.Now())
 	}
-	if len(s.queue) == 0 {
-		s.tellDropped()
-	}
-	if len(s.queue) == 0 {
+	switch {
+	case s.past.n > 0:
+		return s.past.pop(), true, nil
+	case s.queue.n == 0:
 		return it, false, s.over
 	}
-	it = s.queue[0]
-	s.queue[0] = item{} // let the message go
-	if s.queue = s.queue[1:]; len(s.queue) == 0 {
-		s.queue = nil
+	it = s.queue.pop()
+	if it.kind != EventMessage {
+		return it, true, nil
 	}
-	for len(s.waiting) > 0 && len(s.queue) < s.bound {
-		next := s.waiting[0]
-		s.waiting = s.waiting[1:]
-		s.tellDropped()
-		s.queue = append(s.queue, next)
+	s.messages--
+	for s.waiting.n > 0 && (s.messages < s.bound || s.waiting.at(0).kind != EventMessage) {
+		next := s.waiting.pop()
+		if next.kind != EventMessage {
+			s.queue.note(next)
+			continue
+		}
+		s.arrived = s.arrived[1:]
+		s.queue.push(next)
+		s.messages++
 	}
 	return it, true, nil
 }
@@ -227,4 +243,121 @@ func (s *subscriber) end(err error) {
 	}
 	s.mu.Unlock()
 	s.wake()
+}
+
+// ring is a queue of items. The zero value is empty and holds no memory.
+type ring struct {
+	buf   []item // its length is a power of two, or 0
+	first int
+	n     int
+}
+
+// at returns the i-th item.
+func (r *ring) at(i int) *item { return &r.buf[(r.first+i)&(len(r.buf)-1)] }
+
+func (r *ring) push(it item) {
+	if r.n == len(r.buf) {
+		buf := make([]item, max(8, 2*len(r.buf)))
+		for i := range r.n {
+			buf[i] = *r.at(i)
+		}
+		r.buf, r.first = buf, 0
+	}
+	r.n++
+	*r.at(r.n - 1) = it
+}
+
+func (r *ring) pop() item {
+	it := *r.at(0)
+	*r.at(0) = item{} // let the message go
+	r.first = (r.first + 1) & (len(r.buf) - 1)
+	if r.n--; r.n == 0 && len(r.buf) > 64 {
+		r.buf, r.first = nil, 0
+	}
+	return it
+}
+
+// note appends what is no message.
+func (r *ring) note(it item) {
+	if r.n > 0 && (it.kind == EventMissed || it.kind == EventDropped) {
+		if end := r.at(r.n - 1); end.kind == it.kind {
+			end.n += it.n
+			return
+		}
+	}
+	r.push(it)
+	r.fold()
+}
+
+// foldAt is how many notes may stand in a row.
+const foldAt = 32
+
+// fold puts a long row of notes at the end into few words: counts are added up,
+// and of changes of the connection so many stay that the outcome is the same,
+// with one gap from the first loss to the last return.
+func (r *ring) fold() {
+	if r.n < foldAt {
+		return
+	}
+	for i := range foldAt {
+		if r.at(r.n-1-i).kind == EventMessage {
+			return
+		}
+	}
+	var sum summary
+	r.n -= foldAt
+	for i := range foldAt {
+		sum.add(r.at(r.n + i))
+		*r.at(r.n + i) = item{}
+	}
+	for _, it := range sum.items() {
+		r.push(it)
+	}
+}
+
+// summary is what a row of notes comes to. Where one subscriber hears several
+// channels, more than one may be interrupted.
+type summary struct {
+	subscribed, missed, dropped int
+	// How many are interrupted, less than before the row: at the end, at the
+	// worst moment, and at the best one after that.
+	level, lowest, highest int
+	gap                    item
+}
+
+func (s *summary) add(it *item) {
+	switch it.kind {
+	case EventMissed:
+		s.missed += it.n
+	case EventDropped:
+		s.dropped += it.n
+	case EventSubscribed:
+		s.subscribed++
+	case EventInterrupted:
+		if s.level--; s.level < s.lowest {
+			s.lowest, s.highest = s.level, s.level
+		}
+	case EventGap:
+		s.level++
+		s.highest = max(s.highest, s.level)
+		if s.gap.since.IsZero() || it.since.Before(s.gap.since) {
+			s.gap.since = it.since
+		}
+		s.gap.kind, s.gap.until = EventGap, it.until
+	}
+}
+
+func (s *summary) items() (list []item) {
+	repeat := func(n int, it item) {
+		for range n {
+			list = append(list, it)
+		}
+	}
+	repeat(s.subscribed, item{kind: EventSubscribed})
+	repeat(-s.lowest, item{kind: EventInterrupted})
+	repeat(s.highest-s.lowest, s.gap)
+	repeat(min(s.missed, 1), item{kind: EventMissed, n: s.missed})
+	repeat(min(s.dropped, 1), item{kind: EventDropped, n: s.dropped})
+	repeat(s.highest-s.level, item{kind: EventInterrupted})
+	return list
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/madcrow-go/madcrow"
@@ -59,7 +60,7 @@ type Topic[T any] struct {
 	name    string
 	channel string // with the prefix
 	opt     TopicOptions[T]
-	numbers *numbers
+	numbers atomic.Pointer[numbers] // nil before the first that is published
 }
 
 // NewTopic makes a topic of a channel, 1 to 1,024 bytes. Redis is not asked.
@@ -70,9 +71,7 @@ func NewTopic[T any](b *Bus, channel string, options TopicOptions[T]) (*Topic[T]
 	if options.Codec == nil {
 		options.Codec = defaultCodec[T]()
 	}
-	t := &Topic[T]{b: b, name: channel, channel: b.prefix + channel, opt: options}
-	t.numbers = b.numbersOf(t.channel)
-	return t, nil
+	return &Topic[T]{b: b, name: channel, channel: b.prefix + channel, opt: options}, nil
 }
 
 func defaultCodec[T any]() Codec[T] {
@@ -93,7 +92,10 @@ func (t *Topic[T]) Publish(ctx context.Context, v T) (receivers int64, err error
 	}
 	p := parcel{channel: t.channel, sharded: t.opt.Sharded, payload: payload}
 	if !t.opt.Plain {
-		p.numbers = t.numbers
+		if p.numbers = t.numbers.Load(); p.numbers == nil {
+			p.numbers = t.b.numbersOf(t.channel)
+			t.numbers.Store(p.numbers)
+		}
 	}
 	receivers, err = t.b.publish(ctx, p)
 	if err != nil {
@@ -112,10 +114,10 @@ type parcel struct {
 
 // publish sends it, or puts it into the outbox.
 func (b *Bus) publish(ctx context.Context, p parcel) (int64, error) {
-	if b.life.Err() != nil {
+	if b.closing.Load() {
 		return 0, ErrClosed
 	}
-	if b.outbox != nil && b.outbox.holds() {
+	if b.outbox != nil && b.outbox.holds() && len(p.payload) <= b.most {
 		return 0, b.outbox.put(p, ErrQueued) // after what waits already
 	}
 	n, err := b.send(ctx, p)
@@ -125,6 +127,7 @@ func (b *Bus) publish(ctx context.Context, p parcel) (int64, error) {
 	return n, err
 }
 
+// surelyUnsent says that a message was not sent and may be a moment later.
 func surelyUnsent(err error) bool {
 	var e *madcrow.Error
 	return errors.As(err, &e) && e.Outcome == madcrow.OutcomeNotApplied &&
@@ -132,29 +135,77 @@ func surelyUnsent(err error) bool {
 		!errors.Is(err, madcrow.ErrClosed)
 }
 
-func (b *Bus) send(ctx context.Context, p parcel) (int64, error) {
-	text := p.payload
-	var number uint64
-	var voids []uint64
+// letter is a parcel with its number.
+type letter struct {
+	parcel
+	text   string
+	number uint64
+	voids  []span
+}
+
+func (p parcel) letter() letter {
+	l := letter{parcel: p, text: p.payload}
 	if p.numbers != nil {
-		number, voids = p.numbers.next()
-		text = envelope{publisher: b.node, number: number, sent: time.Now(), voids: voids, payload: p.payload}.text()
+		now := time.Now()
+		l.number, l.voids = p.numbers.next(now)
+		l.text = envelope{publisher: p.numbers.publisher, number: l.number, sent: now, voids: l.voids, payload: p.payload}.text()
 	}
-	m, err := b.r.Do(ctx, func(rb madcrow.Builder) madcrow.Command {
-		if p.sharded {
-			return rb.Spublish().Channel(p.channel).Message(text).Build()
+	return l
+}
+
+func (l *letter) command(b madcrow.Builder) madcrow.Command {
+	if l.sharded {
+		return b.Spublish().Channel(l.channel).Message(l.text).Build()
+	}
+	return b.Publish().Channel(l.channel).Message(l.text).Build()
+}
+
+// sent notes what became of it.
+func (l *letter) sent(b *Bus, err error) {
+	var e *madcrow.Error
+	switch {
+	case err == nil:
+		b.event("published", 1)
+		if l.voids != nil {
+			l.numbers.told(l.voids)
 		}
-		return rb.Publish().Channel(p.channel).Message(text).Build()
-	})
-	if err != nil {
-		var e *madcrow.Error
-		if p.numbers != nil && errors.As(err, &e) && e.Outcome == madcrow.OutcomeNotApplied {
-			p.numbers.void(append(voids, number)...)
-		}
+	case l.numbers != nil && errors.As(err, &e) && e.Outcome == madcrow.OutcomeNotApplied:
+		l.numbers.void(l.number, time.Now())
+	}
+}
+
+func (b *Bus) send(ctx context.Context, p parcel) (int64, error) {
+	l := p.letter()
+	m, err := b.r.Do(ctx, l.command)
+	if l.sent(b, err); err != nil {
 		return 0, err
 	}
-	b.event("published", 1)
 	return m.AsInt64()
+}
+
+// sendAll sends several in one round trip, and returns an error or nil for each.
+func (b *Bus) sendAll(ctx context.Context, list []parcel) []error {
+	letters := make([]letter, len(list))
+	for i, p := range list {
+		letters[i] = p.letter()
+	}
+	res, err := b.r.DoMulti(ctx, func(rb madcrow.Builder) []madcrow.Command {
+		cmds := make([]madcrow.Command, len(letters))
+		for i := range letters {
+			cmds[i] = letters[i].command(rb)
+		}
+		return cmds
+	})
+	errs := make([]error, len(list))
+	for i := range letters {
+		if len(res) == len(list) {
+			errs[i] = res[i].Err
+		} else {
+			errs[i] = err
+		}
+		letters[i].sent(b, errs[i])
+	}
+	return errs
 }
 
 // Event is what a subscriber is told.
@@ -271,13 +322,14 @@ func subscribe[T any](ctx context.Context, b *Bus, key feedKey, opt TopicOptions
 			return
 		}
 		sub := newSubscriber(how.queue, how.overflow)
+		sub.plain = opt.Plain
 		f, err := b.join(key, sub)
 		if err != nil {
 			yield(Event[T]{}, wrapError(key.channel, err))
 			return
 		}
 		defer f.part(sub)
-		for {
+		for ctx.Err() == nil {
 			it, ok, err := sub.take()
 			switch {
 			case ok:
@@ -314,11 +366,12 @@ func event[T any](b *Bus, it item, opt TopicOptions[T]) Event[T] {
 	if it.kind != EventMessage {
 		return e
 	}
-	e.Channel = strings.TrimPrefix(it.channel, b.prefix)
-	text := it.raw
+	m := it.message
+	e.Channel = strings.TrimPrefix(m.channel, b.prefix)
+	text := m.raw
 	if !opt.Plain {
-		text = it.payload
-		e.Publisher, e.Number, e.Sent = it.env.publisher, it.env.number, it.env.sent
+		text = m.payload
+		e.Publisher, e.Number, e.Sent = m.env.publisher, m.env.number, m.env.sent
 	}
 	var err error
 	if e.Message, err = opt.Codec.Decode(text); err != nil {

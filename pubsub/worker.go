@@ -21,7 +21,8 @@ type WorkOptions struct {
 	Workers int
 	// ClaimAfter is how long a message may be in the hands of a process that
 	// shows no sign of life before another one gets it, from 100 ms. A living
-	// one keeps it as long as it works. Defaults to 30 seconds.
+	// one keeps it as long as it works, and shows it three times in that time.
+	// Defaults to 30 seconds.
 	ClaimAfter time.Duration
 	// MaxDeliveries is how often a message is tried before it is put aside.
 	// Defaults to 5.
@@ -75,18 +76,19 @@ type Delivery[T any] struct {
 	Message    T
 }
 
-// readBlock is how long a read waits in Redis for new messages.
+// readBlock is how long a read waits in Redis for new messages, at most.
 const readBlock = time.Second
 
-// Work gives every message of the stream to do, in this group, until ctx ends;
-// then it waits for those under way, up to DrainTimeout, and returns nil. An
-// error of do, or a panic, has the message tried again after RetryDelay, and
-// put aside after MaxDeliveries, with the reason. A message that cannot be
-// decoded is put aside at once. A message may come twice ([Bus.Once]), and
-// after a later one.
+// Work gives every message of the stream to do, in this group, until ctx ends
+// or the bus is closed; then it waits for those under way, up to DrainTimeout,
+// and returns nil, or [ErrClosed]. An error of do, or a panic, has the message
+// tried again after RetryDelay, and put aside after MaxDeliveries, with the
+// reason. A message that cannot be decoded is put aside at once. A message may
+// come twice ([Bus.Once]), and after a later one.
 //
 // It goes on through lost connections. The error is a [*ValidationError], or an
-// [*Error] that waiting does not mend.
+// [*Error] that waiting does not mend. It takes one of Config.MaxConnections for
+// itself.
 func (s *Stream[T]) Work(ctx context.Context, group string, do func(context.Context, Delivery[T]) error, options WorkOptions) error {
 	opt, err := options.filled()
 	if err != nil {
@@ -97,7 +99,8 @@ func (s *Stream[T]) Work(ctx context.Context, group string, do func(context.Cont
 	}
 	w := &work[T]{
 		s: s, group: group, opt: opt, do: do, me: s.b.node + "-" + strconv.FormatUint(rand.Uint64(), 36), //nolint:gosec // a name
-		slots: make(chan struct{}, opt.Workers), look: make(chan struct{}, 1), held: map[string]struct{}{},
+		slots: make(chan struct{}, opt.Workers), look: make(chan struct{}, 1),
+		held: map[string]struct{}{}, resting: map[string]struct{}{},
 	}
 	return w.run(ctx)
 }
@@ -109,99 +112,182 @@ type work[T any] struct {
 	me    string // the consumer's name
 	opt   WorkOptions
 	do    func(context.Context, Delivery[T]) error
-	slots chan struct{}
+	slots chan struct{} // as many as Workers; each message under way has one
 	look  chan struct{} // it is time to look for what can be tried again
 	busy  sync.WaitGroup
 
-	own context.Context // ends after what runs has had its time
+	// A sign of life must not come after the end of what it is for.
+	beat sync.Mutex
 
-	mu   sync.Mutex
-	held map[string]struct{} // ids that are being worked on here
+	mu      sync.Mutex
+	held    map[string]struct{} // ids that are being worked on here
+	resting map[string]struct{} // ids that failed here and are tried again later
+
+	// Of the reader alone.
+	looks, sweeps time.Time // when it looks for what is due, and for dead consumers
+	strays        time.Time // until when messages may be ours that we never saw
 }
 
 func (w *work[T]) run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(w.s.b.life, stop)()
 	// What runs is finished after ctx has ended.
 	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	w.own = own
-	var tasks sync.WaitGroup
-	tasks.Go(func() { w.reclaim(ctx) })
-	tasks.Go(func() { w.keepAlive(own) })
+	var alive sync.WaitGroup
+	alive.Go(func() { w.keepAlive(own) })
 	err := w.read(ctx, own)
 	done := make(chan struct{})
 	go func() {
 		w.busy.Wait()
 		close(done)
 	}()
+	late := time.NewTimer(w.opt.DrainTimeout)
+	defer late.Stop()
 	select {
 	case <-done:
-	case <-time.After(w.opt.DrainTimeout):
+	case <-late.C:
 	}
 	cancel()
-	tasks.Wait()
+	alive.Wait()
 	if err == nil {
 		w.leave()
+		if w.s.b.life.Err() != nil {
+			err = ErrClosed
+		}
 	}
 	return w.s.failed("work", err)
 }
 
-// read takes new messages as long as there are free workers.
+// read takes messages as long as there are free workers: first those that are
+// due again, then new ones.
 func (w *work[T]) read(ctx, own context.Context) error {
 	wait := retryFirst
-	for ctx.Err() == nil {
-		select {
-		case w.slots <- struct{}{}:
-		case <-ctx.Done():
+	w.looks = time.Now().Add(rand.N(w.opt.ClaimAfter / 4)) //nolint:gosec // no secret
+	w.sweeps = time.Now().Add(rand.N(sweepEvery))          //nolint:gosec // no secret
+	for {
+		free := w.free(ctx)
+		if free == 0 {
 			return nil
 		}
-		free := 1
-		for free < min(w.opt.Workers, 256) && w.tryTake() {
-			free++
-		}
-		entries, err := w.readGroup(own, free)
-		for range free - len(entries) {
-			<-w.slots
-		}
-		for _, e := range entries {
-			w.start(own, e, 1)
-		}
-		if err == nil {
+		err := w.round(ctx, own, free)
+		switch {
+		case err == nil:
 			wait = retryFirst
-			continue
-		}
-		if noGroup(err) {
-			err = w.createGroup(own)
-		}
-		if err != nil && hopelessForWork(err) {
+		case hopelessForWork(err):
 			return err
-		}
-		if err != nil {
-			select {
-			case <-time.After(wait/2 + rand.N(wait/2)): //nolint:gosec // no secret
-			case <-ctx.Done():
-			}
+		case !pauseFor(ctx, wait/2+rand.N(wait/2)): //nolint:gosec // no secret
+			return nil
+		default:
 			wait = min(2*wait, retryMost)
 		}
 	}
-	return nil
+}
+
+// mostRead is how many messages are read at once.
+const mostRead = 256
+
+// free takes the slots of the workers that are free, once there is one; 0 is
+// the end of ctx.
+func (w *work[T]) free(ctx context.Context) (n int) {
+	if ctx.Err() != nil {
+		return 0
+	}
+	select {
+	case w.slots <- struct{}{}:
+	case <-ctx.Done():
+		return 0
+	}
+	for n = 1; n < min(w.opt.Workers, mostRead); n++ {
+		select {
+		case w.slots <- struct{}{}:
+		default:
+			return n
+		}
+	}
+	return n
+}
+
+// round fills the free slots once, and gives back what it does not need.
+func (w *work[T]) round(ctx, own context.Context, free int) (err error) {
+	defer func() {
+		for range free {
+			<-w.slots
+		}
+	}()
+	if now := time.Now(); now.After(w.sweeps) {
+		w.sweeps = now.Add(sweepEvery/2 + rand.N(sweepEvery)) //nolint:gosec // no secret
+		w.sweep(ctx)
+	}
+	if !w.strays.IsZero() {
+		last := time.Now().After(w.strays)
+		if free, err = w.adopt(own, free); err != nil {
+			return err
+		}
+		if last {
+			w.strays = time.Time{}
+		}
+	}
+	if w.isTime() {
+		if free, err = w.reclaim(ctx, own, free); err != nil {
+			return err
+		}
+	}
+	if free == 0 || ctx.Err() != nil {
+		return nil
+	}
+	entries, err := w.readGroup(own, free)
+	for _, e := range entries {
+		free--
+		w.start(own, e, 1)
+	}
+	switch {
+	case err == nil:
+		w.opt.FromNow = false // if the group is lost now, what is there later is new
+		return nil
+	case noGroup(err):
+		return w.createGroup(own)
+	}
+	w.mayStray(err)
+	return err
+}
+
+// isTime says whether it is time to look for what is due again.
+func (w *work[T]) isTime() bool {
+	now := time.Now()
+	select {
+	case <-w.look:
+	default:
+		if now.Before(w.looks) {
+			return false
+		}
+	}
+	every := max(w.opt.ClaimAfter/4, 50*time.Millisecond)
+	w.looks = now.Add(every/2 + rand.N(every)) //nolint:gosec // no secret
+	return true
 }
 
 func hopelessForWork(err error) bool {
 	return hopeless(err) || errors.Is(err, madcrow.ErrWrongType)
 }
 
-func (w *work[T]) tryTake() bool {
-	select {
-	case w.slots <- struct{}{}:
-		return true
-	default:
-		return false
+// block is how long to wait for new messages: not past the next look, and while
+// something may fail here and be due soon, not past that.
+func (w *work[T]) block() time.Duration {
+	d := min(readBlock, time.Until(w.looks))
+	w.mu.Lock()
+	if len(w.held)+len(w.resting) > 0 {
+		d = min(d, max(w.opt.RetryDelay, 50*time.Millisecond))
 	}
+	w.mu.Unlock()
+	return max(d, time.Millisecond).Truncate(time.Millisecond) // 0 would be for ever
 }
 
 func (w *work[T]) readGroup(ctx context.Context, n int) ([]rueidis.XRangeEntry, error) {
-	m, err := w.s.b.r.DoBlocking(ctx, readBlock, func(b madcrow.Builder) madcrow.Command {
-		return b.Xreadgroup().Group(w.group, w.me).Count(int64(n)).Block(readBlock.Milliseconds()).Streams().Key(w.s.log()).Id(">").Build()
+	block := w.block()
+	m, err := w.s.b.r.DoBlocking(ctx, block, func(b madcrow.Builder) madcrow.Command {
+		return b.Xreadgroup().Group(w.group, w.me).Count(int64(n)).Block(block.Milliseconds()).Streams().Key(w.s.log()).Id(">").Build()
 	})
 	if err != nil || m.IsNil() {
 		return nil, err
@@ -213,6 +299,8 @@ func (w *work[T]) readGroup(ctx context.Context, n int) ([]rueidis.XRangeEntry, 
 	return streams[w.s.log()], nil
 }
 
+// createGroup makes the group that a read did not find. When another one was
+// faster, that is an error, and read pauses.
 func (w *work[T]) createGroup(ctx context.Context) error {
 	from := "0"
 	if w.opt.FromNow {
@@ -221,32 +309,30 @@ func (w *work[T]) createGroup(ctx context.Context) error {
 	_, err := w.s.b.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
 		return b.XgroupCreate().Key(w.s.log()).Group(w.group).Id(from).Mkstream().Build()
 	})
-	var e *madcrow.Error
-	if errors.As(err, &e) && e.Kind == madcrow.KindServer {
-		return nil // BUSYGROUP: somebody else made it
-	}
 	return err
 }
 
 // start works on a message in a slot that is taken.
-func (w *work[T]) start(ctx context.Context, e rueidis.XRangeEntry, deliveries int64) {
+func (w *work[T]) start(own context.Context, e rueidis.XRangeEntry, deliveries int64) {
 	w.mu.Lock()
 	w.held[e.ID] = struct{}{}
+	delete(w.resting, e.ID)
 	w.mu.Unlock()
 	w.busy.Go(func() {
 		defer func() { <-w.slots }()
-		defer w.release(e.ID)
-		v, err := w.s.opt.Codec.Decode(e.FieldValues["d"])
-		if err != nil {
-			w.putAside(ctx, e.ID, deliveries, fmt.Errorf("%w: %w", ErrMalformed, err))
+		malformed, err := w.attempt(own, e, deliveries)
+		switch {
+		case err == nil:
+			w.ack(own, e.ID)
+		case malformed || deliveries >= int64(w.opt.MaxDeliveries):
+			w.s.b.event("failed", 1)
+			w.putAside(own, e.ID, deliveries, err)
+		default:
+			w.s.b.event("failed", 1)
+			w.rest(own, e.ID, deliveries, err)
 			return
 		}
-		if err := w.guarded(ctx, Delivery[T]{ID: e.ID, Deliveries: deliveries, Message: v}); err != nil {
-			w.release(e.ID) // it must not look alive when it is to be tried again
-			w.failed(ctx, e.ID, deliveries, err)
-			return
-		}
-		w.ack(ctx, e.ID)
+		w.release(e.ID)
 	})
 }
 
@@ -256,21 +342,30 @@ func (w *work[T]) release(id string) {
 	delete(w.held, id)
 }
 
-func (w *work[T]) guarded(ctx context.Context, d Delivery[T]) (err error) {
+var errNoMessage = errors.New("it has no field d")
+
+func (w *work[T]) attempt(ctx context.Context, e rueidis.XRangeEntry, deliveries int64) (malformed bool, err error) {
+	text, ok := e.FieldValues["d"]
+	if !ok {
+		return true, fmt.Errorf("%w: %w", ErrMalformed, errNoMessage)
+	}
+	v, err := w.s.opt.Codec.Decode(text)
+	if err != nil {
+		return true, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("the worker panicked: %v", p)
 		}
 	}()
-	return w.do(ctx, d)
+	return false, w.do(ctx, Delivery[T]{ID: e.ID, Deliveries: deliveries, Message: v})
 }
 
-// ackTries is how often a message that is done is told to be, while Redis is
-// away; after that it will come again.
-const ackTries = 10
-
-func (w *work[T]) ack(ctx context.Context, id string) {
-	for try := range ackTries {
+// ack tells that a message is done, again and again while Redis is away: until
+// it is told, the message would come again.
+func (w *work[T]) ack(own context.Context, id string) {
+	ctx := context.WithoutCancel(own) // it is done, whatever else ended
+	for wait := retryFirst; ; wait = min(2*wait, retryMost) {
 		_, err := w.s.b.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
 			return []madcrow.Command{
 				b.Xack().Key(w.s.log()).Group(w.group).Id(id).Build(),
@@ -281,11 +376,11 @@ func (w *work[T]) ack(ctx context.Context, id string) {
 			w.s.b.event("done", 1)
 			return
 		}
-		if !pauseFor(ctx, min(retryFirst<<try, retryMost)) {
+		if hopelessForWork(err) || !pauseFor(own, wait) {
+			w.s.b.event("ack_lost", 1)
 			return
 		}
 	}
-	w.s.b.event("ack_lost", 1)
 }
 
 func pauseFor(ctx context.Context, d time.Duration) bool {
@@ -301,187 +396,53 @@ func pauseFor(ctx context.Context, d time.Duration) bool {
 
 const maxReason = 1024
 
-// failed notes why, and when the message may be tried again: its idle time is
-// set so that it reaches ClaimAfter then.
-func (w *work[T]) failed(ctx context.Context, id string, deliveries int64, why error) {
-	w.s.b.event("failed", 1)
-	if deliveries >= int64(w.opt.MaxDeliveries) {
-		w.putAside(ctx, id, deliveries, why)
-		return
-	}
-	delay := min(w.opt.RetryDelay<<min(deliveries-1, 20), w.opt.ClaimAfter)
-	if delay <= 0 {
+// rest notes why a message failed and when it may be tried again: its idle time
+// is set so that it reaches ClaimAfter then.
+func (w *work[T]) rest(own context.Context, id string, deliveries int64, why error) {
+	delay := w.opt.RetryDelay << min(deliveries-1, 20)
+	if delay <= 0 || delay > w.opt.ClaimAfter {
 		delay = w.opt.ClaimAfter
 	}
-	_, _ = w.s.b.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
+	w.beat.Lock()
+	w.mu.Lock()
+	delete(w.held, id)
+	w.resting[id] = struct{}{}
+	w.mu.Unlock()
+	_, _ = w.s.b.r.DoMulti(own, func(b madcrow.Builder) []madcrow.Command {
 		return []madcrow.Command{
 			b.Hset().Key(w.s.reason(w.group)).FieldValue().FieldValue(id, reasonOf(why)).Build(),
 			b.Xclaim().Key(w.s.log()).Group(w.group).Consumer(w.me).MinIdleTime("0").Id(id).Idle((w.opt.ClaimAfter - delay).Milliseconds()).Justid().Build(),
 		}
 	}) // when this fails it is tried again after ClaimAfter
-	time.AfterFunc(delay+time.Millisecond, w.lookNow)
+	w.beat.Unlock()
+	time.AfterFunc(delay+time.Millisecond, func() {
+		w.mu.Lock()
+		delete(w.resting, id)
+		w.mu.Unlock()
+		select {
+		case w.look <- struct{}{}:
+		default:
+		}
+	})
 }
 
 func reasonOf(err error) string {
-	text := err.Error()
-	if len(text) > maxReason {
-		text = text[:maxReason]
-	}
-	return text
-}
-
-func (w *work[T]) lookNow() {
-	select {
-	case w.look <- struct{}{}:
-	default:
-	}
-}
-
-// putAside makes a dead letter of a message.
-func (w *work[T]) putAside(ctx context.Context, id string, deliveries int64, why error) {
-	if why != nil {
-		_, _ = w.s.b.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
-			return b.Hset().Key(w.s.reason(w.group)).FieldValue().FieldValue(id, reasonOf(why)).Build()
-		})
-	}
-	_, err := w.s.b.r.Eval(ctx, scriptDead, []string{w.s.log(), w.s.dead(w.group), w.s.reason(w.group)},
-		[]string{w.group, id, strconv.FormatInt(deliveries, 10), strconv.Itoa(w.s.opt.MaxDead)})
 	if err == nil {
+		return ""
+	}
+	text := err.Error()
+	return text[:min(len(text), maxReason)]
+}
+
+// putAside makes a dead letter of a message; the reason is that of the last
+// failure, where none is given.
+func (w *work[T]) putAside(ctx context.Context, id string, deliveries int64, why error) {
+	m, err := w.s.b.r.Eval(ctx, scriptDead, []string{w.s.log(), w.s.dead(w.group), w.s.reason(w.group)},
+		[]string{w.group, id, strconv.FormatInt(deliveries, 10), strconv.Itoa(w.s.opt.MaxDead), reasonOf(why)})
+	if err != nil {
+		return // whoever claims it next does this again
+	}
+	if n, _ := m.AsInt64(); n == 1 {
 		w.s.b.event("dead", 1)
-	} // otherwise whoever claims it next finds that it was tried too often
-}
-
-// reclaim looks for messages that can be tried again, of this process and of
-// those that went away.
-func (w *work[T]) reclaim(ctx context.Context) {
-	every := max(w.opt.ClaimAfter/4, 50*time.Millisecond)
-	for {
-		timer := time.NewTimer(every/2 + rand.N(every)) //nolint:gosec // no secret
-		select {
-		case <-w.look:
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		}
-		timer.Stop()
-		for w.reclaimPage(ctx) {
-		}
-	}
-}
-
-const claimPage = 100
-
-// reclaimPage claims what is due, and says whether there may be more.
-func (w *work[T]) reclaimPage(ctx context.Context) bool {
-	m, err := w.s.b.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
-		return b.Xpending().Key(w.s.log()).Group(w.group).Idle(w.opt.ClaimAfter.Milliseconds()).Start("-").End("+").Count(claimPage).Build()
-	})
-	if err != nil {
-		return false
-	}
-	list, err := m.ToArray()
-	if err != nil {
-		return false
-	}
-	taken := 0
-	for i := range list {
-		id, deliveries, ok := readPending(list[i])
-		if !ok || w.holds(id) || ctx.Err() != nil {
-			continue
-		}
-		if deliveries >= int64(w.opt.MaxDeliveries) {
-			w.putAside(ctx, id, deliveries, nil)
-			taken++
-			continue
-		}
-		select {
-		case w.slots <- struct{}{}:
-		case <-ctx.Done():
-			return false
-		}
-		if w.claim(ctx, id, deliveries+1) {
-			taken++
-		} else {
-			<-w.slots
-		}
-	}
-	return len(list) == claimPage && taken > 0
-}
-
-func readPending(m madcrow.Message) (id string, deliveries int64, ok bool) {
-	fields, err := m.ToArray()
-	if err != nil || len(fields) != 4 {
-		return "", 0, false
-	}
-	id, err1 := fields[0].ToString()
-	deliveries, err2 := fields[3].AsInt64()
-	return id, deliveries, err1 == nil && err2 == nil
-}
-
-func (w *work[T]) holds(id string) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	_, ok := w.held[id]
-	return ok
-}
-
-// claim takes a message over, if it is still due, and works on it.
-func (w *work[T]) claim(ctx context.Context, id string, deliveries int64) bool {
-	m, err := w.s.b.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
-		return b.Xclaim().Key(w.s.log()).Group(w.group).Consumer(w.me).MinIdleTime(strconv.FormatInt(w.opt.ClaimAfter.Milliseconds(), 10)).Id(id).Build()
-	})
-	if err != nil {
-		return false
-	}
-	entries, err := m.AsXRange()
-	if err != nil || len(entries) != 1 {
-		return false // another one has it, or the stream does not keep it any more
-	}
-	w.s.b.event("claimed", 1)
-	w.start(w.own, entries[0], deliveries)
-	return true
-}
-
-// keepAlive shows that what is worked on here is worked on.
-func (w *work[T]) keepAlive(ctx context.Context) {
-	tick := time.NewTicker(w.opt.ClaimAfter / 3)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-		w.mu.Lock()
-		ids := make([]string, 0, len(w.held))
-		for id := range w.held {
-			ids = append(ids, id)
-		}
-		w.mu.Unlock()
-		for len(ids) > 0 {
-			part := ids[:min(len(ids), claimPage)]
-			ids = ids[len(part):]
-			_, _ = w.s.b.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
-				return b.Xclaim().Key(w.s.log()).Group(w.group).Consumer(w.me).MinIdleTime("0").Id(part...).Justid().Build()
-			})
-		}
-	}
-}
-
-// leave removes this consumer, if nothing of its is pending.
-func (w *work[T]) leave() {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	m, err := w.s.b.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
-		return b.Xpending().Key(w.s.log()).Group(w.group).Start("-").End("+").Count(1).Consumer(w.me).Build()
-	})
-	if err != nil {
-		return
-	}
-	if list, err := m.ToArray(); err == nil && len(list) == 0 {
-		_, _ = w.s.b.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
-			return b.XgroupDelconsumer().Key(w.s.log()).Group(w.group).Consumername(w.me).Build()
-		})
 	}
 }

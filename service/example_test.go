@@ -20,7 +20,9 @@ func TestMain(m *testing.M) {
 }
 
 func connect(ctx context.Context) (*service.Service, *madcrow.Redis) {
-	r, err := madcrow.Open(ctx, config) // a program calls ConfigFromEnv
+	cfg := config // a program calls ConfigFromEnv
+	cfg.Require = true
+	r, err := madcrow.Open(ctx, cfg)
 	if err != nil {
 		log.Fatal(err)
 	}

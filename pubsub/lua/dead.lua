@@ -1,15 +1,21 @@
--- Put a message of a stream aside. KEYS: stream, dead letters, reasons. ARGV:
--- group, id, deliveries, most dead letters. Returns whether it was there.
-local entry = redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2])
-local acked = redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
-local why = redis.call('HGET', KEYS[3], ARGV[2]) or 'its worker went away'
-redis.call('HDEL', KEYS[3], ARGV[2])
-if #entry == 0 or acked == 0 then return 0 end
-local fields = entry[1][2]
-for i = 1, #fields, 2 do
-  if fields[i] == 'd' then
-    redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], '*', 'id', ARGV[2], 'why', why, 'n', ARGV[3], 'd', fields[i + 1])
-    return 1
+-- Put a message of a stream aside, if the group still has it. KEYS: stream, dead
+-- letters, reasons. ARGV: group, id, deliveries, most dead letters, reason or
+-- nothing. Returns whether it was put aside.
+--
+-- What may fail for want of memory comes first: nothing is taken out before.
+if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1) == 0 then return 0 end
+local entry = redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2])[1]
+if entry then
+  local why = ARGV[5]
+  if why == '' then why = redis.call('HGET', KEYS[3], ARGV[2]) or 'its worker went away' end
+  local text
+  for i = 1, #entry[2], 2 do
+    if entry[2][i] == 'd' then text = entry[2][i + 1] end
   end
+  -- Somebody else's is kept as it is: field, value, field, value.
+  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], '*', 'id', ARGV[2], 'why', why, 'n', ARGV[3],
+    'd', text or table.concat(entry[2], '\n'))
 end
-return 0
+redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
+redis.call('HDEL', KEYS[3], ARGV[2])
+return entry and 1 or 0

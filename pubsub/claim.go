@@ -1,0 +1,238 @@
+package pubsub
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/madcrow-go/madcrow"
+)
+
+const claimPage = 100
+
+// reclaim takes over what is due: what failed a while ago, here or elsewhere,
+// and what processes had that went away. It says how many slots are left.
+func (w *work[T]) reclaim(ctx, own context.Context, free int) (left int, err error) {
+	for from := "-"; ctx.Err() == nil; {
+		list, err := w.pending(ctx, from, w.opt.ClaimAfter, "")
+		if err != nil {
+			if noGroup(err) {
+				err = nil // the read makes it
+			}
+			return free, err
+		}
+		for _, p := range list {
+			from = "(" + p.id
+			switch {
+			case ctx.Err() != nil:
+				return free, nil
+			case w.has(p.id):
+			case p.deliveries >= int64(w.opt.MaxDeliveries):
+				w.putAside(ctx, p.id, p.deliveries, nil)
+			case free == 0:
+				w.looks = time.Time{} // there is more
+				return 0, nil
+			default:
+				taken, err := w.claim(own, p.id, w.opt.ClaimAfter, p.deliveries+1, -1)
+				if err != nil {
+					return free, err
+				}
+				if taken {
+					free--
+					w.s.b.event("claimed", 1)
+				}
+			}
+		}
+		if len(list) < claimPage {
+			break
+		}
+	}
+	return free, nil
+}
+
+type pendingMessage struct {
+	id         string
+	deliveries int64
+}
+
+// pending lists messages of the group that are not done, of one consumer or of
+// all.
+func (w *work[T]) pending(ctx context.Context, from string, idle time.Duration, consumer string) (list []pendingMessage, err error) {
+	m, err := w.s.b.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
+		page := b.Xpending().Key(w.s.log()).Group(w.group).Idle(idle.Milliseconds()).Start(from).End("+").Count(claimPage)
+		if consumer != "" {
+			return page.Consumer(consumer).Build()
+		}
+		return page.Build()
+	})
+	if err != nil {
+		return nil, err
+	}
+	entries, err := m.ToArray()
+	if err != nil {
+		return nil, errors.Join(errReply, err)
+	}
+	for i := range entries {
+		fields, err := entries[i].ToArray()
+		if err != nil || len(fields) != 4 {
+			return nil, errors.Join(errReply, err)
+		}
+		id, err1 := fields[0].ToString()
+		n, err2 := fields[3].AsInt64()
+		if err := errors.Join(err1, err2); err != nil {
+			return nil, errors.Join(errReply, err)
+		}
+		list = append(list, pendingMessage{id, n})
+	}
+	return list, nil
+}
+
+// has says whether a message is being worked on here, or waits for its next
+// try.
+func (w *work[T]) has(id string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, held := w.held[id]
+	_, resting := w.resting[id]
+	return held || resting
+}
+
+// claim takes a message over, if it still is idle for long enough, and works on
+// it in a slot that is taken. count is the number of deliveries to note; -1 adds
+// one.
+func (w *work[T]) claim(own context.Context, id string, idle time.Duration, deliveries, count int64) (taken bool, err error) {
+	m, err := w.s.b.r.Do(own, func(b madcrow.Builder) madcrow.Command {
+		c := b.Xclaim().Key(w.s.log()).Group(w.group).Consumer(w.me).MinIdleTime(strconv.FormatInt(idle.Milliseconds(), 10)).Id(id)
+		if count >= 0 {
+			return c.Retrycount(count).Build()
+		}
+		return c.Build()
+	})
+	if err != nil {
+		w.mayStray(err)
+		return false, err
+	}
+	entries, err := m.AsXRange()
+	if err == nil && len(entries) == 1 {
+		w.start(own, entries[0], deliveries)
+		return true, nil
+	}
+	return false, w.forget(own, id)
+}
+
+// forget lets go of a message that the stream does not keep any more. One that
+// it keeps is another worker's by now.
+func (w *work[T]) forget(ctx context.Context, id string) error {
+	m, err := w.s.b.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
+		return b.Xrange().Key(w.s.log()).Start(id).End(id).Build()
+	})
+	if err != nil {
+		return err
+	}
+	if entries, err := m.AsXRange(); err != nil || len(entries) > 0 {
+		return nil
+	}
+	w.s.b.event("trimmed", 1)
+	_, err = w.s.b.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
+		return []madcrow.Command{
+			b.Xack().Key(w.s.log()).Group(w.group).Id(id).Build(),
+			b.Hdel().Key(w.s.reason(w.group)).Field(id).Build(),
+		}
+	})
+	return err
+}
+
+// mayStray notes that a reply was lost that may have given us messages. A read
+// of a connection that died unnoticed may even take some later.
+func (w *work[T]) mayStray(err error) {
+	var e *madcrow.Error
+	if errors.As(err, &e) && e.Outcome == madcrow.OutcomeUnknown {
+		w.strays = time.Now().Add(2 * readBlock)
+	}
+}
+
+// adopt works on messages that are ours and that we never saw. It is no further
+// delivery: nobody has tried them.
+func (w *work[T]) adopt(own context.Context, free int) (left int, err error) {
+	for from := "-"; free > 0; {
+		list, err := w.pending(own, from, 0, w.me)
+		if err != nil {
+			if noGroup(err) {
+				err = nil
+			}
+			return free, err
+		}
+		for _, p := range list {
+			from = "(" + p.id
+			if free == 0 || w.has(p.id) {
+				continue
+			}
+			taken, err := w.claim(own, p.id, 0, p.deliveries, p.deliveries)
+			if err != nil {
+				return free, err
+			}
+			if taken {
+				free--
+				w.s.b.event("adopted", 1)
+			}
+		}
+		if len(list) < claimPage {
+			break
+		}
+	}
+	return free, nil
+}
+
+// keepAlive shows that what is worked on here is worked on.
+func (w *work[T]) keepAlive(ctx context.Context) {
+	tick := time.NewTicker(w.opt.ClaimAfter / 3)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		w.beat.Lock()
+		w.mu.Lock()
+		ids := make([]string, 0, len(w.held))
+		for id := range w.held {
+			ids = append(ids, id)
+		}
+		w.mu.Unlock()
+		for part := range slices.Chunk(ids, claimPage) {
+			_, _ = w.s.b.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
+				return b.Xclaim().Key(w.s.log()).Group(w.group).Consumer(w.me).MinIdleTime("0").Id(part...).Justid().Build()
+			})
+		}
+		w.beat.Unlock()
+	}
+}
+
+// Consumers of processes that crashed are removed. One that lives, and got no
+// message for so long, is made again by its next one.
+var (
+	sweepEvery   = 10 * time.Minute
+	consumerIdle = time.Hour
+)
+
+// sweep removes the consumers that were left behind, with nothing pending.
+func (w *work[T]) sweep(ctx context.Context) {
+	m, err := w.s.b.r.Eval(ctx, scriptConsumers, []string{w.s.log()}, []string{w.group, strconv.FormatInt(consumerIdle.Milliseconds(), 10)})
+	if n, _ := m.AsInt64(); err == nil && n > 0 {
+		w.s.b.event("consumers_removed", int(n))
+	}
+}
+
+// leave removes this consumer, if nothing of its is pending.
+func (w *work[T]) leave() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if list, err := w.pending(ctx, "-", 0, w.me); err == nil && len(list) == 0 {
+		_, _ = w.s.b.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
+			return b.XgroupDelconsumer().Key(w.s.log()).Group(w.group).Consumername(w.me).Build()
+		})
+	}
+}

@@ -1,0 +1,197 @@
+package pubsub_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/madcrowtest"
+	"github.com/madcrow-go/madcrow/pubsub"
+)
+
+// sender is a bus whose Redis can be taken away, and somebody who listens on a
+// connection that stays.
+type sender struct {
+	r     *madcrow.Redis
+	b     *pubsub.Bus
+	topic *pubsub.Topic[note]
+	proxy *madcrowtest.Proxy
+	ear   *ear[pubsub.Event[note]]
+}
+
+func newSender(t *testing.T, outbox int, change func(*madcrow.Config)) *sender {
+	srv := madcrowtest.StartRedis(t)
+	s := &sender{proxy: madcrowtest.StartProxy(t, srv.Addr())}
+	cfg := srv.Config()
+	s.ear = hearing(t, subscribeTo(topicOf(t, newBus(t, openConfig(t, cfg), pubsub.Options{}), "t", pubsub.TopicOptions[note]{}), pubsub.WithQueue(100_000)))
+	s.ear.next(t, "subscribed", is[note](pubsub.EventSubscribed))
+	cfg.Port = s.proxy.Port()
+	if change != nil {
+		change(&cfg)
+	}
+	s.r = openConfig(t, cfg)
+	s.b = newBus(t, s.r, pubsub.Options{Outbox: outbox})
+	s.topic = topicOf(t, s.b, "t", pubsub.TopicOptions[note]{})
+	return s
+}
+
+func (s *sender) away(yes bool) {
+	s.proxy.Refuse(yes)
+	if yes {
+		s.proxy.ResetAll()
+	}
+}
+
+// Each of many goroutines publishes in order through several outages, and that
+// is the order in which its messages arrive, each once.
+func TestOutbox_KeepsTheOrderOfEachGoroutine(t *testing.T) {
+	s := newSender(t, 100_000, nil)
+	const hands = 8
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	var last, queued [hands]int
+	var unknown [hands]map[int]bool
+	for h := range hands {
+		unknown[h] = map[int]bool{}
+		wg.Go(func() {
+			for n := 1; !stop.Load(); n++ {
+				_, err := s.topic.Publish(t.Context(), note{h<<20 + n})
+				switch {
+				case errors.Is(err, pubsub.ErrQueued):
+					queued[h]++
+				case err != nil:
+					unknown[h][n] = true
+				}
+				last[h] = n
+				time.Sleep(200 * time.Microsecond)
+			}
+		})
+	}
+	defer stop.Store(true)
+	other := topicOf(t, s.b, "other", pubsub.TopicOptions[note]{})
+	for range 3 {
+		time.Sleep(50 * time.Millisecond)
+		s.away(true)
+		time.Sleep(100 * time.Millisecond)
+		s.away(false)
+		eventually(t, "Redis is back and the outbox empty", func() bool {
+			_, err := other.Publish(t.Context(), note{})
+			return err == nil
+		})
+	}
+	stop.Store(true)
+	wg.Wait()
+	if err := s.b.Close(t.Context()); err != nil { // sends the rest
+		t.Error(err)
+	}
+	var next [hands]int
+	missing := 0
+	for h := range hands {
+		for len(unknown[h]) < last[h] && next[h] < last[h] && !unknown[h][last[h]] {
+			e := s.ear.next(t, "a message", func(e pubsub.Event[note]) bool { return e.Kind == pubsub.EventMessage })
+			h, n := e.Message.N>>20, e.Message.N&(1<<20-1)
+			for next[h]++; next[h] < n; next[h]++ {
+				if !unknown[h][next[h]] {
+					t.Fatalf("%d: %d after %d", h, n, next[h]-1)
+				}
+				missing++
+			}
+			if n < next[h] {
+				t.Fatalf("%d: %d came after %d", h, n, next[h]-1)
+			}
+		}
+	}
+	t.Logf("%v published, %v of them by the outbox; %d of an unknown outcome did not come", last, queued, missing)
+	if queued[0] == 0 {
+		t.Error("nothing was queued")
+	}
+}
+
+// Everything that was taken while the bus is being closed is sent, or counted by
+// Close, and afterwards nothing is taken.
+func TestOutbox_CloseLosesNothingUncounted(t *testing.T) {
+	for _, back := range []bool{true, false} {
+		s := newSender(t, 1_000_000, nil)
+		s.away(true)
+		eventually(t, "the outbox is used", func() bool {
+			_, err := s.topic.Publish(t.Context(), note{})
+			return errors.Is(err, pubsub.ErrQueued)
+		})
+		var taken, unknown atomic.Int64
+		var wg sync.WaitGroup
+		for range 16 {
+			wg.Go(func() {
+				for {
+					_, err := s.topic.Publish(t.Context(), note{})
+					switch {
+					case err == nil, errors.Is(err, pubsub.ErrQueued):
+						taken.Add(1)
+					case errors.Is(err, pubsub.ErrClosed):
+						return
+					default:
+						unknown.Add(1)
+					}
+					time.Sleep(100 * time.Microsecond)
+				}
+			})
+		}
+		time.Sleep(50 * time.Millisecond)
+		if back {
+			s.away(false)
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			for st := range s.r.Watch(ctx) {
+				if st.State == madcrow.StateUp {
+					break
+				}
+			}
+			cancel()
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		start := time.Now()
+		err := s.b.Close(ctx)
+		took := time.Since(start)
+		cancel()
+		wg.Wait()
+		left := 0
+		if err != nil {
+			if _, scan := fmt.Sscanf(err.Error(), "pubsub: %d messages", &left); scan != nil || !errors.Is(err, pubsub.ErrClosed) {
+				t.Errorf("%v", err)
+			}
+		}
+		if !back && (left == 0 || took > 2*time.Second) {
+			t.Errorf("without Redis: %d left after %v", left, took)
+		}
+		if _, err := s.topic.Publish(t.Context(), note{}); !errors.Is(err, pubsub.ErrClosed) {
+			t.Errorf("published after Close: %v", err)
+		}
+		// The one that found the outbox in use, and perhaps some of before it.
+		eventually(t, "all that were taken are accounted for", func() bool {
+			return int64(len(s.ear.events)+left) >= taken.Load()+1
+		})
+		time.Sleep(20 * time.Millisecond)
+		t.Logf("back %v: %d taken, %d heard, %d counted by Close in %v, %d unknown", back, taken.Load(), len(s.ear.events), left, took, unknown.Load())
+	}
+}
+
+// What can never be sent is refused at once, also while others wait.
+func TestOutbox_TakesNothingThatCannotBeSent(t *testing.T) {
+	s := newSender(t, 2, func(cfg *madcrow.Config) { cfg.MaxValueSize = 1000 })
+	s.away(true)
+	eventually(t, "the outbox is used", func() bool {
+		_, err := s.topic.Publish(t.Context(), note{})
+		return errors.Is(err, pubsub.ErrQueued)
+	})
+	big := topicOf(t, s.b, "t", pubsub.TopicOptions[string]{})
+	if _, err := big.Publish(t.Context(), string(make([]byte, 2000))); !errors.Is(err, madcrow.ErrTooLarge) {
+		t.Errorf("%v", err)
+	}
+	eventually(t, "the outbox is full", func() bool {
+		_, err := s.topic.Publish(t.Context(), note{})
+		return errors.Is(err, pubsub.ErrOutboxFull)
+	})
+}

@@ -1,0 +1,230 @@
+package pubsub
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// numbered is a message that carries its number, from 1.
+func numbered(n int) item {
+	return item{kind: EventMessage, message: &message{env: envelope{number: uint64(n)}}}
+}
+
+// reader takes what a subscriber is told and checks that everything is at its
+// place: messages in order, each loss where it happened and with its number,
+// and what else is told between the messages where it was.
+type reader struct {
+	t        *testing.T
+	received int
+	dropped  int
+	told     int // what else
+}
+
+func (r *reader) take(s *subscriber) bool {
+	r.t.Helper()
+	it, ok, _ := s.take()
+	if !ok {
+		return false
+	}
+	at := r.received + r.dropped
+	switch it.kind {
+	case EventMessage:
+		if got := int(it.message.env.number); got != at+1 {
+			r.t.Fatalf("message %d after %d", got, at)
+		}
+		r.received++
+	case EventDropped:
+		r.dropped += it.n
+	default: // since is the number of messages before it
+		if want := int(it.since.Unix()); want != at {
+			r.t.Fatalf("%v after %d messages, want after %d", it.kind, at, want)
+		}
+		r.told++
+	}
+	return true
+}
+
+// Whatever the rule: what is received and what is dropped is what came, in
+// order and at its place, and what is no message is never dropped.
+func TestOverflow_EverythingIsToldAtItsPlace(t *testing.T) {
+	rules := map[string]Overflow{"newest": DropNewest, "oldest": DropOldest, "block": Block(20 * time.Millisecond)}
+	for name, rule := range rules {
+		t.Run(name, func(t *testing.T) {
+			for seed := range soak(300, 20_000) {
+				synctest.Test(t, func(t *testing.T) {
+					rnd := rand.New(rand.NewPCG(uint64(seed), 9))
+					bound := 1 + rnd.IntN(20)
+					s := newSubscriber(bound, rule)
+					lost := 0
+					s.dropped = func(n int) { lost += n }
+					r := &reader{t: t}
+					pushed, told := 0, 0
+					bias := 2 + rnd.IntN(8) // how fast the reader is
+					for range 400 {
+						time.Sleep(time.Duration(rnd.IntN(3)) * time.Millisecond)
+						switch n := rnd.IntN(10); {
+						case n < bias:
+							r.take(s)
+						case n == 9 && rnd.IntN(2) == 0:
+							kind := []EventKind{EventInterrupted, EventGap}[told%2]
+							s.push(item{kind: kind, since: time.Unix(int64(pushed), 0)})
+							told++
+						default:
+							pushed++
+							s.push(numbered(pushed))
+						}
+						if s.messages > bound || len(s.arrived) > bound {
+							t.Fatalf("%d in the queue, %d waiting, of %d", s.messages, len(s.arrived), bound)
+						}
+					}
+					for r.take(s) {
+					}
+					if r.received+r.dropped != pushed || r.told != told || lost != r.dropped {
+						t.Fatalf("%d received, %d dropped (%d counted) of %d; %d told of %d", r.received, r.dropped, lost, pushed, r.told, told)
+					}
+				})
+			}
+		})
+	}
+}
+
+func TestOverflow_EachRuleDropsWhatItSays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fill := func(rule Overflow) *subscriber {
+			s := newSubscriber(3, rule)
+			for i := range 10 {
+				s.push(numbered(i + 1))
+			}
+			return s
+		}
+		list := func(s *subscriber) (out string) {
+			for {
+				it, ok, err := s.take()
+				switch {
+				case errors.Is(err, ErrSlow):
+					return out + "slow"
+				case !ok:
+					return out
+				case it.kind == EventDropped:
+					out += fmt.Sprint("-", it.n, " ")
+				default:
+					out += fmt.Sprint(it.message.env.number, " ")
+				}
+			}
+		}
+		for _, c := range []struct{ got, want string }{
+			{list(fill(DropNewest)), "1 2 3 -7 "},
+			{list(fill(DropOldest)), "-7 8 9 10 "},
+			{list(fill(Disconnect)), "1 2 3 slow"},
+			{list(fill(Block(time.Second))), "1 2 3 4 5 6 -4 "},
+			{list(fill(Block(0))), "1 2 3 4 5 6 -4 "},
+		} {
+			if c.got != c.want {
+				t.Errorf("%q, want %q", c.got, c.want)
+			}
+		}
+		s := fill(Block(time.Second))
+		time.Sleep(time.Second + 1) // none that waited gets a place
+		if got := list(s); got != "1 2 3 -7 " {
+			t.Errorf("too late: %q", got)
+		}
+	})
+}
+
+// What waits for a place waits no longer for an event that came before it.
+func TestRegress_BlockedMessagesExpireBehindAnEvent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSubscriber(1, Block(time.Second))
+		s.push(numbered(1))
+		s.push(numbered(2))
+		s.push(item{kind: EventInterrupted, since: time.Unix(2, 0)})
+		s.push(numbered(3))
+		time.Sleep(2 * time.Hour)
+		r := &reader{t: t}
+		for r.take(s) {
+		}
+		if r.received != 1 || r.dropped != 2 || r.told != 1 {
+			t.Errorf("%+v", r)
+		}
+	})
+}
+
+// A subscriber that is stuck while the connection breaks again and again holds
+// no more than its queue, and is told the outcome.
+func TestRegress_StuckSubscriberIsBoundedWhateverIsTold(t *testing.T) {
+	for name, rule := range map[string]Overflow{"newest": DropNewest, "oldest": DropOldest, "block": Block(time.Hour), "disconnect": Disconnect} {
+		s := newSubscriber(4, rule)
+		start := time.Now()
+		s.push(item{kind: EventSubscribed})
+		for i := range 10_000 {
+			for range 3 {
+				s.push(numbered(1))
+			}
+			s.push(item{kind: EventMissed, n: 2})
+			s.push(item{kind: EventInterrupted})
+			s.push(item{kind: EventGap, since: start.Add(time.Duration(i) * time.Second), until: start.Add(time.Duration(i+1) * time.Second)})
+		}
+		s.push(item{kind: EventInterrupted})
+		if n := s.past.n + s.queue.n + s.waiting.n; n > 400 {
+			t.Errorf("%s: %d items wait", name, n)
+		}
+		var missed, messages, dropped, level, subscribed int
+		var covered time.Duration
+		for {
+			it, ok, _ := s.take()
+			if !ok {
+				break
+			}
+			switch it.kind {
+			case EventMessage:
+				messages++
+			case EventMissed:
+				missed += it.n
+			case EventDropped:
+				dropped += it.n
+			case EventSubscribed:
+				subscribed++
+			case EventInterrupted:
+				level--
+			case EventGap:
+				level++
+				covered += it.until.Sub(it.since)
+			}
+			if level < -1 || level > 0 {
+				t.Fatalf("%s: %v", name, it.kind)
+			}
+		}
+		if rule == Disconnect {
+			continue
+		}
+		if missed != 20_000 || messages+dropped != 30_000 || level != -1 || subscribed != 1 || covered != 10_000*time.Second {
+			t.Errorf("%s: %d missed, %d messages, %d dropped, level %d, %d subscribed, %v covered", name, missed, messages, dropped, level, subscribed, covered)
+		}
+	}
+}
+
+// Dropping costs the same however long the queue is and whatever is in it.
+func TestOverflow_DroppingCostsTheSameInALongQueue(t *testing.T) {
+	for _, rule := range []Overflow{DropNewest, DropOldest, Block(time.Hour)} {
+		for _, bound := range []int{16, 65_536} {
+			s := newSubscriber(bound, rule)
+			it := numbered(1)
+			push := func(n int) time.Duration {
+				start := time.Now()
+				for i := range n {
+					s.push(it)
+					if i%100 == 0 {
+						s.push(item{kind: EventMissed, n: 1})
+					}
+				}
+				return time.Since(start) / time.Duration(n)
+			}
+			push(2 * bound)
+			t.Logf("rule %d, queue of %d: %v a message", rule.rule, bound, push(200_000))
+		}
+	}
+}

@@ -1,0 +1,156 @@
+package pubsub
+
+import (
+	"container/list"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	// reorderWithin is how long a message may come after a later one of the
+	// same publisher before it counts as missed: they leave from many
+	// goroutines, and one of them may wait for its connection as long as a
+	// command may take.
+	reorderWithin = time.Second
+	// maxSpans bounds the spans that are remembered of one publisher.
+	maxSpans = 256
+	// maxPublishers bounds the publishers that a feed remembers, counted for
+	// each channel.
+	maxPublishers = 4096
+)
+
+// sequences counts what is missing of each publisher and channel.
+type sequences struct {
+	of      map[source]*list.Element
+	order   list.List // of *sequence, the one heard last in front
+	waiting int       // spans of holes in all of them
+}
+
+type source struct{ channel, publisher string }
+
+type sequence struct {
+	source
+	next  uint64
+	holes []hole // may still come
+	gone  []span // given up, or from before the first: welcome, not waited for
+}
+
+type hole struct {
+	span
+	until time.Time
+}
+
+// take notes a message. missing are earlier ones that are given up, fresh is
+// false for one that came already. It returns the publisher's name in a string
+// of its own, so that no message is kept for it.
+func (s *sequences) take(channel string, e envelope, now time.Time) (publisher string, missing int, fresh bool) {
+	q, forgotten := s.sequence(channel, e)
+	missing = forgotten
+	switch {
+	case e.number >= q.next:
+		if e.number > q.next {
+			q.holes = append(q.holes, hole{span{q.next, e.number - 1}, now.Add(reorderWithin)})
+			s.waiting++
+		}
+		q.next = e.number + 1
+		fresh = true
+	default:
+		fresh = s.fill(q, span{e.number, e.number})
+	}
+	for _, v := range e.voids {
+		if v.to < e.number { // a number is given out before it is void
+			s.fill(q, v)
+		}
+	}
+	missing += s.expireOf(q, now)
+	for len(q.holes) > maxSpans {
+		missing += s.giveUp(q)
+	}
+	return q.publisher, missing, fresh
+}
+
+func (s *sequences) sequence(channel string, e envelope) (q *sequence, forgotten int) {
+	if s.of == nil {
+		s.of = map[source]*list.Element{}
+	}
+	if el := s.of[source{channel, e.publisher}]; el != nil {
+		s.order.MoveToFront(el)
+		return el.Value.(*sequence), 0
+	}
+	if s.order.Len() >= maxPublishers {
+		oldest := s.order.Remove(s.order.Back()).(*sequence)
+		delete(s.of, oldest.source)
+		for len(oldest.holes) > 0 {
+			forgotten += s.giveUp(oldest)
+		}
+	}
+	q = &sequence{source: source{strings.Clone(channel), strings.Clone(e.publisher)}, next: e.number}
+	if e.number > 1 { // what came before is not known; some of it may be on its way
+		q.gone = []span{{1, e.number - 1}}
+	}
+	s.of[q.source] = s.order.PushFront(q)
+	return q, forgotten
+}
+
+// fill takes numbers out of those that have not come, and says whether there
+// were any.
+func (s *sequences) fill(q *sequence, v span) bool {
+	before := len(q.holes)
+	var waited, welcome bool
+	q.holes, waited = cut(q.holes, v, func(h hole) span { return h.span }, func(h hole, p span) hole { return hole{p, h.until} })
+	s.waiting += len(q.holes) - before
+	q.gone, welcome = cut(q.gone, v, func(p span) span { return p }, func(_ span, p span) span { return p })
+	if over := len(q.gone) - maxSpans; over > 0 {
+		q.gone = q.gone[over:]
+	}
+	return waited || welcome
+}
+
+// cut takes the numbers of v out of a sorted list.
+func cut[E any](spans []E, v span, of func(E) span, with func(E, span) E) (left []E, any bool) {
+	i, _ := slices.BinarySearchFunc(spans, v.from, func(e E, from uint64) int { return compare(of(e).to, from) })
+	end := i
+	var rest []E
+	for ; end < len(spans) && of(spans[end]).from <= v.to; end++ {
+		if p := of(spans[end]); p.from < v.from {
+			rest = append(rest, with(spans[end], span{p.from, v.from - 1}))
+		}
+		if p := of(spans[end]); p.to > v.to {
+			rest = append(rest, with(spans[end], span{v.to + 1, p.to}))
+		}
+	}
+	if end == i {
+		return spans, false
+	}
+	return slices.Replace(spans, i, end, rest...), true
+}
+
+// expire gives up on what is missing for too long.
+func (s *sequences) expire(now time.Time) (missing int) {
+	for el := s.order.Front(); el != nil; el = el.Next() {
+		missing += s.expireOf(el.Value.(*sequence), now)
+	}
+	return missing
+}
+
+func (s *sequences) expireOf(q *sequence, now time.Time) (missing int) {
+	for len(q.holes) > 0 && !now.Before(q.holes[0].until) {
+		missing += s.giveUp(q)
+	}
+	return missing
+}
+
+// giveUp waits no longer for the oldest hole.
+func (s *sequences) giveUp(q *sequence) (missing int) {
+	lost := q.holes[0].span
+	if q.holes = q.holes[1:]; len(q.holes) == 0 {
+		q.holes = nil
+	}
+	s.waiting--
+	// It may come all the same; then it is not taken for one that came before.
+	if q.gone = append(q.gone, lost); len(q.gone) > maxSpans {
+		q.gone = q.gone[1:]
+	}
+	return lost.size()
+}

@@ -1,0 +1,275 @@
+package pubsub_test
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/madcrowtest"
+	"github.com/madcrow-go/madcrow/pubsub"
+)
+
+// flood publishes at a rate, from a process of its own, until it is stopped, and
+// returns how many it was.
+func flood(t *testing.T, topic *pubsub.Topic[int], perSecond int) (stop func() int) {
+	done := make(chan struct{})
+	var sent atomic.Int64
+	var wg sync.WaitGroup
+	const hands = 32
+	for range hands {
+		wg.Go(func() {
+			start := time.Now()
+			for i := 0; ; i++ {
+				if d := time.Until(start.Add(time.Duration(i) * hands * time.Second / time.Duration(perSecond))); d > 0 {
+					time.Sleep(d)
+				}
+				select {
+				case <-done:
+					return
+				default:
+				}
+				if _, err := topic.Publish(context.Background(), i); err != nil {
+					t.Error(err)
+					return
+				}
+				sent.Add(1)
+			}
+		})
+	}
+	return func() int {
+		close(done)
+		wg.Wait()
+		return int(sent.Load())
+	}
+}
+
+// latencies measures calls of r until it is stopped.
+func latencies(t *testing.T, r *madcrow.Redis) (stop func() (p50, p99 time.Duration)) {
+	done := make(chan struct{})
+	var all []time.Duration
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(time.Millisecond):
+			}
+			start := time.Now()
+			if _, err := r.Do(context.Background(), func(b madcrow.Builder) madcrow.Command { return b.Get().Key("k").Build() }); err != nil {
+				t.Error(err)
+			}
+			all = append(all, time.Since(start))
+		}
+	})
+	return func() (p50, p99 time.Duration) {
+		close(done)
+		wg.Wait()
+		slices.Sort(all)
+		return all[len(all)/2], all[len(all)*99/100]
+	}
+}
+
+// One subscriber does not take anything for a long time. The others lose
+// nothing, calls of the same Redis are as fast as before, the server does not
+// hang up, and the one is told afterwards how many it lost.
+func TestSlow_BlockedSubscriberHoldsUpNobody(t *testing.T) {
+	madcrowtest.CheckLeaks(t)
+	srv := madcrowtest.StartRedis(t)
+	r := openConfig(t, srv.Config())
+	b := newBus(t, r, pubsub.Options{})
+	topic := topicOf(t, b, "t", pubsub.TopicOptions[int]{})
+	source := topicOf(t, newBus(t, openConfig(t, srv.Config()), pubsub.Options{}), "t", pubsub.TopicOptions[int]{})
+	var received [3]atomic.Int64
+	var troubled atomic.Int64
+	var ready sync.WaitGroup
+	hear := func(fn func(pubsub.Event[int]), opts ...pubsub.SubscribeOption) {
+		ready.Add(1)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			err := topic.Handle(ctx, func(_ context.Context, e pubsub.Event[int]) {
+				if e.Kind == pubsub.EventSubscribed {
+					ready.Done()
+				}
+				fn(e)
+			}, opts...)
+			if err != nil {
+				t.Error(err)
+			}
+		}()
+		t.Cleanup(func() {
+			cancel()
+			<-ended
+		})
+	}
+	for i := range received {
+		hear(func(e pubsub.Event[int]) {
+			switch e.Kind {
+			case pubsub.EventMessage:
+				received[i].Add(1)
+			case pubsub.EventSubscribed:
+			default:
+				troubled.Add(1)
+				t.Errorf("another subscriber was told: %+v", e)
+			}
+		}, pubsub.WithQueue(100_000))
+	}
+	goOn := make(chan struct{})
+	var mine, dropped atomic.Int64
+	hear(func(e pubsub.Event[int]) {
+		switch e.Kind {
+		case pubsub.EventSubscribed:
+			<-goOn
+		case pubsub.EventMessage:
+			mine.Add(1)
+		case pubsub.EventDropped:
+			dropped.Add(int64(e.N))
+		default:
+			t.Errorf("the blocked one was told: %+v", e)
+		}
+	})
+	ready.Wait()
+	free := func() (total int, p99 time.Duration) { // the same load, and nobody who is blocked beside
+		other := topicOf(t, b, "u", pubsub.TopicOptions[int]{})
+		l := hearing(t, subscribeTo(other))
+		l.next(t, "subscribed", is[int](pubsub.EventSubscribed))
+		stop, calls := flood(t, topicOf(t, newBus(t, openConfig(t, srv.Config()), pubsub.Options{}), "u", pubsub.TopicOptions[int]{}), 10_000), latencies(t, r)
+		time.Sleep(long(time.Second, 10*time.Second))
+		_, p99 = calls()
+		return stop(), p99
+	}
+	_, before := free()
+	start := time.Now()
+	stop, calls := flood(t, source, 10_000), latencies(t, r)
+	time.Sleep(long(3*time.Second, 30*time.Second))
+	p50, p99 := calls()
+	sent := stop()
+	rate := float64(sent) / time.Since(start).Seconds()
+	eventually(t, "the others have everything", func() bool {
+		for i := range received {
+			if received[i].Load() != int64(sent) {
+				return false
+			}
+		}
+		return true
+	})
+	close(goOn)
+	eventually(t, "the blocked one has its share", func() bool { return mine.Load()+dropped.Load() == int64(sent) })
+	ratio := float64(p99) / float64(before)
+	t.Logf("%.0f messages a second; %d sent, %d times received; the blocked one: %d received, %d dropped; calls: p50 %v, p99 %v, %.2f of that without", rate, sent, sent, mine.Load(), dropped.Load(), p50, p99, ratio)
+	if strict && ratio > 1.5 {
+		t.Errorf("p99 of calls %.2f times as long", ratio)
+	}
+	if troubled.Load() > 0 || dropped.Load() == 0 {
+		t.Errorf("%d troubled, %d dropped", troubled.Load(), dropped.Load())
+	}
+}
+
+// A thousand subscribers of one channel are one subscription of the server, and
+// leave nothing behind.
+func TestSlow_ThousandSubscribersAreOneSubscription(t *testing.T) {
+	madcrowtest.CheckLeaks(t)
+	srv := madcrowtest.StartRedis(t)
+	r := openConfig(t, srv.Config())
+	b := newBus(t, r, pubsub.Options{})
+	topic := topicOf(t, b, "t", pubsub.TopicOptions[string]{})
+	var memory [2]runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&memory[0])
+	const subscribers, messages = 1000, 200
+	var subscribed, received atomic.Int64
+	var wg sync.WaitGroup
+	ctx, cancel := context.WithCancel(t.Context())
+	for range subscribers {
+		wg.Go(func() {
+			for e, err := range topic.Subscribe(ctx) {
+				switch {
+				case err != nil:
+					t.Error(err)
+				case e.Kind == pubsub.EventSubscribed:
+					subscribed.Add(1)
+				case e.Kind == pubsub.EventMessage:
+					received.Add(1)
+				}
+			}
+		})
+	}
+	eventually(t, "all are subscribed", func() bool { return subscribed.Load() == subscribers })
+	runtime.GC()
+	runtime.ReadMemStats(&memory[1])
+	each := (int64(memory[1].HeapAlloc+memory[1].StackInuse) - int64(memory[0].HeapAlloc+memory[0].StackInuse)) / subscribers
+	if n := numsub(t, srv, "t"); n != 1 {
+		t.Errorf("%d subscriptions at the server", n)
+	}
+	start := time.Now()
+	for range messages {
+		if _, err := topic.Publish(ctx, strings.Repeat("x", 100)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "all have everything", func() bool { return received.Load() == subscribers*messages })
+	t.Logf("%d bytes a subscriber; %v a delivery", each, time.Since(start)/(subscribers*messages))
+	cancel()
+	wg.Wait()
+	eventually(t, "the subscription ends", func() bool { return numsub(t, srv, "t") == 0 })
+}
+
+// Subscribers with a rule of their own on one feed: each loses by its own.
+func TestSlow_EachSubscriberLosesByItsOwnRule(t *testing.T) {
+	b := newBus(t, open(t), pubsub.Options{})
+	topic := topicOf(t, b, "t", pubsub.TopicOptions[int]{})
+	goOn := make(chan struct{})
+	results := make(chan string, 4)
+	var ready sync.WaitGroup
+	for name, rule := range map[string]pubsub.Overflow{"newest": pubsub.DropNewest, "oldest": pubsub.DropOldest, "disconnect": pubsub.Disconnect, "block": pubsub.Block(time.Hour)} {
+		ready.Add(1)
+		go func() {
+			var told []string
+			for e, err := range topic.Subscribe(t.Context(), pubsub.WithQueue(10), pubsub.WithOverflow(rule)) {
+				switch {
+				case err != nil:
+					told = append(told, "slow")
+				case e.Kind == pubsub.EventSubscribed:
+					ready.Done()
+					<-goOn
+				case e.Kind == pubsub.EventDropped:
+					told = append(told, fmt.Sprint("-", e.N))
+				case e.Kind == pubsub.EventMessage:
+					told = append(told, fmt.Sprint(e.Message))
+				}
+				if len(told) > 0 && (told[len(told)-1] == "99" || told[len(told)-1] == "-80" || name == "newest" && told[len(told)-1] == "-90") {
+					break
+				}
+			}
+			results <- name + ": " + strings.Join(told, " ")
+		}()
+	}
+	ready.Wait()
+	for n := range 100 {
+		if _, err := topic.Publish(t.Context(), n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l := hearing(t, subscribeTo(topic)) // one that comes when all is there
+	l.next(t, "subscribed", is[int](pubsub.EventSubscribed))
+	time.Sleep(50 * time.Millisecond)
+	close(goOn)
+	want := map[string]bool{
+		"newest: 0 1 2 3 4 5 6 7 8 9 -90": true, "oldest: -90 90 91 92 93 94 95 96 97 98 99": true,
+		"disconnect: 0 1 2 3 4 5 6 7 8 9 slow": true, "block: 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 -80": true,
+	}
+	for range 4 {
+		if got := <-results; !want[got] {
+			t.Error(got)
+		}
+	}
+}
