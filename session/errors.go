@@ -16,7 +16,8 @@ var (
 	// ErrRotated is a write under the identifier from before a rotation or a
 	// login, made for Options.Grace after that.
 	ErrRotated = errors.New("the session has a new identifier")
-	// ErrConflict is an Update that others were faster than, 32 times.
+	// ErrConflict is an Update that others were faster than, 32 times; with
+	// Options.Keys also a Rotate.
 	ErrConflict = errors.New("the session is changed by others all the time")
 	// ErrHeadersSent is a change that needs a cookie after the answer began.
 	ErrHeadersSent = errors.New("the answer has begun: its cookie cannot be set any more")

@@ -47,7 +47,7 @@ func (m *Manager[T]) KeysOf(token string) (session, epoch, index string) {
 
 // TagOf is the slot tag of a user.
 func TagOf(secret []byte, user string) [tagSize]byte {
-	h := handleOf(secret, user)
+	h := newHandles(secret).of(user)
 	return [tagSize]byte(h[:tagSize])
 }
 

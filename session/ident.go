@@ -6,6 +6,8 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"hash"
+	"sync"
 )
 
 // An identifier is what the cookie holds: a handle of the user, 10 bytes (at
@@ -57,15 +59,31 @@ func randomHandle() (h [handleSize]byte) {
 	return h
 }
 
-// handleOf is the keyed hash of a user.
-func handleOf(secret []byte, user string) (h [handleSize]byte) {
+// handles makes the handles of users, by a keyed hash. It is asked at each load.
+type handles struct{ pool sync.Pool }
+
+type handleHash struct {
+	mac hash.Hash
+	in  []byte
+	sum []byte
+}
+
+func newHandles(secret []byte) *handles {
 	if len(secret) == 0 {
 		secret = []byte("madcrow session handle")
 	}
-	mac := hmac.New(sha256.New, secret)
-	mac.Write([]byte(user))
-	copy(h[:], mac.Sum(nil))
-	return h
+	return &handles{sync.Pool{New: func() any { return &handleHash{mac: hmac.New(sha256.New, secret)} }}}
+}
+
+func (h *handles) of(user string) (handle [handleSize]byte) {
+	x, _ := h.pool.Get().(*handleHash)
+	x.mac.Reset()
+	x.in = append(x.in[:0], user...)
+	x.mac.Write(x.in)
+	x.sum = x.mac.Sum(x.sum[:0])
+	copy(handle[:], x.sum)
+	h.pool.Put(x)
+	return handle
 }
 
 // places are the keys of a session, all in one slot.

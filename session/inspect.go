@@ -42,7 +42,7 @@ func (m *Manager[T]) Inspect(ctx context.Context, user, handle string) (d Detail
 	if err := checkUser(user); err != nil || !validMember(handle) {
 		return d, false, err
 	}
-	owner := handleOf(m.opt.Secret, user)
+	owner := m.handles.of(user)
 	members, all, now, err := m.scan(ctx, owner, user)
 	if err != nil {
 		return d, false, &Error{Op: "inspect", Err: err}

@@ -63,7 +63,7 @@ type fresh[T any] struct {
 }
 
 func (s *Session[T]) login(ctx context.Context, user string, l lifetimes) error {
-	f := fresh[T]{id: newIdent(handleOf(s.m.opt.Secret, user)), c: s.now}
+	f := fresh[T]{id: newIdent(s.m.handles.of(user)), c: s.now}
 	if !s.brings(user) {
 		f.c = content[T]{}
 	}
@@ -120,7 +120,10 @@ func (s *Session[T]) moveTo(ctx context.Context, f *fresh[T]) error {
 		version = ""
 	}
 	var short error
-	for range updateTries {
+	for try := range updateTries {
+		if try == politeTries && version != "" {
+			version = "*"
+		}
 		list, err := s.m.eval(ctx, scriptDestroy, s.m.placesOf(s.id).keys(), []string{s.id.member, "", version, millis(s.m.opt.Grace)})
 		s.m.copies.drop(s.id)
 		old, what, why, bad := record{}, replyNone, "", err
@@ -140,7 +143,9 @@ func (s *Session[T]) moveTo(ctx context.Context, f *fresh[T]) error {
 			if c, err := s.m.decode(old, s.id); err == nil {
 				next = c
 			}
-			version = old.version
+			if version != "*" {
+				version = old.version
+			}
 		}
 		rec, done, _, err := s.m.replace(ctx, f.id, f.rec, next)
 		if !made(err) {
@@ -150,12 +155,17 @@ func (s *Session[T]) moveTo(ctx context.Context, f *fresh[T]) error {
 			return ErrEnded
 		}
 		short = errors.Join(short, err)
-		if f.rec, f.c = rec, next; what == replyNone {
+		if f.rec, f.c = rec, next; what == replyNone || version == "*" {
 			return short
 		}
 	}
 	return ErrConflict
 }
+
+// politeTries is how often a login or a rotation finds that others were faster
+// before it no longer lets them: who has stolen an identifier must not keep its
+// owner from changing it. Until then a failure in between loses nothing.
+const politeTries = 4
 
 // end removes one session, and what it became by a rotation.
 func (m *Manager[T]) end(ctx context.Context, id ident) error {
@@ -221,8 +231,8 @@ func (s *Session[T]) Rotate(ctx context.Context) error {
 		return s.rotateOriginal(ctx)
 	}
 	id := newIdent(s.id.handle)
-	for range updateTries {
-		done, err := s.rotate(ctx, id)
+	for try := range updateTries {
+		done, err := s.rotate(ctx, id, try >= politeTries && len(s.m.seal.keys) == 0)
 		if done || err != nil {
 			return err
 		}
@@ -230,14 +240,19 @@ func (s *Session[T]) Rotate(ctx context.Context) error {
 	return &Error{Op: "rotate", Err: ErrConflict}
 }
 
-// rotate moves the session; false is a conflict, after which it is loaded.
-func (s *Session[T]) rotate(ctx context.Context, id ident) (bool, error) {
-	data, err := s.m.reseal(s.rec, s.id, id)
-	if err != nil {
-		return false, &Error{Op: "rotate", Err: err}
+// rotate moves the session, whatever it holds if that is not sealed and asis is
+// true; false is a conflict, after which it is loaded.
+func (s *Session[T]) rotate(ctx context.Context, id ident, asis bool) (bool, error) {
+	version, data := "", ""
+	if !asis {
+		var err error
+		version = s.rec.version
+		if data, err = s.m.reseal(s.rec, s.id, id); err != nil {
+			return false, &Error{Op: "rotate", Err: err}
+		}
 	}
 	keys := append(s.m.placesOf(s.id).keys(), s.m.placesOf(id).session)
-	list, err := s.m.eval(ctx, scriptRotate, keys, []string{s.id.member, id.member, millis(s.m.opt.Grace), s.rec.version, data})
+	list, err := s.m.eval(ctx, scriptRotate, keys, []string{s.id.member, id.member, millis(s.m.opt.Grace), version, data})
 	if !made(err) {
 		s.loaded = false // it may have been moved
 		return false, &Error{Op: "rotate", Err: err}
@@ -260,6 +275,7 @@ func (s *Session[T]) rotate(ctx context.Context, id ident) (bool, error) {
 	rec = s.rec
 	rec.data, rec.ends = data, leftOf(list, s.rec.ends)
 	s.become(id, rec, s.now)
+	s.loaded = !asis // what was moved may be newer
 	if bad := s.send(); bad != nil {
 		return true, &Error{Op: "rotate", Err: bad}
 	}

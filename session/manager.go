@@ -22,6 +22,7 @@ type Manager[T any] struct {
 	seal   seal
 	copies *copies
 
+	handles *handles
 	timeout time.Duration // of one call to Redis
 	cluster bool
 
@@ -37,7 +38,7 @@ func New[T any](r *madcrow.Redis, options Options) (*Manager[T], error) {
 	}
 	cfg := r.Config()
 	m := &Manager[T]{
-		r: r, log: opt.Logger, opt: opt, copies: newCopies(opt.CopyFor),
+		r: r, log: opt.Logger, opt: opt, copies: newCopies(opt.CopyFor), handles: newHandles(opt.Secret),
 		prefix:  cfg.KeyPrefix + "m1:session:" + opt.Name + ":",
 		timeout: cfg.CommandTimeout, cluster: cfg.Cluster.Enabled,
 	}

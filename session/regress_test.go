@@ -176,6 +176,49 @@ func TestLogin_LosesNothingOfParallelUpdates(t *testing.T) {
 	}
 }
 
+// Somebody who knows the identifier writes without pause: its owner must be
+// able to change it, and loses nothing.
+func TestLogin_CannotBeKeptFromChangingTheIdentifier(t *testing.T) {
+	r := open(t)
+	for name, opt := range map[string]session.Options{"plain": {}, "sealed": {Keys: [][]byte{key(1)}}} {
+		m, others := newManager(t, r, opt), newManager(t, r, opt)
+		n := 1
+		token := ""
+		faster := func(script string) session.Hook {
+			return func(name string) *madcrow.Script {
+				if name == "session_"+script && alive(t, others, token) {
+					if others.Open(token).Update(t.Context(), add(fmt.Sprint(n))) == nil {
+						n++
+					}
+				}
+				return nil
+			}
+		}
+		s := stored(t, others, "0")
+		mine := loaded(t, m, s.Token())
+		token = s.Token()
+		m.SetHook(faster("destroy"))
+		must(t, mine.Login(t.Context(), "alice"))
+		if c, _, err := others.Open(mine.Token()).Get(t.Context()); err != nil || c.N != n || n < 3 {
+			t.Errorf("%s: login: %d of %d, %v", name, c.N, n, err)
+		}
+		token = mine.Token()
+		m.SetHook(faster("rotate"))
+		err := mine.Rotate(t.Context())
+		if name == "sealed" { // it would have to be sealed anew each time
+			if !errors.Is(err, session.ErrConflict) || mine.Token() != token {
+				t.Errorf("sealed: %v", err)
+			}
+		} else if err != nil || mine.Token() == token {
+			t.Errorf("plain: %v", err)
+		}
+		m.SetHook(func(string) *madcrow.Script { return nil })
+		if c, found, err := mine.Get(t.Context()); err != nil || !found || c.N != n {
+			t.Errorf("%s: rotate: %d of %d, %v", name, c.N, n, err)
+		}
+	}
+}
+
 func TestLogin_TakesNothingOfAnotherUser(t *testing.T) {
 	m := newManager(t, open(t), session.Options{})
 	s := login(t, m, "alice")

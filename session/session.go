@@ -265,7 +265,7 @@ func (m *Manager[T]) fetch(ctx context.Context, id ident) (rec record, why strin
 	}
 	rec, _, why, err = readRecord(list)
 	// Made with another secret: no revocation would find it.
-	if err == nil && rec.user != "" && handleOf(m.opt.Secret, rec.user) != id.handle {
+	if err == nil && rec.user != "" && m.handles.of(rec.user) != id.handle {
 		why = "revoked"
 	}
 	return rec, why, err

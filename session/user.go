@@ -46,7 +46,7 @@ func (m *Manager[T]) List(ctx context.Context, user string) ([]Info, error) {
 	if err := checkUser(user); err != nil {
 		return nil, err
 	}
-	members, found, now, err := m.scan(ctx, handleOf(m.opt.Secret, user), user)
+	members, found, now, err := m.scan(ctx, m.handles.of(user), user)
 	if err != nil {
 		return nil, &Error{Op: "list", Err: err}
 	}
@@ -146,7 +146,7 @@ func (m *Manager[T]) Revoke(ctx context.Context, user, handle string) (bool, err
 		return false, err
 	}
 	defer m.copies.drop(ident{member: handle})
-	at := placesOf(m.prefix, handleOf(m.opt.Secret, user), handle)
+	at := placesOf(m.prefix, m.handles.of(user), handle)
 	list, err := m.eval(ctx, scriptDestroy, at.keys(), []string{handle, user, "", "0"})
 	if !made(err) {
 		return false, &Error{Op: "revoke", Err: err}
@@ -168,7 +168,7 @@ func (m *Manager[T]) RevokeAll(ctx context.Context, user string) (int, error) {
 	if err := checkUser(user); err != nil {
 		return 0, err
 	}
-	n, _, err := m.revoke(ctx, placesOf(m.prefix, handleOf(m.opt.Secret, user), "none"), "")
+	n, _, err := m.revoke(ctx, placesOf(m.prefix, m.handles.of(user), "none"), "")
 	return n, wrap("revoke all", err)
 }
 

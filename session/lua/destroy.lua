@@ -1,16 +1,17 @@
 -- End one session, and what it became by a rotation. ARGV: member; its user, ''
--- for whoever it is; the version that it must have, '' for any; for how many
--- milliseconds a note stays. Returns {2} when it was there, {0, why} when not or
--- when it was rotated although its version counts, {1, …} as load when the
--- version is another.
+-- for whoever it is; the version that it must have, '' for any, '*' for any that
+-- is then told; for how many milliseconds a note stays. Returns {2} when it was
+-- there, {0, why} when not or when it was rotated although its version counts,
+-- {1, …} as load when the version is another, or to be told.
 if ARGV[2] ~= '' and redis.call('HGET', KEYS[1], 'u') ~= ARGV[2] then return {0, 'missing'} end
 local s, why = fetch(ARGV[1])
 if not s then return {0, why} end
 if ARGV[3] ~= '' then
   if s.frozen then return {0, 'frozen'} end
-  if s.version ~= ARGV[3] then return tell(s, touch(s)) end
+  if ARGV[3] ~= '*' and s.version ~= ARGV[3] then return tell(s, touch(s)) end
 end
 redis.call('ZREM', KEYS[3], s.frozen or ARGV[1])
 redis.call('DEL', KEYS[1])
 note('', ARGV[4])
+if ARGV[3] == '*' then return tell(s, 0) end
 return {2}

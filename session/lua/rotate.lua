@@ -1,14 +1,14 @@
 -- Move a session to a new identifier in the same slot. KEYS[4] the new one.
 -- ARGV: member, new member, grace in milliseconds during which the old one can
--- be read (one without user cannot), version, the data for the new one. Returns
--- {2, left until the end}, {1, …} as load when the version is another, or
+-- be read (one without user cannot), version ('' for any), the data for the new
+-- one ('' for the same). Returns {2, left until the end}, {1, …} as load when the version is another, or
 -- {0, why}.
 local s, why = fetch(ARGV[1])
 if not s then return {0, why} end
 if s.frozen then return {0, 'frozen'} end
-if s.version ~= ARGV[4] then return tell(s, touch(s)) end
+if ARGV[4] ~= '' and s.version ~= ARGV[4] then return tell(s, touch(s)) end
 redis.call('HSET', KEYS[4], unpack(redis.call('HGETALL', KEYS[1])))
-redis.call('HSET', KEYS[4], 'd', ARGV[5])
+if ARGV[5] ~= '' then redis.call('HSET', KEYS[4], 'd', ARGV[5]) end
 redis.call('PEXPIRE', KEYS[4], int(life(s)))
 if s.user == '' then
   redis.call('DEL', KEYS[1])
