@@ -15,10 +15,18 @@ import (
 // what it has read: it ends with the connection, with FLUSHALL, and when the
 // node is no longer the one that serves. What was read under a Tracking that
 // is over may be stale.
-type Tracking struct{ over atomic.Bool }
+type Tracking struct {
+	over atomic.Bool
+	gate *gate // of the node
+}
 
-// Valid says whether it still lasts. It is false for nil.
-func (t *Tracking) Valid() bool { return t != nil && !t.over.Load() }
+// Valid says whether it still lasts, and the node is not known to be away: it
+// may be silent to us alone. Should the node come back on the same connection,
+// then what it had to tell has come before that, and the Tracking is valid
+// again. Valid is false for nil.
+func (t *Tracking) Valid() bool {
+	return t != nil && !t.over.Load() && (t.gate == nil || t.gate.state.Load() < gateShut)
+}
 
 // Tracked is what [Redis.GetTracked] read of one key.
 type Tracked struct {
@@ -131,7 +139,7 @@ func (l *lane) track(ctx context.Context) *Tracking {
 	if c == nil || l.enter(ctx) != nil {
 		return nil
 	}
-	t := &Tracking{}
+	t := &Tracking{gate: l.node.gate}
 	err := l.do(ctx, l.node.builder.ClientTracking().On().Optin().Build(), false).Error()
 	if err != nil {
 		if reply, ok := rueidis.IsRedisErr(err); ok {

@@ -228,3 +228,23 @@ func TestGetTracked_EndOfLifeIsNotLifeWithoutEnd(t *testing.T) {
 		t.Errorf("a value that is gone by now has a lifetime of %v", got.TTL)
 	}
 }
+
+// What a node that is away was to tell is not heard: until it is back on the
+// same connection nothing that it was asked is believed.
+func TestGetTracked_IsNotBelievedWhileRedisIsAway(t *testing.T) {
+	s, r := server(t)
+	got := tracked(t, r, "a")
+	s.Pause()
+	eventually(t, "Redis is away", func() bool {
+		_, _ = r.Do(t.Context(), get("b"))
+		return r.State() == madcrow.StateDown
+	})
+	if got.Tracking.Valid() {
+		t.Error("believed while Redis is away")
+	}
+	s.Resume()
+	await(t, r, madcrow.StateUp, 5*time.Second)
+	if next := tracked(t, r, "a"); next.Tracking == got.Tracking && !got.Tracking.Valid() {
+		t.Error("not believed after that")
+	}
+}

@@ -133,7 +133,7 @@ func (c *Cache[T]) judge(ctx context.Context, f *found[T], marked []tagMark, sta
 		}
 	}
 	switch {
-	case v == gone:
+	case v == gone, v == stale && f.negative: // an old absence helps nobody
 		*f = found[T]{}
 	case v == stale && f.state == isFresh:
 		f.state, f.ttl = isStale, 0

@@ -577,3 +577,17 @@ func TestLoad_RefreshSeesThePreviousValue(t *testing.T) {
 		return err == nil && res.Value == "v" && res.ETag == "e1" && res.TTL > 1900*time.Millisecond
 	})
 }
+
+func TestGetOrLoad_ExpiredAbsenceIsNoStaleValue(t *testing.T) {
+	c := newCache(t, open(t), cache.Options[string]{Near: near, StaleFor: time.Hour, Tags: []string{"x"}, Backoff: time.Millisecond})
+	if _, err := c.GetOrLoad(t.Context(), "k", func(context.Context) (string, error) { return "", cache.ErrNotFound }); !errors.Is(err, cache.ErrNotFound) {
+		t.Error(err)
+	}
+	if err := c.ExpireTag(t.Context(), "x"); err != nil {
+		t.Error(err)
+	}
+	boom := errors.New("boom")
+	if v, err := c.GetOrLoad(t.Context(), "k", func(context.Context) (string, error) { return "", boom }); !errors.Is(err, boom) {
+		t.Errorf("%q %v", v, err)
+	}
+}
