@@ -127,8 +127,8 @@ func TestGetTracked_Cluster(t *testing.T) {
 	c, r := startCluster(t)
 	h := listen(r)
 	keys := []string{"foo", "bar", "baz", "counter", "news"}
-	for _, k := range keys {
-		mustSet(t, r, k, k)
+	for _, k := range keys { // the first one finds the nodes
+		eventually(t, "the cluster serves", func() bool { _, err := r.Do(t.Context(), set(k, k)); return err == nil })
 	}
 	before := r.GetTracked(t.Context(), 0, keys...)
 	for i, got := range before {

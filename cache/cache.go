@@ -264,6 +264,9 @@ func (c *Cache[T]) Set(ctx context.Context, key string, value T, opts ...CallOpt
 	vk := c.valueKey(form)
 	c.changing(form)
 	_, err = c.r.Eval(ctx, scriptSet, []string{vk, vk + leaseSuffix}, []string{text(entry), millis(h.storedFor)})
+	if c.slotMoves(err) {
+		err = c.setAlone(ctx, vk, text(entry), h.storedFor.Milliseconds())
+	}
 	c.changing(form)
 	if err != nil {
 		return c.queue("set", form, err)
@@ -282,12 +285,36 @@ func (c *Cache[T]) Delete(ctx context.Context, key string) error {
 	vk := c.valueKey(form)
 	c.changing(form)
 	_, err := c.r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Del().Key(vk, vk+leaseSuffix).Build() })
+	if c.slotMoves(err) {
+		_, err = c.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command { return fencing(b, vk, b.Del().Key(vk).Build()) })
+	}
 	c.changing(form)
 	if err != nil {
 		return c.queue("delete", form, err)
 	}
 	c.outage.forget(form)
 	return nil
+}
+
+// slotMoves says whether a slot of a cluster may be on its way to another node:
+// a command with two keys of it is refused for so long.
+func (c *Cache[T]) slotMoves(err error) bool {
+	var e *madcrow.Error
+	return errors.As(err, &e) && e.Kind == madcrow.KindUnavailable && c.r.Config().Cluster.Enabled
+}
+
+func (c *Cache[T]) setAlone(ctx context.Context, vk, entry string, life int64) error {
+	_, err := c.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
+		return fencing(b, vk, b.Set().Key(vk).Value(entry).PxMilliseconds(life).Build())
+	})
+	return err
+}
+
+// fencing is a change of a value in commands of one key each. No load begins
+// or ends meanwhile: for so long their scripts are refused too.
+func fencing(b madcrow.Builder, vk string, change madcrow.Command) []madcrow.Command {
+	lease := vk + leaseSuffix
+	return []madcrow.Command{b.Del().Key(lease).Build(), change, b.Del().Key(lease).Build()}
 }
 
 // changing is called before and after a change of this process: what was read

@@ -198,12 +198,13 @@ func (f *flights[T]) forgetTag(key string) {
 	}
 }
 
-// once runs a task in the background, unless one of that name runs already.
-func (f *flights[T]) once(name string, do func()) {
+// once runs a task in the background, unless one of that name runs already or
+// all is closed: then it returns false.
+func (f *flights[T]) once(name string, do func()) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if _, busy := f.tasks[name]; busy || f.closed {
-		return
+		return false
 	}
 	f.tasks[name] = struct{}{}
 	f.all.Go(func() {
@@ -214,6 +215,7 @@ func (f *flights[T]) once(name string, do func()) {
 		}()
 		do()
 	})
+	return true
 }
 
 // close lets nothing new begin, and waits for everything that runs.

@@ -194,10 +194,8 @@ func (c *Cache[T]) hold(ctx context.Context, j *job[T]) (stop func()) {
 	if j.away != nil || !j.held.Load() {
 		return func() {}
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
+	ctx, stop = context.WithCancel(ctx)
 	go func() {
-		defer close(done)
 		start := time.NewTimer(watchAfter)
 		defer start.Stop()
 		select {
@@ -206,10 +204,7 @@ func (c *Cache[T]) hold(ctx context.Context, j *job[T]) (stop func()) {
 		case <-ctx.Done():
 		}
 	}()
-	return func() {
-		cancel()
-		<-done
-	}
+	return stop
 }
 
 func (c *Cache[T]) watch(ctx context.Context, j *job[T]) {

@@ -378,15 +378,35 @@ func (c *Cache[T]) fail(ctx context.Context, fl *flight[T], j *job[T]) {
 	c.end(ctx, j, "fail", "the load failed in another process", millis(c.backoff(fl.fails)))
 }
 
-// end gives the lease back, with what came of it.
+// end gives the lease back, with what came of it. It does not keep the callers
+// waiting for longer than a read.
 func (c *Cache[T]) end(ctx context.Context, j *job[T], how ...string) {
-	vk := c.valueKey(j.form)
 	if !j.held.Load() || c.outage.has(j.form) {
 		return
 	}
+	done := make(chan struct{})
 	// The load may have used up its time; what it brought is still wanted.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	ctx = context.WithoutCancel(ctx)
+	apart := c.flights.once("end "+j.token+how[0], func() {
+		defer close(done)
+		c.endNow(ctx, j, how)
+	})
+	if !apart { // it is being closed
+		c.endNow(ctx, j, how)
+		return
+	}
+	timer := time.NewTimer(c.opt.ReadTimeout)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+	}
+}
+
+func (c *Cache[T]) endNow(ctx context.Context, j *job[T], how []string) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
+	vk := c.valueKey(j.form)
 	m, err := c.r.Eval(ctx, scriptStore, []string{vk, vk + leaseSuffix}, append([]string{j.token}, how...))
 	if how[0] == "set" || how[0] == "remove" {
 		c.near.drop(j.form) // it is older than what somebody may have seen
@@ -394,7 +414,7 @@ func (c *Cache[T]) end(ctx context.Context, j *job[T], how ...string) {
 	switch {
 	case errors.Is(err, madcrow.ErrTooLarge) && how[0] == "set": // it was not sent
 		c.event("too_large")
-		c.end(ctx, j, "drop")
+		c.endNow(ctx, j, []string{"drop"})
 		return
 	case err != nil:
 		c.event("store_error")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strconv"
 	"sync"
 
 	"github.com/madcrow-go/madcrow"
@@ -117,7 +118,7 @@ func (c *Cache[T]) SetMany(ctx context.Context, values map[string]T, opts ...Cal
 	}
 	marked := marks(states, gens)
 	entries := make([]string, len(names))
-	lives := make([]string, len(names))
+	lives := make([]int64, len(names))
 	for i, key := range names {
 		ttl := c.jittered(c.ttlOf(ca))
 		h := header{codec: c.opt.Codec.ID(), freshFor: ttl, storedFor: ttl + c.opt.StaleFor, tags: marked}
@@ -125,7 +126,7 @@ func (c *Cache[T]) SetMany(ctx context.Context, values map[string]T, opts ...Cal
 		if err != nil {
 			return &Error{Cache: c.name, Op: "encode", Err: err}
 		}
-		entries[i], lives[i] = text(entry), millis(h.storedFor)
+		entries[i], lives[i] = text(entry), h.storedFor.Milliseconds()
 	}
 	for _, key := range names {
 		c.changing(keys.Form(key))
@@ -134,7 +135,7 @@ func (c *Cache[T]) SetMany(ctx context.Context, values map[string]T, opts ...Cal
 		cmds := make([]madcrow.Command, len(names))
 		for i, key := range names {
 			vk := c.valueKey(keys.Form(key))
-			cmds[i] = b.Eval().Script(luaSet).Numkeys(2).Key(vk, vk+leaseSuffix).Arg(entries[i], lives[i]).Build()
+			cmds[i] = b.Eval().Script(luaSet).Numkeys(2).Key(vk, vk+leaseSuffix).Arg(entries[i], strconv.FormatInt(lives[i], 10)).Build()
 		}
 		return cmds
 	})
@@ -145,6 +146,9 @@ func (c *Cache[T]) SetMany(ctx context.Context, values map[string]T, opts ...Cal
 		bad := err
 		if len(results) == len(names) {
 			bad = results[i].Err
+		}
+		if c.slotMoves(bad) {
+			bad = c.setAlone(ctx, c.valueKey(form), entries[i], lives[i])
 		}
 		if bad != nil {
 			errs = append(errs, c.queue("set", form, bad))

@@ -242,15 +242,17 @@ func (o *outage) replayValues(keys []string, values map[string]queuedValue) {
 		return
 	}
 	results, err := o.family.r.DoMulti(o.ctx, func(b madcrow.Builder) []madcrow.Command {
-		cmds := make([]madcrow.Command, len(keys))
-		for i, key := range keys {
-			cmds[i] = b.Del().Key(key, key+leaseSuffix).Build()
+		cmds := make([]madcrow.Command, 0, 2*len(keys))
+		for _, key := range keys { // each alone: their slot may be on its way to another node
+			cmds = append(cmds, b.Del().Key(key+leaseSuffix).Build(), b.Del().Key(key).Build())
 		}
 		return cmds
 	})
 	for i, key := range keys {
-		if len(results) == len(keys) {
-			err = results[i].Err
+		if len(results) == 2*len(keys) {
+			if err = results[2*i].Err; err == nil {
+				err = results[2*i+1].Err
+			}
 		}
 		if !o.sent(key, err) {
 			continue
