@@ -69,6 +69,22 @@ func TestAbsolute_EndsWhateverTheUse(t *testing.T) {
 	}
 }
 
+func TestLogin_SweepsTheIndex(t *testing.T) {
+	r := open(t)
+	m, now := clocked(t, r, session.Options{})
+	var s *session.Session[cart]
+	for range 5 {
+		s = login(t, m, "alice")
+		*now = now.Add(13 * time.Hour)
+	}
+	_, _, index := m.KeysOf(s.Token())
+	msg, err := r.Do(t.Context(), func(b madcrow.Builder) madcrow.Command { return b.Zcard().Key(index).Build() })
+	must(t, err)
+	if n, _ := msg.AsInt64(); n != 1 {
+		t.Errorf("%d members, of which 4 have ended", n)
+	}
+}
+
 func TestRotate_DoesNotProlongTheAbsoluteTime(t *testing.T) {
 	m, now := clocked(t, open(t), session.Options{Idle: time.Hour, Absolute: time.Hour})
 	s, nobody := login(t, m, "alice"), stored(t, m, "x")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -238,7 +239,7 @@ func (tr *traffic) lost(t testing.TB) (saves, revocations int) {
 func TestSentinel_WaitReplicasBoundsWhatAFailoverLoses(t *testing.T) {
 	set := madcrowtest.StartSentinel(t)
 	cfg := set.Config()
-	cfg.MaxConnections = 64
+	cfg.MaxConnections, cfg.CommandTimeout = 64, 500*time.Millisecond
 	r := openConfig(t, cfg)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
@@ -290,6 +291,10 @@ func TestFrozenRedis_NoCallOutlivesItsDeadlineAndFailuresHold(t *testing.T) {
 	srv := madcrowtest.StartRedis(t)
 	r := openConfig(t, srv.Config())
 	const deadline = 60 * time.Millisecond
+	slack := 500 * time.Millisecond // the machine may be busy
+	if os.Getenv("MADCROW_CHAOS") == "1" {
+		slack = 50 * time.Millisecond
+	}
 	var most time.Duration
 	for _, opt := range []session.Options{{Name: "usual"}, {Name: "all", MaxPerUser: 3, Keys: [][]byte{key(1)}}, {Name: "wait", WaitReplicas: 1}} {
 		m := newManager(t, r, opt)
@@ -308,7 +313,7 @@ func TestFrozenRedis_NoCallOutlivesItsDeadlineAndFailuresHold(t *testing.T) {
 			start := time.Now()
 			err := call(ctx)
 			d := time.Since(start)
-			if most = max(most, d); d > deadline+4*50*time.Millisecond {
+			if most = max(most, d); d > deadline+slack {
 				t.Errorf("%s, %s took %v, with %v to go", opt.Name, name, d, deadline)
 			}
 			return err
@@ -434,6 +439,13 @@ func TestOutcomeUnknown_TheSessionIsReadAnew(t *testing.T) {
 	must(t, s.Logout(t.Context()))
 	if list, err := direct.List(t.Context(), "rotate"); err != nil || len(list) != 0 {
 		t.Errorf("logout after a rotation whose reply was lost: %v %v", list, err)
+	}
+
+	s = loaded(t, m, login(t, direct, "moved").Token())
+	unknown("Rotate", func(ctx context.Context) error { return s.Rotate(ctx) })
+	must(t, second(direct.RevokeAll(t.Context(), "moved")))
+	if _, found, err := s.Get(t.Context()); found || err != nil {
+		t.Errorf("a rotation whose reply was lost, and a revocation: %v %v", found, err)
 	}
 
 	s = loaded(t, m, stored(t, direct, "x").Token())

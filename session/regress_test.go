@@ -517,7 +517,9 @@ func TestSession_WaitsNoLongerThanItsContext(t *testing.T) {
 }
 
 func TestUpdate_InsideUpdateIsAnError(t *testing.T) {
-	m := newManager(t, openConfig(t, config), session.Options{Name: "inside"})
+	cfg := config
+	cfg.CommandTimeout = 300 * time.Millisecond
+	m := newManager(t, openConfig(t, cfg), session.Options{Name: "inside"})
 	s := stored(t, m, "x")
 	done := make(chan error, 1)
 	go func() {

@@ -33,13 +33,15 @@ func open(t testing.TB) *madcrow.Redis {
 	t.Helper()
 	cfg := config
 	cfg.KeyPrefix = t.Name() + ":"
-	cfg.CommandTimeout = 10 * time.Second // the machine may be busy
 	return openConfig(t, cfg)
 }
 
 func openConfig(t testing.TB, cfg madcrow.Config) *madcrow.Redis {
 	t.Helper()
 	cfg.Require = true
+	if cfg.CommandTimeout == 0 {
+		cfg.CommandTimeout = 10 * time.Second // the machine may be busy
+	}
 	r, err := madcrow.Open(context.Background(), cfg)
 	if err != nil {
 		t.Fatal(err)
