@@ -18,9 +18,9 @@ const modulePath = "github.com/madcrow-go/madcrow"
 // feature room never imports another one: what they share moves to internal/,
 // to a leaf or to the waist.
 var rooms = map[string][]string{
-	".":           {},
+	".":           {"problem"},
 	"cache":       {".", "problem"},
-	"clientip":    {},
+	"clientip":    {"problem"},
 	"problem":     {},
 	"pubsub":      {".", "problem"},
 	"ratelimit":   {".", "problem", "clientip"},
@@ -30,6 +30,7 @@ var rooms = map[string][]string{
 	"inject":      {".", "problem", "service"},
 	"madcrowtest": {"."},
 
+	"internal/conformance": {".", "cache", "clientip", "health", "inject", "madcrowtest", "problem", "ratelimit", "service", "session"},
 	"internal/limitscript": {"."},
 }
 

@@ -62,12 +62,18 @@ func (e *Error) Problem() problem.Problem {
 		return problem.Problem{Status: http.StatusNotFound, Code: "NOT_FOUND", Message: "There is no such data"}
 	case errors.Is(e.Err, ErrLoadTimeout), errors.Is(e.Err, madcrow.ErrTimeout):
 		return problem.Problem{Status: http.StatusGatewayTimeout, Code: "CACHE_TIMEOUT", Message: "The data could not be had in time", Operation: e.Op, Table: redisTable}
-	case errors.As(e.Err, &own):
+	case errors.As(e.Err, &own) && !isRedis(own):
 		return own.Problem()
 	case errors.Is(e.Err, madcrow.ErrTooLarge):
 		return problem.Problem{Status: http.StatusRequestEntityTooLarge, Code: "VALUE_TOO_LARGE", Message: "The value is too large"}
 	}
 	return problem.Problem{Status: http.StatusServiceUnavailable, Code: "CACHE_UNAVAILABLE", Message: "The data is not available at the moment", RetryAfter: time.Second, Operation: e.Op, Table: redisTable}
+}
+
+// isRedis says whether Redis itself failed, whose answer is that of the cache.
+func isRedis(d problem.Describer) bool {
+	_, ok := d.(*madcrow.Error)
+	return ok
 }
 
 // ValidationError is an argument that cannot be used. Nothing was sent. It does

@@ -7,18 +7,30 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/madcrow-go/madcrow/problem"
 )
 
 var (
 	// ErrUnknown is every error of [Policy.Addr] and [Policy.Key]: the request
 	// does not say whose it is in a way that can be believed. No error text
 	// repeats what the client sent.
-	ErrUnknown = errors.New("clientip: the client's address is unknown")
+	// It is a 400 where a handler returns it.
+	ErrUnknown error = unknown{}
 
 	// ErrPolicy is every error of a constructor: such a policy cannot be. It is
 	// also, besides ErrUnknown, the error of the zero Policy's methods.
 	ErrPolicy = errors.New("clientip: invalid policy")
 )
+
+type unknown struct{}
+
+func (unknown) Error() string { return "clientip: the client's address is unknown" }
+
+// Problem returns a 400.
+func (unknown) Problem() problem.Problem {
+	return problem.Problem{Status: http.StatusBadRequest, Code: "CLIENT_UNKNOWN", Message: "The address of the client cannot be told"}
+}
 
 // Made once: a refusal is a path that an attacker can make hot.
 var (

@@ -10,7 +10,7 @@ func (s *Set) Handler(h func(http.ResponseWriter, *http.Request) error) http.Han
 // With makes a handler of a function that needs a.
 func With[A any](a Dep[A], h func(http.ResponseWriter, *http.Request, A) error) http.Handler {
 	pa := a.provider()
-	return handler(pa.set, pa.build != nil, func(w http.ResponseWriter, r *http.Request) error {
+	return handler(pa.set, pa.scope, func(w http.ResponseWriter, r *http.Request) error {
 		va, err := Get(r, a)
 		if err != nil {
 			return err
@@ -22,7 +22,7 @@ func With[A any](a Dep[A], h func(http.ResponseWriter, *http.Request, A) error) 
 // WithOptional makes a handler of a function that is told whether a is there.
 func WithOptional[A any](a Dep[A], h func(http.ResponseWriter, *http.Request, Optional[A]) error) http.Handler {
 	pa := a.provider()
-	return handler(pa.set, pa.build != nil, func(w http.ResponseWriter, r *http.Request) error {
+	return handler(pa.set, pa.scope, func(w http.ResponseWriter, r *http.Request) error {
 		return h(w, r, OptionalOf(r, a))
 	})
 }
@@ -30,7 +30,7 @@ func WithOptional[A any](a Dep[A], h func(http.ResponseWriter, *http.Request, Op
 // With2 is With for two dependencies. Use [Maybe] for one that is optional.
 func With2[A, B any](a Dep[A], b Dep[B], h func(http.ResponseWriter, *http.Request, A, B) error) http.Handler {
 	pa, pb := a.provider(), b.provider()
-	return handler(pa.set, pa.build != nil || pb.build != nil, func(w http.ResponseWriter, r *http.Request) error {
+	return handler(pa.set, pa.scope || pb.scope, func(w http.ResponseWriter, r *http.Request) error {
 		va, err := Get(r, a)
 		if err != nil {
 			return err
@@ -46,7 +46,7 @@ func With2[A, B any](a Dep[A], b Dep[B], h func(http.ResponseWriter, *http.Reque
 // With3 is With for three dependencies. Use [Maybe] for one that is optional.
 func With3[A, B, C any](a Dep[A], b Dep[B], c Dep[C], h func(http.ResponseWriter, *http.Request, A, B, C) error) http.Handler {
 	pa, pb, pc := a.provider(), b.provider(), c.provider()
-	return handler(pa.set, pa.build != nil || pb.build != nil || pc.build != nil, func(w http.ResponseWriter, r *http.Request) error {
+	return handler(pa.set, pa.scope || pb.scope || pc.scope, func(w http.ResponseWriter, r *http.Request) error {
 		va, err := Get(r, a)
 		if err != nil {
 			return err
@@ -68,7 +68,7 @@ func With3[A, B, C any](a Dep[A], b Dep[B], c Dep[C], h func(http.ResponseWriter
 func Maybe[D any](d Dep[D]) Dep[Optional[D]] {
 	p := d.provider()
 	// Not add: what adapters find by type is the dependency itself.
-	return Dep[Optional[D]]{&provider[Optional[D]]{set: p.set, build: func(r *http.Request) (Optional[D], error) {
+	return Dep[Optional[D]]{&provider[Optional[D]]{set: p.set, scope: p.scope, maybe: true, build: func(r *http.Request) (Optional[D], error) {
 		return OptionalOf(r, d), nil
 	}}}
 }

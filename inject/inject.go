@@ -17,8 +17,8 @@ import (
 // Set holds the dependencies of an application. It is safe for concurrent use.
 // Make it with [New].
 type Set struct {
-	redis *madcrow.Redis
-	log   *slog.Logger
+	redis    *madcrow.Redis
+	problems problem.Writer
 
 	mu        sync.Mutex
 	byType    map[reflect.Type][]any // for adapters that find by type
@@ -29,8 +29,17 @@ type Set struct {
 // logger gets the causes of problems, and may be nil; r may be nil where
 // nothing needs Redis.
 func New(r *madcrow.Redis, logger *slog.Logger) *Set {
-	return &Set{redis: r, log: logger, byType: map[reflect.Type][]any{}}
+	return NewWith(r, problem.Writer{Logger: logger})
 }
+
+// NewWith is New with rules for the errors of handlers.
+func NewWith(r *madcrow.Redis, problems problem.Writer) *Set {
+	return &Set{redis: r, problems: problems, byType: map[reflect.Type][]any{}}
+}
+
+// Problems is what answers the errors of handlers: for adapters, and for
+// middlewares of one's own.
+func (s *Set) Problems() problem.Writer { return s.problems }
 
 // Dep is a dependency of type D. Make it with [Value], [Plain], [On],
 // [PerRequest] or [PerRequestPlain]; the zero value is none.
@@ -42,6 +51,8 @@ type provider[D any] struct {
 	redis *madcrow.Redis // nil: it needs none
 	value D
 	build func(*http.Request) (D, error) // nil: value, for all requests
+	scope bool                           // it, or what it is of, is built once for each request
+	maybe bool                           // build asks another, which remembers
 }
 
 // Value makes a dependency of the application that needs the set's Redis: a
@@ -64,12 +75,12 @@ func Plain[D any](s *Set, v D) Dep[D] { return add(s, &provider[D]{set: s, value
 // needs the set's Redis. An error of build becomes the answer; where the
 // dependency is optional, it is told.
 func PerRequest[D any](s *Set, build func(*http.Request) (D, error)) Dep[D] {
-	return add(s, &provider[D]{set: s, redis: s.needed(), build: build})
+	return add(s, &provider[D]{set: s, redis: s.needed(), build: build, scope: true})
 }
 
 // PerRequestPlain is PerRequest for what needs no Redis.
 func PerRequestPlain[D any](s *Set, build func(*http.Request) (D, error)) Dep[D] {
-	return add(s, &provider[D]{set: s, build: build})
+	return add(s, &provider[D]{set: s, build: build, scope: true})
 }
 
 func (s *Set) needed() *madcrow.Redis {
@@ -111,6 +122,14 @@ func (d Dep[D]) Available() error {
 	}
 	return &Unavailable{Err: p.redis.Err()}
 }
+
+// Set is where the dependency was made. It panics where it was not: adapters
+// ask when a route is made.
+func (d Dep[D]) Set() *Set { return d.provider().set }
+
+// PerRequest says whether [Get] looks at the request, which otherwise may be
+// nil, and remembers in it what was built, if it is [Scoped].
+func (d Dep[D]) PerRequest() bool { return d.provider().scope }
 
 func (d Dep[D]) provider() *provider[D] {
 	if d.p == nil {
@@ -189,11 +208,13 @@ type scopeKey struct{}
 // its own.
 func Scope(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		next.ServeHTTP(w, scoped(r))
+		next.ServeHTTP(w, Scoped(r))
 	})
 }
 
-func scoped(r *http.Request) *http.Request {
+// Scoped is what [Scope] does, for adapters: it returns r, or a copy in which
+// what is built for a request is remembered.
+func Scoped(r *http.Request) *http.Request {
 	if _, ok := r.Context().Value(scopeKey{}).(*scope); ok {
 		return r
 	}
@@ -207,9 +228,12 @@ type builtValue[D any] struct {
 }
 
 func (p *provider[D]) built(r *http.Request) (D, error) {
+	if p.maybe {
+		return p.build(r)
+	}
 	sc, ok := r.Context().Value(scopeKey{}).(*scope)
 	if !ok {
-		return p.build(scoped(r))
+		return p.build(Scoped(r))
 	}
 	sc.mu.Lock()
 	b, ok := sc.built[p].(*builtValue[D])

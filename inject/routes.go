@@ -4,18 +4,16 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-
-	"github.com/madcrow-go/madcrow/problem"
 )
 
 // handler answers the error of h with a problem.
 func handler(s *Set, scope bool, h func(http.ResponseWriter, *http.Request) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if scope {
-			r = scoped(r)
+			r = Scoped(r)
 		}
 		if err := h(w, r); err != nil {
-			problem.Write(w, r, s.log, err)
+			s.problems.Write(w, r, err)
 		}
 	})
 }

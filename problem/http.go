@@ -13,11 +13,18 @@ import (
 )
 
 // Write answers r with the problem of err, and logs err with the error_id. The
-// logger may be nil. Nothing may have been written to w before.
+// logger may be nil. Nothing may have been written to w before. A [Writer] has
+// rules of its own.
 func Write(w http.ResponseWriter, r *http.Request, logger *slog.Logger, err error) {
-	p := From(err)
+	Writer{Logger: logger}.Write(w, r, err)
+}
+
+// Write answers r with the problem of err, and logs err with the error_id.
+// Nothing may have been written to w before.
+func (f Writer) Write(w http.ResponseWriter, r *http.Request, err error) {
+	p := f.From(err)
 	p.SetHeaders(w.Header())
-	Log(r.Context(), logger, p, err, slog.String("method", r.Method), slog.String("route", r.Pattern))
+	Log(r.Context(), f.Logger, p, err, slog.String("method", r.Method), slog.String("route", r.Pattern))
 	w.WriteHeader(p.Status)
 	if r.Method == http.MethodHead {
 		return
@@ -78,27 +85,30 @@ func Log(ctx context.Context, logger *slog.Logger, p Problem, cause error, attrs
 // the answer was begun, as ErrAbortHandler: the connection is then closed, so
 // that the caller does not take half an answer for a whole one.
 func Recover(logger *slog.Logger) func(http.Handler) http.Handler {
-	return func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			rw := &recoverWriter{ResponseWriter: w}
-			defer func() {
-				v := recover()
-				if v == nil {
-					return
-				}
-				if v == http.ErrAbortHandler { //nolint:errorlint // net/http compares it like this too
-					panic(v)
-				}
-				err := PanicError(v)
-				if rw.started {
-					Log(r.Context(), logger, From(err), err, slog.String("method", r.Method), slog.String("route", r.Pattern))
-					panic(http.ErrAbortHandler)
-				}
-				Write(w, r, logger, err)
-			}()
-			next.ServeHTTP(rw, r)
-		})
-	}
+	return Writer{Logger: logger}.Recover
+}
+
+// Recover is the middleware of that name, with the rules of the Writer.
+func (f Writer) Recover(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rw := &recoverWriter{ResponseWriter: w}
+		defer func() {
+			v := recover()
+			if v == nil {
+				return
+			}
+			if v == http.ErrAbortHandler { //nolint:errorlint // net/http compares it like this too
+				panic(v)
+			}
+			err := PanicError(v)
+			if rw.started {
+				Log(r.Context(), f.Logger, f.From(err), err, slog.String("method", r.Method), slog.String("route", r.Pattern))
+				panic(http.ErrAbortHandler)
+			}
+			f.Write(w, r, err)
+		}()
+		next.ServeHTTP(rw, r)
+	})
 }
 
 // PanicError makes an error of a recovered value, with the stack of the

@@ -3,7 +3,6 @@ package problem
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"net/http"
 	"time"
 )
@@ -98,12 +97,10 @@ func (d described) Problem() Problem { return d.p }
 
 // From returns the problem of err, complete and with an id of its own. An
 // error that does not describe itself is a 500 with a fixed text.
-func From(err error) Problem {
-	var p Problem
-	var d Describer
-	if errors.As(err, &d) {
-		p = d.Problem()
-	}
+func From(err error) Problem { return Writer{}.From(err) }
+
+// complete fills in what is missing.
+func (p Problem) complete() Problem {
 	if p.Status < 400 || p.Status > 599 {
 		p.Status = http.StatusInternalServerError
 	}

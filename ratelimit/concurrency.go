@@ -3,12 +3,14 @@ package ratelimit
 import (
 	"context"
 	"errors"
+	"net/http"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/limitscript"
+	"github.com/madcrow-go/madcrow/problem"
 )
 
 // Concurrency limits how many may do something at the same time. Each holds a
@@ -21,7 +23,16 @@ type Concurrency struct {
 
 // ErrLeaseLost is why a lease ended although nobody released it: it was not
 // prolonged in time, or Redis lost it.
-var ErrLeaseLost = errors.New("the lease was lost")
+var ErrLeaseLost error = leaseLost{}
+
+type leaseLost struct{}
+
+func (leaseLost) Error() string { return "the lease was lost" }
+
+// Problem returns a 503.
+func (leaseLost) Problem() problem.Problem {
+	return problem.Problem{Status: http.StatusServiceUnavailable, Code: "LEASE_LOST", Message: "The request lost its turn", RetryAfter: time.Second}
+}
 
 // NewConcurrency admits at most limit (1 to 1,000,000) holders of each subject
 // at a time. length (100 ms to 31 days) is how long a lease lives unless it is

@@ -18,7 +18,7 @@ var ErrTooLate = errors.New("the deadline is before the limit admits")
 
 // Error is a limit that could not be decided. It wraps the error of package
 // madcrow, so errors.Is(err, madcrow.ErrUnavailable) and its like work. It is
-// never a denial.
+// never a denial, but for the ErrNever and ErrTooLate of Wait.
 type Error struct {
 	// Policy is the name of the limit.
 	Policy string
@@ -35,8 +35,14 @@ func (e *Error) Error() string { return "ratelimit: " + e.Policy + ": " + e.Op +
 func (e *Error) Unwrap() error { return e.Err }
 
 // Problem returns a 503, or a 504 for a deadline: a limit that cannot be
-// decided is never a 429.
+// decided is never a 429. ErrNever and ErrTooLate are decided, and are one.
 func (e *Error) Problem() problem.Problem {
+	switch {
+	case errors.Is(e.Err, ErrNever):
+		return problem.Problem{Type: typeQuota, Title: titleQuota, Status: http.StatusTooManyRequests, Code: "QUOTA_NEVER", Message: messageNever, ViolatedPolicies: []string{e.Policy}}
+	case errors.Is(e.Err, ErrTooLate):
+		return problem.Problem{Type: typeQuota, Title: titleQuota, Status: http.StatusTooManyRequests, Code: "QUOTA_EXCEEDED", Message: messageUsedUp, RetryAfter: time.Second, ViolatedPolicies: []string{e.Policy}}
+	}
 	if errors.Is(e.Err, madcrow.ErrTimeout) {
 		return problem.Problem{Status: http.StatusGatewayTimeout, Code: "LIMIT_TIMEOUT", Message: "The rate limit could not be decided in time", Operation: e.Op, Table: redisTable}
 	}

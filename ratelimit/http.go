@@ -40,6 +40,13 @@ func (g *Group) take(ctx context.Context, subject string, costs []int64) (Decisi
 // [HeadersRateLimit] names.
 const typeQuota = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 
+// What a denial says.
+const (
+	titleQuota    = "Quota Exceeded"
+	messageUsedUp = "The quota is used up for the moment"
+	messageNever  = "The request costs more than the quota ever admits"
+)
+
 // Middleware lets a request pass when limit admits it, and tells the client its
 // quota (see [Headers]). by says whose quota it is: there is no default, for
 // behind a proxy the obvious one is everybody's.
@@ -338,13 +345,13 @@ func (m *middleware) denial(o *outcome) error {
 		o.violated = []string{o.Policy}
 	}
 	p := problem.Problem{
-		Type: typeQuota, Title: "Quota Exceeded", Status: http.StatusTooManyRequests,
-		Code: "QUOTA_EXCEEDED", Message: "The quota is used up for the moment",
+		Type: typeQuota, Title: titleQuota, Status: http.StatusTooManyRequests,
+		Code: "QUOTA_EXCEEDED", Message: messageUsedUp,
 		ViolatedPolicies: o.violated,
 	}
 	switch {
 	case o.RetryAfter == Never:
-		p.Code, p.Message = "QUOTA_NEVER", "The request costs more than the quota ever admits"
+		p.Code, p.Message = "QUOTA_NEVER", messageNever
 	case m.headers&HeadersRetryAfter != 0:
 		p.RetryAfter = max(o.RetryAfter, time.Nanosecond) // never 0
 	}

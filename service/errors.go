@@ -48,44 +48,13 @@ func (e *Error) Problem() problem.Problem {
 
 func problemOf(err error) problem.Problem {
 	var m *madcrow.Error
-	if !errors.As(err, &m) {
-		if errors.Is(err, madcrow.ErrUnavailable) || errors.Is(err, madcrow.ErrClosed) {
-			return unavailable("REDIS_UNAVAILABLE", "Redis is not available")
-		}
-		return problem.Problem{Status: http.StatusInternalServerError, Code: "REDIS_ERROR", Message: "The Redis operation failed"}
-	}
-	if m.Kind == madcrow.KindPermission && errors.Is(m, madcrow.ErrUnavailable) {
-		return unavailable("REDIS_UNAVAILABLE", "Redis is not available") // denied already at connecting
-	}
-	switch m.Kind {
-	case madcrow.KindUnavailable, madcrow.KindAuth, madcrow.KindCanceled:
-		return unavailable("REDIS_UNAVAILABLE", "Redis is not available")
-	case madcrow.KindLoading:
-		return unavailable("REDIS_LOADING", "Redis is starting")
-	case madcrow.KindBusy:
-		return unavailable("REDIS_BUSY", "Redis is busy")
-	case madcrow.KindReadOnly:
-		return unavailable("REDIS_READ_ONLY", "Redis takes no writes at the moment")
-	case madcrow.KindOutOfMemory:
-		return unavailable("REDIS_OUT_OF_MEMORY", "Redis has no memory left")
-	case madcrow.KindTimeout:
-		return problem.Problem{Status: http.StatusGatewayTimeout, Code: "REDIS_TIMEOUT", Message: "Redis did not answer in time"}
-	case madcrow.KindTooLarge:
-		// 413, not 422: the members are well formed, and a smaller value of
-		// the same form would do.
-		return problem.Problem{Status: http.StatusRequestEntityTooLarge, Code: "VALUE_TOO_LARGE", Message: "The value is too large"}
-	case madcrow.KindWrongType:
-		// 409, not 500: the server is well, and the same request succeeds
-		// once the key is free.
-		return problem.Problem{Status: http.StatusConflict, Code: "REDIS_WRONG_TYPE", Message: "The key holds data of another kind"}
-	case madcrow.KindConflict:
-		return problem.Problem{Status: http.StatusConflict, Code: "REDIS_CONFLICT", Message: "The data was changed at the same time"}
+	switch {
+	case errors.As(err, &m):
+		return m.Problem()
+	case errors.Is(err, madcrow.ErrUnavailable), errors.Is(err, madcrow.ErrClosed):
+		return problem.Problem{Status: http.StatusServiceUnavailable, Code: "REDIS_UNAVAILABLE", Message: "Redis is not available", RetryAfter: retryAfter}
 	}
 	return problem.Problem{Status: http.StatusInternalServerError, Code: "REDIS_ERROR", Message: "The Redis operation failed"}
-}
-
-func unavailable(code, message string) problem.Problem {
-	return problem.Problem{Status: http.StatusServiceUnavailable, Code: code, Message: message, RetryAfter: retryAfter}
 }
 
 // ValidationError is an argument that cannot be used. Nothing was sent. It

@@ -1,0 +1,83 @@
+package inject_test
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/inject"
+	"github.com/madcrow-go/madcrow/madcrowtest"
+	"github.com/madcrow-go/madcrow/problem"
+)
+
+func TestNewWith_ErrorsOfHandlersAreAnsweredByTheRules(t *testing.T) {
+	gone := errors.New("gone")
+	set := inject.NewWith(nil, problem.Writer{Rules: []problem.Rule{problem.Is(gone, problem.Problem{Status: 410, Code: "GONE"})}})
+	h := inject.With(inject.Plain(set, 1), func(http.ResponseWriter, *http.Request, int) error { return gone })
+	if w := ask(h, "GET", "/"); w.Code != 410 || !strings.Contains(w.Body.String(), `"GONE"`) {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if p := set.Problems().From(gone); p.Status != 410 {
+		t.Errorf("adapters get other rules: %+v", p)
+	}
+}
+
+func TestScoped_RemembersWhatWasBuilt(t *testing.T) {
+	set := inject.New(nil, nil)
+	built := 0
+	d := inject.PerRequestPlain(set, func(*http.Request) (int, error) { built++; return built, nil })
+	if !d.PerRequest() || !inject.Maybe(d).PerRequest() || d.Set() != set {
+		t.Error("it is built for each request")
+	}
+	r := inject.Scoped(httptest.NewRequest("GET", "/", nil))
+	if inject.Scoped(r) != r {
+		t.Error("scoped twice")
+	}
+	for range 2 {
+		if v, err := inject.Get(r, d); v != 1 || err != nil {
+			t.Error(v, err)
+		}
+		if o, err := inject.Get(r, inject.Maybe(d)); err != nil || o.Err() != nil {
+			t.Error(err, o.Err())
+		}
+	}
+	if built != 1 {
+		t.Errorf("built %d times", built)
+	}
+}
+
+func TestGet_WhatIsNotPerRequestNeedsNoRequest(t *testing.T) {
+	set := inject.New(nil, nil)
+	d := inject.Plain(set, "x")
+	if d.PerRequest() || inject.Maybe(d).PerRequest() {
+		t.Error("it is not built for each request")
+	}
+	if v, err := inject.Get(nil, d); v != "x" || err != nil {
+		t.Error(v, err)
+	}
+	if o, err := inject.Get(nil, inject.Maybe(d)); err != nil || o.Err() != nil {
+		t.Error(err, o.Err())
+	}
+}
+
+func TestMaybe_AllocatesNothing(t *testing.T) {
+	r := open(t, madcrowtest.StartRedis(t).Config())
+	d := inject.Maybe(inject.Value(inject.New(r, nil), &greeter{}))
+	h := inject.With(d, func(http.ResponseWriter, *http.Request, inject.Optional[*greeter]) error { return nil })
+	w, req := httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)
+	if n := testing.AllocsPerRun(1000, func() { h.ServeHTTP(w, req) }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func TestSet_OfWhatWasNotMadePanics(t *testing.T) {
+	defer func() {
+		if recover() == nil {
+			t.Error("no panic")
+		}
+	}()
+	inject.Dep[*madcrow.Redis]{}.Set()
+}

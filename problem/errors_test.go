@@ -1,0 +1,201 @@
+package problem_test
+
+import (
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/cache"
+	"github.com/madcrow-go/madcrow/clientip"
+	"github.com/madcrow-go/madcrow/inject"
+	"github.com/madcrow-go/madcrow/problem"
+	"github.com/madcrow-go/madcrow/pubsub"
+	"github.com/madcrow-go/madcrow/ratelimit"
+	"github.com/madcrow-go/madcrow/service"
+	"github.com/madcrow-go/madcrow/session"
+)
+
+const secret = "WRONGTYPE dial tcp 10.1.2.3:6379 of user-7"
+
+func redis(kind madcrow.Kind) error {
+	return &madcrow.Error{Op: "GET", Kind: kind, Err: errors.New(secret)}
+}
+
+// The rooms' own errors as they return them.
+func ofCache(err error) error   { return &cache.Error{Cache: "c", Op: "get", Err: err} }
+func ofSession(err error) error { return &session.Error{Op: "load", Err: err} }
+func ofPubsub(err error) error  { return &pubsub.Error{Channel: "user-7", Op: "publish", Err: err} }
+func ofLimit(err error) error   { return &ratelimit.Error{Policy: "p", Op: "wait", Err: err} }
+func ofService(err error) error {
+	return &service.Error{Operation: "get", Table: "redis_cache", Err: err}
+}
+
+type answer struct {
+	err    error
+	status int
+	retry  bool
+}
+
+// answers has every exported error of every room, by name; several of one name
+// are told apart by what comes after a blank.
+var answers = map[string]answer{
+	"madcrow.ErrUnavailable":   {redis(madcrow.KindUnavailable), 503, true},
+	"madcrow.ErrTimeout":       {redis(madcrow.KindTimeout), 504, false},
+	"madcrow.ErrCanceled":      {redis(madcrow.KindCanceled), 503, true},
+	"madcrow.ErrReadOnly":      {redis(madcrow.KindReadOnly), 503, true},
+	"madcrow.ErrOutOfMemory":   {redis(madcrow.KindOutOfMemory), 503, true},
+	"madcrow.ErrAuth":          {redis(madcrow.KindAuth), 503, true},
+	"madcrow.ErrPermission":    {redis(madcrow.KindPermission), 500, false},
+	"madcrow.ErrLoading":       {redis(madcrow.KindLoading), 503, true},
+	"madcrow.ErrBusy":          {redis(madcrow.KindBusy), 503, true},
+	"madcrow.ErrConflict":      {redis(madcrow.KindConflict), 409, false},
+	"madcrow.ErrWrongType":     {redis(madcrow.KindWrongType), 409, false},
+	"madcrow.ErrTooLarge":      {redis(madcrow.KindTooLarge), 413, false},
+	"madcrow.ErrConfig":        {redis(madcrow.KindConfig), 500, false},
+	"madcrow.ErrServer":        {redis(madcrow.KindServer), 500, false},
+	"madcrow.ErrClosed":        {&madcrow.Error{Op: "closed", Kind: madcrow.KindUnavailable, Err: madcrow.ErrClosed}, 503, true},
+	"madcrow.ErrNoSentinel":    {&madcrow.Error{Kind: madcrow.KindUnavailable, Err: madcrow.ErrNoSentinel}, 503, true},
+	"madcrow.ErrUnknownMaster": {&madcrow.Error{Kind: madcrow.KindUnavailable, Err: madcrow.ErrUnknownMaster}, 503, true},
+	"madcrow.Error":            {fmt.Errorf("outer: %w", redis(madcrow.KindTimeout)), 504, false},
+	"madcrow.ConfigError":      {&madcrow.ConfigError{Problems: []madcrow.Problem{{Reason: secret}}}, 500, false},
+	"madcrow.Problem":          {madcrow.Problem{Reason: secret}, 500, false},
+
+	"cache.ErrNotFound":        {ofCache(cache.ErrNotFound), 404, false},
+	"cache.ErrLoadTimeout":     {ofCache(cache.ErrLoadTimeout), 504, false},
+	"cache.ErrLoadFailed":      {ofCache(cache.ErrLoadFailed), 503, true},
+	"cache.ErrBusy":            {ofCache(cache.ErrBusy), 503, true},
+	"cache.ErrQueued":          {ofCache(cache.ErrQueued), 503, true},
+	"cache.ErrClosed":          {ofCache(cache.ErrClosed), 503, true},
+	"cache.Error":              {ofCache(redis(madcrow.KindUnavailable)), 503, true},
+	"cache.Error timeout":      {ofCache(redis(madcrow.KindTimeout)), 504, false},
+	"cache.Error type":         {ofCache(redis(madcrow.KindWrongType)), 503, true},
+	"cache.Error of the load":  {ofCache(problem.New(409, "X", "x")), 409, false},
+	"cache.Error session load": {ofCache(ofSession(session.ErrNoUser)), 401, false},
+	"cache.ValidationError":    {&cache.ValidationError{Field: "key", Message: "m"}, 422, false},
+
+	"clientip.ErrUnknown": {fmt.Errorf("outer: %w", clientip.ErrUnknown), 400, false},
+	"clientip.ErrPolicy":  {clientip.ErrPolicy, 500, false},
+
+	"inject.Unavailable": {&inject.Unavailable{Err: errors.New(secret)}, 503, true},
+
+	"pubsub.ErrQueued":       {ofPubsub(pubsub.ErrQueued), 503, true},
+	"pubsub.ErrOutboxFull":   {ofPubsub(pubsub.ErrOutboxFull), 503, true},
+	"pubsub.ErrHistoryLost":  {ofPubsub(pubsub.ErrHistoryLost), 503, true},
+	"pubsub.ErrSlow":         {ofPubsub(pubsub.ErrSlow), 503, true},
+	"pubsub.ErrMalformed":    {ofPubsub(pubsub.ErrMalformed), 503, true},
+	"pubsub.ErrClosed":       {ofPubsub(pubsub.ErrClosed), 503, true},
+	"pubsub.Error":           {ofPubsub(redis(madcrow.KindTimeout)), 504, false},
+	"pubsub.ValidationError": {&pubsub.ValidationError{Field: "key", Message: "m"}, 422, false},
+
+	"ratelimit.ErrNever":        {ofLimit(ratelimit.ErrNever), 429, false},
+	"ratelimit.ErrTooLate":      {ofLimit(ratelimit.ErrTooLate), 429, true},
+	"ratelimit.ErrLeaseLost":    {ratelimit.ErrLeaseLost, 503, true},
+	"ratelimit.Error":           {ofLimit(redis(madcrow.KindUnavailable)), 503, true},
+	"ratelimit.Error timeout":   {ofLimit(redis(madcrow.KindTimeout)), 504, false},
+	"ratelimit.ValidationError": {&ratelimit.ValidationError{Field: "key", Message: "m"}, 422, false},
+
+	"service.ErrCorrupt":      {ofService(service.ErrCorrupt), 500, false},
+	"service.Error":           {ofService(redis(madcrow.KindUnavailable)), 503, true},
+	"service.Error type":      {ofService(redis(madcrow.KindWrongType)), 409, false},
+	"service.Error timeout":   {ofService(redis(madcrow.KindTimeout)), 504, false},
+	"service.ValidationError": {&service.ValidationError{Field: "key", Message: "m"}, 422, false},
+
+	"session.ErrEnded":         {ofSession(session.ErrEnded), 401, false},
+	"session.ErrRotated":       {ofSession(session.ErrRotated), 401, false},
+	"session.ErrConflict":      {ofSession(session.ErrConflict), 409, false},
+	"session.ErrHeadersSent":   {ofSession(session.ErrHeadersSent), 500, false},
+	"session.ErrNotReplicated": {ofSession(session.ErrNotReplicated), 503, true},
+	"session.ErrOldLives":      {ofSession(session.ErrOldLives), 503, true},
+	"session.ErrInUse":         {ofSession(&madcrow.Error{Kind: madcrow.KindTimeout, Err: session.ErrInUse}), 504, false},
+	"session.ErrOriginal":      {ofSession(session.ErrOriginal), 500, false},
+	"session.ErrNoUser":        {ofSession(session.ErrNoUser), 401, false},
+	"session.ErrNoMiddleware":  {ofSession(session.ErrNoMiddleware), 500, false},
+	"session.Error":            {ofSession(redis(madcrow.KindUnavailable)), 503, true},
+	"session.ValidationError":  {&session.ValidationError{Field: "key", Message: "m"}, 422, false},
+}
+
+func TestFrom_EveryErrorOfEveryRoomHasItsStatus(t *testing.T) {
+	for name, a := range answers {
+		p := problem.From(a.err)
+		if p.Status != a.status || (p.RetryAfter > 0) != a.retry {
+			t.Errorf("%s: %d, Retry-After %v; want %d, %v", name, p.Status, p.RetryAfter, a.status, a.retry)
+		}
+		text := fmt.Sprintf("%+v", p)
+		for _, leak := range []string{"WRONGTYPE", "10.1.2.3", "user-7", "GET"} {
+			if strings.Contains(text, leak) {
+				t.Errorf("%s tells %q: %s", name, leak, text)
+			}
+		}
+		if p.Status != 500 && p.Code == problem.CodeInternal {
+			t.Errorf("%s has no code of its own", name)
+		}
+	}
+	if got := len(answers); got < 60 {
+		t.Errorf("%d errors in the table", got)
+	}
+}
+
+// A new error comes with its answer.
+func TestFrom_TheTableHasEveryExportedError(t *testing.T) {
+	seen := map[string]bool{}
+	for name := range answers {
+		first, _, _ := strings.Cut(name, " ")
+		seen[first] = true
+	}
+	found := map[string]bool{}
+	for _, room := range []string{".", "cache", "clientip", "health", "inject", "problem", "pubsub", "ratelimit", "service", "session"} {
+		for _, name := range exportedErrors(t, "../"+room) {
+			found[name] = true
+			if !seen[name] {
+				t.Errorf("%s is not in the table", name)
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(seen)) {
+		if !found[name] {
+			t.Errorf("%s is in the table and nowhere else", name)
+		}
+	}
+}
+
+// exportedErrors are the variables Err… and the types with a method Error.
+func exportedErrors(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	packages, err := parser.ParseDir(token.NewFileSet(), dir, func(f fs.FileInfo) bool { return !strings.HasSuffix(f.Name(), "_test.go") }, 0) //nolint:staticcheck // no build tags here
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pkg, tree := range packages {
+		ast.Inspect(tree, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.FuncDecl:
+				if n.Recv != nil && n.Name.Name == "Error" {
+					typ := n.Recv.List[0].Type
+					if star, ok := typ.(*ast.StarExpr); ok {
+						typ = star.X
+					}
+					if id, ok := typ.(*ast.Ident); ok && id.IsExported() {
+						names = append(names, pkg+"."+id.Name)
+					}
+				}
+				return false
+			case *ast.ValueSpec:
+				for _, id := range n.Names {
+					if strings.HasPrefix(id.Name, "Err") {
+						names = append(names, pkg+"."+id.Name)
+					}
+				}
+			}
+			return true
+		})
+	}
+	return names
+}
