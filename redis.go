@@ -87,7 +87,7 @@ func Open(ctx context.Context, cfg Config) (*Redis, error) {
 		return nil, &Error{Op: "open", Kind: KindConfig, Outcome: OutcomeNotApplied, Err: err}
 	}
 	r.client = client{r: r}
-	r.subs.topics, r.subs.cancel = map[string]*topic{}, map[*context.CancelFunc]struct{}{}
+	r.subs.init(&r.calls)
 	for _, w := range cfg.Warnings {
 		r.log.Warn(w)
 	}
