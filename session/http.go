@@ -36,9 +36,10 @@ func (m *Manager[T]) Middleware(failure Failure) func(http.Handler) http.Handler
 				next.ServeHTTP(w, r)
 				return
 			}
-			rw := &response{ResponseWriter: w, sent: len(r.CookiesNamed(m.opt.Cookie)) > 0}
+			token, sent := cookieOf(r, m.opt.Cookie)
+			rw := &response{ResponseWriter: w, sent: sent}
 			defer rw.begin() // a handler may write nothing, or panic
-			s := m.newSession(cookieOf(r, m.opt.Cookie))
+			s := m.newSession(token)
 			s.failure.Store(uint32(failure))
 			s.device, s.carrier = m.deviceOf(r), &cookieCarrier{opt: &m.opt, w: rw}
 			next.ServeHTTP(rw, r.WithContext(context.WithValue(r.Context(), sessionKey[T]{m}, s)))
@@ -48,11 +49,12 @@ func (m *Manager[T]) Middleware(failure Failure) func(http.Handler) http.Handler
 
 // cookieOf is the value of a cookie that is there once. Of two, one was put
 // there by somebody else, and nobody knows which.
-func cookieOf(r *http.Request, name string) string {
-	if list := r.CookiesNamed(name); len(list) == 1 {
-		return list[0].Value
+func cookieOf(r *http.Request, name string) (value string, sent bool) {
+	list := r.CookiesNamed(name)
+	if len(list) == 1 {
+		value = list[0].Value
 	}
-	return ""
+	return value, len(list) > 0
 }
 
 func (m *Manager[T]) deviceOf(r *http.Request) (d Device) {

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"hash"
+	"strings"
 	"sync"
 )
 
@@ -30,28 +31,39 @@ func newIdent(handle [handleSize]byte) ident {
 	var raw [identSize]byte
 	copy(raw[:], handle[:])
 	_, _ = rand.Read(raw[handleSize:]) // never fails: crypto/rand ends the program instead
-	return identOf(raw)
+	return identOf(raw, base64.RawURLEncoding.EncodeToString(raw[:]))
 }
 
-func identOf(raw [identSize]byte) ident {
+// Lengths in base64url.
+const (
+	tokenLength  = (identSize*8 + 5) / 6
+	memberLength = (sha256.Size*8 + 5) / 6
+)
+
+// identOf is the identifier of these bytes; token is their text.
+func identOf(raw [identSize]byte, token string) ident {
 	sum := sha256.Sum256(raw[:])
-	return ident{
-		token:  base64.RawURLEncoding.EncodeToString(raw[:]),
-		member: base64.RawURLEncoding.EncodeToString(sum[:]),
-		handle: [handleSize]byte(raw[:handleSize]),
-	}
+	var member [memberLength]byte
+	base64.RawURLEncoding.Encode(member[:], sum[:])
+	return ident{token: token, member: string(member[:]), handle: [handleSize]byte(raw[:handleSize])}
 }
+
+// strict accepts one text for the same bytes.
+var strict = base64.RawURLEncoding.Strict()
 
 // parseIdent reads a cookie; false for what this package never made.
 func parseIdent(token string) (id ident, ok bool) {
 	var raw [identSize]byte
-	if base64.RawURLEncoding.EncodedLen(identSize) != len(token) {
+	var text [tokenLength]byte
+	if copy(text[:], token) != len(text) || len(token) != len(text) {
 		return id, false
 	}
-	if n, err := base64.RawURLEncoding.Strict().Decode(raw[:], []byte(token)); err != nil || n != identSize {
+	if n, err := strict.Decode(raw[:], text[:]); err != nil || n != identSize {
 		return id, false
 	}
-	return identOf(raw), true
+	// Strict: no other text has these bytes. A clone: some servers use the
+	// memory of a request again.
+	return identOf(raw, strings.Clone(token)), true
 }
 
 func randomHandle() (h [handleSize]byte) {
@@ -95,15 +107,31 @@ func (m *Manager[T]) placesOf(id ident) places { return placesOf(m.prefix, id.ha
 
 // validMember says whether a text can be the member of a session.
 func validMember(member string) bool {
-	if len(member) != base64.RawURLEncoding.EncodedLen(sha256.Size) {
+	if len(member) != memberLength {
 		return false
 	}
-	_, err := base64.RawURLEncoding.Strict().DecodeString(member)
+	_, err := strict.DecodeString(member)
 	return err == nil
 }
 
 func placesOf(prefix string, handle [handleSize]byte, member string) places {
-	slot := prefix + "{" + hex.EncodeToString(handle[:tagSize]) + "}:"
-	user := hex.EncodeToString(handle[tagSize:])
-	return places{slot + "s:" + member, slot + "e:" + user, slot + "i:" + user}
+	var tag [2 * tagSize]byte
+	hex.Encode(tag[:], handle[:tagSize])
+	var user [2 * (handleSize - tagSize)]byte
+	hex.Encode(user[:], handle[tagSize:])
+	// One text for all three: it is made for each request.
+	slot := len(prefix) + len(tag) + 3
+	ofUser := slot + 2 + len(user)
+	text := make([]byte, 0, slot+2+len(member)+2*ofUser)
+	for _, kind := range [...]string{"s:", "e:", "i:"} {
+		text = append(append(append(append(append(text, prefix...), '{'), tag[:]...), "}:"...), kind...)
+		if kind == "s:" {
+			text = append(text, member...)
+		} else {
+			text = append(text, user[:]...)
+		}
+	}
+	all := string(text)
+	first, second := slot+2+len(member), slot+2+len(member)+ofUser
+	return places{all[:first], all[first:second], all[second:]}
 }

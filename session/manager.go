@@ -221,10 +221,8 @@ type record struct {
 	user    string
 	data    string // as stored
 	frozen  bool
-	created time.Time
 	ends    time.Duration // left until the absolute end
 	left    time.Duration // left while it is not used
-	device  string
 
 	remember bool // its cookie outlives the browser
 	original bool // of the original's layout
@@ -247,7 +245,7 @@ func readRecord(list []madcrow.Message) (rec record, what int64, why string, err
 	switch {
 	case what == replyNone && len(list) == 2:
 		why, err = list[1].ToString()
-	case what == replyRecord && len(list) == 10:
+	case what == replyRecord && len(list) == 8:
 		rec, err = parseRecord(list)
 	case what != replyDone:
 		err = errReply
@@ -256,23 +254,22 @@ func readRecord(list []madcrow.Message) (rec record, what int64, why string, err
 }
 
 func parseRecord(list []madcrow.Message) (rec record, err error) {
-	var text [10]string
-	for _, i := range []int{1, 2, 3, 5, 6, 8, 9} {
+	var text [8]string
+	for _, i := range [...]int{1, 2, 3, 7} {
 		if text[i], err = list[i].ToString(); err != nil {
 			return rec, errors.Join(errReply, err)
 		}
 	}
-	frozen, err := list[4].AsInt64()
-	left, err2 := list[7].AsInt64()
-	created, err3 := strconv.ParseInt(text[5], 10, 64)
-	ends, err4 := strconv.ParseInt(text[6], 10, 64)
-	if err := errors.Join(err, err2, err3, err4); err != nil {
-		return rec, errors.Join(errReply, err)
+	var number [8]int64
+	for _, i := range [...]int{4, 5, 6} {
+		if number[i], err = list[i].AsInt64(); err != nil {
+			return rec, errors.Join(errReply, err)
+		}
 	}
 	return record{
-		version: text[1], user: text[2], data: text[3], frozen: frozen == 1,
-		created: time.UnixMicro(created), ends: time.Duration(ends) * time.Microsecond,
-		left: time.Duration(left) * time.Millisecond, device: text[8], remember: text[9] != "",
+		version: text[1], user: text[2], data: text[3], frozen: number[4] == 1,
+		ends: time.Duration(number[5]) * time.Microsecond, left: time.Duration(number[6]) * time.Millisecond,
+		remember: text[7] != "",
 	}, nil
 }
 

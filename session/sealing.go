@@ -52,8 +52,12 @@ func (m *Manager[T]) reseal(rec record, from, to ident) (string, error) {
 	return string(m.seal.close(plain, bound(rec.user, to))), nil
 }
 
-// bound is what sealed data is bound to: all members have one length.
-func bound(user string, id ident) string { return id.member + user }
+// binding is what sealed data is bound to: all members have one length.
+type binding struct{ member, user string }
+
+func bound(user string, id ident) binding { return binding{id.member, user} }
+
+func (b binding) bytes() []byte { return []byte(b.member + b.user) }
 
 func (m *Manager[T]) undecodable(ctx context.Context, err error) {
 	m.event("undecodable")
@@ -90,7 +94,7 @@ const (
 	sealedData = '1'
 )
 
-func (s seal) close(plain []byte, bound string) []byte {
+func (s seal) close(plain []byte, to binding) []byte {
 	if len(s.keys) == 0 {
 		return append([]byte{plainData}, plain...)
 	}
@@ -99,12 +103,12 @@ func (s seal) close(plain []byte, bound string) []byte {
 	out[0] = sealedData
 	nonce := out[1:]
 	_, _ = rand.Read(nonce) // never fails: crypto/rand ends the program instead
-	return gcm.Seal(out, nonce, plain, []byte(bound))
+	return gcm.Seal(out, nonce, plain, to.bytes())
 }
 
 var errSealed = errors.New("the data cannot be decrypted with any of the keys")
 
-func (s seal) open(stored, bound string) ([]byte, error) {
+func (s seal) open(stored string, to binding) ([]byte, error) {
 	switch {
 	case stored == "":
 		return nil, errSealed
@@ -113,9 +117,10 @@ func (s seal) open(stored, bound string) ([]byte, error) {
 	case stored[0] != sealedData:
 		return nil, errSealed
 	}
+	bound := to.bytes()
 	for _, gcm := range s.keys {
 		if n := 1 + gcm.NonceSize(); len(stored) > n {
-			if plain, err := gcm.Open(nil, []byte(stored[1:n]), []byte(stored[n:]), []byte(bound)); err == nil {
+			if plain, err := gcm.Open(nil, []byte(stored[1:n]), []byte(stored[n:]), bound); err == nil {
 				return plain, nil
 			}
 		}

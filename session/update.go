@@ -164,8 +164,8 @@ func (s *Session[T]) store(ctx context.Context, id ident, user string, c content
 	}
 	s.m.event("created")
 	return record{
-		version: "1", user: user, data: data, device: device, remember: l.remember,
-		created: time.Now(), ends: l.absolute, left: l.idle,
+		version: "1", user: user, data: data, remember: l.remember,
+		ends: l.absolute, left: l.idle,
 	}, wrap("create", err)
 }
 

@@ -12,10 +12,10 @@ local function int(n) return string.format('%.0f', n) end
 
 -- The session, or nil and why: missing, rotated, revoked, ended.
 local function fetch(member)
-  local f = redis.call('HMGET', KEYS[1], 'v', 'a', 'i', 'u', 'e', 'd', 'x', 'c', 'm', 'r')
+  local f = redis.call('HMGET', KEYS[1], 'v', 'a', 'i', 'u', 'e', 'd', 'x', 'r')
   if not f[1] then return nil, f[7] and 'rotated' or 'missing' end
   local s = {version = f[1], ends = tonumber(f[2]), idle = tonumber(f[3]), user = f[4], epoch = f[5], data = f[6],
-    frozen = f[7], created = tonumber(f[8]), meta = f[9], remember = f[10]}
+    frozen = f[7], remember = f[8]}
   -- What was rotated ends with what it became, and keeps the epoch that it had.
   if s.user ~= '' then
     local epoch = redis.call('GET', KEYS[2])
@@ -48,7 +48,7 @@ local function touch(s)
 end
 
 local function tell(s, left)
-  return {1, s.version, s.user, s.data, s.frozen and 1 or 0, int(s.created), int(s.ends - clock), left, s.meta, s.remember or ''}
+  return {1, s.version, s.user, s.data, s.frozen and 1 or 0, s.ends - clock, left, s.remember or ''}
 end
 
 -- Leaves a note for a while that there is another identifier now.
