@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -33,9 +34,11 @@ type Problem struct {
 
 	// Error is always true: clients of the original look for it.
 	Error bool `json:"error" enum:"true" doc:"Always true"`
-	// Code is for programs. Defaults to INTERNAL_ERROR.
+	// Code is for programs. Defaults to the status in words (NOT_FOUND), and to
+	// INTERNAL_ERROR for 500.
 	Code string `json:"code" example:"REDIS_UNAVAILABLE" doc:"What happened, for programs"`
 	// Message is for people. It must not hold the text of a foreign error.
+	// Defaults to the status in words.
 	Message string `json:"message" doc:"What happened, for people"`
 	// ErrorID is a random UUID, also found in the log. Defaults to a new one.
 	ErrorID string `json:"error_id" format:"uuid" doc:"Identifies this occurrence in the server's log"`
@@ -106,9 +109,15 @@ func (p Problem) complete() Problem {
 	}
 	if p.Code == "" {
 		p.Code = CodeInternal
+		if text := http.StatusText(p.Status); p.Status != http.StatusInternalServerError && text != "" {
+			p.Code = strings.NewReplacer(" ", "_", "-", "_", "'", "").Replace(strings.ToUpper(text))
+		}
 	}
 	if p.Message == "" {
 		p.Message = "An unexpected error occurred"
+		if text := http.StatusText(p.Status); p.Status != http.StatusInternalServerError && text != "" {
+			p.Message = text
+		}
 	}
 	if p.Type == "" {
 		p.Type = "about:blank"

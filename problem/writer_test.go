@@ -73,6 +73,15 @@ func TestWriter_DetailIsTheErrorsTextOnlyInDebug(t *testing.T) {
 	}
 }
 
+func TestFrom_AStatusAloneIsAProblem(t *testing.T) {
+	for status, want := range map[int]string{404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 418: "IM_A_TEAPOT", 500: problem.CodeInternal, 599: problem.CodeInternal, 0: problem.CodeInternal} {
+		p := problem.From(problem.With(problem.Problem{Status: status}))
+		if p.Code != want || p.Message == "" {
+			t.Errorf("%d: %+v", status, p)
+		}
+	}
+}
+
 func ExampleWriter() {
 	problems := problem.Writer{Rules: []problem.Rule{
 		problem.Is(sql.ErrNoRows, problem.Problem{Status: http.StatusNotFound, Code: "NOT_FOUND", Message: "There is no such order"}),

@@ -1,0 +1,123 @@
+package madcrowecho
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+
+	"github.com/labstack/echo/v5"
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/health"
+	"github.com/madcrow-go/madcrow/inject"
+	"github.com/madcrow-go/madcrow/problem"
+)
+
+// ErrorHandler answers errors with problems: those of handlers that were not
+// made here, and Echo's own, such as 404.
+func ErrorHandler(s *inject.Set) echo.HTTPErrorHandler {
+	problems := s.Problems()
+	problems.Rules = append(slices.Clip(problems.Rules), status)
+	return func(c *echo.Context, err error) {
+		if r, _ := echo.UnwrapResponse(c.Response()); r != nil && r.Committed {
+			problem.Log(c.Request().Context(), problems.Logger, problems.From(err), err)
+			return
+		}
+		problems.Write(c.Response(), named(c), err)
+	}
+}
+
+// status is the rule for Echo's errors. The message of an HTTPError is for the
+// caller.
+func status(err error) (p problem.Problem, ok bool) {
+	var own problem.Describer
+	var coder echo.HTTPStatusCoder
+	if errors.As(err, &own) || !errors.As(err, &coder) {
+		return p, false
+	}
+	p.Status = coder.StatusCode()
+	var e *echo.HTTPError
+	if errors.As(err, &e) {
+		p.Message = e.Message
+	}
+	return p, true
+}
+
+// Handler is a handler without dependencies whose error becomes a problem.
+func Handler(s *inject.Set, h func(*echo.Context) error) echo.HandlerFunc {
+	answer := ErrorHandler(s)
+	return func(c *echo.Context) error {
+		if err := h(c); err != nil {
+			answer(c, err)
+		}
+		return nil
+	}
+}
+
+// With makes a handler of a function that needs a. Use [inject.Maybe] for what
+// is optional.
+func With[A any](a inject.Dep[A], h func(*echo.Context, A) error) echo.HandlerFunc {
+	return Handler(a.Set(), func(c *echo.Context) error {
+		va, err := get(c, a)
+		if err != nil {
+			return err
+		}
+		return h(c, va)
+	})
+}
+
+// With2 is With for two dependencies.
+func With2[A, B any](a inject.Dep[A], b inject.Dep[B], h func(*echo.Context, A, B) error) echo.HandlerFunc {
+	b.Set()
+	return With(a, func(c *echo.Context, va A) error {
+		vb, err := get(c, b)
+		if err != nil {
+			return err
+		}
+		return h(c, va, vb)
+	})
+}
+
+// With3 is With for three dependencies.
+func With3[A, B, C any](a inject.Dep[A], b inject.Dep[B], d inject.Dep[C], h func(*echo.Context, A, B, C) error) echo.HandlerFunc {
+	d.Set()
+	return With2(a, b, func(c *echo.Context, va A, vb B) error {
+		vd, err := get(c, d)
+		if err != nil {
+			return err
+		}
+		return h(c, va, vb, vd)
+	})
+}
+
+func get[A any](c *echo.Context, a inject.Dep[A]) (A, error) {
+	if a.PerRequest() {
+		c.SetRequest(inject.Scoped(named(c)))
+	}
+	return inject.Get(c.Request(), a)
+}
+
+// named tells net/http's way which route it is.
+func named(c *echo.Context) *http.Request {
+	r := c.Request()
+	r.Pattern = c.Path()
+	for _, p := range c.PathValues() {
+		r.SetPathValue(p.Name, p.Value)
+	}
+	return r
+}
+
+// Middleware carries a middleware of net/http into Echo: sessions, limits,
+// [problem.Writer.Recover]. What comes after it answers through it, its errors
+// too.
+func Middleware(mw func(http.Handler) http.Handler) echo.MiddlewareFunc {
+	return echo.WrapMiddleware(mw)
+}
+
+// Health adds the routes /health/live, /health/ready and /health. Redis is not
+// asked.
+func Health(e *echo.Echo, r *madcrow.Redis, draining func() bool, opt health.Options) {
+	e.GET("/health/live", echo.WrapHandler(health.Live()))
+	e.GET("/health/ready", echo.WrapHandler(health.Ready(r, draining)))
+	e.GET("/health", echo.WrapHandler(health.Detail(r, opt)))
+}

@@ -1,0 +1,138 @@
+package madcrowecho
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/labstack/echo/v5"
+
+	"github.com/madcrow-go/madcrow/health"
+	"github.com/madcrow-go/madcrow/inject"
+	. "github.com/madcrow-go/madcrow/internal/conformance"
+)
+
+func TestConformance_Echo(t *testing.T) {
+	Run(t, func(_ *testing.T, k *Kit) Serve {
+		router := echo.New()
+		router.HTTPErrorHandler = ErrorHandler(k.Set)
+		router.Use(Middleware(k.Recover))
+		routes(router, k)
+		return HTTP(router)
+	})
+}
+
+func reply(c *echo.Context, a Reply, err error) error {
+	if err == nil {
+		err = c.JSON(http.StatusOK, a)
+	}
+	return err
+}
+
+func routes(router *echo.Echo, k *Kit) {
+	router.GET("/plain", With(k.Plain, func(c *echo.Context, g Greeter) error { return reply(c, Greet(g), nil) }))
+	router.GET("/store/:key", With(k.Store, func(c *echo.Context, s *Store) error {
+		a, err := s.Read(c.Request().Context(), c.Param("key"))
+		return reply(c, a, err)
+	}))
+	router.GET("/optional", With(inject.Maybe(k.Store), func(c *echo.Context, s inject.Optional[*Store]) error {
+		return reply(c, Told(s), nil)
+	}))
+	router.GET("/caller", With2(k.Caller, k.Greeting, func(c *echo.Context, who Caller, g Greeting) error {
+		return reply(c, Called(who, g), nil)
+	}))
+
+	in := router.Group("", Middleware(k.Session))
+	plain := func(f func(context.Context) (Reply, error)) echo.HandlerFunc {
+		return Handler(k.Set, func(c *echo.Context) error {
+			a, err := f(c.Request().Context())
+			return reply(c, a, err)
+		})
+	}
+	in.GET("/session", plain(k.Visits))
+	in.POST("/session", plain(k.Visit))
+	in.POST("/session/fail", Handler(k.Set, func(c *echo.Context) error {
+		if _, err := k.Visit(c.Request().Context()); err != nil {
+			return err
+		}
+		return ErrForeign
+	}))
+	in.POST("/session/empty", Handler(k.Set, func(c *echo.Context) error {
+		if _, err := k.Visit(c.Request().Context()); err != nil {
+			return err
+		}
+		return c.NoContent(http.StatusNoContent)
+	}))
+	in.POST("/login/:user", Handler(k.Set, func(c *echo.Context) error {
+		a, err := k.Login(c.Request().Context(), c.Param("user"))
+		return reply(c, a, err)
+	}))
+	in.POST("/rotate", plain(k.Rotate))
+	in.GET("/stream", Handler(k.Set, func(c *echo.Context) error {
+		if _, err := k.Visit(c.Request().Context()); err != nil {
+			return err
+		}
+		if err := c.String(http.StatusOK, "one\n"); err != nil {
+			return err
+		}
+		if err := http.NewResponseController(c.Response()).Flush(); err != nil {
+			return err
+		}
+		k.Hold()
+		_, err := c.Response().Write([]byte("two\n"))
+		return err
+	}))
+
+	router.GET("/limited", With(k.Plain, func(c *echo.Context, g Greeter) error { return reply(c, Greet(g), nil) }), Middleware(k.Limited))
+	router.GET("/fail/:kind", func(c *echo.Context) error { return k.Fail(c.Request().Context(), c.Param("kind")) })
+	router.GET("/panic", func(*echo.Context) error { panic(Secret) })
+	router.POST("/validate", Handler(k.Set, func(c *echo.Context) error {
+		var body In
+		if err := c.Bind(&body); err != nil {
+			return err
+		}
+		a, err := Validate(body)
+		return reply(c, a, err)
+	}))
+	Health(router, k.Redis, k.Draining, health.Options{})
+}
+
+func TestWith_WhatWasNotMadePanicsWhenTheRouteIsMade(t *testing.T) {
+	made := inject.Plain(inject.New(nil, nil), 1)
+	for name, route := range map[string]func(){
+		"first":  func() { With(inject.Dep[int]{}, func(*echo.Context, int) error { return nil }) },
+		"second": func() { With2(made, inject.Dep[int]{}, func(*echo.Context, int, int) error { return nil }) },
+		"third":  func() { With3(made, made, inject.Dep[int]{}, func(*echo.Context, int, int, int) error { return nil }) },
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s: no panic", name)
+				}
+			}()
+			route()
+		}()
+	}
+}
+
+func TestErrorHandler_EchosOwnErrorsAreProblems(t *testing.T) {
+	e := echo.New()
+	e.HTTPErrorHandler = ErrorHandler(inject.New(nil, nil))
+	e.GET("/taken", func(*echo.Context) error {
+		return echo.NewHTTPError(http.StatusConflict, "It is taken").Wrap(errors.New(Secret))
+	})
+	e.GET("/begun", func(c *echo.Context) error {
+		_ = c.String(http.StatusOK, "half")
+		return errors.New(Secret)
+	})
+	for path, want := range map[string]string{"/none": `"code":"NOT_FOUND"`, "/taken": `"message":"It is taken"`, "/begun": "half"} {
+		w := httptest.NewRecorder()
+		e.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		if !strings.Contains(w.Body.String(), want) || strings.Contains(w.Body.String(), Secret) {
+			t.Errorf("%s: %d %s", path, w.Code, w.Body)
+		}
+	}
+}
