@@ -24,6 +24,8 @@ var (
 	// ErrMalformed is a message that cannot be decoded. The subscription goes
 	// on after it.
 	ErrMalformed = errors.New("the message cannot be decoded")
+	// ErrNoGroup says that a stream has no such group of workers.
+	ErrNoGroup = errors.New("the stream has no such group")
 	// ErrClosed is returned after Close.
 	ErrClosed = errors.New("the bus is closed")
 )
@@ -45,12 +47,15 @@ func (e *Error) Error() string { return "pubsub: " + e.Channel + ": " + e.Op + "
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Problem returns a 503, or a 504 for a deadline.
+// Problem returns a 503, or a 504 for a deadline; a 413 for a message that is too
+// large and a 404 for a group that does not exist.
 func (e *Error) Problem() problem.Problem {
 	p := problem.Problem{Status: http.StatusServiceUnavailable, Code: "MESSAGES_UNAVAILABLE", Message: "Messages cannot be sent or received at the moment", RetryAfter: time.Second, Operation: e.Op, Table: "redis_pubsub"}
 	switch {
 	case errors.Is(e.Err, madcrow.ErrTooLarge):
 		return problem.Problem{Status: http.StatusRequestEntityTooLarge, Code: "VALUE_TOO_LARGE", Message: "The message is too large"}
+	case errors.Is(e.Err, ErrNoGroup):
+		return problem.Problem{Status: http.StatusNotFound, Code: "GROUP_NOT_FOUND", Message: "There is no such group of workers"}
 	case errors.Is(e.Err, madcrow.ErrTimeout):
 		p.Status, p.Code, p.RetryAfter = http.StatusGatewayTimeout, "MESSAGES_TIMEOUT", 0
 	}

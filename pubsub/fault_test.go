@@ -231,7 +231,7 @@ func (l *levels) publish(total int, over time.Duration) (topic, history, jobs *l
 	})
 	wg.Go(func() {
 		history = pump(l.t, total, over, func(ctx context.Context, n int) error {
-			_, err := l.history.Publish(ctx, note{n})
+			_, _, err := l.history.Publish(ctx, note{n})
 			return err
 		})
 	})
@@ -349,12 +349,16 @@ func endsWith(heard, all []note) bool {
 // messages Redis has lost.
 func (l *levels) checkStream(led *ledger, mayLose bool) (gone int) {
 	l.t.Helper()
-	var lag pubsub.Lag
-	eventually(l.t, "all work is done", func() bool {
-		var err error
-		lag, err = l.jobs.Lag(l.t.Context(), "g")
-		return err == nil && lag.Pending == 0 && lag.Waiting == 0
-	})
+	for end := time.Now().Add(15 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		lag, err := l.jobs.Lag(l.t.Context(), "g")
+		if err == nil && lag.Pending == 0 && lag.Waiting == 0 {
+			break
+		}
+		if time.Now().After(end) {
+			l.t.Errorf("stream: not all work is done: %+v %v", lag, err)
+			break
+		}
+	}
 	dead, err := l.jobs.Dead(l.t.Context(), "g", "", 10_000)
 	if err != nil {
 		l.t.Fatal(err)

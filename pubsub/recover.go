@@ -125,12 +125,14 @@ func NewRecoverable[T any](b *Bus, name string, options RecoverableOptions[T]) (
 const metaLife = 24 * time.Hour
 
 // Publish appends a message to the history and sends it, in one script: both,
-// or neither. It returns where the message is. When the error leaves the
-// outcome unknown, the message may be there.
-func (t *Recoverable[T]) Publish(ctx context.Context, v T) (Position, error) {
+// or neither. It returns where the message is, and how many connections
+// received it at once: 0 is nobody, and who was away gets it from the history.
+// In a cluster it counts those of one node. When the error leaves the outcome
+// unknown, the message may be there.
+func (t *Recoverable[T]) Publish(ctx context.Context, v T) (at Position, receivers int64, err error) {
 	payload, err := t.opt.Codec.Encode(v)
 	if err != nil {
-		return Position{}, &ValidationError{Field: "message", Message: fmt.Sprintf("cannot be encoded: %T", v)}
+		return Position{}, 0, &ValidationError{Field: "message", Message: fmt.Sprintf("cannot be encoded: %T", v)}
 	}
 	verb := "PUBLISH"
 	if t.sharded {
@@ -142,19 +144,20 @@ func (t *Recoverable[T]) Publish(ctx context.Context, v T) (Position, error) {
 		strconv.FormatInt(t.opt.Life.Milliseconds(), 10), strconv.FormatInt((t.opt.Life + metaLife).Milliseconds(), 10), payload,
 	})
 	if err != nil {
-		return Position{}, &Error{Channel: t.name, Op: "publish", Err: err}
+		return Position{}, 0, &Error{Channel: t.name, Op: "publish", Err: err}
 	}
 	list, err := m.ToArray()
-	if err != nil || len(list) != 2 {
-		return Position{}, &Error{Channel: t.name, Op: "publish", Err: errors.Join(errReply, err)}
+	if err != nil || len(list) != 3 {
+		return Position{}, 0, &Error{Channel: t.name, Op: "publish", Err: errors.Join(errReply, err)}
 	}
 	epoch, err1 := list[0].ToString()
 	offset, err2 := list[1].AsUint64()
-	if err := errors.Join(err1, err2); err != nil {
-		return Position{}, &Error{Channel: t.name, Op: "publish", Err: errors.Join(errReply, err)}
+	receivers, err3 := list[2].AsInt64()
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return Position{}, 0, &Error{Channel: t.name, Op: "publish", Err: errors.Join(errReply, err)}
 	}
 	t.b.event("published", 1)
-	return Position{epoch, offset, nonce}, nil
+	return Position{epoch, offset, nonce}, receivers, nil
 }
 
 var errReply = errors.New("unexpected reply")

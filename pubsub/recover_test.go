@@ -41,7 +41,7 @@ func (d *diary) write(t testing.TB, from, to int) (last pubsub.Position) {
 	t.Helper()
 	for n := from; n <= to; n++ {
 		var err error
-		if last, err = d.Publish(t.Context(), n); err != nil {
+		if last, _, err = d.Publish(t.Context(), n); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -283,7 +283,7 @@ func TestRecoverable_CatchesUpWhenRedisIsBack(t *testing.T) {
 	proxy.ResetAll()
 	tells(t, l, "interrupted")
 	for n := range 1000 {
-		if _, err := far.Publish(t.Context(), n); err != nil {
+		if _, _, err := far.Publish(t.Context(), n); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -303,7 +303,7 @@ func TestRecoverable_LargeMessagesAreReadInPagesThatFit(t *testing.T) {
 	far, _ := pubsub.NewRecoverable(newBus(t, openConfig(t, srv.Config()), pubsub.Options{}), "d", pubsub.RecoverableOptions[string]{})
 	const total, size = 8, 256 << 10
 	for n := range total {
-		if _, err := far.Publish(t.Context(), strings.Repeat(string(rune('a'+n)), size)); err != nil {
+		if _, _, err := far.Publish(t.Context(), strings.Repeat(string(rune('a'+n)), size)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -331,12 +331,12 @@ func TestRecoverable_PublishIsBothOrNeither(t *testing.T) {
 	l := d.follow(t, at)
 	tells(t, l, "subscribed")
 	d.srv.Do(t, "ACL", "SETUSER", "default", "resetchannels")
-	if _, err := d.Publish(t.Context(), 3); err == nil {
+	if _, _, err := d.Publish(t.Context(), 3); err == nil {
 		t.Error("published without the right to")
 	}
 	d.srv.Do(t, "ACL", "SETUSER", "default", "allchannels")
 	d.srv.Do(t, "CONFIG", "SET", "maxmemory", "1")
-	if _, err := d.Publish(t.Context(), 4); !errors.Is(err, madcrow.ErrOutOfMemory) {
+	if _, _, err := d.Publish(t.Context(), 4); !errors.Is(err, madcrow.ErrOutOfMemory) {
 		t.Errorf("with memory full: %v", err)
 	}
 	d.srv.Do(t, "CONFIG", "SET", "maxmemory", "0")
@@ -351,5 +351,38 @@ func TestRecoverable_PublishIsBothOrNeither(t *testing.T) {
 	})
 	if e.Kind != pubsub.EventMessage || e.Message != 5 {
 		t.Errorf("%+v", e)
+	}
+}
+
+func TestRecoverable_PublishCountsReceivers(t *testing.T) {
+	d := keepDiary(t, pubsub.RecoverableOptions[int]{}, nil)
+	if _, n, err := d.Publish(t.Context(), 1); n != 0 || err != nil {
+		t.Errorf("nobody listens: %d %v", n, err)
+	}
+	for _, want := range []int64{1, 2} { // one connection of each process
+		topic, err := pubsub.NewRecoverable(newBus(t, openConfig(t, d.srv.Config()), pubsub.Options{}), "d", pubsub.RecoverableOptions[int]{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			l := hearing(t, func(ctx context.Context) iter.Seq2[pubsub.Recovered[int], error] {
+				return topic.Subscribe(ctx, pubsub.Position{})
+			})
+			tells(t, l, "subscribed")
+		}
+		if at, n, err := d.Publish(t.Context(), 2); n != want || at.Offset != uint64(want)+1 || err != nil {
+			t.Errorf("%d processes listen: %d at %v, %v", want, n, at, err)
+		}
+	}
+}
+
+func TestEventKind_HasAName(t *testing.T) {
+	for kind, want := range map[pubsub.EventKind]string{
+		pubsub.EventMessage: "message", pubsub.EventSubscribed: "subscribed", pubsub.EventInterrupted: "interrupted", pubsub.EventGap: "gap",
+		pubsub.EventMissed: "missed", pubsub.EventDropped: "dropped", pubsub.EventHistoryLost: "history-lost", 77: "unknown",
+	} {
+		if got := kind.String(); got != want {
+			t.Errorf("%d is called %q, want %q", kind, got, want)
+		}
 	}
 }

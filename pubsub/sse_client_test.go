@@ -186,11 +186,11 @@ func serveSSE[T any](t *testing.T, source pubsub.Source[T], opt pubsub.SSEOption
 }
 
 func publish[T any](t *testing.T, topic interface {
-	Publish(context.Context, T) (pubsub.Position, error)
+	Publish(context.Context, T) (pubsub.Position, int64, error)
 }, v T,
 ) pubsub.Position {
 	t.Helper()
-	p, err := topic.Publish(t.Context(), v)
+	p, _, err := topic.Publish(t.Context(), v)
 	if err != nil {
 		t.Fatal(err)
 	}

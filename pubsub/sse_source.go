@@ -100,8 +100,6 @@ func frameOf[T any](e told[T], encode func(string, T) (string, error)) frame {
 			}
 		}
 		f.event = "malformed"
-	case EventHistoryLost:
-		f.event = "history-lost"
 	case EventGap:
 		f.event = e.Kind.String()
 		f.data = jsonText(map[string]any{"since": e.Since.UTC(), "until": e.Until.UTC(), "seconds": e.Until.Sub(e.Since).Round(time.Millisecond).Seconds()})

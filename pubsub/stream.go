@@ -132,7 +132,9 @@ func (b *Bus) onceKey(key string) string { return b.prefix + "m1:once:{" + keys.
 type Lag struct {
 	// Length is how many messages the stream keeps, done or not.
 	Length int64
-	// Waiting have not been given to any worker; -1 where Redis cannot tell.
+	// Waiting have not been given to any worker; -1 where Redis cannot tell. A
+	// failover can make Redis count too many, but not where it is 0; the workers
+	// put that right when they have nothing to do.
 	Waiting int64
 	// Pending were given to a worker and are not done.
 	Pending int64
@@ -145,13 +147,17 @@ type Lag struct {
 // Lag says how far a group is behind. A group that does not exist yet has
 // everything waiting.
 func (s *Stream[T]) Lag(ctx context.Context, group string) (Lag, error) {
+	if err := checkChannel("group", group); err != nil {
+		return Lag{}, err
+	}
 	res, err := s.b.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
 		return []madcrow.Command{
 			b.Xlen().Key(s.log()).Build(), b.Xlen().Key(s.dead(group)).Build(), b.XinfoGroups().Key(s.log()).Build(),
+			b.Xrevrange().Key(s.log()).End("+").Start("-").Count(1).Build(),
 		}
 	})
 	var l Lag
-	if err != nil && (len(res) != 3 || !noKey(res[2].Err)) {
+	if err != nil && (len(res) != 4 || !noKey(res[2].Err)) {
 		return l, s.failed("lag", err)
 	}
 	if l.Length, err = res[0].Message.AsInt64(); err == nil {
@@ -161,24 +167,80 @@ func (s *Stream[T]) Lag(ctx context.Context, group string) (Lag, error) {
 		return l, s.failed("lag", err)
 	}
 	l.Waiting = l.Length
-	groups, _ := res[2].Message.ToArray()
+	fields := fieldsOf(res[2].Message, group)
+	if fields == nil {
+		return l, nil
+	}
+	pending, waiting, workers := fields["pending"], fields["lag"], fields["consumers"]
+	l.Pending, _ = pending.AsInt64()
+	l.Workers, _ = workers.AsInt64()
+	if l.Waiting, err = waiting.AsInt64(); err != nil {
+		l.Waiting = -1
+	}
+	given := fields["last-delivered-id"]
+	id, _ := given.ToString()
+	if last, err := res[3].Message.AsXRange(); err == nil && (len(last) == 0 || !laterID(last[0].ID, id)) {
+		l.Waiting = 0 // whatever Redis counted
+	}
+	return l, nil
+}
+
+// fieldsOf finds a group in the reply of XINFO GROUPS; nil: it does not exist.
+func fieldsOf(m madcrow.Message, group string) map[string]rueidis.RedisMessage {
+	groups, _ := m.ToArray()
 	for i := range groups {
 		fields, err := groups[i].AsMap()
 		if err != nil {
 			continue
 		}
 		name := fields["name"]
-		if text, _ := name.ToString(); text != group {
-			continue
-		}
-		pending, waiting, workers := fields["pending"], fields["lag"], fields["consumers"]
-		l.Pending, _ = pending.AsInt64()
-		l.Workers, _ = workers.AsInt64()
-		if l.Waiting, err = waiting.AsInt64(); err != nil {
-			l.Waiting = -1
+		if text, _ := name.ToString(); text == group {
+			return fields
 		}
 	}
-	return l, nil
+	return nil
+}
+
+// nothing is for when a group has no such dead letters: it says whether there is
+// no such group either.
+func (s *Stream[T]) nothing(ctx context.Context, op, group string) error {
+	m, err := s.b.r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.XinfoGroups().Key(s.log()).Build() })
+	switch {
+	case err != nil && !noKey(err):
+		return s.failed(op, err)
+	case err != nil || fieldsOf(m, group) == nil:
+		return s.failed(op, ErrNoGroup)
+	}
+	return nil
+}
+
+// laterID says whether the message with an id came after the one with another.
+func laterID(id, other string) bool {
+	ms, seq := idParts(id)
+	otherMs, otherSeq := idParts(other)
+	return ms > otherMs || ms == otherMs && seq > otherSeq
+}
+
+func idParts(id string) (ms, seq uint64) {
+	a, b, _ := strings.Cut(id, "-")
+	ms, _ = strconv.ParseUint(a, 10, 64)
+	seq, _ = strconv.ParseUint(b, 10, 64)
+	return ms, seq
+}
+
+// checkLetter refuses what is no whole id: Redis would take the first part of one
+// for several messages here and for another one there.
+func checkLetter(id string) error {
+	ms, seq, ok := strings.Cut(id, "-")
+	for _, part := range []string{ms, seq} {
+		if _, err := strconv.ParseUint(part, 10, 64); err != nil || part[0] == '+' {
+			ok = false
+		}
+	}
+	if !ok {
+		return &ValidationError{Field: "id", Message: "must be the whole id of a dead letter, like 1764000000000-0"}
+	}
+	return nil
 }
 
 // noKey recognises the error of a stream that does not exist.
@@ -205,11 +267,17 @@ type DeadLetter[T any] struct {
 }
 
 // Dead returns up to n dead letters of a group, the oldest first, after the one
-// with an id ("" for the first).
+// with an id ("" for the first). A group that has none and does not exist is
+// [ErrNoGroup].
 func (s *Stream[T]) Dead(ctx context.Context, group, after string, n int) ([]DeadLetter[T], error) {
+	err := checkChannel("group", group)
 	from := "-"
 	if after != "" {
+		err = errors.Join(err, checkLetter(after))
 		from = "(" + after
+	}
+	if err != nil {
+		return nil, err
 	}
 	m, err := s.b.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
 		return b.Xrange().Key(s.dead(group)).Start(from).End("+").Count(int64(max(n, 1))).Build()
@@ -220,6 +288,9 @@ func (s *Stream[T]) Dead(ctx context.Context, group, after string, n int) ([]Dea
 	entries, err := m.AsXRange()
 	if err != nil && !rueidis.IsRedisNil(err) {
 		return nil, s.failed("dead", errors.Join(errReply, err))
+	}
+	if len(entries) == 0 {
+		return nil, s.nothing(ctx, "dead", group)
 	}
 	out := make([]DeadLetter[T], len(entries))
 	for i, e := range entries {
@@ -232,18 +303,31 @@ func (s *Stream[T]) Dead(ctx context.Context, group, after string, n int) ([]Dea
 }
 
 // Replay sends a dead letter again, to all groups of the stream, and says
-// whether there was one.
+// whether there was one. A group that does not exist is [ErrNoGroup].
 func (s *Stream[T]) Replay(ctx context.Context, group, id string) (bool, error) {
+	if err := errors.Join(checkChannel("group", group), checkLetter(id)); err != nil {
+		return false, err
+	}
 	m, err := s.b.r.Eval(ctx, scriptReplay, []string{s.log(), s.dead(group)}, []string{id, strconv.Itoa(s.opt.MaxLen)})
 	if err != nil {
 		return false, s.failed("replay", err)
 	}
-	return !m.IsNil(), nil
+	if m.IsNil() {
+		return false, s.nothing(ctx, "replay", group)
+	}
+	return true, nil
 }
 
 // Purge removes dead letters by id, all of them without, and says how many
-// there were.
+// there were. A group that has none and does not exist is [ErrNoGroup].
 func (s *Stream[T]) Purge(ctx context.Context, group string, ids ...string) (int64, error) {
+	err := checkChannel("group", group)
+	for _, id := range ids {
+		err = errors.Join(err, checkLetter(id))
+	}
+	if err != nil {
+		return 0, err
+	}
 	m, err := s.b.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
 		if len(ids) == 0 {
 			return b.Xtrim().Key(s.dead(group)).Maxlen().Exact().Threshold("0").Build()
@@ -254,5 +338,8 @@ func (s *Stream[T]) Purge(ctx context.Context, group string, ids ...string) (int
 		return 0, s.failed("purge", err)
 	}
 	n, err := m.AsInt64()
+	if err == nil && n == 0 {
+		return 0, s.nothing(ctx, "purge", group)
+	}
 	return n, s.failed("purge", err)
 }

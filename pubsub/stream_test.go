@@ -498,3 +498,85 @@ func TestOnce_IsTrueOnce(t *testing.T) {
 		t.Errorf("forgotten: %v, %v", first, err)
 	}
 }
+
+// A wrong group is not taken for one without dead letters, and nothing is done
+// for half an id: Redis would look for all messages of its millisecond, and
+// remove the first.
+func TestStream_WrongGroupsAndHalfIdsAreRefused(t *testing.T) {
+	s := openShop(t, pubsub.StreamOptions[int]{})
+	ctx := t.Context()
+	s.srv.Do(t, "XADD", "m1:stream:{s}:dead:g", "7-1", "id", "1-1", "why", "x", "n", "1", "d", "1")
+	for _, id := range []string{"7", "7-", "-", "+", "-1", "+7-1", "7-1-1", "x-1", ""} {
+		var invalid *pubsub.ValidationError
+		if ok, err := s.Replay(ctx, "g", id); ok || !errors.As(err, &invalid) || invalid.Field != "id" {
+			t.Errorf("replay of %q: %v %v", id, ok, err)
+		}
+		if n, err := s.Purge(ctx, "g", "7-1", id); n != 0 || !errors.As(err, &invalid) {
+			t.Errorf("purge of %q: %v %v", id, n, err)
+		}
+		if _, err := s.Dead(ctx, "g", id, 1); id != "" && !errors.As(err, &invalid) {
+			t.Errorf("dead letters after %q: %v", id, err)
+		}
+	}
+	if list, err := s.Dead(ctx, "g", "7-0", 10); len(list) != 1 || err != nil { // the group of workers is gone, or never was; they are here
+		t.Errorf("%+v %v", list, err)
+	}
+	use := map[string]func(group string) error{
+		"dead":   func(group string) error { _, err := s.Dead(ctx, group, "", 1); return err },
+		"replay": func(group string) error { _, err := s.Replay(ctx, group, "7-1"); return err },
+		"purge":  func(group string) error { _, err := s.Purge(ctx, group, "7-1"); return err },
+		"all":    func(group string) error { _, err := s.Purge(ctx, group); return err },
+		"lag":    func(group string) error { _, err := s.Lag(ctx, group); return err },
+	}
+	refused := func(group string, want func(error) bool) {
+		t.Helper()
+		for name, fn := range use {
+			if err := fn(group); !want(err) {
+				t.Errorf("%s of group %.10q: %v", name, group, err)
+			}
+		}
+	}
+	invalid := func(err error) bool {
+		var e *pubsub.ValidationError
+		return errors.As(err, &e) && e.Field == "group"
+	}
+	refused("", invalid)
+	refused(strings.Repeat("x", 2000), invalid)
+	delete(use, "lag") // everything is waiting for one that does not exist yet
+	none := func(err error) bool {
+		var e *pubsub.Error
+		return errors.Is(err, pubsub.ErrNoGroup) && errors.As(err, &e) && e.Problem().Status == 404
+	}
+	refused("others", none) // there is no stream yet
+	s.order(t, 1, 1)
+	refused("others", none)
+	s.srv.Do(t, "XGROUP", "CREATE", "m1:stream:{s}:log", "others", "0")
+	refused("others", func(err error) bool { return err == nil })
+}
+
+// After a failover Redis may count too many as waiting, for ever.
+func TestRegress_LagAfterAFailoverIsNotRedisMiscount(t *testing.T) {
+	t.Cleanup(pubsub.SetSweep(20*time.Millisecond, time.Hour))
+	s := openShop(t, pubsub.StreamOptions[int]{})
+	s.order(t, 1, 100)
+	nothing := func(context.Context, pubsub.Delivery[int]) error { return nil }
+	stop := s.work(t, nothing, pubsub.WorkOptions{})
+	s.done(t)
+	stop()
+	last := fmt.Sprint(s.srv.Do(t, "XREVRANGE", shopLog, "+", "-", "COUNT", "1").([]any)[0].([]any)[0])
+	miscount := func() { s.srv.Do(t, "XGROUP", "SETID", shopLog, "g", last, "ENTRIESREAD", "7") }
+	miscount()
+	if l := s.lag(t); l.Waiting != 0 {
+		t.Errorf("all was done: %+v", l)
+	}
+	stop = s.work(t, nothing, pubsub.WorkOptions{})
+	eventually(t, "the count is right again", func() bool {
+		info := fmt.Sprint(s.srv.Do(t, "XINFO", "GROUPS", shopLog))
+		return strings.Contains(info, "entries-read 100 lag 0")
+	})
+	stop()
+	s.order(t, 101, 103)
+	if l := s.lag(t); l.Waiting != 3 {
+		t.Errorf("three are waiting: %+v", l)
+	}
+}

@@ -42,6 +42,8 @@ func (k EventKind) String() string {
 		return "missed"
 	case EventDropped:
 		return "dropped"
+	case EventHistoryLost:
+		return "history-lost"
 	}
 	return "unknown"
 }

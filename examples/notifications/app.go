@@ -92,7 +92,7 @@ func (a *app) notify(w http.ResponseWriter, r *http.Request) {
 	}
 	var at pubsub.Position
 	if err == nil {
-		at, err = topic.Publish(r.Context(), notification{message, time.Now().UTC()})
+		at, _, err = topic.Publish(r.Context(), notification{message, time.Now().UTC()})
 	}
 	if err != nil {
 		problem.Write(w, r, a.log, err)

@@ -1,6 +1,7 @@
 -- Publish with a history. KEYS: meta, history. ARGV: channel, PUBLISH or
 -- SPUBLISH, an epoch if there is none, nonce, most messages of the history,
--- its life and that of meta in milliseconds, payload. Returns {epoch, offset}.
+-- its life and that of meta in milliseconds, payload. Returns {epoch, offset,
+-- receivers}.
 --
 -- An epoch is one unbroken history. Offsets count from 1. Each message has a
 -- nonce of its own and names that of the message before it, so that another
@@ -17,9 +18,9 @@ end
 -- The first write, by which memory that is full is noticed before anything is sent.
 redis.call('HSET', KEYS[1], 'e', epoch)
 local at = string.format('%.0f', offset)
-redis.call(ARGV[2], ARGV[1], 'r1 ' .. epoch .. ' ' .. at .. ' ' .. ARGV[4] .. ' ' .. before .. '\n' .. ARGV[8])
+local receivers = redis.call(ARGV[2], ARGV[1], 'r1 ' .. epoch .. ' ' .. at .. ' ' .. ARGV[4] .. ' ' .. before .. '\n' .. ARGV[8])
 redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[5], at .. '-0', 'n', ARGV[4], 'p', before, 'd', ARGV[8])
 redis.call('HSET', KEYS[1], 'n', at, 'x', ARGV[4])
 redis.call('PEXPIRE', KEYS[1], ARGV[7])
 redis.call('PEXPIRE', KEYS[2], ARGV[6])
-return {epoch, at}
+return {epoch, at, receivers}

@@ -92,7 +92,11 @@ func TestStream_LooksAtDeadLettersAndReplaysThem(t *testing.T) {
 		t.Errorf("%s", stderr)
 	}
 	run(exitMiss, `purged: 0`, "purge", "mails", first, "--group", "senders")
-	run(exitOK, `no dead letters`, "dead", "mails", "--group", "others")
+	for _, args := range [][]string{{"dead", "mails"}, {"replay", "mails", first}, {"replay", "mails", "--all"}, {"purge", "mails", first}, {"purge", "mails", "--all"}} {
+		if _, stderr = run(exitFailed, `(replayed: 0)?`, append(args, "--group", "others")...); !strings.Contains(stderr, "no such group") {
+			t.Errorf("%s: %s", args, stderr)
+		}
+	}
 	run(exitOK, `replayed: 3`, "replay", "mails", "--group", "senders", "--all")
 	run(exitOK, `no dead letters`, "dead", "mails", "--group", "senders")
 	run(exitOK, `purged: 0`, "purge", "mails", "--group", "senders", "--all")

@@ -112,8 +112,8 @@ const replayPage = 100
 // replayed for ever.
 func (o *streamOptions) allDead(ctx context.Context, s *stream) (ids []string, err error) {
 	lag, err := s.Lag(ctx, o.group)
-	for after := ""; err == nil && int64(len(ids)) < lag.Dead; {
-		page, problem := s.Dead(ctx, o.group, after, int(min(replayPage, lag.Dead-int64(len(ids)))))
+	for after := ""; err == nil && (after == "" || int64(len(ids)) < lag.Dead); {
+		page, problem := s.Dead(ctx, o.group, after, int(min(replayPage, max(lag.Dead, 1)-int64(len(ids)))))
 		for _, d := range page {
 			ids, after = append(ids, d.ID), d.ID
 		}
