@@ -27,6 +27,8 @@ type race struct {
 	// cpu prints how busy Redis and this process were: where those two do all
 	// the work.
 	cpu bool
+	// after is shown below the figures, once.
+	after func() error
 }
 
 // contestant makes its worker: a function that does one operation, for the
@@ -49,6 +51,16 @@ var races = []struct {
 	{"limit-admitted-one-key", limitAdmittedOneKey},
 	{"limit-denied", limitDenied},
 	{"limit-denied-one-key", limitDeniedOneKey},
+	{"cache-near-struct", cacheNearStruct},
+	{"cache-near-1k", cacheNear1K},
+	{"cache-near-64k", cacheNear64K},
+	{"cache-redis-struct", cacheRedisStruct},
+	{"cache-redis-1k", cacheRedis1K},
+	{"cache-redis-64k", cacheRedis64K},
+	{"cache-memory", cacheMemory},
+	{"session-read", sessionRead},
+	{"session-write", sessionWrite},
+	{"session-new", sessionNew},
 }
 
 // figures are those of one round.
@@ -89,9 +101,15 @@ func main() {
 			r, err = entry.prepare(env)
 		}
 		for _, n := range counts {
+			if len(r.contestants) == 0 {
+				break // it has shown all
+			}
 			if err == nil {
 				err = env.run(r, *rounds, *length, n)
 			}
+		}
+		if err == nil && r.after != nil {
+			err = r.after()
 		}
 		if err != nil {
 			env.close()

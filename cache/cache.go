@@ -26,6 +26,7 @@ type Cache[T any] struct {
 
 	tags    *tagTable
 	near    *near[T]
+	ticks   *ticks
 	flights *flights[T]
 	family  *family
 	outage  removals
@@ -57,6 +58,7 @@ func New[T any](r *madcrow.Redis, name string, options Options[T]) (*Cache[T], e
 		prefix: valuePrefix(cfg.KeyPrefix, name),
 		tags:   newTagTable(r, cfg.KeyPrefix, name, opt.NearTTL),
 		near:   newNear[T](opt.Near),
+		ticks:  newTicks(),
 	}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
@@ -103,6 +105,7 @@ func (c *Cache[T]) Close(ctx context.Context) error {
 		err = ctx.Err()
 	}
 	c.stop()
+	c.ticks.close()
 	c.family.leave(c)
 	return err
 }
@@ -179,13 +182,24 @@ func (c *Cache[T]) options(opts []CallOption) (call, error) {
 func (c *Cache[T]) Get(ctx context.Context, key string, opts ...CallOption) (T, bool, error) {
 	// The form of another key may look like a key that begins with '~'.
 	if len(opts) == 0 && (key == "" || key[0] != keys.Hashed[0]) {
-		if e, ok := c.fromNear(key, mono()); ok && !e.negative {
+		if e, ok := c.hot(key); ok {
 			c.event("hit_near")
 			return e.value, true, nil
 		}
 	}
 	res, err := c.GetResult(ctx, key, opts...)
 	return res.Value, res.Found, err
+}
+
+// hot is fromNear for what will be valid, present and not due for anything for
+// some time yet.
+func (c *Cache[T]) hot(form string) (*nearEntry[T], bool) {
+	e, ok := c.near.get(form)
+	if !ok || e.negative {
+		return nil, false
+	}
+	latest := c.ticks.latest()
+	return e, latest < e.slide && latest < e.refresh && e.valid(latest) && !c.over.Load()
 }
 
 // fromNear returns the near copy, if it may be served, and begins its life anew

@@ -71,8 +71,7 @@ func (l *Load[T]) NotModified() { l.notModified = l.Found }
 // but this process to share the load with, at most Options.MaxLoads at a time.
 func (c *Cache[T]) GetOrLoad(ctx context.Context, key string, load func(context.Context) (T, error), opts ...CallOption) (T, error) {
 	if len(opts) == 0 && (key == "" || key[0] != keys.Hashed[0]) {
-		now := mono()
-		if e, ok := c.fromNear(key, now); ok && !e.negative && now < e.refresh {
+		if e, ok := c.hot(key); ok {
 			c.event("hit_near")
 			return e.value, nil
 		}
