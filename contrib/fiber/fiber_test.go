@@ -1,0 +1,198 @@
+package madcrowfiber
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/gofiber/fiber/v3"
+
+	"github.com/madcrow-go/madcrow/health"
+	"github.com/madcrow-go/madcrow/inject"
+	. "github.com/madcrow-go/madcrow/internal/conformance"
+)
+
+func TestConformance_Fiber(t *testing.T) {
+	Run(t, func(_ *testing.T, k *Kit) Serve {
+		router := fiber.New(fiber.Config{ErrorHandler: ErrorHandler(k.Set)})
+		router.Use(Middleware(k.Recover))
+		routes(router, k)
+		return func(ln net.Listener) func() {
+			done := make(chan struct{})
+			go func() { defer close(done); _ = router.Listener(ln, fiber.ListenConfig{DisableStartupMessage: true}) }()
+			return func() { _ = router.Shutdown(); <-done }
+		}
+	})
+}
+
+func reply(c fiber.Ctx, a Reply, err error) error {
+	if err == nil {
+		err = c.JSON(a)
+	}
+	return err
+}
+
+func routes(router *fiber.App, k *Kit) {
+	router.Get("/plain", With(k.Plain, func(c fiber.Ctx, g Greeter) error { return reply(c, Greet(g), nil) }))
+	router.Get("/store/:key", With(k.Store, func(c fiber.Ctx, s *Store) error {
+		a, err := s.Read(c.Context(), c.Params("key"))
+		return reply(c, a, err)
+	}))
+	router.Get("/optional", With(inject.Maybe(k.Store), func(c fiber.Ctx, s inject.Optional[*Store]) error {
+		return reply(c, Told(s), nil)
+	}))
+	router.Get("/caller", With2(k.Caller, k.Greeting, func(c fiber.Ctx, who Caller, g Greeting) error {
+		return reply(c, Called(who, g), nil)
+	}))
+
+	in := router.Group("", Middleware(k.Session))
+	plain := func(f func(context.Context) (Reply, error)) fiber.Handler {
+		return Handler(k.Set, func(c fiber.Ctx) error {
+			a, err := f(c.Context())
+			return reply(c, a, err)
+		})
+	}
+	in.Get("/session", plain(k.Visits))
+	in.Post("/session", plain(k.Visit))
+	in.Post("/session/fail", Handler(k.Set, func(c fiber.Ctx) error {
+		if _, err := k.Visit(c.Context()); err != nil {
+			return err
+		}
+		return ErrForeign
+	}))
+	in.Post("/session/empty", Handler(k.Set, func(c fiber.Ctx) error {
+		if _, err := k.Visit(c.Context()); err != nil {
+			return err
+		}
+		return c.SendStatus(http.StatusNoContent)
+	}))
+	in.Post("/login/:user", Handler(k.Set, func(c fiber.Ctx) error {
+		a, err := k.Login(c.Context(), c.Params("user"))
+		return reply(c, a, err)
+	}))
+	in.Post("/rotate", plain(k.Rotate))
+	in.Get("/stream", Handler(k.Set, func(c fiber.Ctx) error {
+		if _, err := k.Visit(c.Context()); err != nil {
+			return err
+		}
+		return c.SendStreamWriter(func(w *bufio.Writer) {
+			_, _ = w.WriteString("one\n")
+			_ = w.Flush()
+			k.Hold()
+			_, _ = w.WriteString("two\n")
+		})
+	}))
+
+	router.Get("/limited", Middleware(k.Limited), With(k.Plain, func(c fiber.Ctx, g Greeter) error { return reply(c, Greet(g), nil) }))
+	router.Get("/fail/:kind", func(c fiber.Ctx) error { return k.Fail(c.Context(), c.Params("kind")) })
+	router.Get("/panic", func(fiber.Ctx) error { panic(Secret) })
+	router.Post("/validate", Handler(k.Set, func(c fiber.Ctx) error {
+		var body In
+		if err := c.Bind().WithAutoHandling().Body(&body); err != nil {
+			return err
+		}
+		a, err := Validate(body)
+		return reply(c, a, err)
+	}))
+	Health(router, k.Redis, k.Draining, health.Options{})
+}
+
+func TestWith_WhatWasNotMadePanicsWhenTheRouteIsMade(t *testing.T) {
+	made := inject.Plain(inject.New(nil, nil), 1)
+	for name, route := range map[string]func(){
+		"first":  func() { With(inject.Dep[int]{}, func(fiber.Ctx, int) error { return nil }) },
+		"second": func() { With2(made, inject.Dep[int]{}, func(fiber.Ctx, int, int) error { return nil }) },
+		"third":  func() { With3(made, made, inject.Dep[int]{}, func(fiber.Ctx, int, int, int) error { return nil }) },
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s: no panic", name)
+				}
+			}()
+			route()
+		}()
+	}
+}
+
+func TestErrorHandler_FibersOwnErrorsAreProblems(t *testing.T) {
+	app := fiber.New(fiber.Config{ErrorHandler: ErrorHandler(inject.New(nil, nil))})
+	app.Get("/taken", func(fiber.Ctx) error {
+		return errors.Join(errors.New(Secret), fiber.NewError(http.StatusConflict, "It is taken"))
+	})
+	app.Get("/half", func(c fiber.Ctx) error {
+		_ = c.SendString("half")
+		return errors.New(Secret)
+	})
+	for path, want := range map[string]string{"/none": `"code":"NOT_FOUND"`, "/taken": `"message":"It is taken"`, "/half": `{"type":`} {
+		res, err := app.Test(httptest.NewRequest(http.MethodGet, path, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if !strings.Contains(string(body), want) || strings.Contains(string(body), Secret) || strings.Contains(string(body), "half") {
+			t.Errorf("%s: %d %s", path, res.StatusCode, body)
+		}
+	}
+}
+
+func TestMiddleware_HeadersOfBothReachTheCaller(t *testing.T) {
+	app := fiber.New()
+	app.Use(Middleware(func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Add("Vary", "Origin")
+			w.Header().Add("X-Both", "middleware")
+			http.SetCookie(w, &http.Cookie{Name: "a", Value: "1"})
+			next.ServeHTTP(w, r)
+			w.Header().Set("X-After", "1")
+			http.SetCookie(w, &http.Cookie{Name: "c", Value: "3"})
+		})
+	}))
+	app.Get("/:id", func(c fiber.Ctx) error {
+		c.Append("Vary", "Cookie")
+		c.Set("X-Both", "handler")
+		c.Cookie(&fiber.Cookie{Name: "b", Value: "2"})
+		return c.SendString(c.Params("id"))
+	})
+	res, err := app.Test(httptest.NewRequest(http.MethodGet, "/7", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	h := res.Header
+	if len(h.Values("Set-Cookie")) != 3 || h.Get("X-Both") != "handler" || h.Get("X-After") != "1" || strings.Join(h.Values("Vary"), ", ") != "Origin, Cookie" {
+		t.Errorf("%v", h)
+	}
+}
+
+func TestRequest_IsAsNetHTTPHasIt(t *testing.T) {
+	app := fiber.New()
+	var got *http.Request
+	var body []byte
+	app.Post("/users/:id", func(c fiber.Ctx) error {
+		got = request(c)
+		body, _ = io.ReadAll(got.Body)
+		return nil
+	})
+	req := httptest.NewRequest(http.MethodPost, "/users/7?q=a%20b", strings.NewReader("text"))
+	req.Header.Add("X-Two", "1")
+	req.Header.Add("X-Two", "2")
+	req.AddCookie(&http.Cookie{Name: "a", Value: "1"})
+	res, err := app.Test(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	cookie, err := got.Cookie("a")
+	if got.Method != "POST" || got.URL.Query().Get("q") != "a b" || got.Pattern != "POST /users/:id" || got.PathValue("id") != "7" ||
+		got.Host != "example.com" || len(got.Header["X-Two"]) != 2 || string(body) != "text" || got.ContentLength != 4 || err != nil || cookie.Value != "1" || got.RemoteAddr == "" {
+		t.Errorf("%+v %q %v", got, body, err)
+	}
+}
