@@ -60,7 +60,11 @@ func hearing[E any](t testing.TB, subscribe func(context.Context) iter.Seq2[E, e
 				l.err = err
 				return
 			}
-			l.events <- e
+			select {
+			case l.events <- e:
+			case <-ctx.Done(): // the test is over, and did not take them all
+				return
+			}
 		}
 	}()
 	t.Cleanup(func() {
