@@ -3,6 +3,7 @@ package cache
 import (
 	"bytes"
 	"encoding/json"
+	"unsafe"
 )
 
 // Codec turns values into bytes and back. It must be safe for concurrent use.
@@ -52,6 +53,8 @@ func (textCodec) Append(dst []byte, v string) ([]byte, error) { return append(ds
 
 func (textCodec) Decode(data []byte) (string, error) { return string(data), nil }
 
+func (textCodec) adopt(data string) string { return data }
+
 // Bytes stores byte slices as they are. It is the default for them.
 func Bytes() Codec[[]byte] { return bytesCodec{} }
 
@@ -62,6 +65,19 @@ func (bytesCodec) ID() byte { return 3 }
 func (bytesCodec) Append(dst []byte, v []byte) ([]byte, error) { return append(dst, v...), nil }
 
 func (bytesCodec) Decode(data []byte) ([]byte, error) { return bytes.Clone(data), nil }
+
+func (bytesCodec) adopt(data string) []byte {
+	if data == "" {
+		return []byte{}
+	}
+	return bytesOf(data)
+}
+
+// adopter is a codec whose values can be what Redis sent, without a copy.
+type adopter[T any] interface{ adopt(data string) T }
+
+// bytesOf are the bytes of a text that nobody else reads.
+func bytesOf(text string) []byte { return unsafe.Slice(unsafe.StringData(text), len(text)) }
 
 // defaultCodec chooses by the type.
 func defaultCodec[T any]() Codec[T] {

@@ -167,7 +167,7 @@ func (c *Cache[T]) decodeText(raw string, left time.Duration) (f found[T], marke
 		f.state, f.ttl = isStale, 0
 	}
 	if !h.negative {
-		if f.value, err = c.decodeValue(unsafe.Slice(unsafe.StringData(raw[size:]), len(raw)-size)); err != nil {
+		if f.value, err = c.decodeValue(raw[size:]); err != nil {
 			c.event("undecodable")
 			return found[T]{}, nil, false
 		}
@@ -178,13 +178,16 @@ func (c *Cache[T]) decodeText(raw string, left time.Duration) (f found[T], marke
 }
 
 // decodeValue and encode take a codec that panics for one that fails.
-func (c *Cache[T]) decodeValue(data []byte) (v T, err error) {
+func (c *Cache[T]) decodeValue(data string) (v T, err error) {
+	if a, ok := c.opt.Codec.(adopter[T]); ok {
+		return a.adopt(data), nil
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			err = panicked("the codec", p)
 		}
 	}()
-	return c.opt.Codec.Decode(data)
+	return c.opt.Codec.Decode(bytesOf(data))
 }
 
 func (c *Cache[T]) encode(dst []byte, v T) (entry []byte, err error) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,24 +38,45 @@ func (m *Manager[T]) Middleware(failure Failure) func(http.Handler) http.Handler
 				return
 			}
 			token, sent := cookieOf(r, m.opt.Cookie)
-			rw := &response{ResponseWriter: w, sent: sent}
+			together := &struct { // in one allocation
+				s  Session[T]
+				rw response
+				c  cookieCarrier
+			}{rw: response{ResponseWriter: w, sent: sent}}
+			s, rw := &together.s, &together.rw
 			defer rw.begin() // a handler may write nothing, or panic
-			s := m.newSession(token)
+			m.begin(s, token)
 			s.failure.Store(uint32(failure))
-			s.device, s.carrier = m.deviceOf(r), &cookieCarrier{opt: &m.opt, w: rw}
+			together.c = cookieCarrier{opt: &m.opt, w: rw}
+			s.device, s.carrier = m.deviceOf(r), &together.c
 			next.ServeHTTP(rw, r.WithContext(context.WithValue(r.Context(), sessionKey[T]{m}, s)))
 		})
 	}
 }
 
 // cookieOf is the value of a cookie that is there once. Of two, one was put
-// there by somebody else, and nobody knows which.
+// there by somebody else, and nobody knows which. It is Request.CookiesNamed
+// without its allocations.
 func cookieOf(r *http.Request, name string) (value string, sent bool) {
-	list := r.CookiesNamed(name)
-	if len(list) == 1 {
-		value = list[0].Value
+	n := 0
+	for _, line := range r.Header["Cookie"] {
+		for line != "" {
+			var part string
+			part, line, _ = strings.Cut(line, ";")
+			key, v, _ := strings.Cut(strings.Trim(part, " \t"), "=")
+			if strings.Trim(key, " \t") != name {
+				continue
+			}
+			if n++; len(v) > 1 && v[0] == '"' && v[len(v)-1] == '"' {
+				v = v[1 : len(v)-1]
+			}
+			value = v
+		}
 	}
-	return value, len(list) > 0
+	if n != 1 {
+		return "", n > 0
+	}
+	return value, true
 }
 
 func (m *Manager[T]) deviceOf(r *http.Request) (d Device) {

@@ -54,9 +54,14 @@ type carrier interface {
 }
 
 func (m *Manager[T]) newSession(token string) *Session[T] {
-	s := &Session[T]{m: m, turn: make(chan struct{}, 1)}
-	s.adopt(token)
+	s := &Session[T]{}
+	m.begin(s, token)
 	return s
+}
+
+func (m *Manager[T]) begin(s *Session[T], token string) {
+	s.m, s.turn = m, make(chan struct{}, 1)
+	s.adopt(token)
 }
 
 // Open returns the session of an identifier, "" for none, without a request:
