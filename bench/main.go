@@ -61,6 +61,15 @@ var races = []struct {
 	{"session-read", sessionRead},
 	{"session-write", sessionWrite},
 	{"session-new", sessionNew},
+	{"publish-deliver-1", publishDeliver1},
+	{"publish-deliver-1-json", publishDeliver1JSON},
+	{"publish-deliver-100", publishDeliver100},
+	{"publish-deliver-100-json", publishDeliver100JSON},
+	{"publish-window-1", publishWindow1},
+	{"publish-window-1-json", publishWindow1JSON},
+	{"publish-window-100", publishWindow100},
+	{"publish-window-100-json", publishWindow100JSON},
+	{"stream", streamRace},
 }
 
 // figures are those of one round.
