@@ -10,7 +10,7 @@ import (
 // An adapter only translates: less than 150 lines of Go, which are neither
 // blank nor comment nor test.
 func TestAdapters_AreThin(t *testing.T) {
-	for _, name := range []string{"gin", "echo", "fiber"} {
+	for _, name := range []string{"gin", "echo", "fiber", "huma", "fx"} {
 		files, err := filepath.Glob("contrib/" + name + "/*.go")
 		if err != nil {
 			t.Fatal(err)

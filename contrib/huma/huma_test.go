@@ -1,0 +1,179 @@
+package madcrowhuma
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/madcrow-go/madcrow/health"
+	"github.com/madcrow-go/madcrow/inject"
+	. "github.com/madcrow-go/madcrow/internal/conformance"
+)
+
+func TestConformance_Huma(t *testing.T) {
+	Run(t, func(t *testing.T, k *Kit) Serve {
+		mux := http.NewServeMux()
+		api := newAPI(mux, k.Set)
+		routes(api, k)
+		mux.Handle("GET /health/live", health.Live())
+		mux.Handle("GET /health/ready", health.Ready(k.Redis, k.Draining))
+		mux.Handle("GET /health", health.Detail(k.Redis, health.Options{}))
+		documented(t, api)
+		return HTTP(k.Recover(mux))
+	})
+}
+
+func newAPI(mux *http.ServeMux, s *inject.Set) huma.API {
+	cfg := huma.DefaultConfig("Conformance", "1")
+	cfg.CreateHooks = nil
+	cfg.Transformers = append(cfg.Transformers, Problems(s))
+	return humago.New(mux, cfg)
+}
+
+type (
+	none   struct{}
+	output struct{ Body Reply }
+)
+
+func reply(a Reply, err error) (*output, error) { return &output{a}, err }
+
+func op(pattern string, mw ...func(huma.Context, func(huma.Context))) huma.Operation {
+	method, path, _ := strings.Cut(pattern, " ")
+	return huma.Operation{Method: method, Path: path, OperationID: pattern, Middlewares: mw}
+}
+
+func routes(api huma.API, k *Kit) {
+	session := Middleware(k.Session)
+	in := func(pattern string, f func(context.Context) (Reply, error)) {
+		Register(k.Set, api, op(pattern, session), func(ctx context.Context, _ *none) (*output, error) { return reply(f(ctx)) })
+	}
+	Register(k.Set, api, op("GET /plain"), func(_ context.Context, in *struct{ G Required[Greeter] }) (*output, error) {
+		return reply(Greet(in.G.Get()), nil)
+	})
+	Register(k.Set, api, op("GET /store/{key}"), func(ctx context.Context, in *struct {
+		Key   string `path:"key"`
+		Store Required[*Store]
+	},
+	) (*output, error) {
+		return reply(in.Store.Get().Read(ctx, in.Key))
+	})
+	Register(k.Set, api, op("GET /optional"), func(_ context.Context, in *struct{ Store Optional[*Store] }) (*output, error) {
+		return reply(Told(in.Store.Optional), nil)
+	})
+	Register(k.Set, api, op("GET /caller"), func(_ context.Context, in *struct {
+		Caller   Required[Caller]
+		Greeting Required[Greeting]
+	},
+	) (*output, error) {
+		return reply(Called(in.Caller.Get(), in.Greeting.Get()), nil)
+	})
+	in("GET /session", k.Visits)
+	in("POST /session", k.Visit)
+	in("POST /session/fail", func(ctx context.Context) (Reply, error) {
+		_, err := k.Visit(ctx)
+		if err == nil {
+			err = ErrForeign
+		}
+		return Reply{}, err
+	})
+	Register(k.Set, api, op("POST /session/empty", session), func(ctx context.Context, _ *none) (*none, error) {
+		_, err := k.Visit(ctx)
+		return nil, err
+	})
+	Register(k.Set, api, op("POST /login/{user}", session), func(ctx context.Context, in *struct {
+		User string `path:"user"`
+	},
+	) (*output, error) {
+		return reply(k.Login(ctx, in.User))
+	})
+	in("POST /rotate", k.Rotate)
+	Register(k.Set, api, Limited(op("GET /limited"), k.Limited), func(_ context.Context, in *struct{ G Required[Greeter] }) (*output, error) {
+		return reply(Greet(in.G.Get()), nil)
+	})
+	Register(k.Set, api, op("GET /fail/{kind}"), func(ctx context.Context, in *struct {
+		Kind string `path:"kind"`
+	},
+	) (*output, error) {
+		return nil, k.Fail(ctx, in.Kind)
+	})
+	Register(k.Set, api, op("GET /panic"), func(context.Context, *none) (*output, error) { panic(Secret) })
+	Register(k.Set, api, op("POST /validate"), func(_ context.Context, in *struct{ Body In }) (*output, error) {
+		return reply(Validate(in.Body))
+	})
+	Register(k.Set, api, op("GET /stream", session), func(ctx context.Context, _ *none) (*huma.StreamResponse, error) {
+		_, err := k.Visit(ctx)
+		return &huma.StreamResponse{Body: func(ctx huma.Context) {
+			_, w := humago.Unwrap(ctx)
+			_, _ = w.Write([]byte("one\n"))
+			_ = http.NewResponseController(w).Flush()
+			k.Hold()
+			_, _ = w.Write([]byte("two\n"))
+		}}, err
+	})
+}
+
+// documented looks at what the OpenAPI document says without being told.
+func documented(t *testing.T, api huma.API) {
+	t.Helper()
+	for path, want := range map[string]string{"/store/{key}": "503", "/limited": "429 503 504", "/optional": "-503 -429", "/plain": "-429"} {
+		responses := api.OpenAPI().Paths[path].Get.Responses
+		for code := range strings.FieldsSeq(want) {
+			absent := strings.HasPrefix(code, "-")
+			res := responses[strings.TrimPrefix(code, "-")]
+			if absent != (res == nil) {
+				t.Errorf("%s: %s is %v", path, code, res)
+			}
+			if res != nil && (res.Content["application/problem+json"] == nil || code != "504" && res.Headers["Retry-After"] == nil) {
+				t.Errorf("%s: %s is %+v", path, code, res)
+			}
+		}
+	}
+	text, err := json.Marshal(api.OpenAPI())
+	if err != nil || !strings.Contains(string(text), `"error_id"`) || strings.Contains(string(text), "Store\"") {
+		t.Errorf("%v %s", err, text)
+	}
+}
+
+func TestRegister_AMissingDependencyPanicsWhenTheRouteIsMade(t *testing.T) {
+	set := inject.New(nil, nil)
+	inject.Plain(set, 1)
+	inject.Plain(set, 2)
+	for name, route := range map[string]func(huma.API){
+		"required": func(api huma.API) {
+			Register(set, api, op("GET /a"), func(context.Context, *struct{ A Required[string] }) (*none, error) { return nil, nil })
+		},
+		"optional": func(api huma.API) {
+			Register(set, api, op("GET /b"), func(context.Context, *struct{ A Optional[string] }) (*none, error) { return nil, nil })
+		},
+		"two": func(api huma.API) {
+			Register(set, api, op("GET /c"), func(context.Context, *struct{ A Required[int] }) (*none, error) { return nil, nil })
+		},
+	} {
+		func() {
+			defer func() {
+				if v, ok := recover().(string); !ok || !strings.Contains(v, "GET /") || !strings.Contains(v, ": A: ") {
+					t.Errorf("%s: %v", name, v)
+				}
+			}()
+			route(newAPI(http.NewServeMux(), set))
+		}()
+	}
+}
+
+func TestRegister_ErrorsOfHumaKeepTheirStatus(t *testing.T) {
+	set, mux := inject.New(nil, nil), http.NewServeMux()
+	Register(set, newAPI(mux, set), op("GET /taken"), func(context.Context, *none) (*none, error) {
+		return nil, huma.Error409Conflict("It is taken")
+	})
+	w := httptest.NewRecorder()
+	mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/taken", nil))
+	if w.Code != 409 || !strings.Contains(w.Body.String(), `"message":"It is taken"`) || w.Header().Get("Content-Type") != "application/problem+json" {
+		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+	}
+}
