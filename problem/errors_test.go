@@ -90,6 +90,7 @@ var answers = map[string]answer{
 	"pubsub.ErrOutboxFull":   {ofPubsub(pubsub.ErrOutboxFull), 503, true},
 	"pubsub.ErrHistoryLost":  {ofPubsub(pubsub.ErrHistoryLost), 503, true},
 	"pubsub.ErrSlow":         {ofPubsub(pubsub.ErrSlow), 503, true},
+	"pubsub.ErrNoGroup":      {ofPubsub(pubsub.ErrNoGroup), 404, false},
 	"pubsub.ErrMalformed":    {ofPubsub(pubsub.ErrMalformed), 503, true},
 	"pubsub.ErrClosed":       {ofPubsub(pubsub.ErrClosed), 503, true},
 	"pubsub.Error":           {ofPubsub(redis(madcrow.KindTimeout)), 504, false},
