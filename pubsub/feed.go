@@ -278,7 +278,7 @@ func (f *feed) deliver(m rueidis.PubSubMessage) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.wire.hear(now)
-	msg, fresh := &message{channel: m.Channel, raw: m.Message, payload: m.Message}, true
+	msg, fresh := &message{channel: m.Channel, raw: m.Message, payload: m.Message, shared: len(f.subs) > 1}, true
 	if f.typed > 0 {
 		if env, ok := parseEnvelope(m.Message); ok {
 			var missing int

@@ -3,9 +3,13 @@ package pubsub_test
 import (
 	"bufio"
 	"context"
+	"errors"
+	"fmt"
 	"iter"
 	"net"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -130,5 +134,110 @@ func TestPlain_AndTypedListenersShareAChannel(t *testing.T) {
 	srv.Do(t, "PUBLISH", "t", "m1 other 1 1\nend")
 	if e := tl.next(t, "a message", every); e.Message != "end" || e.Publisher != "other" {
 		t.Errorf("%+v", e)
+	}
+}
+
+// What several are given is decoded once where nobody can change it for another,
+// and each gets what its own topic makes of it.
+func TestTopic_ListenersDoNotShareWhatCanBeChanged(t *testing.T) {
+	type safe struct {
+		N    int
+		Text string
+		At   time.Time
+		Pair [2]bool
+	}
+	type unsafe struct {
+		N    int
+		List []int
+	}
+	b := newBus(t, open(t), pubsub.Options{})
+	hear := func(listen func(n int)) {
+		var wg sync.WaitGroup
+		for n := range 3 {
+			wg.Go(func() { listen(n) })
+		}
+		wg.Wait()
+	}
+	one := safe{7, "x", time.Unix(1, 0).UTC(), [2]bool{true}}
+	text := fmt.Sprintf(`{"N":7,"Text":"x","At":%q,"Pair":[true,false],"List":[1,2]}`, "1970-01-01T00:00:01Z")
+	source := topicOf(t, b, "t", pubsub.TopicOptions[string]{Plain: true})
+	var ready sync.WaitGroup
+	ready.Add(9)
+	go func() {
+		ready.Wait()
+		for _, m := range []string{text, "no JSON", text} {
+			if n, err := source.Publish(context.Background(), m); n != 1 || err != nil {
+				t.Errorf("%d receivers, %v", n, err)
+			}
+		}
+	}()
+	var all sync.WaitGroup
+	all.Go(func() {
+		hear(func(int) {
+			wantThrice(t, b, &ready, pubsub.TopicOptions[safe]{}, func(v safe) bool { return v == one })
+		})
+	})
+	all.Go(func() {
+		hear(func(int) {
+			wantThrice(t, b, &ready, pubsub.TopicOptions[unsafe]{Plain: true}, func(v unsafe) bool {
+				ok := v.N == 7 && slices.Equal(v.List, []int{1, 2})
+				v.List[0] = 100
+				return ok
+			})
+		})
+	})
+	all.Go(func() {
+		hear(func(n int) {
+			if n < 2 {
+				wantThrice(t, b, &ready, pubsub.TopicOptions[struct{ N float64 }]{Plain: n == 1}, func(v struct{ N float64 }) bool { return v.N == 7 })
+				return
+			}
+			wantThrice(t, b, &ready, pubsub.TopicOptions[map[string]any]{}, func(v map[string]any) bool { return v["N"] == 7.0 })
+		})
+	})
+	all.Wait()
+}
+
+// wantThrice hears a good message, a malformed one and a good one.
+func wantThrice[T any](t *testing.T, b *pubsub.Bus, ready *sync.WaitGroup, opt pubsub.TopicOptions[T], good func(T) bool) {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	n := 0
+	for e, err := range topicOf(t, b, "t", opt).Subscribe(ctx) {
+		switch {
+		case err != nil:
+			t.Error(err)
+		case e.Kind == pubsub.EventSubscribed:
+			ready.Done()
+		case e.Kind == pubsub.EventMessage:
+			if n++; (n == 2) != errors.Is(e.Err, pubsub.ErrMalformed) || n != 2 && !good(e.Message) {
+				t.Errorf("%T as number %d: %+v", e.Message, n, e)
+			}
+			if n == 3 {
+				return
+			}
+		}
+	}
+	t.Errorf("only %d came", n)
+}
+
+// One in plain mode does not get what one in typed mode has decoded, nor the
+// other way round.
+func TestTopic_PlainAndTypedListenersTakeAMessageEachInItsWay(t *testing.T) {
+	b := newBus(t, open(t), pubsub.Options{})
+	var ears []*ear[pubsub.Event[int]]
+	for n := range 6 {
+		l := hearing(t, subscribeTo(topicOf(t, b, "t", pubsub.TopicOptions[int]{Plain: n%2 == 0})))
+		l.next(t, "subscribed", is[int](pubsub.EventSubscribed))
+		ears = append(ears, l)
+	}
+	if _, err := topicOf(t, b, "t", pubsub.TopicOptions[int]{}).Publish(t.Context(), 7); err != nil {
+		t.Fatal(err)
+	}
+	for n, l := range ears {
+		e := l.next(t, "a message", is[int](pubsub.EventMessage))
+		if plain := n%2 == 0; plain != errors.Is(e.Err, pubsub.ErrMalformed) || !plain && e.Message != 7 {
+			t.Errorf("plain: %v: %+v", plain, e)
+		}
 	}
 }

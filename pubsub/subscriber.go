@@ -90,6 +90,12 @@ type message struct {
 	channel      string
 	raw, payload string // as it came, and without its envelope
 	env          envelope
+
+	shared  bool // several listen; the rest is what it is for them, see decode
+	once    sync.Once
+	plain   bool
+	decoded any
+	failed  error
 }
 
 // subscriber is one local listener: a bounded queue of messages, with what else

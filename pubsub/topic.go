@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -19,10 +20,13 @@ type Codec[T any] interface {
 	Decode(text string) (T, error)
 }
 
-// JSON is the codec of encoding/json.
-func JSON[T any]() Codec[T] { return jsonCodec[T]{} }
+// JSON is the codec of encoding/json. A message of a type without pointers,
+// slices, maps and interfaces is decoded once for all who listen here.
+func JSON[T any]() Codec[T] { return jsonCodec[T]{whole: whole(reflect.TypeFor[T]())} }
 
-type jsonCodec[T any] struct{}
+type jsonCodec[T any] struct {
+	whole bool // a copy shares nothing that could be changed
+}
 
 func (jsonCodec[T]) Encode(v T) (string, error) {
 	text, err := json.Marshal(v)
@@ -374,11 +378,44 @@ func event[T any](b *Bus, it item, opt TopicOptions[T]) Event[T] {
 		e.Publisher, e.Number, e.Sent = m.env.publisher, m.env.number, m.env.sent
 	}
 	var err error
-	if e.Message, err = opt.Codec.Decode(text); err != nil {
+	if e.Message, err = decode(m, text, opt); err != nil {
 		e.Err = fmt.Errorf("%w: %w", ErrMalformed, err)
 		b.event("malformed", 1)
 	}
 	return e
+}
+
+// decode decodes a message, where that can be once for all.
+func decode[T any](m *message, text string, opt TopicOptions[T]) (T, error) {
+	if c, ok := opt.Codec.(jsonCodec[T]); !ok || !c.whole || !m.shared {
+		return opt.Codec.Decode(text)
+	}
+	m.once.Do(func() {
+		v, err := opt.Codec.Decode(text)
+		m.plain, m.decoded, m.failed = opt.Plain, v, err
+	})
+	if v, ok := m.decoded.(T); ok && m.plain == opt.Plain {
+		return v, m.failed
+	}
+	return opt.Codec.Decode(text) // others take it for something else
+}
+
+// whole says that values of a type are copied with all that they hold.
+func whole(t reflect.Type) bool {
+	switch t.Kind() {
+	case reflect.Array:
+		return whole(t.Elem())
+	case reflect.Struct:
+		for i := range t.NumField() {
+			if !whole(t.Field(i).Type) {
+				return t == reflect.TypeFor[time.Time]() // nobody changes its zone
+			}
+		}
+		return true
+	case reflect.String:
+		return true
+	}
+	return t.Kind() >= reflect.Bool && t.Kind() <= reflect.Complex128 && t.Kind() != reflect.Uintptr
 }
 
 func handle[T any](ctx context.Context, events iter.Seq2[Event[T], error], fn func(context.Context, Event[T])) (err error) {
