@@ -273,3 +273,40 @@ func TestSlow_EachSubscriberLosesByItsOwnRule(t *testing.T) {
 		}
 	}
 }
+
+// The last one leaves a busy channel while the next one comes, again and again:
+// each hears it, and no subscription stands in the way of another.
+func TestSlow_ComingAndGoingOnABusyChannel(t *testing.T) {
+	madcrowtest.CheckLeaks(t)
+	srv := madcrowtest.StartRedis(t)
+	b := newBus(t, openConfig(t, srv.Config()), pubsub.Options{})
+	topic := topicOf(t, b, "t", pubsub.TopicOptions[int]{})
+	stop := flood(t, topicOf(t, newBus(t, openConfig(t, srv.Config()), pubsub.Options{}), "t", pubsub.TopicOptions[int]{}), 10_000)
+	var all sync.WaitGroup
+	for range 3 {
+		all.Go(func() {
+			for range 100 {
+				ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second) // less than a subscription is given
+				heard := 0
+				for e, err := range topic.Subscribe(ctx) {
+					if err != nil || e.Kind == pubsub.EventGap || e.Kind == pubsub.EventMissed {
+						t.Errorf("told: %+v %v", e, err)
+					}
+					if e.Kind == pubsub.EventMessage {
+						if heard++; heard == 20 {
+							break
+						}
+					}
+				}
+				cancel()
+				if heard < 20 {
+					t.Errorf("%d messages in 4 s", heard)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	stop()
+	eventually(t, "the subscription ends", func() bool { return numsub(t, srv, "t") == 0 })
+}
