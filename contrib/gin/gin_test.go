@@ -3,6 +3,7 @@ package madcrowgin
 import (
 	"context"
 	"net/http"
+	"net/http/httptest"
 	"testing"
 
 	"github.com/gin-gonic/gin"
@@ -111,3 +112,41 @@ func TestWith_WhatWasNotMadePanicsWhenTheRouteIsMade(t *testing.T) {
 		}()
 	}
 }
+
+func TestMiddleware_SeesTheStatusAndCanFlush(t *testing.T) {
+	var seen []int
+	router := gin.New()
+	router.Use(Middleware(func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			next.ServeHTTP(&recorder{w, &seen}, r)
+		})
+	}))
+	router.GET("/json", func(c *gin.Context) { c.JSON(http.StatusTeapot, nil) })
+	router.GET("/flush", func(c *gin.Context) {
+		c.Status(http.StatusAccepted)
+		c.Writer.Flush()
+		if !c.Writer.Written() {
+			t.Error("flushed and not written")
+		}
+	})
+	for path, want := range map[string]int{"/json": http.StatusTeapot, "/flush": http.StatusAccepted} {
+		seen = nil
+		w := httptest.NewRecorder()
+		router.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		if len(seen) != 1 || seen[0] != want || w.Code != want || w.Flushed != (path == "/flush") {
+			t.Errorf("%s: seen %v, answered %d, flushed %v", path, seen, w.Code, w.Flushed)
+		}
+	}
+}
+
+type recorder struct {
+	http.ResponseWriter
+	seen *[]int
+}
+
+func (w *recorder) WriteHeader(status int) {
+	*w.seen = append(*w.seen, status)
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
