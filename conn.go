@@ -22,6 +22,15 @@ type conn struct {
 	once sync.Once
 }
 
+// Write sends what was gathered. While it lets others go first, they add to the
+// next write.
+func (c *conn) Write(p []byte) (int, error) {
+	if c.lane != nil {
+		c.lane.gather()
+	}
+	return c.Conn.Write(p)
+}
+
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if n > 0 && c.lane != nil {

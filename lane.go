@@ -30,6 +30,8 @@ type lane struct {
 	mu     sync.Mutex
 	losses []losses // those of lost, by the time when they gave up
 
+	gathering gathering
+
 	waiting atomic.Int32
 	freed   chan struct{}
 

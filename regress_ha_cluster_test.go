@@ -274,7 +274,8 @@ func TestRegressHA_KeylessOrder(t *testing.T) {
 	var got []string
 	var mu sync.Mutex
 	ready := make(chan struct{})
-	ctx := rueidis.WithOnSubscriptionHook(t.Context(), func(rueidis.PubSubSubscription) { close(ready) })
+	var once sync.Once // it may be subscribed again, on a busy machine
+	ctx := rueidis.WithOnSubscriptionHook(t.Context(), func(rueidis.PubSubSubscription) { once.Do(func() { close(ready) }) })
 	go func() {
 		_ = r.Receive(ctx, func(b builder) command { return b.Subscribe().Channel("c").Build() }, func(m rueidis.PubSubMessage) {
 			mu.Lock()

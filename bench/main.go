@@ -58,6 +58,7 @@ var races = []struct {
 	{"cache-redis-1k", cacheRedis1K},
 	{"cache-redis-64k", cacheRedis64K},
 	{"cache-memory", cacheMemory},
+	{"inject", injectRace},
 	{"session-read", sessionRead},
 	{"session-write", sessionWrite},
 	{"session-new", sessionNew},

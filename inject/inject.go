@@ -195,13 +195,21 @@ func Get[D any](r *http.Request, d Dep[D]) (D, error) {
 	return p.built(r)
 }
 
-// scope remembers what was built for one request.
+// scope is the context of one request, and remembers what was built for it.
 type scope struct {
+	context.Context
 	mu    sync.Mutex
-	built map[any]any // by provider
+	built []any // pointers to builtValue; a request needs few
 }
 
 type scopeKey struct{}
+
+func (s *scope) Value(key any) any {
+	if key == (scopeKey{}) {
+		return s
+	}
+	return s.Context.Value(key)
+}
 
 // Scope lets dependencies that are made for each request be made once for all
 // handlers and middlewares inside it. Without it, each handler has a scope of
@@ -218,10 +226,11 @@ func Scoped(r *http.Request) *http.Request {
 	if _, ok := r.Context().Value(scopeKey{}).(*scope); ok {
 		return r
 	}
-	return r.WithContext(context.WithValue(r.Context(), scopeKey{}, &scope{built: map[any]any{}}))
+	return r.WithContext(&scope{Context: r.Context()})
 }
 
 type builtValue[D any] struct {
+	of   *provider[D]
 	once sync.Once
 	v    D
 	err  error
@@ -235,15 +244,23 @@ func (p *provider[D]) built(r *http.Request) (D, error) {
 	if !ok {
 		return p.build(Scoped(r))
 	}
-	sc.mu.Lock()
-	b, ok := sc.built[p].(*builtValue[D])
-	if !ok {
-		b = &builtValue[D]{}
-		sc.built[p] = b
-	}
-	sc.mu.Unlock()
+	b := p.in(sc)
 	b.once.Do(func() { b.v, b.err = p.build(r) })
 	return b.v, b.err
+}
+
+// in returns the dependency's place in a scope.
+func (p *provider[D]) in(sc *scope) *builtValue[D] {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	for _, known := range sc.built {
+		if b, ok := known.(*builtValue[D]); ok && b.of == p {
+			return b
+		}
+	}
+	b := &builtValue[D]{of: p}
+	sc.built = append(sc.built, b)
+	return b
 }
 
 // Unavailable says that a dependency cannot be used, because its Redis cannot.

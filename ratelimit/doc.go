@@ -26,6 +26,11 @@
 //   - The state belongs to the name of the limit, not to its numbers: a limit
 //     that changes keeps its debt.
 //
+// [Middleware] limits HTTP handlers; it answers 429 to who is denied, and 503 or
+// 504 where a limit that fails closed cannot be decided. [Login] is for
+// passwords, [NewConcurrency] for how many at a time, [Join] for several limits
+// in one round trip.
+//
 // # Keys
 //
 // State lives under <prefix>m1:limit:<name>:<algorithm>:{<subject>}, a block

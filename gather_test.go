@@ -1,0 +1,62 @@
+package madcrow
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// On processors that are busy with other work, nobody is let go first for long.
+func TestGather_BusyProcessorsHoldUpAWriteOnce(t *testing.T) {
+	l := newLane(nil)
+	l.inflight.Store(5)
+	var stop atomic.Bool
+	var busy sync.WaitGroup
+	for range 4 * runtime.GOMAXPROCS(0) {
+		busy.Go(func() {
+			for !stop.Load() { //nolint:revive // it is to be busy
+			}
+		})
+	}
+	defer busy.Wait()
+	defer stop.Store(true)
+	for deadline := time.Now().Add(20 * time.Second); l.gathering.without.Load() == 0; {
+		if l.gather(); time.Now().After(deadline) {
+			t.Fatal("no turn was slow, with four busy goroutines a processor")
+		}
+	}
+	without, next := l.gathering.without.Load(), l.gathering.next.Load()
+	for range 10_000 {
+		if mono() >= next {
+			break // the test itself was held up
+		}
+		l.gather()
+	}
+	if mono() < next && l.gathering.next.Load() != next {
+		t.Error("it let others go first, after a turn that was slow")
+	}
+	for deadline := time.Now().Add(20 * time.Second); l.gathering.without.Load() == without; time.Sleep(time.Millisecond) {
+		if l.gather(); time.Now().After(deadline) {
+			t.Fatal("it does not try again")
+		}
+	}
+	stop.Store(true)
+	busy.Wait()
+	for deadline := time.Now().Add(20 * time.Second); l.gathering.without.Load() != 0; time.Sleep(time.Millisecond) {
+		if l.gather(); time.Now().After(deadline) {
+			t.Fatal("the processors are free, and it does without")
+		}
+	}
+}
+
+// A call that is alone waits for nobody.
+func TestGather_OneCallAlone(t *testing.T) {
+	l := newLane(nil)
+	l.inflight.Store(1)
+	l.gathering.without.Store(1)
+	if l.gather(); l.gathering.without.Load() != 1 {
+		t.Error("it let others go first")
+	}
+}
