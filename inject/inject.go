@@ -200,6 +200,7 @@ type scope struct {
 	context.Context
 	mu    sync.Mutex
 	built []any // pointers to builtValue; a request needs few
+	space [2]any
 }
 
 type scopeKey struct{}
@@ -226,7 +227,9 @@ func Scoped(r *http.Request) *http.Request {
 	if _, ok := r.Context().Value(scopeKey{}).(*scope); ok {
 		return r
 	}
-	return r.WithContext(&scope{Context: r.Context()})
+	s := &scope{Context: r.Context()}
+	s.built = s.space[:0]
+	return r.WithContext(s)
 }
 
 type builtValue[D any] struct {
