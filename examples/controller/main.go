@@ -1,0 +1,127 @@
+// Command controller reads and writes cached values: one resource, its routes
+// beside its methods, with a Redis that it cannot do without.
+//
+//	REDIS_HOST=localhost go run ./controller
+//	curl -X POST -d key=greeting -d value=hello http://127.0.0.1:8080/cache
+//	curl http://127.0.0.1:8080/cache/greeting
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/inject"
+	"github.com/madcrow-go/madcrow/problem"
+	"github.com/madcrow-go/madcrow/service"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	if err := run(ctx, log); err != nil {
+		log.Error("it ended", "reason", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, log *slog.Logger) error {
+	cfg, err := madcrow.ConfigFromEnv() // REDIS_HOST, REDIS_URL, …
+	if err != nil {
+		return err
+	}
+	cfg.Logger = log
+	r, err := madcrow.Open(ctx, cfg) // returns at once, with or without a Redis
+	if err != nil {
+		return err
+	}
+	defer r.Close(context.WithoutCancel(ctx))
+
+	deps := inject.New(r, log)
+	return serve(ctx, log, newHandler(deps, inject.Value(deps, service.New(r))))
+}
+
+// newHandler is the application.
+func newHandler(deps *inject.Set, redis inject.Dep[*service.Service]) http.Handler {
+	mux := http.NewServeMux()
+	inject.Mount(mux, "/cache", values{redis})
+	return deps.Problems().Recover(mux)
+}
+
+// values is the resource.
+type values struct{ redis inject.Dep[*service.Service] }
+
+func (v values) Routes(g *inject.Routes) {
+	g.Handle("GET /{key}", inject.With(v.redis, v.get))
+	g.Handle("POST", inject.With(v.redis, v.set))
+}
+
+type value struct {
+	Key    string  `json:"key"`
+	Value  *string `json:"value"` // null where there is none
+	Exists bool    `json:"exists"`
+}
+
+func (values) get(w http.ResponseWriter, r *http.Request, redis *service.Service) error {
+	out := value{Key: r.PathValue("key")}
+	text, found, err := redis.GetCache(r.Context(), out.Key)
+	if err != nil {
+		return err
+	}
+	if found {
+		out.Value, out.Exists = &text, true
+	}
+	return reply(w, out)
+}
+
+func (values) set(w http.ResponseWriter, r *http.Request, redis *service.Service) error {
+	key, seconds := r.FormValue("key"), 3600
+	if text := r.FormValue("expire_seconds"); text != "" {
+		var err error
+		if seconds, err = strconv.Atoi(text); err != nil || seconds < 1 {
+			return problem.Validation(problem.FieldError{Field: "expire_seconds", Message: "expected a number >= 1"})
+		}
+	}
+	if err := redis.SetCache(r.Context(), key, r.FormValue("value"), time.Duration(seconds)*time.Second); err != nil {
+		return err
+	}
+	return reply(w, map[string]any{"success": true, "key": key})
+}
+
+// serve ends when ctx does, and finishes the requests in flight.
+func serve(ctx context.Context, log *slog.Logger, h http.Handler) error {
+	addr := os.Getenv("ADDR")
+	if addr == "" {
+		addr = "127.0.0.1:8080"
+	}
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	log.Info("listening on http://" + ln.Addr().String())
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second}
+	failed := make(chan error, 1)
+	go func() { failed <- srv.Serve(ln) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	end, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return srv.Shutdown(end)
+}
+
+func reply(w http.ResponseWriter, v any) error {
+	w.Header().Set("Content-Type", "application/json")
+	return json.NewEncoder(w).Encode(v)
+}

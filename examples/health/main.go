@@ -1,0 +1,120 @@
+// Command health says how the process, its Redis and its database are. Nothing
+// is asked when the question comes: all is watched in the background.
+//
+//	REDIS_HOST=localhost DATABASE=records.db go run ./health
+//	curl http://127.0.0.1:8080/health/live     # 200: the process serves
+//	curl http://127.0.0.1:8080/health/ready    # 200, or 503: send requests elsewhere
+//	curl http://127.0.0.1:8080/health          # 200: what is the matter?
+package main
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	_ "modernc.org/sqlite" // pure Go: no cgo
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/health"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	if err := run(ctx, log); err != nil {
+		log.Error("it ended", "reason", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, log *slog.Logger) error {
+	db, err := sql.Open("sqlite", os.Getenv("DATABASE"))
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS records (id TEXT PRIMARY KEY)`); err != nil {
+		return err
+	}
+
+	cfg, err := madcrow.ConfigFromEnv() // REDIS_HOST, REDIS_URL, …
+	if err != nil {
+		return err
+	}
+	cfg.Logger = log
+	r, err := madcrow.Open(ctx, cfg) // returns at once, with or without a Redis
+	if err != nil {
+		return err
+	}
+	defer r.Close(context.WithoutCancel(ctx))
+
+	database := newWatch(ctx, func(ctx context.Context) error {
+		return db.QueryRowContext(ctx, `SELECT count(*) FROM records`).Scan(new(int))
+	})
+	draining := func() bool { return ctx.Err() != nil }
+	mux := http.NewServeMux()
+	mux.Handle("GET /health/live", health.Live())
+	mux.Handle("GET /health/ready", health.Ready(r, draining))
+	mux.Handle("GET /health", health.Detail(r, health.Options{
+		Services: map[string]func() error{"database": database.err},
+	}))
+	return serve(ctx, log, mux)
+}
+
+// watch asks for the health of something every second, so that a page of health
+// never waits for it.
+type watch struct{ last atomic.Pointer[error] }
+
+func newWatch(ctx context.Context, check func(context.Context) error) *watch {
+	w := &watch{}
+	unknown := errors.New("not asked yet")
+	w.last.Store(&unknown)
+	go func() {
+		for ctx.Err() == nil {
+			once, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+			err := check(once)
+			cancel()
+			w.last.Store(&err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Second):
+			}
+		}
+	}()
+	return w
+}
+
+func (w *watch) err() error { return *w.last.Load() }
+
+// serve ends when ctx does, and finishes the requests in flight.
+func serve(ctx context.Context, log *slog.Logger, h http.Handler) error {
+	addr := os.Getenv("ADDR")
+	if addr == "" {
+		addr = "127.0.0.1:8080"
+	}
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	log.Info("listening on http://" + ln.Addr().String())
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second}
+	failed := make(chan error, 1)
+	go func() { failed <- srv.Serve(ln) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	end, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return srv.Shutdown(end)
+}

@@ -1,0 +1,151 @@
+// Command notify sends messages to a channel, and listens to the channel
+// "notifications" in the background.
+//
+//	REDIS_HOST=localhost go run ./notify
+//	curl -X POST 'http://127.0.0.1:8080/notify/notifications?message=hello'
+//	curl http://127.0.0.1:8080/notifications
+//
+// Redis keeps no messages: who is away misses them. See examples/notifications
+// for those that come with a history.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/inject"
+	"github.com/madcrow-go/madcrow/problem"
+	"github.com/madcrow-go/madcrow/service"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	if err := run(ctx, log); err != nil {
+		log.Error("it ended", "reason", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, log *slog.Logger) error {
+	cfg, err := madcrow.ConfigFromEnv() // REDIS_HOST, REDIS_URL, …
+	if err != nil {
+		return err
+	}
+	cfg.Logger = log
+	r, err := madcrow.Open(ctx, cfg) // returns at once, with or without a Redis
+	if err != nil {
+		return err
+	}
+	defer r.Close(context.WithoutCancel(ctx))
+
+	svc := service.New(r)
+	in := &inbox{log: log}
+	var listening sync.WaitGroup
+	listening.Go(func() { in.listen(ctx, svc) }) // until ctx ends
+	defer listening.Wait()
+
+	deps := inject.New(r, log)
+	redis := inject.Value(deps, svc)
+	mux := http.NewServeMux()
+	mux.Handle("POST /notify/{channel}", inject.With(redis, notify))
+	mux.Handle("GET /notifications", deps.Handler(in.show))
+	return serve(ctx, log, deps.Problems().Recover(mux))
+}
+
+func notify(w http.ResponseWriter, r *http.Request, redis *service.Service) error {
+	channel, message := r.PathValue("channel"), r.FormValue("message")
+	if message == "" {
+		return problem.Validation(problem.FieldError{Field: "query.message", Message: "expected a text"})
+	}
+	n, err := redis.Publish(r.Context(), channel, message)
+	if err != nil {
+		return err
+	}
+	return reply(w, map[string]any{"channel": channel, "message": message, "subscribers": n})
+}
+
+// inbox has the last messages that came.
+type inbox struct {
+	log *slog.Logger
+
+	mu   sync.Mutex
+	last []string
+	gaps int // how often messages may have been missed
+}
+
+// listen outlives breaks of the connection, and is told of them.
+func (in *inbox) listen(ctx context.Context, redis *service.Service) {
+	for event, err := range redis.Subscribe(ctx, "notifications") {
+		if err != nil { // what waiting does not mend: no permission, closed
+			in.log.Error("nobody listens any more", "reason", err)
+			return
+		}
+		switch event.Kind {
+		case service.EventMessage:
+			in.add(event.Message)
+		case service.EventInterrupted, service.EventDropped:
+			in.missed()
+		}
+	}
+}
+
+func (in *inbox) add(message string) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.last = append(in.last, message); len(in.last) > 100 {
+		in.last = in.last[1:]
+	}
+}
+
+func (in *inbox) missed() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.gaps++
+}
+
+func (in *inbox) show(w http.ResponseWriter, _ *http.Request) error {
+	in.mu.Lock()
+	last, gaps := append([]string{}, in.last...), in.gaps
+	in.mu.Unlock()
+	return reply(w, map[string]any{"messages": last, "gaps": gaps})
+}
+
+// serve ends when ctx does, and finishes the requests in flight.
+func serve(ctx context.Context, log *slog.Logger, h http.Handler) error {
+	addr := os.Getenv("ADDR")
+	if addr == "" {
+		addr = "127.0.0.1:8080"
+	}
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	log.Info("listening on http://" + ln.Addr().String())
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second}
+	failed := make(chan error, 1)
+	go func() { failed <- srv.Serve(ln) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	end, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return srv.Shutdown(end)
+}
+
+func reply(w http.ResponseWriter, v any) error {
+	w.Header().Set("Content-Type", "application/json")
+	return json.NewEncoder(w).Encode(v)
+}

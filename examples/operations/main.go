@@ -1,0 +1,130 @@
+// Command operations shows commands of one's own: many in one round trip, and a
+// change that depends on what is there.
+//
+//	REDIS_HOST=localhost go run ./operations
+//	curl -X POST http://127.0.0.1:8080/batch
+//	curl -X POST http://127.0.0.1:8080/counter
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/inject"
+	"github.com/madcrow-go/madcrow/problem"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	if err := run(ctx, log); err != nil {
+		log.Error("it ended", "reason", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, log *slog.Logger) error {
+	cfg, err := madcrow.ConfigFromEnv() // REDIS_HOST, REDIS_URL, …
+	if err != nil {
+		return err
+	}
+	cfg.Logger = log
+	r, err := madcrow.Open(ctx, cfg) // returns at once, with or without a Redis
+	if err != nil {
+		return err
+	}
+	defer r.Close(context.WithoutCancel(ctx))
+
+	deps := inject.New(r, log)
+	redis := inject.Value(deps, r)
+	mux := http.NewServeMux()
+	mux.Handle("POST /batch", inject.With(redis, batch))
+	mux.Handle("POST /counter", inject.With(redis, count))
+	return serve(ctx, log, deps.Problems().Recover(mux))
+}
+
+// batch sends three commands in one round trip. A pipeline is no transaction:
+// when one of them fails the others may be applied.
+func batch(w http.ResponseWriter, r *http.Request, redis *madcrow.Redis) error {
+	results, err := redis.DoMulti(r.Context(), func(b madcrow.Builder) []madcrow.Command {
+		return []madcrow.Command{
+			b.Set().Key("key1").Value("value1").Build(),
+			b.Set().Key("key2").Value("value2").Build(),
+			b.Expire().Key("key1").Seconds(300).Build(),
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return reply(w, map[string]any{"commands": len(results)})
+}
+
+func count(w http.ResponseWriter, r *http.Request, redis *madcrow.Redis) error {
+	n, err := increment(r.Context(), redis, "counter")
+	if err != nil {
+		return err
+	}
+	return reply(w, map[string]any{"counter": n})
+}
+
+// increment reads and writes in a transaction. When somebody else writes in
+// between it is called again; after 32 tries the error is madcrow.ErrConflict.
+func increment(ctx context.Context, redis *madcrow.Redis, key string) (n int64, err error) {
+	_, err = redis.Tx(ctx, []string{key}, func(tx *madcrow.Tx) error {
+		now, err := tx.Do(func(b madcrow.Builder) madcrow.Command { return b.Get().Key(key).Build() })
+		if err != nil {
+			return err
+		}
+		n = 0
+		if !now.IsNil() {
+			if n, err = now.AsInt64(); err != nil {
+				return problem.New(http.StatusConflict, "COUNTER_INVALID", "What is there is not a number")
+			}
+		}
+		n++
+		tx.Queue(func(b madcrow.Builder) madcrow.Command {
+			return b.Set().Key(key).Value(strconv.FormatInt(n, 10)).Build()
+		})
+		return nil
+	})
+	return n, err
+}
+
+// serve ends when ctx does, and finishes the requests in flight.
+func serve(ctx context.Context, log *slog.Logger, h http.Handler) error {
+	addr := os.Getenv("ADDR")
+	if addr == "" {
+		addr = "127.0.0.1:8080"
+	}
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	log.Info("listening on http://" + ln.Addr().String())
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second}
+	failed := make(chan error, 1)
+	go func() { failed <- srv.Serve(ln) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	end, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return srv.Shutdown(end)
+}
+
+func reply(w http.ResponseWriter, v any) error {
+	w.Header().Set("Content-Type", "application/json")
+	return json.NewEncoder(w).Encode(v)
+}
