@@ -32,7 +32,7 @@ unit: ## the tests of every module, with the race detector
 	@$(GO) test -race -timeout 9m $$($(GO) list $(addsuffix /...,$(MODULES)) | grep -vx "$$($(GO) list .)")
 
 chaos: servers ## faults in full length, with strict bounds; takes minutes and wants the machine for itself
-	@MADCROW_CHAOS=1 $(GO) test -count=1 -timeout 30m -run "^TestChaos" -v . | grep -vE 'level=(INFO|WARN)|^=== '
+	@MADCROW_CHAOS=1 $(GO) test -p 1 -count=1 -timeout 30m -run "^Test(Chaos|Coherence|Stampede|Frozen|Hung|Slow|Sentinel_)" -v . ./cache ./session ./pubsub | grep -vE 'level=(INFO|WARN)|^=== '
 
 valkey: ## the same suite on valkey-server, which must be installed
 	@command -v valkey-server >/dev/null || { echo "install valkey-server first (Debian: bookworm-backports)"; exit 1; }

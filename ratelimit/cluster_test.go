@@ -81,6 +81,15 @@ func hostileLimits(t *testing.T, r *madcrow.Redis) {
 			}
 		}
 	}
+	for _, id := range ids { // every node has been asked once
+		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+			if _, err := tokens.Peek(t.Context(), id); err == nil {
+				break
+			} else if time.Now().After(deadline) {
+				t.Fatal(err)
+			}
+		}
+	}
 	for _, id := range ids {
 		for name, l := range limiters {
 			if d, err := l.Allow(t.Context(), id); err != nil || !d.Allowed || d.Remaining != limit-1 {

@@ -25,7 +25,8 @@
 //     Redis may lose; Options.WaitReplicas bounds that.
 //   - Login and Rotate make a new identifier. After a login the old one is
 //     nothing; after a rotation it can read, for Options.Grace and until the next
-//     rotation, what was there before, and can end the session. Nothing else.
+//     rotation or RevokeOthers, what was there before, and can end the session.
+//     Nothing else.
 //   - Idle and absolute time-outs are kept by the clock of Redis.
 //   - A session that cannot be loaded is an error, or what the route's
 //     [Failure] says. It is never taken for none, and never written over.

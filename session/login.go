@@ -211,9 +211,9 @@ func (s *Session[T]) Logout(ctx context.Context) error {
 }
 
 // Rotate gives the session a new identifier, for a change of what it may do.
-// For Options.Grace, but not beyond the next rotation, the old one can read
-// what was there before, and not write; that of a session without user cannot
-// even read. It does nothing where there is no session.
+// For Options.Grace, but not beyond the next rotation or RevokeOthers, the old
+// one can read what was there before, and not write; that of a session without
+// user cannot even read. It does nothing where there is no session.
 func (s *Session[T]) Rotate(ctx context.Context) error {
 	if err := s.enter(ctx, "rotate"); err != nil {
 		return err

@@ -55,18 +55,22 @@ type modelSession struct {
 	items               []string
 	state               state
 	next                *modelSession // of a frozen one
+	barred              bool          // that has ended the others
 }
 
 // readable says whether it can be read: what was rotated ends with what it
-// became, and with the next rotation of that.
+// became, and with the next rotation of that, and when that ends the others.
 func (n *modelSession) readable() bool {
-	return n.state == live || n.state == frozen && n.next.state == live
+	return n.state == live || n.state == frozen && n.next.state == live && !n.barred
 }
 
 // settled is the state with that in mind.
 func (n *modelSession) settled() state {
-	if n.state == frozen && !n.readable() {
+	switch {
+	case n.state == frozen && n.next.state != live:
 		return ended
+	case n.state == frozen && n.barred:
+		return noted
 	}
 	return n.state
 }
@@ -287,7 +291,11 @@ func (w *modelWorld) end(n *modelSession) {
 
 func (w *modelWorld) endAll(but *modelSession) {
 	for _, n := range w.all {
-		if n.user == w.user && n != but && (but == nil || n.next != but) && (n.state == live || n.state == frozen) {
+		switch {
+		case n.user != w.user || n == but || n.state != live && n.state != frozen:
+		case but != nil && n.next == but:
+			n.barred = true
+		default:
 			n.state = ended
 		}
 	}
@@ -576,7 +584,7 @@ func (s *schedule) check() (dead, kept int) {
 			}
 		case (e.kind == doRevokeAll || e.kind == doRevokeOthers) && e.ok:
 			for _, token := range s.tokens {
-				if e.kind == doRevokeOthers && (token == e.token || s.rotated(token) == e.token) || !s.users[token] {
+				if e.kind == doRevokeOthers && token == e.token || !s.users[token] {
 					continue
 				}
 				touched[token] = true

@@ -146,19 +146,31 @@ func TestRevokeOthers_WithAnIdentifierThatCountsNoMoreEndsNothing(t *testing.T) 
 	}
 }
 
-// A change of a password rotates, and ends the others: requests under way are
-// not those.
-func TestRevokeOthers_LeavesTheGraceOfTheOneThatIsKept(t *testing.T) {
+// A change of a password rotates, and ends the others: whoever has stolen the
+// old identifier reads nothing any more. A request of the owner that is still
+// under way with it does not begin a session in the place of the right one.
+func TestRevokeOthers_EndsTheGraceOfTheOneThatIsKept(t *testing.T) {
 	m := newManager(t, open(t), session.Options{})
 	s := login(t, m, "alice")
 	old, other := s.Token(), login(t, m, "alice")
 	must(t, s.Rotate(t.Context()))
-	if n, err := s.RevokeOthers(t.Context()); n != 1 || err != nil || alive(t, m, other.Token()) || !alive(t, m, old) {
-		t.Errorf("%d %v; other %v, old %v", n, err, alive(t, m, other.Token()), alive(t, m, old))
+	if !alive(t, m, old) {
+		t.Fatal("no grace")
+	}
+	if n, err := s.RevokeOthers(t.Context()); n != 1 || err != nil || alive(t, m, other.Token()) || alive(t, m, old) || !alive(t, m, s.Token()) {
+		t.Errorf("%d %v; other %v, old %v, kept %v", n, err, alive(t, m, other.Token()), alive(t, m, old), alive(t, m, s.Token()))
+	}
+	late := m.Open(old)
+	if err := late.Update(t.Context(), add("late")); !errors.Is(err, session.ErrRotated) || late.Token() != "" {
+		t.Errorf("a late change: %v, %q", err, late.Token())
 	}
 	must(t, m.Open(old).Logout(t.Context()))
-	if alive(t, m, s.Token()) {
-		t.Error("logged out with the old identifier, and alive")
+	if !alive(t, m, s.Token()) {
+		t.Error("ended by an identifier that counts no more")
+	}
+	must(t, s.Rotate(t.Context()))
+	if _, err := m.RevokeAll(t.Context(), "alice"); err != nil || alive(t, m, s.Token()) || alive(t, m, old) {
+		t.Errorf("after RevokeAll: %v", err)
 	}
 }
 

@@ -16,10 +16,13 @@ local function fetch(member)
   if not f[1] then return nil, f[7] and 'rotated' or 'missing' end
   local s = {version = f[1], ends = tonumber(f[2]), idle = tonumber(f[3]), user = f[4], epoch = f[5], data = f[6],
     frozen = f[7], remember = f[8]}
-  -- What was rotated ends with what it became, and keeps the epoch that it had.
+  -- What was rotated ends with what it became, and cannot be read any more when
+  -- that has ended the others.
   if s.user ~= '' then
     local epoch = redis.call('GET', KEYS[2])
-    if not epoch or epoch ~= s.epoch and not s.frozen or not redis.call('ZSCORE', KEYS[3], s.frozen or member) then
+    local listed = redis.call('ZSCORE', KEYS[3], s.frozen or member)
+    if s.frozen and listed and epoch and epoch ~= s.epoch and clock < s.ends then return nil, 'rotated' end
+    if epoch ~= s.epoch or not listed then
       redis.call('DEL', KEYS[1])
       return nil, 'revoked'
     end
