@@ -26,10 +26,13 @@ build: ## the binary builds without cgo
 	@CGO_ENABLED=0 $(GO) build -trimpath -o bin/madcrow ./cmd/madcrow
 
 # The faults of the root want the machine for themselves; the rest runs two at a
-# time.
+# time. Examples start real programs, which the race detector does not see.
+PROGRAMS = $(filter %/examples %/bench,$(MODULES))
+
 unit: ## the tests of every module, with the race detector
 	@$(GO) test -race -timeout 9m .
-	@$(GO) test -race -timeout 9m $$($(GO) list $(addsuffix /...,$(MODULES)) | grep -vx "$$($(GO) list .)")
+	@$(GO) test -race -timeout 9m $$($(GO) list $(addsuffix /...,$(filter-out $(PROGRAMS),$(MODULES))) | grep -vx "$$($(GO) list .)")
+	@$(GO) test -timeout 9m $(addsuffix /...,$(PROGRAMS))
 
 chaos: servers ## faults in full length, with strict bounds; takes minutes and wants the machine for itself
 	@MADCROW_CHAOS=1 $(GO) test -p 1 -count=1 -timeout 30m -run "^Test(Chaos|Coherence|Stampede|Frozen|Hung|Slow|Sentinel_)" -v . ./cache ./session ./pubsub | grep -vE 'level=(INFO|WARN)|^=== '
