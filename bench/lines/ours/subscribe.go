@@ -1,0 +1,20 @@
+package ours
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/madcrow-go/madcrow/bench/lines/site"
+	"github.com/madcrow-go/madcrow/service"
+)
+
+func subscribe(ctx context.Context, redis *service.Service, heard *site.Heard) {
+	for event, err := range redis.Subscribe(ctx, "notifications") {
+		switch {
+		case err != nil:
+			slog.Error("nobody listens any more", "reason", err)
+		case event.Kind == service.EventMessage:
+			heard.Add(event.Message)
+		}
+	}
+}

@@ -1,0 +1,71 @@
+package madcrow_test
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// The Go of the guide is that of programs which compile and are tested: each
+// part of a block, between its empty lines, is found in one of their files.
+func TestGuide_TheGoOfItIsOfProgramsThatRun(t *testing.T) {
+	page, err := os.ReadFile("docs/from-fastapi.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var programs strings.Builder
+	for _, dir := range []string{"examples", "bench/lines"} {
+		err := filepath.WalkDir(dir, func(file string, d fs.DirEntry, err error) error {
+			if err == nil && !d.IsDir() && strings.HasSuffix(file, ".go") {
+				var text []byte
+				text, err = os.ReadFile(file)
+				programs.WriteString(flat(string(text)) + "\n\n")
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(string(page), -1)
+	for _, b := range blocks {
+		for part := range strings.SplitSeq(strings.TrimSpace(b[1]), "\n\n") {
+			if !strings.Contains(programs.String(), "\n"+flat(part)+"\n") {
+				t.Errorf("no program has\n%s", part)
+			}
+		}
+	}
+	python := strings.Count(string(page), "```python\n")
+	if len(blocks) < 15 || python < 10 {
+		t.Errorf("%d blocks of Go and %d of Python", len(blocks), python)
+	}
+	// What it links to is there.
+	prose := regexp.MustCompile("(?s)```.*?```").ReplaceAllString(string(page), "")
+	for _, link := range regexp.MustCompile(`\]\(([^)#]+)`).FindAllStringSubmatch(prose, -1) {
+		if _, err := os.Stat(filepath.Join("docs", link[1])); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, link := range regexp.MustCompile(`\]\(#([^)]+)`).FindAllStringSubmatch(prose, -1) {
+		found := false
+		for _, title := range regexp.MustCompile(`(?m)^## (.*)`).FindAllStringSubmatch(string(page), -1) {
+			anchor := strings.NewReplacer(" ", "-", ",", "").Replace(strings.ToLower(title[1]))
+			found = found || anchor == link[1]
+		}
+		if !found {
+			t.Errorf("there is no part #%s", link[1])
+		}
+	}
+}
+
+// flat is text without its indentation.
+func flat(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		lines[i] = strings.TrimSpace(line)
+	}
+	return strings.Join(lines, "\n")
+}
