@@ -61,6 +61,58 @@ func TestGuide_TheGoOfItIsOfProgramsThatRun(t *testing.T) {
 	}
 }
 
+// Each program is in the list of the examples, with a test that exists.
+func TestExamples_AreListedWithTheirTests(t *testing.T) {
+	list, err := os.ReadFile("examples/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir("examples")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for _, entry := range entries {
+		name := entry.Name()
+		if !entry.IsDir() || name == "internal" {
+			continue
+		}
+		seen++
+		if !strings.Contains(string(list), "["+name+"]("+name+"/") {
+			t.Errorf("%s is not listed", name)
+		}
+		for _, row := range regexp.MustCompile(`(?m)^\| \[`+name+`\].*`).FindAllString(string(list), -1) {
+			for _, test := range regexp.MustCompile("`(Test[A-Za-z0-9_]+)").FindAllStringSubmatch(row, -1) {
+				if !declares(t, filepath.Join("examples", name), test[1]) {
+					t.Errorf("%s: there is no %s", name, test[1])
+				}
+			}
+		}
+	}
+	if seen < 14 {
+		t.Errorf("only %d programs were looked at", seen)
+	}
+}
+
+// declares says whether a test of a folder has a function of that name.
+func declares(t *testing.T, folder, name string) bool {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(folder, "*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(text), "func "+name+"(") {
+			return true
+		}
+	}
+	return false
+}
+
 // flat is text without its indentation.
 func flat(text string) string {
 	lines := strings.Split(text, "\n")

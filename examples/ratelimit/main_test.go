@@ -125,6 +125,15 @@ func TestRateLimit_TenAMinuteForAllProcessesWithAndWithoutRedis(t *testing.T) {
 	}
 	s.Start()
 	waitFor(t, func() bool { return post(t, one).code == 200 && s.Do(t, "DBSIZE") != int64(0) })
+
+	// A frozen one holds up nobody either.
+	s.Pause()
+	for range 12 {
+		if a := post(t, one); a.code != 200 && a.code != 429 || a.took > 2*time.Second {
+			t.Errorf("with a frozen Redis: %+v", a)
+		}
+	}
+	s.Resume()
 }
 
 func waitFor(t *testing.T, ok func() bool) {
