@@ -127,7 +127,9 @@ func TestCoherence_ConnectionIsSwallowed(t *testing.T) {
 		cancel()
 		wg.Wait()
 		t.Logf("the wire swallows everything (other calls: %v): an old value for %v, and %v after Redis was known to be away", busy, window, known)
-		if window > slack(2500*time.Millisecond) || busy && window > slack(500*time.Millisecond) {
+		// An idle connection is tried each second, if nothing came in that second,
+		// and is given a second to answer.
+		if window > slack(3100*time.Millisecond) || busy && window > slack(500*time.Millisecond) {
 			t.Errorf("an old value for %v", window)
 		}
 		if known > slack(5*time.Millisecond) {
@@ -470,7 +472,7 @@ func TestFrozenRedis_GetOrLoadGoesOnWithTheLoader(t *testing.T) {
 		t.Logf("%s: %d calls, beyond the loader: p50 %v, p99 %v, at most %v", f.name, n, p50, p99, most)
 	}
 	t.Logf("the scheduler was late by %v in the first second, by %v later", behind, behindLater)
-	if _, _, p99, _ := first.sorted(); p99 > slack(readTimeout)+behind {
+	if _, _, p99, _ := first.sorted(); p99 > slack(readTimeout+5*time.Millisecond)+behind { // calls end within 5 ms of their time
 		t.Errorf("in the first second p99 is the loader and %v", p99)
 	}
 	if n, _, p99, _ := later.sorted(); n == 0 || p99 > slack(time.Millisecond)+behindLater {
