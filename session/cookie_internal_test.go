@@ -7,8 +7,22 @@ import (
 
 func TestCookieOf_ReadsWhatNetHTTPReads(t *testing.T) {
 	for _, lines := range [][]string{
-		nil, {""}, {"s=a"}, {"s=a; t=b"}, {"t=b;s=a"}, {" s = a ; x"}, {`s="a b"`}, {"s=a; s=b"}, {"s=a", "s=b"},
-		{"t=s=a"}, {"s=a=b"}, {"s="}, {"S=a"}, {"ss=a; xs=b"}, {";;; s=a;"}, {"\ts=a\t"},
+		nil,
+		{""},
+		{"s=a"},
+		{"s=a; t=b"},
+		{"t=b;s=a"},
+		{" s = a ; x"},
+		{`s="a b"`},
+		{"s=a; s=b"},
+		{"s=a", "s=b"},
+		{"t=s=a"},
+		{"s=a=b"},
+		{"s="},
+		{"S=a"},
+		{"ss=a; xs=b"},
+		{";;; s=a;"},
+		{"\ts=a\t"},
 	} {
 		r := &http.Request{Header: http.Header{"Cookie": lines}}
 		want, list := "", r.CookiesNamed("s")
