@@ -21,7 +21,6 @@ import (
 // TestChaosControl_BareClientOutlivesItsDeadlines is TestChaos_FrozenRedis on
 // the bare client below us.
 func TestChaosControl_BareClientOutlivesItsDeadlines(t *testing.T) {
-	onlyStrict(t)
 	s := madcrowtest.StartRedis(t)
 	c, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{s.Addr()}, ForceSingleClient: true, DisableCache: true})
 	if err != nil {
@@ -113,7 +112,6 @@ func TestChaos_SlowWire(t *testing.T) {
 // TestChaosControl_BareSentinelClient is TestChaosSentinel_FrozenSentinel on
 // the Sentinel client below us, as it comes.
 func TestChaosControl_BareSentinelClient(t *testing.T) {
-	onlyStrict(t)
 	set := madcrowtest.StartSentinel(t)
 	addrs := set.Config().Sentinel.Addresses
 	c, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: addrs, Sentinel: rueidis.SentinelOption{MasterSet: "mymaster"}, DisableCache: true})

@@ -98,14 +98,6 @@ func mustGet(t testing.TB, r *madcrow.Redis, key, want string) {
 // detector; otherwise promised times have four times the slack.
 var strict = os.Getenv("MADCROW_CHAOS") == "1"
 
-// onlyStrict is for what measures others, or what Redis itself loses.
-func onlyStrict(t *testing.T) {
-	t.Helper()
-	if !strict {
-		t.Skip("a measurement: make chaos")
-	}
-}
-
 func slack(d time.Duration) time.Duration {
 	if strict {
 		return d
