@@ -24,8 +24,8 @@ func checkUser(user string) error {
 // Options.MaxPerUser.
 //
 // An error says that nobody was logged in and that the client keeps what it
-// had, but for [ErrNotReplicated], [ErrOldLives], and an outcome that is
-// unknown.
+// had, but for [ErrNotReplicated], [ErrOldLives], [ErrEnded], where a revocation
+// at the same time may have ended that too, and an outcome that is unknown.
 func (s *Session[T]) Login(ctx context.Context, user string, opts ...LoginOption) error {
 	if s.m.opt.Original {
 		return &Error{Op: "login", Err: ErrOriginal}

@@ -558,6 +558,16 @@ func (s *schedule) rotated(token string) string {
 	return ""
 }
 
+// short is enough of an identifier to tell it from others.
+func short(token string) string { return token[max(0, len(token)-6):] }
+
+// barred says whether one may have ended the others before that time.
+func (s *schedule) barred(token string, before int64) bool {
+	return slices.ContainsFunc(s.events, func(e event) bool {
+		return e.kind == doRevokeOthers && e.ok && e.token == token && e.start < before
+	})
+}
+
 // check looks for what must never happen.
 func (s *schedule) check() (dead, kept int) {
 	ends := map[string]int64{} // when it was surely ended
@@ -578,8 +588,10 @@ func (s *schedule) check() (dead, kept int) {
 			if e.kind == doDestroy || e.ok {
 				end(e.token, e.end)
 			}
-			// What it became ends with it, unless that had gone on already.
-			if next := s.rotated(e.token); next != "" && s.users[next] && s.rotated(next) == "" && (e.kind == doDestroy || e.ok) {
+			// What it became ends with it, unless that had gone on already or had,
+			// perhaps, ended the others before.
+			next := s.rotated(e.token)
+			if next != "" && s.users[next] && s.rotated(next) == "" && !s.barred(next, e.end) && (e.kind == doDestroy || e.ok) {
 				end(next, max(e.end, s.issued(next)))
 			}
 		case (e.kind == doRevokeAll || e.kind == doRevokeOthers) && e.ok:
@@ -592,10 +604,14 @@ func (s *schedule) check() (dead, kept int) {
 					end(token, e.end)
 				}
 			}
-		case e.kind == doLogin && e.ok:
+		case e.kind == doLogin:
+			// One that fails may have taken what was there to where a revocation
+			// ended it.
 			moves[e.token]++
-			end(e.token, e.end)
-			moved[e.token] = e.made
+			if e.ok {
+				end(e.token, e.end)
+				moved[e.token] = e.made
+			}
 		case e.kind == doRotate && e.ok && e.made != "":
 			moves[e.token]++
 			moved[e.token] = e.made
@@ -633,7 +649,7 @@ func (s *schedule) check() (dead, kept int) {
 			continue
 		}
 		if at, gone := ends[token]; gone {
-			s.t.Errorf("readable, and ended at %d", at)
+			s.t.Errorf("%s is readable, and ended at %d", short(token), at)
 		}
 		sorted := slices.Clone(c.Items)
 		slices.Sort(sorted)
@@ -652,7 +668,7 @@ func (s *schedule) check() (dead, kept int) {
 			for _, item := range saved[at] {
 				kept++
 				if !slices.Contains(c.Items, item) {
-					s.t.Errorf("%s was acknowledged, and is lost", item)
+					s.t.Errorf("%s was acknowledged under %s, and is lost in %s", item, short(at), short(token))
 				}
 			}
 		}
@@ -705,6 +721,9 @@ func TestRace_RandomSchedules(t *testing.T) {
 		d, k := s.check()
 		dead, kept, calls = dead+d, kept+k, calls+len(s.events)
 		if t.Failed() {
+			for _, e := range s.events {
+				t.Logf("%d to %d: %v %s, under %s, made %s, done %v", e.start, e.end, e.kind, e.item, short(e.token), short(e.made), e.ok)
+			}
 			t.Fatalf("seed %d", seed)
 		}
 	}
