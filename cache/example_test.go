@@ -132,19 +132,19 @@ func ExampleCache_GetResult() {
 	c, stop := articles(ctx, "get-result", cache.Options[article]{TTL: time.Minute, Near: 1 << 20})
 	defer stop()
 
-	show := func() {
-		res, err := c.GetResult(ctx, "a")
+	show := func(key string) {
+		res, err := c.GetResult(ctx, key)
 		fmt.Printf("%q %v %v, fresh for a minute: %v, %v\n", res.Value.Title, res.Found, res.Source, res.TTL > 50*time.Second, err)
 	}
-	show()
 	fmt.Println(c.Set(ctx, "a", article{"Ants"}))
-	show()
-	show()
+	show("a")
+	show("a")
+	show("b")
 	// Output:
-	// "" false none, fresh for a minute: false, <nil>
 	// <nil>
 	// "Ants" true redis, fresh for a minute: true, <nil>
 	// "Ants" true near, fresh for a minute: true, <nil>
+	// "" false none, fresh for a minute: false, <nil>
 }
 
 func ExampleCache_Set() {
