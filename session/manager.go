@@ -14,13 +14,14 @@ import (
 // Manager makes sessions whose data is a T. It is safe for concurrent use. Make
 // it with [New].
 type Manager[T any] struct {
-	r      *madcrow.Redis
-	rec    madcrow.Recorder // nil: nobody listens
-	log    *slog.Logger
-	opt    Options
-	prefix string
-	seal   seal
-	copies *copies
+	r       *madcrow.Redis
+	rec     madcrow.Recorder // nil: nobody listens
+	log     *slog.Logger
+	opt     Options
+	prefix  string
+	seal    seal
+	copies  *copies
+	recents *recents
 
 	handles *handles
 	timeout time.Duration // of one call to Redis
@@ -38,7 +39,7 @@ func New[T any](r *madcrow.Redis, options Options) (*Manager[T], error) {
 	}
 	cfg := r.Config()
 	m := &Manager[T]{
-		r: r, log: opt.Logger, opt: opt, copies: newCopies(opt.CopyFor), handles: newHandles(opt.Secret),
+		r: r, log: opt.Logger, opt: opt, copies: newCopies(opt.CopyFor), recents: newRecents(), handles: newHandles(opt.Secret),
 		prefix:  cfg.KeyPrefix + "m1:session:" + opt.Name + ":",
 		timeout: cfg.CommandTimeout, cluster: cfg.Cluster.Enabled,
 	}
@@ -223,6 +224,8 @@ type record struct {
 	frozen  bool
 	ends    time.Duration // left until the absolute end
 	left    time.Duration // left while it is not used
+	idle    time.Duration // may pass while it is not used
+	end     string        // the absolute one, as stored
 
 	remember bool // its cookie outlives the browser
 	original bool // of the original's layout
@@ -245,7 +248,7 @@ func readRecord(list []madcrow.Message) (rec record, what int64, why string, err
 	switch {
 	case what == replyNone && len(list) == 2:
 		why, err = list[1].ToString()
-	case what == replyRecord && len(list) == 8:
+	case what == replyRecord && len(list) == 10:
 		rec, err = parseRecord(list)
 	case what != replyDone:
 		err = errReply
@@ -254,14 +257,14 @@ func readRecord(list []madcrow.Message) (rec record, what int64, why string, err
 }
 
 func parseRecord(list []madcrow.Message) (rec record, err error) {
-	var text [8]string
-	for _, i := range [...]int{1, 2, 3, 7} {
+	var text [10]string
+	for _, i := range [...]int{1, 2, 3, 7, 9} {
 		if text[i], err = list[i].ToString(); err != nil {
 			return rec, errors.Join(errReply, err)
 		}
 	}
-	var number [8]int64
-	for _, i := range [...]int{4, 5, 6} {
+	var number [9]int64
+	for _, i := range [...]int{4, 5, 6, 8} {
 		if number[i], err = list[i].AsInt64(); err != nil {
 			return rec, errors.Join(errReply, err)
 		}
@@ -269,7 +272,8 @@ func parseRecord(list []madcrow.Message) (rec record, err error) {
 	return record{
 		version: text[1], user: text[2], data: text[3], frozen: number[4] == 1,
 		ends: time.Duration(number[5]) * time.Microsecond, left: time.Duration(number[6]) * time.Millisecond,
-		remember: text[7] != "",
+		idle: time.Duration(number[8]) * time.Millisecond, remember: text[7] != "",
+		end: text[9],
 	}, nil
 }
 

@@ -15,7 +15,7 @@ local function fetch(member)
   local f = redis.call('HMGET', KEYS[1], 'v', 'a', 'i', 'u', 'e', 'd', 'x', 'r')
   if not f[1] then return nil, f[7] and 'rotated' or 'missing' end
   local s = {version = f[1], ends = tonumber(f[2]), idle = tonumber(f[3]), user = f[4], epoch = f[5], data = f[6],
-    frozen = f[7], remember = f[8]}
+    frozen = f[7], remember = f[8], last = f[2]}
   -- What was rotated ends with what it became, and cannot be read any more when
   -- that has ended the others.
   if s.user ~= '' then
@@ -51,7 +51,7 @@ local function touch(s)
 end
 
 local function tell(s, left)
-  return {1, s.version, s.user, s.data, s.frozen and 1 or 0, s.ends - clock, left, s.remember or ''}
+  return {1, s.version, s.user, s.data, s.frozen and 1 or 0, s.ends - clock, left, s.remember or '', s.idle, s.last}
 end
 
 -- Leaves a note for a while that there is another identifier now.
