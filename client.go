@@ -107,7 +107,7 @@ func (r *Redis) once(ctx context.Context, cmds ...Command) []rueidis.RedisResult
 		if froms != nil {
 			n = froms[i]
 		}
-		f := n.failed(ctx, p.ops[i], err, p.repeatable)
+		f := n.failed(ctx, p.cmds[i].op, err, p.repeatable)
 		if _, ok := rueidis.IsRedisErr(err); !ok {
 			replies[i] = rueidis.NewErrorResult(f.Error)
 		}
@@ -116,11 +116,11 @@ func (r *Redis) once(ctx context.Context, cmds ...Command) []rueidis.RedisResult
 		}
 	}
 	if r.rec != nil {
-		name := p.ops[0]
-		if len(p.ops) > 1 {
+		name := p.cmds[0].op
+		if len(p.cmds) > 1 {
 			name = "PIPELINE"
 		}
-		r.record(name, len(p.ops), start, 0, first)
+		r.record(name, len(p.cmds), start, 0, first)
 	}
 	return replies
 }

@@ -35,7 +35,7 @@ func (r *Redis) doMultiCluster(ctx context.Context, build func(Builder) []Comman
 		if out[i].Message, failed = replies[i].ToMessage(); failed == nil || failed == rueidis.Nil {
 			continue
 		}
-		f := froms[i].failed(ctx, p.ops[i], failed, p.reads[i])
+		f := froms[i].failed(ctx, p.cmds[i].op, failed, p.cmds[i].reads)
 		out[i].Err = f.Error
 		if first == nil {
 			first = f.Error
@@ -48,10 +48,10 @@ func (r *Redis) doMultiCluster(ctx context.Context, build func(Builder) []Comman
 // again. It returns the last reply to each and the node that gave it. build
 // gives the same commands for every round: those that were answered are gone.
 func (r *Redis) spread(ctx context.Context, p pipeline, build func() []Command) (replies []rueidis.RedisResult, froms []*node, tries int) {
-	replies = make([]rueidis.RedisResult, len(p.ops))
-	froms = make([]*node, len(p.ops))
-	next := make([]hop, len(p.ops))
-	todo := make([]int, len(p.ops))
+	replies = make([]rueidis.RedisResult, len(p.cmds))
+	froms = make([]*node, len(p.cmds))
+	next := make([]hop, len(p.cmds))
+	todo := make([]int, len(p.cmds))
 	for i := range todo {
 		todo[i] = i
 	}
@@ -88,16 +88,16 @@ func (r *Redis) again(ctx context.Context, p pipeline, i int, reply rueidis.Redi
 	if h, moved := r.follow(from, err); moved {
 		return h, true, backoff
 	}
-	f := classify(ctx, p.ops[i], err, p.reads[i])
-	return hop{}, f.again && (p.reads[i] || errors.Is(err, errRefused)), backoff || f.backoff
+	f := classify(ctx, p.cmds[i].op, err, p.cmds[i].reads)
+	return hop{}, f.again && (p.cmds[i].reads || errors.Is(err, errRefused)), backoff || f.backoff
 }
 
 // followWhole sends a transaction to where its slot is now. That is sure only
 // when it is all there is, and EXEC says that nothing of it was applied.
 func (r *Redis) followWhole(p pipeline, replies []rueidis.RedisResult, froms []*node, next []hop) bool {
 	last := len(replies) - 1
-	single := strings.EqualFold(p.ops[0], "MULTI") && strings.EqualFold(p.ops[last], "EXEC") &&
-		!slices.ContainsFunc(p.ops[1:], func(op string) bool { return strings.EqualFold(op, "MULTI") })
+	single := strings.EqualFold(p.cmds[0].op, "MULTI") && strings.EqualFold(p.cmds[last].op, "EXEC") &&
+		!slices.ContainsFunc(p.cmds[1:], func(c pipelined) bool { return strings.EqualFold(c.op, "MULTI") })
 	if err := replies[last].Error(); !single || err == nil || !strings.HasPrefix(err.Error(), "EXECABORT") {
 		return false
 	}
@@ -135,7 +135,7 @@ func (r *Redis) round(ctx context.Context, p pipeline, cmds []Command, todo []in
 			if n == nil {
 				var err *Error
 				if n, err = r.pick(ctx, slot); err != nil {
-					replies[i], froms[i] = rueidis.NewErrorResult(err.of(p.ops[i])), r.cluster.someone()
+					replies[i], froms[i] = rueidis.NewErrorResult(err.of(p.cmds[i].op)), r.cluster.someone()
 					continue
 				}
 			}
@@ -180,7 +180,7 @@ func (r *Redis) sendGroup(ctx context.Context, p pipeline, cmds []Command, n *no
 	got, err := n.send(ctx, pipeline{alone: p.alone, size: size}, part)
 	for k, i := range of {
 		if err != nil {
-			replies[i] = rueidis.NewErrorResult(err.of(p.ops[i]))
+			replies[i] = rueidis.NewErrorResult(err.of(p.cmds[i].op))
 		} else {
 			replies[i] = got[at[k]]
 		}

@@ -62,24 +62,29 @@ var (
 // pipeline is what is known of commands before they are sent, and no longer
 // after: the client takes them back.
 type pipeline struct {
-	ops        []string
-	reads      []bool // which of them may run twice
-	repeatable bool   // every one of them
-	whole      bool   // holds a transaction
-	alone      bool   // needs a connection of its own
+	cmds       []pipelined
+	repeatable bool // every one of them
+	whole      bool // holds a transaction
+	alone      bool // needs a connection of its own
 	size       int
+}
+
+// pipelined is one command of a pipeline.
+type pipelined struct {
+	op    string
+	reads bool // it may run twice
 }
 
 // look reads the commands, and refuses those that must not be sent.
 func look(cmds []Command, most int) (pipeline, *Error) {
-	p := pipeline{ops: make([]string, len(cmds)), reads: make([]bool, len(cmds)), repeatable: true, alone: len(cmds) >= bulkCommands}
+	p := pipeline{cmds: make([]pipelined, len(cmds)), repeatable: true, alone: len(cmds) >= bulkCommands}
 	open := false
 	for i := range cmds {
 		c := &cmds[i]
 		args := c.Commands()
-		p.ops[i] = args[0]
-		p.reads[i] = c.IsReadOnly() || c.IsRetryable()
-		p.repeatable = p.repeatable && p.reads[i]
+		reads := c.IsReadOnly() || c.IsRetryable()
+		p.cmds[i] = pipelined{args[0], reads}
+		p.repeatable = p.repeatable && reads
 		p.size += commandSize(args)
 		switch classOf(args) {
 		case classState:
@@ -103,7 +108,7 @@ func look(cmds []Command, most int) (pipeline, *Error) {
 		return p, refused("MULTI", errMulti)
 	}
 	if p.size > most {
-		return p, tooLarge(p.ops[0], p.size, most)
+		return p, tooLarge(p.cmds[0].op, p.size, most)
 	}
 	return p, nil
 }

@@ -80,15 +80,15 @@ func (n *node) send(ctx context.Context, p pipeline, cmds []Command) ([]rueidis.
 // collect turns replies into results. again is true when no command was
 // applied or all may be repeated, and each failed.
 func (n *node) collect(ctx context.Context, p pipeline, replies []rueidis.RedisResult) (out []Result, again, backoff bool, first *Error) {
-	out = make([]Result, len(p.ops))
+	out = make([]Result, len(p.cmds))
 	again = true
-	for i, op := range p.ops {
+	for i := range p.cmds {
 		var err error
 		if out[i].Message, err = replies[i].ToMessage(); err == nil || err == rueidis.Nil {
 			again = again && p.repeatable
 			continue
 		}
-		f := n.failed(ctx, op, err, p.repeatable)
+		f := n.failed(ctx, p.cmds[i].op, err, p.repeatable)
 		out[i].Err = f.Error
 		again = again && f.again
 		backoff = backoff || f.backoff

@@ -17,6 +17,19 @@ import (
 // sessionKey is the context key of the sessions of one manager.
 type sessionKey[T any] struct{ m *Manager[T] }
 
+// sessionContext is context.WithValue of such a key, in the memory of the rest.
+type sessionContext[T any] struct {
+	context.Context
+	s *Session[T]
+}
+
+func (c *sessionContext[T]) Value(key any) any {
+	if k, ok := key.(sessionKey[T]); ok && k.m == c.s.m {
+		return c.s
+	}
+	return c.Context.Value(key)
+}
+
 // Middleware gives every request its session, which handlers find by
 // [Manager.From]. It asks Redis nothing by itself. Sessions are stored when
 // they are changed, so before the answer begins; a change after that which
@@ -39,9 +52,10 @@ func (m *Manager[T]) Middleware(failure Failure) func(http.Handler) http.Handler
 			}
 			token, sent := cookieOf(r, m.opt.Cookie)
 			together := &struct { // in one allocation
-				s  Session[T]
-				rw response
-				c  cookieCarrier
+				s   Session[T]
+				rw  response
+				c   cookieCarrier
+				ctx sessionContext[T]
 			}{rw: response{ResponseWriter: w, sent: sent}}
 			s, rw := &together.s, &together.rw
 			defer rw.begin() // a handler may write nothing, or panic
@@ -49,7 +63,8 @@ func (m *Manager[T]) Middleware(failure Failure) func(http.Handler) http.Handler
 			s.failure.Store(uint32(failure))
 			together.c = cookieCarrier{opt: &m.opt, w: rw}
 			s.device, s.carrier = m.deviceOf(r), &together.c
-			next.ServeHTTP(rw, r.WithContext(context.WithValue(r.Context(), sessionKey[T]{m}, s)))
+			together.ctx = sessionContext[T]{r.Context(), s}
+			next.ServeHTTP(rw, r.WithContext(&together.ctx))
 		})
 	}
 }

@@ -31,7 +31,7 @@ func newIdent(handle [handleSize]byte) ident {
 	var raw [identSize]byte
 	copy(raw[:], handle[:])
 	_, _ = rand.Read(raw[handleSize:]) // never fails: crypto/rand ends the program instead
-	return identOf(raw, base64.RawURLEncoding.EncodeToString(raw[:]))
+	return identOf(raw)
 }
 
 // Lengths in base64url.
@@ -40,12 +40,14 @@ const (
 	memberLength = (sha256.Size*8 + 5) / 6
 )
 
-// identOf is the identifier of these bytes; token is their text.
-func identOf(raw [identSize]byte, token string) ident {
+// identOf is the identifier of these bytes. Its two texts share their memory.
+func identOf(raw [identSize]byte) ident {
 	sum := sha256.Sum256(raw[:])
-	var member [memberLength]byte
-	base64.RawURLEncoding.Encode(member[:], sum[:])
-	return ident{token: token, member: string(member[:]), handle: [handleSize]byte(raw[:handleSize])}
+	var text [tokenLength + memberLength]byte
+	base64.RawURLEncoding.Encode(text[:], raw[:])
+	base64.RawURLEncoding.Encode(text[tokenLength:], sum[:])
+	both := string(text[:])
+	return ident{token: both[:tokenLength], member: both[tokenLength:], handle: [handleSize]byte(raw[:handleSize])}
 }
 
 // strict accepts one text for the same bytes.
@@ -61,9 +63,9 @@ func parseIdent(token string) (id ident, ok bool) {
 	if n, err := strict.Decode(raw[:], text[:]); err != nil || n != identSize {
 		return id, false
 	}
-	// Strict: no other text has these bytes. A clone: some servers use the
-	// memory of a request again.
-	return identOf(raw, strings.Clone(token)), true
+	// Strict: no other text has these bytes. It is made anew, because some
+	// servers use the memory of a request again.
+	return identOf(raw), true
 }
 
 func randomHandle() (h [handleSize]byte) {
@@ -122,16 +124,21 @@ func placesOf(prefix string, handle [handleSize]byte, member string) places {
 	// One text for all three: it is made for each request.
 	slot := len(prefix) + len(tag) + 3
 	ofUser := slot + 2 + len(user)
-	text := make([]byte, 0, slot+2+len(member)+2*ofUser)
+	var text strings.Builder
+	text.Grow(slot + 2 + len(member) + 2*ofUser)
 	for _, kind := range [...]string{"s:", "e:", "i:"} {
-		text = append(append(append(append(append(text, prefix...), '{'), tag[:]...), "}:"...), kind...)
+		text.WriteString(prefix)
+		text.WriteByte('{')
+		text.Write(tag[:])
+		text.WriteString("}:")
+		text.WriteString(kind)
 		if kind == "s:" {
-			text = append(text, member...)
+			text.WriteString(member)
 		} else {
-			text = append(text, user[:]...)
+			text.Write(user[:])
 		}
 	}
-	all := string(text)
+	all := text.String()
 	first, second := slot+2+len(member), slot+2+len(member)+ofUser
 	return places{all[:first], all[first:second], all[second:]}
 }

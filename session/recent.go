@@ -51,10 +51,14 @@ func (r *recents) put(id ident, rec record, asked time.Duration) {
 	})
 }
 
+// travel is how much later than this process Redis may look at what is left.
+// Where it is more, a read takes a second round trip.
+const travel = 5 * time.Millisecond
+
 // get returns nil for a session that the script must read.
 func (r *recents) get(id ident, now time.Duration) *recent {
 	k := r.slot(id).Load()
-	if k == nil || k.member != id.member || k.due(now, k.left-now) {
+	if k == nil || k.member != id.member || k.due(now, k.left-now-travel) {
 		return nil
 	}
 	return k
@@ -68,7 +72,8 @@ func (k *recent) due(now, left time.Duration) bool {
 }
 
 // fetchRecent reads a session in one round trip and without a script. It is
-// false for any that is not known or not plainly valid.
+// false for any that is not known, and for one that is not plainly valid, which
+// is forgotten.
 //
 // Its commands are not one step, and need not be: an epoch that was replaced
 // and a place in the index that was lost never come back. So what is valid by
@@ -80,6 +85,11 @@ func (m *Manager[T]) fetchRecent(ctx context.Context, id ident) (rec record, ok 
 	if k == nil {
 		return rec, false, nil
 	}
+	defer func() {
+		if !ok && err == nil {
+			m.recents.slot(id).CompareAndSwap(k, nil)
+		}
+	}()
 	at := m.placesOf(id)
 	res, err := m.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
 		cmds := make([]madcrow.Command, 0, 4)
