@@ -14,7 +14,8 @@
 //
 //   - Nothing is asked of Redis until the session is touched, nothing is stored
 //     and no cookie is sent until it is first written. It takes one round trip
-//     to load and one to commit.
+//     to load and one to commit; a second one to load what another process has
+//     ended since this one read it.
 //   - Identifiers are 256 random bits, stored only as their SHA-256. One that is
 //     not known is never adopted.
 //   - A commit replaces what it has read and nothing else: parallel requests
