@@ -14,10 +14,10 @@ help: ## list the targets
 # The faults of the root are mostly waiting, and want the machine for themselves:
 # what only computes runs beside them, and gives way.
 test: servers ## all that must be green, in every module (needs gcc, for the race detector)
-	@log=$$(mktemp); nice -n 19 $(MAKE) --no-print-directory compile lint tidy build >$$log 2>&1 & beside=$$!; failed=0; \
+	@log=$$(mktemp); nice -n 19 $(MAKE) --no-print-directory lint tidy build compile >$$log 2>&1 & beside=$$!; failed=0; \
 	$(MAKE) --no-print-directory root || failed=1; \
-	$(MAKE) --no-print-directory others || failed=1; \
 	wait $$beside || failed=1; cat $$log; rm -f $$log; exit $$failed
+	@$(MAKE) --no-print-directory others
 
 servers: ## install the servers that the tests need, where they are missing
 	@./scripts/servers
@@ -38,13 +38,8 @@ OTHERS = $(shell $(GO) list $(addsuffix /...,$(filter-out $(PROGRAMS),$(MODULES)
 
 unit: root others ## the tests of every module, with the race detector
 
-# Two halves, of which each waits most of its time.
-FAILOVERS = Sentinel|HA
-
 root:
-	@$(GO) test -race -vet=off -timeout 9m -run '$(FAILOVERS)' . & half=$$!; failed=0; \
-	$(GO) test -race -vet=off -timeout 9m -skip '$(FAILOVERS)' . || failed=1; \
-	wait $$half || failed=1; exit $$failed
+	@$(GO) test -race -vet=off -timeout 9m .
 
 others:
 	@$(GO) test -race -vet=off -timeout 9m $(OTHERS)

@@ -105,16 +105,23 @@ func collectAcks(r *madcrow.Redis, fault func()) []ack {
 	return acks
 }
 
-// missing returns those of acks that are not there.
+// missing returns those of acks that are not there. A node that has just taken
+// over may need a while to answer.
 func missing(t *testing.T, r *madcrow.Redis, acks []ack) (lost []ack) {
 	t.Helper()
-	results, err := r.DoMulti(t.Context(), func(b builder) []command {
-		cmds := make([]command, len(acks))
-		for i, a := range acks {
-			cmds[i] = b.Get().Key(a.key).Build()
-		}
-		return cmds
-	})
+	read := func() ([]madcrow.Result, error) {
+		return r.DoMulti(t.Context(), func(b builder) []command {
+			cmds := make([]command, len(acks))
+			for i, a := range acks {
+				cmds[i] = b.Get().Key(a.key).Build()
+			}
+			return cmds
+		})
+	}
+	results, err := read()
+	for end := time.Now().Add(10 * time.Second); err != nil && time.Now().Before(end); results, err = read() {
+		time.Sleep(50 * time.Millisecond)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
