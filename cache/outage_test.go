@@ -206,10 +206,8 @@ func TestOutage_ReplayRacesWithSet(t *testing.T) {
 			err := c.Set(t.Context(), "k", n)
 			v, found, getErr := c.Get(t.Context(), "k")
 			switch {
-			case err == nil && found && v != n:
-				t.Fatalf("set %d, got %d", n, v)
-			case err != nil && found && v != n: // it may have been stored, and late
-				t.Fatalf("set %d, which was queued, got %d: %v", n, v, err)
+			case found && v != n: // a Set that failed may have been stored all the same
+				t.Fatalf("set %d, got %d: %v", n, v, err)
 			case err == nil && getErr == nil && !found:
 				lost++
 			}

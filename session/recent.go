@@ -15,7 +15,7 @@ const recentSlots = 1 << 13
 
 // recents are sessions that the script has read: whose they are and when they
 // end, which never changes. Such a session is read with plain commands in its
-// place, at a third of the cost for Redis, until it is due to be touched. That
+// place, at about half the cost for Redis, until it is due to be touched. That
 // it is valid is not remembered: Redis is asked each time.
 type recents struct {
 	seed  maphash.Seed
