@@ -7,15 +7,13 @@ local clock = tonumber(t[1]) * 1000000 + tonumber(t[2])
 
 local function int(n) return string.format('%.0f', n) end
 
--- When a key ends that must not go before `us` have passed, in milliseconds of
--- the same clock: it may have gone on since the script began, from when Redis
--- counts a life.
-local function ends(us) return int(math.ceil((clock + us) / 1000) + 1) end
+-- Life of a key that must not go before `us` have passed, in milliseconds.
+local function life(us) return int(math.ceil(us / 1000) + 1) end
 
 -- Sees to it that a key does not go before `us` have passed: the window may
 -- have become longer since it was written.
 local function keep(key, us)
-  if redis.call('PTTL', key) < us / 1000 then redis.call('PEXPIREAT', key, ends(us)) end
+  if redis.call('PTTL', key) < us / 1000 then redis.call('PEXPIRE', key, life(us)) end
 end
 
 -- How long a subject is still blocked: 0, or microseconds. The value is
@@ -29,7 +27,7 @@ local function blocked(key)
   local till, length = tonumber(string.sub(value, 1, colon - 1)), tonumber(string.sub(value, colon + 1))
   if till - clock > length then
     till = clock + length
-    redis.call('SET', key, int(till) .. ':' .. int(length), 'PXAT', ends(length))
+    redis.call('SET', key, int(till) .. ':' .. int(length), 'PX', life(length))
   end
   return math.max(till - clock, 0)
 end

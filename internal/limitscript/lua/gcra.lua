@@ -35,7 +35,7 @@ local function judge_gcra(key, cost, limit, window, burst, wait, how)
     if later(tat, rest, full + wait, fullrest) then
       -- Kept at once: it comes nearer even if nobody is admitted.
       tat, rest = full + wait, fullrest
-      redis.call('SET', key, int(tat) .. ':' .. int(rest) .. ':' .. int(limit), 'PXAT', ends(tat - clock + 1))
+      redis.call('SET', key, int(tat) .. ':' .. int(rest) .. ':' .. int(limit), 'PX', life(tat - clock + 1))
     end
     if tat < clock then tat, rest = clock, 0 end
   end
@@ -46,7 +46,7 @@ local function judge_gcra(key, cost, limit, window, burst, wait, how)
   end
   local function store(whole, part)
     if later(whole, part, clock, 0) then
-      redis.call('SET', key, int(whole) .. ':' .. int(part) .. ':' .. int(limit), 'PXAT', ends(whole - clock + 1))
+      redis.call('SET', key, int(whole) .. ':' .. int(part) .. ':' .. int(limit), 'PX', life(whole - clock + 1))
     else
       redis.call('DEL', key)
       whole, part = clock, 0

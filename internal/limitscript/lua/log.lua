@@ -65,7 +65,7 @@ local function judge_log(key, cost, limit, window)
       end
     end
     reset = now + window - clock
-    redis.call('PEXPIREAT', key, ends(reset))
+    redis.call('PEXPIRE', key, life(reset))
     return count + cost, reset, 0
   end
 end

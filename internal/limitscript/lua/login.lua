@@ -12,7 +12,7 @@ local verb, limit, window, memory = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]
 local till, length, times = 0, 0, 0
 local state = blocks and redis.call('GET', blocks)
 local function store()
-  redis.call('SET', blocks, int(till) .. ':' .. int(length) .. ':' .. int(times), 'PXAT', ends(till - clock + memory))
+  redis.call('SET', blocks, int(till) .. ':' .. int(length) .. ':' .. int(times), 'PX', life(till - clock + memory))
 end
 if state then
   local a, b, c = string.match(state, '^(%d+):(%d+):(%d+)$')

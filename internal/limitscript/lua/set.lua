@@ -77,7 +77,7 @@ local function judge_set(key, cost, limit, window, _, _, _, nonce)
       end
     end
     reset = left(math.max(last, now))
-    redis.call('PEXPIREAT', key, ends(reset))
+    redis.call('PEXPIRE', key, life(reset))
     return count + cost, reset, 0
   end
 end

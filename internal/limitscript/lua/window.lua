@@ -40,7 +40,7 @@ local function judge_window(key, cost, limit, window, buckets)
     while counts[last] == 0 do last = last - 1 end
     local text = {}
     for age = 0, last do text[age + 1] = int(counts[age]) end
-    redis.call('SET', key, int(width) .. ';' .. int(index) .. ';' .. table.concat(text, ','), 'PXAT', ends(leaves(0)))
+    redis.call('SET', key, int(width) .. ';' .. int(index) .. ';' .. table.concat(text, ','), 'PX', life(leaves(0)))
   end
 
   local used, newest = 0, nil

@@ -37,7 +37,7 @@ func backends() map[string]func(*testing.T) madcrow.Config {
 			return madcrowtest.StartRedis(t, madcrowtest.WithTLS(), madcrowtest.WithUser("web", "s3cret-of-web", "~*", "&*",
 				"-@all", "+get", "+set", "+setex", "+psetex", "+del", "+exists", "+pttl", "+publish", "+subscribe", "+unsubscribe",
 				"+evalsha", "+eval", "+script|load", "+time", "+zadd", "+zcard", "+zrange", "+zrevrange", "+zrevrangebyscore",
-				"+zremrangebyscore", "+zrem", "+pexpireat", "+ping", "+info", "+hello", "+auth", "+client", "+select")).Config()
+				"+zremrangebyscore", "+zrem", "+pexpire", "+ping", "+info", "+hello", "+auth", "+client", "+select")).Config()
 		},
 		"sentinel": func(t *testing.T) madcrow.Config { return madcrowtest.StartSentinel(t).Config() },
 		"cluster":  func(t *testing.T) madcrow.Config { return madcrowtest.StartCluster(t).Config() },
