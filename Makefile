@@ -38,8 +38,13 @@ OTHERS = $(shell $(GO) list $(addsuffix /...,$(filter-out $(PROGRAMS),$(MODULES)
 
 unit: root others ## the tests of every module, with the race detector
 
+# Two halves, each of which waits for most of its time.
+FAILOVERS = Sentinel|HA
+
 root:
-	@$(GO) test -race -vet=off -timeout 9m .
+	@$(GO) test -race -vet=off -timeout 9m -run '$(FAILOVERS)' . & half=$$!; failed=0; \
+	$(GO) test -race -vet=off -timeout 9m -skip '$(FAILOVERS)' . || failed=1; \
+	wait $$half || failed=1; exit $$failed
 
 others:
 	@$(GO) test -race -vet=off -timeout 9m $(OTHERS)
