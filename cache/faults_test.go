@@ -50,18 +50,18 @@ func TestFrozenRedis_GetOrLoadGoesOnWithTheLoader(t *testing.T) {
 	var before, first, later, back figures
 	phase.Store(&before)
 	var wg sync.WaitGroup
+	var shared [50]atomic.Int64 // how long the last load of a hot key took
 	for g := range 64 {
 		wg.Go(func() {
 			for i := 0; ctx.Err() == nil; i++ {
-				key := fmt.Sprintf("k%d-%d", g, i)
+				key, loaded := fmt.Sprintf("k%d-%d", g, i), new(atomic.Int64)
 				if i%2 == 1 {
-					key = fmt.Sprintf("hot%d", i%50)
+					key, loaded = fmt.Sprintf("hot%d", i%50), &shared[i%50]
 				}
-				var own atomic.Int64
 				start := time.Now()
 				_, err := c.GetOrLoad(ctx, key, func(context.Context) (string, error) {
 					began := time.Now()
-					defer func() { own.Store(int64(time.Since(began))) }()
+					defer func() { loaded.Store(int64(time.Since(began))) }()
 					time.Sleep(5 * time.Millisecond)
 					return value, nil
 				})
@@ -72,11 +72,7 @@ func TestFrozenRedis_GetOrLoadGoesOnWithTheLoader(t *testing.T) {
 				if err != nil {
 					t.Errorf("%v", err)
 				}
-				loader := time.Duration(own.Load())
-				if loader == 0 {
-					loader = 5 * time.Millisecond // another's
-				}
-				phase.Load().add(max(0, took-loader)) // of the time when it ended
+				phase.Load().add(max(0, took-time.Duration(loaded.Load()))) // of the time when it ended
 				time.Sleep(2 * time.Millisecond)
 			}
 		})
@@ -107,7 +103,11 @@ func TestFrozenRedis_GetOrLoadGoesOnWithTheLoader(t *testing.T) {
 	if _, _, p99, _ := first.sorted(); p99 > slack(readTimeout+5*time.Millisecond)+behind { // calls end within 5 ms of their time
 		t.Errorf("in the first second p99 is the loader and %v", p99)
 	}
-	if n, _, p99, _ := later.sorted(); n == 0 || p99 > slack(time.Millisecond)+behindLater {
+	within := time.Millisecond
+	if !strict {
+		within = slack(within) + behindLater
+	}
+	if n, _, p99, _ := later.sorted(); n == 0 || p99 > within {
 		t.Errorf("later p99 is the loader and %v", p99)
 	}
 }
