@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/gofiber/fiber/v3"
+	"github.com/valyala/fasthttp"
 
 	"github.com/madcrow-go/madcrow/health"
 	"github.com/madcrow-go/madcrow/inject"
@@ -194,5 +195,34 @@ func TestRequest_IsAsNetHTTPHasIt(t *testing.T) {
 	if got.Method != "POST" || got.URL.Query().Get("q") != "a b" || got.Pattern != "POST /users/:id" || got.PathValue("id") != "7" ||
 		got.Host != "example.com" || len(got.Header["X-Two"]) != 2 || string(body) != "text" || got.ContentLength != 4 || err != nil || cookie.Value != "1" || got.RemoteAddr == "" {
 		t.Errorf("%+v %q %v", got, body, err)
+	}
+}
+
+// What a request costs by itself, with a middleware of net/http that does
+// nothing, and with a second one.
+func BenchmarkMiddleware(b *testing.B) {
+	for carried, name := range []string{"none", "one", "two"} {
+		b.Run(name, func(b *testing.B) {
+			app := fiber.New()
+			for range carried {
+				app.Use(Middleware(func(h http.Handler) http.Handler { return h }))
+			}
+			app.Get("/users/:id", func(c fiber.Ctx) error { return c.SendString(c.Params("id")) })
+			handle := app.Handler()
+			var c fasthttp.RequestCtx
+			c.Request.Header.SetMethod("GET")
+			c.Request.SetRequestURI("/users/42?full=1")
+			for _, h := range []string{"Accept", "Accept-Encoding", "Cookie", "User-Agent", "X-Request-Id"} {
+				c.Request.Header.Set(h, "some value of a header")
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				c.Response.Reset()
+				handle(&c)
+			}
+			if got := string(c.Response.Body()); got != "42" {
+				b.Errorf("%q", got)
+			}
+		})
 	}
 }
