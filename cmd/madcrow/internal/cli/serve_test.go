@@ -185,9 +185,11 @@ func TestServe_EmbeddedByDefaultAndSaysSo(t *testing.T) {
 			t.Errorf("/health lacks %s: %s", want, body)
 		}
 	}
-	if log := p.text(); !strings.Contains(log, "REDIS_HOST=localhost") || !strings.Contains(log, `"mode":"embedded"`) {
-		t.Errorf("the log does not say embedded:\n%s", log)
-	}
+	// The line that says so waits for the verdict on Redis, as this test did.
+	waitFor(t, func() bool {
+		log := p.text()
+		return strings.Contains(log, "REDIS_HOST=localhost") && strings.Contains(log, `"mode":"embedded"`)
+	})
 	p.get("/api/v1/redis-example/cache/my-private-key")
 	p.signal(syscall.SIGTERM)
 	if code := p.exit(); code != exitOK {
