@@ -79,7 +79,7 @@ func (t *Topics[T]) Subscribe(ctx context.Context, opts ...SubscribeOption) iter
 
 func (t *Topics[T]) listen(ctx context.Context, sub *subscriber, yield func(Event[T], error) bool) {
 	all := unison{want: len(t.keys)}
-	for {
+	for ctx.Err() == nil {
 		it, ok, err := sub.take()
 		switch {
 		case ok:

@@ -1,6 +1,7 @@
 package pubsub_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -100,5 +101,40 @@ func TestTopics_WrongNamesAreRefused(t *testing.T) {
 	}
 	if _, err := pubsub.NewPatterns(b, []string{"a"}, pubsub.TopicOptions[string]{Sharded: true}); !errors.As(err, &v) || v.Field != "Sharded" {
 		t.Error(err)
+	}
+}
+
+// They end with their context while messages are there.
+func TestRegress_TopicsEndWithTheirContextThoughMessagesCome(t *testing.T) {
+	b := newBus(t, open(t), pubsub.Options{})
+	topics, err := pubsub.NewTopics(b, []string{"a", "b"}, pubsub.TopicOptions[int]{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := topicOf(t, b, "a", pubsub.TopicOptions[int]{})
+	another := hearing(t, subscribeTo(source))
+	another.next(t, "subscribed", is[int](pubsub.EventSubscribed))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	after := 0
+	for e, err := range topics.Subscribe(ctx) {
+		switch {
+		case err != nil:
+			t.Fatal(err)
+		case e.Kind == pubsub.EventSubscribed:
+			for i := range 100 {
+				if _, err := source.Publish(t.Context(), i); err != nil {
+					t.Fatal(err)
+				}
+			}
+			// What the other one of the channel has heard is in the queue of this one.
+			another.next(t, "the last", func(e pubsub.Event[int]) bool { return e.Message == 99 })
+			cancel()
+		default:
+			after++
+		}
+	}
+	if after > 0 {
+		t.Errorf("%d events after the end", after)
 	}
 }
