@@ -265,14 +265,15 @@ func ExampleFailure() {
 	// user "", error false, degraded true
 }
 
-// Keys are changed by putting the new one first and taking the old one away
-// when its sessions have ended.
+// Keys are changed in three steps, each everywhere before the next: the new one
+// behind the old one, so that all can read what it makes; the new one first; the
+// old one taken away, when its sessions have ended.
 func ExampleOptions_keys() {
 	ctx := context.Background()
 	first, second := make([]byte, 32), make([]byte, 32)
 	second[0] = 1
 
-	before, done := shop("example-keys", session.Options{Keys: [][]byte{first}})
+	before, done := shop("example-keys", session.Options{Keys: [][]byte{first, second}})
 	defer done()
 	s := before.Open("")
 	_ = s.Update(ctx, func(b *Basket) error { b.Articles = []string{"lamp"}; return nil })

@@ -523,6 +523,7 @@ func TestWaitReplicas_SaysWhatWasMade(t *testing.T) {
 		}
 		s = loaded(t, m, login(t, plain, user).Token())
 		want("logout", s.Logout(t.Context()))
+		want("logout again", s.Logout(t.Context()))
 		if alive(t, plain, s.Token()) {
 			t.Error("alive after a logout")
 		}
@@ -549,7 +550,7 @@ func TestWaitReplicas_SaysWhatWasMade(t *testing.T) {
 func TestReadOnlyAndFullRedis(t *testing.T) {
 	srv := madcrowtest.StartRedis(t)
 	m := newManager(t, openConfig(t, srv.Config()), session.Options{})
-	s := login(t, m, "alice")
+	s, other := login(t, m, "alice"), login(t, m, "alice")
 	must(t, s.Update(t.Context(), add("x")))
 	k, _, _ := m.KeysOf(s.Token())
 	config := func(args ...string) {
@@ -585,6 +586,12 @@ func TestReadOnlyAndFullRedis(t *testing.T) {
 	config("min-replicas-to-write", "0")
 	config("maxmemory", "1", "maxmemory-policy", "noeviction")
 	writes("full", madcrow.ErrOutOfMemory)
+	if _, err := s.RevokeOthers(t.Context()); err != nil {
+		t.Errorf("revoking others while Redis is full: %v", err)
+	}
+	if alive(t, m, other.Token()) {
+		t.Error("another is alive")
+	}
 	if ok, err := m.Revoke(t.Context(), "alice", s.Handle()); !ok || err != nil {
 		t.Errorf("a revocation while Redis is full: %v %v", ok, err)
 	}

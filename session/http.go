@@ -60,6 +60,9 @@ func (m *Manager[T]) Middleware(failure Failure) func(http.Handler) http.Handler
 			s, rw := &together.s, &together.rw
 			defer rw.begin() // a handler may write nothing, or panic
 			m.begin(s, token)
+			if sent && token == "" {
+				s.doubt(r.CookiesNamed(m.opt.Cookie))
+			}
 			s.failure.Store(uint32(failure))
 			together.c = cookieCarrier{opt: &m.opt, w: rw}
 			s.device, s.carrier = m.deviceOf(r), &together.c
@@ -92,6 +95,19 @@ func cookieOf(r *http.Request, name string) (value string, sent bool) {
 		return "", n > 0
 	}
 	return value, true
+}
+
+// maxDoubted bounds how many cookies of the name a logout ends the sessions of.
+const maxDoubted = 8
+
+// doubt notes the sessions of several cookies of the name: none is believed, and
+// a logout or a login ends all.
+func (s *Session[T]) doubt(cookies []*http.Cookie) {
+	for _, c := range cookies[:min(len(cookies), maxDoubted)] {
+		if id, ok := s.m.identOf(c.Value); ok {
+			s.olds = append(s.olds, id)
+		}
+	}
 }
 
 func (m *Manager[T]) deviceOf(r *http.Request) (d Device) {
@@ -187,8 +203,8 @@ type response struct {
 	mu      sync.Mutex
 	begun   bool
 	sent    bool         // the client has a cookie
-	cookie  *http.Cookie // waits to be written
-	private bool         // one was written
+	cookie  *http.Cookie // of this answer
+	private bool         // it was written
 }
 
 func (w *response) setCookie(cookie *http.Cookie) error {
@@ -204,7 +220,8 @@ func (w *response) setCookie(cookie *http.Cookie) error {
 	return nil
 }
 
-// write puts the cookie into the headers, in the place of an earlier one.
+// write puts the cookie into the headers, in the place of an earlier one, and
+// again where a handler has replaced them since.
 func (w *response) write() {
 	h := w.ResponseWriter.Header()
 	if w.cookie != nil {
@@ -215,7 +232,7 @@ func (w *response) write() {
 			}
 		}
 		h["Set-Cookie"] = append(kept, w.cookie.String())
-		w.cookie, w.private = nil, true
+		w.private = true
 	}
 	if w.private {
 		h.Set("Cache-Control", "no-store")

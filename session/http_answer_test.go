@@ -10,7 +10,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/http/httptrace"
+	"net/http/httputil"
 	"net/textproto"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -110,6 +112,65 @@ func TestHTTP_TwoCookiesOfOneNameAreNone(t *testing.T) {
 		_ = res.Body.Close()
 		if res.StatusCode != 401 {
 			t.Errorf("%s: %d", name, res.StatusCode)
+		}
+	}
+}
+
+// Nobody knows which of them is the client's own: a logout leaves none.
+func TestHTTP_LogoutOfTwoCookiesOfOneNameEndsBoth(t *testing.T) {
+	m := newManager(t, open(t), session.Options{})
+	first, second := login(t, m, "alice").Token(), login(t, m, "mallory").Token()
+	r := httptest.NewRequest("POST", "/", nil)
+	r.Header.Set("Cookie", "__Host-session="+first+"; other=x; __Host-session="+second+"; __Host-session=nonsense")
+	w := httptest.NewRecorder()
+	m.Middleware(session.FailClosed)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		must(t, m.From(r.Context()).Logout(r.Context()))
+	})).ServeHTTP(w, r)
+	for name, token := range map[string]string{"first": first, "second": second} {
+		if alive(t, m, token) {
+			t.Errorf("the %s is alive", name)
+		}
+	}
+	if c := w.Result().Cookies(); len(c) != 1 || c[0].MaxAge >= 0 {
+		t.Errorf("%v", c)
+	}
+}
+
+// A handler may replace the headers after the cookie was put there, as
+// http.TimeoutHandler does, and httputil.ReverseProxy after a 1xx.
+func TestHTTP_CookieSurvivesThatHeadersAreReplaced(t *testing.T) {
+	m := newManager(t, open(t), session.Options{})
+	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusEarlyHints)
+		w.WriteHeader(204)
+	}))
+	defer backend.Close()
+	target, err := url.Parse(backend.URL)
+	must(t, err)
+	user := func(r *http.Request) { must(t, m.From(r.Context()).Login(r.Context(), "alice")) }
+	for name, h := range map[string]http.Handler{
+		"TimeoutHandler": http.TimeoutHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			user(r)
+			http.SetCookie(w, &http.Cookie{Name: "csrf", Value: "x"})
+			w.WriteHeader(204)
+		}), time.Minute, "late"),
+		"ReverseProxy": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			user(r)
+			httputil.NewSingleHostReverseProxy(target).ServeHTTP(w, r)
+		}),
+	} {
+		front := httptest.NewServer(m.Middleware(session.FailClosed)(h))
+		req, _ := http.NewRequestWithContext(t.Context(), "POST", front.URL, nil)
+		res, err := front.Client().Do(req)
+		must(t, err)
+		_ = res.Body.Close()
+		front.Close()
+		found := false
+		for _, c := range res.Cookies() {
+			found = found || c.Name == "__Host-session" && alive(t, m, c.Value)
+		}
+		if !found || res.StatusCode != 204 || res.Header.Get("Cache-Control") != "no-store" {
+			t.Errorf("%s: %d %v", name, res.StatusCode, res.Header)
 		}
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/madcrow-go/madcrow"
 )
 
 // maxUser bounds the name of a user.
@@ -126,6 +128,7 @@ func (s *Session[T]) moveTo(ctx context.Context, f *fresh[T]) error {
 		}
 		list, err := s.m.eval(ctx, scriptDestroy, s.m.placesOf(s.id).keys(), []string{s.id.member, "", version, millis(s.m.opt.Grace)})
 		s.m.copies.drop(s.id)
+		s.m.dropBecame(list)
 		old, what, why, bad := record{}, replyNone, "", err
 		if made(err) {
 			short = errors.Join(short, err)
@@ -173,15 +176,24 @@ func (m *Manager[T]) end(ctx context.Context, id ident) error {
 	if m.opt.Original {
 		return m.endOriginal(ctx, id)
 	}
-	_, err := m.eval(ctx, scriptDestroy, m.placesOf(id).keys(), []string{id.member, "", "", "0"})
+	list, err := m.eval(ctx, scriptDestroy, m.placesOf(id).keys(), []string{id.member, "", "", "0"})
+	m.dropBecame(list)
 	return err
+}
+
+// dropBecame forgets what the destroyed session became by a rotation, too.
+func (m *Manager[T]) dropBecame(list []madcrow.Message) {
+	if len(list) == 2 {
+		m.copies.drop(ident{member: text(list[1])}) // or why there was none, which is no member
+	}
 }
 
 // Logout ends the session, and has the client forget its cookie. Under an
 // identifier from before a rotation it ends what that became, for
-// Options.Grace. An error means that the session may live on, and Logout may be
-// called again; the cookie is cleared all the same. [ErrHeadersSent] alone means
-// that only the cookie is left.
+// Options.Grace. Of several cookies of the name, none of which is believed, it
+// ends the sessions of the first eight. An error means that the session may live
+// on, and Logout may be called again; the cookie is cleared all the same.
+// [ErrHeadersSent] alone means that only the cookie is left.
 func (s *Session[T]) Logout(ctx context.Context) error {
 	var cookie error
 	if s.carrier != nil {
@@ -202,9 +214,7 @@ func (s *Session[T]) Logout(ctx context.Context) error {
 	for _, id := range ids {
 		if err := s.m.end(ctx, id); err != nil {
 			failed = errors.Join(failed, err)
-			if !made(err) {
-				s.olds = append(s.olds, id)
-			}
+			s.olds = append(s.olds, id) // asked again, it waits for the replicas again
 		}
 	}
 	return wrap("logout", errors.Join(failed, cookie))

@@ -56,9 +56,10 @@ type Options struct {
 	// processes must have the same; a change ends the sessions of all users.
 	Secret []byte
 	// Keys encrypt the data at rest (AES-256-GCM, 32 bytes each): the first
-	// encrypts, all decrypt, so that keys can be changed. It is bound to its
-	// session and user: who can write in Redis can put it nowhere else. Data
-	// that is not encrypted is not read then. User and device are not encrypted.
+	// encrypts, all decrypt. It is bound to its session and user: who can write in
+	// Redis can put it nowhere else. Data that is not encrypted, or with a key that
+	// is not here, is not read. So add a new key behind the old one in all
+	// processes before it is the first in any. User and device are not encrypted.
 	// Defaults to none.
 	Keys [][]byte
 

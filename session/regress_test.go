@@ -435,6 +435,21 @@ func TestReadCopy_ForgetsWhatThisProcessEnded(t *testing.T) {
 	_, err := m.Revoke(t.Context(), "revoke", s.Handle())
 	must(t, err)
 
+	for _, way := range []string{"logout by the old one", "revoke by the old one"} {
+		s = login(t, rival, way)
+		token, handle := s.Token(), s.Handle()
+		must(t, s.Rotate(t.Context()))
+		if found, err := copyOf(t, m, s.Token()); !found || err != nil {
+			t.Fatal(found, err)
+		}
+		gone[way] = s.Token()
+		if way == "logout by the old one" {
+			must(t, m.Open(token).Logout(t.Context()))
+		} else if ok, err := m.Revoke(t.Context(), way, handle); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+	}
+
 	s = copied("all")
 	gone["all"] = s.Token()
 	_, err = m.RevokeAll(t.Context(), "all")

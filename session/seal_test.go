@@ -44,17 +44,27 @@ func TestSealed_NothingOfTheDataIsInRedis(t *testing.T) {
 	}
 }
 
+// A new key is added behind the old one, then it is the first, then the old one
+// goes: processes of one step and the next read what each other wrote.
 func TestSealed_KeysCanBeChanged(t *testing.T) {
 	r := open(t)
 	old := newManager(t, r, session.Options{Keys: [][]byte{key(1)}})
+	added := newManager(t, r, session.Options{Keys: [][]byte{key(1), key(2)}})
 	both := newManager(t, r, session.Options{Keys: [][]byte{key(2), key(1)}})
 	late := newManager(t, r, session.Options{Keys: [][]byte{key(2)}, OnUndecodable: func(context.Context, error) {}})
 	token := stored(t, old, "x").Token()
 	if alive(t, late, token) {
 		t.Error("read without its key")
 	}
+	must(t, added.Open(token).Update(t.Context(), add("w")))
+	if !alive(t, old, token) {
+		t.Error("written with the old key, and not read where there is no other")
+	}
 	must(t, both.Open(token).Update(t.Context(), add("y")))
-	if c, found, err := late.Open(token).Get(t.Context()); !found || err != nil || c.N != 2 {
+	if !alive(t, added, token) {
+		t.Error("written with the new key, and not read where it is the second")
+	}
+	if c, found, err := late.Open(token).Get(t.Context()); !found || err != nil || c.N != 3 {
 		t.Errorf("written with the new key: %+v %v %v", c, found, err)
 	}
 }

@@ -73,15 +73,17 @@ func (s *Session[T]) adopt(token string) {
 	if token == "" {
 		return
 	}
-	if s.m.opt.Original {
-		s.id, s.has = originalIdent(token), validOriginal(token)
-	} else {
-		s.id, s.has = parseIdent(token)
-	}
-	if !s.has {
+	if s.id, s.has = s.m.identOf(token); !s.has {
 		s.m.event("malformed")
 	}
 	s.seen = seen{id: s.id, has: s.has}
+}
+
+func (m *Manager[T]) identOf(token string) (ident, bool) {
+	if m.opt.Original {
+		return originalIdent(token), validOriginal(token)
+	}
+	return parseIdent(token)
 }
 
 // enter waits for the session to be free.

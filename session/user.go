@@ -148,6 +148,7 @@ func (m *Manager[T]) Revoke(ctx context.Context, user, handle string) (bool, err
 	defer m.copies.drop(ident{member: handle})
 	at := placesOf(m.prefix, m.handles.of(user), handle)
 	list, err := m.eval(ctx, scriptDestroy, at.keys(), []string{handle, user, "", "0"})
+	m.dropBecame(list)
 	if !made(err) {
 		return false, &Error{Op: "revoke", Err: err}
 	}

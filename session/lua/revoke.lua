@@ -12,9 +12,9 @@ if not kept then return {0, why} end
 if kept.frozen then return {0, 'frozen'} end
 local n = redis.call('ZCOUNT', KEYS[3], '(' .. int(clock), '+inf')
 local left = math.max(math.ceil((kept.ends - clock) / 1000), 1)
+redis.call('DEL', KEYS[3]) -- first: a Redis that is full lets a script go on that has begun to write
 redis.call('SET', KEYS[2], ARGV[2], 'PX', int(left + 1000))
 redis.call('HSET', KEYS[1], 'e', ARGV[2])
-redis.call('DEL', KEYS[3])
 redis.call('ZADD', KEYS[3], int(kept.ends), ARGV[1])
 redis.call('PEXPIRE', KEYS[3], int(left + 1000))
 return {2, n - 1}
