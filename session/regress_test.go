@@ -435,21 +435,6 @@ func TestReadCopy_ForgetsWhatThisProcessEnded(t *testing.T) {
 	_, err := m.Revoke(t.Context(), "revoke", s.Handle())
 	must(t, err)
 
-	for _, way := range []string{"logout by the old one", "revoke by the old one"} {
-		s = login(t, rival, way)
-		token, handle := s.Token(), s.Handle()
-		must(t, s.Rotate(t.Context()))
-		if found, err := copyOf(t, m, s.Token()); !found || err != nil {
-			t.Fatal(found, err)
-		}
-		gone[way] = s.Token()
-		if way == "logout by the old one" {
-			must(t, m.Open(token).Logout(t.Context()))
-		} else if ok, err := m.Revoke(t.Context(), way, handle); !ok || err != nil {
-			t.Fatal(ok, err)
-		}
-	}
-
 	s = copied("all")
 	gone["all"] = s.Token()
 	_, err = m.RevokeAll(t.Context(), "all")
@@ -479,6 +464,22 @@ func TestReadCopy_ForgetsWhatThisProcessEnded(t *testing.T) {
 		}
 	}))
 	must(t, late.Open(s.Token()).Logout(t.Context()))
+
+	// After those that forget all copies.
+	for _, way := range []string{"logout by the old one", "revoke by the old one"} {
+		s = login(t, rival, way)
+		token, handle := s.Token(), s.Handle()
+		must(t, s.Rotate(t.Context()))
+		if found, err := copyOf(t, m, s.Token()); !found || err != nil {
+			t.Fatal(found, err)
+		}
+		gone[way] = s.Token()
+		if way == "logout by the old one" {
+			must(t, m.Open(token).Logout(t.Context()))
+		} else if ok, err := m.Revoke(t.Context(), way, handle); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+	}
 
 	kept := copied("kept").Token()
 	srv.Kill()
