@@ -226,13 +226,10 @@ func (w *work[T]) sweep(ctx context.Context) {
 	}
 }
 
-// leave removes this consumer, if nothing of its is pending.
+// leave removes this consumer, if nothing of its is pending. A read that still
+// waits in Redis may take a message for it at any moment.
 func (w *work[T]) leave() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	if list, err := w.pending(ctx, "-", 0, w.me); err == nil && len(list) == 0 {
-		_, _ = w.s.b.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
-			return b.XgroupDelconsumer().Key(w.s.log()).Group(w.group).Consumername(w.me).Build()
-		})
-	}
+	_, _ = w.s.b.r.Eval(ctx, scriptLeave, []string{w.s.log()}, []string{w.group, w.me})
 }

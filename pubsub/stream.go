@@ -22,11 +22,14 @@ var (
 	luaReplay string
 	//go:embed lua/consumers.lua
 	luaConsumers string
+	//go:embed lua/leave.lua
+	luaLeave string
 
 	scriptDead   = madcrow.NewScript("pubsub_dead", luaDead)
 	scriptReplay = madcrow.NewScript("pubsub_replay", luaReplay)
 
 	scriptConsumers = madcrow.NewScript("pubsub_consumers", luaConsumers)
+	scriptLeave     = madcrow.NewScript("pubsub_leave", luaLeave)
 )
 
 // StreamOptions says how a stream works. The zero value works.

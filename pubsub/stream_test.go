@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -578,5 +579,75 @@ func TestRegress_LagAfterAFailoverIsNotRedisMiscount(t *testing.T) {
 	s.order(t, 101, 103)
 	if l := s.lag(t); l.Waiting != 3 {
 		t.Errorf("three are waiting: %+v", l)
+	}
+}
+
+// watchedConn calls before what is written that holds a word.
+type watchedConn struct {
+	net.Conn
+	word   string
+	before func()
+}
+
+func (c watchedConn) Write(p []byte) (int, error) {
+	if strings.Contains(string(p), c.word) {
+		c.before()
+	}
+	return c.Conn.Write(p)
+}
+
+// A message that a stale read takes for a consumer just before that is removed
+// is not forgotten with it.
+func TestRegress_MessageTakenWhileAWorkerLeavesIsNotForgotten(t *testing.T) {
+	srv := madcrowtest.StartRedis(t)
+	var leaving atomic.Bool
+	atEnd, goOn := make(chan struct{}), make(chan struct{})
+	once := sync.OnceFunc(func() {
+		close(atEnd)
+		<-goOn
+	})
+	cfg := srv.Config()
+	cfg.Dialer = func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := (&net.Dialer{}).DialContext(ctx, network, address)
+		return watchedConn{c, "DELCONSUMER", func() {
+			if leaving.Load() {
+				once()
+			}
+		}}, err
+	}
+	s, err := pubsub.NewStream(newBus(t, openConfig(t, cfg), pubsub.Options{}), "s", pubsub.StreamOptions[int]{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Publish(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	did, ended := make(chan struct{}, 1), make(chan error, 1)
+	go func() {
+		ended <- s.Work(ctx, "g", func(context.Context, pubsub.Delivery[int]) error {
+			did <- struct{}{}
+			return nil
+		}, pubsub.WorkOptions{})
+	}()
+	<-did
+	consumers, _ := srv.Do(t, "XINFO", "CONSUMERS", shopLog, "g").([]any)
+	name, _ := consumers[0].([]any)[1].(string)
+	leaving.Store(true)
+	cancel()
+	select {
+	case <-atEnd:
+	case err := <-ended:
+		t.Fatalf("ended before it left: %v", err)
+	}
+	srv.Do(t, "XADD", shopLog, "*", "d", "2")
+	srv.Do(t, "XREADGROUP", "GROUP", "g", name, "STREAMS", shopLog, ">")
+	close(goOn)
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if l, err := s.Lag(t.Context(), "g"); l.Pending != 1 || l.Waiting != 0 || err != nil {
+		t.Errorf("%+v %v", l, err)
 	}
 }
