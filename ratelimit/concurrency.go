@@ -19,6 +19,8 @@ type Concurrency struct {
 	l      *Limiter // for names, policy, health and the recorder
 	length time.Duration
 	args   [2]string
+
+	returns returns
 }
 
 // ErrLeaseLost is why a lease ended although nobody released it: it was not
@@ -81,13 +83,12 @@ func (c *Concurrency) Acquire(ctx context.Context, subject string) (*Lease, Deci
 	r, err := c.ask(ctx, "1", lease)
 	var d Decision
 	if err != nil {
+		if mayHold(err) { // nobody shall wait in vain for a place of nobody
+			c.giveBack(lease, true)
+		}
 		d, err = c.l.fallBack(ctx, "acquire", subject, 1, err)
 		d.Window = 0
 		lease.degraded = true
-		if err != nil && mayHold(err) {
-			// It may have been taken: nobody shall wait for it in vain.
-			go func() { _, _ = c.ask(context.WithoutCancel(ctx), "3", lease) }()
-		}
 	} else {
 		d = c.decide(r)
 	}
@@ -116,6 +117,8 @@ func (c *Concurrency) decide(r reply) Decision {
 }
 
 func (c *Concurrency) ask(ctx context.Context, verb string, lease *Lease) (reply, error) {
+	ctx, cancel := within(ctx, c.l.opt.timeout)
+	defer cancel()
 	m, err := c.l.r.Eval(ctx, limitscript.Lease, []string{lease.key, lease.key + blockSuffix}, []string{verb, c.args[0], c.args[1], lease.id})
 	if err != nil {
 		return reply{}, err
@@ -166,13 +169,16 @@ func (l *Lease) Context() context.Context { return l.done }
 func (l *Lease) Degraded() bool { return l.degraded }
 
 // Release gives the place back. It is safe to call twice. An error means that
-// the place may stay taken until its length has passed.
+// the place may still be taken: it is given back in the background, as soon as
+// Redis can be asked, and ends with its length at the latest.
 func (l *Lease) Release(ctx context.Context) (err error) {
 	l.once.Do(func() {
 		l.end(nil)
 		<-l.stopped
 		if !l.degraded {
-			_, err = l.c.ask(ctx, "3", l)
+			if _, err = l.c.ask(ctx, "3", l); err != nil {
+				l.c.giveBack(l, false)
+			}
 			err = l.c.l.failed("release", err)
 		}
 	})

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/limitscript"
@@ -20,6 +21,8 @@ type Group struct {
 	limits []*Limiter
 	names  string
 	lead   *Limiter
+
+	timeout time.Duration // the shortest of the limits', 0 for none
 }
 
 // Joint is what a group says of one request.
@@ -46,6 +49,9 @@ func Join(limits ...*Limiter) (*Group, error) {
 	names := make([]string, len(limits))
 	for i, l := range limits {
 		names[i] = l.name
+		if t := l.opt.timeout; t > 0 && (g.timeout == 0 || t < g.timeout) {
+			g.timeout = t
+		}
 		if l.r != g.lead.r {
 			return nil, &ValidationError{Field: "limits", Message: "all limits of a group must be on one Redis"}
 		}
@@ -93,7 +99,9 @@ func (g *Group) allow(ctx context.Context, subject string, costs []int64) (Joint
 		args = append(args, strconv.Itoa(int(l.plan.kind)), strconv.FormatInt(costs[i], 10))
 		args = append(args, l.plan.args[:]...)
 	}
-	m, err := g.lead.r.Eval(ctx, limitscript.Group, keys, args)
+	bounded, cancel := within(ctx, g.timeout)
+	defer cancel()
+	m, err := g.lead.r.Eval(bounded, limitscript.Group, keys, args)
 	var list []madcrow.Message
 	if err == nil {
 		list, err = m.ToArray()

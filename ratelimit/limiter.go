@@ -189,13 +189,18 @@ const (
 	verbBook  = "3"
 )
 
+// within bounds a question; 0 leaves that to the connection.
+func within(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	if timeout <= 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, timeout)
+}
+
 // ask runs the script of this limit.
 func (l *Limiter) ask(ctx context.Context, q question) (reply, error) {
-	if l.opt.timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, l.opt.timeout)
-		defer cancel()
-	}
+	ctx, cancel := within(ctx, l.opt.timeout)
+	defer cancel()
 	key := subjectKey(l.before, q.subject)
 	args := append(make([]string, 0, 8), q.verb, strconv.FormatInt(q.cost, 10))
 	switch l.plan.kind {
@@ -261,6 +266,9 @@ func (l *Limiter) Reset(ctx context.Context, subject string) error {
 	_, err := l.r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Del().Key(key, key+blockSuffix).Build() })
 	// Whatever came of it: what is remembered may be wrong now.
 	l.forget(subject)
+	if l.spare != nil {
+		l.spare.forget(subject)
+	}
 	return l.failed("reset", err)
 }
 
@@ -284,18 +292,23 @@ func (l *Limiter) forget(subject string) {
 
 // Wait waits until a request of subject is admitted. It returns at once with
 // [ErrTooLate] when ctx ends before that could be, and does not stand in line:
-// others may be admitted in between, then it waits again.
+// others may be admitted in between, then it waits again. It asks again after a
+// second at the latest, and so sees a Reset.
 func (l *Limiter) Wait(ctx context.Context, subject string) (Decision, error) {
 	return l.WaitN(ctx, subject, 1)
 }
 
 // WaitN is Wait for a request that costs n; for one above the limit it returns
-// [ErrNever].
+// [ErrNever]. Without Redis, one above this process's share under [FailLocal] is
+// the error of Redis.
 func (l *Limiter) WaitN(ctx context.Context, subject string, n int64) (Decision, error) {
 	for {
 		d, err := l.AllowN(ctx, subject, n)
 		if err != nil || d.Allowed {
 			return d, err
+		}
+		if d.RetryAfter == Never && d.Degraded {
+			return d, d.Err // above what this process may admit alone
 		}
 		if d.RetryAfter == Never {
 			return d, &Error{Policy: l.name, Op: "wait", Err: ErrNever}
@@ -306,19 +319,16 @@ func (l *Limiter) WaitN(ctx context.Context, subject string, n int64) (Decision,
 	}
 }
 
-// sleep waits for d, or says why that makes no sense.
+// longestSleep is when one who waits asks again: what was to come may be free
+// already, after a Reset.
+const longestSleep = time.Second
+
+// sleep waits for d or longestSleep, or says why d makes no sense.
 func sleep(ctx context.Context, d time.Duration) error {
 	if end, ok := ctx.Deadline(); ok && time.Until(end) < d {
 		return ErrTooLate
 	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return pause(ctx, min(d, longestSleep))
 }
 
 func (l *Limiter) failed(op string, err error) error {

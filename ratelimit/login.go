@@ -233,11 +233,8 @@ func (l *Login) fallBack(ctx context.Context, verb, op, id string, cause error) 
 }
 
 func (l *Login) ask(ctx context.Context, verb string, keys [2]string) (reply, error) {
-	if l.l.opt.timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, l.l.opt.timeout)
-		defer cancel()
-	}
+	ctx, cancel := within(ctx, l.l.opt.timeout)
+	defer cancel()
 	used := keys[:1]
 	if len(l.cfg.Blocks) > 0 {
 		used = keys[:]
