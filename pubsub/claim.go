@@ -30,7 +30,7 @@ func (w *work[T]) reclaim(ctx, own context.Context, free int) (left int, err err
 				return free, nil
 			case w.has(p.id):
 			case p.deliveries >= int64(w.opt.MaxDeliveries):
-				w.putAside(ctx, p.id, p.deliveries, nil)
+				_ = w.putAside(ctx, p.id, p.deliveries, nil) // whoever looks next does this again
 			case free == 0:
 				w.looks = time.Time{} // there is more
 				return 0, nil

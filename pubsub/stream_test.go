@@ -651,3 +651,55 @@ func TestRegress_MessageTakenWhileAWorkerLeavesIsNotForgotten(t *testing.T) {
 		t.Errorf("%+v %v", l, err)
 	}
 }
+
+// failures counts the calls of one script that failed.
+type failures struct {
+	madcrow.NopRecorder
+	of string
+	n  atomic.Int64
+}
+
+func (f *failures) Operation(o madcrow.Operation) {
+	if o.Name == f.of && o.Kind != 0 {
+		f.n.Add(1)
+	}
+}
+
+// The reason of a dead letter is not lost when Redis is away as its last try
+// fails, nor is it tried once more for it.
+func TestRegress_ReasonOfADeadLetterOutlivesAnOutage(t *testing.T) {
+	srv := madcrowtest.StartRedis(t)
+	proxy := madcrowtest.StartProxy(t, srv.Addr())
+	cfg := srv.Config()
+	failed := &failures{of: "pubsub_dead"}
+	cfg.Port, cfg.Recorder = proxy.Port(), failed
+	near, _ := pubsub.NewStream(newBus(t, openConfig(t, cfg), pubsub.Options{}), "s", pubsub.StreamOptions[int]{})
+	far, _ := pubsub.NewStream(newBus(t, openConfig(t, srv.Config()), pubsub.Options{}), "s", pubsub.StreamOptions[int]{})
+	if _, err := far.Publish(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	has, goOn := make(chan struct{}, 10), make(chan struct{})
+	go func() {
+		ended <- near.Work(ctx, "g", func(context.Context, pubsub.Delivery[int]) error {
+			has <- struct{}{}
+			<-goOn
+			return errors.New("the reason")
+		}, pubsub.WorkOptions{MaxDeliveries: 1})
+	}()
+	<-has
+	proxy.Refuse(true)
+	proxy.ResetAll()
+	close(goOn)
+	eventually(t, "it could not be put aside", func() bool { return failed.n.Load() > 0 })
+	proxy.Refuse(false)
+	eventually(t, "the dead letter with its reason", func() bool {
+		dead, err := far.Dead(t.Context(), "g", "", 10)
+		return err == nil && len(dead) == 1 && dead[0].Reason == "the reason"
+	})
+	cancel()
+	if err := <-ended; err != nil || len(has) > 0 {
+		t.Errorf("%d further tries, %v", len(has), err)
+	}
+}

@@ -326,7 +326,7 @@ func (w *work[T]) start(own context.Context, e rueidis.XRangeEntry, deliveries i
 			w.ack(own, e.ID)
 		case malformed || deliveries >= int64(w.opt.MaxDeliveries):
 			w.s.b.event("failed", 1)
-			w.putAside(own, e.ID, deliveries, err)
+			w.giveUp(own, e.ID, deliveries, err)
 		default:
 			w.s.b.event("failed", 1)
 			w.rest(own, e.ID, deliveries, err)
@@ -434,15 +434,30 @@ func reasonOf(err error) string {
 	return text[:min(len(text), maxReason)]
 }
 
+// giveUp puts aside a message that failed here, again and again while Redis is
+// away: nobody else knows the reason. What Redis goes on refusing is left to
+// whoever claims it next, so that other messages do not wait for it.
+func (w *work[T]) giveUp(own context.Context, id string, deliveries int64, why error) {
+	ctx := context.WithoutCancel(own)
+	for wait := retryFirst; ; wait = min(2*wait, retryMost) {
+		err := w.putAside(ctx, id, deliveries, why)
+		refused := errors.Is(err, madcrow.ErrOutOfMemory) || errors.Is(err, madcrow.ErrServer)
+		if err == nil || hopelessForWork(err) || noGroup(err) || refused && wait == retryMost || !pauseFor(own, wait) {
+			return
+		}
+	}
+}
+
 // putAside makes a dead letter of a message; the reason is that of the last
 // failure, where none is given.
-func (w *work[T]) putAside(ctx context.Context, id string, deliveries int64, why error) {
+func (w *work[T]) putAside(ctx context.Context, id string, deliveries int64, why error) error {
 	m, err := w.s.b.r.Eval(ctx, scriptDead, []string{w.s.log(), w.s.dead(w.group), w.s.reason(w.group)},
 		[]string{w.group, id, strconv.FormatInt(deliveries, 10), strconv.Itoa(w.s.opt.MaxDead), reasonOf(why)})
 	if err != nil {
-		return // whoever claims it next does this again
+		return err
 	}
 	if n, _ := m.AsInt64(); n == 1 {
 		w.s.b.event("dead", 1)
 	}
+	return nil
 }
