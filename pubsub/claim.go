@@ -30,12 +30,12 @@ func (w *work[T]) reclaim(ctx, own context.Context, free int) (left int, err err
 				return free, nil
 			case w.has(p.id):
 			case p.deliveries >= int64(w.opt.MaxDeliveries):
-				_ = w.putAside(ctx, p.id, p.deliveries, nil) // whoever looks next does this again
+				_ = w.putAside(ctx, p.id, p.deliveries, nil, w.opt.ClaimAfter, "") // whoever looks next does this again
 			case free == 0:
 				w.looks = time.Time{} // there is more
 				return 0, nil
 			default:
-				taken, err := w.claim(own, p.id, w.opt.ClaimAfter, p.deliveries+1, -1)
+				taken, err := w.claim(own, p)
 				if err != nil {
 					return free, err
 				}
@@ -100,16 +100,16 @@ func (w *work[T]) has(id string) bool {
 }
 
 // claim takes a message over, if it still is idle for long enough, and works on
-// it in a slot that is taken. count is the number of deliveries to note; -1 adds
-// one.
-func (w *work[T]) claim(own context.Context, id string, idle time.Duration, deliveries, count int64) (taken bool, err error) {
+// it in a slot that is taken.
+func (w *work[T]) claim(own context.Context, p pendingMessage) (taken bool, err error) {
 	m, err := w.s.b.r.Do(own, func(b madcrow.Builder) madcrow.Command {
-		c := b.Xclaim().Key(w.s.log()).Group(w.group).Consumer(w.me).MinIdleTime(strconv.FormatInt(idle.Milliseconds(), 10)).Id(id)
-		if count >= 0 {
-			return c.Retrycount(count).Build()
-		}
-		return c.Build()
+		return b.Xclaim().Key(w.s.log()).Group(w.group).Consumer(w.me).MinIdleTime(milliseconds(w.opt.ClaimAfter)).Id(p.id).Build()
 	})
+	return w.claimed(own, m, err, p.id, p.deliveries+1)
+}
+
+// claimed works on what came of a claim, if it did.
+func (w *work[T]) claimed(own context.Context, m madcrow.Message, err error, id string, deliveries int64) (taken bool, _ error) {
 	if err != nil {
 		w.mayStray(err)
 		return false, err
@@ -121,6 +121,8 @@ func (w *work[T]) claim(own context.Context, id string, idle time.Duration, deli
 	}
 	return false, w.forget(own, id)
 }
+
+func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
 // forget lets go of a message that the stream does not keep any more. One that
 // it keeps is another worker's by now.
@@ -169,7 +171,8 @@ func (w *work[T]) adopt(own context.Context, free int) (left int, err error) {
 			if free == 0 || w.has(p.id) {
 				continue
 			}
-			taken, err := w.claim(own, p.id, 0, p.deliveries, p.deliveries)
+			m, err := w.s.b.r.Eval(own, scriptAdopt, []string{w.s.log()}, []string{w.group, w.me, p.id, strconv.FormatInt(p.deliveries, 10)})
+			taken, err := w.claimed(own, m, err, p.id, p.deliveries)
 			if err != nil {
 				return free, err
 			}
@@ -203,12 +206,17 @@ func (w *work[T]) keepAlive(ctx context.Context) {
 		}
 		w.mu.Unlock()
 		for part := range slices.Chunk(ids, claimPage) {
-			_, _ = w.s.b.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
-				return b.Xclaim().Key(w.s.log()).Group(w.group).Consumer(w.me).MinIdleTime("0").Id(part...).Justid().Build()
-			})
+			w.keep(ctx, 0, nil, part...)
 		}
 		w.beat.Unlock()
 	}
+}
+
+// keep claims messages anew, as idle for so long, that are still ours; and notes
+// why they failed, if they did.
+func (w *work[T]) keep(ctx context.Context, idle time.Duration, why error, ids ...string) {
+	args := append([]string{w.group, w.me, milliseconds(idle), reasonOf(why)}, ids...)
+	_, _ = w.s.b.r.Eval(ctx, scriptKeep, []string{w.s.log(), w.s.reason(w.group)}, args)
 }
 
 // Consumers of processes that crashed are removed. One that lives, and got no
@@ -220,7 +228,7 @@ var (
 
 // sweep removes the consumers that were left behind, with nothing pending.
 func (w *work[T]) sweep(ctx context.Context) {
-	m, err := w.s.b.r.Eval(ctx, scriptConsumers, []string{w.s.log()}, []string{w.group, strconv.FormatInt(consumerIdle.Milliseconds(), 10)})
+	m, err := w.s.b.r.Eval(ctx, scriptConsumers, []string{w.s.log()}, []string{w.group, milliseconds(consumerIdle)})
 	if n, _ := m.AsInt64(); err == nil && n > 0 {
 		w.s.b.event("consumers_removed", int(n))
 	}

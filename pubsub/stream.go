@@ -24,12 +24,18 @@ var (
 	luaConsumers string
 	//go:embed lua/leave.lua
 	luaLeave string
+	//go:embed lua/keep.lua
+	luaKeep string
+	//go:embed lua/adopt.lua
+	luaAdopt string
 
 	scriptDead   = madcrow.NewScript("pubsub_dead", luaDead)
 	scriptReplay = madcrow.NewScript("pubsub_replay", luaReplay)
 
 	scriptConsumers = madcrow.NewScript("pubsub_consumers", luaConsumers)
 	scriptLeave     = madcrow.NewScript("pubsub_leave", luaLeave)
+	scriptKeep      = madcrow.NewScript("pubsub_keep", luaKeep)
+	scriptAdopt     = madcrow.NewScript("pubsub_adopt", luaAdopt)
 )
 
 // StreamOptions says how a stream works. The zero value works.

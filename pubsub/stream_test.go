@@ -652,16 +652,20 @@ func TestRegress_MessageTakenWhileAWorkerLeavesIsNotForgotten(t *testing.T) {
 	}
 }
 
-// failures counts the calls of one script that failed.
-type failures struct {
+// calls counts those of one script.
+type calls struct {
 	madcrow.NopRecorder
-	of string
-	n  atomic.Int64
+	of           string
+	done, failed atomic.Int64
 }
 
-func (f *failures) Operation(o madcrow.Operation) {
-	if o.Name == f.of && o.Kind != 0 {
-		f.n.Add(1)
+func (c *calls) Operation(o madcrow.Operation) {
+	switch {
+	case o.Name != c.of:
+	case o.Kind == 0:
+		c.done.Add(1)
+	default:
+		c.failed.Add(1)
 	}
 }
 
@@ -671,8 +675,8 @@ func TestRegress_ReasonOfADeadLetterOutlivesAnOutage(t *testing.T) {
 	srv := madcrowtest.StartRedis(t)
 	proxy := madcrowtest.StartProxy(t, srv.Addr())
 	cfg := srv.Config()
-	failed := &failures{of: "pubsub_dead"}
-	cfg.Port, cfg.Recorder = proxy.Port(), failed
+	dead := &calls{of: "pubsub_dead"}
+	cfg.Port, cfg.Recorder = proxy.Port(), dead
 	near, _ := pubsub.NewStream(newBus(t, openConfig(t, cfg), pubsub.Options{}), "s", pubsub.StreamOptions[int]{})
 	far, _ := pubsub.NewStream(newBus(t, openConfig(t, srv.Config()), pubsub.Options{}), "s", pubsub.StreamOptions[int]{})
 	if _, err := far.Publish(t.Context(), 1); err != nil {
@@ -692,7 +696,7 @@ func TestRegress_ReasonOfADeadLetterOutlivesAnOutage(t *testing.T) {
 	proxy.Refuse(true)
 	proxy.ResetAll()
 	close(goOn)
-	eventually(t, "it could not be put aside", func() bool { return failed.n.Load() > 0 })
+	eventually(t, "it could not be put aside", func() bool { return dead.failed.Load() > 0 })
 	proxy.Refuse(false)
 	eventually(t, "the dead letter with its reason", func() bool {
 		dead, err := far.Dead(t.Context(), "g", "", 10)
@@ -701,5 +705,88 @@ func TestRegress_ReasonOfADeadLetterOutlivesAnOutage(t *testing.T) {
 	cancel()
 	if err := <-ended; err != nil || len(has) > 0 {
 		t.Errorf("%d further tries, %v", len(has), err)
+	}
+}
+
+// What another worker took over while one could not reach Redis stays with it:
+// neither the signs of life nor a failure of the one that is back take it away,
+// or make a dead letter of it.
+func TestRegress_WorkerThatIsBackTakesNothingFromALivingOne(t *testing.T) {
+	srv := madcrowtest.StartRedis(t)
+	proxy := madcrowtest.StartProxy(t, srv.Addr())
+	cfg := srv.Config()
+	beats := &calls{of: "pubsub_keep"}
+	cfg.Port, cfg.Recorder = proxy.Port(), beats
+	near, _ := pubsub.NewStream(newBus(t, openConfig(t, cfg), pubsub.Options{}), "s", pubsub.StreamOptions[int]{})
+	far, _ := pubsub.NewStream(newBus(t, openConfig(t, srv.Config()), pubsub.Options{}), "s", pubsub.StreamOptions[int]{})
+	for n := range 2 {
+		if _, err := far.Publish(t.Context(), n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Both get both messages. The first fails at once when it is back, the other
+	// one is worked on meanwhile.
+	type hand struct {
+		has  chan int64 // the deliveries
+		goOn [2]chan error
+	}
+	work := func(s *pubsub.Stream[int]) (h hand, stop func()) {
+		h = hand{has: make(chan int64, 100), goOn: [2]chan error{make(chan error, 100), make(chan error, 100)}}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() {
+			ended <- s.Work(ctx, "g", func(_ context.Context, d pubsub.Delivery[int]) error {
+				h.has <- d.Deliveries
+				return <-h.goOn[d.Message]
+			}, pubsub.WorkOptions{ClaimAfter: 3 * time.Second, RetryDelay: 50 * time.Millisecond, MaxDeliveries: 2})
+		}()
+		return h, func() {
+			t.Helper()
+			cancel()
+			if err := <-ended; err != nil {
+				t.Errorf("work: %v", err)
+			}
+		}
+	}
+	owners := func() string {
+		var names []any
+		list, _ := srv.Do(t, "XPENDING", shopLog, "g", "-", "+", "10").([]any)
+		for _, p := range list {
+			names = append(names, p.([]any)[1])
+		}
+		return fmt.Sprint(names)
+	}
+	silent, stopSilent := work(near)
+	<-silent.has
+	<-silent.has
+	proxy.BlackHole(true)
+	living, stopLiving := work(far)
+	<-living.has
+	<-living.has
+	taken := owners()
+	proxy.BlackHole(false)
+	beats.done.Store(0)
+	silent.goOn[0] <- errors.New("of the silent one")
+	eventually(t, "signs of life of the one that is back", func() bool {
+		if now := owners(); now != taken {
+			t.Fatalf("they were of %s and are of %s", taken, now)
+		}
+		return beats.done.Load() >= 3 // one of them is of the failure
+	})
+	living.goOn[0] <- nil
+	living.goOn[1] <- errors.New("of the living one")
+	eventually(t, "the living one is done with both", func() bool {
+		l, err := far.Lag(t.Context(), "g")
+		return err == nil && l.Pending == 0
+	})
+	silent.goOn[1] <- nil
+	stopSilent()
+	stopLiving()
+	dead, err := far.Dead(t.Context(), "g", "", 10)
+	if err != nil || len(dead) != 1 || dead[0].Message != 1 || dead[0].Reason != "of the living one" {
+		t.Errorf("%+v %v", dead, err)
+	}
+	if n := len(silent.has) + len(living.has); n > 0 {
+		t.Errorf("%d further tries", n)
 	}
 }

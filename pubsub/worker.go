@@ -408,12 +408,7 @@ func (w *work[T]) rest(own context.Context, id string, deliveries int64, why err
 	delete(w.held, id)
 	w.resting[id] = struct{}{}
 	w.mu.Unlock()
-	_, _ = w.s.b.r.DoMulti(own, func(b madcrow.Builder) []madcrow.Command {
-		return []madcrow.Command{
-			b.Hset().Key(w.s.reason(w.group)).FieldValue().FieldValue(id, reasonOf(why)).Build(),
-			b.Xclaim().Key(w.s.log()).Group(w.group).Consumer(w.me).MinIdleTime("0").Id(id).Idle((w.opt.ClaimAfter - delay).Milliseconds()).Justid().Build(),
-		}
-	}) // when this fails it is tried again after ClaimAfter
+	w.keep(own, w.opt.ClaimAfter-delay, why, id) // when this fails it is tried again after ClaimAfter
 	w.beat.Unlock()
 	time.AfterFunc(delay+time.Millisecond, func() {
 		w.mu.Lock()
@@ -434,13 +429,13 @@ func reasonOf(err error) string {
 	return text[:min(len(text), maxReason)]
 }
 
-// giveUp puts aside a message that failed here, again and again while Redis is
-// away: nobody else knows the reason. What Redis goes on refusing is left to
+// giveUp puts aside a message that failed here and still is ours, again and again
+// while Redis is away: nobody else knows the reason. What Redis goes on refusing is left to
 // whoever claims it next, so that other messages do not wait for it.
 func (w *work[T]) giveUp(own context.Context, id string, deliveries int64, why error) {
 	ctx := context.WithoutCancel(own)
 	for wait := retryFirst; ; wait = min(2*wait, retryMost) {
-		err := w.putAside(ctx, id, deliveries, why)
+		err := w.putAside(ctx, id, deliveries, why, 0, w.me)
 		refused := errors.Is(err, madcrow.ErrOutOfMemory) || errors.Is(err, madcrow.ErrServer)
 		if err == nil || hopelessForWork(err) || noGroup(err) || refused && wait == retryMost || !pauseFor(own, wait) {
 			return
@@ -448,11 +443,12 @@ func (w *work[T]) giveUp(own context.Context, id string, deliveries int64, why e
 	}
 }
 
-// putAside makes a dead letter of a message; the reason is that of the last
-// failure, where none is given.
-func (w *work[T]) putAside(ctx context.Context, id string, deliveries int64, why error) error {
+// putAside makes a dead letter of a message that is idle for long enough and in
+// the hands of a consumer, or of any; the reason is that of the last failure,
+// where none is given.
+func (w *work[T]) putAside(ctx context.Context, id string, deliveries int64, why error, idle time.Duration, consumer string) error {
 	m, err := w.s.b.r.Eval(ctx, scriptDead, []string{w.s.log(), w.s.dead(w.group), w.s.reason(w.group)},
-		[]string{w.group, id, strconv.FormatInt(deliveries, 10), strconv.Itoa(w.s.opt.MaxDead), reasonOf(why)})
+		[]string{w.group, id, strconv.FormatInt(deliveries, 10), strconv.Itoa(w.s.opt.MaxDead), reasonOf(why), milliseconds(idle), consumer})
 	if err != nil {
 		return err
 	}

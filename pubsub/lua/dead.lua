@@ -1,9 +1,12 @@
--- Put a message of a stream aside, if the group still has it. KEYS: stream, dead
+-- Put a message of a stream aside, if it still is pending. KEYS: stream, dead
 -- letters, reasons. ARGV: group, id, deliveries, most dead letters, reason or
--- nothing. Returns whether it was put aside.
+-- nothing, for how many milliseconds it must have been idle, the consumer that
+-- must have it, or none for any. Returns whether it was put aside.
 --
 -- What may fail for want of memory comes first: nothing is taken out before.
-if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1) == 0 then return 0 end
+local pending = {'XPENDING', KEYS[1], ARGV[1], 'IDLE', ARGV[6], ARGV[2], ARGV[2], 1}
+if ARGV[7] ~= '' then pending[9] = ARGV[7] end
+if #redis.call(unpack(pending)) == 0 then return 0 end
 local entry = redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2])[1]
 if entry then
   local why = ARGV[5]
