@@ -2,6 +2,7 @@ package inject_test
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -22,6 +23,24 @@ func TestNewWith_ErrorsOfHandlersAreAnsweredByTheRules(t *testing.T) {
 	}
 	if p := set.Problems().From(gone); p.Status != 410 {
 		t.Errorf("adapters get other rules: %+v", p)
+	}
+}
+
+func TestHandler_AnErrorAfterTheFirstBytesDoesNotEndTheAnswerAsAWhole(t *testing.T) {
+	set := inject.New(nil, nil)
+	srv := httptest.NewServer(set.Problems().Recover(set.Handler(func(w http.ResponseWriter, _ *http.Request) error {
+		_, _ = io.WriteString(w, `[{"n":1},`)
+		_ = http.NewResponseController(w).Flush()
+		return errors.New("the rest is not to be had")
+	})))
+	defer srv.Close()
+	res, err := http.Get(srv.URL)
+	if err != nil {
+		return // it came to nothing
+	}
+	defer func() { _ = res.Body.Close() }()
+	if body, err := io.ReadAll(res.Body); err == nil || strings.Contains(string(body), "error_id") {
+		t.Errorf("%d %q, ended with %v", res.StatusCode, body, err)
 	}
 }
 

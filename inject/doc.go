@@ -22,7 +22,8 @@
 //     compile; one that was not made panics when the route is made, not when it
 //     is asked for.
 //   - An error that a handler returns becomes a problem document. Its text stays
-//     in the log.
+//     in the log. Where the handler had begun to answer, the connection is closed
+//     instead, if [problem.Writer.Recover] stands around it: nothing else knows.
 //   - A value costs a request no allocation and no reflection.
 //   - Tests put something else in the place of a dependency ([Override]), for
 //     one set of dependencies. Nothing is global.

@@ -13,18 +13,29 @@ import (
 )
 
 // Write answers r with the problem of err, and logs err with the error_id. The
-// logger may be nil. Nothing may have been written to w before. A [Writer] has
-// rules of its own.
+// logger may be nil. Nothing may have been written to w before; what becomes of
+// it otherwise, [Writer.Write] says. A [Writer] has rules of its own.
 func Write(w http.ResponseWriter, r *http.Request, logger *slog.Logger, err error) {
 	Writer{Logger: logger}.Write(w, r, err)
 }
 
 // Write answers r with the problem of err, and logs err with the error_id.
-// Nothing may have been written to w before.
+//
+// Nothing may have been written to w before. Where an answer was begun, which w
+// knows inside [Writer.Recover], err is logged, and Write panics with
+// [http.ErrAbortHandler]: the connection is closed, so that the caller does not
+// take half an answer for a whole one. Only an answer that says itself that the
+// request failed, with a status of 400 and more, is left as it is.
 func (f Writer) Write(w http.ResponseWriter, r *http.Request, err error) {
 	p := f.From(err)
-	p.SetHeaders(w.Header())
 	Log(r.Context(), f.Logger, p, err, slog.String("method", r.Method), slog.String("route", r.Pattern))
+	if status := begun(w); status >= 400 {
+		return
+	} else if status > 0 {
+		abort(w)
+		return
+	}
+	p.SetHeaders(w.Header())
 	w.WriteHeader(p.Status)
 	if r.Method == http.MethodHead {
 		return
@@ -101,9 +112,10 @@ func (f Writer) Recover(next http.Handler) http.Handler {
 				panic(v)
 			}
 			err := PanicError(v)
-			if rw.started {
+			if rw.status > 0 {
 				Log(r.Context(), f.Logger, f.From(err), err, slog.String("method", r.Method), slog.String("route", r.Pattern))
-				panic(http.ErrAbortHandler)
+				abort(w)
+				panic(http.ErrAbortHandler) // it was hijacked
 			}
 			f.Write(w, r, err)
 		}()
@@ -127,19 +139,70 @@ func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
 // recoverWriter knows whether the answer was begun.
 type recoverWriter struct {
 	http.ResponseWriter
-	started bool
+	status int // 0: not begun
+}
+
+func (w *recoverWriter) begin(status int) {
+	// 1xx answers precede the one that counts.
+	if w.status == 0 && status >= 200 {
+		w.status = status
+	}
 }
 
 func (w *recoverWriter) WriteHeader(status int) {
-	// 1xx answers precede the one that counts.
-	w.started = w.started || status >= 200
+	w.begin(status)
 	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *recoverWriter) Write(b []byte) (int, error) {
-	w.started = true
+	w.begin(http.StatusOK)
 	return w.ResponseWriter.Write(b)
+}
+
+// FlushError is what [http.ResponseController] calls.
+func (w *recoverWriter) FlushError() error {
+	err := http.NewResponseController(w.ResponseWriter).Flush()
+	if !errors.Is(err, http.ErrNotSupported) {
+		w.begin(http.StatusOK)
+	}
+	return err
 }
 
 // Unwrap lets [http.ResponseController] find what the server offers.
 func (w *recoverWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// abort ends an answer that was begun, so that nobody takes it for a whole one.
+// It does nothing where the connection was hijacked: it is the handler's.
+func abort(w http.ResponseWriter) {
+	if _, err := w.Write(nil); errors.Is(err, http.ErrHijacked) {
+		return
+	}
+	// Somebody outside may take the panic for his own, as gin's Recovery does.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Unix(1, 0))
+	panic(http.ErrAbortHandler)
+}
+
+// begun is the status of an answer that was begun, as far as w knows; 0 if it
+// was not.
+func begun(w http.ResponseWriter) int {
+	for {
+		if v, ok := w.(interface { // gin's
+			Written() bool
+			Status() int
+		}); ok && v.Written() {
+			return v.Status()
+		}
+		switch v := w.(type) {
+		case *recoverWriter:
+			return v.status
+		case interface{ SetReadDeadline(t time.Time) error }:
+			// The server's, or one like a cache's, which keeps the answer: what
+			// is under it is another one, and to unwrap it would end the keeping.
+			return 0
+		case interface{ Unwrap() http.ResponseWriter }:
+			w = v.Unwrap()
+		default:
+			return 0
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -132,5 +133,139 @@ func TestRecover_AbortHandlerPassesThrough(t *testing.T) {
 			Recover(nil)(handler).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
 			t.Error("did not panic")
 		})
+	}
+}
+
+// An error, or a panic, after the first bytes: the caller must not take them for
+// the whole answer.
+func TestWrite_WhatWasBegunDoesNotEndAsIfItWereWhole(t *testing.T) {
+	half := func(w http.ResponseWriter, _ *http.Request) error {
+		_, _ = io.WriteString(w, `[{"n":1},`)
+		return errors.New("boom")
+	}
+	flushed := func(w http.ResponseWriter, _ *http.Request) error {
+		if err := http.NewResponseController(w).Flush(); err != nil {
+			t.Error(err)
+		}
+		return errors.New("boom")
+	}
+	var log bytes.Buffer
+	f := Writer{Logger: slog.New(slog.NewTextHandler(&log, nil))}
+	write := func(h func(http.ResponseWriter, *http.Request) error) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if err := h(&passing{w}, r); err != nil {
+				f.Write(&passing{w}, r, err)
+			}
+		})
+	}
+	throw := func(h func(http.ResponseWriter, *http.Request) error) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { panic(h(w, r)) })
+	}
+	for name, h := range map[string]http.Handler{
+		"error after bytes": f.Recover(write(half)),
+		"error after flush": f.Recover(write(flushed)),
+		"panic after bytes": f.Recover(throw(half)),
+		"panic after flush": f.Recover(throw(flushed)),
+		"swallowed":         swallow(f.Recover(write(flushed))),
+		"swallowed panic":   swallow(f.Recover(throw(flushed))),
+	} {
+		t.Run(name, func(t *testing.T) {
+			log.Reset()
+			srv := httptest.NewServer(h)
+			defer srv.Close()
+			res, err := http.Get(srv.URL)
+			if err == nil {
+				var body []byte
+				body, err = io.ReadAll(res.Body)
+				_ = res.Body.Close()
+				if err == nil || strings.Contains(string(body), "error_id") {
+					t.Errorf("%d %q, ended with %v", res.StatusCode, body, err)
+				}
+			}
+			srv.Close() // the handler has logged
+			if !strings.Contains(log.String(), "boom") {
+				t.Errorf("log = %s", &log)
+			}
+		})
+	}
+}
+
+// passing is the writer of some middleware.
+type passing struct{ http.ResponseWriter }
+
+func (w *passing) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// swallow takes every panic for its own.
+func swallow(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() { _ = recover() }()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// What says itself that it failed is left as it is.
+func TestWrite_AfterAnAnswerOf400AndMoreOnlyLogs(t *testing.T) {
+	var log bytes.Buffer
+	f := Writer{Logger: slog.New(slog.NewTextHandler(&log, nil))}
+	w := httptest.NewRecorder()
+	f.Recover(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Error(w, "not here", http.StatusNotFound)
+		f.Write(w, r, errors.New("boom"))
+	})).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+	if w.Code != 404 || w.Body.String() != "not here\n" || !strings.Contains(log.String(), "boom") {
+		t.Errorf("%d %q, log %s", w.Code, w.Body, &log)
+	}
+}
+
+// keeping is like the writer of a cache: to unwrap it changes what it does.
+type keeping struct {
+	http.ResponseWriter
+	t *testing.T
+}
+
+func (w *keeping) SetReadDeadline(time.Time) error { return nil }
+
+func (w *keeping) Unwrap() http.ResponseWriter {
+	w.t.Error("it was unwrapped")
+	return w.ResponseWriter
+}
+
+func TestWrite_UnwrapsNoWriterThatKeepsTheAnswer(t *testing.T) {
+	w := httptest.NewRecorder()
+	Recover(nil)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		Write(&keeping{w, t}, r, nil, errors.New("boom"))
+	})).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+	if w.Code != 500 {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
+func TestWrite_LeavesAHijackedConnectionAlone(t *testing.T) {
+	for _, panics := range []bool{false, true} {
+		srv := httptest.NewServer(Recover(nil)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(http.StatusOK)
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer func() {
+				_, _ = io.WriteString(conn, "0\r\n\r\n") // the last chunk
+				_ = conn.Close()
+			}()
+			if panics {
+				panic("boom")
+			}
+			Write(w, r, nil, errors.New("boom"))
+		})))
+		res, err := http.Get(srv.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body, err := io.ReadAll(res.Body); len(body) != 0 || err != nil {
+			t.Errorf("%q %v", body, err)
+		}
+		_ = res.Body.Close()
+		srv.Close()
 	}
 }

@@ -12,9 +12,9 @@
 //
 // What package inject promises holds here too: 503 with Retry-After before the
 // handler runs where Redis is required and not usable; an error that is returned
-// becomes a problem; a dependency that was not made panics when the route is
-// made. A session is found by the context of the request:
-// sessions.From(c.Request().Context()).
+// becomes a problem, and closes the connection where the handler had begun to
+// answer; a dependency that was not made panics when the route is made. A session
+// is found by the context of the request: sessions.From(c.Request().Context()).
 //
 // It is for version 5 of Echo, not for version 4: new features come to 5 alone,
 // the support of 4 ends, and 5 speaks net/http (its response is an

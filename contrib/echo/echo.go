@@ -14,18 +14,29 @@ import (
 )
 
 // ErrorHandler answers errors with problems: those of handlers that were not
-// made here, and Echo's own, such as 404.
+// made here, and Echo's own, such as 404. After an answer was begun the connection
+// is closed.
 func ErrorHandler(s *inject.Set) echo.HTTPErrorHandler {
 	problems := s.Problems()
 	problems.Rules = append(slices.Clip(problems.Rules), status)
 	return func(c *echo.Context, err error) {
-		if r, _ := echo.UnwrapResponse(c.Response()); r != nil && r.Committed {
-			problem.Log(c.Request().Context(), problems.Logger, problems.From(err), err)
-			return
+		w := c.Response()
+		if r, _ := echo.UnwrapResponse(w); r != nil {
+			w = response{w, r}
 		}
-		problems.Write(c.Response(), named(c), err)
+		problems.Write(w, named(c), err)
 	}
 }
+
+// response tells package problem whether the answer was begun.
+type response struct {
+	http.ResponseWriter
+	r *echo.Response
+}
+
+func (w response) Written() bool               { return w.r.Committed }
+func (w response) Status() int                 { return w.r.Status }
+func (w response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // status is the rule for Echo's errors. The message of an HTTPError is for the
 // caller.

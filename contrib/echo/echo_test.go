@@ -3,6 +3,7 @@ package madcrowecho
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -124,15 +125,43 @@ func TestErrorHandler_EchosOwnErrorsAreProblems(t *testing.T) {
 	e.GET("/taken", func(*echo.Context) error {
 		return echo.NewHTTPError(http.StatusConflict, "It is taken").Wrap(errors.New(Secret))
 	})
-	e.GET("/begun", func(c *echo.Context) error {
-		_ = c.String(http.StatusOK, "half")
+	e.GET("/answered", func(c *echo.Context) error {
+		_ = c.String(http.StatusGone, "it is gone")
 		return errors.New(Secret)
 	})
-	for path, want := range map[string]string{"/none": `"code":"NOT_FOUND"`, "/taken": `"message":"It is taken"`, "/begun": "half"} {
+	for path, want := range map[string]string{"/none": `"code":"NOT_FOUND"`, "/taken": `"message":"It is taken"`, "/answered": "it is gone"} {
 		w := httptest.NewRecorder()
 		e.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
-		if !strings.Contains(w.Body.String(), want) || strings.Contains(w.Body.String(), Secret) {
+		if !strings.Contains(w.Body.String(), want) || strings.Contains(w.Body.String(), Secret) || path == "/answered" && strings.Contains(w.Body.String(), "error_id") {
 			t.Errorf("%s: %d %s", path, w.Code, w.Body)
 		}
+	}
+}
+
+func TestErrorHandler_AnErrorAfterTheFirstBytesDoesNotEndTheAnswerAsAWhole(t *testing.T) {
+	set := inject.New(nil, nil)
+	for name, around := range map[string][]echo.MiddlewareFunc{"alone": nil, "Recover": {Middleware(set.Problems().Recover)}} {
+		e := echo.New()
+		e.HTTPErrorHandler = ErrorHandler(set)
+		e.Use(around...)
+		half := func(c *echo.Context) error {
+			_ = c.String(http.StatusOK, `[{"n":1},`)
+			_ = http.NewResponseController(c.Response()).Flush()
+			return errors.New(Secret)
+		}
+		e.GET("/own", half)
+		e.GET("/handler", Handler(set, half))
+		srv := httptest.NewServer(e)
+		for _, path := range []string{"/own", "/handler"} {
+			res, err := http.Get(srv.URL + path)
+			if err != nil {
+				continue // it came to nothing
+			}
+			if body, err := io.ReadAll(res.Body); err == nil || strings.Contains(string(body), "error_id") {
+				t.Errorf("%s, %s: %d %q, ended with %v", name, path, res.StatusCode, body, err)
+			}
+			_ = res.Body.Close()
+		}
+		srv.Close()
 	}
 }

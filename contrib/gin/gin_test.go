@@ -2,8 +2,11 @@ package madcrowgin
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/gin-gonic/gin"
@@ -110,6 +113,45 @@ func TestWith_WhatWasNotMadePanicsWhenTheRouteIsMade(t *testing.T) {
 			}()
 			route()
 		}()
+	}
+}
+
+// Also under gin's Recovery, which takes http.ErrAbortHandler for its own.
+func TestHandler_AnErrorAfterTheFirstBytesDoesNotEndTheAnswerAsAWhole(t *testing.T) {
+	set := inject.New(nil, nil)
+	for name, around := range map[string][]gin.HandlerFunc{
+		"alone":    nil,
+		"Recover":  {Middleware(set.Problems().Recover)},
+		"Recovery": {gin.CustomRecoveryWithWriter(nil, func(*gin.Context, any) {})},
+		"both":     {gin.CustomRecoveryWithWriter(nil, func(*gin.Context, any) {}), Middleware(set.Problems().Recover)},
+	} {
+		router := gin.New()
+		router.Use(around...)
+		router.GET("/half", Handler(set, func(c *gin.Context) error {
+			c.String(http.StatusOK, `[{"n":1},`)
+			c.Writer.Flush()
+			return errors.New(Secret)
+		}))
+		router.GET("/gone", Handler(set, func(c *gin.Context) error {
+			c.String(http.StatusNotFound, "gone")
+			return errors.New(Secret)
+		}))
+		srv := httptest.NewServer(router)
+		if res, err := http.Get(srv.URL + "/half"); err == nil { // or it came to nothing
+			if body, err := io.ReadAll(res.Body); err == nil || strings.Contains(string(body), "error_id") {
+				t.Errorf("%s: %d %q, ended with %v", name, res.StatusCode, body, err)
+			}
+			_ = res.Body.Close()
+		}
+		res, err := http.Get(srv.URL + "/gone")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body, err := io.ReadAll(res.Body); err != nil || res.StatusCode != 404 || string(body) != "gone" {
+			t.Errorf("%s: %d %q %v", name, res.StatusCode, body, err)
+		}
+		_ = res.Body.Close()
+		srv.Close()
 	}
 }
 
