@@ -22,6 +22,9 @@ const (
 	// maxEnvelope bounds the line. It holds maxVoids of the longest.
 	maxEnvelope  = 4096
 	maxPublisher = 64
+	// Number and time need at most so many bytes, a void so many.
+	numberSize = 40
+	voidSize   = 42
 )
 
 type envelope struct {
@@ -37,7 +40,7 @@ type span struct{ from, to uint64 }
 
 func (e envelope) text() string {
 	var b strings.Builder
-	b.Grow(len(envelopeMark) + len(e.publisher) + 40 + 42*len(e.voids) + len(e.payload))
+	b.Grow(len(envelopeMark) + len(e.publisher) + numberSize + voidSize*len(e.voids) + len(e.payload))
 	b.WriteString(envelopeMark)
 	b.WriteString(e.publisher)
 	var num [24]byte

@@ -85,7 +85,8 @@ func (o *outbox) run() {
 }
 
 // first returns the first messages, up to n, as far as they do not make a large
-// pipeline. There are none when the outbox is empty, and closed by that.
+// pipeline, or one that is refused. There are none when the outbox is empty, and
+// closed by that.
 func (o *outbox) first(n int) []parcel {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -94,8 +95,8 @@ func (o *outbox) first(n int) []parcel {
 		return nil
 	}
 	size, i := 0, 0
-	for i < min(n, len(o.parcels)) && (i == 0 || size < o.b.bulk/2) {
-		size += len(o.parcels[i].payload)
+	for i < min(n, len(o.parcels)) && (i == 0 || size < o.b.bulk/2 && size+o.parcels[i].size() <= o.b.most) {
+		size += o.parcels[i].size()
 		i++
 	}
 	return o.parcels[:i:i]

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -194,4 +195,43 @@ func TestOutbox_TakesNothingThatCannotBeSent(t *testing.T) {
 		_, err := s.topic.Publish(t.Context(), note{})
 		return errors.Is(err, pubsub.ErrOutboxFull)
 	})
+}
+
+// Whatever the size of messages, those that were taken are sent, and for the
+// others it is said at once that they are not.
+func TestRegress_OutboxTakesNothingThatTheEnvelopeMakesTooLarge(t *testing.T) {
+	events := &counter{}
+	s := newSender(t, 10_000, func(cfg *madcrow.Config) { cfg.MaxValueSize, cfg.Recorder = 1000, events })
+	s.away(true)
+	queued := 0
+	eventually(t, "the outbox is used", func() bool {
+		_, err := s.topic.Publish(t.Context(), note{})
+		if errors.Is(err, pubsub.ErrQueued) {
+			queued++
+		}
+		return queued > 0
+	})
+	text := topicOf(t, s.b, "t", pubsub.TopicOptions[string]{})
+	for size := 800; size < 1100; size++ {
+		switch _, err := text.Publish(t.Context(), strings.Repeat("x", size)); {
+		case errors.Is(err, pubsub.ErrQueued):
+			queued++
+		case err == nil:
+			t.Errorf("%d bytes were sent", size)
+		case !errors.Is(err, madcrow.ErrTooLarge) && size >= 1000:
+			t.Errorf("%d bytes: %v", size, err)
+		}
+		// A small one between two is not lost with them.
+		if _, err := s.topic.Publish(t.Context(), note{size}); !errors.Is(err, pubsub.ErrQueued) {
+			t.Fatal(err)
+		}
+		queued++
+	}
+	s.away(false)
+	for n := range queued {
+		s.ear.next(t, fmt.Sprintf("number %d of %d that were taken, %d are lost", n, queued, events.count("outbox_lost")), is[note](pubsub.EventMessage))
+	}
+	if n := events.count("outbox_lost"); n > 0 || queued < 420 {
+		t.Errorf("%d were taken, %d are lost", queued, n)
+	}
 }

@@ -121,11 +121,12 @@ func (b *Bus) publish(ctx context.Context, p parcel) (int64, error) {
 	if b.closing.Load() {
 		return 0, ErrClosed
 	}
-	if b.outbox != nil && b.outbox.holds() && len(p.payload) <= b.most {
+	mayWait := b.outbox != nil && p.size() <= b.most
+	if mayWait && b.outbox.holds() {
 		return 0, b.outbox.put(p, ErrQueued) // after what waits already
 	}
 	n, err := b.send(ctx, p)
-	if err != nil && b.outbox != nil && surelyUnsent(err) {
+	if mayWait && err != nil && surelyUnsent(err) {
 		return 0, b.outbox.put(p, err)
 	}
 	return n, err
@@ -139,6 +140,15 @@ func surelyUnsent(err error) bool {
 		!errors.Is(err, madcrow.ErrClosed)
 }
 
+// size is how many bytes its command has at most, without voids.
+func (p parcel) size() int {
+	n := len("SPUBLISH") + len(p.channel) + len(p.payload)
+	if p.numbers != nil {
+		n += len(envelopeMark) + len(p.numbers.publisher) + numberSize
+	}
+	return n
+}
+
 // letter is a parcel with its number.
 type letter struct {
 	parcel
@@ -147,11 +157,15 @@ type letter struct {
 	voids  []span
 }
 
-func (p parcel) letter() letter {
+// letter numbers it. Voids that need more than spare bytes are for a later one.
+func (p parcel) letter(spare int) letter {
 	l := letter{parcel: p, text: p.payload}
 	if p.numbers != nil {
 		now := time.Now()
 		l.number, l.voids = p.numbers.next(now)
+		if voidSize*len(l.voids) > spare {
+			l.voids = nil
+		}
 		l.text = envelope{publisher: p.numbers.publisher, number: l.number, sent: now, voids: l.voids, payload: p.payload}.text()
 	}
 	return l
@@ -179,7 +193,7 @@ func (l *letter) sent(b *Bus, err error) {
 }
 
 func (b *Bus) send(ctx context.Context, p parcel) (int64, error) {
-	l := p.letter()
+	l := p.letter(b.most - p.size())
 	m, err := b.r.Do(ctx, l.command)
 	if l.sent(b, err); err != nil {
 		return 0, err
@@ -189,9 +203,13 @@ func (b *Bus) send(ctx context.Context, p parcel) (int64, error) {
 
 // sendAll sends several in one round trip, and returns an error or nil for each.
 func (b *Bus) sendAll(ctx context.Context, list []parcel) []error {
-	letters := make([]letter, len(list))
+	letters, spare := make([]letter, len(list)), b.most
+	for _, p := range list {
+		spare -= p.size()
+	}
 	for i, p := range list {
-		letters[i] = p.letter()
+		letters[i] = p.letter(spare)
+		spare -= voidSize * len(letters[i].voids)
 	}
 	res, err := b.r.DoMulti(ctx, func(rb madcrow.Builder) []madcrow.Command {
 		cmds := make([]madcrow.Command, len(letters))
