@@ -82,6 +82,48 @@ func TestGet_WhatIsNotPerRequestNeedsNoRequest(t *testing.T) {
 	}
 }
 
+func TestJoin_AsksBothInTurn(t *testing.T) {
+	set := inject.New(nil, nil)
+	built := 0
+	id := inject.PerRequestPlain(set, func(r *http.Request) (int, error) {
+		if r.URL.Path == "/bad" {
+			return 0, errors.New("bad")
+		}
+		built++
+		return built, nil
+	})
+	name := inject.Plain(set, "x")
+	d := inject.Join(inject.Join(id, name), id)
+	if !d.PerRequest() || inject.Join(name, name).PerRequest() || d.Set() != set {
+		t.Error("it is built for each request where one of them is")
+	}
+	for n := 1; n <= 2; n++ {
+		r := inject.Scoped(httptest.NewRequest("GET", "/", nil))
+		if v, err := inject.Get(r, d); err != nil || v.A.A != n || v.A.B != "x" || v.B != n {
+			t.Error(v, err)
+		}
+	}
+	if _, err := inject.Get(httptest.NewRequest("GET", "/bad", nil), d); err == nil {
+		t.Error("no error")
+	}
+	if v, err := inject.Get(nil, inject.Join(name, name)); v.A != "x" || v.B != "x" || err != nil {
+		t.Error(v, err)
+	}
+	defer inject.Override(name, "y")()
+	if v, _ := inject.Get(nil, inject.Join(name, name)); v.A != "y" || v.B != "y" {
+		t.Error("a joined dependency cannot be replaced")
+	}
+}
+
+func TestJoin_AllocatesNothing(t *testing.T) {
+	r := open(t, madcrowtest.StartRedis(t).Config())
+	set := inject.New(r, nil)
+	d := inject.Join(inject.Value(set, &greeter{}), inject.Plain(set, "x"))
+	if n := testing.AllocsPerRun(1000, func() { _, _ = inject.Get(nil, d) }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 func TestMaybe_AllocatesNothing(t *testing.T) {
 	r := open(t, madcrowtest.StartRedis(t).Config())
 	d := inject.Maybe(inject.Value(inject.New(r, nil), &greeter{}))

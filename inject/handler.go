@@ -72,3 +72,22 @@ func Maybe[D any](d Dep[D]) Dep[Optional[D]] {
 		return OptionalOf(r, d), nil
 	}}}
 }
+
+// Pair is two dependencies as one, see [Join].
+type Pair[A, B any] struct {
+	A A
+	B B
+}
+
+// Join makes one dependency of two, for adapters whose handlers get several:
+// each is asked for as by itself, the first one first. Make it once, where the
+// routes are made.
+func Join[A, B any](a Dep[A], b Dep[B]) Dep[Pair[A, B]] {
+	pa, pb := a.provider(), b.provider()
+	return Dep[Pair[A, B]]{&provider[Pair[A, B]]{set: pa.set, scope: pa.scope || pb.scope, maybe: true, build: func(r *http.Request) (v Pair[A, B], err error) {
+		if v.A, err = Get(r, a); err == nil {
+			v.B, err = Get(r, b)
+		}
+		return v, err
+	}}}
+}

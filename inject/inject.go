@@ -52,7 +52,7 @@ type provider[D any] struct {
 	value D
 	build func(*http.Request) (D, error) // nil: value, for all requests
 	scope bool                           // it, or what it is of, is built once for each request
-	maybe bool                           // build asks another, which remembers
+	maybe bool                           // build asks others, which remember
 }
 
 // Value makes a dependency of the application that needs the set's Redis: a

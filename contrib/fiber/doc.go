@@ -21,7 +21,8 @@
 // allocations for a request of five headers (BenchmarkMiddleware). Values ([inject.Value]) need none. A handler's
 // context does not end when its caller leaves: Fiber does not tell.
 //
-// Use Middleware with Recover: a panic ends a program of Fiber otherwise. What
+// Use Middleware with Recover: a panic ends a program of Fiber otherwise. One
+// with [http.ErrAbortHandler] closes the connection, as in net/http. What
 // [fiber.Ctx.SendStreamWriter] is given runs after the middlewares, so a session
 // must be changed before.
 package madcrowfiber

@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -23,11 +24,9 @@ import (
 func ErrorHandler(s *inject.Set) fiber.ErrorHandler {
 	problems := s.Problems()
 	// The message of Fiber's errors is for the caller.
-	problems.Rules = append(slices.Clip(problems.Rules), problem.As(func(e *fiber.Error) problem.Problem {
-		return problem.Problem{Status: e.Code, Message: e.Message}
-	}))
+	problems.Rules = append(slices.Clip(problems.Rules), problem.As(func(e *fiber.Error) problem.Problem { return problem.Problem{Status: e.Code, Message: e.Message} }))
 	return func(c fiber.Ctx, err error) error {
-		problems.Write(&writer{c: c, header: http.Header{}}, request(c), err)
+		problems.Write(newWriter(c), request(c), err)
 		return nil
 	}
 }
@@ -47,45 +46,27 @@ func Handler(s *inject.Set, h func(fiber.Ctx) error) fiber.Handler {
 // is optional.
 func With[A any](a inject.Dep[A], h func(fiber.Ctx, A) error) fiber.Handler {
 	return Handler(a.Set(), func(c fiber.Ctx) error {
-		va, err := get(c, a)
+		var r *http.Request
+		if a.PerRequest() {
+			r = inject.Scoped(request(c))
+			c.SetContext(r.Context())
+		}
+		v, err := inject.Get(r, a)
 		if err != nil {
 			return err
 		}
-		return h(c, va)
+		return h(c, v)
 	})
 }
 
 // With2 is With for two dependencies.
 func With2[A, B any](a inject.Dep[A], b inject.Dep[B], h func(fiber.Ctx, A, B) error) fiber.Handler {
-	b.Set()
-	return With(a, func(c fiber.Ctx, va A) error {
-		vb, err := get(c, b)
-		if err != nil {
-			return err
-		}
-		return h(c, va, vb)
-	})
+	return With(inject.Join(a, b), func(c fiber.Ctx, v inject.Pair[A, B]) error { return h(c, v.A, v.B) })
 }
 
 // With3 is With for three dependencies.
 func With3[A, B, C any](a inject.Dep[A], b inject.Dep[B], d inject.Dep[C], h func(fiber.Ctx, A, B, C) error) fiber.Handler {
-	d.Set()
-	return With2(a, b, func(c fiber.Ctx, va A, vb B) error {
-		vd, err := get(c, d)
-		if err != nil {
-			return err
-		}
-		return h(c, va, vb, vd)
-	})
-}
-
-func get[A any](c fiber.Ctx, a inject.Dep[A]) (A, error) {
-	if !a.PerRequest() {
-		return inject.Get(nil, a)
-	}
-	r := inject.Scoped(request(c))
-	c.SetContext(r.Context())
-	return inject.Get(r, a)
+	return With2(inject.Join(a, b), d, func(c fiber.Ctx, v inject.Pair[A, B], vd C) error { return h(c, v.A, v.B, vd) })
 }
 
 // Health adds the routes /health/live, /health/ready and /health. Redis is not
@@ -122,14 +103,14 @@ func Middleware(mw func(http.Handler) http.Handler) fiber.Handler {
 	h := mw(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		w, _ := r.Context().Value(writerKey{}).(*writer)
 		w.apply()
+		defer w.load()
 		w.c.SetContext(r.Context())
 		w.err = w.c.Next()
 	}))
 	return func(c fiber.Ctx) error {
-		w := &writer{c: c, header: http.Header{}}
-		r := request(c)
+		w, r := newWriter(c), request(c)
+		defer w.end()
 		h.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), writerKey{}, w)))
-		w.apply()
 		return w.err
 	}
 }
@@ -139,28 +120,53 @@ type writerKey struct{}
 // writer answers for a middleware. Fiber sends nothing before all have run.
 type writer struct {
 	c            fiber.Ctx
-	header, sent http.Header
+	header, sent http.Header // the middleware's, and the response's
 	begun        bool
 	err          error // of what comes after the middleware
 }
 
+func newWriter(c fiber.Ctx) *writer { return (&writer{c: c, header: http.Header{}}).load() }
+
 func (w *writer) Header() http.Header { return w.header }
 
-// apply hands on what changed of the headers.
-func (w *writer) apply() {
-	h := &w.c.Response().Header
-	for name, values := range w.header {
-		for i, v := range values {
-			switch {
-			case slices.Contains(w.sent[name], v):
-			case i == 0 && name != fiber.HeaderSetCookie:
-				h.Set(name, v)
-			default:
-				h.Add(name, v)
-			}
+// load takes the headers of the response, but not Fiber's default type.
+func (w *writer) load() *writer {
+	clear(w.header)
+	for name, value := range w.c.Response().Header.All() {
+		if string(value) != fiber.MIMETextPlainCharsetUTF8 {
+			w.header[string(name)] = append(w.header[string(name)], string(value))
 		}
 	}
 	w.sent = maps.Clone(w.header)
+	return w
+}
+
+// apply hands on the headers, if they have changed.
+func (w *writer) apply() {
+	if maps.EqualFunc(w.header, w.sent, slices.Equal) {
+		return
+	}
+	for name := range w.sent {
+		w.c.Response().Header.Del(name)
+	}
+	for name, values := range w.header {
+		for _, v := range values {
+			w.c.Response().Header.Add(name, v)
+		}
+	}
+	w.sent = maps.Clone(w.header)
+}
+
+// end is deferred: a middleware's headers go out after a panic, too. One with
+// [http.ErrAbortHandler] closes the connection; the program would end otherwise.
+func (w *writer) end() {
+	w.apply()
+	if v := recover(); v == http.ErrAbortHandler { //nolint:errorlint // net/http compares it like this too
+		w.c.RequestCtx().HijackSetNoResponse(true)
+		w.c.RequestCtx().Hijack(func(conn net.Conn) { _ = conn.Close() })
+	} else if v != nil {
+		panic(v)
+	}
 }
 
 func (w *writer) WriteHeader(status int) {
@@ -169,13 +175,11 @@ func (w *writer) WriteHeader(status int) {
 	}
 	w.begun = true
 	w.c.Response().ResetBody() // an answer that was begun before a panic
-	w.c.Response().Header.Del(fiber.HeaderContentEncoding)
 	w.c.Status(status)
 	w.apply()
 }
 
 func (w *writer) Write(b []byte) (int, error) {
 	w.WriteHeader(http.StatusOK)
-	w.c.Response().AppendBody(b)
-	return len(b), nil
+	return w.c.Write(b)
 }

@@ -173,6 +173,119 @@ func TestMiddleware_HeadersOfBothReachTheCaller(t *testing.T) {
 	}
 }
 
+func TestMiddleware_HeadersAreSharedAsInNetHTTP(t *testing.T) {
+	app := fiber.New()
+	carry := func(before, after func(http.Header)) {
+		app.Use(Middleware(func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				h := w.Header()
+				before(h)
+				next.ServeHTTP(w, r)
+				after(h)
+			})
+		}))
+	}
+	carry(func(h http.Header) { h.Add("Vary", "A") }, func(h http.Header) {
+		h.Add("Vary", "E")
+		h.Del("X-Hidden")
+		h.Set("X-Type", h.Get("Content-Type"))
+	})
+	carry(func(h http.Header) { h.Add("Vary", "B"); h.Set("X-Gone", "1"); h.Set("X-Type", h.Get("Content-Type")) }, func(h http.Header) {
+		h.Add("Vary", "D")
+		h.Add("Link", "</b>")
+	})
+	app.Get("/", func(c fiber.Ctx) error {
+		if c.GetRespHeader("X-Type") != "" {
+			t.Error("there was a type before the handler")
+		}
+		c.Append("Vary", "C")
+		c.Set("X-Hidden", "1")
+		c.Response().Header.Del("X-Gone")
+		c.Response().Header.Add("Link", "</a>")
+		return c.JSON("x")
+	})
+	res, err := app.Test(httptest.NewRequest(http.MethodGet, "/", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	h := res.Header
+	if strings.Join(h.Values("Vary"), ", ") != "A, C, B, D, E" || strings.Join(h.Values("Link"), " ") != "</a> </b>" ||
+		h.Get("X-Hidden") != "" || h.Get("X-Gone") != "" || !strings.HasPrefix(h.Get("X-Type"), "application/json") || h.Get("X-Type") != h.Get("Content-Type") {
+		t.Errorf("%v", h)
+	}
+}
+
+// serve serves app on a port, as it is in production.
+func serve(t *testing.T, app *fiber.App) (url string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = app.Listener(ln, fiber.ListenConfig{DisableStartupMessage: true}) }()
+	t.Cleanup(func() { _ = app.Shutdown(); <-done })
+	return "http://" + ln.Addr().String()
+}
+
+// deferred sets headers late, as a session does with its cookie.
+func deferred(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			http.SetCookie(w, &http.Cookie{Name: "session", Value: "1"})
+			w.Header().Set("Cache-Control", "no-store")
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+func TestMiddleware_HeadersGoOutWithTheAnswerToAPanic(t *testing.T) {
+	set := inject.New(nil, nil)
+	app := fiber.New(fiber.Config{ErrorHandler: ErrorHandler(set)})
+	app.Use(Middleware(set.Problems().Recover), Middleware(deferred))
+	app.Get("/panic", func(c fiber.Ctx) error {
+		c.Set("Content-Encoding", "gzip")
+		_ = c.SendString("half")
+		panic(Secret)
+	})
+	res, err := http.Get(serve(t, app) + "/panic")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	body, err := io.ReadAll(res.Body)
+	if res.StatusCode != 500 || len(res.Cookies()) != 1 || res.Header.Get("Content-Encoding") != "" || !strings.HasPrefix(string(body), `{"type":`) || err != nil {
+		t.Errorf("%d %v %s %v", res.StatusCode, res.Header, body, err)
+	}
+}
+
+func TestMiddleware_ErrAbortHandlerClosesTheConnection(t *testing.T) {
+	set := inject.New(nil, nil)
+	app := fiber.New(fiber.Config{ErrorHandler: ErrorHandler(set)})
+	app.Use(Middleware(set.Problems().Recover), Middleware(deferred))
+	app.Get("/ok", func(c fiber.Ctx) error { return c.SendString("ok") })
+	app.Get("/abort", func(fiber.Ctx) error { panic(http.ErrAbortHandler) })
+	url := serve(t, app)
+	for _, path := range []string{"/ok", "/abort", "/ok"} {
+		res, err := http.Get(url + path)
+		if path != "/ok" {
+			if err == nil {
+				t.Errorf("%s: %d", path, res.StatusCode)
+				_ = res.Body.Close()
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body, err := io.ReadAll(res.Body); string(body) != "ok" || err != nil {
+			t.Errorf("%d %s %v", res.StatusCode, body, err)
+		}
+		_ = res.Body.Close()
+	}
+}
+
 func TestRequest_IsAsNetHTTPHasIt(t *testing.T) {
 	app := fiber.New()
 	var got *http.Request
