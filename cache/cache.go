@@ -300,7 +300,7 @@ func (c *Cache[T]) Delete(ctx context.Context, key string) error {
 	c.changing(form)
 	_, err := c.r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Del().Key(vk, vk+leaseSuffix).Build() })
 	if c.slotMoves(err) {
-		_, err = c.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command { return fencing(b, vk, b.Del().Key(vk).Build()) })
+		err = c.deleteAlone(ctx, vk)
 	}
 	c.changing(form)
 	if err != nil {
@@ -321,6 +321,11 @@ func (c *Cache[T]) setAlone(ctx context.Context, vk, entry string, life int64) e
 	_, err := c.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
 		return fencing(b, vk, b.Set().Key(vk).Value(entry).PxMilliseconds(life).Build())
 	})
+	return err
+}
+
+func (c *Cache[T]) deleteAlone(ctx context.Context, vk string) error {
+	_, err := c.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command { return fencing(b, vk, b.Del().Key(vk).Build()) })
 	return err
 }
 

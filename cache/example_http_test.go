@@ -23,7 +23,7 @@ func ExampleHTTP() {
 	}
 	defer func() { _ = r.Close(context.Background()) }()
 	pages, err := cache.NewHTTP(r, "pages", cache.HTTPOptions{
-		Near: 16 << 20,
+		Near: 16 << 20, Detached: true,
 		Tags: func(r *http.Request) []string { return []string{"article:" + r.URL.Query().Get("id")} },
 	})
 	if err != nil {

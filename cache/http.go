@@ -21,7 +21,7 @@ import (
 // with the stale directives of RFC 5861). Make it with [NewHTTP]; it is safe for
 // concurrent use.
 //
-//	pages, err := cache.NewHTTP(r, "pages", cache.HTTPOptions{Near: 16 << 20})
+//	pages, err := cache.NewHTTP(r, "pages", cache.HTTPOptions{Near: 16 << 20, Detached: true})
 //	…
 //	http.ListenAndServe(addr, pages.Middleware(mux))
 //
@@ -60,7 +60,8 @@ import (
 //
 // # The key
 //
-// It holds the scheme, Host, path, and the query with its parameters sorted by
+// It holds the scheme, Host, path (that which the handler sees and that which
+// was asked for), and the query with its parameters sorted by
 // name; what proxies say was asked for (X-Forwarded-Host and its like, Forwarded
 // without the addresses), so that nobody can have links to elsewhere stored; and
 // what HTTPOptions.KeyHeaders names. Every other header that a response depends
@@ -82,7 +83,9 @@ import (
 //
 // That one run has the values of its request's context and not its end: it goes
 // on without its client, for the others, at most for HTTPOptions.LoadTimeout,
-// and then for its own client only. It gets neither conditions (If-None-Match)
+// and then for its own client only. Its request does not end before it does, for
+// routers use what belongs to a request again; HTTPOptions.Detached lifts that.
+// It gets neither conditions (If-None-Match)
 // of the client nor what HTTPOptions.Query and Cookie leave out. It writes to a
 // header of its own: what a middleware outside has set is added to the response
 // and not stored. A panic is raised again in the goroutine of the request,
@@ -176,6 +179,15 @@ type HTTPOptions struct {
 	// PassFor is for how long it is remembered that the response to a URL is
 	// nobody else's. Defaults to 10 seconds.
 	PassFor time.Duration
+	// Detached lets a handler go on after its request has ended, to make a stale
+	// response anew or when its client has left. Set it where Middleware is
+	// outside of every router, or inside of http.ServeMux alone. Inside of chi,
+	// gin, echo or fiber, which use what belongs to a request for the next one, a
+	// page of one URL could be stored under another. Without it the stale response
+	// is sent at once, too, but that request ends with the handler: by HTTP/2 it
+	// is only then complete for the client, by HTTP/1 its connection is busy for
+	// so long.
+	Detached bool
 	// StatusName is how the cache calls itself in Cache-Status: a token; "-"
 	// leaves the header out. Defaults to "madcrow".
 	StatusName string
@@ -343,7 +355,9 @@ func (w *changeWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 
 // Delete removes what is stored for GET of the URL of r, in all variants. Of r
 // it needs the URL, and where the server is asked otherwise, Host, TLS and the
-// headers of the key. The error is as that of [Cache.Delete].
+// headers of the key; where the handler sees another path than the client asked
+// for, as behind http.StripPrefix, RequestURI too. The error is as that of
+// [Cache.Delete].
 func (h *HTTP) Delete(ctx context.Context, r *http.Request) error {
 	r = h.cleaned(r)
 	if u := *r.URL; u.Host != "" { // as servers do not see it
@@ -380,13 +394,16 @@ func (c *Cache[T]) deleteAll(ctx context.Context, names ...string) error {
 	})
 	var errs []error
 	for i, vk := range valueKeys {
-		c.family.valueChanges(vk)
 		bad := err
 		if len(results) == len(valueKeys) {
 			bad = results[i].Err
 		}
+		if c.slotMoves(bad) {
+			bad = c.deleteAlone(ctx, vk)
+		}
+		c.family.valueChanges(vk)
 		if bad != nil {
-			errs = append(errs, c.queue("delete", vk, bad))
+			errs = append(errs, c.queue("delete", keys.Form(names[i]), bad))
 		} else {
 			c.family.outage.forget(vk)
 		}

@@ -98,6 +98,10 @@ func newExchange(v *visit, at spot, f foundResponse) *exchange {
 // load is the loader.
 func (x *exchange) load(ctx context.Context, l *Load[*storedResponse]) (*storedResponse, error) {
 	x.mu.Lock()
+	if x.phase != phaseIdle { // its request has ended
+		x.mu.Unlock()
+		return nil, errHandler
+	}
 	x.phase = phaseKeep
 	x.unbind = append(x.unbind, context.AfterFunc(ctx, x.expire))
 	x.mu.Unlock()
@@ -159,7 +163,11 @@ func (x *exchange) placed(ctx context.Context, rec *storedResponse) *storedRespo
 	}
 	s := *rec
 	s.vary = ru.vary
-	switch old := x.old.value; {
+	old, there := x.old.value, x.job.there.value
+	if there == nil || old != nil && there.gen != old.gen {
+		old = nil // it was removed while this waited, and its variants with it
+	}
+	switch {
 	case x.at.vary != nil:
 		s.vary, s.gen = union(x.at.vary, ru.vary), x.at.gen
 		if slices.Sort(s.vary); len(s.vary) > len(x.at.vary) {
@@ -353,6 +361,12 @@ func (x *exchange) handOver() {
 			x.cancel()
 		}
 	}()
+	if x.validating && x.status == http.StatusNotModified {
+		// The condition was not the client's.
+		x.v.answer(x.old.value, x.old.age, true, x.fwd+"; fwd-status=304")
+		x.phase = phaseDiscard // there is no more
+		return
+	}
 	x.head(x.sent) // the handler may be changing its own
 	x.v.w.WriteHeader(x.status)
 	if len(x.body) > 0 {

@@ -67,7 +67,10 @@ func (h *HTTP) cleaned(r *http.Request) *http.Request {
 	r = r.WithContext(r.Context())
 	u := *r.URL
 	u.RawQuery = query
-	r.URL, r.RequestURI = &u, u.RequestURI()
+	path := askedPath(r)
+	if r.URL, r.RequestURI = &u, u.RequestURI(); path != "" {
+		r.RequestURI = path + strings.TrimPrefix(r.RequestURI, u.EscapedPath())
+	}
 	r.Header = r.Header.Clone()
 	delete(r.Header, "Cookie")
 	if cookies != nil {
@@ -130,11 +133,27 @@ func (h *HTTP) keyOf(r *http.Request) string {
 		b.WriteByte('?')
 		b.WriteString(sortedQuery(r.URL.RawQuery))
 	}
+	if path := askedPath(r); path != "" {
+		line(&b, "asked", path)
+	}
 	if u := r.URL; u.Scheme != "" || u.Host != "" || u.User != nil { // handlers may see that it is so
 		line(&b, u.Scheme, u.User.String()+"@"+u.Host)
 	}
 	h.keyHeaders(&b, r.Header)
 	return b.String()
+}
+
+// askedPath is the path that the client asked for, where the handler sees
+// another one, as behind http.StripPrefix; otherwise "".
+func askedPath(r *http.Request) string {
+	path, _, _ := strings.Cut(r.RequestURI, "?")
+	if !strings.HasPrefix(path, "/") || path == r.URL.EscapedPath() {
+		return ""
+	}
+	if u, err := url.ParseRequestURI(path); err != nil || u.EscapedPath() == r.URL.EscapedPath() {
+		return ""
+	}
+	return path
 }
 
 // line adds a part; no part holds a newline.

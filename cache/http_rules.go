@@ -120,6 +120,11 @@ const maxVary = 16
 
 // rule judges a response to a request.
 func (h *HTTP) rule(v *visit, status int, header http.Header) (ru ruling) {
+	for name := range header {
+		if name != http.CanonicalHeaderKey(name) {
+			return ru // clients see it, and the rules would not
+		}
+	}
 	cc := parseControl(header["Cache-Control"])
 	var ok bool
 	if ru.vary, ok = varyOf(header); !ok || !storable(status, header, cc) || !v.permitted(cc) {

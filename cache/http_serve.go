@@ -103,8 +103,11 @@ func (v *visit) serve() {
 			return
 		case useStale:
 			v.h.c.event("stale")
-			v.begin(at, f, err, nil)
+			x := newExchange(v, at, f)
+			x.attached = false
+			j, fl, _ := v.begin(at, f, err, x)
 			v.hit(f)
+			v.linger(x, j, fl)
 			return
 		case usePass:
 			v.pass()
@@ -187,18 +190,36 @@ func (v *visit) choose(f foundResponse) use {
 	return useNot
 }
 
-// begin starts the load of a response, or joins the one that runs. Without an
-// exchange it has nobody who waits.
+// begin starts the load of a response, or joins the one that runs.
 func (v *visit) begin(at spot, f foundResponse, readErr error, x *exchange) (*job[*storedResponse], *flight[*storedResponse], error) {
-	if x == nil {
-		x = newExchange(v, at, f)
-		x.attached = false
-	}
 	c := v.h.c
 	x.job = &job[*storedResponse]{c: c, form: keys.Form(at.key), load: x.load, old: f, degraded: readErr}
 	x.job.ca.tags, x.hinted = v.knownTags()
 	fl, err := c.start(v.r.Context(), x.job)
 	return x.job, fl, err
+}
+
+// linger ends with the handler, if that runs for this request. The client has
+// its answer.
+func (v *visit) linger(x *exchange, j *job[*storedResponse], fl *flight[*storedResponse]) {
+	if j.flight == nil || v.h.opt.Detached {
+		return
+	}
+	select {
+	case <-fl.done:
+	default:
+		_ = http.NewResponseController(v.w).Flush()
+		<-fl.done
+	}
+	x.mu.Lock()
+	began := x.phase != phaseIdle
+	if !began {
+		x.phase = phaseEnd
+	}
+	x.mu.Unlock()
+	if began {
+		<-x.done
+	}
 }
 
 // load has the response loaded, by this request or another one, and serves it.
@@ -214,6 +235,7 @@ func (v *visit) load(at spot, f foundResponse, readErr error, how use) (again bo
 	x := newExchange(v, at, f)
 	j, fl, err := v.begin(at, f, readErr, x)
 	leads := j.flight != nil
+	defer func() { v.linger(x, j, fl) }()
 	if !leads && how == useProbe {
 		v.pass() // another one finds out
 		return false, nil

@@ -23,7 +23,14 @@ type site struct {
 	runs atomic.Int64
 }
 
+// newSite is outside of every router.
 func newSite(t testing.TB, r *madcrow.Redis, opt cache.HTTPOptions, handler http.HandlerFunc) *site {
+	t.Helper()
+	opt.Detached = true
+	return newSiteInside(t, r, opt, handler)
+}
+
+func newSiteInside(t testing.TB, r *madcrow.Redis, opt cache.HTTPOptions, handler http.HandlerFunc) *site {
 	t.Helper()
 	c, err := cache.NewHTTP(r, "pages", opt)
 	if err != nil {

@@ -48,8 +48,7 @@ func (x *exchange) writeHeader(status int) {
 		x.decide()
 	case phaseStream:
 		x.sent = x.header.Clone()
-		x.head(x.sent)
-		x.v.w.WriteHeader(status)
+		x.handOver()
 	}
 }
 

@@ -37,6 +37,7 @@ func (c *Cache[T]) lease(ctx context.Context, j *job[T]) (res Result[T], done bo
 	}
 	for poll := pollFirst; ; poll = min(2*poll, pollMost) {
 		wake, unwake := c.wakes.add(vk, vk+leaseSuffix)
+		removed := c.outage.hasAny(j.form, j.states)
 		taken, holder, err := c.tryLease(ctx, j, vk, life)
 		if err != nil || taken != nil {
 			unwake()
@@ -45,6 +46,10 @@ func (c *Cache[T]) lease(ctx context.Context, j *job[T]) (res Result[T], done bo
 					c.letGo(j) // perhaps it was taken
 				}
 				j.away = err
+				return res, false, nil
+			}
+			j.held.Store(true)
+			if removed || c.outage.has(j.form) {
 				return res, false, nil
 			}
 			return c.taken(ctx, j, *taken)
@@ -130,9 +135,9 @@ var errReply = errors.New("the script returned an unexpected reply")
 
 // taken uses what another process stored just before the lease was ours.
 func (c *Cache[T]) taken(ctx context.Context, j *job[T], got madcrow.Tracked) (res Result[T], done bool, err error) {
-	j.held.Store(true)
 	seen := c.tags.changes.Load()
 	f, marked, ok := c.decode(got)
+	j.there = f
 	if !ok || f.state != isFresh || !j.newer(f) {
 		return res, false, nil
 	}
@@ -212,7 +217,7 @@ func (c *Cache[T]) watch(ctx context.Context, j *job[T]) {
 	wake, unwake := c.wakes.add(key)
 	defer unwake()
 	every := c.opt.LeaseTTL / 3
-	if every < 0 { // it is not prolonged, only looked at
+	if c.opt.LeaseTTL < 0 { // it is not prolonged, only looked at
 		every = time.Second
 	}
 	tick := time.NewTicker(every)

@@ -188,6 +188,7 @@ type job[T any] struct {
 	away  error // why Redis is not asked
 	token string
 	held  atomic.Bool // the lease is, or may be
+	there found[T]    // what was in Redis when it was taken
 	alone bool        // it loads without a lease, and does not store
 	slots bool        // it has one of the slots
 	gens  []*tagGen

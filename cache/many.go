@@ -58,6 +58,7 @@ func (c *Cache[T]) findMany(ctx context.Context, wanted []string, ca call) (map[
 		return out, nil
 	}
 	states := c.tags.of(c.opt.Tags, ca.tags)
+	removed := c.outage.hasTagOf(states)
 	gens, err := c.tags.fetch(ctx, c.opt.ReadTimeout, 0, states)
 	if err != nil {
 		for _, key := range ask {
@@ -65,16 +66,19 @@ func (c *Cache[T]) findMany(ctx context.Context, wanted []string, ca call) (map[
 		}
 		return out, err
 	}
-	return out, c.readMany(ctx, ask, states, gens, out)
+	return out, c.readMany(ctx, ask, states, gens, removed, out)
 }
 
-// readMany asks for values whose tags are known.
-func (c *Cache[T]) readMany(ctx context.Context, ask []string, states []*tagState, gens []*tagGen, out map[string]found[T]) error {
+// readMany asks for values whose tags are known; allRemoved says that one of
+// these waited to be removed.
+func (c *Cache[T]) readMany(ctx context.Context, ask []string, states []*tagState, gens []*tagGen, allRemoved bool, out map[string]found[T]) error {
 	forms := make([]string, len(ask))
 	valueKeys := make([]string, len(ask))
 	versions := make([]uint64, len(ask))
+	removed := make([]bool, len(ask))
 	for i, key := range ask {
 		forms[i] = keys.Form(key)
+		removed[i] = allRemoved || c.outage.has(forms[i])
 		valueKeys[i] = c.valueKey(forms[i])
 		versions[i] = c.near.reads.Begin(forms[i])
 	}
@@ -82,6 +86,9 @@ func (c *Cache[T]) readMany(ctx context.Context, ask []string, states []*tagStat
 	var errs []error
 	for i, got := range c.r.GetTracked(ctx, c.opt.ReadTimeout, valueKeys...) {
 		f, keep, err := c.take(ctx, forms[i], got, states[:len(states):len(states)], slices.Clone(gens), asked)
+		if removed[i] {
+			f, keep = found[T]{}, nil
+		}
 		c.near.reads.End(forms[i], versions[i], keep)
 		if err != nil {
 			delete(out, ask[i])

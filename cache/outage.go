@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -75,6 +76,11 @@ func (o *outage) worth(err error) bool {
 	return false
 }
 
+// hasTagOf says whether one of them waits to be removed.
+func (o *outage) hasTagOf(states []*tagState) bool {
+	return o.pending.Load() != 0 && slices.ContainsFunc(states, func(s *tagState) bool { return o.hasTag(s.key) })
+}
+
 // removals is the outage as one cache sees it.
 type removals struct {
 	*outage
@@ -83,6 +89,12 @@ type removals struct {
 
 func (r removals) has(form string) bool {
 	return r.pending.Load() != 0 && r.outage.has(r.prefix+form+"}")
+}
+
+// hasAny is asked before Redis is: what was asked for while a removal waited may
+// come from before it, also when it has been sent since.
+func (r removals) hasAny(form string, states []*tagState) bool {
+	return r.has(form) || r.hasTagOf(states)
 }
 
 func (r removals) forget(form string) {

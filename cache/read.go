@@ -55,6 +55,7 @@ func (c *Cache[T]) find(ctx context.Context, key string, ca call) (found[T], err
 // round trip. It keeps a near copy.
 func (c *Cache[T]) read(ctx context.Context, form string, ca call) (found[T], error) {
 	states := c.tags.of(c.opt.Tags, ca.tags)
+	removed := c.outage.hasAny(form, states)
 	gens, unknown := c.tags.known(0, states)
 	ask := make([]string, 1, 1+len(unknown))
 	ask[0] = c.valueKey(form)
@@ -70,6 +71,9 @@ func (c *Cache[T]) read(ctx context.Context, form string, ca call) (found[T], er
 		gens[at] = c.tags.accept(states[at], got[1+i], asked, versions[i], 0, false)
 	}
 	f, keep, err := c.take(ctx, form, got[0], states, gens, asked)
+	if removed {
+		f, keep = found[T]{}, nil
+	}
 	c.near.reads.End(form, version, keep)
 	return f, err
 }
@@ -116,8 +120,10 @@ func (c *Cache[T]) judge(ctx context.Context, f *found[T], marked []tagMark, sta
 		}
 	}
 	v, missing := judge(marked, states, gens)
+	removed := false
 	if v != gone && len(missing) > 0 {
 		more := c.tags.of(missing)[1:]
+		removed = c.outage.hasTagOf(more)
 		moreGens, err := c.tags.fetch(ctx, c.opt.ReadTimeout, 0, more)
 		if err != nil {
 			return err
@@ -128,9 +134,10 @@ func (c *Cache[T]) judge(ctx context.Context, f *found[T], marked []tagMark, sta
 	f.tags = make([]nearTag, len(states))
 	for i, s := range states {
 		f.tags[i] = nearTag{s, gens[i]}
-		if c.outage.hasTag(s.key) {
-			v = gone
-		}
+		removed = removed || c.outage.hasTag(s.key)
+	}
+	if removed {
+		v = gone
 	}
 	switch {
 	case v == gone, v == stale && f.negative: // an old absence helps nobody
