@@ -41,26 +41,12 @@ func With[A any](a inject.Dep[A], h func(*gin.Context, A) error) gin.HandlerFunc
 
 // With2 is With for two dependencies.
 func With2[A, B any](a inject.Dep[A], b inject.Dep[B], h func(*gin.Context, A, B) error) gin.HandlerFunc {
-	b.Set()
-	return With(a, func(c *gin.Context, va A) error {
-		vb, err := get(c, b)
-		if err != nil {
-			return err
-		}
-		return h(c, va, vb)
-	})
+	return With(inject.Join(a, b), func(c *gin.Context, v inject.Pair[A, B]) error { return h(c, v.A, v.B) })
 }
 
 // With3 is With for three dependencies.
 func With3[A, B, C any](a inject.Dep[A], b inject.Dep[B], d inject.Dep[C], h func(*gin.Context, A, B, C) error) gin.HandlerFunc {
-	d.Set()
-	return With2(a, b, func(c *gin.Context, va A, vb B) error {
-		vd, err := get(c, d)
-		if err != nil {
-			return err
-		}
-		return h(c, va, vb, vd)
-	})
+	return With2(inject.Join(a, b), d, func(c *gin.Context, v inject.Pair[A, B], vd C) error { return h(c, v.A, v.B, vd) })
 }
 
 func get[A any](c *gin.Context, a inject.Dep[A]) (A, error) {
