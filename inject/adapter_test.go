@@ -124,6 +124,41 @@ func TestJoin_AllocatesNothing(t *testing.T) {
 	}
 }
 
+func TestCarrier_PutsDependenciesIntoTheContext(t *testing.T) {
+	set := inject.New(nil, nil)
+	built := 0
+	inject.PerRequestPlain(set, func(r *http.Request) (string, error) {
+		if built++; r.URL.Path == "/bad" {
+			return "", errors.New("bad")
+		}
+		return "x", nil
+	})
+	c := set.Carrier()
+	if err := inject.CarryOptional[string](c); err != nil {
+		t.Fatal(err)
+	}
+	if err := inject.Carry[string](c); err != nil {
+		t.Fatal(err)
+	}
+	if inject.Carry[int](c) == nil || inject.CarryOptional[int](c) == nil || c.Len() != 2 {
+		t.Errorf("there is no int, and it carries %d", c.Len())
+	}
+	for _, path := range []string{"/", "/bad"} {
+		good := path == "/"
+		built = 0
+		r := httptest.NewRequest("GET", path, nil)
+		if _, ok := inject.Carried[string](r.Context()); ok {
+			t.Error("it is there before")
+		}
+		r, err := c.Into(r)
+		v, ok := inject.Carried[string](r.Context())
+		o, told := inject.Carried[inject.Optional[string]](r.Context())
+		if _, there := o.Get(); (err == nil) != good || ok != good || (v == "x") != good || !told || there != good || built != 1 {
+			t.Errorf("%s: %v; %q %v; %v %v; built %d times", path, err, v, ok, o, told, built)
+		}
+	}
+}
+
 func TestMaybe_AllocatesNothing(t *testing.T) {
 	r := open(t, madcrowtest.StartRedis(t).Config())
 	d := inject.Maybe(inject.Value(inject.New(r, nil), &greeter{}))

@@ -51,6 +51,16 @@ func As[E error](describe func(E) Problem) Rule {
 	}
 }
 
+// ByItself is the rule that an error that describes itself is what it says. It
+// is for in front of rules that shall not come before that.
+func ByItself(err error) (p Problem, ok bool) {
+	var d Describer
+	if errors.As(err, &d) {
+		return d.Problem(), true
+	}
+	return p, false
+}
+
 // From returns the problem of err, complete and with an id of its own. An
 // error that neither a rule nor itself describes is a 500 with a fixed text.
 func (f Writer) From(err error) Problem {
@@ -67,9 +77,6 @@ func (f Writer) describe(err error) Problem {
 			return p
 		}
 	}
-	var d Describer
-	if errors.As(err, &d) {
-		return d.Problem()
-	}
-	return Problem{}
+	p, _ := ByItself(err)
+	return p
 }

@@ -52,6 +52,19 @@ func TestWriter_TheFirstRuleThatKnowsDecidesThenTheErrorItself(t *testing.T) {
 	}
 }
 
+func TestByItself_ComesBeforeTheRulesAfterIt(t *testing.T) {
+	f := problem.Writer{Rules: []problem.Rule{
+		problem.ByItself,
+		func(error) (problem.Problem, bool) { return problem.Problem{Status: 418}, true },
+	}}
+	if p := f.From(fmt.Errorf("outer: %w", own{})); p.Code != "OWN" {
+		t.Errorf("%+v", p)
+	}
+	if p := f.From(errors.New("else")); p.Status != 418 {
+		t.Errorf("%+v", p)
+	}
+}
+
 func TestWriter_DetailIsTheErrorsTextOnlyInDebug(t *testing.T) {
 	err := errors.New("dial tcp 10.1.2.3:6379: refused")
 	for _, debug := range []bool{false, true} {

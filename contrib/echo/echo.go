@@ -18,7 +18,7 @@ import (
 // is closed.
 func ErrorHandler(s *inject.Set) echo.HTTPErrorHandler {
 	problems := s.Problems()
-	problems.Rules = append(slices.Clip(problems.Rules), status)
+	problems.Rules = append(slices.Clip(problems.Rules), problem.ByItself, status)
 	return func(c *echo.Context, err error) {
 		w := c.Response()
 		if r, _ := echo.UnwrapResponse(w); r != nil {
@@ -41,9 +41,8 @@ func (w response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 // status is the rule for Echo's errors. The message of an HTTPError is for the
 // caller.
 func status(err error) (p problem.Problem, ok bool) {
-	var own problem.Describer
 	var coder echo.HTTPStatusCoder
-	if errors.As(err, &own) || !errors.As(err, &coder) {
+	if !errors.As(err, &coder) {
 		return p, false
 	}
 	p.Status = coder.StatusCode()

@@ -2,6 +2,7 @@ package madcrowhuma
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"reflect"
@@ -24,44 +25,30 @@ type Required[D any] struct{ v D }
 func (f *Required[D]) Get() D { return f.v }
 
 // Resolve is for huma.
-func (f *Required[D]) Resolve(ctx huma.Context) []error {
-	f.v, _ = ctx.Context().Value(key[D]{}).(D)
-	return nil
-}
+func (f *Required[D]) Resolve(ctx huma.Context) []error { return resolve(ctx, &f.v) }
 
-func (*Required[D]) bind(s *inject.Set, op *huma.Operation) (give, error) {
+func (*Required[D]) bind(c *inject.Carrier, op *huma.Operation) error {
 	op.Errors = append(op.Errors, http.StatusServiceUnavailable, http.StatusGatewayTimeout)
-	d, err := inject.Find[D](s)
-	return with(d), err
+	return inject.Carry[D](c)
 }
 
 // Optional is a field of an input: a dependency that may not be there.
 type Optional[D any] struct{ inject.Optional[D] }
 
 // Resolve is for huma.
-func (f *Optional[D]) Resolve(ctx huma.Context) []error {
-	f.Optional, _ = ctx.Context().Value(key[inject.Optional[D]]{}).(inject.Optional[D])
-	return nil
+func (f *Optional[D]) Resolve(ctx huma.Context) []error { return resolve(ctx, &f.Optional) }
+
+func (*Optional[D]) bind(c *inject.Carrier, _ *huma.Operation) error {
+	return inject.CarryOptional[D](c)
 }
 
-func (*Optional[D]) bind(s *inject.Set, _ *huma.Operation) (give, error) {
-	d, err := inject.Find[D](s)
-	if err != nil {
-		return nil, err
+// resolve takes what Register has found out that it is needed.
+func resolve[D any](ctx huma.Context, to *D) (errs []error) {
+	var ok bool
+	if *to, ok = inject.Carried[D](ctx.Context()); !ok {
+		errs = append(errs, huma.Error500InternalServerError("Register has not found this field"))
 	}
-	return with(inject.Maybe(d)), nil
-}
-
-type key[D any] struct{}
-
-// give puts a dependency into the context of a request.
-type give func(*http.Request) (*http.Request, error)
-
-func with[D any](d inject.Dep[D]) give {
-	return func(r *http.Request) (*http.Request, error) {
-		v, err := inject.Get(r, d)
-		return r.WithContext(context.WithValue(r.Context(), key[D]{}, v)), err
-	}
+	return errs
 }
 
 // Limited returns the operation with a limit before it, and 429 in its
@@ -77,46 +64,55 @@ func Limited(op huma.Operation, limited func(http.Handler) http.Handler) huma.Op
 // dependency.
 func Register[I, O any](s *inject.Set, api huma.API, op huma.Operation, h func(context.Context, *I) (*O, error)) {
 	problems := s.Problems()
-	problems.Rules = append(slices.Clip(problems.Rules), problem.As(func(e *huma.ErrorModel) problem.Problem { return problem.Problem{Status: e.Status, Message: e.Detail} }))
-	fields := fieldsOf(s, reflect.TypeFor[I](), &op)
+	// Of others' errors only the status: their text may not be for the caller.
+	problems.Rules = append(slices.Clip(problems.Rules), problem.As(func(e *huma.ErrorModel) problem.Problem { return problem.Problem{Status: e.Status, Message: e.Detail} }),
+		problem.ByItself, problem.As(func(e huma.StatusError) problem.Problem { return problem.Problem{Status: e.GetStatus()} }))
+	carrier := s.Carrier()
+	bindFields(carrier, reflect.TypeFor[I](), &op)
 	// The last: after the limits and sessions.
 	op.Middlewares = append(slices.Clip(op.Middlewares), func(ctx huma.Context, next func(huma.Context)) {
 		r, w := humago.Unwrap(ctx)
-		r = inject.Scoped(r.WithContext(ctx.Context()))
-		var err error
-		for _, field := range fields {
-			if r, err = field(r); err != nil {
-				problems.Write(w, r, err)
-				return
-			}
+		r, err := carrier.Into(r.WithContext(ctx.Context()))
+		if err != nil {
+			problems.Write(w, r, err)
+			return
 		}
 		next(huma.WithContext(ctx, r.Context()))
 	})
 	document(api, &op)
 	huma.Register(api, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := h(ctx, in)
-		if err != nil {
-			return nil, answered(ctx, problems, err, op.Method, op.Path)
+		var se huma.StatusError // a 304 is an error there
+		if err == nil || errors.As(err, &se) && se.GetStatus() >= 200 && se.GetStatus() < 400 {
+			return out, err
 		}
-		return out, nil
+		return nil, answered(ctx, problems, err, op.Method, op.Path)
 	})
 }
 
-// fieldsOf finds the fields once, when the operation is made.
-func fieldsOf(s *inject.Set, input reflect.Type, op *huma.Operation) (fields []give) {
+// bindFields finds the fields once, when the operation is made, where huma does:
+// in structs of the input, too.
+func bindFields(c *inject.Carrier, input reflect.Type, op *huma.Operation) {
 	for i := range input.NumField() {
-		field, ok := reflect.New(input.Field(i).Type).Interface().(interface {
-			bind(*inject.Set, *huma.Operation) (give, error)
+		field, before := input.Field(i), c.Len()
+		if field.Name == "Body" || field.Type.Kind() != reflect.Struct {
+			continue
+		}
+		bindFields(c, field.Type, op)
+		dep, ok := reflect.New(field.Type).Interface().(interface {
+			bind(*inject.Carrier, *huma.Operation) error
 		})
-		if ok {
-			f, err := field.bind(s, op)
-			if err != nil {
-				panic("madcrowhuma: " + op.Method + " " + op.Path + ": " + input.Field(i).Name + ": " + err.Error())
-			}
-			fields = append(fields, f)
+		var err error
+		if ok && c.Len() == before { // not by what it embeds
+			err = dep.bind(c, op)
+		}
+		if c.Len() > before && !field.IsExported() {
+			err = errors.New("huma does not see it, it is not exported")
+		}
+		if err != nil {
+			panic("madcrowhuma: " + op.Method + " " + op.Path + ": " + field.Name + ": " + err.Error())
 		}
 	}
-	return fields
 }
 
 // document says which problems the operation is answered with.
@@ -136,22 +132,25 @@ func document(api huma.API, op *huma.Operation) {
 }
 
 // answer is a problem on its way through huma.
-type answer struct{ problem.Problem }
+type answer struct {
+	problem.Problem
+	header http.Header
+}
 
 func (a *answer) Error() string             { return a.Code }
 func (a *answer) GetStatus() int            { return a.Status }
+func (a *answer) GetHeaders() http.Header   { return a.header }
 func (a *answer) ContentType(string) string { return problem.ContentType }
 
-func (a *answer) GetHeaders() http.Header {
-	h := http.Header{}
-	a.SetHeaders(h)
-	return h
-}
-
 func answered(ctx context.Context, problems problem.Writer, err error, method, route string) *answer {
-	p := problems.From(err)
-	problem.Log(ctx, problems.Logger, p, err, slog.String("method", method), slog.String("route", route))
-	return &answer{p}
+	a := &answer{problems.From(err), http.Header{}}
+	problem.Log(ctx, problems.Logger, a.Problem, err, slog.String("method", method), slog.String("route", route))
+	a.SetHeaders(a.header)
+	var own huma.HeadersError
+	if errors.As(err, &own) {
+		_ = huma.ErrorWithHeaders(a, own.GetHeaders()) // adds them
+	}
+	return a
 }
 
 // Problems makes problem documents of what huma itself finds wrong with a
@@ -159,7 +158,7 @@ func answered(ctx context.Context, problems problem.Writer, err error, method, r
 // here.
 func Problems(s *inject.Set) huma.Transformer {
 	return func(ctx huma.Context, _ string, v any) (any, error) {
-		if e, ok := v.(*huma.ErrorModel); ok {
+		if e, ok := v.(*huma.ErrorModel); ok && e.Status >= 400 {
 			ctx.SetHeader("Cache-Control", "no-store")
 			v = answered(ctx.Context(), s.Problems(), refused(e), ctx.Method(), ctx.Operation().Path)
 		}

@@ -1,8 +1,12 @@
 package madcrowhuma
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -14,6 +18,7 @@ import (
 	"github.com/madcrow-go/madcrow/health"
 	"github.com/madcrow-go/madcrow/inject"
 	. "github.com/madcrow-go/madcrow/internal/conformance"
+	"github.com/madcrow-go/madcrow/problem"
 )
 
 func TestConformance_Huma(t *testing.T) {
@@ -175,5 +180,129 @@ func TestRegister_ErrorsOfHumaKeepTheirStatus(t *testing.T) {
 	mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/taken", nil))
 	if w.Code != 409 || !strings.Contains(w.Body.String(), `"message":"It is taken"`) || w.Header().Get("Content-Type") != "application/problem+json" {
 		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+	}
+}
+
+// Dependencies of several operations.
+type (
+	Deps   struct{ N Required[int] }
+	Single struct {
+		Required[int]
+		Word Required[string]
+	}
+	hidden struct{ N Required[int] }
+)
+
+func TestRegister_FindsFieldsInsideOfStructs(t *testing.T) {
+	set, mux := inject.New(nil, nil), http.NewServeMux()
+	inject.Plain(set, 7)
+	inject.Plain(set, "x")
+	api := newAPI(mux, set)
+	say := func(v ...any) (*output, error) { return &output{Reply{Value: fmt.Sprint(v...)}}, nil }
+	Register(set, api, op("GET /embedded"), func(_ context.Context, in *struct {
+		Deps
+		Body struct{ N int }
+	},
+	) (*output, error) {
+		return say(in.N.Get())
+	})
+	Register(set, api, op("GET /nested"), func(_ context.Context, in *struct {
+		In   struct{ Deps Deps }
+		Told struct{ Word Optional[string] }
+	},
+	) (*output, error) {
+		word, ok := in.Told.Word.Get()
+		return say(in.In.Deps.N.Get(), word, ok)
+	})
+	Register(set, api, op("GET /single"), func(_ context.Context, in *struct{ S Single }) (*output, error) {
+		return say(in.S.Get(), in.S.Word.Get())
+	})
+	for path, want := range map[string]string{"/embedded": "7", "/nested": "7xtrue", "/single": "7x"} {
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, strings.NewReader(`{"N":1}`)))
+		if w.Code != 200 || !strings.Contains(w.Body.String(), `"value":"`+want+`"`) {
+			t.Errorf("%s: %d %s", path, w.Code, w.Body)
+		}
+		if api.OpenAPI().Paths[path].Get.Responses["503"] == nil {
+			t.Errorf("%s: 503 is not documented", path)
+		}
+	}
+	for name, route := range map[string]func(){
+		"missing": func() {
+			Register(set, api, op("GET /a"), func(context.Context, *struct{ In struct{ A Required[error] } }) (*none, error) { return nil, nil })
+		},
+		"field": func() {
+			Register(set, api, op("GET /b"), func(_ context.Context, in *struct{ n Required[int] }) (*none, error) { _ = in.n; return nil, nil })
+		},
+		"embedded": func() {
+			Register(set, api, op("GET /c"), func(_ context.Context, in *struct{ hidden }) (*none, error) { _ = in.N; return nil, nil })
+		},
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s: no panic", name)
+				}
+			}()
+			route()
+		}()
+	}
+}
+
+func TestRegister_WhatItHasNotFoundIsNotNil(t *testing.T) {
+	set, mux := inject.New(nil, nil), http.NewServeMux()
+	inject.Plain(set, 7)
+	api, ran := newAPI(mux, set), false
+	huma.Register(api, op("GET /required"), func(context.Context, *Deps) (*none, error) { ran = true; return nil, nil })
+	huma.Register(api, op("GET /optional"), func(context.Context, *struct{ N Optional[int] }) (*none, error) { ran = true; return nil, nil })
+	for _, path := range []string{"/required", "/optional"} {
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		if w.Code != 500 || ran {
+			t.Errorf("%s: %d, it ran: %v", path, w.Code, ran)
+		}
+	}
+}
+
+type teapot struct{}
+
+func (teapot) Error() string  { return Secret }
+func (teapot) GetStatus() int { return http.StatusTeapot }
+
+type describing struct{ teapot }
+
+func (describing) Problem() problem.Problem { return problem.Problem{Status: 410, Code: "OWN"} }
+
+func TestRegister_StatusAndHeadersOfHumasErrorsStay(t *testing.T) {
+	var log bytes.Buffer
+	set, mux := inject.New(nil, slog.New(slog.NewTextHandler(&log, nil))), http.NewServeMux()
+	api := newAPI(mux, set)
+	for path, c := range map[string]struct {
+		err    error
+		status int
+		header string
+		value  string
+		body   string
+		logged bool
+	}{
+		"/same":  {huma.Status304NotModified(), 304, "Cache-Control", "", "", false},
+		"/tag":   {huma.ErrorWithHeaders(huma.Status304NotModified(), http.Header{"Etag": {`"1"`}}), 304, "Etag", `"1"`, "", false},
+		"/moved": {huma.ErrorWithHeaders(huma.NewError(http.StatusFound, ""), http.Header{"Location": {"/x"}}), 302, "Location", "/x", "", false},
+		"/slow":  {huma.ErrorWithHeaders(huma.Error429TooManyRequests("Slow down"), http.Header{"Retry-After": {"7"}}), 429, "Retry-After", "7", `"message":"Slow down"`, true},
+		"/tea":   {teapot{}, 418, "Cache-Control", "no-store", `"code":"IM_A_TEAPOT"`, true},
+		"/own":   {describing{}, 410, "Cache-Control", "no-store", `"code":"OWN"`, true},
+		"/zero":  {&huma.ErrorModel{}, 500, "Cache-Control", "no-store", `"code":"INTERNAL_ERROR"`, true},
+		"/plain": {huma.ErrorWithHeaders(errors.New(Secret), http.Header{"X-Why": {"1"}}), 500, "X-Why", "1", `"code":"INTERNAL_ERROR"`, true},
+	} {
+		log.Reset()
+		Register(set, api, op("GET "+path), func(context.Context, *none) (*none, error) { return nil, c.err })
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		if w.Code != c.status || w.Header().Get(c.header) != c.value || !strings.Contains(w.Body.String(), c.body) || strings.Contains(w.Body.String(), Secret) {
+			t.Errorf("%s: %d %v %s", path, w.Code, w.Header(), w.Body)
+		}
+		if logged := strings.Contains(log.String(), "request failed"); logged != c.logged {
+			t.Errorf("%s: logged %q", path, &log)
+		}
 	}
 }
