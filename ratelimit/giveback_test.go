@@ -37,7 +37,7 @@ func TestConcurrency_APlaceThatNobodyHeardOfIsGivenBack(t *testing.T) {
 	for _, fail := range []ratelimit.FailPolicy{ratelimit.FailOpen, ratelimit.FailClosed, ratelimit.FailLocal(2)} {
 		t.Run(fail.String(), func(t *testing.T) {
 			t.Parallel()
-			direct, far, _, wire := throughWire(t, 5*time.Second)
+			direct, far, _, wire := throughWire(t, 20*time.Second)
 			c := must[*ratelimit.Concurrency](t)(ratelimit.NewConcurrency(far, "c", 1, time.Hour, fail))
 			look := must[*ratelimit.Concurrency](t)(ratelimit.NewConcurrency(direct, "c", 1, time.Hour, fail))
 			free := func(want bool) func() bool {
@@ -49,7 +49,7 @@ func TestConcurrency_APlaceThatNobodyHeardOfIsGivenBack(t *testing.T) {
 			if _, err := c.Peek(t.Context(), "x"); err != nil { // the script is known
 				t.Fatal(err)
 			}
-			wire.SetDelay(300 * time.Millisecond)
+			wire.SetDelay(5 * time.Second)
 			type result struct {
 				lease *ratelimit.Lease
 				err   error
