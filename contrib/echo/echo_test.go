@@ -71,6 +71,12 @@ func routes(router *echo.Echo, k *Kit) {
 		a, err := k.Login(c.Request().Context(), c.Param("user"))
 		return reply(c, a, err)
 	}))
+	in.POST("/login/:user/panic", Handler(k.Set, func(c *echo.Context) error {
+		if _, err := k.Login(c.Request().Context(), c.Param("user")); err != nil {
+			return err
+		}
+		panic(Secret)
+	}))
 	in.POST("/rotate", plain(k.Rotate))
 	in.GET("/stream", Handler(k.Set, func(c *echo.Context) error {
 		if _, err := k.Visit(c.Request().Context()); err != nil {

@@ -77,6 +77,12 @@ func routes(router *fiber.App, k *Kit) {
 		a, err := k.Login(c.Context(), c.Params("user"))
 		return reply(c, a, err)
 	}))
+	in.Post("/login/:user/panic", Handler(k.Set, func(c fiber.Ctx) error {
+		if _, err := k.Login(c.Context(), c.Params("user")); err != nil {
+			return err
+		}
+		panic(Secret)
+	}))
 	in.Post("/rotate", plain(k.Rotate))
 	in.Get("/stream", Handler(k.Set, func(c fiber.Ctx) error {
 		if _, err := k.Visit(c.Context()); err != nil {

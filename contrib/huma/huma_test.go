@@ -97,6 +97,15 @@ func routes(api huma.API, k *Kit) {
 	) (*output, error) {
 		return reply(k.Login(ctx, in.User))
 	})
+	Register(k.Set, api, op("POST /login/{user}/panic", session), func(ctx context.Context, in *struct {
+		User string `path:"user"`
+	},
+	) (*none, error) {
+		if _, err := k.Login(ctx, in.User); err != nil {
+			return nil, err
+		}
+		panic(Secret)
+	})
 	in("POST /rotate", k.Rotate)
 	Register(k.Set, api, Limited(op("GET /limited"), k.Limited), func(_ context.Context, in *struct{ G Required[Greeter] }) (*output, error) {
 		return reply(Greet(in.G.Get()), nil)

@@ -37,6 +37,7 @@ import (
 //	POST /session/fail     inside Session                       → Visit, then ErrForeign
 //	POST /session/empty    inside Session                       → Visit, then 204
 //	POST /login/{user}     inside Session                       → Login
+//	POST /login/{user}/panic inside Session                     → Login, then panic(Secret)
 //	POST /rotate           inside Session                       → Rotate
 //	GET  /limited          inside Limited                       → Greet
 //	GET  /fail/{kind}                                           → Fail

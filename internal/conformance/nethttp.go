@@ -61,6 +61,12 @@ func NetHTTP(k *Kit, handle func(pattern string, h http.Handler)) {
 		a, err := k.Login(r.Context(), r.PathValue("user"))
 		return reply(w, a, err)
 	})))
+	handle("POST /login/{user}/panic", k.Session(plain(func(_ http.ResponseWriter, r *http.Request) error {
+		if _, err := k.Login(r.Context(), r.PathValue("user")); err != nil {
+			return err
+		}
+		panic(Secret)
+	})))
 	handle("POST /rotate", in(k.Rotate))
 	handle("GET /limited", k.Limited(inject.With(k.Plain, func(w http.ResponseWriter, _ *http.Request, g Greeter) error {
 		return reply(w, Greet(g), nil)

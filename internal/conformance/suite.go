@@ -223,6 +223,12 @@ func sessions(t *testing.T, a *app) {
 	}
 	c.do(t, "GET", "/session", "").ok(t, Reply{Visits: 2, Found: true, User: "bob"})
 	a.client(t).do(t, "GET", "/session", "", "Cookie", "session="+one).ok(t, Reply{})
+
+	c = a.client(t) // the session is begun, so its cookie must not get lost
+	panicked := c.do(t, "POST", "/login/bob/panic", "")
+	panicked.want(t, 500, problem.CodeInternal)
+	cookieOf(t, panicked)
+	c.do(t, "GET", "/session", "").ok(t, Reply{Found: true, User: "bob"})
 }
 
 // cookieOf returns the one cookie that an answer sets.
