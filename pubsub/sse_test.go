@@ -260,7 +260,7 @@ func TestSSE_WithoutAHistoryASlowClientIsToldWhatItLost(t *testing.T) {
 	b := newBus(t, connect(t, nil), pubsub.Options{})
 	topic, _ := pubsub.NewTopic(b, "news", pubsub.TopicOptions[string]{})
 	for name, rule := range map[string]pubsub.Overflow{"dropped": pubsub.DropNewest, "": pubsub.Disconnect} {
-		begun, goOn := make(chan struct{}, 10), make(chan struct{})
+		begun, goOn := make(chan struct{}, 100), make(chan struct{})
 		srv, _ := serveSSE(t, topic, pubsub.SSEOptions[string]{Queue: 2, Overflow: rule, Encode: func(_ string, text string) (string, error) {
 			begun <- struct{}{}
 			<-goOn // stands for a client that reads slowly
