@@ -284,6 +284,7 @@ func (f *feed) deliver(m rueidis.PubSubMessage) {
 			var missing int
 			env.publisher, missing, fresh = f.seen.take(m.Channel, env, now)
 			msg.env, msg.payload = env, env.payload
+			f.wire.hearSent(now, env.sent)
 			f.missed(missing)
 			f.watchLate()
 		}

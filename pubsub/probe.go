@@ -2,13 +2,10 @@ package pubsub
 
 import (
 	"context"
-	"errors"
-	"io"
 	"math/rand/v2"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/madcrow-go/madcrow"
@@ -25,6 +22,7 @@ type wire struct {
 	b     *Bus
 	node  string
 	heard atomic.Int64 // when something came last, since the bus was born
+	late  atomic.Int64 // how long the last typed message was under way
 
 	silent, renewed atomic.Int64 // when it was made anew, since when it was silent
 
@@ -48,22 +46,30 @@ func (b *Bus) wireOf(node string) *wire {
 
 func (w *wire) hear(now time.Time) { w.heard.Store(int64(now.Sub(w.b.born))) }
 
-// lostSince says since when messages may have been lost. When the other side
-// hangs up, what it sent before has come; a connection that fell silent is only
-// noticed later.
+// mostLate bounds how late messages can be: the clocks of others may be wrong.
+const mostLate = time.Hour
+
+// hearSent notes when what came was sent.
+func (w *wire) hearSent(now, sent time.Time) {
+	w.late.Store(int64(min(max(now.Sub(sent), 0), mostLate)))
+}
+
+// lostSince says since when messages may have been lost. A connection that fell
+// silent is only noticed later, and one that is behind has not brought what was
+// published since: when Redis hangs up on it, that is thrown away.
 func (w *wire) lostSince(err error, now time.Time) time.Time {
 	at := func(v *atomic.Int64) time.Time { return w.b.born.Add(time.Duration(v.Load())) }
-	if w.renewed.Load() != 0 && now.Sub(at(&w.renewed)) < confirmWithin {
-		return at(&w.silent)
+	since := now
+	switch {
+	case w.renewed.Load() != 0 && now.Sub(at(&w.renewed)) < confirmWithin:
+		since = at(&w.silent)
+	case err != nil:
+		since = now.Add(-w.b.silence)
+		if heard := at(&w.heard); heard.After(since) {
+			since = heard
+		}
 	}
-	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
-		return now
-	}
-	since := now.Add(-w.b.silence)
-	if heard := at(&w.heard); heard.After(since) {
-		since = heard
-	}
-	return since
+	return since.Add(-time.Duration(w.late.Load()))
 }
 
 // watch counts a feed in; with the first one the prober begins. The bus is

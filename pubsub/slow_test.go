@@ -316,3 +316,44 @@ func TestSlow_ComingAndGoingOnABusyChannel(t *testing.T) {
 	stop()
 	eventually(t, "the subscription ends", func() bool { return numsub(t, srv, "t") == 0 })
 }
+
+// Redis hangs up on a connection that is behind, and throws away what waits for
+// it: the gap begins with the first message of that.
+func TestRegress_GapBeginsWithWhatRedisThrewAway(t *testing.T) {
+	srv := madcrowtest.StartRedis(t)
+	srv.Do(t, "CONFIG", "SET", "client-output-buffer-limit", "pubsub 1mb 0 0")
+	proxy := madcrowtest.StartProxy(t, srv.Addr())
+	cfg := srv.Config()
+	cfg.Port = proxy.Port()
+	far := newBus(t, openConfig(t, srv.Config()), pubsub.Options{})
+	topic := topicOf(t, far, "t", pubsub.TopicOptions[string]{})
+	l := hearing(t, subscribeTo(topicOf(t, newBus(t, openConfig(t, cfg), pubsub.Options{}), "t", pubsub.TopicOptions[string]{}), pubsub.WithQueue(100_000)))
+	l.next(t, "subscribed", is[string](pubsub.EventSubscribed))
+	proxy.SetBandwidth(4 << 20)
+	var published []time.Time
+	padding := strings.Repeat("x", 16<<10)
+	eventually(t, "Redis hangs up", func() bool {
+		published = append(published, time.Now())
+		n, err := topic.Publish(t.Context(), padding)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n == 0
+	})
+	heard := 0
+	l.next(t, "interrupted", func(e pubsub.Event[string]) bool {
+		if e.Kind == pubsub.EventMessage {
+			heard++
+		}
+		return e.Kind == pubsub.EventInterrupted
+	})
+	gap := l.next(t, "gap", is[string](pubsub.EventGap))
+	if heard == 0 || heard >= len(published) {
+		t.Fatalf("%d heard of %d", heard, len(published))
+	}
+	late := gap.Since.Sub(published[heard])
+	t.Logf("%d of %d were heard; the gap of %v begins %v before the first that was not", heard, len(published), gap.Until.Sub(gap.Since), -late)
+	if late > 10*time.Millisecond { // the time of an envelope is in milliseconds
+		t.Errorf("the gap begins %v too late", late)
+	}
+}

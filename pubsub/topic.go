@@ -243,7 +243,10 @@ type Event[T any] struct {
 	Publisher string
 	Number    uint64
 	Sent      time.Time
-	// Since and Until are the span of an EventGap, by this process' clock.
+	// Since and Until are the span of an EventGap, by this process' clock. Where
+	// Redis hung up on a connection that was behind, Since is when the last typed
+	// message was sent, by its publisher's clock; with [TopicOptions].Plain it may
+	// be too late by as much as the connection was behind.
 	Since, Until time.Time
 	// N is the number of an EventMissed or EventDropped.
 	N int
