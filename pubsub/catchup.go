@@ -2,6 +2,7 @@ package pubsub
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"strconv"
@@ -232,14 +233,20 @@ func (r *recovery[T]) readPage(ctx context.Context) (more bool, err error) {
 		return false, err
 	case top.Epoch != now.Epoch:
 		return true, nil // another history began just now
+	case now == (Position{}):
+		if now = r.begin(ctx); now.Offset > 0 {
+			return true, nil // somebody was faster
+		}
+	}
+	switch {
 	case r.last == (Position{}): // the present
 		r.last = orStart(now)
 		return false, nil
 	case top == (Position{}) && r.last.Epoch == anyEpoch:
-		r.last = start // still nothing
+		r.last = orStart(now) // still nothing
 		return false, nil
 	case top == (Position{}):
-		return false, r.tellLost(start)
+		return false, r.tellLost(orStart(now))
 	case r.last == Beginning && len(list) == 0: // nothing is kept
 		r.last = top
 		return false, nil
@@ -272,6 +279,18 @@ func orStart(p Position) Position {
 	if p == (Position{}) {
 		return start
 	}
+	return p
+}
+
+// begin begins a history where there is none, so that a loss of all that comes
+// next will be seen. It returns the place before its first message; the zero value
+// where that cannot be.
+func (r *recovery[T]) begin(ctx context.Context) Position {
+	m, err := r.t.b.r.Eval(ctx, scriptBegin, []string{r.t.meta, r.t.history}, []string{rand.Text()[:12], r.t.life()})
+	if err != nil {
+		return Position{}
+	}
+	p, _ := readTop(m)
 	return p
 }
 

@@ -17,10 +17,15 @@ import (
 	"github.com/madcrow-go/madcrow/internal/keys"
 )
 
-//go:embed lua/publish.lua
-var luaPublish string
+var (
+	//go:embed lua/publish.lua
+	luaPublish string
+	//go:embed lua/begin.lua
+	luaBegin string
 
-var scriptPublish = madcrow.NewScript("pubsub_publish", luaPublish)
+	scriptPublish = madcrow.NewScript("pubsub_publish", luaPublish)
+	scriptBegin   = madcrow.NewScript("pubsub_begin", luaBegin)
+)
 
 // Position is a place in the history of a [Recoverable] topic. The zero value
 // is the present: what is published from now on.
@@ -38,7 +43,8 @@ type Position struct {
 var Beginning = Position{Epoch: anyEpoch}
 
 // anyEpoch is that of places before a message that is not known yet. start is
-// the place before the very first one: where nothing had been published.
+// the place before the very first one: where nothing had been published, and no
+// history could be begun.
 const anyEpoch = "*"
 
 var start = Position{Epoch: anyEpoch, Nonce: "0"}
@@ -121,6 +127,9 @@ func NewRecoverable[T any](b *Bus, name string, options RecoverableOptions[T]) (
 	}, nil
 }
 
+// life is how long it is kept where the history ends.
+func (t *Recoverable[T]) life() string { return milliseconds(t.opt.Life + metaLife) }
+
 // metaLife is how much longer than the history it is known where it ends.
 const metaLife = 24 * time.Hour
 
@@ -141,7 +150,7 @@ func (t *Recoverable[T]) Publish(ctx context.Context, v T) (at Position, receive
 	nonce := rand.Text()[:12]
 	m, err := t.b.r.Eval(ctx, scriptPublish, []string{t.meta, t.history}, []string{
 		t.channel, verb, rand.Text()[:12], nonce, strconv.Itoa(t.opt.History),
-		strconv.FormatInt(t.opt.Life.Milliseconds(), 10), strconv.FormatInt((t.opt.Life + metaLife).Milliseconds(), 10), payload,
+		milliseconds(t.opt.Life), t.life(), payload,
 	})
 	if err != nil {
 		return Position{}, 0, &Error{Channel: t.name, Op: "publish", Err: err}
@@ -182,6 +191,10 @@ type Recovered[T any] struct {
 // last event that was dealt with to go on from there later, in another process
 // too. Errors are those of [Topic.Subscribe]; of the options, WithOverflow has
 // no effect.
+//
+// Where there is no history yet, one is begun: a hash of some 100 bytes for Life
+// and a day. For a user who may not write none is; then a loss of everything
+// before the first message that this subscription gets is not told.
 func (t *Recoverable[T]) Subscribe(ctx context.Context, after Position, opts ...SubscribeOption) iter.Seq2[Recovered[T], error] {
 	return func(yield func(Recovered[T], error) bool) {
 		how, err := subscribingOf(opts)

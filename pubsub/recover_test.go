@@ -266,6 +266,47 @@ func TestRecoverable_LostKeys(t *testing.T) {
 	}
 }
 
+// A place before the first message is one of its history too: when that is lost
+// and another one begins, it is told. Who may not write begins none, and listens.
+func TestRegress_PlaceBeforeTheFirstMessageIsOfItsHistory(t *testing.T) {
+	d := keepDiary(t, pubsub.RecoverableOptions[int]{}, nil)
+	l := d.follow(t, pubsub.Position{})
+	at := tells(t, l, "subscribed")
+	if ttl, _ := d.srv.Do(t, "PTTL", d.meta).(int64); ttl < 24*3600*1000 {
+		t.Errorf("it is kept for %d ms", ttl)
+	}
+	if same := tells(t, d.follow(t, pubsub.Beginning), "subscribed"); same != at {
+		t.Errorf("%v and %v", at, same)
+	}
+	d.write(t, 1, 3)
+	tells(t, l, "1 2 3")
+	tells(t, d.follow(t, at), "1 2 3 subscribed")
+	d.srv.Do(t, "DEL", d.meta, d.history)
+	d.write(t, 4, 4)
+	tells(t, l, "4")
+	tells(t, d.follow(t, at), "lost subscribed")
+	d.srv.Do(t, "FLUSHALL")
+	at = tells(t, d.follow(t, at), "lost subscribed")
+	d.write(t, 5, 5)
+	tells(t, l, "5")
+	tells(t, d.follow(t, at), "5 subscribed")
+	d.srv.Do(t, "FLUSHALL")
+	d.write(t, 6, 6)
+	tells(t, d.follow(t, at), "lost subscribed")
+	d.srv.Do(t, "FLUSHALL")
+	d.srv.Do(t, "ACL", "SETUSER", "default", "-@write", "-evalsha", "-eval")
+	defer d.srv.Do(t, "ACL", "SETUSER", "default", "+@all")
+	reader := d.follow(t, pubsub.Position{})
+	none := tells(t, reader, "subscribed")
+	if none.String() != "*-0-0" {
+		t.Errorf("begun without the right to: %v", none)
+	}
+	d.srv.Do(t, "ACL", "SETUSER", "default", "+@all")
+	d.write(t, 7, 7)
+	tells(t, reader, "7")
+	tells(t, d.follow(t, none), "7 subscribed")
+}
+
 // While Redis is away the interruption is told, and when it is back everything
 // that was published meanwhile comes.
 func TestRecoverable_CatchesUpWhenRedisIsBack(t *testing.T) {
