@@ -37,8 +37,10 @@ type finder struct {
 	cfg Config
 	log *slog.Logger
 
-	mu    sync.Mutex
-	addrs []string // the one that answered last comes first
+	mu       sync.Mutex
+	addrs    []string        // the one that answered last comes first
+	answered map[string]bool // those of addrs that ever did
+	master   string          // that was believed last
 
 	seen  atomic.Pointer[SentinelStatus]
 	epoch atomic.Int64 // that was believed last; -1 before
@@ -60,7 +62,7 @@ type SentinelStatus struct {
 
 func newFinder(cfg Config) (*finder, error) {
 	a, err := askerOf(cfg, true)
-	f := &finder{asker: a, cfg: cfg, log: cfg.Logger, addrs: slices.Clone(cfg.Sentinel.Addresses)}
+	f := &finder{asker: a, cfg: cfg, log: cfg.Logger, addrs: slices.Clone(cfg.Sentinel.Addresses), answered: map[string]bool{}}
 	f.epoch.Store(-1)
 	return f, err
 }
@@ -82,13 +84,14 @@ type opinion struct {
 // after a failover, and one that was cut off from the others even longer. It
 // returns at once when one knows a newer epoch than was known before;
 // otherwise it waits for all, a frozen one up to SocketTimeout. An older epoch
-// is believed only when most Sentinels answered: they were made anew.
+// is believed only when most Sentinels answered: they were made anew. Several
+// run at once: one that was slow does not undo what another learned meanwhile.
 func (f *finder) find(ctx context.Context) (string, error) {
 	if err := f.fetch(ctx); err != nil {
 		return "", fmt.Errorf("%w: %w", ErrNoSentinel, err)
 	}
 	f.mu.Lock()
-	addrs := slices.Clone(f.addrs)
+	addrs, before := slices.Clone(f.addrs), f.epoch.Load()
 	f.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, f.cfg.Sentinel.SocketTimeout)
 	defer cancel()
@@ -98,6 +101,7 @@ func (f *finder) find(ctx context.Context) (string, error) {
 	}
 	var good []opinion
 	var unknown, failed error
+	all := true
 	for range addrs {
 		var o opinion
 		select {
@@ -114,6 +118,7 @@ func (f *finder) find(ctx context.Context) (string, error) {
 			failed = errors.Join(failed, o.err)
 		}
 		if known := f.epoch.Load(); o.err == nil && known >= 0 && o.epoch > known {
+			all = false
 			break
 		}
 	}
@@ -123,21 +128,34 @@ func (f *finder) find(ctx context.Context) (string, error) {
 		}
 		return "", fmt.Errorf("%w: %w", ErrNoSentinel, failed)
 	}
-	best := slices.MaxFunc(good, func(a, b opinion) int { return int(a.epoch - b.epoch) })
-	if best.epoch < f.epoch.Load() && len(good) <= len(addrs)/2 {
-		return "", errLagging // those who know better are silent
-	}
-	f.learn(best, good, addrs)
-	return best.master, nil
+	return f.learn(good, addrs, all, before)
 }
 
-// learn keeps what was said, and the Sentinels that were not configured.
-func (f *finder) learn(best opinion, good []opinion, asked []string) {
+// learn believes the best answer, or says why not. It keeps what was said and
+// the Sentinels that were not configured. The epoch was known before asking.
+func (f *finder) learn(good []opinion, asked []string, all bool, known int64) (string, error) {
+	best := slices.MaxFunc(good, func(a, b opinion) int { return int(a.epoch - b.epoch) })
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, o := range good {
+		if slices.Contains(f.addrs, o.sentinel) {
+			f.answered[o.sentinel] = true
+		}
+	}
+	now := f.epoch.Load()
+	if now != known && best.epoch != now && best.epoch <= max(now, known) {
+		return f.master, nil // another find knows it better
+	}
+	if best.epoch < now && !f.most(good, asked) {
+		return "", errLagging // those who know better are silent
+	}
+	f.master = best.master
 	f.seen.Store(&SentinelStatus{Reachable: len(good), Known: max(len(asked), len(best.peers)+1), Quorum: best.quorum, Replicas: best.replicas, At: time.Now()})
 	f.epoch.Store(best.epoch)
 	f.replicas.Store(&best.healthy)
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	if all {
+		f.forget(good, asked)
+	}
 	for _, p := range best.peers {
 		if len(f.addrs) < maxSentinels && !slices.Contains(f.addrs, p) {
 			f.addrs = append(f.addrs, p)
@@ -146,6 +164,46 @@ func (f *finder) learn(best opinion, good []opinion, asked []string) {
 	if i := slices.Index(f.addrs, best.sentinel); i > 0 {
 		f.addrs = slices.Insert(slices.Delete(f.addrs, i, i+1), 0, best.sentinel)
 	}
+	return best.master, nil
+}
+
+// most says whether most Sentinels answered. One that is silent and was not
+// configured counts while an answer names it, unless it never answered: clients
+// may not reach what Sentinels call each other.
+func (f *finder) most(good []opinion, asked []string) bool {
+	silent := 0
+	for _, a := range asked {
+		if !gave(good, a) && (f.configured(a) || f.answered[a] && names(good, a)) {
+			silent++
+		}
+	}
+	return len(good) > silent
+}
+
+// forget drops the Sentinels that are gone: they do not answer, nobody names
+// them any more, and they were not configured.
+func (f *finder) forget(good []opinion, asked []string) {
+	f.addrs = slices.DeleteFunc(f.addrs, func(a string) bool {
+		gone := slices.Contains(asked, a) && !f.configured(a) && !gave(good, a) && !names(good, a)
+		if gone {
+			delete(f.answered, a)
+		}
+		return gone
+	})
+}
+
+func (f *finder) configured(addr string) bool {
+	return slices.Contains(f.cfg.Sentinel.Addresses, addr)
+}
+
+// gave says whether one of the answers is from addr.
+func gave(good []opinion, addr string) bool {
+	return slices.ContainsFunc(good, func(o opinion) bool { return o.sentinel == addr })
+}
+
+// names says whether one of the answers names addr.
+func names(good []opinion, addr string) bool {
+	return slices.ContainsFunc(good, func(o opinion) bool { return slices.Contains(o.peers, addr) })
 }
 
 // ask makes one exchange with one Sentinel, within ctx.
@@ -221,25 +279,43 @@ func fields(reply any) map[string]string {
 func (f *finder) watch(ctx context.Context, changed func()) {
 	var listeners sync.WaitGroup
 	defer listeners.Wait()
-	heard := map[string]bool{}
+	heard := map[string]context.CancelFunc{}
+	defer func() {
+		for _, stop := range heard {
+			stop()
+		}
+	}()
 	tick := time.NewTicker(sentinelEvery)
 	defer tick.Stop()
 	changed()
 	for {
-		f.mu.Lock()
-		addrs := slices.Clone(f.addrs)
-		f.mu.Unlock()
-		for _, addr := range addrs {
-			if !heard[addr] {
-				heard[addr] = true
-				listeners.Go(func() { f.follow(ctx, addr, changed) })
-			}
-		}
+		f.hear(ctx, heard, &listeners, changed)
 		select {
 		case <-tick.C:
 			changed()
 		case <-ctx.Done():
 			return
+		}
+	}
+}
+
+// hear begins to listen to each Sentinel that is new, and ends with those that
+// are gone.
+func (f *finder) hear(ctx context.Context, heard map[string]context.CancelFunc, listeners *sync.WaitGroup, changed func()) {
+	f.mu.Lock()
+	addrs := slices.Clone(f.addrs)
+	f.mu.Unlock()
+	for addr, stop := range heard {
+		if !slices.Contains(addrs, addr) {
+			stop()
+			delete(heard, addr)
+		}
+	}
+	for _, addr := range addrs {
+		if heard[addr] == nil {
+			life, stop := context.WithCancel(ctx)
+			heard[addr] = stop
+			listeners.Go(func() { f.follow(life, addr, changed) })
 		}
 	}
 }
