@@ -47,6 +47,11 @@ func (s *replicas) follow(addrs []string, master string) {
 		return
 	}
 	addr := addrs[rand.IntN(len(addrs))]
+	for m, a := range s.of {
+		if a == addr { // it has moved from there
+			s.drop(m)
+		}
+	}
 	if n := s.open(addr); n != nil {
 		s.nodes[addr], s.of[master] = n, addr
 	}

@@ -1,0 +1,40 @@
+package madcrow
+
+import "testing"
+
+// The cluster gives a replica to another master.
+func TestReplicas_OneThatMovesToAnotherMaster(t *testing.T) {
+	r, err := Open(t.Context(), Config{ReadReplicas: true, Cluster: Cluster{Enabled: true, Addresses: []string{"127.0.0.1:1"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close(t.Context())
+	s := r.replicas
+	at := func(master string) (string, *clusterNode) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.of[master], s.nodes[s.of[master]]
+	}
+	const moves, other = "127.0.0.1:3", "127.0.0.1:4"
+	s.follow([]string{moves}, "A")
+	_, first := at("A")
+	s.follow([]string{moves}, "B")
+	if addr, n := at("A"); addr != "" || n != nil {
+		t.Errorf("A keeps %q, %v", addr, n)
+	}
+	s.follow([]string{other}, "A")
+	s.follow([]string{moves}, "B")
+	a, ofA := at("A")
+	b, ofB := at("B")
+	if a != other || ofA == nil || b != moves || ofB == nil || first == nil || ofB == first {
+		t.Errorf("A has %q, %v and B has %q, %v", a, ofA, b, ofB)
+	}
+	if err := r.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	for i, n := range []*clusterNode{first, ofA, ofB} {
+		if n != nil && n.gate.state.Load() != gateClosed {
+			t.Errorf("node %d is not closed", i)
+		}
+	}
+}
