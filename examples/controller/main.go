@@ -84,14 +84,18 @@ func (values) get(w http.ResponseWriter, r *http.Request, redis *service.Service
 }
 
 func (values) set(w http.ResponseWriter, r *http.Request, redis *service.Service) error {
-	key, seconds := r.FormValue("key"), 3600
+	r.Body = http.MaxBytesReader(w, r.Body, 1<<20)
+	key, value, seconds := r.FormValue("key"), r.FormValue("value"), int64(3600)
+	if !r.Form.Has("value") { // or the body is too large
+		return problem.Validation(problem.FieldError{Field: "value", Message: "expected a text, in a form of 1 MiB at most"})
+	}
 	if text := r.FormValue("expire_seconds"); text != "" {
 		var err error
-		if seconds, err = strconv.Atoi(text); err != nil || seconds < 1 {
-			return problem.Validation(problem.FieldError{Field: "expire_seconds", Message: "expected a number >= 1"})
+		if seconds, err = strconv.ParseInt(text, 10, 64); err != nil || seconds < 1 || seconds > 100*365*24*3600 {
+			return problem.Validation(problem.FieldError{Field: "expire_seconds", Message: "expected a number from 1 to 3153600000, which is 100 years"})
 		}
 	}
-	if err := redis.SetCache(r.Context(), key, r.FormValue("value"), time.Duration(seconds)*time.Second); err != nil {
+	if err := redis.SetCache(r.Context(), key, value, time.Duration(seconds)*time.Second); err != nil {
 		return err
 	}
 	return reply(w, map[string]any{"success": true, "key": key})
@@ -108,7 +112,9 @@ func serve(ctx context.Context, log *slog.Logger, h http.Handler) error {
 		return err
 	}
 	log.Info("listening on http://" + ln.Addr().String())
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second}
+	srv := &http.Server{
+		Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+	}
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(ln) }()
 	select {

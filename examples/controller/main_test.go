@@ -29,8 +29,16 @@ func TestController_ReadsAndWritesAndSays503WithoutRedis(t *testing.T) {
 	if ttl, _ := s.Do(t, "TTL", "b").(int64); ttl < 3590 || ttl > 3600 {
 		t.Errorf("it lives %v s", ttl)
 	}
-	for _, wrong := range []string{"value=x", "key=c&value=x&expire_seconds=0", "key=c&value=x&expire_seconds=soon"} {
+	for _, wrong := range []string{"value=x", "key=c&value=x&expire_seconds=0", "key=c&value=x&expire_seconds=soon", "key=c"} {
 		p.Want(t, "POST", "/cache", wrong, 422, "code", "VALIDATION_ERROR")
+	}
+	// Not so many that a time.Duration cannot hold them.
+	p.Want(t, "POST", "/cache", "key=c&value=x&expire_seconds=3153600000", 200)
+	for _, seconds := range []string{"3153600001", "9223372037", "18446744074", "9223372036854775807", "9223372036854775808"} {
+		a := p.Want(t, "POST", "/cache", "key=d&value=x&expire_seconds="+seconds, 422, "code", "VALIDATION_ERROR")
+		if !strings.Contains(a.Text, "expire_seconds") || s.Do(t, "EXISTS", "d") != int64(0) {
+			t.Errorf("%s s: %s", seconds, a.Text)
+		}
 	}
 	s.Do(t, "RPUSH", "list", "x")
 	p.Want(t, "GET", "/cache/list", "", 409, "code", "REDIS_WRONG_TYPE")
@@ -68,6 +76,38 @@ func TestController_WithAnotherService(t *testing.T) {
 	restore()
 	if code := post(); code != 503 {
 		t.Errorf("without again: %d", code)
+	}
+}
+
+// A form is read up to a size, and half of one is not stored.
+func TestController_AFormHasABound(t *testing.T) {
+	r := open(t, connected(madcrowtest.StartRedis(t).Config()))
+	deps := inject.New(r, nil)
+	svc := service.New(r)
+	handler := newHandler(deps, inject.Value(deps, svc))
+	const begin, middle, end = "--x\r\nContent-Disposition: form-data; name=\"value\"", "\r\n\r\n", "\r\n--x--\r\n"
+	for _, form := range []struct{ kind, before, after string }{
+		{"application/x-www-form-urlencoded", "value=", ""},
+		{"multipart/form-data; boundary=x", begin + middle, end},
+		{"multipart/form-data; boundary=x", begin + "; filename=\"f\"" + middle, end}, // would be a file on the disk
+	} {
+		isFile := strings.Contains(form.before, "filename")
+		for more, want := range map[int]int{0: 200, 1: 422} {
+			text := strings.Repeat("a", 1<<20-len(form.before+form.after)+more)
+			req := httptest.NewRequest(http.MethodPost, "/cache?key=a", strings.NewReader(form.before+text+form.after))
+			req.Header.Set("Content-Type", form.kind)
+			w := httptest.NewRecorder()
+			handler.ServeHTTP(w, req)
+			if isFile {
+				want = 422
+			}
+			if w.Code != want || want == 422 && !strings.Contains(w.Body.String(), `"value"`) {
+				t.Errorf("%s, %d too many: %d %s", form.kind, more, w.Code, w.Body)
+			}
+		}
+	}
+	if got, _, err := svc.GetCache(t.Context(), "a"); err != nil || strings.Trim(got, "a") != "" || len(got) < 1<<20-200 {
+		t.Errorf("%d bytes, %v", len(got), err)
 	}
 }
 

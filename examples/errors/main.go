@@ -96,6 +96,7 @@ var rules = []problem.Rule{
 var stock = map[string]int{"lamp": 3, "chair": 20}
 
 func order(w http.ResponseWriter, r *http.Request) error {
+	r.Body = http.MaxBytesReader(w, r.Body, 1<<20)
 	article := r.FormValue("article")
 	pieces, err := strconv.Atoi(r.FormValue("pieces"))
 	var wrong []problem.FieldError
@@ -126,7 +127,9 @@ func serve(ctx context.Context, log *slog.Logger, h http.Handler) error {
 		return err
 	}
 	log.Info("listening on http://" + ln.Addr().String())
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second}
+	srv := &http.Server{
+		Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+	}
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(ln) }()
 	select {

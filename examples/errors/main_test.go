@@ -2,12 +2,15 @@ package main
 
 import (
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/madcrow-go/madcrow/examples/internal/program"
 	"github.com/madcrow-go/madcrow/madcrowtest"
+	"github.com/madcrow-go/madcrow/problem"
 )
 
 func TestErrors_BecomeAnswersThatTellNothingElse(t *testing.T) {
@@ -56,6 +59,14 @@ func TestErrors_BecomeAnswersThatTellNothingElse(t *testing.T) {
 	}
 	if log := p.Log(); !strings.Contains(log, "WRONGTYPE") || !strings.Contains(log, "divide by zero") {
 		t.Error("the log does not have the causes")
+	}
+}
+
+func TestErrors_AFormHasABound(t *testing.T) {
+	r := httptest.NewRequest(http.MethodPost, "/orders", strings.NewReader("article=lamp&pieces=1&more="+strings.Repeat("a", 1<<20)))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	if p := problem.From(order(httptest.NewRecorder(), r)); p.Status != 422 {
+		t.Errorf("%+v", p)
 	}
 }
 

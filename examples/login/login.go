@@ -56,9 +56,15 @@ func (a *app) login(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	right, err := a.hasher.matches(ctx, account.hash, r.PostFormValue("password"))
+	password := r.PostFormValue("password")
+	right, err := a.hasher.matches(ctx, account.hash, password)
 	if err != nil {
 		return err
+	}
+	if right {
+		if account, right, err = a.begin(ctx, account, password, form.Remember); err != nil {
+			return err
+		}
 	}
 	if !right {
 		// Not the name: now and then it is a password, in the wrong field.
@@ -70,12 +76,9 @@ func (a *app) login(w http.ResponseWriter, r *http.Request) error {
 		return a.show(w, r, http.StatusUnauthorized, "login", "Log in", form)
 	}
 	try.forget()
-	if err := a.begin(ctx, account, form.Remember); err != nil {
-		return err
-	}
 	a.log.InfoContext(ctx, "logged in", "account", account.id, "client", try.client)
 	if outdated(account.hash) {
-		a.rehash(ctx, account, r.PostFormValue("password"))
+		a.rehash(ctx, account, password)
 	}
 	if wantsJSON(r) {
 		w.Header().Set("Content-Type", "application/json")
@@ -140,8 +143,26 @@ func (t try) left() string {
 	return strconv.FormatInt(t.free, 10) + " tries are left."
 }
 
-// begin logs an account in.
-func (a *app) begin(ctx context.Context, account user, remember bool) error {
+// begin logs an account in, and returns it as it is then. False is for a
+// password that is not the account's any more: it waited for its turn, and was
+// changed meanwhile. A change after this look ends the session itself.
+func (a *app) begin(ctx context.Context, account user, password string, remember bool) (user, bool, error) {
+	if err := a.enter(ctx, account, remember); err != nil {
+		return account, false, err
+	}
+	now, _, err := a.users.byID(ctx, strconv.FormatInt(account.id, 10))
+	right := now.hash == account.hash
+	if err == nil && !right {
+		right, err = a.hasher.matches(ctx, now.hash, password) // another login may have hashed it anew
+	}
+	if err != nil || !right {
+		return account, false, errors.Join(err, a.sessions.From(ctx).Logout(ctx))
+	}
+	return now, true, nil
+}
+
+// enter makes the session.
+func (a *app) enter(ctx context.Context, account user, remember bool) error {
 	s := a.sessions.From(ctx)
 	var opts []session.LoginOption
 	if remember {
@@ -167,7 +188,7 @@ func (a *app) begin(ctx context.Context, account user, remember bool) error {
 func (a *app) rehash(ctx context.Context, account user, password string) {
 	hash, err := a.hasher.hash(ctx, password)
 	if err == nil {
-		err = a.users.setHash(ctx, account.id, hash)
+		err = a.users.setHash(ctx, account.id, account.hash, hash)
 	}
 	if err != nil {
 		a.log.WarnContext(ctx, "the hash stays as it was", "account", account.id, "reason", err)

@@ -24,7 +24,8 @@
 //     looked at, and all logins of one address, for those who try one password
 //     on many names. Without Redis nobody logs in: 503.
 //   - A login makes a new session, whatever identifier the browser came with. A
-//     new password gives this session a new identifier and ends all others.
+//     new password gives this session a new identifier and ends all others,
+//     also that of a login under way with the old one.
 //   - /profile can be read without Redis, for a minute, from what this process
 //     saw last. Nothing else can.
 //   - /sessions shows where the user is logged in, and ends one, the others, or

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strconv"
 
@@ -59,7 +60,11 @@ func (a *app) changePassword(w http.ResponseWriter, r *http.Request, m member) e
 	if err != nil {
 		return err
 	}
-	if err := a.users.setHash(ctx, account.id, hash); err != nil {
+	err = a.users.setHash(ctx, account.id, account.hash, hash)
+	if errors.Is(err, errChanged) {
+		return problem.New(http.StatusConflict, "ACCOUNT_CHANGED", "The account was changed elsewhere at the same time, so nothing was changed here")
+	}
+	if err != nil {
 		return err
 	}
 	return a.renew(w, r, m)

@@ -95,7 +95,18 @@ func found(row *sql.Row) (x user, ok bool, err error) {
 	return x, err == nil, err
 }
 
-func (u *users) setHash(ctx context.Context, id int64, hash string) error {
-	_, err := u.db.ExecContext(ctx, `UPDATE users SET hash = ? WHERE id = ?`, hash, id)
+var errChanged = errors.New("the hash was changed meanwhile")
+
+// setHash replaces a hash, unless it is another one by now: a password takes
+// its time, and what was true of the hash before may not be true any more.
+func (u *users) setHash(ctx context.Context, id int64, from, to string) error {
+	res, err := u.db.ExecContext(ctx, `UPDATE users SET hash = ? WHERE id = ? AND hash = ?`, to, id, from)
+	if err != nil {
+		return err
+	}
+	n, err := res.RowsAffected()
+	if err == nil && n == 0 {
+		err = errChanged
+	}
 	return err
 }

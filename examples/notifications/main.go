@@ -68,7 +68,10 @@ func run(ctx context.Context) error {
 		return err
 	}
 	log.Print("listening on http://", ln.Addr())
-	srv := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second}
+	srv := &http.Server{
+		Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		WriteTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+	}
 	srv.RegisterOnShutdown(feed.Close) // otherwise Shutdown would wait for the pages
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(ln) }()

@@ -64,6 +64,7 @@ func run(ctx context.Context, log *slog.Logger) error {
 }
 
 func notify(w http.ResponseWriter, r *http.Request, redis *service.Service) error {
+	r.Body = http.MaxBytesReader(w, r.Body, 1<<20)
 	channel, message := r.PathValue("channel"), r.FormValue("message")
 	if message == "" {
 		return problem.Validation(problem.FieldError{Field: "query.message", Message: "expected a text"})
@@ -132,7 +133,9 @@ func serve(ctx context.Context, log *slog.Logger, h http.Handler) error {
 		return err
 	}
 	log.Info("listening on http://" + ln.Addr().String())
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second}
+	srv := &http.Server{
+		Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+	}
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(ln) }()
 	select {

@@ -2,11 +2,14 @@ package main
 
 import (
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
 	"github.com/madcrow-go/madcrow/examples/internal/program"
 	"github.com/madcrow-go/madcrow/madcrowtest"
+	"github.com/madcrow-go/madcrow/problem"
 )
 
 func TestNotify_SendsAndListensThroughBreaks(t *testing.T) {
@@ -40,6 +43,14 @@ func TestNotify_SendsAndListensThroughBreaks(t *testing.T) {
 		if gaps := p.Ask(t, "GET", "/notifications", "").Member("gaps"); gaps == "0" {
 			t.Error("nobody was told of the gap")
 		}
+	}
+}
+
+func TestNotify_AFormHasABound(t *testing.T) {
+	r := httptest.NewRequest(http.MethodPost, "/notify/a", strings.NewReader("message="+strings.Repeat("a", 1<<20)))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	if p := problem.From(notify(httptest.NewRecorder(), r, nil)); p.Status != 422 {
+		t.Errorf("%+v", p)
 	}
 }
 

@@ -35,7 +35,9 @@ func run(ctx context.Context) error {
 	}
 	defer s.Close()
 
-	app := fiber.New(fiber.Config{ErrorHandler: madcrowfiber.ErrorHandler(s.Deps)})
+	app := fiber.New(fiber.Config{
+		ErrorHandler: madcrowfiber.ErrorHandler(s.Deps), ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+	})
 	app.Use(madcrowfiber.Middleware(s.Deps.Problems().Recover))
 	app.Get("/articles/:id", madcrowfiber.With(s.Articles, article))
 	app.Get("/notes/:key", madcrowfiber.With(s.Notes, note))
