@@ -100,7 +100,7 @@ func (a *asker) authenticate(c net.Conn, r *bufio.Reader) error {
 		a.mu.Lock()
 		a.have = false
 		a.mu.Unlock()
-		return fmt.Errorf("%w; check %s", refused, a.hint)
+		return fmt.Errorf("%w; check %s", withoutArguments(refused), a.hint)
 	}
 	return nil
 }

@@ -125,9 +125,27 @@ type failure struct {
 	lesson Kind
 }
 
-// classify turns the error of one sent command into a verdict. repeatable is
-// true for a command that may run twice, such as a read.
-func classify(ctx context.Context, op string, err error, repeatable bool) failure {
+// repeat says what comes of it when a command runs twice.
+type repeat uint8
+
+const (
+	once  repeat = iota // it must not
+	twice               // it may
+	reads               // nothing: it changes nothing
+)
+
+func repeatOf(c Command) repeat {
+	switch {
+	case c.IsReadOnly():
+		return reads
+	case c.IsRetryable():
+		return twice
+	}
+	return once
+}
+
+// classify turns the error of one sent command into a verdict.
+func classify(ctx context.Context, op string, err error, r repeat) failure {
 	e := &Error{Op: op, Err: err}
 	f := failure{Error: e}
 	if own := (*Error)(nil); errors.As(err, &own) {
@@ -142,7 +160,11 @@ func classify(ctx context.Context, op string, err error, repeatable bool) failur
 			e.Outcome = OutcomeUnknown
 			return f
 		}
-		f.again, f.backoff, f.lesson = passing, passing, kind
+		f.again, f.backoff = passing, passing
+		// NOREPLICAS and MISCONF say nothing of whether it is a master.
+		if kind != KindReadOnly || strings.HasPrefix(reply.Error(), "READONLY ") {
+			f.lesson = kind
+		}
 		return f
 	}
 	switch {
@@ -153,9 +175,9 @@ func classify(ctx context.Context, op string, err error, repeatable bool) failur
 	case errors.Is(err, context.DeadlineExceeded):
 		e.Kind, e.Outcome = KindTimeout, OutcomeUnknown
 	default:
-		e.Kind, e.Outcome, f.again = KindUnavailable, OutcomeUnknown, repeatable
+		e.Kind, e.Outcome, f.again = KindUnavailable, OutcomeUnknown, r >= twice
 	}
-	if repeatable {
+	if r == reads {
 		e.Outcome = OutcomeNotApplied
 	}
 	return f
@@ -165,6 +187,15 @@ func classify(ctx context.Context, op string, err error, repeatable bool) failur
 type refusal string
 
 func (r refusal) Error() string { return string(r) }
+
+// withoutArguments cuts off what a server says of a command that it does not
+// know: AUTH's and HELLO's arguments are a password.
+func withoutArguments(err error) error {
+	if text, _, cut := strings.Cut(err.Error(), ", with args beginning with"); cut {
+		return refusal(text)
+	}
+	return err
+}
 
 // connectError explains why a connection could not be made: what to look at,
 // and whether it is permanent, so that trying again at once is of no use.
@@ -180,6 +211,7 @@ func connectError(addr string, useTLS bool, err error) *Error {
 		refused   refusal
 	)
 	if reply, ok := rueidis.IsRedisErr(err); ok {
+		err = withoutArguments(err)
 		e.Kind, _ = classifyReply(reply.Error())
 		switch e.Kind {
 		case KindAuth:

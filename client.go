@@ -107,7 +107,7 @@ func (r *Redis) once(ctx context.Context, cmds ...Command) []rueidis.RedisResult
 		if froms != nil {
 			n = froms[i]
 		}
-		f := n.failed(ctx, p.cmds[i].op, err, p.repeatable)
+		f := n.failed(ctx, p.cmds[i].op, err, p.repeat)
 		if _, ok := rueidis.IsRedisErr(err); !ok {
 			replies[i] = rueidis.NewErrorResult(f.Error)
 		}
@@ -136,6 +136,9 @@ func (c *client) DoStream(ctx context.Context, cmd rueidis.Completed) rueidis.Re
 func (c *client) DoMultiStream(ctx context.Context, multi ...rueidis.Completed) rueidis.MultiRedisResultStream {
 	if len(multi) == 0 {
 		return rueidis.NewErrorResultStream(errNotConnected)
+	}
+	if _, err := look(multi, c.r.cfg.MaxValueSize); err != nil {
+		return rueidis.NewErrorResultStream(err)
 	}
 	n, err := c.r.pick(ctx, firstSlot(multi))
 	if err == nil {

@@ -35,7 +35,7 @@ func (r *Redis) doMultiCluster(ctx context.Context, build func(Builder) []Comman
 		if out[i].Message, failed = replies[i].ToMessage(); failed == nil || failed == rueidis.Nil {
 			continue
 		}
-		f := froms[i].failed(ctx, p.cmds[i].op, failed, p.cmds[i].reads)
+		f := froms[i].failed(ctx, p.cmds[i].op, failed, p.cmds[i].repeat)
 		out[i].Err = f.Error
 		if first == nil {
 			first = f.Error
@@ -88,8 +88,8 @@ func (r *Redis) again(ctx context.Context, p pipeline, i int, reply rueidis.Redi
 	if h, moved := r.follow(from, err); moved {
 		return h, true, backoff
 	}
-	f := classify(ctx, p.cmds[i].op, err, p.cmds[i].reads)
-	return hop{}, f.again && (p.cmds[i].reads || errors.Is(err, errRefused)), backoff || f.backoff
+	f := classify(ctx, p.cmds[i].op, err, p.cmds[i].repeat)
+	return hop{}, f.again && (p.cmds[i].repeat >= twice || errors.Is(err, errRefused)), backoff || f.backoff
 }
 
 // followWhole sends a transaction to where its slot is now. That is sure only

@@ -21,8 +21,11 @@ const (
 // Builder are in upper case and marked; Arbitrary takes anything.
 func classOf(args []string) class {
 	op := args[0]
-	if op == "" || op[0] >= 'a' && op[0] <= 'z' {
-		op = strings.ToUpper(op)
+	for i := range len(op) {
+		if op[i] >= 'a' && op[i] <= 'z' {
+			op = strings.ToUpper(op)
+			break
+		}
 	}
 	switch op {
 	case "MULTI":
@@ -62,29 +65,28 @@ var (
 // pipeline is what is known of commands before they are sent, and no longer
 // after: the client takes them back.
 type pipeline struct {
-	cmds       []pipelined
-	repeatable bool // every one of them
-	whole      bool // holds a transaction
-	alone      bool // needs a connection of its own
-	size       int
+	cmds   []pipelined
+	repeat repeat // the least of them
+	whole  bool   // holds a transaction
+	alone  bool   // needs a connection of its own
+	size   int
 }
 
 // pipelined is one command of a pipeline.
 type pipelined struct {
-	op    string
-	reads bool // it may run twice
+	op     string
+	repeat repeat
 }
 
 // look reads the commands, and refuses those that must not be sent.
 func look(cmds []Command, most int) (pipeline, *Error) {
-	p := pipeline{cmds: make([]pipelined, len(cmds)), repeatable: true, alone: len(cmds) >= bulkCommands}
+	p := pipeline{cmds: make([]pipelined, len(cmds)), repeat: reads, alone: len(cmds) >= bulkCommands}
 	open := false
 	for i := range cmds {
 		c := &cmds[i]
 		args := c.Commands()
-		reads := c.IsReadOnly() || c.IsRetryable()
-		p.cmds[i] = pipelined{args[0], reads}
-		p.repeatable = p.repeatable && reads
+		p.cmds[i] = pipelined{args[0], repeatOf(*c)}
+		p.repeat = min(p.repeat, p.cmds[i].repeat)
 		p.size += commandSize(args)
 		switch classOf(args) {
 		case classState:
@@ -95,7 +97,7 @@ func look(cmds []Command, most int) (pipeline, *Error) {
 			if open {
 				return p, refused(args[0], errMulti)
 			}
-			open, p.whole, p.repeatable = true, true, false
+			open, p.whole, p.repeat = true, true, once
 		case classEnd:
 			if !open {
 				return p, refused(args[0], errMulti)

@@ -105,7 +105,7 @@ func (n *node) dialer(spec clientSpec) func(context.Context, string, *net.Dialer
 			n.doubt(&Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errRefused})
 			return nil, errRefused
 		}
-		if spec.lane == nil && n.gate.state.Load() != gateOpen {
+		if spec.lane == nil && n.gate.state.Load() != gateOpen || spec.loan != nil && spec.loan.made.Load() {
 			return nil, errRefused
 		}
 		if _, bounded := ctx.Deadline(); !bounded {

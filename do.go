@@ -50,7 +50,7 @@ func (r *Redis) do(ctx context.Context, build func(Builder) Command) (msg Messag
 		cmd := build(r.builder)
 		args := cmd.Commands()
 		op = args[0]
-		repeatable := cmd.IsReadOnly() || cmd.IsRetryable()
+		again := repeatOf(cmd)
 		size := commandSize(args)
 		kind := classOf(args)
 		switch {
@@ -89,7 +89,7 @@ func (r *Redis) do(ctx context.Context, build func(Builder) Command) (msg Messag
 			}
 			failed = errHops
 		}
-		f := n.failed(ctx, op, failed, repeatable)
+		f := n.failed(ctx, op, failed, again)
 		if !f.again || !pause(ctx, tries, f.backoff) {
 			return Message{}, op, tries, f.Error
 		}
@@ -146,8 +146,8 @@ func (n *node) borrow(ctx context.Context, cmds []Command) ([]rueidis.RedisResul
 }
 
 // failed classifies the error of one try, and lets the node draw its lesson.
-func (n *node) failed(ctx context.Context, op string, err error, repeatable bool) failure {
-	f := classify(ctx, op, err, repeatable)
+func (n *node) failed(ctx context.Context, op string, err error, r repeat) failure {
+	f := classify(ctx, op, err, r)
 	switch f.lesson {
 	case KindReadOnly:
 		n.demoted(f.Err)

@@ -85,10 +85,10 @@ func (n *node) collect(ctx context.Context, p pipeline, replies []rueidis.RedisR
 	for i := range p.cmds {
 		var err error
 		if out[i].Message, err = replies[i].ToMessage(); err == nil || err == rueidis.Nil {
-			again = again && p.repeatable
+			again = again && p.repeat >= twice
 			continue
 		}
-		f := n.failed(ctx, p.cmds[i].op, err, p.repeatable)
+		f := n.failed(ctx, p.cmds[i].op, err, p.repeat)
 		out[i].Err = f.Error
 		again = again && f.again
 		backoff = backoff || f.backoff
@@ -153,7 +153,11 @@ func (r *Redis) byItself(ctx context.Context, build func(Builder) Command) (msg 
 			}
 			failed = errHops
 		}
-		f := n.failed(ctx, op, failed, p.repeatable && !p.alone)
+		again := p.repeat
+		if p.alone {
+			again = once
+		}
+		f := n.failed(ctx, op, failed, again)
 		if !f.again || !pause(ctx, tries, f.backoff) {
 			return Message{}, op, tries, f.Error
 		}

@@ -27,7 +27,8 @@ type loan struct {
 	pool   *pool
 	client rueidis.Client
 	conn   atomic.Pointer[conn]
-	dirty  bool // not to be used again
+	dirty  bool        // not to be used again
+	made   atomic.Bool // it was connected, and is not connected again
 
 	idleSince time.Time
 }
@@ -116,6 +117,7 @@ func (l *loan) connect(ctx context.Context) error {
 		return err
 	}
 	err = l.client.Do(ctx, l.client.B().Ping().Build()).Error()
+	l.made.Store(true) // another connection would not have the WATCH of this one
 	if _, ok := rueidis.IsRedisErr(err); ok && l.conn.Load() != nil {
 		return nil // it answers, if not to this; the caller's command has its own reply
 	}

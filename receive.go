@@ -54,7 +54,7 @@ func (r *Redis) Receive(ctx context.Context, subscribe func(Builder) Command, fn
 		}
 		return &Error{Op: op, Kind: contextKind(ctx.Err()), Outcome: OutcomeNotApplied, Err: ctx.Err()}
 	}
-	return n.failed(ctx, op, err, true).Error
+	return n.failed(ctx, op, err, reads).Error
 }
 
 // subscriptionSlot says which slot's node tells of a channel: any node tells of

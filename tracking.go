@@ -292,7 +292,7 @@ func (r *Redis) readTracked(ctx context.Context, n *node, key string, replies []
 	if err == nil {
 		err = replies[1].Error()
 	}
-	if f := n.failed(ctx, "GET", err, true); !f.again && !redirected(f) {
+	if f := n.failed(ctx, "GET", err, reads); !f.again && !redirected(f) {
 		return Tracked{Err: f.Error}
 	}
 	results, _, e := r.doMulti(ctx, func(b Builder) []Command {
@@ -303,7 +303,7 @@ func (r *Redis) readTracked(ctx context.Context, n *node, key string, replies []
 	}
 	ms, err := results[1].Message.AsInt64()
 	if err != nil {
-		return Tracked{Err: n.failed(ctx, "PTTL", err, true).Error}
+		return Tracked{Err: n.failed(ctx, "PTTL", err, reads).Error}
 	}
 	return Tracked{Message: results[0].Message, TTL: lifeOf(results[0].Message, ms)}
 }

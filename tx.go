@@ -134,7 +134,7 @@ func (r *Redis) begin(ctx context.Context, keys []string, next *hop) (*Tx, *Erro
 				err = fmt.Errorf("%w: %w", errMoved, err)
 				return nil, &Error{Op: "WATCH", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: err}
 			}
-			return nil, n.failed(ctx, "WATCH", err, true).Error
+			return nil, n.failed(ctx, "WATCH", err, reads).Error
 		}
 	}
 	return &Tx{r: r, n: n, conn: c, ctx: ctx, hop: at, next: next}, nil
@@ -157,7 +157,7 @@ func (tx *Tx) Do(build func(Builder) Command) (Message, error) {
 	if err == nil || err == rueidis.Nil {
 		return msg, nil
 	}
-	return Message{}, tx.n.failed(tx.ctx, op, err, p.repeatable).Error
+	return Message{}, tx.n.failed(tx.ctx, op, err, p.repeat).Error
 }
 
 // Queue adds a command to those that EXEC applies together. build is called
@@ -188,7 +188,7 @@ func (tx *Tx) exec() (msgs []Message, again bool, err error) {
 	case err == nil:
 		for i := range msgs {
 			if e := msgs[i].Error(); e != nil && e != rueidis.Nil {
-				f := tx.n.failed(tx.ctx, "EXEC", e, false)
+				f := tx.n.failed(tx.ctx, "EXEC", e, once)
 				f.Outcome = OutcomeUnknown // the commands beside it were applied
 				return msgs, false, f.Error
 			}
@@ -202,12 +202,13 @@ func (tx *Tx) exec() (msgs []Message, again bool, err error) {
 				*tx.next = h
 				return nil, true, nil
 			}
-			f := tx.n.failed(tx.ctx, "EXEC", reply, false)
+			f := tx.n.failed(tx.ctx, "EXEC", reply, once)
 			f.Outcome = OutcomeNotApplied
 			return nil, false, f.Error
 		}
 	}
-	return nil, false, tx.n.failed(tx.ctx, "EXEC", err, false).Error
+	f := tx.n.failed(tx.ctx, "EXEC", err, once)
+	return nil, errors.Is(err, errRefused), f.Error
 }
 
 var errTxKeys = errors.New("a transaction in a cluster needs a key to watch: it says which node")

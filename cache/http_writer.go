@@ -52,6 +52,17 @@ func (x *exchange) writeHeader(status int) {
 	}
 }
 
+// Written and Status say whether the response was begun, and how: package
+// problem ends one that fails in the middle, so that nobody takes it for whole.
+func (x *exchange) Written() bool { return x.Status() != 0 }
+
+// Status is 0 before it was begun.
+func (x *exchange) Status() int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.status
+}
+
 // Write keeps the body, or passes it on.
 func (x *exchange) Write(p []byte) (int, error) {
 	x.mu.Lock()

@@ -169,6 +169,9 @@ func (w *recoverWriter) FlushError() error {
 }
 
 // Unwrap lets [http.ResponseController] find what the server offers.
+// Flush is for handlers that do not use [http.ResponseController].
+func (w *recoverWriter) Flush() { _ = w.FlushError() }
+
 func (w *recoverWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // abort ends an answer that was begun, so that nobody takes it for a whole one.

@@ -70,7 +70,7 @@ func newNearCache(r *madcrow.Redis, bytes int64) *nearCache {
 		copies: otter.Must(&otter.Options[string, *nearCopy]{
 			MaximumWeight: uint64(bytes),
 			Weigher: func(key string, c *nearCopy) uint32 {
-				return uint32(min(len(key)+len(c.value)+nearOverhead, math.MaxUint32))
+				return uint32(min(uint64(len(key)+len(c.value)+nearOverhead), math.MaxUint32))
 			},
 		}),
 	}

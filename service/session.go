@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"time"
+	"unicode/utf8"
 
 	"github.com/madcrow-go/madcrow"
 )
@@ -82,7 +83,7 @@ func encodeObject(data any) (string, error) {
 		return "", &ValidationError{Field: "data", Message: "must be a JSON object"}
 	}
 	text := bytes.TrimSuffix(b.Bytes(), []byte("\n"))
-	if len(text) == 0 || text[0] != '{' {
+	if len(text) == 0 || text[0] != '{' || !utf8.Valid(text) { // a RawMessage may not be
 		return "", &ValidationError{Field: "data", Message: "must be a JSON object"}
 	}
 	return string(text), nil

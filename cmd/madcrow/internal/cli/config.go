@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/joho/godotenv"
@@ -25,7 +27,7 @@ func loadEnvFile(file string, asked bool) error {
 	if file == "" {
 		return nil
 	}
-	err := godotenv.Load(file)
+	err := loadDotenv(file)
 	switch {
 	case err == nil, !asked && os.IsNotExist(err):
 		return nil
@@ -35,6 +37,36 @@ func loadEnvFile(file string, asked bool) error {
 	// The parser's text can quote the line, and with it a secret.
 	return usageError{fmt.Errorf("%s is not a valid .env file: expected lines of NAME=value", file)}
 }
+
+// loadDotenv reads a file as the Python service does: there ${NAME} stands for
+// another setting, and $NAME for itself.
+func loadDotenv(file string) error {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	lines := strings.SplitAfter(string(data), "\n")
+	for i, line := range lines {
+		if name, value, ok := strings.Cut(line, "="); ok && !strings.HasPrefix(strings.TrimLeft(value, " \t"), "'") {
+			lines[i] = name + "=" + bareDollar.ReplaceAllString(value, `$1\$$$2`)
+		}
+	}
+	settings, err := godotenv.Unmarshal(strings.Join(lines, ""))
+	if err != nil {
+		return err
+	}
+	for name, value := range settings {
+		if _, set := os.LookupEnv(name); !set {
+			if err := os.Setenv(name, value); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// bareDollar is one that begins no ${NAME} and is not escaped.
+var bareDollar = regexp.MustCompile(`(^|[^\\$])\$([^{$]|$)`)
 
 // printConfig shows what is in force. Secrets are only said to be set.
 func printConfig(w io.Writer, cfg madcrow.Config) error {
@@ -63,7 +95,11 @@ func printConfig(w io.Writer, cfg madcrow.Config) error {
 	if s := cfg.Sentinel; s.Enabled {
 		row("sentinel user", s.Username)
 		row("sentinel password", secret(s.Password))
-		row("sentinel tls", strconv.FormatBool(s.UseTLS != nil && *s.UseTLS))
+		tls := cfg.TLS.Enabled
+		if s.UseTLS != nil {
+			tls = *s.UseTLS
+		}
+		row("sentinel tls", strconv.FormatBool(tls))
 		row("sentinel timeout", s.SocketTimeout.String())
 	}
 	for _, r := range [][2]string{

@@ -48,6 +48,7 @@ func (o *oneshot) check(c *cobra.Command) error {
 func (o *oneshot) run(c *cobra.Command, work func(ctx context.Context, r *madcrow.Redis) error) error {
 	signalled, restore := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
 	defer restore()
+	defer context.AfterFunc(signalled, restore)() // the second signal ends it at once
 	ctx, cancel := context.WithTimeout(signalled, o.timeout)
 	defer cancel()
 	r, err := openReal(ctx, o.timeout)

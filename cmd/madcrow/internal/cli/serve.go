@@ -179,7 +179,7 @@ func serve(ctx context.Context, c *cobra.Command, o serveOptions) (err error) {
 	opt := server.Options{
 		Redis: redis.Redis, Logger: logs.main, Token: token, Note: redis.note,
 		LocalOnly: token == "" && !o.unauthenticated,
-		MaxBody:   o.maxBody, Version: buildVersion(), HealthDetails: o.healthDetails,
+		MaxBody:   o.maxBody, ReadTimeout: o.readTimeout, Version: buildVersion(), HealthDetails: o.healthDetails,
 	}
 	if o.accessLog {
 		opt.AccessLog = logs.access

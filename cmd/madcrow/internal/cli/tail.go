@@ -75,6 +75,8 @@ settings.`,
 func (o *tailOptions) follow(c *cobra.Command, names []string) error {
 	ctx, restore := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
 	defer restore()
+	// The second signal ends it at once: nobody may read what it writes.
+	defer context.AfterFunc(ctx, restore)()
 	connect, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
 	r, err := openReal(connect, o.timeout)

@@ -56,7 +56,7 @@ func (c CacheController) set(ctx context.Context, in *setCacheInput) (*cacheEntr
 	b := &in.Body
 	var ttl time.Duration
 	if b.ExpireSeconds != nil {
-		ttl = time.Duration(*b.ExpireSeconds) * time.Second
+		ttl = lifetime(*b.ExpireSeconds)
 	}
 	if err := c.svc.SetCache(ctx, b.Key, b.Value, ttl); err != nil {
 		return nil, err

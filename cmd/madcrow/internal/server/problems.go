@@ -42,6 +42,7 @@ var tame = sync.OnceFunc(func() {
 	huma.NewErrorWithContext = func(_ huma.Context, status int, msg string, errs ...error) huma.StatusError {
 		return humaProblem(status, msg, errs)
 	}
+	huma.ValidateStrictCasing = true
 })
 
 // humaConfig is huma's without $schema in the bodies, without its
@@ -51,6 +52,7 @@ func (s *Server) humaConfig() huma.Config {
 	tame()
 	c := huma.DefaultConfig("Madcrow", s.opt.Version)
 	c.CreateHooks = nil
+	c.Formats = exactFormats()
 	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", ""
 	c.AllowAdditionalPropertiesByDefault = true
 	c.Info.Description = "Cache, sessions, rate limits and messages on Redis. " +

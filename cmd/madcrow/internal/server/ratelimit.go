@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"net/http"
-	"time"
 
 	"github.com/madcrow-go/madcrow/service"
 )
@@ -40,7 +39,7 @@ func (c RateLimitController) register(g routes) {
 
 func (c RateLimitController) check(ctx context.Context, in *limitInput) (*limitAnswer, error) {
 	b := &in.Body
-	d, err := c.svc.CheckRateLimit(ctx, limitKeyPrefix+b.Key, b.Limit, time.Duration(b.WindowSeconds)*time.Second)
+	d, err := c.svc.CheckRateLimit(ctx, limitKeyPrefix+b.Key, b.Limit, lifetime(b.WindowSeconds))
 	if err != nil {
 		return nil, err
 	}

@@ -46,6 +46,8 @@ func handle[I, O any](g routes, rt route, method func(context.Context, *I) (*O, 
 		Tags:         []string{g.tag},
 		MaxBodyBytes: g.s.opt.MaxBody + 1, // huma refuses the bound itself
 		Errors:       rt.errors,
+		// huma's own would take the place of the server's.
+		BodyReadTimeout: g.s.opt.ReadTimeout,
 	}
 	if rt.table != "" {
 		op.Errors = append(op.Errors, http.StatusServiceUnavailable, http.StatusGatewayTimeout)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -39,6 +40,8 @@ type Options struct {
 	LocalOnly bool
 	// MaxBody bounds a request's body, in bytes. Defaults to 1 MiB.
 	MaxBody int64
+	// ReadTimeout bounds the reading of a body. Defaults to 15 seconds.
+	ReadTimeout time.Duration
 	// Version is shown by the documentation.
 	Version string
 	// Note, when set, is what health says of the Redis in use.
@@ -66,6 +69,9 @@ type Server struct {
 func New(opt Options) (*Server, error) {
 	if opt.MaxBody <= 0 {
 		opt.MaxBody = DefaultMaxBody
+	}
+	if opt.ReadTimeout <= 0 {
+		opt.ReadTimeout = 15 * time.Second
 	}
 	s := &Server{
 		opt:       opt,

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -73,7 +72,7 @@ func (c SessionController) register(g routes) {
 
 func (c SessionController) set(ctx context.Context, in *setSessionInput) (*sessionEntry, error) {
 	b := &in.Body
-	err := c.svc.SetSession(ctx, b.ID, json.RawMessage(b.Data), time.Duration(b.ExpireSeconds)*time.Second)
+	err := c.svc.SetSession(ctx, b.ID, json.RawMessage(b.Data), lifetime(b.ExpireSeconds))
 	if err != nil {
 		return nil, err
 	}
