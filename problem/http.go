@@ -168,10 +168,10 @@ func (w *recoverWriter) FlushError() error {
 	return err
 }
 
-// Unwrap lets [http.ResponseController] find what the server offers.
 // Flush is for handlers that do not use [http.ResponseController].
 func (w *recoverWriter) Flush() { _ = w.FlushError() }
 
+// Unwrap lets [http.ResponseController] find what the server offers.
 func (w *recoverWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // abort ends an answer that was begun, so that nobody takes it for a whole one.
