@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -268,4 +269,43 @@ func TestOneLine_ShowsWhatWouldSteerATerminal(t *testing.T) {
 			t.Errorf("%+v: %q %v", tc, got, cut)
 		}
 	}
+}
+
+// Nobody reads what it writes: the second signal ends it all the same.
+func TestTail_TheSecondSignalEndsItWhileItsOutputIsBlocked(t *testing.T) {
+	s := madcrowtest.StartRedis(t)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = r.Close() }()
+	cmd := exec.Command(binary, "tail", "--timeout", "15s", "c")
+	cmd.Dir, cmd.Env, cmd.Stdout = t.TempDir(), cleanEnv(appEnv(s)), w
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = w.Close()
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = cmd.Wait() }()
+	defer func() { _ = cmd.Process.Kill(); <-ended }()
+	channel := ""
+	waitFor(t, func() bool {
+		list, _ := s.Do(t, "PUBSUB", "CHANNELS", "*c").([]any)
+		for _, c := range list {
+			channel, _ = c.(string)
+		}
+		return channel != ""
+	})
+	for range 300 {
+		s.Do(t, "PUBLISH", channel, strings.Repeat("x", 1024)) // more than a pipe holds
+	}
+	for range 30 {
+		_ = cmd.Process.Signal(syscall.SIGINT)
+		select {
+		case <-ended:
+			return
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+	t.Error("it goes on")
 }

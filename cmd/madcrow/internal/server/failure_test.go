@@ -1,10 +1,12 @@
 package server
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -296,5 +298,26 @@ func TestDocs_ShowEveryRouteAndNeedNoInternet(t *testing.T) {
 	}
 	if !bytes.Contains([]byte(a.body), []byte("curl -X POST")) {
 		t.Error("no example")
+	}
+}
+
+// A body that does not come is waited for as long as the server says, not as
+// huma would.
+func TestFailure_ABodyThatDoesNotCome(t *testing.T) {
+	w := startWeb(t, madcrowtest.StartRedis(t).Config(), func(o *Options) { o.ReadTimeout = 300 * time.Millisecond }).waitAvailable()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(w.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	start := time.Now()
+	_, _ = io.WriteString(conn, "POST "+api+"/cache HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n{")
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	if took := time.Since(start); res.StatusCode != http.StatusRequestTimeout || took > 4*time.Second {
+		t.Errorf("%d after %v", res.StatusCode, took)
 	}
 }
