@@ -18,8 +18,9 @@
 // Fiber is not built on net/http. A middleware and a dependency that is built
 // for each request get an http.Request made of Fiber's, with strings of its own,
 // for Fiber uses the memory of a request again. Each costs about 2 µs and 34
-// allocations for a request of five headers (BenchmarkMiddleware). Values ([inject.Value]) need none. A handler's
-// context does not end when its caller leaves: Fiber does not tell.
+// allocations for a request of five headers (BenchmarkMiddleware). Values
+// ([inject.Value]) need none. A handler's context does not end when its caller
+// leaves: Fiber does not tell.
 //
 // Use Middleware with Recover: a panic ends a program of Fiber otherwise. One
 // with [http.ErrAbortHandler] closes the connection, as in net/http. What
