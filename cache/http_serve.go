@@ -106,8 +106,8 @@ func (v *visit) serve() {
 			x := newExchange(v, at, f)
 			x.attached = false
 			j, fl, _ := v.begin(at, f, err, x)
+			defer v.linger(x, j, fl) // also when the client's writer panics
 			v.hit(f)
-			v.linger(x, j, fl)
 			return
 		case usePass:
 			v.pass()
