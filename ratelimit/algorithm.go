@@ -74,8 +74,8 @@ type plan struct {
 	rate   Rate
 	limit  int64 // what one request may cost at most
 	script *madcrow.Script
-	// args are those of judge that stay: limit, window, buckets or burst, the
-	// longest wait.
+	// args are those of judge that stay: limit, window, its own (buckets, burst,
+	// or the life of a key of one window), the longest wait.
 	args [4]string
 }
 
@@ -104,7 +104,11 @@ func (a Algorithm) plan(rate Rate, wait time.Duration) (plan, error) {
 	if a.kind == kindGCRA && float64(a.extra)/float64(rate.Limit)*rate.Window.Hours() > 366*24 {
 		return p, &ValidationError{Field: "algorithm", Message: "the burst must refill within a year: raise the rate or lower the burst"}
 	}
-	for i, n := range []int64{rate.Limit, rate.micros(), a.extra, wait.Microseconds()} {
+	own := a.extra
+	if p.kind == kindLog {
+		own = (rate.micros()+999)/1000 + 1
+	}
+	for i, n := range []int64{rate.Limit, rate.micros(), own, wait.Microseconds()} {
 		p.args[i] = strconv.FormatInt(n, 10)
 	}
 	return p, nil

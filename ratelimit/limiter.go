@@ -205,7 +205,7 @@ func (l *Limiter) ask(ctx context.Context, q question) (reply, error) {
 	args := append(make([]string, 0, 8), q.verb, strconv.FormatInt(q.cost, 10))
 	switch l.plan.kind {
 	case kindSet:
-		args = append(append(args, l.plan.args[:]...), takeAll, newNonce())
+		args = append(append(args, l.plan.args[:2]...), newNonce())
 	case kindGCRA:
 		how := q.how
 		if how == "" {

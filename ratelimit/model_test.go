@@ -83,6 +83,9 @@ func newModel(k modelKind) modelState {
 // millisLife is when a key dies that must live for us.
 func millisLife(clock, us int64) int64 { return clock/1000 + (us+999)/1000 + 1 }
 
+// keptFree is how many entries may stay in a list though they are free.
+const keptFree = 2
+
 // logState is the times of what was admitted, the newest last.
 type logState struct {
 	at   []int64
@@ -102,15 +105,22 @@ func (s *logState) judge(clock int64, p modelPolicy, cost int64, _, _ string) (v
 			s.at = slices.DeleteFunc(s.at, func(at int64) bool { return at > clock })
 		}
 	}
-	s.at = slices.DeleteFunc(s.at, func(at int64) bool { return at <= now-p.window })
-	count := int64(len(s.at))
+	free := 0
+	for free < len(s.at) && s.at[free] <= now-p.window {
+		free++
+	}
+	if free > keptFree {
+		s.at, free = s.at[free:], 0
+	}
+	live := s.at[free:]
+	count := int64(len(live))
 	v[1] = count
 	if count > 0 {
-		v[2] = s.at[count-1] + p.window - clock
+		v[2] = live[count-1] + p.window - clock
 	}
 	touched = before != len(s.at)
 	if count+cost > p.limit {
-		v[0] = s.at[count+cost-p.limit-1] + p.window - clock
+		v[0] = live[count+cost-p.limit-1] + p.window - clock
 		if dies := millisLife(clock, v[2]); count > 0 && s.dies < dies-1 {
 			s.dies, touched = dies, true // the window became longer
 		}

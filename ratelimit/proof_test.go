@@ -205,17 +205,22 @@ func (o op) args(keys []string) (args []string) {
 	var own []string
 	p := o.asks[0].policy
 	limits := func(a ask) []string {
-		return []string{number(a.policy.limit), number(a.policy.window), number(a.policy.extra), number(a.policy.wait)}
+		extra := a.policy.extra
+		if a.policy.kind == kindLog {
+			extra = (a.policy.window+999)/1000 + 1 // a key's life in milliseconds
+		}
+		return []string{number(a.policy.limit), number(a.policy.window), number(extra), number(a.policy.wait)}
 	}
 	switch o.kind {
 	case opAsk:
 		script = int(p.kind)
 		own = append([]string{o.verb, number(o.asks[0].cost)}, limits(o.asks[0])...)
+		if p.kind == kindSet {
+			own[4] = o.id
+		}
 		own = append(own, o.how)
 		if o.verb == verbBook {
 			own = append(own, number(o.n))
-		} else if p.kind == kindSet {
-			own = append(own, o.id)
 		}
 	case opGroup:
 		script = batchGroup

@@ -82,7 +82,7 @@ func (s *Service) askLimit(ctx context.Context, op, verb, key string, limit int,
 		return Decision{}, &ValidationError{Field: "window", Message: "must be from 10 ms to 100 years"}
 	}
 	m, err := s.redis.Eval(ctx, limitscript.Set, []string{s.prefix + key}, []string{
-		verb, "1", strconv.Itoa(limit), strconv.FormatInt(window.Microseconds(), 10), "0", "0", "0", newNonce(),
+		verb, "1", strconv.Itoa(limit), strconv.FormatInt(window.Microseconds(), 10), newNonce(),
 	})
 	if err != nil {
 		return Decision{}, failed(op, TableRateLimits, err)

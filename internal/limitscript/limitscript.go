@@ -11,18 +11,24 @@ import (
 
 // Scripts are put together from parts, so that a limit alone and one of
 // several run the same lines. What each takes and returns is said in its last
-// part.
+// part, what an algorithm is in begin.lua.
 var (
 	//go:embed lua/begin.lua
 	begin string
+	//go:embed lua/blocked.lua
+	blocked string
+	//go:embed lua/blocked_function.lua
+	blockedFunction string
+	//go:embed lua/functions.lua
+	functions string
 	//go:embed lua/log.lua
-	judgeLog string
+	log string
 	//go:embed lua/set.lua
-	judgeSet string
+	set string
 	//go:embed lua/window.lua
-	judgeWindow string
+	window string
 	//go:embed lua/gcra.lua
-	judgeGCRA string
+	gcra string
 	//go:embed lua/one.lua
 	endOne string
 	//go:embed lua/group.lua
@@ -38,23 +44,39 @@ var (
 // The scripts: one limit by each algorithm, several limits together, a block,
 // leases, and logins.
 var (
-	Log    = one("log", judgeLog)
-	Set    = one("set", judgeSet)
-	Window = one("window", judgeWindow)
-	GCRA   = one("gcra", judgeGCRA)
-	Group  = script("limit_group", judgeLog+judgeSet+judgeWindow+judgeGCRA+endGroup)
-	Block  = script("limit_block", endBlock)
-	Lease  = script("limit_lease", endLease)
-	Login  = script("limit_login", judgeSet+endLogin)
+	Log    = script("limit_log", inPlace(log, endOne))
+	Set    = script("limit_set", inPlace(set, endOne))
+	Window = script("limit_window", inPlace(window, endOne))
+	GCRA   = script("limit_gcra", inPlace(gcra, endOne))
+	Group  = script("limit_group", function("log", log)+function("set", set)+
+		function("window", window)+function("gcra", gcra)+put(blockedFunction, "blocked", blocked)+endGroup)
+	Block = script("limit_block", endBlock)
+	Lease = script("limit_lease", put(blockedFunction, "blocked", blocked)+endLease)
+	Login = script("limit_login", function("set", set)+endLogin)
 )
 
 // sources is written before main alone.
 var sources = map[*madcrow.Script]string{}
 
-// one is the script of a limit alone.
-func one(name, judge string) *madcrow.Script {
-	return script("limit_"+name, judge+"local judge = judge_"+name+"\n"+endOne)
+// inPlace puts the pieces of an algorithm into a text.
+func inPlace(algorithm, text string) string {
+	before, rest, _ := strings.Cut(algorithm, mark("judge"))
+	judge, take, found := strings.Cut(rest, mark("take"))
+	if !found {
+		panic("limitscript: an algorithm without its two pieces")
+	}
+	return before + put(put(put(text, "judge", judge), "take", take), "blocked", blocked)
 }
+
+// function makes judge_name and take_name of an algorithm.
+func function(name, algorithm string) string {
+	return inPlace(algorithm, strings.ReplaceAll(functions, "NAME", name))
+}
+
+func put(text, at, piece string) string { return strings.Replace(text, mark(at), piece, 1) }
+
+// mark is the line where a piece begins, or is put.
+func mark(piece string) string { return "--- " + piece + "\n" }
 
 func script(name, rest string) *madcrow.Script {
 	source := begin + rest

@@ -1,7 +1,7 @@
 -- Runs a schedule of steps under a made-up clock, with the shipped scripts as
 -- they are: they find another `redis` here, whose TIME is the step's and under
 -- which keys live and die by that clock too. It also refuses what must not be:
--- keys that were not passed, and numbers that Lua would print.
+-- keys that were not passed, numbers that Lua would print, and fractions but for scores.
 --
 -- The sources stand above this text as functions in `scripts`, each of
 -- (redis, KEYS, ARGV).
@@ -23,8 +23,15 @@ function fake.call(cmd, key, ...)
   if not allowed[key] then error('a key that was not passed: ' .. tostring(key)) end
   local args = {...}
   for i = 1, #args do
-    if type(args[i]) ~= 'string' then error(cmd .. ' got a ' .. type(args[i])) end
-    if string.find(args[i], '^%-?[%d.]+e') then error(cmd .. ' got ' .. args[i]) end
+    local a = args[i]
+    if type(a) == 'number' then
+      local whole = a == math.floor(a) and math.abs(a) < 2 ^ 53
+      if not whole and cmd ~= 'ZADD' and cmd ~= 'ZREMRANGEBYSCORE' then error(string.format('%s got %.17g', cmd, a)) end
+    elseif type(a) ~= 'string' then
+      error(cmd .. ' got a ' .. type(a))
+    elseif string.find(a, '^%-?[%d.]+e') then
+      error(cmd .. ' got ' .. a)
+    end
   end
   if cmd == 'SET' then
     if args[2] ~= 'PX' or tonumber(args[3]) < 1 then error('a key without a life') end

@@ -1,87 +1,85 @@
 -- GCRA (ATM Forum TM 4.0; the virtual scheduling form) in integers. One token
--- takes window/limit microseconds, kept as (whole, rest/limit). State:
--- "whole:rest:limit" of the theoretical arrival time. It is never later than
+-- takes window/limit microseconds, kept as (whole, part/limit). State:
+-- "whole:part:limit" of the theoretical arrival time. It is never later than
 -- now + burst + wait, so neither a clock that was put back nor a smaller burst
 -- locks anybody out for longer than one refill.
 --
--- used and extra tell what is free: whole microseconds, and the rest over
--- limit; the caller divides by the time of a token. how: 0 all of cost or
--- nothing, 1 give cost back, 2 take it down to empty, 3 take what there is up
--- to cost (extra is then the number taken times limit, and the rest).
-local function judge_gcra(key, cost, limit, window, burst, wait, how)
-  local q, r = math.floor(window / limit), window % limit
-  local function tokens(n) return n * q + math.floor(n * r / limit), n * r % limit end
-  local function plus(a, af, b, bf)
-    local whole, rest = a + b, af + bf
-    if rest >= limit then whole, rest = whole + 1, rest - limit end
-    return whole, rest
-  end
-  local function minus(a, af, b, bf)
-    local whole, rest = a - b, af - bf
-    if rest < 0 then whole, rest = whole - 1, rest + limit end
-    return whole, rest
-  end
-  local function later(a, af, b, bf) return a > b or a == b and af > bf end
-  local function up(whole, rest) if rest > 0 then return whole + 1 end return whole end
+-- own is the burst. used and extra tell what is free: whole microseconds, and
+-- the part over limit; the caller divides by the time of a token. how: 0 all of
+-- cost or nothing, 1 give cost back, 2 take it down to empty, 3 take what there
+-- is up to cost (extra is then the number taken times limit, and the part).
+--- judge
+-- n tokens take n * each + floor(n * left / limit), and a part of n * left % limit.
+local left = window % limit
+local each = (window - left) / limit
+local full, fullpart = clock + own * each, own * left % limit -- how far ahead of now is empty
+full = full + (own * left - fullpart) / limit
 
-  local full, fullrest = tokens(burst) -- how far ahead of now is empty
-  full, fullrest = plus(clock, 0, full, fullrest)
-  local tat, rest = clock, 0
-  local state = redis.call('GET', key)
-  if state then
-    local a, b, l = string.match(state, '^(%d+):(%d+):(%d+)$')
-    tat, rest = tonumber(a), tonumber(b)
-    if tonumber(l) ~= limit and rest > 0 then tat, rest = tat + 1, 0 end
-    if later(tat, rest, full + wait, fullrest) then
-      -- Kept at once: it comes nearer even if nobody is admitted.
-      tat, rest = full + wait, fullrest
-      redis.call('SET', key, int(tat) .. ':' .. int(rest) .. ':' .. int(limit), 'PX', life(tat - clock + 1))
-    end
-    if tat < clock then tat, rest = clock, 0 end
+local tat, part = clock, 0
+local state = call('GET', key)
+if state then
+  local x, y, l = string.match(state, '^(%d+):(%d+):(%d+)$')
+  tat, part = tonumber(x), tonumber(y)
+  if part > 0 and tonumber(l) ~= limit then tat, part = tat + 1, 0 end
+  local most = full + wait
+  if tat > most or tat == most and part > fullpart then
+    -- Kept at once: it comes nearer even if nobody is admitted.
+    tat, part = most, fullpart
+    call('SET', key, string.format('%.0f:%.0f:%.0f', tat, part, limit), 'PX', math.ceil((tat - clock + 1) / 1000) + 1)
   end
+  if tat < clock then tat, part = clock, 0 end
+end
 
-  local function free(whole, part)
-    if later(whole, part, full, fullrest) then return 0, 0 end
-    return minus(full, fullrest, whole, part)
+used, extra = full - tat, fullpart - part
+if extra < 0 then used, extra = used - 1, extra + limit end
+if used < 0 then used, extra = 0, 0 end
+
+local taken = 0
+if how == '3' then
+  local none, most = 0, cost + 1 -- the most tokens that fit into what is free
+  while most - none > 1 do
+    local n = math.floor((none + most) / 2)
+    local rest = n * left % limit
+    local whole = n * each + (n * left - rest) / limit
+    if whole > used or whole == used and rest > extra then most = n else none = n end
   end
-  local function store(whole, part)
-    if later(whole, part, clock, 0) then
-      redis.call('SET', key, int(whole) .. ':' .. int(part) .. ':' .. int(limit), 'PX', life(whole - clock + 1))
+  taken = none
+  cost = math.max(taken, 1)
+end
+
+local newpart = cost * left % limit
+local new = cost * each + (cost * left - newpart) / limit
+if how == '1' then
+  new, newpart = tat - new, part - newpart
+  if newpart < 0 then new, newpart = new - 1, newpart + limit end
+  if new < clock then new, newpart = clock, 0 end
+else
+  reset = tat - clock
+  if part > 0 then reset = reset + 1 end
+  new, newpart = tat + new, part + newpart
+  if newpart >= limit then new, newpart = new + 1, newpart - limit end
+  if new > full or new == full and newpart > fullpart then
+    if how ~= '2' then
+      retry = new - full
+      if newpart > fullpart then retry = retry + 1 end
+    elseif tat > full or tat == full and part > fullpart then
+      new, newpart = tat, part
     else
-      redis.call('DEL', key)
-      whole, part = clock, 0
+      new, newpart = full, fullpart
     end
-    local f, fr = free(whole, part)
-    return f, up(whole, part) - clock, fr
-  end
-
-  local f, fr = free(tat, rest)
-  if how == 1 then
-    local whole, part = minus(tat, rest, tokens(cost))
-    return 0, f, 0, fr, function() return store(whole, part) end
-  end
-  local taken = 0
-  if how == 3 then
-    local none, most = 0, cost + 1 -- the most tokens that fit into what is free
-    while most - none > 1 do
-      local n = math.floor((none + most) / 2)
-      local whole, part = tokens(n)
-      if later(whole, part, f, fr) then most = n else none = n end
-    end
-    taken = none
-    cost = math.max(taken, 1)
-  end
-  local new, part = plus(tat, rest, tokens(cost))
-  local retry = 0
-  if later(new, part, full, fullrest) then
-    retry = up(minus(new, part, full, fullrest))
-    if how == 2 then
-      new, part, retry = full, fullrest, 0
-      if later(tat, rest, new, part) then new, part = tat, rest end
-    end
-  end
-  return retry, f, up(tat, rest) - clock, fr, function()
-    local left, reset, leftrest = store(new, part)
-    return left, reset, taken * limit + leftrest
   end
 end
+a, b, c, d = new, newpart, full, fullpart + taken * limit
+--- take
+reset = a - clock
+if b > 0 then reset = reset + 1 end
+if reset > 0 then
+  call('SET', key, string.format('%.0f:%.0f:%.0f', a, b, limit), 'PX', math.ceil((a - clock + 1) / 1000) + 1)
+else
+  call('DEL', key)
+end
+local taken = d - d % limit
+used, extra = c - a, d - taken - b
+if extra < 0 then used, extra = used - 1, extra + limit end
+if used < 0 then used, extra = 0, 0 end
+extra = extra + taken

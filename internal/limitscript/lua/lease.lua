@@ -3,39 +3,39 @@
 -- microseconds, id. Verbs: 0 look, 1 acquire, 2 prolong, 3 release.
 -- Returns {retry, used, reset, 0}, used -1 while it is blocked; for 2 and 3 {0 or 1: it was held, used, reset, 0}.
 local verb, limit, length, id = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', int(clock))
+call('ZREMRANGEBYSCORE', KEYS[1], '-inf', clock)
 -- A clock that was put back must not keep leases for longer than their length.
-local ahead = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. int(clock + length), '+inf')
-for i = 1, #ahead do redis.call('ZADD', KEYS[1], int(clock + length), ahead[i]) end
+local ahead = call('ZRANGEBYSCORE', KEYS[1], string.format('(%.0f', clock + length), '+inf')
+for i = 1, #ahead do call('ZADD', KEYS[1], clock + length, ahead[i]) end
 
 local first, block = 0, 0
 if verb == '2' then
-  if redis.call('ZSCORE', KEYS[1], id) then
-    redis.call('ZADD', KEYS[1], int(clock + length), id)
+  if call('ZSCORE', KEYS[1], id) then
+    call('ZADD', KEYS[1], clock + length, id)
     first = 1
   end
 elseif verb == '3' then
-  first = redis.call('ZREM', KEYS[1], id)
+  first = call('ZREM', KEYS[1], id)
 end
-local used = redis.call('ZCARD', KEYS[1])
+local used = call('ZCARD', KEYS[1])
 if verb == '0' or verb == '1' then
-  local held = redis.call('ZSCORE', KEYS[1], id) -- asked again after a lost reply
+  local held = call('ZSCORE', KEYS[1], id) -- asked again after a lost reply
   if used >= limit and not held then
     -- When enough of those that are held have ended, at the latest.
-    local at = int(used - limit)
-    first = math.max(tonumber(redis.call('ZRANGE', KEYS[1], at, at, 'WITHSCORES')[2]) - clock, 1)
+    local at = used - limit
+    first = math.max(tonumber(call('ZRANGE', KEYS[1], at, at, 'WITHSCORES')[2]) - clock, 1)
   end
   block = blocked(KEYS[2])
   first = math.max(first, block)
   if first == 0 and verb == '1' then
-    redis.call('ZADD', KEYS[1], int(clock + length), id)
+    call('ZADD', KEYS[1], clock + length, id)
     if not held then used = used + 1 end
   end
 end
 local reset = 0
 if used > 0 then
-  reset = tonumber(redis.call('ZREVRANGE', KEYS[1], '0', '0', 'WITHSCORES')[2]) - clock
-  keep(KEYS[1], reset)
+  reset = tonumber(call('ZREVRANGE', KEYS[1], '0', '0', 'WITHSCORES')[2]) - clock
+  if call('PTTL', KEYS[1]) < reset / 1000 then call('PEXPIRE', KEYS[1], math.ceil(reset / 1000) + 1) end
 end
 if block > 0 then used = -1 end
 return {first, used, reset, 0}

@@ -10,9 +10,9 @@ local attempts, blocks = KEYS[1], KEYS[2]
 local verb, limit, window, memory = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[5] or '0')
 
 local till, length, times = 0, 0, 0
-local state = blocks and redis.call('GET', blocks)
+local state = blocks and call('GET', blocks)
 local function store()
-  redis.call('SET', blocks, int(till) .. ':' .. int(length) .. ':' .. int(times), 'PX', life(till - clock + memory))
+  call('SET', blocks, string.format('%.0f:%.0f:%.0f', till, length, times), 'PX', math.ceil((till - clock + memory) / 1000) + 1)
 end
 if state then
   local a, b, c = string.match(state, '^(%d+):(%d+):(%d+)$')
@@ -22,17 +22,16 @@ if state then
     store()
   end
   -- What led to a block is paid for when the block ends.
-  if till <= clock then redis.call('ZREMRANGEBYSCORE', attempts, '-inf', '(' .. seconds(till)) end
+  if till <= clock then call('ZREMRANGEBYSCORE', attempts, '-inf', string.format('(%.17g', till / 1000000)) end
 end
 
-local function judge() return judge_set(attempts, 1, limit, window, 0, 0, 0, ARGV[4]) end
-local retry, used, reset, more, commit = judge()
+local retry, used, reset, more, now, last = judge_set(attempts, 1, limit, window)
 if clock >= till and (verb == '2' or verb == '1' and retry == 0) then
-  used, reset = commit()
+  used, reset = take_set(attempts, 1, limit, window, used, now, last, nil, nil, nil, ARGV[4])
   if verb == '2' then
     -- Older ones than the last limit decide nothing.
-    redis.call('ZREMRANGEBYRANK', attempts, '0', int(-limit - 1))
-    retry, used, reset = judge()
+    call('ZREMRANGEBYRANK', attempts, '0', -limit - 1)
+    retry, used, reset = judge_set(attempts, 1, limit, window)
   end
   if blocks and used >= limit then
     times = times + 1
@@ -48,7 +47,7 @@ end
 if verb == '0' then
   more = retry
   if retry == 0 and used > 0 then
-    more = math.max(micros(redis.call('ZRANGE', attempts, '0', '0', 'WITHSCORES')[2]) + window - clock, 1)
+    more = math.max(math.floor(call('ZRANGE', attempts, '0', '0', 'WITHSCORES')[2] * 1000000 + 0.5) + window - clock, 1)
   end
 end
 return {retry, used, reset, more}

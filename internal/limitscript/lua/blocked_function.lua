@@ -1,0 +1,5 @@
+local function blocked(blockkey)
+  local block = 0
+--- blocked
+  return block
+end
