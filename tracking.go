@@ -172,6 +172,16 @@ const trackedChunk = 256
 // each node. Deadlines, retries and errors are those of [Redis.Do]; within, if
 // it is not 0, stands for Config.CommandTimeout where it is sooner.
 func (r *Redis) GetTracked(ctx context.Context, within time.Duration, keys ...string) []Tracked {
+	return r.getWithin(ctx, within, true, keys)
+}
+
+// GetWithTTL is GetTracked for who keeps nothing: the server need not remember
+// that it was asked, and Tracking is nil.
+func (r *Redis) GetWithTTL(ctx context.Context, within time.Duration, keys ...string) []Tracked {
+	return r.getWithin(ctx, within, false, keys)
+}
+
+func (r *Redis) getWithin(ctx context.Context, within time.Duration, track bool, keys []string) []Tracked {
 	out := make([]Tracked, len(keys))
 	if len(keys) == 0 {
 		return out
@@ -184,9 +194,9 @@ func (r *Redis) GetTracked(ctx context.Context, within time.Duration, keys ...st
 	bounded, cc := r.deadlines.within(ctx, start, timeout)
 	defer r.deadlines.leave(cc)
 	if len(keys) == 1 {
-		r.getTracked(bounded, keys, []int{0}, out)
+		r.getOfNode(bounded, track, keys, []int{0}, out)
 	} else {
-		r.getTrackedByNode(bounded, keys, out)
+		r.getByNode(bounded, track, keys, out)
 	}
 	if r.rec != nil {
 		var first *Error
@@ -200,8 +210,8 @@ func (r *Redis) GetTracked(ctx context.Context, within time.Duration, keys ...st
 	return out
 }
 
-// getTrackedByNode groups keys by node.
-func (r *Redis) getTrackedByNode(ctx context.Context, keys []string, out []Tracked) {
+// getByNode groups keys by node.
+func (r *Redis) getByNode(ctx context.Context, track bool, keys []string, out []Tracked) {
 	groups := map[*node][]int{}
 	for i, key := range keys {
 		n, err := r.pick(ctx, r.slotOf(key))
@@ -214,7 +224,7 @@ func (r *Redis) getTrackedByNode(ctx context.Context, keys []string, out []Track
 	var wg sync.WaitGroup
 	for _, of := range groups {
 		for part := range slices.Chunk(of, trackedChunk) {
-			wg.Go(func() { r.getTracked(ctx, keys, part, out) })
+			wg.Go(func() { r.getOfNode(ctx, track, keys, part, out) })
 		}
 	}
 	wg.Wait()
@@ -233,8 +243,8 @@ func (r *Redis) slotOf(key string) uint16 {
 	return cmd.Slot()
 }
 
-// getTracked reads keys of one node.
-func (r *Redis) getTracked(ctx context.Context, keys []string, of []int, out []Tracked) {
+// getOfNode reads keys of one node.
+func (r *Redis) getOfNode(ctx context.Context, track bool, keys []string, of []int, out []Tracked) {
 	n, e := r.pick(ctx, r.slotOf(keys[of[0]]))
 	var l *lane
 	if e == nil && n.gate.state.Load() != gateOpen {
@@ -243,7 +253,9 @@ func (r *Redis) getTracked(ctx context.Context, keys []string, of []int, out []T
 	var t *Tracking
 	if e == nil {
 		l = n.lane()
-		t = l.track(ctx)
+		if track {
+			t = l.track(ctx)
+		}
 		e = l.enter(ctx)
 	}
 	if e != nil {

@@ -194,11 +194,14 @@ func (c *Cache[T]) Get(ctx context.Context, key string, opts ...CallOption) (T, 
 // hot is fromNear for what will be valid, present and not due for anything for
 // some time yet.
 func (c *Cache[T]) hot(form string) (*nearEntry[T], bool) {
-	e, ok := c.near.get(form)
-	if !ok || e.negative {
+	if c.near.values == nil {
 		return nil, false
 	}
 	latest := c.ticks.latest()
+	e, ok := c.near.hot(form, latest)
+	if !ok || e.negative {
+		return nil, false
+	}
 	return e, latest < e.slide && latest < e.refresh && e.valid(latest) && !c.over.Load()
 }
 
@@ -221,6 +224,7 @@ func (c *Cache[T]) GetResult(ctx context.Context, key string, opts ...CallOption
 	if err != nil {
 		return Result[T]{}, err
 	}
+	ca.only = true
 	f, err := c.find(ctx, key, ca)
 	if err != nil {
 		c.event("error")

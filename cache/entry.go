@@ -80,8 +80,9 @@ var errFormat = errors.New("not an entry of this format")
 // maxTags bounds the tags of one entry.
 const maxTags = 64
 
-// parseHeader reads an entry. size is how long the header is.
-func parseHeader(s string) (h header, size int, err error) {
+// parseHeader reads an entry. size is how long the header is; there may be room
+// for its tags.
+func parseHeader(s string, room []tagMark) (h header, size int, err error) {
 	r := reader{s: s}
 	if r.byte() != formatVersion {
 		return h, 0, errFormat
@@ -100,9 +101,11 @@ func parseHeader(s string) (h header, size int, err error) {
 		return h, 0, errFormat
 	}
 	if n > 0 {
-		h.tags = make([]tagMark, n)
-		for i := range h.tags {
-			h.tags[i] = tagMark{r.text(), r.uint64(), r.uint64()}
+		if h.tags = room[:0]; uint64(cap(room)) < n {
+			h.tags = make([]tagMark, 0, n)
+		}
+		for range n {
+			h.tags = append(h.tags, tagMark{r.text(), r.uint64(), r.uint64()})
 		}
 	}
 	if flags&flagETag != 0 {

@@ -83,7 +83,7 @@ func TestFormat_IsThatOfTheGoldenFiles(t *testing.T) {
 			if !slices.Equal(raw, want) {
 				t.Fatalf("written:\n%x\nwant:\n%x", raw, want)
 			}
-			h, size, err := parseHeader(string(want))
+			h, size, err := parseHeader(string(want), nil)
 			if err != nil || !reflect.DeepEqual(h, e.h) {
 				t.Fatalf("read %+v %v, want %+v", h, err, e.h)
 			}
@@ -162,7 +162,7 @@ func TestFormat_DamagedEntryIsAMiss(t *testing.T) {
 	}
 	key := c.valueKey("k")
 	whole, _ := s.Do(t, "GET", key).(string)
-	_, size, err := parseHeader(whole)
+	_, size, err := parseHeader(whole, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +231,7 @@ func TestFormat_NamesAreCopied(t *testing.T) {
 	raw := string(h.appendTo(nil)) + "value"
 	s := madcrowtest.StartRedis(t)
 	c := makeCache(t, startRedis(t, s, nil), Options[string]{})
-	f, marked, ok := c.decodeText(raw, time.Hour)
+	f, marked, ok := c.decodeText(raw, time.Hour, nil)
 	if !ok || f.etag != "etag" || f.value != "value" {
 		t.Fatalf("%+v", f)
 	}
@@ -246,7 +246,7 @@ func FuzzHeader(f *testing.F) {
 		f.Add(string(e.h.appendTo(nil)) + "payload")
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		h, size, err := parseHeader(s)
+		h, size, err := parseHeader(s, nil)
 		if err != nil {
 			if !errors.Is(err, errFormat) {
 				t.Fatal(err)
@@ -256,7 +256,7 @@ func FuzzHeader(f *testing.F) {
 		if size > len(s) || len(h.tags) > maxTags || h.negative && size != len(s) {
 			t.Fatalf("%d of %d bytes: %+v", size, len(s), h)
 		}
-		again, n, err := parseHeader(string(h.appendTo(nil)))
+		again, n, err := parseHeader(string(h.appendTo(nil)), nil)
 		if err != nil || !reflect.DeepEqual(h, again) {
 			t.Fatalf("%+v is read back as %+v %v", h, again, err)
 		}
@@ -271,16 +271,16 @@ func FuzzDecode(f *testing.F) {
 	r := startRedis(f, s, nil)
 	caches := map[byte]func(string, time.Duration) bool{}
 	points, texts, raws := makeCache(f, r, Options[point]{}), makeCache(f, r, Options[string]{}), makeCache(f, r, Options[[]byte]{})
-	caches[1] = func(raw string, left time.Duration) bool { _, _, ok := points.decodeText(raw, left); return ok }
-	caches[2] = func(raw string, left time.Duration) bool { _, _, ok := texts.decodeText(raw, left); return ok }
-	caches[3] = func(raw string, left time.Duration) bool { _, _, ok := raws.decodeText(raw, left); return ok }
+	caches[1] = func(raw string, left time.Duration) bool { _, _, ok := points.decodeText(raw, left, nil); return ok }
+	caches[2] = func(raw string, left time.Duration) bool { _, _, ok := texts.decodeText(raw, left, nil); return ok }
+	caches[3] = func(raw string, left time.Duration) bool { _, _, ok := raws.decodeText(raw, left, nil); return ok }
 	for _, e := range goldenEntries {
 		f.Add(string(e.h.appendTo(nil))+`{"x":1}`, int64(time.Second))
 	}
 	f.Fuzz(func(t *testing.T, raw string, left int64) {
 		for id, decode := range caches {
 			ok := decode(raw, time.Duration(left))
-			h, size, err := parseHeader(raw)
+			h, size, err := parseHeader(raw, nil)
 			if ok && (err != nil || h.codec != id) {
 				t.Fatalf("an entry of codec %d is read by %d: %v", h.codec, id, err)
 			}

@@ -58,7 +58,7 @@ func Inspect(ctx context.Context, r *madcrow.Redis, name, key string) (Entry, bo
 	if err != nil {
 		return failed(err)
 	}
-	h, size, err := parseHeader(raw)
+	h, size, err := parseHeader(raw, nil)
 	if err != nil {
 		return failed(err)
 	}

@@ -136,7 +136,7 @@ var errReply = errors.New("the script returned an unexpected reply")
 // taken uses what another process stored just before the lease was ours.
 func (c *Cache[T]) taken(ctx context.Context, j *job[T], got madcrow.Tracked) (res Result[T], done bool, err error) {
 	seen := c.tags.changes.Load()
-	f, marked, ok := c.decode(got)
+	f, marked, ok := c.decode(got, nil)
 	j.there = f
 	if !ok || f.state != isFresh || !j.newer(f) {
 		return res, false, nil

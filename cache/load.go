@@ -92,11 +92,13 @@ func (c *Cache[T]) GetOrLoadWith(ctx context.Context, key string, load func(cont
 	if readErr != nil && (ctx.Err() != nil || errors.Is(readErr, ErrClosed) || errors.Is(readErr, madcrow.ErrCanceled)) {
 		return Result[T]{}, c.failed("load", readErr) // it says nothing of Redis
 	}
-	job := &job[T]{c: c, form: keys.Form(key), ca: ca, load: load, old: f, degraded: readErr}
+	newJob := func() *job[T] {
+		return &job[T]{c: c, form: keys.Form(key), ca: ca, load: load, old: f, degraded: readErr}
+	}
 	if f.state == isFresh {
 		if f.refresh {
 			c.event("refresh")
-			c.start(ctx, job)
+			c.start(ctx, newJob())
 		}
 		res := c.served(f)
 		if f.negative {
@@ -105,6 +107,7 @@ func (c *Cache[T]) GetOrLoadWith(ctx context.Context, key string, load func(cont
 		return res, nil
 	}
 	c.event("miss")
+	job := newJob()
 	if readErr != nil {
 		job.old = c.lastNear(job.form, ca.tags...)
 	}

@@ -12,20 +12,23 @@ import (
 	nearby "github.com/madcrow-go/madcrow/internal/near"
 )
 
-// nearEntry is a decoded value in this process. It does not change.
+// nearEntry is a decoded value in this process. But for noted it does not
+// change. What a hit looks at comes first.
 type nearEntry[T any] struct {
-	value    T
-	negative bool
-	etag     string
-	weight   uint32
-
-	stored   int64             // when it was stored, monotonic
+	key      string
+	noted    atomic.Int64      // the tick at which it was last read, for the front
 	expires  int64             // when it is no longer fresh
 	refresh  int64             // when to load it anew in the background
 	slide    int64             // when to begin its life anew
 	tracking *madcrow.Tracking // nil: believed until expires
 	tags     []nearTag
+	negative bool
 	spare    bool // Redis does not have it: nothing is known of its tags
+
+	weight uint32
+	stored int64 // when it was stored, monotonic
+	etag   string
+	value  T
 }
 
 // nearTag is a tag as it was when the entry was read.
@@ -72,6 +75,7 @@ func (e *nearEntry[T]) found(now int64) found[T] {
 // during which nothing was heard of the key.
 type near[T any] struct {
 	values *otter.Cache[string, *nearEntry[T]]
+	front  front[T]
 	reads  *nearby.Reads
 	spares atomic.Int64 // until when there may be values that Redis does not have
 }
@@ -86,9 +90,11 @@ func newNear[T any](bytes int64) *near[T] {
 	n := &near[T]{reads: nearby.NewReads()}
 	if bytes > 0 {
 		n.values = otter.Must(&otter.Options[string, *nearEntry[T]]{
-			MaximumWeight: uint64(bytes),
-			Weigher:       func(_ string, e *nearEntry[T]) uint32 { return e.weight },
+			MaximumWeight:    uint64(bytes),
+			Weigher:          func(_ string, e *nearEntry[T]) uint32 { return e.weight },
+			OnAtomicDeletion: func(e otter.DeletionEvent[string, *nearEntry[T]]) { n.front.remove(e.Value) },
 		})
+		n.front = newFront[T](bytes)
 	}
 	return n
 }
@@ -98,6 +104,25 @@ func (n *near[T]) get(key string) (*nearEntry[T], bool) {
 		return nil, false
 	}
 	return n.values.GetIfPresent(key)
+}
+
+// set keeps a copy.
+func (n *near[T]) set(key string, e *nearEntry[T]) {
+	e.key = key
+	n.values.Set(key, e)
+}
+
+// hot is get for one that is likely to be read again at the same tick.
+func (n *near[T]) hot(key string, tick int64) (*nearEntry[T], bool) {
+	slot := n.front.slot(key)
+	if e := slot.Load(); e != nil && e.noted.Load() == tick && e.key == key {
+		return e, true
+	}
+	e, ok := n.values.GetIfPresent(key)
+	if ok {
+		n.front.put(slot, e, tick)
+	}
+	return e, ok
 }
 
 // drop forgets a key, and what is being read of it.
@@ -112,7 +137,7 @@ func (n *near[T]) drop(key string) {
 // spare keeps a value that Redis does not have. It may be served until, as a
 // stale one in the end.
 func (n *near[T]) spare(key string, e *nearEntry[T], until int64) {
-	n.values.Set(key, e)
+	n.set(key, e)
 	for old := n.spares.Load(); old < until && !n.spares.CompareAndSwap(old, until); {
 		old = n.spares.Load()
 	}

@@ -150,6 +150,9 @@ type CallOption func(*call)
 type call struct {
 	tags []string
 	ttl  time.Duration
+	// only says that it only reads: no load follows, which would have to hear of
+	// changes.
+	only bool
 }
 
 // WithTags adds tags to the entry that is stored, at most 63 with those of the

@@ -64,9 +64,17 @@ func (c *Cache[T]) read(ctx context.Context, form string, ca call) (found[T], er
 		ask = append(ask, states[at].key)
 		versions[i] = states[at].seen()
 	}
-	version := c.near.reads.Begin(form)
+	var version uint64
+	if c.near.values != nil {
+		version = c.near.reads.Begin(form)
+	}
 	asked := mono()
-	got := c.r.GetTracked(ctx, c.opt.ReadTimeout, ask...)
+	var got []madcrow.Tracked
+	if ca.only && c.near.values == nil && len(unknown) == 0 {
+		got = c.r.GetWithTTL(ctx, c.opt.ReadTimeout, ask...)
+	} else {
+		got = c.r.GetTracked(ctx, c.opt.ReadTimeout, ask...)
+	}
 	for i, at := range unknown {
 		gens[at] = c.tags.accept(states[at], got[1+i], asked, versions[i], 0, false)
 	}
@@ -74,7 +82,9 @@ func (c *Cache[T]) read(ctx context.Context, form string, ca call) (found[T], er
 	if removed {
 		f, keep = found[T]{}, nil
 	}
-	c.near.reads.End(form, version, keep)
+	if c.near.values != nil {
+		c.near.reads.End(form, version, keep)
+	}
 	return f, err
 }
 
@@ -88,7 +98,8 @@ func (c *Cache[T]) take(ctx context.Context, form string, got madcrow.Tracked, s
 	case got.Err != nil:
 		return f, nil, got.Err
 	}
-	f, marked, ok := c.decode(got)
+	var room [2]tagMark
+	f, marked, ok := c.decode(got, room[:0])
 	if !ok || c.outage.has(form) {
 		return found[T]{}, nil, nil
 	}
@@ -131,11 +142,15 @@ func (c *Cache[T]) judge(ctx context.Context, f *found[T], marked []tagMark, sta
 		states, gens = append(states, more...), append(gens, moreGens...)
 		v, _ = judge(marked, states, gens)
 	}
-	f.tags = make([]nearTag, len(states))
-	for i, s := range states {
-		f.tags[i] = nearTag{s, gens[i]}
-		removed = removed || c.outage.hasTag(s.key)
+	if len(gens) == 1 && gens[0].tags != nil {
+		f.tags = gens[0].tags
+	} else {
+		f.tags = make([]nearTag, len(states))
+		for i, s := range states {
+			f.tags[i] = nearTag{s, gens[i]}
+		}
 	}
+	removed = removed || c.outage.hasTagOf(states)
 	if removed {
 		v = gone
 	}
@@ -148,8 +163,9 @@ func (c *Cache[T]) judge(ctx context.Context, f *found[T], marked []tagMark, sta
 	return nil
 }
 
-// decode reads an entry; false is a miss, also for what cannot be read.
-func (c *Cache[T]) decode(got madcrow.Tracked) (f found[T], marked []tagMark, ok bool) {
+// decode reads an entry; false is a miss, also for what cannot be read. There may
+// be room for its tags.
+func (c *Cache[T]) decode(got madcrow.Tracked, room []tagMark) (f found[T], marked []tagMark, ok bool) {
 	if got.Message.IsNil() {
 		return f, nil, false
 	}
@@ -157,11 +173,11 @@ func (c *Cache[T]) decode(got madcrow.Tracked) (f found[T], marked []tagMark, ok
 	if err != nil {
 		return f, nil, false
 	}
-	return c.decodeText(raw, got.TTL)
+	return c.decodeText(raw, got.TTL, room)
 }
 
-func (c *Cache[T]) decodeText(raw string, left time.Duration) (f found[T], marked []tagMark, ok bool) {
-	h, size, err := parseHeader(raw)
+func (c *Cache[T]) decodeText(raw string, left time.Duration, room []tagMark) (f found[T], marked []tagMark, ok bool) {
+	h, size, err := parseHeader(raw, room)
 	if err != nil || h.codec != c.opt.Codec.ID() {
 		c.event("undecodable")
 		return f, nil, false
@@ -247,7 +263,7 @@ func (c *Cache[T]) keep(form string, f found[T], tracking *madcrow.Tracking, ask
 	if c.opt.Sliding && !f.negative {
 		e.slide = e.stored + int64(f.age+f.ttl)/2
 	}
-	return func() { c.near.values.Set(form, e) }
+	return func() { c.near.set(form, e) }
 }
 
 // slide begins the life of a value anew, in the background.

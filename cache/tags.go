@@ -43,6 +43,11 @@ type tagGen struct {
 	dies             int64             // when Redis drops it, monotonic
 	tracking         *madcrow.Tracking // nil: believed until
 	until            int64
+
+	// Of the whole cache alone, which most entries have for their only tag: lists
+	// of it, made once.
+	gens []*tagGen
+	tags []nearTag
 }
 
 func (g *tagGen) valid(now int64) bool {
@@ -104,7 +109,8 @@ type tagTable struct {
 	r       *madcrow.Redis
 	prefix  string
 	nearTTL time.Duration
-	whole   *tagState // of the cache itself, for Clear
+	whole   *tagState   // of the cache itself, for Clear
+	alone   []*tagState // whole
 	states  *otter.Cache[string, *tagState]
 	// hashed holds those whose key does not show their name, by form: rare.
 	hashed  sync.Map
@@ -116,6 +122,7 @@ func newTagTable(r *madcrow.Redis, prefix, name string, nearTTL time.Duration) *
 		r: r, prefix: prefix + "m1:tag:{", nearTTL: nearTTL,
 		whole: &tagState{key: prefix + "m1:cache:" + name + ":gen"},
 	}
+	t.alone = []*tagState{t.whole}
 	t.states = otter.Must(&otter.Options[string, *tagState]{
 		MaximumSize: maxTagStates,
 		// What near copies hold on to must not be believed when nobody hears
@@ -195,8 +202,12 @@ func (t *tagTable) prolong(ctx context.Context, need time.Duration, states []*ta
 	}
 }
 
-// of returns the states of the whole cache and of tags.
+// of returns the states of the whole cache and of tags. The list is not to be
+// changed.
 func (t *tagTable) of(names ...[]string) []*tagState {
+	if !slices.ContainsFunc(names, func(some []string) bool { return len(some) > 0 }) {
+		return t.alone
+	}
 	list := append(make([]*tagState, 0, 8), t.whole)
 	for _, some := range names {
 		for _, name := range some {
@@ -209,10 +220,16 @@ func (t *tagTable) of(names ...[]string) []*tagState {
 }
 
 // known returns what is known of the states, and which of them must be read:
-// tags have to live for at least need.
+// tags have to live for at least need. Where none must, the list is not to be
+// changed.
 func (t *tagTable) known(need time.Duration, states []*tagState) (gens []*tagGen, unknown []int) {
-	gens = make([]*tagGen, len(states))
 	now := mono()
+	if len(states) == 1 && states[0] == t.whole {
+		if g := t.whole.cur.Load(); g.valid(now) && g.dies-now >= int64(need) {
+			return g.gens, nil
+		}
+	}
+	gens = make([]*tagGen, len(states))
 	for i, s := range states {
 		if g := s.cur.Load(); g.valid(now) && g.dies-now >= int64(need) {
 			gens[i] = g
@@ -267,6 +284,9 @@ func (t *tagTable) accept(s *tagState, got madcrow.Tracked, asked int64, version
 	g := t.gen(got, asked)
 	if g == nil || g.dies-asked < int64(need) && !anyway {
 		return nil
+	}
+	if s == t.whole {
+		g.gens, g.tags = []*tagGen{g}, []nearTag{{s, g}}
 	}
 	s.learn(g, version)
 	return g

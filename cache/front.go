@@ -1,0 +1,51 @@
+package cache
+
+import (
+	"hash/maphash"
+	"math"
+	"math/bits"
+	"sync/atomic"
+)
+
+// front stands before the near values: what is read again and again is found in
+// it without the bookkeeping of a read. That is done once a tick for each value,
+// so the values know what is in use. It holds nothing that they do not hold.
+type front[T any] struct {
+	seed  maphash.Seed
+	slots []atomic.Pointer[nearEntry[T]]
+}
+
+// notHeld is noted of an entry that the values no longer hold.
+const notHeld = math.MaxInt64
+
+// newFront has a slot for each KiB that the values may take, up to 16,384.
+func newFront[T any](bytes int64) front[T] {
+	n := min(max(bytes>>10, 64), 16<<10)
+	return front[T]{maphash.MakeSeed(), make([]atomic.Pointer[nearEntry[T]], 1<<(bits.Len64(uint64(n))-1))}
+}
+
+func (f *front[T]) slot(key string) *atomic.Pointer[nearEntry[T]] {
+	return &f.slots[maphash.String(f.seed, key)&uint64(len(f.slots)-1)]
+}
+
+// put notes that an entry was read at a tick. It takes the slot, unless another
+// one that is in use has it.
+func (f *front[T]) put(slot *atomic.Pointer[nearEntry[T]], e *nearEntry[T], at int64) {
+	if was := e.noted.Load(); was == notHeld || was != at && !e.noted.CompareAndSwap(was, at) {
+		return
+	}
+	old := slot.Load()
+	if old == e || old != nil && old.noted.Load() == at {
+		return
+	}
+	slot.Store(e)
+	if e.noted.Load() == notHeld { // removed meanwhile, perhaps before it was here
+		slot.CompareAndSwap(e, nil)
+	}
+}
+
+// remove takes out an entry that the values no longer hold.
+func (f *front[T]) remove(e *nearEntry[T]) {
+	e.noted.Store(notHeld)
+	f.slot(e.key).CompareAndSwap(e, nil)
+}
