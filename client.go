@@ -80,7 +80,7 @@ func (r *Redis) once(ctx context.Context, cmds ...Command) []rueidis.RedisResult
 	start := mono()
 	var replies []rueidis.RedisResult
 	var froms []*node
-	p, e := look(cmds, r.cfg.MaxValueSize)
+	p, e := look(cmds, r.cfg.MaxValueSize, nil)
 	switch {
 	case e != nil:
 	case r.cluster != nil:
@@ -137,7 +137,7 @@ func (c *client) DoMultiStream(ctx context.Context, multi ...rueidis.Completed) 
 	if len(multi) == 0 {
 		return rueidis.NewErrorResultStream(errNotConnected)
 	}
-	if _, err := look(multi, c.r.cfg.MaxValueSize); err != nil {
+	if _, err := look(multi, c.r.cfg.MaxValueSize, nil); err != nil {
 		return rueidis.NewErrorResultStream(err)
 	}
 	n, err := c.r.pick(ctx, firstSlot(multi))

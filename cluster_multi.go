@@ -18,7 +18,7 @@ func (r *Redis) doMultiCluster(ctx context.Context, build func(Builder) []Comman
 	if len(cmds) == 0 {
 		return nil, 0, nil
 	}
-	p, err := look(cmds, r.cfg.MaxValueSize)
+	p, err := look(cmds, r.cfg.MaxValueSize, nil)
 	if err != nil {
 		return nil, 0, err
 	}

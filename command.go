@@ -78,9 +78,16 @@ type pipelined struct {
 	repeat repeat
 }
 
-// look reads the commands, and refuses those that must not be sent.
-func look(cmds []Command, most int) (pipeline, *Error) {
-	p := pipeline{cmds: make([]pipelined, len(cmds)), repeat: reads, alone: len(cmds) >= bulkCommands}
+// fewCommands are as many as a pipeline usually has at most.
+const fewCommands = 4
+
+// look reads the commands, and refuses those that must not be sent. There may
+// be room for what it notes.
+func look(cmds []Command, most int, room []pipelined) (pipeline, *Error) {
+	if len(room) < len(cmds) {
+		room = make([]pipelined, len(cmds))
+	}
+	p := pipeline{cmds: room[:len(cmds)], repeat: reads, alone: len(cmds) >= bulkCommands}
 	open := false
 	for i := range cmds {
 		c := &cmds[i]

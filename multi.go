@@ -43,12 +43,13 @@ func (r *Redis) doMulti(ctx context.Context, build func(Builder) []Command) (out
 		return r.doMultiCluster(ctx, build)
 	}
 	n := r.node
+	var room [fewCommands]pipelined
 	for ; ; tries++ {
 		cmds := build(r.builder)
 		if len(cmds) == 0 {
 			return nil, tries, nil
 		}
-		p, err := look(cmds, r.cfg.MaxValueSize)
+		p, err := look(cmds, r.cfg.MaxValueSize, room[:])
 		if err != nil {
 			return nil, tries, err
 		}
@@ -129,10 +130,11 @@ func (r *Redis) DoBulk(ctx context.Context, build func(Builder) Command) (Messag
 
 func (r *Redis) byItself(ctx context.Context, build func(Builder) Command) (msg Message, op string, tries int, e *Error) {
 	var next hop
+	var room [1]pipelined
 	for hops := 0; ; tries++ {
 		cmds := []Command{build(r.builder)}
 		op = cmds[0].Commands()[0]
-		p, err := look(cmds, r.cfg.MaxValueSize)
+		p, err := look(cmds, r.cfg.MaxValueSize, room[:])
 		if err != nil {
 			return msg, op, tries, err
 		}

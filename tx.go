@@ -145,7 +145,7 @@ func (r *Redis) begin(ctx context.Context, keys []string, next *hop) (*Tx, *Erro
 func (tx *Tx) Do(build func(Builder) Command) (Message, error) {
 	cmds := []Command{build(tx.r.builder)}
 	op := cmds[0].Commands()[0]
-	p, e := look(cmds, tx.r.cfg.MaxValueSize)
+	p, e := look(cmds, tx.r.cfg.MaxValueSize, nil)
 	if e != nil {
 		return Message{}, e
 	}
@@ -172,7 +172,7 @@ func (tx *Tx) exec() (msgs []Message, again bool, err error) {
 		cmds = append(cmds, build(b))
 	}
 	queued := cmds[1:]
-	if _, e := look(queued, tx.r.cfg.MaxValueSize); e != nil {
+	if _, e := look(queued, tx.r.cfg.MaxValueSize, nil); e != nil {
 		tx.conn.dirty = true
 		return nil, false, e
 	}
