@@ -2,7 +2,9 @@ package ratelimit_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -242,5 +244,43 @@ func TestScripts_AShorterWindowUnderAClockThatWentBackEqualsTheModel(t *testing.
 				}
 			}
 		}
+	}
+}
+
+// Another program's score may be anything, and its key may have no life: nobody
+// is told to come back in the past, and nobody is locked out for ever.
+func TestSortedSetLog_ForeignScoresWithoutAnEnd(t *testing.T) {
+	r := open(t)
+	for i, score := range []string{"inf", "1e300", "1e18", "1764437602123", "1764437602123456"} {
+		l, err := ratelimit.New(r, "foreign."+strconv.Itoa(i), ratelimit.PerMinute(1), ratelimit.FailClosed,
+			ratelimit.WithAlgorithm(ratelimit.SortedSetLog()), ratelimit.WithDeniedKeys(0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := r.Config().KeyPrefix + "m1:limit:" + l.Name() + ":s:{u}"
+		do := func(args ...string) madcrow.Message {
+			t.Helper()
+			m, err := r.Do(t.Context(), func(b madcrow.Builder) madcrow.Command {
+				return b.Arbitrary(args[0]).Keys(key).Args(args[1:]...).Build()
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return m
+		}
+		do("ZADD", score, "x")
+		d, err := l.Allow(t.Context(), "u")
+		if err != nil || d.Allowed || d.RetryAfter < 24*time.Hour {
+			t.Errorf("%s: %+v, %v", score, d, err)
+		}
+		life := do("PTTL")
+		if left, err := life.AsInt64(); err != nil || left <= 0 || left > 2*60_000+1 {
+			t.Errorf("%s: the key lives for %d ms, two windows are the most", score, left)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		if _, err := l.Wait(ctx, "u"); !errors.Is(err, ratelimit.ErrTooLate) {
+			t.Errorf("%s: Wait: %v", score, err)
+		}
+		cancel()
 	}
 }

@@ -41,13 +41,16 @@ var (
 	endLogin string
 )
 
+// one is a limit alone; its algorithm is still missing.
+var one = put(endOne, "blocked", blocked)
+
 // The scripts: one limit by each algorithm, several limits together, a block,
 // leases, and logins.
 var (
-	Log    = script("limit_log", inPlace(log, endOne))
-	Set    = script("limit_set", inPlace(set, endOne))
-	Window = script("limit_window", inPlace(window, endOne))
-	GCRA   = script("limit_gcra", inPlace(gcra, endOne))
+	Log    = script("limit_log", inPlace(log, one))
+	Set    = script("limit_set", inPlace(set, one))
+	Window = script("limit_window", inPlace(window, one))
+	GCRA   = script("limit_gcra", inPlace(gcra, one))
 	Group  = script("limit_group", function("log", log)+function("set", set)+
 		function("window", window)+function("gcra", gcra)+put(blockedFunction, "blocked", blocked)+endGroup)
 	Block = script("limit_block", endBlock)
@@ -61,11 +64,8 @@ var sources = map[*madcrow.Script]string{}
 // inPlace puts the pieces of an algorithm into a text.
 func inPlace(algorithm, text string) string {
 	before, rest, _ := strings.Cut(algorithm, mark("judge"))
-	judge, take, found := strings.Cut(rest, mark("take"))
-	if !found {
-		panic("limitscript: an algorithm without its two pieces")
-	}
-	return before + put(put(put(text, "judge", judge), "take", take), "blocked", blocked)
+	judge, take, _ := strings.Cut(rest, mark("take"))
+	return before + put(put(text, "judge", judge), "take", take)
 }
 
 // function makes judge_name and take_name of an algorithm.
@@ -73,7 +73,13 @@ func function(name, algorithm string) string {
 	return inPlace(algorithm, strings.ReplaceAll(functions, "NAME", name))
 }
 
-func put(text, at, piece string) string { return strings.Replace(text, mark(at), piece, 1) }
+func put(text, at, piece string) string {
+	before, after, found := strings.Cut(text, mark(at))
+	if !found || piece == "" {
+		panic("limitscript: no place for a piece, or no piece: " + at)
+	}
+	return before + piece + after
+}
 
 // mark is the line where a piece begins, or is put.
 func mark(piece string) string { return "--- " + piece + "\n" }

@@ -47,7 +47,8 @@ end
 if verb == '0' then
   more = retry
   if retry == 0 and used > 0 then
-    more = math.max(math.floor(call('ZRANGE', attempts, '0', '0', 'WITHSCORES')[2] * 1000000 + 0.5) + window - clock, 1)
+    more = math.floor(call('ZRANGE', attempts, '0', '0', 'WITHSCORES')[2] * 1000000 + 0.5) + window - clock
+    more = math.min(math.max(more, 1), 2 ^ 53)
   end
 end
 return {retry, used, reset, more}

@@ -44,10 +44,12 @@ if newest then
   if used + cost > limit then
     local at = used + cost - limit - 1
     local entry = call('ZRANGE', key, at, at, 'WITHSCORES')
-    retry = math.max(math.floor(entry[2] * 1000000 + 0.5) + window - clock, 1)
-    -- The window may have become longer since the key got its life. Not for
-    -- another program's clock that is ahead: it would lock out longer.
-    if last <= now and call('PTTL', key) < reset / 1000 then call('PEXPIRE', key, math.ceil(reset / 1000) + 1) end
+    retry = math.min(math.max(math.floor(entry[2] * 1000000 + 0.5) + window - clock, 1), 2 ^ 53) -- a foreign score may be infinite
+    -- The key may have no life from another program, or the window may have
+    -- become longer since it got one. Not for another program's clock that is
+    -- ahead: it would lock out longer.
+    local life = call('PTTL', key)
+    if life < 0 or last <= now and life < reset / 1000 then call('PEXPIRE', key, math.ceil(reset / 1000) + 1) end
   end
 end
 --- take
