@@ -173,3 +173,51 @@ func hostileLogins(t *testing.T, r *madcrow.Redis) {
 		}
 	}
 }
+
+// What needs two keys of a slot waits while the slot moves, and then the policy
+// decides. What was counted moves along.
+func TestCluster_ALimitWhoseSlotMoves(t *testing.T) {
+	t.Parallel()
+	cl := madcrowtest.StartCluster(t)
+	cfg := cl.Config()
+	cfg.CommandTimeout = 300 * time.Millisecond
+	r := openConfig(t, cfg)
+	l, err := ratelimit.New(r, "moving", ratelimit.PerHour(100), ratelimit.FailOpen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func() ratelimit.Decision {
+		t.Helper()
+		start := time.Now()
+		d, err := l.Allow(t.Context(), "u")
+		if took := time.Since(start); err != nil || !d.Allowed || took > time.Second {
+			t.Errorf("%+v, %v after %v", d, err, took)
+		}
+		return d
+	}
+	calmly := func() (d ratelimit.Decision) { // the machine may be busy
+		t.Helper()
+		for range 20 {
+			if d = ask(); !d.Degraded {
+				break
+			}
+		}
+		return d
+	}
+	if d := calmly(); d.Degraded || d.Remaining > 99 {
+		t.Errorf("before: %+v", d)
+	}
+	key := r.Config().KeyPrefix + "m1:limit:moving:l:{u}"
+	from, to := cl.MasterOf(t, key), cl.Nodes()[0]
+	if to == from {
+		to = cl.Nodes()[1]
+	}
+	cl.BeginMove(t, cl.Slot(key), to)
+	if d := ask(); !d.Degraded {
+		t.Errorf("while the slot moves: %+v", d)
+	}
+	cl.FinishMove(t, cl.Slot(key), to)
+	if d := calmly(); d.Degraded || d.Remaining > 98 {
+		t.Errorf("after: %+v", d)
+	}
+}
