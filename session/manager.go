@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/madcrow-go/madcrow"
@@ -72,6 +73,8 @@ func (m *Manager[T]) event(name string) {
 
 // The scripts of this package.
 var (
+	//go:embed lua/clock.lua
+	luaClock string
 	//go:embed lua/begin.lua
 	luaBegin string
 	//go:embed lua/load.lua
@@ -89,12 +92,12 @@ var (
 	//go:embed lua/list.lua
 	luaList string
 
-	scriptLoad    = newScript("load", luaLoad)
+	scriptLoad    = newScript("load", luaBegin, luaLoad)
 	scriptCreate  = newScript("create", luaCreate)
-	scriptCommit  = newScript("commit", luaCommit)
-	scriptRotate  = newScript("rotate", luaRotate)
-	scriptDestroy = newScript("destroy", luaDestroy)
-	scriptRevoke  = newScript("revoke", luaRevoke)
+	scriptCommit  = newScript("commit", luaBegin, luaCommit)
+	scriptRotate  = newScript("rotate", luaBegin, luaRotate)
+	scriptDestroy = newScript("destroy", luaBegin, luaDestroy)
+	scriptRevoke  = newScript("revoke", luaBegin, luaRevoke)
 	scriptList    = newScript("list", luaList)
 )
 
@@ -105,8 +108,10 @@ type script struct {
 	source string
 }
 
-func newScript(name, body string) script {
-	source := luaBegin + body
+// newScript puts a script together: of those functions alone that it needs, since
+// Redis makes them anew for each call.
+func newScript(name string, parts ...string) script {
+	source := luaClock + strings.Join(parts, "")
 	return script{madcrow.NewScript("session_"+name, source), source}
 }
 

@@ -1,35 +1,25 @@
--- What every script of this package begins with. A session is a hash:
---   v  version, counts its changes     c  created    a  ends at the latest
---   i  idle time, milliseconds         u  user       e  the user's epoch at login
---   d  data                            m  device     r  '1': its cookie outlives the browser
---   x  after a rotation: the new member. Where there is nothing else the session
---      has another identifier, and nothing can be read under this one.
--- Times are whole microseconds of the server's clock. KEYS: session, epoch of
--- its user, index of its user; the last two mean nothing to one without user.
-local t = redis.call('TIME')
-local clock = tonumber(t[1]) * 1000000 + tonumber(t[2])
-local function int(n) return string.format('%.0f', n) end
+-- What the scripts begin with, after clock.lua, that read a session.
 
 -- The session, or nil and why: missing, rotated, revoked, ended.
 local function fetch(member)
-  local f = redis.call('HMGET', KEYS[1], 'v', 'a', 'i', 'u', 'e', 'd', 'x', 'r')
+  local f = call('HMGET', KEYS[1], 'v', 'a', 'i', 'u', 'e', 'd', 'x', 'r')
   if not f[1] then return nil, f[7] and 'rotated' or 'missing' end
   local s = {version = f[1], ends = tonumber(f[2]), idle = tonumber(f[3]), user = f[4], epoch = f[5], data = f[6],
     frozen = f[7], remember = f[8], last = f[2]}
   -- What was rotated ends with what it became, and cannot be read any more when
   -- that has ended the others.
   if s.user ~= '' then
-    local epoch = redis.call('GET', KEYS[2])
-    local listed = redis.call('ZSCORE', KEYS[3], s.frozen or member)
+    local epoch = call('GET', KEYS[2])
+    local listed = call('ZSCORE', KEYS[3], s.frozen or member)
     if s.frozen and listed and epoch and epoch ~= s.epoch and clock < s.ends then return nil, 'rotated' end
     if epoch ~= s.epoch or not listed then
-      redis.call('DEL', KEYS[1])
+      call('DEL', KEYS[1])
       return nil, 'revoked'
     end
   end
   if clock >= s.ends then
-    redis.call('DEL', KEYS[1])
-    if s.user ~= '' then redis.call('ZREM', KEYS[3], member) end
+    call('DEL', KEYS[1])
+    if s.user ~= '' then call('ZREM', KEYS[3], member) end
     return nil, 'ended'
   end
   return s
@@ -41,10 +31,10 @@ local function life(s) return math.max(math.min(s.idle, math.ceil((s.ends - cloc
 -- Uses it: not more often than once in a tenth of the idle time. More than it
 -- can have is left after the clock was put back.
 local function touch(s)
-  if s.frozen then return redis.call('PTTL', KEYS[1]) end
-  local left, full = redis.call('PTTL', KEYS[1]), life(s)
+  if s.frozen then return call('PTTL', KEYS[1]) end
+  local left, full = call('PTTL', KEYS[1]), life(s)
   if left < 0 or math.abs(full - left) >= s.idle / 10 then
-    redis.call('PEXPIRE', KEYS[1], int(full))
+    call('PEXPIRE', KEYS[1], int(full))
     left = full
   end
   return left
@@ -57,7 +47,7 @@ end
 -- Leaves a note for a while that there is another identifier now.
 local function note(member, milliseconds)
   if tonumber(milliseconds) > 0 then
-    redis.call('HSET', KEYS[1], 'x', member)
-    redis.call('PEXPIRE', KEYS[1], milliseconds)
+    call('HSET', KEYS[1], 'x', member)
+    call('PEXPIRE', KEYS[1], milliseconds)
   end
 end

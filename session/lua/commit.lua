@@ -6,6 +6,6 @@ if not s then return {0, why} end
 if s.frozen then return {0, 'frozen'} end
 if s.version ~= ARGV[2] then return tell(s, touch(s)) end
 local version = int(tonumber(s.version) + 1)
-redis.call('HSET', KEYS[1], 'v', version, 'd', ARGV[3])
+call('HSET', KEYS[1], 'v', version, 'd', ARGV[3])
 touch(s)
 return {2, version}

@@ -3,15 +3,15 @@
 -- is then told; for how many milliseconds a note stays. Returns {2, what it
 -- became or ''} when it was there, {0, why} when not or when it was rotated although its version counts,
 -- {1, …} as load when the version is another, or to be told.
-if ARGV[2] ~= '' and redis.call('HGET', KEYS[1], 'u') ~= ARGV[2] then return {0, 'missing'} end
+if ARGV[2] ~= '' and call('HGET', KEYS[1], 'u') ~= ARGV[2] then return {0, 'missing'} end
 local s, why = fetch(ARGV[1])
 if not s then return {0, why} end
 if ARGV[3] ~= '' then
   if s.frozen then return {0, 'frozen'} end
   if ARGV[3] ~= '*' and s.version ~= ARGV[3] then return tell(s, touch(s)) end
 end
-redis.call('ZREM', KEYS[3], s.frozen or ARGV[1])
-redis.call('DEL', KEYS[1])
+call('ZREM', KEYS[3], s.frozen or ARGV[1])
+call('DEL', KEYS[1])
 note('', ARGV[4])
 if ARGV[3] == '*' then return tell(s, 0) end
 return {2, s.frozen or ''}

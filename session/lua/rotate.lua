@@ -7,20 +7,20 @@ local s, why = fetch(ARGV[1])
 if not s then return {0, why} end
 if s.frozen then return {0, 'frozen'} end
 if ARGV[4] ~= '' and s.version ~= ARGV[4] then return tell(s, touch(s)) end
-redis.call('HSET', KEYS[4], unpack(redis.call('HGETALL', KEYS[1])))
-if ARGV[5] ~= '' then redis.call('HSET', KEYS[4], 'd', ARGV[5]) end
-redis.call('PEXPIRE', KEYS[4], int(life(s)))
+call('HSET', KEYS[4], unpack(call('HGETALL', KEYS[1])))
+if ARGV[5] ~= '' then call('HSET', KEYS[4], 'd', ARGV[5]) end
+call('PEXPIRE', KEYS[4], int(life(s)))
 if s.user == '' then
-  redis.call('DEL', KEYS[1])
+  call('DEL', KEYS[1])
   note(ARGV[2], ARGV[3])
   return {2, int(s.ends - clock)}
 end
-redis.call('ZADD', KEYS[3], int(s.ends), ARGV[2])
-redis.call('ZREM', KEYS[3], ARGV[1])
+call('ZADD', KEYS[3], int(s.ends), ARGV[2])
+call('ZREM', KEYS[3], ARGV[1])
 if tonumber(ARGV[3]) > 0 then
-  redis.call('HSET', KEYS[1], 'x', ARGV[2])
-  redis.call('PEXPIRE', KEYS[1], int(math.min(tonumber(ARGV[3]), life(s))))
+  call('HSET', KEYS[1], 'x', ARGV[2])
+  call('PEXPIRE', KEYS[1], int(math.min(tonumber(ARGV[3]), life(s))))
 else
-  redis.call('DEL', KEYS[1])
+  call('DEL', KEYS[1])
 end
 return {2, int(s.ends - clock)}
