@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/bits"
 	"sync/atomic"
+	"time"
 )
 
 // front stands before the near values: what is read again and again is found in
@@ -13,15 +14,23 @@ import (
 type front[T any] struct {
 	seed  maphash.Seed
 	slots []atomic.Pointer[nearEntry[T]]
+
+	held    atomic.Int64 // entries of the values
+	crowded atomic.Int64 // until when every read counts
 }
+
+// fewEntries are so few that which of them to keep depends on how often each is
+// read, and not only at how many ticks: where one of them had to go for want of
+// room, the front is passed by for a second.
+const fewEntries = 512
 
 // notHeld is noted of an entry that the values no longer hold.
 const notHeld = math.MaxInt64
 
-// newFront has a slot for each KiB that the values may take, up to 16,384.
-func newFront[T any](bytes int64) front[T] {
+// init makes a slot for each KiB that the values may take, up to 16,384.
+func (f *front[T]) init(bytes int64) {
 	n := min(max(bytes>>10, 64), 16<<10)
-	return front[T]{maphash.MakeSeed(), make([]atomic.Pointer[nearEntry[T]], 1<<(bits.Len64(uint64(n))-1))}
+	f.seed, f.slots = maphash.MakeSeed(), make([]atomic.Pointer[nearEntry[T]], 1<<(bits.Len64(uint64(n))-1))
 }
 
 func (f *front[T]) slot(key string) *atomic.Pointer[nearEntry[T]] {
@@ -45,7 +54,10 @@ func (f *front[T]) put(slot *atomic.Pointer[nearEntry[T]], e *nearEntry[T], at i
 }
 
 // remove takes out an entry that the values no longer hold.
-func (f *front[T]) remove(e *nearEntry[T]) {
+func (f *front[T]) remove(e *nearEntry[T], forRoom bool) {
+	if f.held.Add(-1) < fewEntries && forRoom {
+		f.crowded.Store(mono() + int64(time.Second))
+	}
 	e.noted.Store(notHeld)
 	f.slot(e.key).CompareAndSwap(e, nil)
 }

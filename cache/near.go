@@ -82,19 +82,23 @@ type near[T any] struct {
 
 const nearOverhead = 256 // bytes of an entry beside key and value, about
 
+// weightOf counts the key twice: an entry that takes the place of another may
+// have one of its own.
 func weightOf(key string, size int) uint32 {
-	return uint32(min(math.MaxUint32, int64(len(key)+nearOverhead)+int64(size)))
+	return uint32(min(math.MaxUint32, int64(2*len(key)+nearOverhead)+int64(size)))
 }
 
 func newNear[T any](bytes int64) *near[T] {
 	n := &near[T]{reads: nearby.NewReads()}
 	if bytes > 0 {
 		n.values = otter.Must(&otter.Options[string, *nearEntry[T]]{
-			MaximumWeight:    uint64(bytes),
-			Weigher:          func(_ string, e *nearEntry[T]) uint32 { return e.weight },
-			OnAtomicDeletion: func(e otter.DeletionEvent[string, *nearEntry[T]]) { n.front.remove(e.Value) },
+			MaximumWeight: uint64(bytes),
+			Weigher:       func(_ string, e *nearEntry[T]) uint32 { return e.weight },
+			OnAtomicDeletion: func(e otter.DeletionEvent[string, *nearEntry[T]]) {
+				n.front.remove(e.Value, e.Cause == otter.CauseOverflow)
+			},
 		})
-		n.front = newFront[T](bytes)
+		n.front.init(bytes)
 	}
 	return n
 }
@@ -109,11 +113,15 @@ func (n *near[T]) get(key string) (*nearEntry[T], bool) {
 // set keeps a copy.
 func (n *near[T]) set(key string, e *nearEntry[T]) {
 	e.key = key
+	n.front.held.Add(1)
 	n.values.Set(key, e)
 }
 
 // hot is get for one that is likely to be read again at the same tick.
 func (n *near[T]) hot(key string, tick int64) (*nearEntry[T], bool) {
+	if tick < n.front.crowded.Load() {
+		return n.get(key)
+	}
 	slot := n.front.slot(key)
 	if e := slot.Load(); e != nil && e.noted.Load() == tick && e.key == key {
 		return e, true
