@@ -84,7 +84,7 @@ func logInAndOut(c *chromium, s *site, password string) {
 	c.visit(s.url + "/login")
 	c.fill("name", "ada")
 	c.fill("password", password)
-	c.click("main button", "location.pathname == '/profile'")
+	c.click("main button", "location.pathname == '/profile' && document.readyState == 'complete'")
 	c.click("header button", "document.body.innerText.includes('You are logged out')")
 	c.picture("out")
 	c.visit(s.url + "/profile")
