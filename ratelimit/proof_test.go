@@ -352,7 +352,7 @@ func compare(ctx context.Context, r *madcrow.Redis, ops []op) (at int, complaint
 		}
 		states := got.states
 		for i, s := range states {
-			states[i] = tidyScores(o.asks[0].policy.kind, s)
+			states[i] = tidyScores(s)
 		}
 		var before []string
 		for _, a := range o.asks {
@@ -388,10 +388,7 @@ func compare(ctx context.Context, r *madcrow.Redis, ops []op) (at int, complaint
 
 // tidyScores writes scores as the model does: servers differ in the last
 // digits that they print.
-func tidyScores(k modelKind, text string) string {
-	if k != kindSet {
-		return text
-	}
+func tidyScores(text string) string {
 	words := strings.Fields(text)
 	for i := 1; i < len(words); i += 2 {
 		if f, err := strconv.ParseFloat(words[i], 64); err == nil && words[i-1] != "until" {
