@@ -170,6 +170,8 @@ func classify(ctx context.Context, op string, err error, r repeat) failure {
 	switch {
 	case errors.Is(err, errRefused):
 		e.Kind, e.Outcome, f.again = KindUnavailable, OutcomeNotApplied, true
+	case errors.Is(err, errHops) && r == once: // a redirection is a refusal
+		e.Kind, e.Outcome = KindUnavailable, OutcomeNotApplied
 	case ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)):
 		e.Kind, e.Outcome = contextKind(ctx.Err()), OutcomeUnknown
 	case errors.Is(err, context.DeadlineExceeded):

@@ -174,50 +174,62 @@ func hostileLogins(t *testing.T, r *madcrow.Redis) {
 	}
 }
 
-// What needs two keys of a slot waits while the slot moves, and then the policy
-// decides. What was counted moves along.
-func TestCluster_ALimitWhoseSlotMoves(t *testing.T) {
+// While a slot moves its limits are asked for one key at a time: they count, and
+// see blocks and resets.
+func TestCluster_LimitsOfASlotThatMoves(t *testing.T) {
 	t.Parallel()
 	cl := madcrowtest.StartCluster(t)
 	cfg := cl.Config()
-	cfg.CommandTimeout = 300 * time.Millisecond
+	cfg.CommandTimeout = time.Second
 	r := openConfig(t, cfg)
-	l, err := ratelimit.New(r, "moving", ratelimit.PerHour(100), ratelimit.FailOpen)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ask := func() ratelimit.Decision {
-		t.Helper()
-		start := time.Now()
-		d, err := l.Allow(t.Context(), "u")
-		if took := time.Since(start); err != nil || !d.Allowed || took > time.Second {
-			t.Errorf("%+v, %v after %v", d, err, took)
+	other := openConfig(t, cfg) // asks apart from the first call on, or after one refusal
+	for name, a := range algorithms {
+		if name == "gcra" {
+			a = ratelimit.GCRA(100)
 		}
-		return d
-	}
-	calmly := func() (d ratelimit.Decision) { // the machine may be busy
-		t.Helper()
-		for range 20 {
-			if d = ask(); !d.Degraded {
-				break
+		make := func(r *madcrow.Redis) *ratelimit.Limiter {
+			return must[*ratelimit.Limiter](t)(ratelimit.New(r, "moving."+name, ratelimit.PerDay(100), ratelimit.FailClosed, ratelimit.WithAlgorithm(a), ratelimit.WithDeniedKeys(0)))
+		}
+		l, elsewhere := make(r), make(other)
+		left := int64(100)
+		ask := func(when string) {
+			t.Helper()
+			start := time.Now()
+			d, err := l.Allow(t.Context(), "u")
+			left--
+			if err != nil || !d.Allowed || d.Remaining != left {
+				t.Fatalf("%s, %s: %+v, %v; %d should be left", name, when, d, err, left)
+			}
+			if took := time.Since(start); took > cfg.CommandTimeout+time.Second {
+				t.Errorf("%s, %s: it took %v", name, when, took)
 			}
 		}
-		return d
-	}
-	if d := calmly(); d.Degraded || d.Remaining > 99 {
-		t.Errorf("before: %+v", d)
-	}
-	key := r.Config().KeyPrefix + "m1:limit:moving:l:{u}"
-	from, to := cl.MasterOf(t, key), cl.Nodes()[0]
-	if to == from {
-		to = cl.Nodes()[1]
-	}
-	cl.BeginMove(t, cl.Slot(key), to)
-	if d := ask(); !d.Degraded {
-		t.Errorf("while the slot moves: %+v", d)
-	}
-	cl.FinishMove(t, cl.Slot(key), to)
-	if d := calmly(); d.Degraded || d.Remaining > 98 {
-		t.Errorf("after: %+v", d)
+		ask("before")
+		key := r.Config().KeyPrefix + "m1:limit:moving." + name + ":" + map[string]string{"log": "l", "set": "s", "window": "w", "gcra": "g"}[name] + ":{u}"
+		from, to := cl.MasterOf(t, key), cl.Nodes()[0]
+		if to == from {
+			to = cl.Nodes()[1]
+		}
+		cl.BeginMove(t, cl.Slot(key), to)
+		ask("begun")
+		ask("begun, and it is known")
+		cl.MoveKeys(t, to, key)
+		ask("its state has moved")
+		if err := elsewhere.Block(t.Context(), "u", time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		if d, err := l.Allow(t.Context(), "u"); err != nil || d.Allowed || d.RetryAfter > time.Minute || d.RetryAfter < 50*time.Second {
+			t.Errorf("%s: blocked while it moves: %+v, %v", name, d, err)
+		}
+		if d, err := elsewhere.Peek(t.Context(), "u"); err != nil || d.Allowed {
+			t.Errorf("%s: blocked, seen elsewhere: %+v, %v", name, d, err)
+		}
+		if err := elsewhere.Reset(t.Context(), "u"); err != nil {
+			t.Fatal(err)
+		}
+		left = 100
+		ask("reset while it moves")
+		cl.FinishMove(t, cl.Slot(key), to)
+		ask("it has moved")
 	}
 }

@@ -26,6 +26,7 @@ type Limiter struct {
 	fail   FailPolicy
 
 	denied *denials // nil: none are remembered
+	apart  *apart   // nil: there is no cluster
 	spare  *spare   // the state of FailLocal; nil otherwise
 	health *health
 }
@@ -85,6 +86,9 @@ func New(r *madcrow.Redis, name string, rate Rate, fail FailPolicy, opts ...Opti
 	l := &Limiter{
 		r: r, rec: r.Recorder(), name: name, plan: p, opt: o, health: &health{},
 		before: r.Config().KeyPrefix + "m1:limit:" + name + ":" + p.kind.letter() + ":{",
+	}
+	if r.Config().Cluster.Enabled {
+		l.apart = &apart{}
 	}
 	if o.deniedKeys > 0 {
 		l.denied = newDenials(o.deniedKeys)
@@ -218,15 +222,35 @@ func (l *Limiter) ask(ctx context.Context, q question) (reply, error) {
 	default:
 		args = append(args, l.plan.args[:3]...)
 	}
-	m, err := l.r.Eval(ctx, l.plan.script, []string{key, key + blockSuffix}, args)
-	if err != nil {
-		return reply{}, err
-	}
-	rep, err := readReply(m)
+	rep, err := l.eval(ctx, q.verb, key, args)
 	if err == nil {
 		l.health.good()
 	}
 	return rep, err
+}
+
+// eval runs the script of this limit, once for its two keys together. While
+// their slot of a cluster is being moved that is refused.
+func (l *Limiter) eval(ctx context.Context, verb, key string, args []string) (reply, error) {
+	apart := l.apart != nil && (verb == verbTake || verb == verbLook)
+	var start time.Time
+	if apart {
+		if l.apart.now() {
+			return l.evalApart(ctx, key, args)
+		}
+		start = time.Now()
+	}
+	m, err := l.r.Eval(ctx, l.plan.script, []string{key, key + blockSuffix}, args)
+	if err == nil {
+		return readReply(m)
+	}
+	if !apart || !slotMoves(err) {
+		return reply{}, err
+	}
+	l.apart.begin()
+	ctx, cancel := context.WithDeadline(ctx, start.Add(l.r.Config().CommandTimeout))
+	defer cancel()
+	return l.evalApart(ctx, key, args)
 }
 
 const blockSuffix = ":block"
@@ -263,7 +287,9 @@ func (l *Limiter) Peek(ctx context.Context, subject string) (Decision, error) {
 // see it within a second, this one at once.
 func (l *Limiter) Reset(ctx context.Context, subject string) error {
 	key := subjectKey(l.before, subject)
-	_, err := l.r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Del().Key(key, key+blockSuffix).Build() })
+	_, err := l.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command { // one key each: their slot may be moving
+		return []madcrow.Command{b.Del().Key(key).Build(), b.Del().Key(key + blockSuffix).Build()}
+	})
 	// Whatever came of it: what is remembered may be wrong now.
 	l.forget(subject)
 	if l.spare != nil {

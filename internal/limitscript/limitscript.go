@@ -54,8 +54,10 @@ var (
 	Group  = script("limit_group", function("log", log)+function("set", set)+
 		function("window", window)+function("gcra", gcra)+put(blockedFunction, "blocked", blocked)+endGroup)
 	Block = script("limit_block", endBlock)
-	Lease = script("limit_lease", put(blockedFunction, "blocked", blocked)+endLease)
-	Login = script("limit_login", function("set", set)+endLogin)
+	// Blocked says how long a block still lasts, by itself.
+	Blocked = script("limit_blocked", put(blockedFunction, "blocked", blocked)+"return blocked(KEYS[1])\n")
+	Lease   = script("limit_lease", put(blockedFunction, "blocked", blocked)+endLease)
+	Login   = script("limit_login", function("set", set)+endLogin)
 )
 
 // sources is written before main alone.
