@@ -180,7 +180,7 @@ func TestCluster_LimitsOfASlotThatMoves(t *testing.T) {
 	t.Parallel()
 	cl := madcrowtest.StartCluster(t)
 	cfg := cl.Config()
-	cfg.CommandTimeout = time.Second
+	cfg.CommandTimeout = 2 * time.Second
 	r := openConfig(t, cfg)
 	other := openConfig(t, cfg) // asks apart from the first call on, or after one refusal
 	for name, a := range algorithms {

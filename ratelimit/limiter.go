@@ -248,7 +248,9 @@ func (l *Limiter) eval(ctx context.Context, verb, key string, args []string) (re
 		return reply{}, err
 	}
 	l.apart.begin()
-	ctx, cancel := context.WithDeadline(ctx, start.Add(l.r.Config().CommandTimeout))
+	// The refusals have taken most of the time. What ctx allows is never passed.
+	most := l.r.Config().CommandTimeout
+	ctx, cancel := context.WithTimeout(ctx, max(most-time.Since(start), most/4))
 	defer cancel()
 	return l.evalApart(ctx, key, args)
 }
