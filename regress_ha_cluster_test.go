@@ -2,6 +2,7 @@ package madcrow_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -315,7 +316,8 @@ func TestRegressHA_CloseWithFrozenNodes(t *testing.T) {
 	var slow atomic.Int64
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
-	var other atomic.Int64
+	var calls, other atomic.Int64 // of the other nodes, and those that failed
+	var why atomic.Value
 	frozen := c.MasterOf(t, "foo")
 	var free string
 	for i := 0; free == ""; i++ {
@@ -341,8 +343,11 @@ func TestRegressHA_CloseWithFrozenNodes(t *testing.T) {
 				if d := int64(time.Since(start)); d > slow.Load() {
 					slow.Store(d)
 				}
-				if err != nil && key == free && r.State() != madcrow.StateClosed {
-					other.Add(1)
+				if key == free && !errors.Is(err, madcrow.ErrClosed) && r.State() != madcrow.StateClosed {
+					if calls.Add(1); err != nil {
+						other.Add(1)
+						why.Store(err.Error())
+					}
 				}
 				cancel()
 				time.Sleep(2 * time.Millisecond)
@@ -356,8 +361,9 @@ func TestRegressHA_CloseWithFrozenNodes(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	err = r.Close(ctx)
-	t.Logf("Close took %v, %v; slowest call %v; %d failures of the other nodes", time.Since(start), err, time.Duration(slow.Load()), other.Load())
-	if time.Since(start) > slack(1500*time.Millisecond) || slow.Load() > int64(60*time.Millisecond+slack(50*time.Millisecond)) || other.Load() > 0 {
+	t.Logf("Close took %v, %v; slowest call %v; %d of %d calls of the other nodes failed: %v", time.Since(start), err, time.Duration(slow.Load()), other.Load(), calls.Load(), why.Load())
+	// A busy machine may hold up a call or two of the other nodes.
+	if time.Since(start) > slack(1500*time.Millisecond) || slow.Load() > int64(60*time.Millisecond+slack(50*time.Millisecond)) || other.Load() > calls.Load()/100 {
 		t.Error("broken")
 	}
 	close(stop)
