@@ -150,8 +150,7 @@ func (c *Cache[T]) judge(ctx context.Context, f *found[T], marked []tagMark, sta
 			f.tags[i] = nearTag{s, gens[i]}
 		}
 	}
-	removed = removed || c.outage.hasTagOf(states)
-	if removed {
+	if removed || c.outage.hasTagOf(states) {
 		v = gone
 	}
 	switch {

@@ -1,5 +1,7 @@
 -- What the scripts begin with, after clock.lua, that read a session.
 
+local function int(n) return string.format('%.0f', n) end
+
 -- The session, or nil and why: missing, rotated, revoked, ended.
 local function fetch(member)
   local f = call('HMGET', KEYS[1], 'v', 'a', 'i', 'u', 'e', 'd', 'x', 'r')

@@ -9,4 +9,3 @@
 local call = redis.call
 local t = redis.call('TIME')
 local clock = t[1] * 1000000 + t[2]
-local function int(n) return string.format('%.0f', n) end

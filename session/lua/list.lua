@@ -2,7 +2,7 @@
 -- the sessions. ARGV: the user. Returns the clock, and for each session
 -- {created, ends, idle, left, device}, or 0 where it is none that counts.
 local epoch = call('GET', KEYS[1])
-local out = {int(clock)}
+local out = {string.format('%.0f', clock)}
 for i = 3, #KEYS do
   local f = call('HMGET', KEYS[i], 'c', 'a', 'i', 'u', 'e', 'm', 'x')
   local left, valid = call('PTTL', KEYS[i]), epoch and f[4] == ARGV[1] and (f[5] == epoch or f[7]) and clock < tonumber(f[2])

@@ -1,6 +1,6 @@
--- How long a subject is still blocked: block stays 0, or is microseconds. The value is
--- "until:length". A clock that was put back must not prolong a block beyond
--- its length.
+-- How long a subject is still blocked: block stays 0, or is microseconds. The
+-- value is "until:length". A clock that was put back must not prolong a block
+-- beyond its length.
 local value = call('GET', blockkey)
 if value then
   local colon = string.find(value, ':', 1, true)
