@@ -97,12 +97,37 @@ func (a *asker) authenticate(c net.Conn, r *bufio.Reader) error {
 		return err
 	}
 	if refused, ok := reply.(resp.Error); ok {
-		a.mu.Lock()
-		a.have = false
-		a.mu.Unlock()
-		return fmt.Errorf("%w; check %s", withoutArguments(refused), a.hint)
+		return a.denied(refused)
 	}
 	return nil
+}
+
+// errDenied is a refusal of the credentials: trying again does not mend it.
+type errDenied struct {
+	reply error
+	hint  string
+}
+
+func (e errDenied) Error() string { return e.reply.Error() + "; check " + e.hint }
+func (e errDenied) Unwrap() error { return e.reply }
+
+func (a *asker) denied(reply resp.Error) error {
+	a.mu.Lock()
+	a.have = false // what rotates is fetched again
+	a.mu.Unlock()
+	return errDenied{withoutArguments(reply), a.hint}
+}
+
+// refused explains an error reply to a command: a server that wants a password
+// says so only there, when none was sent.
+func (a *asker) refused(reply resp.Error) error {
+	switch kind, _ := classifyReply(string(reply)); kind {
+	case KindAuth:
+		return a.denied(reply)
+	case KindPermission:
+		return fmt.Errorf("%w; grant the user this command", reply)
+	}
+	return withoutArguments(reply)
 }
 
 // fetch gets credentials where they rotate and those at hand are used up. It
@@ -139,7 +164,7 @@ func (a *asker) fetch(ctx context.Context) error {
 
 // askerOf returns the one for data nodes, or for Sentinels.
 func askerOf(cfg Config, sentinel bool) (*asker, error) {
-	a := &asker{dial: cfg.Dialer, timeout: cfg.ConnectTimeout, hint: "REDIS_USERNAME and REDIS_PASSWORD"}
+	a := &asker{dial: cfg.Dialer, timeout: cfg.ConnectTimeout, hint: "REDIS_USERNAME and REDIS_PASSWORD, or REDIS_CLUSTERS_PASSWORD"}
 	a.current = Credentials{Username: cfg.Username, Password: cfg.Password}
 	addrs := cfg.Cluster.Addresses
 	var err error
@@ -155,6 +180,7 @@ func askerOf(cfg Config, sentinel bool) (*asker, error) {
 		a.dial = (&net.Dialer{KeepAlive: 15 * time.Second}).DialContext
 	}
 	if cfg.Credentials != nil {
+		a.hint = "what Config.Credentials returns"
 		a.ask = func(ctx context.Context) (Credentials, error) {
 			return cfg.Credentials(ctx, CredentialsRequest{Address: addrs[0], Sentinel: sentinel})
 		}

@@ -214,7 +214,7 @@ func (f *finder) ask(ctx context.Context, addr string) opinion {
 	replies, err := f.exchange(ctx, addr, []string{"SENTINEL", "GET-MASTER-ADDR-BY-NAME", name},
 		[]string{"SENTINEL", "MASTER", name}, []string{"SENTINEL", "SENTINELS", name}, []string{"SENTINEL", "REPLICAS", name})
 	if err == nil {
-		err = o.read(replies[0], name)
+		err = o.read(replies[0], name, f.refused)
 	}
 	if err != nil {
 		o.err = fmt.Errorf("%s: %w", addr, err)
@@ -232,9 +232,9 @@ func (f *finder) ask(ctx context.Context, addr string) opinion {
 }
 
 // read takes the master's address out of a reply.
-func (o *opinion) read(reply any, name string) error {
+func (o *opinion) read(reply any, name string, explain func(resp.Error) error) error {
 	if refused, ok := reply.(resp.Error); ok {
-		return refused
+		return explain(refused)
 	}
 	if reply == nil {
 		return fmt.Errorf("%w: %q (REDIS_SENTINEL_SERVICE_NAME)", ErrUnknownMaster, name)
@@ -369,7 +369,7 @@ func (f *finder) listen(ctx context.Context, addr string, changed func()) error 
 		}
 		if refused, ok := reply.(resp.Error); ok {
 			if denied++; denied > 1 {
-				return refused
+				return f.refused(refused)
 			}
 		}
 		if list, _ := reply.([]any); len(list) == 3 && list[0] == "message" {

@@ -318,6 +318,8 @@ func TestSentinel_ErrorsNameTheCause(t *testing.T) {
 		}, madcrow.ErrNoSentinel, "refused"},
 		{"unknown master", func(c *madcrow.Config) { c.Sentinel.ServiceName = "nobody" }, madcrow.ErrUnknownMaster, "REDIS_SENTINEL_SERVICE_NAME"},
 		{"wrong password", func(c *madcrow.Config) { c.Sentinel.Password = "wrong-one" }, madcrow.ErrNoSentinel, "REDIS_SENTINEL_PASSWORD"},
+		// It was "NOAUTH Authentication required." without a setting.
+		{"no password", func(c *madcrow.Config) { c.Sentinel.Password = "" }, madcrow.ErrNoSentinel, "NOAUTH Authentication required.; check REDIS_SENTINEL_USERNAME and REDIS_SENTINEL_PASSWORD"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			cfg := set.Config()
