@@ -6,7 +6,7 @@ GO ?= go
 # Every module of the workspace; the root's ./... does not reach into them.
 MODULES = $(shell $(GO) list -m -f '{{.Dir}}')
 
-.PHONY: help test lint servers unit root others compile tidy build chaos valkey soak bench fuzz
+.PHONY: help test lint servers unit root others compile tidy build chaos matrix soak bench fuzz
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -60,9 +60,11 @@ compile:
 chaos: servers ## faults in full length, with strict bounds; takes minutes and wants the machine for itself
 	@MADCROW_CHAOS=1 $(GO) test -p 1 -count=1 -timeout 30m -run "^Test(Chaos|Coherence|Stampede|Frozen|Hung|Slow|Sentinel_)" -v . ./cache ./session ./pubsub | grep -vE 'level=(INFO|WARN)|^=== '
 
-valkey: ## the same suite on valkey-server, which must be installed
-	@command -v valkey-server >/dev/null || { echo "install valkey-server first (Debian: bookworm-backports)"; exit 1; }
-	@MADCROW_REDIS_SERVER=$$(command -v valkey-server) $(GO) test -count=1 -timeout 20m $(addsuffix /...,$(MODULES))
+# PACKAGES narrows it: make matrix PACKAGES="./cache ./session".
+PACKAGES = $(addsuffix /...,$(MODULES))
+
+matrix: ## the suites on each server program of MADCROW_REDIS_SERVERS
+	@GO=$(GO) ./scripts/matrix $(PACKAGES)
 
 soak: servers ## long runs, and the pages in a real Chromium
 	@./scripts/servers chromium

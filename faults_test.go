@@ -143,7 +143,7 @@ func TestReplies_WrongType(t *testing.T) {
 // TestReplies_Busy runs an endless script. While Redis is silent it counts as
 // away; once it says BUSY, calls are told so.
 func TestReplies_Busy(t *testing.T) {
-	s, r := server(t, madcrowtest.WithArgs("--busy-reply-threshold", "100"))
+	s, r := server(t, madcrowtest.WithArgs("--lua-time-limit", "100"))
 	mustSet(t, r, "a", "1")
 	killed := make(chan struct{})
 	go func() {

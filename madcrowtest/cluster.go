@@ -60,10 +60,11 @@ func (c *Cluster) start() error {
 	for i, n := range c.nodes {
 		commands := [][]string{{"CLUSTER", "SET-CONFIG-EPOCH", strconv.Itoa(i + 1)}}
 		if i < clusterMasters {
-			commands = append(commands, []string{
-				"CLUSTER", "ADDSLOTSRANGE",
-				strconv.Itoa(i * clusterSlots / clusterMasters), strconv.Itoa((i+1)*clusterSlots/clusterMasters - 1),
-			})
+			add := []string{"CLUSTER", "ADDSLOTS"} // ADDSLOTSRANGE came with Redis 7.0
+			for slot := i * clusterSlots / clusterMasters; slot < (i+1)*clusterSlots/clusterMasters; slot++ {
+				add = append(add, strconv.Itoa(slot))
+			}
+			commands = append(commands, add)
 		}
 		// Each meets each, so that they need not wait for gossip.
 		for _, other := range c.nodes[:i] {
@@ -109,7 +110,7 @@ func (s *Server) askAll(commands ...[]string) error {
 	}
 	for i, reply := range replies {
 		if refused, ok := reply.(error); ok {
-			return fmt.Errorf("%s: %s: %w", s.Addr(), strings.Join(commands[i], " "), refused)
+			return fmt.Errorf("%s: %s: %w", s.Addr(), strings.Join(commands[i][:min(len(commands[i]), 4)], " "), refused)
 		}
 	}
 	return nil

@@ -210,9 +210,12 @@ func (s *Server) tlsLines() [][]string {
 	if s.tls == nil {
 		return nil
 	}
-	return [][]string{
-		{"tls-replication", "yes"},
+	lines := [][]string{{"tls-replication", "yes"}}
+	if programVersion(s.binary).less(redisVersion{6, 2}) {
+		return lines // it shows the server's certificate
+	}
+	return append(lines, [][]string{
 		{"tls-client-cert-file", s.tls.clientCertFile},
 		{"tls-client-key-file", s.tls.clientKeyFile},
-	}
+	}...)
 }

@@ -172,7 +172,14 @@ func (s *Server) file() string {
 		line("requirepass", s.set.password)
 	}
 	for _, u := range s.set.users {
-		line(append([]string{"user", u.name, "on", ">" + u.password}, u.rules...)...)
+		words := []string{"user", u.name, "on", ">" + u.password}
+		for _, rule := range u.rules {
+			// Before Redis 6.2 every user may use every channel.
+			if rule != "&*" || !programVersion(s.binary).less(redisVersion{6, 2}) {
+				words = append(words, rule)
+			}
+		}
+		line(words...)
 	}
 	if s.lines != nil {
 		for _, words := range s.lines() {

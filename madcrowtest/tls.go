@@ -50,7 +50,7 @@ func newTLSFiles(t testing.TB, dir string, expiry time.Duration) *tlsFiles {
 		Subject:     pkix.Name{CommonName: "localhost"},
 		DNSNames:    []string{"localhost"},
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		NotAfter:    time.Now().Add(expiry),
 	})
 	ca.issue(t, f.clientCertFile, f.clientKeyFile, &x509.Certificate{

@@ -89,7 +89,8 @@ local function copy(keys)
   for i = 1, #keys do
     other[i] = keys[i] .. ':probe'
     real('DEL', other[i])
-    real('COPY', keys[i], other[i])
+    local all = real('DUMP', keys[i]) -- COPY came with Redis 6.2
+    if all then real('RESTORE', other[i], '0', all) end
     ends[other[i]] = ends[keys[i]]
   end
   return other
