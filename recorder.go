@@ -3,8 +3,9 @@ package madcrow
 import "time"
 
 // Recorder observes what happens. All methods are called from many goroutines,
-// on the path of the calls: they must be fast and must not block. Embed
-// [NopRecorder], so that a later method does not break the build.
+// on the path of the calls: they must be fast, must not block and must not end
+// their goroutine. A panic is logged and changes nothing. Embed [NopRecorder], so
+// that a later method does not break the build.
 type Recorder interface {
 	// Operation is called once for each call of [Redis.Do] and its like, with
 	// what became of it after all tries.

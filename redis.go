@@ -71,6 +71,7 @@ func Open(ctx context.Context, cfg Config) (*Redis, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	cfg = cfg.guarded()
 	r := &Redis{
 		cfg: cfg, log: cfg.Logger, rec: cfg.Recorder,
 		deadlines: newDeadlines(cfg.CommandTimeout),

@@ -3,12 +3,15 @@ package madcrow
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"github.com/madcrow-go/madcrow/internal/guard"
 )
 
 const (
@@ -237,7 +240,13 @@ func (c *carrier) run() {
 	defer close(c.ended)
 	defer c.cancel()
 	ctx := hookFinder{rueidis.WithOnSubscriptionHook(c.ctx, c.told), c}
-	err := c.node.sub.Receive(ctx, c.command(c.op), c.deliver)
+	err := error(guard.ErrGoexit)
+	defer func() { c.end(err) }() // also where a listener ended this goroutine
+	err = c.node.sub.Receive(ctx, c.command(c.op), c.deliver)
+}
+
+// end tells those who listen why nothing more comes.
+func (c *carrier) end(err error) {
 	s := c.subs
 	s.mu.Lock()
 	c.leaving = true
@@ -252,11 +261,15 @@ func (c *carrier) run() {
 	defer c.mu.Unlock()
 	for _, list := range c.heard {
 		for _, l := range list {
-			select {
-			case l.over <- err:
-			default: // it knows
-			}
+			l.end(err)
 		}
+	}
+}
+
+func (l *listener) end(err error) {
+	select {
+	case l.over <- err:
+	default: // it knows
 	}
 }
 
@@ -323,9 +336,16 @@ func (c *carrier) deliver(m rueidis.PubSubMessage) {
 func (l *listener) hear(m rueidis.PubSubMessage) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.gone {
-		l.fn(m)
+	if l.gone {
+		return
 	}
+	defer func() {
+		if p := recover(); p != nil { // the others go on listening
+			l.gone = true
+			l.end(fmt.Errorf("the function of Receive: %w", guard.Recovered(p)))
+		}
+	}()
+	l.fn(m)
 }
 
 // tell calls the hook of l's context, if it has one.
@@ -334,7 +354,10 @@ func (l *listener) tell(p rueidis.PubSubSubscription, hookKey any) {
 		return
 	}
 	if hook, ok := l.ctx.Value(hookKey).(func(rueidis.PubSubSubscription)); ok {
-		hook(p)
+		// The connection's reader calls it, which must go on whatever it does.
+		if err := guard.Apart(func() error { hook(p); return nil }); err != nil {
+			l.end(fmt.Errorf("the subscription hook: %w", err))
+		}
 	}
 }
 

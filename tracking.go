@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"github.com/madcrow-go/madcrow/internal/guard"
 )
 
 // Tracking is the time in which the server tells this process of changes to
@@ -43,10 +45,18 @@ type Tracked struct {
 
 // OnInvalidate calls fn with every key that the server says was changed, after
 // it was read with [Redis.GetTracked], by whomever, this process included. fn
-// runs on the reader of a connection: it must be quick and must not call Redis.
-// stop ends it.
+// runs on the reader of a connection: it must be quick, must not call Redis and
+// must not end its goroutine; a panic is logged. stop ends it.
 func (r *Redis) OnInvalidate(fn func(key string)) (stop func()) {
-	return r.listeners.add(fn)
+	said := &guard.Said{}
+	return r.listeners.add(func(key string) {
+		defer func() {
+			if p := recover(); p != nil {
+				sayPanic(r.log, said, "OnInvalidate", guard.Recovered(p))
+			}
+		}()
+		fn(key)
+	})
 }
 
 // listeners are told of changed keys.

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/madcrow-go/madcrow/internal/guard"
 )
 
 // exchange is one run of the handler in a load, and the ResponseWriter that it
@@ -213,7 +215,25 @@ func (x *exchange) run() {
 func (x *exchange) finish(p any) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	broken := guard.Call(func() error { // the client's writer and the options are users' code too
+		x.conclude(p)
+		return nil
+	})
+	if p == nil && broken != nil {
+		p = broken
+	}
 	x.panicked = p
+	if p != nil && p != http.ErrAbortHandler { //nolint:errorlint // net/http compares it like this too
+		x.v.h.c.log.Error("a handler panicked", "cache", x.v.h.c.name, "panic", p, "stack", string(debug.Stack()))
+	}
+	x.phase = phaseEnd
+	for _, unbind := range x.unbind {
+		unbind()
+	}
+	x.cancel()
+}
+
+func (x *exchange) conclude(p any) {
 	if p == nil && x.status == 0 && x.phase != phaseStream {
 		x.writeHeader(http.StatusOK)
 	}
@@ -223,14 +243,6 @@ func (x *exchange) finish(p any) {
 	if x.phase == phaseStream {
 		x.trail()
 	}
-	if p != nil && p != http.ErrAbortHandler { //nolint:errorlint // net/http compares it like this too
-		x.v.h.c.log.Error("a handler panicked", "cache", x.v.h.c.name, "panic", p, "stack", string(debug.Stack()))
-	}
-	x.phase = phaseEnd
-	for _, unbind := range x.unbind {
-		unbind()
-	}
-	x.cancel()
 }
 
 // complete makes the response of what was kept.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/guard"
 )
 
 // Options says how a bus works. The zero value works.
@@ -88,6 +89,7 @@ func New(r *madcrow.Redis, options Options) (*Bus, error) {
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
 	}
+	b.log = guard.Logger(b.log)
 	if _, nobody := r.Recorder().(madcrow.NopRecorder); !nobody {
 		b.rec = r.Recorder()
 	}

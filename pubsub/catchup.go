@@ -141,7 +141,7 @@ func (r *recovery[T]) message(m kept) error {
 	r.last = m.at
 	e := Recovered[T]{Kind: EventMessage}
 	var err error
-	if e.Message, err = r.t.opt.Codec.Decode(m.payload); err != nil {
+	if e.Message, err = decodeBy(r.t.opt.Codec, m.payload); err != nil {
 		e.Err = fmt.Errorf("%w: %w", ErrMalformed, err)
 		r.t.b.event("malformed", 1)
 	}

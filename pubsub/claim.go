@@ -30,7 +30,7 @@ func (w *work[T]) reclaim(ctx, own context.Context, free int) (left int, err err
 				return free, nil
 			case w.has(p.id):
 			case p.deliveries >= int64(w.opt.MaxDeliveries):
-				_ = w.putAside(ctx, p.id, p.deliveries, nil, w.opt.ClaimAfter, "") // whoever looks next does this again
+				_ = w.putAside(ctx, p.id, p.deliveries, "", w.opt.ClaimAfter, "") // whoever looks next does this again
 			case free == 0:
 				w.looks = time.Time{} // there is more
 				return 0, nil
@@ -206,7 +206,7 @@ func (w *work[T]) keepAlive(ctx context.Context) {
 		}
 		w.mu.Unlock()
 		for part := range slices.Chunk(ids, claimPage) {
-			w.keep(ctx, 0, nil, part...)
+			w.keep(ctx, 0, "", part...)
 		}
 		w.beat.Unlock()
 	}
@@ -214,8 +214,8 @@ func (w *work[T]) keepAlive(ctx context.Context) {
 
 // keep claims messages anew, as idle for so long, that are still ours; and notes
 // why they failed, if they did.
-func (w *work[T]) keep(ctx context.Context, idle time.Duration, why error, ids ...string) {
-	args := append([]string{w.group, w.me, milliseconds(idle), reasonOf(why)}, ids...)
+func (w *work[T]) keep(ctx context.Context, idle time.Duration, why string, ids ...string) {
+	args := append([]string{w.group, w.me, milliseconds(idle), why}, ids...)
 	_, _ = w.s.b.r.Eval(ctx, scriptKeep, []string{w.s.log(), w.s.reason(w.group)}, args)
 }
 

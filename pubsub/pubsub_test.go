@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -401,4 +402,16 @@ func TestOutbox_SendsInOrderWhenRedisIsBack(t *testing.T) {
 			break
 		}
 	}
+}
+
+// lines is a log that hands over what it writes.
+type lines func(string)
+
+func (l lines) Write(p []byte) (int, error) {
+	l(string(p))
+	return len(p), nil
+}
+
+func madcrowLog(to func(line string)) *slog.Logger {
+	return slog.New(slog.NewTextHandler(lines(to), nil))
 }

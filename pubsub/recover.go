@@ -139,7 +139,7 @@ const metaLife = 24 * time.Hour
 // In a cluster it counts those of one node. When the error leaves the outcome
 // unknown, the message may be there.
 func (t *Recoverable[T]) Publish(ctx context.Context, v T) (at Position, receivers int64, err error) {
-	payload, err := t.opt.Codec.Encode(v)
+	payload, err := encodeBy(t.opt.Codec, v)
 	if err != nil {
 		return Position{}, 0, &ValidationError{Field: "message", Message: fmt.Sprintf("cannot be encoded: %T", v)}
 	}

@@ -6,6 +6,8 @@ import (
 	"iter"
 	"strings"
 	"time"
+
+	"github.com/madcrow-go/madcrow/internal/guard"
 )
 
 // Source is what can be served as server-sent events: a [*Recoverable],
@@ -94,7 +96,12 @@ func frameOf[T any](e told[T], encode func(string, T) (string, error)) frame {
 	switch e.Kind {
 	case EventMessage:
 		if e.Err == nil {
-			if data, err := encode(e.Channel, e.Message); err == nil {
+			var data string
+			err := guard.Call(func() (err error) {
+				data, err = encode(e.Channel, e.Message)
+				return err
+			})
+			if err == nil {
 				f.data = data
 				return f
 			}

@@ -67,10 +67,23 @@ func (s *sseStream) send(f frame) error {
 	return s.write()
 }
 
-// due runs when nothing was sent for a while.
+// due runs when nothing was sent for a while. It is nobody's goroutine: where
+// the writer of a middleware panics, the answer ends.
 func (s *sseStream) due() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	written := false
+	defer func() {
+		if _ = recover(); !written {
+			s.ended, s.cut = true, errEndedAlready
+			s.cancel()
+		}
+	}()
+	s.sendDue()
+	written = true
+}
+
+func (s *sseStream) sendDue() {
 	switch {
 	case s.ended:
 		return

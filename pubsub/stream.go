@@ -86,7 +86,7 @@ func (s *Stream[T]) reason(group string) string { return s.base + "why:" + keys.
 // Publish appends a message and returns its id. When the error leaves the
 // outcome unknown, the message may be there.
 func (s *Stream[T]) Publish(ctx context.Context, v T) (id string, err error) {
-	payload, err := s.opt.Codec.Encode(v)
+	payload, err := encodeBy(s.opt.Codec, v)
 	if err != nil {
 		return "", &ValidationError{Field: "message", Message: fmt.Sprintf("cannot be encoded: %T", v)}
 	}
@@ -305,7 +305,7 @@ func (s *Stream[T]) Dead(ctx context.Context, group, after string, n int) ([]Dea
 	for i, e := range entries {
 		d := DeadLetter[T]{ID: e.ID, Original: e.FieldValues["id"], Reason: e.FieldValues["why"], Raw: e.FieldValues["d"]}
 		d.Deliveries, _ = strconv.ParseInt(e.FieldValues["n"], 10, 64)
-		d.Message, d.Err = s.opt.Codec.Decode(d.Raw)
+		d.Message, d.Err = decodeBy(s.opt.Codec, d.Raw)
 		out[i] = d
 	}
 	return out, nil

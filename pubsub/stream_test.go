@@ -237,7 +237,7 @@ func TestStream_PoisonIsPutAsideOnceWithItsReason(t *testing.T) {
 				t.Errorf("%+v can be decoded", d)
 			}
 		case d.Message%10 == 2:
-			want = fmt.Sprint("the worker panicked: ", d.Message)
+			want = fmt.Sprint("panic: ", d.Message)
 		}
 		if !strings.HasPrefix(d.Reason, want) || d.Deliveries != tries || seen[d.Original] {
 			t.Errorf("%+v, want %q after %d", d, want, tries)

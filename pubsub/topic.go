@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/guard"
 )
 
 // Codec turns messages into text and back. It must be safe for concurrent use.
@@ -90,7 +91,7 @@ func defaultCodec[T any]() Codec[T] {
 // outbox that is not empty it is 0. It is one round trip, and is not tried
 // again when it may have been sent. The error is an [*Error].
 func (t *Topic[T]) Publish(ctx context.Context, v T) (receivers int64, err error) {
-	payload, err := t.opt.Codec.Encode(v)
+	payload, err := encodeBy(t.opt.Codec, v)
 	if err != nil {
 		return 0, &ValidationError{Field: "message", Message: fmt.Sprintf("cannot be encoded: %T", v)}
 	}
@@ -409,16 +410,16 @@ func event[T any](b *Bus, it item, opt TopicOptions[T]) Event[T] {
 // decode decodes a message, where that can be once for all.
 func decode[T any](m *message, text string, opt TopicOptions[T]) (T, error) {
 	if c, ok := opt.Codec.(jsonCodec[T]); !ok || !c.whole || !m.shared {
-		return opt.Codec.Decode(text)
+		return decodeBy(opt.Codec, text)
 	}
 	m.once.Do(func() {
-		v, err := opt.Codec.Decode(text)
+		v, err := decodeBy(opt.Codec, text)
 		m.plain, m.decoded, m.failed = opt.Plain, v, err
 	})
 	if v, ok := m.decoded.(T); ok && m.plain == opt.Plain {
 		return v, m.failed
 	}
-	return opt.Codec.Decode(text) // others take it for something else
+	return decodeBy(opt.Codec, text) // others take it for something else
 }
 
 // whole says that values of a type are copied with all that they hold.
@@ -442,7 +443,7 @@ func whole(t reflect.Type) bool {
 func handle[T any](ctx context.Context, events iter.Seq2[Event[T], error], fn func(context.Context, Event[T])) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("pubsub: the handler panicked: %v", p)
+			err = fmt.Errorf("pubsub: the handler: %w", guard.Recovered(p))
 		}
 	}()
 	for e, err := range events {

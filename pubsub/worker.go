@@ -3,7 +3,6 @@ package pubsub
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"strconv"
 	"sync"
@@ -12,6 +11,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/guard"
 )
 
 // WorkOptions says how messages are worked on. The zero value works.
@@ -81,8 +81,8 @@ const readBlock = time.Second
 
 // Work gives every message of the stream to do, in this group, until ctx ends
 // or the bus is closed; then it waits for those under way, up to DrainTimeout,
-// and returns nil, or [ErrClosed]. An error of do, or a panic, has the message
-// tried again after RetryDelay, and put aside after MaxDeliveries, with the
+// and returns nil, or [ErrClosed]. An error of do, a panic, or the end of its
+// goroutine (runtime.Goexit), has the message tried again after RetryDelay, and put aside after MaxDeliveries, with the
 // reason. A message that cannot be decoded is put aside at once. A message may
 // come twice ([Bus.Once]), and after a later one.
 //
@@ -118,6 +118,8 @@ type work[T any] struct {
 
 	// A sign of life must not come after the end of what it is for.
 	beat sync.Mutex
+
+	panics guard.Said
 
 	mu      sync.Mutex
 	held    map[string]struct{} // ids that are being worked on here
@@ -320,20 +322,47 @@ func (w *work[T]) start(own context.Context, e rueidis.XRangeEntry, deliveries i
 	w.mu.Unlock()
 	w.busy.Go(func() {
 		defer func() { <-w.slots }()
-		malformed, err := w.attempt(own, e, deliveries)
-		switch {
-		case err == nil:
-			w.ack(own, e.ID)
-		case malformed || deliveries >= int64(w.opt.MaxDeliveries):
-			w.s.b.event("failed", 1)
-			w.giveUp(own, e.ID, deliveries, err)
-		default:
-			w.s.b.event("failed", 1)
-			w.rest(own, e.ID, deliveries, err)
-			return
-		}
-		w.release(e.ID)
+		a := attempt{malformed: true, err: guard.ErrGoexit}
+		defer func() { // also where the function ends this goroutine
+			if p := recover(); p != nil {
+				a.err = guard.Recovered(p)
+			}
+			w.settle(own, e.ID, deliveries, a)
+		}()
+		w.attempt(own, e, deliveries, &a)
 	})
+}
+
+// attempt is what became of one try.
+type attempt struct {
+	malformed bool // it cannot be decoded
+	err       error
+}
+
+// settle tells Redis what became of a try. Whatever happens, the message does
+// not stay in hands that are empty.
+func (w *work[T]) settle(own context.Context, id string, deliveries int64, a attempt) {
+	rests := false
+	defer func() {
+		if !rests {
+			w.release(id)
+		}
+	}()
+	why := a.reason()
+	if p := (*guard.Panic)(nil); errors.As(a.err, &p) && w.panics.First(why) {
+		w.s.b.log.Error("a message made its worker panic", "stream", w.s.name, "group", w.group, "id", id, "reason", why, "stack", p.Stack)
+	}
+	switch {
+	case a.err == nil:
+		w.ack(own, id)
+	case a.malformed || deliveries >= int64(w.opt.MaxDeliveries):
+		w.s.b.event("failed", 1)
+		w.giveUp(own, id, deliveries, why)
+	default:
+		w.s.b.event("failed", 1)
+		rests = true
+		w.rest(own, id, deliveries, why)
+	}
 }
 
 func (w *work[T]) release(id string) {
@@ -344,21 +373,35 @@ func (w *work[T]) release(id string) {
 
 var errNoMessage = errors.New("it has no field d")
 
-func (w *work[T]) attempt(ctx context.Context, e rueidis.XRangeEntry, deliveries int64) (malformed bool, err error) {
+func (w *work[T]) attempt(ctx context.Context, e rueidis.XRangeEntry, deliveries int64, a *attempt) {
 	text, ok := e.FieldValues["d"]
 	if !ok {
-		return true, fmt.Errorf("%w: %w", ErrMalformed, errNoMessage)
+		a.err = errNoMessage
+		return
 	}
 	v, err := w.s.opt.Codec.Decode(text)
 	if err != nil {
-		return true, fmt.Errorf("%w: %w", ErrMalformed, err)
+		a.err = err
+		return
 	}
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("the worker panicked: %v", p)
-		}
-	}()
-	return false, w.do(ctx, Delivery[T]{ID: e.ID, Deliveries: deliveries, Message: v})
+	a.malformed = false
+	a.err = w.do(ctx, Delivery[T]{ID: e.ID, Deliveries: deliveries, Message: v})
+}
+
+const maxReason = 1024
+
+// reason is the text of its error, whatever that does when it is asked for it.
+func (a attempt) reason() string {
+	if a.err == nil {
+		return ""
+	}
+	text := guard.Text(a.err)
+	if a.malformed {
+		text = ErrMalformed.Error() + ": " + text
+	} else if a.err == guard.ErrGoexit { //nolint:errorlint // our own value
+		text = "the worker: " + text
+	}
+	return text[:min(len(text), maxReason)]
 }
 
 // ack tells that a message is done, again and again while Redis is away: until
@@ -394,23 +437,26 @@ func pauseFor(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-const maxReason = 1024
-
 // rest notes why a message failed and when it may be tried again: its idle time
 // is set so that it reaches ClaimAfter then.
-func (w *work[T]) rest(own context.Context, id string, deliveries int64, why error) {
+func (w *work[T]) rest(own context.Context, id string, deliveries int64, why string) {
 	delay := w.opt.RetryDelay << min(deliveries-1, 20)
 	if delay <= 0 || delay > w.opt.ClaimAfter {
 		delay = w.opt.ClaimAfter
 	}
 	w.beat.Lock()
+	defer w.beat.Unlock()
 	w.mu.Lock()
 	delete(w.held, id)
 	w.resting[id] = struct{}{}
 	w.mu.Unlock()
+	defer w.wakeAfter(delay+time.Millisecond, id)
 	w.keep(own, w.opt.ClaimAfter-delay, why, id) // when this fails it is tried again after ClaimAfter
-	w.beat.Unlock()
-	time.AfterFunc(delay+time.Millisecond, func() {
+}
+
+// wakeAfter lets a message be tried again.
+func (w *work[T]) wakeAfter(d time.Duration, id string) {
+	time.AfterFunc(d, func() {
 		w.mu.Lock()
 		delete(w.resting, id)
 		w.mu.Unlock()
@@ -421,18 +467,10 @@ func (w *work[T]) rest(own context.Context, id string, deliveries int64, why err
 	})
 }
 
-func reasonOf(err error) string {
-	if err == nil {
-		return ""
-	}
-	text := err.Error()
-	return text[:min(len(text), maxReason)]
-}
-
 // giveUp puts aside a message that failed here and still is ours, again and again
 // while Redis is away: nobody else knows the reason. What Redis goes on refusing is left to
 // whoever claims it next, so that other messages do not wait for it.
-func (w *work[T]) giveUp(own context.Context, id string, deliveries int64, why error) {
+func (w *work[T]) giveUp(own context.Context, id string, deliveries int64, why string) {
 	ctx := context.WithoutCancel(own)
 	for wait := retryFirst; ; wait = min(2*wait, retryMost) {
 		err := w.putAside(ctx, id, deliveries, why, 0, w.me)
@@ -446,9 +484,9 @@ func (w *work[T]) giveUp(own context.Context, id string, deliveries int64, why e
 // putAside makes a dead letter of a message that is idle for long enough and in
 // the hands of a consumer, or of any; the reason is that of the last failure,
 // where none is given.
-func (w *work[T]) putAside(ctx context.Context, id string, deliveries int64, why error, idle time.Duration, consumer string) error {
+func (w *work[T]) putAside(ctx context.Context, id string, deliveries int64, why string, idle time.Duration, consumer string) error {
 	m, err := w.s.b.r.Eval(ctx, scriptDead, []string{w.s.log(), w.s.dead(w.group), w.s.reason(w.group)},
-		[]string{w.group, id, strconv.FormatInt(deliveries, 10), strconv.Itoa(w.s.opt.MaxDead), reasonOf(why), milliseconds(idle), consumer})
+		[]string{w.group, id, strconv.FormatInt(deliveries, 10), strconv.Itoa(w.s.opt.MaxDead), why, milliseconds(idle), consumer})
 	if err != nil {
 		return err
 	}
