@@ -23,6 +23,8 @@ type Cache[T any] struct {
 	prefix string // of every key, up to the form of the user's
 	opt    Options[T]
 	warned atomic.Bool // that Redis does not tell of changes
+	// lateTags is true where only a load tells how long its tags must live.
+	lateTags bool
 
 	tags    *tagTable
 	near    *near[T]
@@ -386,6 +388,47 @@ func (c *Cache[T]) changeTag(ctx context.Context, op, how string, s *tagState) e
 		return &Error{Cache: c.name, Op: op, Err: errors.Join(ErrQueued, err)}
 	}
 	return nil
+}
+
+// dropTags removes tags themselves: what has one of them is gone, as after
+// DeleteTag, and nothing stays in Redis. It takes one round trip for each node.
+func (c *Cache[T]) dropTags(ctx context.Context, names []string) error {
+	const op = "delete"
+	if c.over.Load() {
+		return c.failed(op, ErrClosed)
+	}
+	tagKeys := make([]string, len(names))
+	for i, name := range names {
+		tagKeys[i] = c.tags.state(name).key
+		c.family.tagChanges(tagKeys[i])
+	}
+	results, err := c.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
+		cmds := make([]madcrow.Command, len(tagKeys))
+		for i, key := range tagKeys {
+			cmds[i] = b.Del().Key(key).Build()
+		}
+		return cmds
+	})
+	var errs []error
+	for i, key := range tagKeys {
+		bad := err
+		if len(results) == len(tagKeys) {
+			bad = results[i].Err
+		}
+		c.family.tagChanges(key)
+		switch {
+		case bad == nil:
+			c.outage.outage.forget(key)
+		case !c.outage.worth(bad):
+			errs = append(errs, c.failed(op, bad))
+		default:
+			c.outage.add(key, c.tags.whole.key)
+			c.family.tagChanges(key)
+			c.event("queued")
+			errs = append(errs, &Error{Cache: c.name, Op: op, Err: errors.Join(ErrQueued, bad)})
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // queue notes that the value of a key must go when Redis is back. An error that

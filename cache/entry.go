@@ -77,8 +77,12 @@ func (h *header) appendTo(b []byte) []byte {
 // errFormat is an entry that cannot be read. It is a miss.
 var errFormat = errors.New("not an entry of this format")
 
-// maxTags bounds the tags of one entry.
-const maxTags = 64
+// maxTags bounds the tags of one entry, and maxURLTags those that a page has
+// beside.
+const (
+	maxTags    = 64
+	maxURLTags = 2
+)
 
 // parseHeader reads an entry. size is how long the header is; there may be room
 // for its tags.
@@ -97,7 +101,7 @@ func parseHeader(s string, room []tagMark) (h header, size int, err error) {
 	h.storedFor = r.duration(time.Millisecond)
 	h.cost = r.duration(time.Microsecond)
 	n := r.uvarint()
-	if n > maxTags {
+	if n > maxTags+maxURLTags {
 		return h, 0, errFormat
 	}
 	if n > 0 {

@@ -253,7 +253,7 @@ func FuzzHeader(f *testing.F) {
 			}
 			return
 		}
-		if size > len(s) || len(h.tags) > maxTags || h.negative && size != len(s) {
+		if size > len(s) || len(h.tags) > maxTags+maxURLTags || h.negative && size != len(s) {
 			t.Fatalf("%d of %d bytes: %+v", size, len(s), h)
 		}
 		again, n, err := parseHeader(string(h.appendTo(nil)), nil)

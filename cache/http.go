@@ -3,18 +3,16 @@ package cache
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/madcrow-go/madcrow"
-	"github.com/madcrow-go/madcrow/internal/keys"
 )
 
 // HTTP caches the responses of HTTP handlers, as a shared cache does (RFC 9111,
@@ -44,8 +42,9 @@ import (
 //     and above, 206 or 304;
 //   - answers a request with Authorization or a client certificate, and does not
 //     say public, s-maxage or must-revalidate (RFC 9111 §3.5);
-//   - answers a request with a Cookie, or one of HTTPOptions.Credentials, and
-//     does not say public or s-maxage;
+//   - answers a request with a Cookie, one of HTTPOptions.Credentials, or a
+//     header by which proxies say who the client is (X-Auth-Request-User,
+//     X-Forwarded-User and their like), and does not say public or s-maxage;
 //   - has more than HTTPOptions.MaxBody, is flushed, hijacked, an event stream
 //     or preceded by a 1xx: it is passed on as it is written;
 //   - has tags that this package does not take.
@@ -62,16 +61,24 @@ import (
 //
 // It holds the scheme, Host, path (that which the handler sees and that which
 // was asked for), and the query with its parameters sorted by
-// name; what proxies say was asked for (X-Forwarded-Host and its like, Forwarded
+// name; what headers say was asked for (X-Forwarded-Host and all others of
+// X-Forwarded-, X-Original-URL, X-Scheme and their like, Forwarded
 // without the addresses), so that nobody can have links to elsewhere stored; and
-// what HTTPOptions.KeyHeaders names. Every other header that a response depends
+// what HTTPOptions.KeyHeaders names. What names only the way (X-Forwarded-For,
+// X-Forwarded-Server, Via) is no part of it. Every other header that a response depends
 // on must be named by Vary: at most 16. Origin and Accept-Encoding are added for
 // responses that allow one origin or have a Content-Encoding. Accept-Encoding is
 // compared without regard to order; of many other values, say User-Agent, a
 // middleware outside had better make few.
 //
 // A method that changes something, when its status is below 400, removes what
-// is stored of its URL, before the client hears of it.
+// is stored of its URL, before the client hears of it: every variant, whatever
+// headers it or they came with, and also of the URLs of the same origin that its
+// response names by Location and Content-Location (RFC 9111 §4.4). A URL is there
+// its path and query, without regard to escapes, order, scheme and host: behind
+// proxies nobody knows which names a page has. Of several hosts behind one cache
+// a change removes the pages of one path on all; give them caches of their own
+// where that is too much.
 //
 // # How it is served
 //
@@ -86,7 +93,8 @@ import (
 // and then for its own client only. Its request does not end before it does, for
 // routers use what belongs to a request again; HTTPOptions.Detached lifts that.
 // It gets neither conditions (If-None-Match)
-// of the client nor what HTTPOptions.Query and Cookie leave out. It writes to a
+// of the client, nor X-Forwarded-Server and X-Forwarded-By, nor what
+// HTTPOptions.Query and Cookie leave out. It writes to a
 // header of its own: what a middleware outside has set is added to the response
 // and not stored. A panic is raised again in the goroutine of the request,
 // logged with its stack; where a stale response may be served, that is.
@@ -150,6 +158,11 @@ type HTTPOptions struct {
 	StaleWhileRevalidate, StaleIfError time.Duration
 	// MaxStale bounds both, and what responses say of them. Defaults to a day.
 	MaxStale time.Duration
+	// MaxVariants is how many responses of one URL may be stored beside the one
+	// of the plain request: by Vary, KeyHeaders, and headers that say what was
+	// asked for. Of more, one in eight takes the place of the oldest; the others
+	// are not stored. Defaults to 64, at most 1024.
+	MaxVariants int
 	// MaxBody is how many bytes a response may have to be stored. Defaults to 1
 	// MiB; Config.MaxValueSize must hold 64 KiB more.
 	MaxBody int
@@ -224,6 +237,9 @@ func (o HTTPOptions) filled(maxValue int) (HTTPOptions, error) {
 	if o.MaxLoads == 0 {
 		o.MaxLoads = 1024
 	}
+	if o.MaxVariants == 0 {
+		o.MaxVariants = 64
+	}
 	if o.StatusName == "" {
 		o.StatusName = "madcrow"
 	}
@@ -234,6 +250,7 @@ func (o HTTPOptions) filled(maxValue int) (HTTPOptions, error) {
 	bad(o.StaleWhileRevalidate < 0 || o.StaleIfError < 0, "StaleWhileRevalidate and StaleIfError must not be negative")
 	bad(o.PassFor < time.Second || o.PassFor > time.Hour, "PassFor must be from a second to an hour")
 	bad(o.MaxBody < 0 || o.MaxBody > maxValue-bodyRoom, fmt.Sprintf("MaxBody must be from 0 to %d: Config.MaxValueSize less %d", maxValue-bodyRoom, bodyRoom))
+	bad(o.MaxVariants < 1 || o.MaxVariants > 1024, "MaxVariants must be from 1 to 1024")
 	bad(o.StatusName != "-" && !isToken(o.StatusName), "StatusName must be a token that begins with a letter")
 	o.Credentials, o.KeyHeaders = canonical(o.Credentials), canonical(o.KeyHeaders)
 	if wrong != nil {
@@ -281,6 +298,7 @@ func NewHTTP(r *madcrow.Redis, name string, options HTTPOptions) (*HTTP, error) 
 	if err != nil {
 		return nil, err
 	}
+	c.lateTags = true
 	return &HTTP{c: c, opt: opt}, nil
 }
 
@@ -302,12 +320,70 @@ func (h *HTTP) Middleware(next http.Handler) http.Handler {
 
 // change lets a method pass that changes something.
 func (h *HTTP) change(w http.ResponseWriter, r *http.Request, next http.Handler) {
-	cw := &changeWriter{ResponseWriter: w, changed: func() {
+	cleaned := h.cleaned(r)
+	tags := h.urlTags(cleaned)[:1] // the handler may change the URL
+	cw := &changeWriter{ResponseWriter: w}
+	cw.changed = func() {
+		for _, name := range []string{"Location", "Content-Location"} {
+			tags = union(tags, h.tagsOfReference(cleaned, w.Header().Get(name)))
+		}
 		// The handler's client may be gone; the change stays.
-		_ = h.Delete(context.WithoutCancel(r.Context()), r) // it is queued, or cannot be
-	}}
+		_ = h.c.dropTags(context.WithoutCancel(r.Context()), tags) // it is queued, or cannot be
+	}
 	h.forward(cw, r, next, "fwd=method")
 	cw.begin(http.StatusOK)
+}
+
+// tagsOfReference are the tags of a URL that the response to r names, if it is
+// of the same origin: RFC 9111 §4.4.
+func (h *HTTP) tagsOfReference(r *http.Request, reference string) []string {
+	if reference == "" {
+		return nil
+	}
+	base := url.URL{Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery}
+	if path := askedPath(r); path != "" {
+		if u, err := url.ParseRequestURI(path); err == nil {
+			base.Path, base.RawPath = u.Path, u.RawPath
+		}
+	}
+	u, err := base.Parse(reference)
+	if err != nil || u.Host != "" && !sameHost(r, u.Host) || u.Opaque != "" {
+		return nil
+	}
+	cleaned := h.cleaned(&http.Request{URL: &url.URL{Path: u.Path, RawPath: u.RawPath, RawQuery: u.RawQuery}})
+	query := normalQuery(cleaned.URL.RawQuery)
+	tags := []string{h.tagOf(u.Path, query)}
+	for _, prefix := range r.Header["X-Forwarded-Prefix"] { // the proxy takes it away
+		if rest, ok := strings.CutPrefix(u.Path, strings.TrimSuffix(prefix, "/")); ok && prefix != "" {
+			tags = append(tags, h.tagOf(rest, query))
+		}
+	}
+	return tags
+}
+
+// sameHost says whether a request was made to a host, as far as is known behind
+// proxies.
+func sameHost(r *http.Request, host string) bool {
+	names := []string{r.Host, r.URL.Host}
+	for name, values := range r.Header {
+		if asked(name) && strings.HasSuffix(name, "Host") {
+			names = append(names, values...)
+		}
+	}
+	for _, v := range r.Header["Forwarded"] {
+		for part := range splitOutsideQuotes(v, ",;") {
+			if name, value, _ := strings.Cut(part, "="); strings.EqualFold(strings.TrimSpace(name), "host") {
+				names = append(names, strings.Trim(value, `" `))
+			}
+		}
+	}
+	return slices.ContainsFunc(names, func(name string) bool { return name != "" && withoutPort(name) == withoutPort(host) })
+}
+
+// withoutPort is a host without a port that goes without saying.
+func withoutPort(host string) string {
+	host = strings.ToLower(host)
+	return strings.TrimSuffix(strings.TrimSuffix(host, ":80"), ":443")
 }
 
 // changeWriter says when the handler begins to report success.
@@ -353,62 +429,14 @@ func (w *changeWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return http.NewResponseController(w.ResponseWriter).Hijack()
 }
 
-// Delete removes what is stored for GET of the URL of r, in all variants. Of r
-// it needs the URL, and where the server is asked otherwise, Host, TLS and the
-// headers of the key; where the handler sees another path than the client asked
-// for, as behind http.StripPrefix, RequestURI too. The error is as that of
-// [Cache.Delete].
+// Delete removes what is stored of the URL of r, in all variants: whatever the
+// scheme and the host, whoever asks, and through whatever proxy. Of r it needs
+// the URL, and its path and query alone count. Where a middleware outside has
+// changed the path, as [http.StripPrefix] does, a path means all that the
+// handler sees by it; with RequestURI it is that which clients ask for. The error
+// is as that of [Cache.Delete].
 func (h *HTTP) Delete(ctx context.Context, r *http.Request) error {
-	r = h.cleaned(r)
-	if u := *r.URL; u.Host != "" { // as servers do not see it
-		r = r.WithContext(ctx)
-		if u.Scheme == "https" && r.TLS == nil {
-			r.TLS = &tls.ConnectionState{}
-		}
-		if r.Host == "" {
-			r.Host = u.Host
-		}
-		u.Scheme, u.Host, u.User = "", "", nil
-		r.URL = &u
-	}
-	key := h.keyOf(r)
-	return h.c.deleteAll(ctx, keyAnonymous+key, keyKnown+key)
-}
-
-// deleteAll is Delete for a few keys, in one round trip for each node of Redis.
-func (c *Cache[T]) deleteAll(ctx context.Context, names ...string) error {
-	if c.over.Load() {
-		return c.failed("delete", ErrClosed)
-	}
-	valueKeys := make([]string, len(names))
-	for i, key := range names {
-		valueKeys[i] = c.valueKey(keys.Form(key))
-		c.family.valueChanges(valueKeys[i])
-	}
-	results, err := c.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
-		cmds := make([]madcrow.Command, len(valueKeys))
-		for i, vk := range valueKeys {
-			cmds[i] = b.Del().Key(vk, vk+leaseSuffix).Build()
-		}
-		return cmds
-	})
-	var errs []error
-	for i, vk := range valueKeys {
-		bad := err
-		if len(results) == len(valueKeys) {
-			bad = results[i].Err
-		}
-		if c.slotMoves(bad) {
-			bad = c.deleteAlone(ctx, vk)
-		}
-		c.family.valueChanges(vk)
-		if bad != nil {
-			errs = append(errs, c.queue("delete", keys.Form(names[i]), bad))
-		} else {
-			c.family.outage.forget(vk)
-		}
-	}
-	return errors.Join(errs...)
+	return h.c.dropTags(ctx, h.urlTags(h.cleaned(r))[:1])
 }
 
 // DeleteTag removes every response of a tag, at once, and whatever else on the

@@ -23,8 +23,9 @@ type exchange struct {
 	v       *visit
 	at      spot
 	old     foundResponse
-	staleOK bool // old may be served when the handler fails
-	hinted  bool // tags that the handler gave before are known
+	staleOK bool     // old may be served when the handler fails
+	known   []string // the tags that are known before the handler runs,
+	hinted  bool     // and it gave some of them before
 	job     *job[*storedResponse]
 
 	req        *http.Request // what the handler gets, and may change
@@ -80,7 +81,7 @@ func newExchange(v *visit, at spot, f foundResponse) *exchange {
 	x.ctx, x.cancel = context.WithCancel(context.WithoutCancel(v.r.Context()))
 	x.req = v.r.Clone(x.ctx)
 	x.req.Method, x.req.Body = http.MethodGet, http.NoBody
-	for _, name := range conditions {
+	for _, name := range unseen {
 		delete(x.req.Header, name)
 	}
 	if s := f.value; f.state == isStale && s.kind == kindResponse {
@@ -152,13 +153,13 @@ func (x *exchange) placed(ctx context.Context, rec *storedResponse) *storedRespo
 	if rec.kind != kindResponse {
 		return rec
 	}
-	h, ru, known := x.v.h, x.ruling, x.job.ca.tags
+	h, ru, known := x.v.h, x.ruling, x.known
 	if all := union(ru.tags, known); len(union(known, ru.tags)) > len(known) {
 		h.taggers.Store(true)
 		if len(all) >= maxTags {
 			all = ru.tags
 		}
-		if !x.note(ctx, tagsKey(x.v.key), &storedResponse{kind: kindTags, tags: all}) || x.hinted {
+		if !x.note(ctx, tagsKey(x.v.url), &storedResponse{kind: kindTags, tags: all}) || x.hinted {
 			return passResponse // its tags change all the time: nobody shall wait for that
 		}
 		return againResponse
@@ -173,7 +174,7 @@ func (x *exchange) placed(ctx context.Context, rec *storedResponse) *storedRespo
 	case x.at.vary != nil:
 		s.vary, s.gen = union(x.at.vary, ru.vary), x.at.gen
 		if slices.Sort(s.vary); len(s.vary) > len(x.at.vary) {
-			if len(s.vary) > 2*maxVary || !x.note(ctx, x.v.key, &storedResponse{kind: kindVary, vary: s.vary, gen: newGeneration()}, known...) {
+			if len(s.vary) > 2*maxVary || !x.note(ctx, x.v.key, &storedResponse{kind: kindVary, vary: s.vary, gen: newGeneration()}, x.job.ca.tags...) {
 				return passResponse
 			}
 			return againResponse

@@ -3,8 +3,10 @@ package cache
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"maps"
 	"net/http"
 	"net/url"
+	"path"
 	"slices"
 	"strings"
 )
@@ -12,14 +14,52 @@ import (
 // A key is made of everything that a handler may make its response of: the URL
 // with scheme and host, what proxies say was asked for, HTTPOptions.KeyHeaders,
 // and whether the request has credentials. All else must be named by Vary.
+//
+// Nobody vouches for what a header says, so all of it only keeps entries apart.
+// What a change removes is found by the URL alone, see [HTTP.urlTags], and the
+// entries of one URL are bounded, see [exchange.admit].
 
 // askedHeaders are those by which proxies, and attackers, say what was asked
-// for. Frameworks make links and redirects of them.
+// for, beside those of askedPrefixes. Frameworks make links and redirects of
+// them.
 var askedHeaders = map[string]bool{
-	"Front-End-Https": true, "X-Forwarded-Host": true, "X-Forwarded-Port": true, "X-Forwarded-Prefix": true,
-	"X-Forwarded-Proto": true, "X-Forwarded-Protocol": true, "X-Forwarded-Scheme": true, "X-Forwarded-Server": true,
-	"X-Forwarded-Ssl": true, "X-Host": true, "X-Http-Host-Override": true, "X-Original-Host": true,
-	"X-Original-Uri": true, "X-Original-Url": true, "X-Rewrite-Url": true, "X-Url-Scheme": true,
+	"Base-Url": true, "Cf-Visitor": true, "Cloudfront-Forwarded-Proto": true, "Front-End-Https": true, "Host-Override": true,
+	"Http-Host": true, "Proxy-Host": true, "Proxy-Url": true, "Request-Uri": true, "Script-Name": true,
+	"X-Arr-Ssl": true, "X-Backend-Host": true, "X-Base-Url": true, "X-Host": true, "X-Host-Override": true, "X-Hostname": true,
+	"X-Http-Host-Override": true, "X-Ms-Original-Url": true, "X-Path": true, "X-Proto": true, "X-Proxy-Host": true, "X-Proxy-Url": true,
+	"X-Real-Host": true, "X-Real-Proto": true, "X-Real-Scheme": true, "X-Real-Uri": true, "X-Real-Url": true,
+	"X-Request-Uri": true, "X-Request-Url": true, "X-Scheme": true, "X-Script-Name": true, "X-Server-Name": true, "X-Ssl": true,
+	"X-Uri": true, "X-Url": true, "X-Url-Scheme": true, "X-Waws-Unencoded-Url": true,
+}
+
+// askedPrefixes begin the names of more of them. Proxies make up new ones, so
+// what is not known to be about the way is taken for one.
+var askedPrefixes = []string{"X-Forwarded-", "X-Original-", "X-Rewrite-", "X-Replaced-", "X-Envoy-Original-"}
+
+// aboutTheWay end the names of headers that say by where, or from whom, a
+// request came.
+var aboutTheWay = []string{"-For", "-By", "-Server", "-Ip", "-Addr", "-Address", "-Request-Id"}
+
+// asked says whether a header says what was asked for.
+func asked(name string) bool {
+	if len(name) < 2 || name[0] != 'X' || name[1] != '-' {
+		return askedHeaders[name]
+	}
+	for _, prefix := range askedPrefixes {
+		if strings.HasPrefix(name, prefix) {
+			return !slices.ContainsFunc(aboutTheWay, func(end string) bool { return strings.HasSuffix(name, end) })
+		}
+	}
+	return askedHeaders[name]
+}
+
+// identityHeaders are those by which a proxy says who the client is.
+var identityHeaders = map[string]bool{
+	"Cf-Access-Jwt-Assertion": true, "Remote-User": true, "X-Amzn-Oidc-Data": true, "X-Amzn-Oidc-Identity": true,
+	"X-Auth-Request-Access-Token": true, "X-Auth-Request-Email": true, "X-Auth-Request-User": true, "X-Authenticated-User": true,
+	"X-Forwarded-Access-Token": true, "X-Forwarded-Email": true, "X-Forwarded-Groups": true, "X-Forwarded-Preferred-Username": true,
+	"X-Forwarded-User": true, "X-Goog-Authenticated-User-Email": true, "X-Goog-Iap-Jwt-Assertion": true,
+	"X-Ms-Client-Principal": true, "X-Ms-Client-Principal-Id": true, "X-Remote-User": true, "X-Webauth-User": true,
 }
 
 // bypassed says whether the cache has nothing to do with a GET or HEAD.
@@ -38,9 +78,9 @@ func (h *HTTP) bypassed(r *http.Request) bool {
 	return h.opt.Bypass != nil && h.opt.Bypass(r)
 }
 
-// conditions are the headers of a request that do not reach the handler in a
-// load: its response is for everybody.
-var conditions = []string{"If-None-Match", "If-Modified-Since", "If-Range"}
+// unseen are the headers of a request that do not reach the handler in a load:
+// its response is for everybody. The last two name a proxy on the way.
+var unseen = []string{"If-None-Match", "If-Modified-Since", "If-Range", "X-Forwarded-Server", "X-Forwarded-By"}
 
 // cleaned is the request without the parameters and cookies that do not matter.
 func (h *HTTP) cleaned(r *http.Request) *http.Request {
@@ -61,7 +101,8 @@ func (h *HTTP) cleaned(r *http.Request) *http.Request {
 	} else {
 		cookies = sent
 	}
-	if query == r.URL.RawQuery && slices.Equal(cookies, sent) {
+	claims := h.cleanedClaims(r.Header)
+	if query == r.URL.RawQuery && claims == nil && slices.Equal(cookies, sent) {
 		return r
 	}
 	r = r.WithContext(r.Context())
@@ -72,11 +113,40 @@ func (h *HTTP) cleaned(r *http.Request) *http.Request {
 		r.RequestURI = path + strings.TrimPrefix(r.RequestURI, u.EscapedPath())
 	}
 	r.Header = r.Header.Clone()
+	maps.Copy(r.Header, claims)
 	delete(r.Header, "Cookie")
 	if cookies != nil {
 		r.Header["Cookie"] = cookies
 	}
 	return r
+}
+
+// cleanedClaims are those headers that name a URL with parameters that do not
+// matter, without these.
+func (h *HTTP) cleanedClaims(header http.Header) (claims http.Header) {
+	if h.opt.Query == nil {
+		return nil
+	}
+	for name, values := range header {
+		if !asked(name) || !slices.ContainsFunc(values, func(v string) bool { return strings.Contains(v, "?") }) {
+			continue
+		}
+		kept := make([]string, len(values))
+		for i, v := range values {
+			path, query, _ := strings.Cut(v, "?")
+			if kept[i] = path; query != "" {
+				query = joinKept(query, "&", func(part string) bool { return h.opt.Query(queryName(part)) })
+			}
+			if query != "" {
+				kept[i] += "?" + query
+			}
+		}
+		if claims == nil {
+			claims = http.Header{}
+		}
+		claims[name] = kept
+	}
+	return claims
 }
 
 func joinKept(s, sep string, keep func(string) bool) string {
@@ -108,6 +178,9 @@ func (h *HTTP) credentials(r *http.Request) (authorization, cookie bool) {
 	for _, name := range h.opt.Credentials {
 		cookie = cookie || r.Header[name] != nil
 	}
+	for name := range r.Header {
+		cookie = cookie || identityHeaders[name]
+	}
 	return authorization, cookie
 }
 
@@ -119,28 +192,121 @@ const (
 	keyKnown     = "k|"
 )
 
-// keyOf is the rest of the key of a cleaned request.
-func (h *HTTP) keyOf(r *http.Request) string {
+// address is where the responses to a request are.
+type address struct {
+	url  string // part of the key: without what headers say
+	key  string
+	tags []string // of all that is stored of the URL
+}
+
+// addressOf is the address of a cleaned request, of one of the two kinds.
+func (h *HTTP) addressOf(r *http.Request, kind string) (a address) {
 	scheme := "http"
 	if r.TLS != nil {
 		scheme = "https"
 	}
+	u := r.URL
+	escaped, query, path := u.EscapedPath(), sortedQuery(u.RawQuery), askedPath(r)
 	var b strings.Builder
-	for _, s := range []string{scheme, "://", strings.ToLower(r.Host), r.URL.EscapedPath()} {
+	b.Grow(len(kind) + len(r.Host) + len(h.c.name) + 2*(len(escaped)+len(query)+len(path)) + 64)
+	for _, s := range []string{kind, scheme, "://", strings.ToLower(r.Host), "\n"} {
 		b.WriteString(s)
 	}
-	if r.URL.RawQuery != "" {
-		b.WriteByte('?')
-		b.WriteString(sortedQuery(r.URL.RawQuery))
+	start := b.Len()
+	plain := path == "" && isPlainURL(escaped, query)
+	if plain { // the tag is a piece of the key
+		h.writeTag(&b, escaped, query)
+	} else {
+		b.WriteString(escaped)
+		b.WriteString("?")
+		b.WriteString(query)
 	}
-	if path := askedPath(r); path != "" {
+	end := b.Len()
+	if path != "" {
 		line(&b, "asked", path)
 	}
-	if u := r.URL; u.Scheme != "" || u.Host != "" || u.User != nil { // handlers may see that it is so
+	if u.Scheme != "" || u.Host != "" || u.User != nil { // handlers may see that it is so
 		line(&b, u.Scheme, u.User.String()+"@"+u.Host)
 	}
+	urlEnd := b.Len()
 	h.keyHeaders(&b, r.Header)
-	return b.String()
+	a.key = b.String()
+	a.url = a.key[:urlEnd]
+	if tag := a.key[start:end]; plain && len(tag) <= maxTag {
+		a.tags = []string{tag}
+	} else {
+		a.tags = h.urlTags(r)
+	}
+	return a
+}
+
+// urlTag begins the tags of URLs.
+const urlTag = "url|"
+
+func (h *HTTP) writeTag(b *strings.Builder, path, query string) {
+	for _, s := range []string{urlTag, h.c.name, "|", path} {
+		b.WriteString(s)
+	}
+	if query != "" {
+		b.WriteString("?")
+		b.WriteString(query)
+	}
+}
+
+// urlTags are the tags of all that is stored of the URL of a request: of the
+// path that was asked for, and of that which the handler sees. A change removes
+// the first one.
+func (h *HTTP) urlTags(r *http.Request) []string {
+	query := normalQuery(r.URL.RawQuery)
+	own := h.tagOf(r.URL.Path, query)
+	path := askedPath(r)
+	if path == "" {
+		return []string{own}
+	}
+	if plain, err := url.PathUnescape(path); err == nil {
+		path = plain
+	}
+	if outer := h.tagOf(path, query); outer != own {
+		return []string{outer, own}
+	}
+	return []string{own}
+}
+
+// tagOf is the tag of a path, without its escapes, and a query in normal form.
+// It says nothing of the scheme and the host: behind proxies nobody knows which
+// names one page has, and to remove too much costs a run of the handler.
+func (h *HTTP) tagOf(plain, query string) string {
+	var b strings.Builder
+	h.writeTag(&b, normalPath(plain), query)
+	if b.Len() <= maxTag {
+		return b.String()
+	}
+	sum := sha256.Sum256([]byte(b.String()))
+	return urlTag + h.c.name + "|" + base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// normalPath is the same for all paths that some router takes for the same.
+func normalPath(plain string) string { return path.Clean("/" + plain) }
+
+// normalQuery is the same for all queries that a handler may take for the same.
+func normalQuery(query string) string {
+	parts := strings.Split(query, "&")
+	for i, part := range parts {
+		if plain, err := url.QueryUnescape(part); err == nil {
+			part = plain
+		}
+		parts[i] = strings.TrimSuffix(part, "=")
+	}
+	parts = slices.DeleteFunc(parts, func(s string) bool { return s == "" })
+	slices.Sort(parts)
+	return strings.Join(parts, "&")
+}
+
+// isPlainURL says that an escaped path and a query are as normalPath and
+// normalQuery make them.
+func isPlainURL(escaped, query string) bool {
+	return strings.IndexByte(escaped, '%') < 0 && strings.IndexAny(query, "%+&") < 0 &&
+		!strings.HasSuffix(query, "=") && path.Clean(escaped) == escaped && escaped[0] == '/'
 }
 
 // askedPath is the path that the client asked for, where the handler sees
@@ -164,15 +330,18 @@ func line(b *strings.Builder, name, value string) {
 }
 
 func (h *HTTP) keyHeaders(b *strings.Builder, header http.Header) {
-	var asked []string
+	var claims []string
 	for name := range header {
-		if askedHeaders[name] {
-			asked = append(asked, name)
+		if asked(name) {
+			claims = append(claims, name)
 		}
 	}
-	slices.Sort(asked)
-	for _, name := range asked {
+	slices.Sort(claims)
+	for _, name := range claims {
 		for _, v := range header[name] {
+			if path, query, ok := strings.Cut(v, "?"); ok {
+				v = path + "?" + sortedQuery(query)
+			}
 			line(b, name, v)
 		}
 	}
@@ -211,7 +380,7 @@ func variantKey(key, gen string, vary []string, header http.Header) string {
 		b = appendText(b, name)
 		name = http.CanonicalHeaderKey(name)
 		values := header[name]
-		if len(values) == 0 || slices.Contains(conditions, name) { // of these the handler sees none
+		if len(values) == 0 || slices.Contains(unseen, name) { // of these the handler sees none
 			b = append(b, 0)
 			continue
 		}

@@ -19,10 +19,11 @@ type visit struct {
 	r    *http.Request // as the handler may see it
 	next http.Handler
 
-	key                   string
+	address
 	authorization, cookie bool
-	tags                  []string
-	asks                  control // what the client asks for, if that is obeyed
+	known                 []string // tags of the response, beside those of the URL
+	all                   []string // both
+	asks                  control  // what the client asks for, if that is obeyed
 	obeys                 bool
 	fwd                   string // why the request goes to the handler
 }
@@ -53,8 +54,8 @@ func (h *HTTP) get(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	r = h.cleaned(r)
 	v := &visit{h: h, w: w, r: r, next: next, fwd: "fwd=uri-miss", obeys: h.opt.ObeyRequest}
 	if h.opt.Tags != nil {
-		v.tags = h.opt.Tags(r)
-		if bad := checkTags(v.tags); bad != nil {
+		v.known = h.opt.Tags(r)
+		if bad := checkTags(v.known); bad != nil {
 			h.c.event("bad_tags") // what could not be removed is not stored
 			h.forward(w, r, next, "fwd=bypass")
 			return
@@ -70,11 +71,12 @@ func (h *HTTP) get(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		}
 	}
 	v.authorization, v.cookie = h.credentials(r)
-	v.key = keyAnonymous
+	kind := keyAnonymous
 	if v.authorization || v.cookie {
-		v.key = keyKnown
+		kind = keyKnown
 	}
-	v.key += h.keyOf(r)
+	v.address = h.addressOf(r, kind)
+	v.all = union(v.tags, v.known)
 	v.serve()
 }
 
@@ -82,12 +84,12 @@ func (h *HTTP) get(w http.ResponseWriter, r *http.Request, next http.Handler) {
 func (v *visit) serve() {
 	at := spot{key: v.key}
 	for range maxLooks {
-		f, err := v.h.c.find(v.r.Context(), at.key, call{tags: v.tags})
+		f, err := v.h.c.find(v.r.Context(), at.key, call{tags: v.all})
 		if err != nil {
 			if v.r.Context().Err() != nil || errors.Is(err, ErrClosed) || errors.Is(err, madcrow.ErrCanceled) {
 				break // it says nothing of Redis
 			}
-			f = v.h.c.lastNear(keys.Form(at.key), v.tags...)
+			f = v.h.c.lastNear(keys.Form(at.key), v.all...)
 		}
 		if f.value == nil {
 			f = foundResponse{}
@@ -194,7 +196,8 @@ func (v *visit) choose(f foundResponse) use {
 func (v *visit) begin(at spot, f foundResponse, readErr error, x *exchange) (*job[*storedResponse], *flight[*storedResponse], error) {
 	c := v.h.c
 	x.job = &job[*storedResponse]{c: c, form: keys.Form(at.key), load: x.load, old: f, degraded: readErr}
-	x.job.ca.tags, x.hinted = v.knownTags()
+	x.known, x.hinted = v.knownTags()
+	x.job.ca.tags = union(v.tags, x.known)
 	fl, err := c.start(v.r.Context(), x.job)
 	return x.job, fl, err
 }
@@ -396,16 +399,16 @@ func bodyAllowed(status int) bool {
 // where it did.
 func (v *visit) knownTags() (tags []string, hinted bool) {
 	if !v.h.taggers.Load() {
-		return v.tags, false
+		return v.known, false
 	}
-	f, err := v.h.c.find(v.r.Context(), tagsKey(v.key), call{})
+	f, err := v.h.c.find(v.r.Context(), tagsKey(v.url), call{})
 	if err != nil || f.state != isFresh || f.value == nil {
-		return v.tags, false
+		return v.known, false
 	}
-	if all := union(v.tags, f.value.tags); len(all) < maxTags {
+	if all := union(v.known, f.value.tags); len(all) < maxTags {
 		return all, true
 	}
-	return v.tags, true
+	return v.known, true
 }
 
 // union is a with what b has more.

@@ -281,7 +281,10 @@ func (c *Cache[T]) run(ctx context.Context, fl *flight[T], j *job[T]) (Result[T]
 		// The tags must be known before the load begins: what is invalidated
 		// from now on is invalidated.
 		var err error
-		need := c.ttlOf(j.ca) + c.opt.StaleFor + c.opt.LoadTimeout
+		need := c.opt.LoadTimeout
+		if !c.lateTags {
+			need += c.ttlOf(j.ca) + c.opt.StaleFor
+		}
 		if j.gens, err = c.tags.fetch(ctx, c.opt.ReadTimeout, need, j.states); err != nil {
 			j.away = err
 			c.letGo(j)

@@ -119,11 +119,15 @@ func (o *outage) hasTag(key string) bool {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	_, ok := o.tags[key]
+	if _, ok := o.tags[key]; ok {
+		return true
+	}
+	_, ok := o.values[key]
 	return ok
 }
 
-// add queues the removal of a value; whole is the tag of its cache.
+// add queues the removal of a value, or of the tag of a URL; whole is the tag of
+// its cache.
 func (o *outage) add(key, whole string) {
 	o.put(func() {
 		if o.values[key] = (queuedValue{whole, o.last}); len(o.values) <= maxQueued {
@@ -270,6 +274,7 @@ func (o *outage) replayValues(keys []string, values map[string]queuedValue) {
 			continue
 		}
 		o.family.valueChanges(key)
+		o.family.tagChanges(key)
 		o.mu.Lock()
 		if o.values[key] == values[key] {
 			delete(o.values, key)

@@ -27,10 +27,14 @@ import (
 // another deleted one is gone, one of another expired one is stale.
 
 // maxTagStates bounds how many tags a process remembers.
-const maxTagStates = 16384
+const maxTagStates = 65536
 
-// minTagLife is how long a tag lives at least after it was made.
-const minTagLife = 24 * time.Hour
+// minTagLife is how long a tag lives at least after it was made, and minURLLife
+// one of a URL, of which anybody can have many made.
+const (
+	minTagLife = 24 * time.Hour
+	minURLLife = 10 * time.Minute
+)
 
 // maxTagTries bounds how often a tag is made that is then not there.
 const maxTagTries = 5
@@ -295,6 +299,9 @@ func (t *tagTable) accept(s *tagState, got madcrow.Tracked, asked int64, version
 // make makes a tag that is not there, and prolongs one that is.
 func (t *tagTable) make(ctx context.Context, need time.Duration, s *tagState) error {
 	life := max(2*need, minTagLife)
+	if strings.HasPrefix(s.name, urlTag) {
+		life = max(2*need, minURLLife)
+	}
 	_, err := t.r.Eval(ctx, scriptTag, []string{s.key}, []string{newGeneration() + newGeneration(), millis(life), tagKeep})
 	return err
 }
