@@ -28,6 +28,13 @@ const (
 	//
 	// Where an outer middleware, or a server behind a proxy, has set them, the
 	// items come behind theirs.
+	//
+	// They are one client's. A shared cache outside of the limit, as a CDN is,
+	// stores a page that says it may with all of its headers, and would tell
+	// one client's quota to others. Nothing can mark single headers so that all
+	// caches leave them out (Cache-Control: no-cache="RateLimit" makes most of
+	// them store no page at all), so pages that are public have WithHeaders(0),
+	// or the cache removes RateLimit, RateLimit-Policy and X-RateLimit-*.
 	HeadersRateLimit Headers = 1 << iota
 
 	// HeadersX are X-RateLimit-Limit, X-RateLimit-Remaining and

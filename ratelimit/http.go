@@ -56,8 +56,8 @@ const (
 //	limited := ratelimit.Middleware(api, ratelimit.ByClient(clients))
 //	http.ListenAndServe(addr, limited(mux))
 //
-// A request is looked at in this order: [WithSkip], [WithDeny], [WithAllow], the
-// cost, by, the limit of its route or the one given. What it may be answered
+// A request is looked at in this order: [WithSkip], [WithPreflights], [WithDeny],
+// [WithAllow], the cost, by, the limit of its route or the one given. What it may be answered
 // with, always as a problem document (package problem) and without next:
 //
 //	429 QUOTA_EXCEEDED   denied; Retry-After says for how long
@@ -159,6 +159,9 @@ func newMiddleware(limit Limit, by Key, opts []MiddlewareOption) *middleware {
 	if m.cost != nil && m.costs != nil {
 		misuse("WithCost and WithCosts exclude each other")
 	}
+	if m.mux != nil && m.route != nil {
+		misuse("WithMux and WithRoute exclude each other")
+	}
 	for pattern, l := range m.routes {
 		where := "PerRoute " + strconv.Quote(pattern)
 		if pattern == "" {
@@ -227,7 +230,7 @@ func (m *middleware) serve(w http.ResponseWriter, r *http.Request, next http.Han
 
 // judge looks at the request in the order that Middleware states.
 func (m *middleware) judge(r *http.Request) *outcome {
-	if m.skip != nil && m.skip(r) {
+	if m.skip != nil && m.skip(r) || !m.preflights && preflight(r) {
 		return m.bypass(true)
 	}
 	denied, err := m.deny.has(r)
@@ -244,7 +247,7 @@ func (m *middleware) judge(r *http.Request) *outcome {
 		return m.bypass(true)
 	}
 	pattern := m.pattern(r)
-	q, err := m.quotaOf(pattern)
+	q, err := m.quotaOf(r, pattern)
 	if err != nil {
 		return &outcome{refusal: err}
 	}
@@ -275,26 +278,19 @@ func (m *middleware) bypass(allowed bool) *outcome {
 const unmatched = "unmatched"
 
 func (m *middleware) pattern(r *http.Request) string {
-	if m.mux == nil {
+	pattern := ""
+	switch {
+	case m.route != nil:
+		pattern = m.route(r)
+	case m.mux != nil:
+		_, pattern = m.mux.Handler(r)
+	default:
 		return r.Pattern
 	}
-	if _, pattern := m.mux.Handler(r); pattern != "" {
-		return pattern
-	}
-	return unmatched
-}
-
-func (m *middleware) quotaOf(pattern string) (*quota, error) {
-	if len(m.quotas) == 0 {
-		return m.base, nil
-	}
 	if pattern == "" {
-		return nil, errMisplaced
+		return unmatched
 	}
-	if q := m.quotas[pattern]; q != nil {
-		return q, nil
-	}
-	return m.base, nil
+	return pattern
 }
 
 // costsOf returns what the request costs in each limit of q.
@@ -378,5 +374,5 @@ func (e refusal) Problem() problem.Problem { return e.p }
 var (
 	errListed    = problem.New(http.StatusForbidden, "CLIENT_DENIED", "The address of the client is not allowed")
 	errMisplaced = problem.New(http.StatusInternalServerError, "LIMIT_MISPLACED",
-		"The limits of the routes cannot be told apart here: the middleware needs to stand inside the mux, or WithMux")
+		"The limits of the routes cannot be told apart here: the middleware needs to stand inside the router, around the handlers of its routes, or WithMux or WithRoute")
 )

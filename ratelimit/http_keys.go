@@ -113,16 +113,27 @@ func keyHeader(name string) string {
 }
 
 // ByPath counts by the route: the pattern that matched, with its method
-// ("GET /items/{id}"), from http.Request.Pattern or [WithMux]. With WithMux
-// all requests that match none are one subject. Where there is neither, it is
-// the path as it was sent, and a client that can vary the path has as many
-// quotas as it likes. Alone it is one quota for all clients; see [ByAll].
+// ("GET /items/{id}"; that of the request where the router's patterns have none,
+// and GET for HEAD), from http.Request.Pattern, [WithMux] or [WithRoute]. With
+// these two all requests that match none are one subject. Where no router has
+// matched yet, it is the path as it was sent, and a client that can vary the path
+// has as many quotas as it likes. Alone it is one quota for all clients; see
+// [ByAll].
 func ByPath() Key {
 	return Key{func(r *http.Request, pattern string) (string, error) {
-		if pattern != "" {
-			return pattern, nil
+		if pattern == "" {
+			pattern = r.URL.Path
 		}
-		return r.URL.Path, nil
+		method, path := splitPattern(pattern)
+		switch {
+		case method == http.MethodHead, method == "" && r.Method == http.MethodHead:
+			method = http.MethodGet
+		case method != "" || path == unmatched:
+			return pattern, nil
+		default:
+			method = r.Method
+		}
+		return method + " " + path, nil
 	}}
 }
 

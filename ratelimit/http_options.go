@@ -19,6 +19,8 @@ type middlewareOptions struct {
 	costs      func(*http.Request) []int64
 	routes     map[string]Limit
 	mux        *http.ServeMux
+	route      func(*http.Request) string
+	preflights bool
 	deny       addressList
 	allow      addressList
 	skip       func(*http.Request) bool
@@ -46,13 +48,18 @@ func WithCosts(f func(*http.Request) []int64) MiddlewareOption {
 }
 
 // PerRoute gives routes limits of their own instead of the middleware's, by the
-// pattern as it was registered: "POST /login". All other requests keep the
-// middleware's limit.
+// pattern as it was registered: "POST /login". A key without a method, "/login",
+// is for those of its methods that have no key of their own; HEAD is a GET, as it
+// is for routers. All other requests keep the middleware's limit.
 //
-// net/http knows the pattern of a request only after its mux has matched it.
-// So either the middleware stands inside, around the handlers that are
-// registered, or [WithMux] names the mux. Where neither is so, the routes would
-// silently have no limit of their own: the answer is then 500 LIMIT_MISPLACED.
+// A router knows the pattern of a request only after it has matched it. So
+// either the middleware stands inside, around the handlers that are registered
+// (With and Group of chi, not Use), or [WithMux] or [WithRoute] names the
+// router. Where neither is so, the routes would silently have no limit of their
+// own: the answer is then 500 LIMIT_MISPLACED. The same is the answer to a
+// request that a key is for by its path, where the pattern says only the
+// beginning ("/api/*", "/", or none), as it does outside of a router that is
+// mounted: the route inside is not known, or not registered as the key has it.
 func PerRoute(limits map[string]Limit) MiddlewareOption {
 	return func(o *middlewareOptions) {
 		if o.routes == nil {
@@ -69,6 +76,25 @@ func PerRoute(limits map[string]Limit) MiddlewareOption {
 // middleware: no http.StripPrefix in between. Each request is then matched
 // twice.
 func WithMux(mux *http.ServeMux) MiddlewareOption { return func(o *middlewareOptions) { o.mux = mux } }
+
+// WithRoute says which route a request is for, for a middleware that stands
+// outside of a router which is not an [http.ServeMux]: the pattern, with or
+// without its method, or "" where there is none. With chi:
+//
+//	ratelimit.WithRoute(func(r *http.Request) string {
+//		return router.Find(chi.NewRouteContext(), r.Method, r.URL.Path)
+//	})
+func WithRoute(f func(*http.Request) string) MiddlewareOption {
+	return func(o *middlewareOptions) { o.route = f }
+}
+
+// WithPreflights counts the preflights of CORS as other requests. Without it they
+// pass uncounted, whoever sends them: a browser asks by itself and without what a
+// client is known by, so a refusal would be of a request that nobody made. What
+// passes so is an OPTIONS with Origin and Access-Control-Request-Method, and
+// without a body, a Cookie and Authorization, which no browser sends with one.
+// Set it where a handler does its work for OPTIONS, too.
+func WithPreflights() MiddlewareOption { return func(o *middlewareOptions) { o.preflights = true } }
 
 // WithDeny answers clients whose address lies in one of the ranges with 403
 // CLIENT_DENIED; nothing is counted. With ranges given, a client whose address p
