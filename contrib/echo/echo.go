@@ -4,12 +4,14 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/labstack/echo/v5"
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/health"
 	"github.com/madcrow-go/madcrow/inject"
+	"github.com/madcrow-go/madcrow/internal/carry"
 	"github.com/madcrow-go/madcrow/problem"
 )
 
@@ -96,7 +98,7 @@ func get[A any](c *echo.Context, a inject.Dep[A]) (A, error) {
 // named tells net/http's way which route it is.
 func named(c *echo.Context) *http.Request {
 	r := c.Request()
-	r.Pattern = c.Path()
+	r.Pattern = strings.TrimSpace(r.Method + " " + c.Path())
 	for _, p := range c.PathValues() {
 		r.SetPathValue(p.Name, p.Value)
 	}
@@ -104,10 +106,26 @@ func named(c *echo.Context) *http.Request {
 }
 
 // Middleware carries a middleware of net/http into Echo: sessions, limits,
-// [problem.Writer.Recover]. What comes after it answers through it, its errors
-// too.
+// [problem.Writer.Recover], a cache of pages, compression, [http.TimeoutHandler].
+// What comes after it answers through it, its errors too: Echo's HTTPErrorHandler
+// runs inside, and a middleware of Echo outside is returned no error. A request
+// ends no sooner than its handlers, for Echo uses its context again.
 func Middleware(mw func(http.Handler) http.Handler) echo.MiddlewareFunc {
-	return echo.WrapMiddleware(mw)
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		serve := carry.Middleware(mw, false, func(c *echo.Context, w http.ResponseWriter, r *http.Request) {
+			outer, request := c.Response(), c.Request()
+			defer func() { c.SetResponse(outer); c.SetRequest(request) }()
+			c.SetRequest(r)
+			c.SetResponse(echo.NewResponse(w, c.Echo().Logger))
+			if err := next(c); err != nil {
+				c.Echo().HTTPErrorHandler(c, err)
+			}
+		})
+		return func(c *echo.Context) error {
+			serve(c, c.Response(), named(c))
+			return nil
+		}
+	}
 }
 
 // Health adds the routes /health/live, /health/ready and /health. Redis is not

@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/labstack/echo/v5"
+	"github.com/labstack/echo/v5/middleware"
 
 	"github.com/madcrow-go/madcrow/health"
 	"github.com/madcrow-go/madcrow/inject"
@@ -170,4 +173,94 @@ func TestErrorHandler_AnErrorAfterTheFirstBytesDoesNotEndTheAnswerAsAWhole(t *te
 		}
 		srv.Close()
 	}
+}
+
+func TestMiddleware_CarriesWhatTheHandlersAnswer(t *testing.T) {
+	for name, answer := range map[string]echo.HTTPErrorHandler{"errors of Echo": echo.DefaultHTTPErrorHandler(false), "problems": ErrorHandler(inject.New(nil, nil))} {
+		t.Run(name, func(t *testing.T) {
+			CarriedRun(t, func(_ *testing.T, a *Carried) Serve {
+				router := echo.New()
+				router.Logger = slog.New(slog.DiscardHandler)
+				router.HTTPErrorHandler = answer
+				router.Use(middleware.Recover())
+				if a.Around != nil {
+					router.Use(Middleware(a.Around))
+				}
+				carried(t, router, a)
+				return HTTP(router)
+			})
+		})
+	}
+}
+
+func carried(t *testing.T, router *echo.Echo, a *Carried) {
+	page := func(c *echo.Context) error {
+		c.Response().Header().Set("X-Page", "1")
+		c.Response().Header().Add("Link", "</a>")
+		c.Response().Header().Add("Link", "</b>")
+		return c.String(200, "page")
+	}
+	status := func(c *echo.Context) error {
+		n, _ := strconv.Atoi(c.Param("code"))
+		return c.NoContent(n)
+	}
+	redirect := func(c *echo.Context) error { return c.Redirect(302, "/page") }
+	file := func(c *echo.Context) error {
+		http.ServeFile(c.Response(), c.Request(), a.File)
+		return nil
+	}
+	fail := func(*echo.Context) error { return echo.NewHTTPError(418, "teapot") }
+	empty := func(*echo.Context) error { return nil }
+	router.GET("/page", page)
+	router.HEAD("/page", page)
+	router.GET("/status/:code", status)
+	router.POST("/status/:code", status)
+	router.GET("/redirect", redirect)
+	router.POST("/redirect", redirect)
+	router.GET("/file", file)
+	router.HEAD("/file", file)
+	router.GET("/json", func(c *echo.Context) error { return c.JSON(203, map[string]int{"a": 1}) })
+	router.GET("/empty", empty)
+	router.HEAD("/empty", empty)
+	router.GET("/error", fail)
+	router.HEAD("/error", fail)
+	router.POST("/error", fail)
+	router.GET("/broken", func(*echo.Context) error { return errors.New(Secret) })
+	router.GET("/panic", func(*echo.Context) error { panic("carried") })
+	router.GET("/big", func(c *echo.Context) error {
+		for range 64 {
+			_, _ = io.WriteString(c.Response(), strings.Repeat("x", 1024))
+		}
+		return nil
+	})
+	router.GET("/stream", func(c *echo.Context) error {
+		_, _ = io.WriteString(c.Response(), "one\n")
+		_ = http.NewResponseController(c.Response()).Flush()
+		_, err := io.WriteString(c.Response(), "two\n")
+		return err
+	})
+	router.GET("/upgrade", func(c *echo.Context) error {
+		conn, buf, err := http.NewResponseController(c.Response()).Hijack()
+		if err != nil {
+			t.Error(err)
+			return err
+		}
+		_, _ = buf.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nhello")
+		_ = buf.Flush()
+		return conn.Close()
+	})
+	router.POST("/echo", func(c *echo.Context) error {
+		b, _ := io.ReadAll(c.Request().Body)
+		return c.Blob(200, "text/plain", b)
+	})
+	router.GET("/reload", func(c *echo.Context) error {
+		n, text := a.Reload(c.Response().Header().Set)
+		switch {
+		case text == "":
+			return c.NoContent(n)
+		case n >= 400:
+			return echo.NewHTTPError(n, text)
+		}
+		return c.String(n, text)
+	})
 }

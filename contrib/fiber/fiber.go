@@ -84,6 +84,9 @@ func request(c fiber.Ctx) *http.Request {
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Body: http.NoBody, Pattern: c.Method() + " " + strings.Clone(c.FullPath()),
 		RemoteAddr: c.RequestCtx().RemoteAddr().String(), TLS: c.RequestCtx().TLSConnectionState(),
 	}
+	if !c.Matched() { // by Use the route is not known yet
+		r.Pattern = ""
+	}
 	for name, value := range in.Header.All() {
 		r.Header.Add(string(name), string(value))
 	}

@@ -2,7 +2,6 @@ package madcrowgin
 
 import (
 	"bufio"
-	"context"
 	"net"
 	"net/http"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/health"
 	"github.com/madcrow-go/madcrow/inject"
+	"github.com/madcrow-go/madcrow/internal/carry"
 )
 
 // Handler is a handler without dependencies whose error becomes a problem.
@@ -74,57 +74,78 @@ func Health(g gin.IRoutes, r *madcrow.Redis, draining func() bool, opt health.Op
 }
 
 // Middleware carries a middleware of net/http into gin: sessions, limits,
-// [problem.Writer.Recover]. What comes after it answers through it.
+// [problem.Writer.Recover], a cache of pages, compression, [http.TimeoutHandler].
+// What comes after it answers through it: a status without a body, errors that
+// were answered and gin's own 404, too. A request ends no sooner than its
+// handlers, for gin uses its context again. A middleware that runs its handler
+// twice is answered with 500 MIDDLEWARE_NOT_CARRIED: gin cannot.
 func Middleware(mw func(http.Handler) http.Handler) gin.HandlerFunc {
-	h := mw(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		call, _ := r.Context().Value(callKey{}).(*call)
-		outer := call.c.Writer
-		defer func() { call.c.Writer = outer }()
-		call.c.Request, call.c.Writer = r, &writer{ResponseWriter: outer, w: w}
-		call.c.Next()
-		call.passed = true
-	}))
+	serve := carry.Middleware(mw, true, next)
 	return func(c *gin.Context) {
-		call := &call{c: c}
-		h.ServeHTTP(c.Writer, named(c).WithContext(context.WithValue(c.Request.Context(), callKey{}, call)))
-		if !call.passed { // refused, or it panicked
+		if !serve(c, c.Writer, named(c)) { // refused, or it panicked
 			c.Abort()
 		}
 	}
 }
 
-type callKey struct{}
-
-type call struct {
-	c      *gin.Context
-	passed bool
+func next(c *gin.Context, rw http.ResponseWriter, r *http.Request) {
+	outer, request := c.Writer, c.Request
+	defer func() { c.Writer, c.Request = outer, request }()
+	w := &writer{ResponseWriter: outer, w: rw, status: outer.Status(), size: -1}
+	c.Writer, c.Request = w, r
+	c.Next()
+	switch {
+	case w.Written() || w.status == http.StatusOK:
+	case c.FullPath() == "" && w.status == outer.Status() && w.status >= 400: // as gin answers after the last one
+		w.Header()["Content-Type"] = []string{gin.MIMEPlain}
+		_, _ = w.WriteString(unrouted[w.status])
+	default:
+		w.WriteHeaderNow()
+	}
 }
+
+// unrouted is what gin says where it has no route.
+var unrouted = map[int]string{http.StatusNotFound: "404 page not found", http.StatusMethodNotAllowed: "405 method not allowed"}
 
 // writer is gin's over the middleware's.
 type writer struct {
-	gin.ResponseWriter // knows the status
+	gin.ResponseWriter // for what is the connection's
 	w                  http.ResponseWriter
-	begun              bool
+	status, size       int // size is -1 before the answer begins
 }
 
 func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	return http.NewResponseController(w.w).Hijack()
+	conn, rw, err := http.NewResponseController(w.w).Hijack()
+	if err == nil {
+		w.size = max(w.size, 0)
+	}
+	return conn, rw, err
 }
 func (w *writer) Unwrap() http.ResponseWriter       { return w.w }
 func (w *writer) WriteString(s string) (int, error) { return w.Write([]byte(s)) }
 func (w *writer) Header() http.Header               { return w.w.Header() }
-func (w *writer) Written() bool                     { return w.begun || w.ResponseWriter.Written() }
+func (w *writer) Written() bool                     { return w.size >= 0 }
+func (w *writer) Status() int                       { return w.status }
+func (w *writer) Size() int                         { return w.size }
+
+func (w *writer) WriteHeader(status int) {
+	if status > 0 && !w.Written() {
+		w.status = status
+	}
+}
 
 func (w *writer) WriteHeaderNow() {
 	if !w.Written() {
-		w.begun = true
-		w.w.WriteHeader(w.Status())
+		w.size = 0
+		w.w.WriteHeader(w.status)
 	}
 }
 
 func (w *writer) Write(b []byte) (int, error) {
 	w.WriteHeaderNow()
-	return w.w.Write(b)
+	n, err := w.w.Write(b)
+	w.size += n
+	return n, err
 }
 
 func (w *writer) Flush() {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -198,3 +199,77 @@ func (w *recorder) WriteHeader(status int) {
 }
 
 func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func TestMiddleware_CarriesWhatTheHandlersAnswer(t *testing.T) {
+	CarriedRun(t, func(_ *testing.T, a *Carried) Serve {
+		router := gin.New()
+		router.Use(gin.CustomRecoveryWithWriter(io.Discard, nil))
+		if a.Around != nil {
+			router.Use(Middleware(a.Around))
+		}
+		status := func(c *gin.Context) {
+			n, _ := strconv.Atoi(c.Param("code"))
+			c.Status(n)
+		}
+		page := func(c *gin.Context) {
+			c.Header("X-Page", "1")
+			c.Writer.Header().Add("Link", "</a>")
+			c.Writer.Header().Add("Link", "</b>")
+			c.String(200, "page")
+		}
+		router.GET("/page", page)
+		router.HEAD("/page", page)
+		router.GET("/status/:code", status)
+		router.POST("/status/:code", status)
+		router.GET("/redirect", func(c *gin.Context) { c.Redirect(302, "/page") })
+		router.POST("/redirect", func(c *gin.Context) { c.Redirect(302, "/page") })
+		router.GET("/file", func(c *gin.Context) { c.File(a.File) })
+		router.HEAD("/file", func(c *gin.Context) { c.File(a.File) })
+		router.GET("/json", func(c *gin.Context) { c.JSON(203, gin.H{"a": 1}) })
+		router.GET("/empty", func(*gin.Context) {})
+		router.HEAD("/empty", func(*gin.Context) {})
+		fail := func(c *gin.Context) { _ = c.AbortWithError(418, errors.New("teapot")) }
+		router.GET("/error", fail)
+		router.HEAD("/error", fail)
+		router.POST("/error", fail)
+		router.GET("/broken", func(c *gin.Context) { c.AbortWithStatusJSON(500, gin.H{"e": 1}) })
+		router.GET("/panic", func(*gin.Context) { panic("carried") })
+		router.GET("/big", func(c *gin.Context) {
+			for range 64 {
+				_, _ = c.Writer.WriteString(strings.Repeat("x", 1024))
+			}
+		})
+		router.GET("/stream", func(c *gin.Context) {
+			lines := []string{"one\n", "two\n"}
+			c.Stream(func(w io.Writer) bool {
+				_, _ = io.WriteString(w, lines[0])
+				lines = lines[1:]
+				return len(lines) > 0
+			})
+		})
+		router.GET("/upgrade", func(c *gin.Context) { upgrade(t, c.Writer) })
+		router.POST("/echo", func(c *gin.Context) {
+			b, _ := io.ReadAll(c.Request.Body)
+			c.Data(200, "text/plain", b)
+		})
+		router.GET("/reload", func(c *gin.Context) {
+			n, text := a.Reload(c.Header)
+			if c.Status(n); text != "" {
+				c.String(n, text)
+			}
+		})
+		return HTTP(router)
+	})
+}
+
+// upgrade takes the connection over.
+func upgrade(t *testing.T, w http.ResponseWriter) {
+	conn, buf, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	_, _ = buf.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nhello")
+	_ = buf.Flush()
+	_ = conn.Close()
+}

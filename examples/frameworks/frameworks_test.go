@@ -3,10 +3,12 @@ package frameworks_test
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
+	"net/http/httptest"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -17,8 +19,11 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/clientip"
 	"github.com/madcrow-go/madcrow/internal/conformance"
 	"github.com/madcrow-go/madcrow/madcrowtest"
+	"github.com/madcrow-go/madcrow/ratelimit"
 )
 
 var programs = []string{"nethttp", "chi", "huma", "gin", "echo", "fiber"}
@@ -187,4 +192,82 @@ func (c *client) eventually(t *testing.T, method, path string, status int) {
 			t.Fatalf("%s %s: %d, want %d: %v", method, path, res.StatusCode, status, body)
 		}
 	}
+}
+
+// chi gives its patterns no method, so no key of PerRoute was ever found, and GET
+// and POST shared a quota in ByPath.
+func TestChi_LimitsOfRoutesHold(t *testing.T) {
+	r, err := madcrow.Open(t.Context(), madcrowtest.StartRedis(t).Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = r.Close(context.Background()) }()
+	named := func(name string, n int64) *ratelimit.Limiter {
+		l, err := ratelimit.New(r, name, ratelimit.PerMinute(n), ratelimit.FailClosed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	base, strict, route := named("base", 1000), named("strict", 1), named("route", 1)
+	routes := ratelimit.PerRoute(map[string]ratelimit.Limit{"POST /login/{id}": strict, "POST /api/login/{id}": strict})
+	done := func(http.ResponseWriter, *http.Request) {}
+	for _, c := range []struct {
+		name string
+		path string
+		make func(chi.Router, func(http.Handler) http.Handler)
+		want string // of three POSTs and a GET
+	}{
+		{"With", "/login/7", func(x chi.Router, limited func(http.Handler) http.Handler) {
+			x.With(limited).Post("/login/{id}", done)
+			x.With(limited).Get("/login/{id}", done)
+		}, "200 429 429 200"},
+		{"Group", "/login/7", func(x chi.Router, limited func(http.Handler) http.Handler) {
+			x.Group(func(x chi.Router) { x.Use(limited); x.Post("/login/{id}", done); x.Get("/login/{id}", done) })
+		}, "200 429 429 200"},
+		{"With inside of Route", "/api/login/7", func(x chi.Router, limited func(http.Handler) http.Handler) {
+			x.Route("/api", func(x chi.Router) {
+				x.With(limited).Post("/login/{id}", done)
+				x.With(limited).Get("/login/{id}", done)
+			})
+		}, "200 429 429 200"},
+		{"Use", "/login/7", func(x chi.Router, limited func(http.Handler) http.Handler) {
+			x.Use(limited)
+			x.Post("/login/{id}", done)
+			x.Get("/login/{id}", done)
+		}, "500 500 500 500"},
+		{"Use inside of Route", "/api/login/7", func(x chi.Router, limited func(http.Handler) http.Handler) {
+			x.Route("/api", func(x chi.Router) { x.Use(limited); x.Post("/login/{id}", done); x.Get("/login/{id}", done) })
+		}, "500 500 500 200"},
+	} {
+		x := chi.NewRouter()
+		c.make(x, ratelimit.Middleware(base, ratelimit.ByFunc(func(*http.Request) (string, error) { return c.name, nil }), routes))
+		if got := statuses(x, c.path); got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+	}
+	x := chi.NewRouter()
+	x.Use(ratelimit.Middleware(base, ratelimit.ByClient(clientip.RemoteAddr()), routes, ratelimit.WithRoute(func(r *http.Request) string {
+		return x.Find(chi.NewRouteContext(), r.Method, r.URL.Path)
+	})))
+	x.Route("/api", func(x chi.Router) { x.Post("/login/{id}", done); x.Get("/login/{id}", done) })
+	if got := statuses(x, "/api/login/7"); got != "200 429 429 200" {
+		t.Errorf("WithRoute: %s", got)
+	}
+	x = chi.NewRouter()
+	x.With(ratelimit.Middleware(route, ratelimit.ByPath())).HandleFunc("/both", done)
+	if got := statuses(x, "/both"); got != "200 429 429 200" {
+		t.Errorf("ByPath: %s", got)
+	}
+}
+
+// statuses are those of three POSTs and a GET.
+func statuses(h http.Handler, path string) string {
+	var all []string
+	for _, method := range []string{"POST", "POST", "POST", "GET"} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(method, path, nil))
+		all = append(all, strconv.Itoa(w.Code))
+	}
+	return strings.Join(all, " ")
 }
