@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"time"
@@ -28,57 +29,92 @@ type asker struct {
 	current Credentials
 }
 
-// exchange sends commands and returns their replies.
-func (a *asker) exchange(ctx context.Context, addr string, commands ...[]string) ([]any, error) {
-	c, r, err := a.open(ctx, addr)
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close()
-	defer context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Now()) })()
-	if err := resp.Write(c, commands...); err != nil {
-		return nil, err
-	}
-	replies := make([]any, len(commands))
-	for i := range replies {
-		if replies[i], err = resp.Read(r); err != nil {
-			if ctx.Err() != nil {
-				err = errSilent
-			}
-			return nil, err
-		}
-	}
-	return replies, nil
+// line is an open connection of an asker.
+type line struct {
+	net.Conn
+	r       *bufio.Reader
+	step    time.Duration // bounds each step; 0: only the context does
+	slowest time.Duration // of the steps so far
 }
 
-// open connects and authenticates.
-func (a *asker) open(ctx context.Context, addr string) (net.Conn, *bufio.Reader, error) {
-	raw, err := a.dial(ctx, "tcp", addr)
-	if err != nil {
-		return nil, nil, err
+// within runs one step, which ends with ctx and in time.
+func (l *line) within(ctx context.Context, do func(ctx context.Context) error) error {
+	if l.step > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, l.step)
+		defer cancel()
 	}
-	defer context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Now()) })()
-	c := raw
+	stop := func() bool { return true }
+	if c := l.Conn; c != nil {
+		stop = context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Now()) })
+	}
+	start := time.Now()
+	err := do(ctx)
+	l.slowest = max(l.slowest, time.Since(start))
+	if !stop() || err != nil && ctx.Err() != nil {
+		return errSilent
+	}
+	return err
+}
+
+// exchange sends commands and returns their replies, all of it within ctx.
+func (a *asker) exchange(ctx context.Context, addr string, commands ...[]string) ([]any, error) {
+	l, err := a.open(ctx, 0, addr)
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	return l.exchange(ctx, commands...)
+}
+
+func (l *line) exchange(ctx context.Context, commands ...[]string) ([]any, error) {
+	replies := make([]any, len(commands))
+	err := l.within(ctx, func(context.Context) error {
+		err := resp.Write(l, commands...)
+		for i := 0; i < len(replies) && err == nil; i++ {
+			replies[i], err = resp.Read(l.r)
+		}
+		return err
+	})
+	return replies, err
+}
+
+// open connects and authenticates. The dial, the TLS handshake and AUTH are a
+// step each: what is far away needs a round trip or more for every one.
+func (a *asker) open(ctx context.Context, step time.Duration, addr string) (*line, error) {
+	l := &line{step: step}
+	var raw net.Conn
+	err := l.within(ctx, func(ctx context.Context) error {
+		return leave(ctx, func() (err error) { // also a dialer that does not hear it
+			raw, err = a.dial(ctx, "tcp", addr)
+			return err
+		}, func() {
+			if raw != nil {
+				_ = raw.Close()
+			}
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	l.Conn = raw
 	if a.tls != nil {
 		t := tls.Client(raw, named(a.tls, addr))
-		err = t.HandshakeContext(ctx)
-		c = t
+		err = l.within(ctx, t.HandshakeContext)
+		l.Conn = t
 	}
-	r := bufio.NewReaderSize(c, 4096)
+	l.r = bufio.NewReaderSize(l.Conn, 4096)
 	if err == nil {
-		err = a.authenticate(c, r)
+		err = l.within(ctx, func(context.Context) error { return a.authenticate(l, l.r) })
 	}
 	if err != nil {
-		_ = c.Close()
-		if ctx.Err() != nil {
-			err = errSilent
-		}
-		return nil, nil, err
+		_ = l.Close()
+		return nil, err
 	}
-	return c, r, nil
+	return l, nil
 }
 
-func (a *asker) authenticate(c net.Conn, r *bufio.Reader) error {
+func (a *asker) authenticate(c io.Writer, r *bufio.Reader) error {
 	a.mu.Lock()
 	user, password := a.current.Username, a.current.Password
 	a.mu.Unlock()

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/madcrow-go/madcrow/internal/logonce"
 	"github.com/madcrow-go/madcrow/internal/resp"
 )
 
@@ -58,6 +59,10 @@ type cluster struct {
 	usual   atomic.Pointer[node] // for commands without a key
 	covered atomic.Int32
 	kick    chan struct{}
+
+	lost     logonce.Reasons // why the map cannot be read
+	gaps     logonce.Reasons // that slots are served by no node
+	unusable logonce.Reasons // why a node cannot be made
 }
 
 type clusterNode struct {
@@ -93,6 +98,7 @@ func (c *cluster) run(ctx context.Context) {
 			e := &Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: err, permanent: errors.Is(err, errNotCluster)}
 			c.gate.settle(gateShut, e)
 		}
+		c.logMap(ctx, err)
 		c.r.observe()
 		wait := mapEvery
 		if err != nil || !c.healthy() {
@@ -112,6 +118,30 @@ func (c *cluster) run(ctx context.Context) {
 		case <-time.After(mapLeast - time.Since(began)):
 		case <-ctx.Done():
 		}
+	}
+}
+
+// logMap says why the map cannot be read, which slots have no node, and when
+// that is over. Of each node its own connector tells.
+func (c *cluster) logMap(ctx context.Context, err error) {
+	switch {
+	case ctx.Err() != nil:
+	case err == nil:
+		if c.lost.Clear() {
+			c.r.log.Info("the cluster is found", "nodes", len(*c.masters.Load()))
+		}
+		if n := slotCount - c.covered.Load(); n == 0 {
+			if c.gaps.Clear() {
+				c.r.log.Info("every slot of the cluster is served again")
+			}
+		} else if c.gaps.First(errUncovered) {
+			c.r.log.Warn("slots of the cluster are served by no node", "slots", n)
+		}
+	case !c.lost.First(err):
+	case c.covered.Load() == 0:
+		c.r.log.Warn("redis is not available", "reason", err)
+	default:
+		c.r.log.Warn("the map of the cluster cannot be read: the last one is used", "reason", err)
 	}
 }
 
@@ -250,6 +280,7 @@ func (c *cluster) apply(ranges []slotRange, covered int) error {
 	for _, n := range masters {
 		list = append(list, n)
 	}
+	slices.SortFunc(list, func(a, b *node) int { return strings.Compare(a.addr(), b.addr()) }) // one reason at a time, and the same one
 	c.masters.Store(&list)
 	c.remember(ranges, masters, covered == slotCount)
 	if s := c.r.replicas; s != nil {
@@ -354,9 +385,12 @@ func (c *cluster) ensure(addr string) *node {
 	n, err := newNode(life, cfg, c.changed)
 	if err != nil {
 		stop()
-		c.r.log.Error("a cluster node cannot be used", "address", addr, "reason", err)
+		if reason := fmt.Errorf("%s: %w", addr, err); c.unusable.First(reason) {
+			c.r.log.Error("a cluster node cannot be used", "reason", reason)
+		}
 		return nil
 	}
+	c.unusable.Clear() // what they are made with is one for all
 	n.listeners = &c.r.listeners
 	cn := &clusterNode{node: n, stop: stop, done: make(chan struct{})}
 	c.nodes[addr] = cn

@@ -170,8 +170,10 @@ type Sentinel struct {
 	// taken from those of the data nodes. Default to none.
 	Username string
 	Password string
-	// SocketTimeout is how long one Sentinel may take to answer. From 1 ms to
-	// 1 h. Defaults to 100 ms.
+	// SocketTimeout is how long each step with one Sentinel may take: the dial,
+	// TLS, the password, the commands. It is doubled after each failure, up to
+	// Config.ConnectTimeout, until the master is found. From 1 ms to 1 h.
+	// Defaults to 100 ms.
 	SocketTimeout time.Duration
 	// UseTLS encrypts the connections to the Sentinels. Defaults to
 	// Config.TLS.Enabled.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -77,7 +78,7 @@ func (n *node) reconnect(ctx context.Context) bool {
 		}
 		if err == nil {
 			if n.gate.settle(gateOpen, nil) {
-				n.log.Info("redis is connected", "address", n.addr(), "rtt", time.Duration(n.rtt.Load()))
+				n.logConnected()
 				n.changed()
 			}
 			return true
@@ -97,10 +98,21 @@ func (n *node) reconnect(ctx context.Context) bool {
 	}
 }
 
+// logConnected says that the node serves: at first, somewhere else, and after
+// an outage that was logged. A connection that was lost and made again at once
+// is no news.
+func (n *node) logConnected() {
+	level := slog.LevelDebug
+	if addr := n.addr(); n.away.Clear() || n.connectedTo != addr {
+		level, n.connectedTo = slog.LevelInfo, addr
+	}
+	n.log.Log(n.life, level, "redis is connected", "address", n.addr(), "rtt", time.Duration(n.rtt.Load()))
+}
+
 // shut makes calls fail at once, and says so once for each reason.
 func (n *node) shut(err *Error) {
 	before := n.gate.why()
-	if n.gate.settle(gateShut, err) || before == nil || before.Error() != err.Error() {
+	if n.gate.settle(gateShut, err) || before == nil || !sameText(before, err) {
 		n.sayAway(err)
 	}
 	if !errors.Is(err, errSilent) {
@@ -109,7 +121,9 @@ func (n *node) shut(err *Error) {
 }
 
 func (n *node) sayAway(err *Error) {
-	n.log.Warn("redis is not available", "reason", err.Err)
+	if n.away.First(err.Err) {
+		n.log.Warn("redis is not available", "reason", err.Err)
+	}
 	n.changed()
 }
 
@@ -118,13 +132,16 @@ func (n *node) sayAway(err *Error) {
 func (n *node) connect(ctx context.Context, try int) *Error {
 	late := time.AfterFunc(n.verdict(), func() {
 		e := &Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: fmt.Errorf("%s: %w", n.addr(), errSilent)}
+		if n.finder != nil && !n.found.Load() {
+			e.Err = n.finder.late()
+		}
 		if n.gate.condemn(e) {
 			n.sayAway(e)
 		}
 	})
 	defer late.Stop()
 	if n.finder != nil {
-		if err := n.locate(ctx); err != nil {
+		if err := n.locate(ctx, try); err != nil {
 			return err
 		}
 	}
@@ -167,13 +184,16 @@ func hungUp(err error) bool {
 }
 
 // locate asks the Sentinels where the master is. When none of them answers,
-// the last one known may still serve.
-func (n *node) locate(ctx context.Context) *Error {
+// the last one known may still serve, which does not wait long for them.
+func (n *node) locate(ctx context.Context, try int) *Error {
 	var addr string
 	var err error
+	if n.found.Load() {
+		try = min(try, 3)
+	}
 	if news := n.news.Swap(nil); news != nil {
 		addr = *news
-	} else if addr, err = n.finder.find(ctx); err != nil {
+	} else if addr, err = n.finder.find(ctx, try); err != nil {
 		if n.found.Load() {
 			return nil // what was known last may still serve
 		}
@@ -193,28 +213,40 @@ func (n *node) locate(ctx context.Context) *Error {
 func (n *node) checkRole(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, n.dialTimeout())
 	defer cancel()
-	l := n.lanes[0]
-	reply, err := l.client.Do(ctx, l.client.B().Role().Build()).ToArray()
-	if redisErr, ok := rueidis.IsRedisErr(err); ok {
-		if kind, _ := classifyReply(redisErr.Error()); kind == KindPermission {
+	c := n.lanes[0].client
+	reply, err := c.Do(ctx, c.B().Role().Build()).ToArray()
+	role := ""
+	switch {
+	case missing(err): // denied, or renamed
+		var info string
+		if info, err = c.Do(ctx, c.B().Info().Section("replication").Build()).ToString(); missing(err) {
 			return nil // then READONLY tells
 		}
+		role = parseInfo(info).Role
+	case err == nil && len(reply) > 0:
+		role, err = reply[0].ToString()
 	}
-	if err != nil {
-		return err
-	}
-	if len(reply) == 0 {
-		return nil
-	}
-	if role, _ := reply[0].ToString(); role != "master" {
+	if err == nil && role != "master" && role != "" {
 		return fmt.Errorf("%w: the Sentinels name it, and it is a %s", ErrReadOnly, role)
 	}
-	return nil
+	return err
+}
+
+// missing says whether an error reply means that the server has no such command
+// for this user.
+func missing(err error) bool {
+	reply, ok := rueidis.IsRedisErr(err)
+	if !ok {
+		return false
+	}
+	kind, _ := classifyReply(reply.Error())
+	return kind == KindPermission || strings.HasPrefix(reply.Error(), "unknown command") // without its code, ERR
 }
 
 // moved looks whether the master is another one now, while all seems well.
 func (n *node) moved(ctx context.Context) {
-	addr, err := n.finder.find(ctx)
+	addr, err := n.finder.find(ctx, int(n.unfound.Load()))
+	n.logFinding(ctx, err)
 	if err == nil && addr != n.addr() {
 		n.news.Store(&addr)
 		n.doubt(&Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errMoved})
@@ -225,10 +257,27 @@ func (n *node) moved(ctx context.Context) {
 	}
 }
 
+// logFinding says that the Sentinels do not tell where the master is, while
+// the one that is known goes on, and when they do again. Before one is known,
+// Redis is not available, and the log says so.
+func (n *node) logFinding(ctx context.Context, err error) {
+	switch {
+	case err == nil:
+		n.unfound.Store(0)
+		if n.lost.Clear() {
+			n.log.Info("the Sentinels tell where the master is again")
+		}
+	case ctx.Err() == nil:
+		if n.unfound.Add(1) > 1 && n.found.Load() && n.lost.First(err) {
+			n.log.Warn("the Sentinels do not tell where the master is: a failover would not be followed", "reason", err)
+		}
+	}
+}
+
 func (n *node) verdict() time.Duration {
 	d := max(verdictAfter, 3*time.Duration(n.handshake.Load()))
 	if n.finder != nil {
-		d += n.cfg.Sentinel.SocketTimeout
+		d += n.cfg.Sentinel.SocketTimeout + min(time.Duration(n.finder.first.Load()), time.Second)
 	}
 	return d
 }
@@ -301,10 +350,10 @@ func (l *lane) connect(ctx context.Context) error {
 			if l.conn.Load() == nil {
 				return err
 			}
-			switch kind {
-			case KindBusy, KindPermission:
+			switch {
+			case kind == KindBusy, missing(err):
 				return nil // it answers, if not this
-			case KindAuth: // connect anew, with the credentials of today
+			case kind == KindAuth: // connect anew, with the credentials of today
 			default:
 				return err
 			}
@@ -345,10 +394,21 @@ func (n *node) readInfo(ctx context.Context) {
 func (n *node) setReadOnly(v bool) {
 	if n.readOnly.CompareAndSwap(!v, v) {
 		n.untrack()
+		n.logReadOnly(v)
 		n.changed()
 	}
 	if !v {
 		n.redialPause.Store(0)
+	}
+}
+
+func (n *node) logReadOnly(v bool) {
+	switch {
+	case n.reader: // as it should be
+	case v:
+		n.log.Warn("redis takes no writes: it is a replica", "address", n.addr())
+	default:
+		n.log.Info("redis takes writes again", "address", n.addr())
 	}
 }
 

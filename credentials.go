@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/madcrow-go/madcrow/internal/logonce"
 	"github.com/redis/rueidis"
 )
 
@@ -21,6 +22,8 @@ type credentialCache struct {
 	mu   sync.Mutex // held while they are fetched
 	last rueidis.AuthCredentials
 	have bool
+
+	stale logonce.Reasons // why they could not be refreshed
 }
 
 // fetchCredentials asks anew. The connector does so before it connects.
@@ -56,6 +59,9 @@ func (n *node) askCredentials(ctx context.Context) error {
 		}
 		n.creds.last = rueidis.AuthCredentials{Username: a.c.Username, Password: a.c.Password, RefreshAfter: a.c.RefreshAfter}
 		n.creds.have = true
+		if n.creds.stale.Clear() {
+			n.log.Info("the credentials are refreshed again")
+		}
 		return nil
 	case <-ctx.Done(): // also of a function that does not hear it
 		return ctx.Err()
@@ -73,7 +79,9 @@ func (n *node) credentials(rueidis.AuthCredentialsContext) (rueidis.AuthCredenti
 	}
 	err := n.askCredentials(n.life)
 	if err != nil && c.have {
-		n.log.Warn("the credentials could not be refreshed", "reason", err)
+		if c.stale.First(err) {
+			n.log.Warn("the credentials could not be refreshed", "reason", err)
+		}
 		c.last.RefreshAfter = time.Now().Add(refreshAgain)
 		return c.last, nil
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -111,6 +113,58 @@ func length(usual, chaos time.Duration) time.Duration {
 		return chaos
 	}
 	return usual
+}
+
+// logLines is a log for a test to read.
+type logLines struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (l *logLines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, string(p))
+	return len(p), nil
+}
+
+func (l *logLines) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
+
+// with returns the lines that contain text.
+func (l *logLines) with(text string) (out []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, line := range l.lines {
+		if strings.Contains(line, text) {
+			out = append(out, line)
+		}
+	}
+	return out
+}
+
+// await waits for n lines that contain text.
+func (l *logLines) await(t testing.TB, n int, text string, within time.Duration) {
+	t.Helper()
+	for end := time.Now().Add(within); len(l.with(text)) < n; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not %d × %q in the log after %v, but %q", n, text, within, l.with(""))
+		}
+	}
+}
+
+// changes counts what Watch tells until stop is called.
+func changes(t testing.TB, r *madcrow.Redis) (stop func() int) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	n := make(chan int)
+	go func() {
+		told := 0
+		for range r.Watch(ctx) {
+			told++
+		}
+		n <- told
+	}()
+	return func() int { cancel(); return <-n }
 }
 
 // lateness measures, beside a load, how late the scheduler wakes a goroutine

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/madcrow-go/madcrow/internal/logonce"
 	"github.com/redis/rueidis"
 )
 
@@ -60,7 +61,13 @@ type node struct {
 	changed   func()
 	readOnly  atomic.Bool
 
+	away        logonce.Reasons // why it does not serve
+	connectedTo string          // what the log last said; the connector's
+	lost        logonce.Reasons // why the Sentinels do not tell where it is
+	unfound     atomic.Int32    // how often in a row they did not
+
 	replica     bool // a replica of a cluster: it must be told to serve reads
+	reader      bool // it is to be a replica
 	readingInfo atomic.Bool
 	redial      atomic.Bool // the next connect makes new connections
 	redialNext  atomic.Int64

@@ -20,6 +20,9 @@ type fakeSentinel struct {
 	epoch  int
 	delay  time.Duration
 	mute   bool
+	// refuse is what it answers to a subcommand in the place of a reply.
+	refuse   map[string]string
+	replicas []string
 }
 
 func startFakeSentinel(t testing.TB, master string, epoch int) *fakeSentinel {
@@ -58,6 +61,7 @@ func (f *fakeSentinel) serve(c net.Conn) {
 		args := v.([]any)
 		f.mu.Lock()
 		master, epoch, delay, mute := f.master, f.epoch, f.delay, f.mute
+		refuse, replicas := f.refuse, f.replicas
 		f.mu.Unlock()
 		if mute {
 			continue
@@ -66,7 +70,17 @@ func (f *fakeSentinel) serve(c net.Conn) {
 		host, port, _ := net.SplitHostPort(master)
 		switch args[0] {
 		case "SENTINEL":
+			if text := refuse[args[1].(string)]; text != "" {
+				fmt.Fprint(c, "-"+text+"\r\n")
+				continue
+			}
 			switch args[1] {
+			case "REPLICAS", "SLAVES":
+				fmt.Fprintf(c, "*%d\r\n", len(replicas))
+				for _, r := range replicas {
+					host, port, _ := net.SplitHostPort(r)
+					_ = resp.Write(c, []string{"ip", host, "port", port, "flags", "slave", "master-link-status", "ok"})
+				}
 			case "GET-MASTER-ADDR-BY-NAME":
 				fmt.Fprint(c, "*2\r\n"+bulk(host)+bulk(port))
 			case "MASTER":

@@ -100,7 +100,7 @@ func (s *replicas) open(addr string) *clusterNode {
 		stop()
 		return nil
 	}
-	n.replica = s.cluster
+	n.replica, n.reader = s.cluster, true
 	cn := &clusterNode{node: n, stop: stop, done: make(chan struct{})}
 	go func() {
 		defer close(cn.done)
@@ -117,6 +117,18 @@ func (s *replicas) serving(master string) *node {
 		return n.node
 	}
 	return nil
+}
+
+// count is how many serve now.
+func (s *replicas) count() (serving int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, n := range s.nodes {
+		if n.gate.state.Load() == gateOpen {
+			serving++
+		}
+	}
+	return serving
 }
 
 func (s *replicas) close() {

@@ -5,13 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/madcrow-go/madcrow/internal/logonce"
 	"github.com/madcrow-go/madcrow/internal/resp"
 )
 
@@ -29,6 +32,9 @@ const (
 	sentinelEvery = 5 * time.Second
 	// maxSentinels bounds those that are learned from others.
 	maxSentinels = 16
+	// missesTold is how often in a row a Sentinel is silent before the log says
+	// so: one may be busy for a moment.
+	missesTold = 3
 )
 
 // finder finds the master of one service.
@@ -38,14 +44,47 @@ type finder struct {
 	log *slog.Logger
 
 	mu       sync.Mutex
-	addrs    []string        // the one that answered last comes first
-	answered map[string]bool // those of addrs that ever did
-	master   string          // that was believed last
+	addrs    []string            // the one that answered last comes first
+	answered map[string]bool     // those of addrs that ever did
+	ids      map[string]identity // of those of addrs that ever answered
+	misses   map[string]int      // how often in a row each was silent
+	master   string              // that was believed last
 
 	seen  atomic.Pointer[SentinelStatus]
 	epoch atomic.Int64 // that was believed last; -1 before
+	// slowest is the longest step, and first the whole time, of the Sentinel
+	// that answered first in the last find that succeeded.
+	slowest, first atomic.Int64
 
 	replicas atomic.Pointer[[]string]
+	refusals logonce.Reasons // of the list of replicas
+}
+
+// identity tells one Sentinel from another, whatever name it is reached by.
+type identity struct {
+	id     string // its own; empty where it does not tell
+	remote string // the address behind the name; empty where nobody knows it
+	lately bool   // it answered when it was last asked
+}
+
+// is says whether a Sentinel of that address, and of that id if others told
+// one, is this one.
+func (i identity) is(addr, id string) bool {
+	if i.id != "" && id != "" {
+		return i.id == id
+	}
+	return i.remote == addr
+}
+
+// key is the same for all addresses of one Sentinel.
+func (i identity) key(addr string) string {
+	switch {
+	case i.id != "":
+		return i.id
+	case i.remote != "":
+		return i.remote
+	}
+	return addr
 }
 
 // SentinelStatus is what the Sentinels last said of the master.
@@ -62,7 +101,7 @@ type SentinelStatus struct {
 
 func newFinder(cfg Config) (*finder, error) {
 	a, err := askerOf(cfg, true)
-	f := &finder{asker: a, cfg: cfg, log: cfg.Logger, addrs: slices.Clone(cfg.Sentinel.Addresses), answered: map[string]bool{}}
+	f := &finder{asker: a, cfg: cfg, log: cfg.Logger, addrs: slices.Clone(cfg.Sentinel.Addresses), answered: map[string]bool{}, ids: map[string]identity{}, misses: map[string]int{}}
 	f.epoch.Store(-1)
 	return f, err
 }
@@ -75,89 +114,141 @@ type opinion struct {
 	quorum   int
 	replicas int
 	peers    []string
-	healthy  []string // replicas that are in step
-	err      error
+	peerIDs  map[string]string // by address
+	healthy  []string          // replicas that are in step
+	hidden   error             // why it does not tell the replicas
+	identity
+	slowest time.Duration // of its steps
+	err     error
+}
+
+// patience is how long each step of an exchange with a Sentinel may take. It
+// doubles with each failure, as the time for the map of a cluster does, so that
+// Sentinels which are far away are found as well.
+func (f *finder) patience(failures int) time.Duration {
+	usual := max(f.cfg.Sentinel.SocketTimeout, 2*time.Duration(f.slowest.Load()))
+	return min(usual<<min(failures, 6), max(f.cfg.ConnectTimeout, f.cfg.Sentinel.SocketTimeout))
 }
 
 // find asks all Sentinels at once and believes the one with the highest
 // configuration epoch: most of them name the old master for up to two seconds
 // after a failover, and one that was cut off from the others even longer. It
 // returns at once when one knows a newer epoch than was known before;
-// otherwise it waits for all, a frozen one up to SocketTimeout. An older epoch
+// otherwise it waits for all, but once one has answered, for a frozen one only
+// up to SocketTimeout, or as long again as the first one took. An older epoch
 // is believed only when most Sentinels answered: they were made anew. Several
 // run at once: one that was slow does not undo what another learned meanwhile.
-func (f *finder) find(ctx context.Context) (string, error) {
+// Failures is how often in a row it has failed.
+func (f *finder) find(ctx context.Context, failures int) (string, error) {
 	if err := f.fetch(ctx); err != nil {
 		return "", fmt.Errorf("%w: %w", ErrNoSentinel, err)
 	}
 	f.mu.Lock()
 	addrs, before := slices.Clone(f.addrs), f.epoch.Load()
 	f.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, f.cfg.Sentinel.SocketTimeout)
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	step, began := f.patience(failures), time.Now()
 	answers := make(chan opinion, len(addrs))
 	for _, a := range addrs {
-		go func() { answers <- f.ask(ctx, a) }()
+		go func() { answers <- f.ask(ctx, step, a) }()
 	}
 	var good []opinion
-	var unknown, failed error
+	silent := make(map[string]error, len(addrs)) // those that gave no opinion
+	for _, a := range addrs {
+		silent[a] = f.failed(a, errSilent)
+	}
+	var enough <-chan time.Time
 	all := true
+wait:
 	for range addrs {
-		var o opinion
 		select {
-		case o = <-answers:
-		case <-ctx.Done(): // also for a dialer that does not hear it
-			o.err = errSilent
-		}
-		switch {
-		case o.err == nil:
+		case o := <-answers:
+			if o.err != nil {
+				silent[o.sentinel] = o.err
+				continue
+			}
+			delete(silent, o.sentinel)
 			good = append(good, o)
-		case errors.Is(o.err, ErrUnknownMaster):
-			unknown = o.err
-		default:
-			failed = errors.Join(failed, o.err)
-		}
-		if known := f.epoch.Load(); o.err == nil && known >= 0 && o.epoch > known {
-			all = false
-			break
+			known := f.epoch.Load()
+			if known >= 0 && o.epoch > known {
+				all = false
+				break wait
+			}
+			if took := time.Since(began); enough == nil && o.epoch >= known {
+				f.slowest.Store(int64(o.slowest))
+				f.first.Store(int64(took))
+				enough = time.After(max(f.cfg.Sentinel.SocketTimeout, took))
+			}
+		case <-enough:
+			break wait
+		case <-ctx.Done():
+			break wait
 		}
 	}
 	if len(good) == 0 {
-		if unknown != nil {
-			return "", unknown
-		}
-		return "", fmt.Errorf("%w: %w", ErrNoSentinel, failed)
+		return "", f.explain(silent)
 	}
-	return f.learn(good, addrs, all, before)
+	return f.learn(good, silent, addrs, all, before)
+}
+
+// late is the error of those who have not waited for the first find to end.
+func (f *finder) late() error {
+	return fmt.Errorf("%w: %w", ErrNoSentinel, f.failed(strings.Join(f.cfg.Sentinel.Addresses, ", "), errSilent))
+}
+
+// failed explains why a Sentinel gave no opinion.
+func (f *finder) failed(addr string, err error) error {
+	if errors.Is(err, errSilent) {
+		return fmt.Errorf("%s: %w (REDIS_SENTINEL_SOCKET_TIMEOUT is %v)", addr, err, f.cfg.Sentinel.SocketTimeout)
+	}
+	return fmt.Errorf("%s: %w", addr, err)
+}
+
+// explain says why no Sentinel gave an opinion, in the same words as long as
+// the reason is the same.
+func (f *finder) explain(failed map[string]error) error {
+	var unknown []string
+	var rest []error
+	for _, addr := range slices.Sorted(maps.Keys(failed)) {
+		if err := failed[addr]; errors.Is(err, ErrUnknownMaster) {
+			unknown = append(unknown, addr)
+		} else {
+			rest = append(rest, err)
+		}
+	}
+	if len(unknown) > 0 {
+		return fmt.Errorf("%w: %q (REDIS_SENTINEL_SERVICE_NAME), says %s", ErrUnknownMaster, f.cfg.Sentinel.ServiceName, strings.Join(unknown, ", "))
+	}
+	return fmt.Errorf("%w: %w", ErrNoSentinel, errors.Join(rest...))
 }
 
 // learn believes the best answer, or says why not. It keeps what was said and
 // the Sentinels that were not configured. The epoch was known before asking.
-func (f *finder) learn(good []opinion, asked []string, all bool, known int64) (string, error) {
+func (f *finder) learn(good []opinion, silent map[string]error, asked []string, all bool, known int64) (string, error) {
 	best := slices.MaxFunc(good, func(a, b opinion) int { return int(a.epoch - b.epoch) })
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, o := range good {
-		if slices.Contains(f.addrs, o.sentinel) {
-			f.answered[o.sentinel] = true
-		}
+	reached := f.identify(good)
+	if all {
+		f.count(good, silent)
 	}
 	now := f.epoch.Load()
 	if now != known && best.epoch != now && best.epoch <= max(now, known) {
 		return f.master, nil // another find knows it better
 	}
-	if best.epoch < now && !f.most(good, asked) {
+	if best.epoch < now && !f.most(good, reached, asked) {
 		return "", errLagging // those who know better are silent
 	}
 	f.master = best.master
-	f.seen.Store(&SentinelStatus{Reachable: len(good), Known: max(len(asked), len(best.peers)+1), Quorum: best.quorum, Replicas: best.replicas, At: time.Now()})
+	f.seen.Store(&SentinelStatus{Reachable: reached, Known: max(f.distinct(), len(best.peers)+1, reached), Quorum: best.quorum, Replicas: best.replicas, At: time.Now()})
 	f.epoch.Store(best.epoch)
-	f.replicas.Store(&best.healthy)
+	f.tellReplicas(good, best.epoch)
 	if all {
 		f.forget(good, asked)
 	}
 	for _, p := range best.peers {
-		if len(f.addrs) < maxSentinels && !slices.Contains(f.addrs, p) {
+		if len(f.addrs) < maxSentinels && !slices.Contains(f.addrs, p) && !f.reaches(p, best.peerIDs[p]) {
 			f.addrs = append(f.addrs, p)
 		}
 	}
@@ -167,29 +258,117 @@ func (f *finder) learn(good []opinion, asked []string, all bool, known int64) (s
 	return best.master, nil
 }
 
+// identify notes who answered, and returns how many Sentinels these are. One
+// that answers by two addresses is asked by one of them from now on, by both
+// if both were configured.
+func (f *finder) identify(good []opinion) (reached int) {
+	byKey := map[string]string{}
+	for _, o := range good {
+		if !slices.Contains(f.addrs, o.sentinel) {
+			continue // another find has dropped it
+		}
+		f.answered[o.sentinel] = true
+		o.lately = true
+		f.ids[o.sentinel] = o.identity
+		key, spare := o.key(o.sentinel), o.sentinel
+		first, twice := byKey[key]
+		if !twice || f.configured(spare) {
+			byKey[key], spare = spare, first
+		}
+		if twice && !f.configured(spare) {
+			f.drop(spare)
+		}
+	}
+	return max(len(byKey), 1)
+}
+
+// count notes who was silent, and tells of those that stay so. One that only
+// others name may be out of reach for good.
+func (f *finder) count(good []opinion, silent map[string]error) {
+	for addr, err := range silent {
+		if !slices.Contains(f.addrs, addr) {
+			continue
+		}
+		id := f.ids[addr]
+		id.lately = false
+		f.ids[addr] = id
+		if f.misses[addr]++; f.misses[addr] == missesTold && (f.configured(addr) || f.answered[addr]) {
+			f.log.Warn("a Sentinel does not answer", "reason", err)
+		}
+	}
+	for _, o := range good {
+		if f.misses[o.sentinel] >= missesTold {
+			f.log.Info("a Sentinel answers again", "address", o.sentinel)
+		}
+		delete(f.misses, o.sentinel)
+	}
+}
+
+// distinct is how many Sentinels were configured, as far as that is known.
+func (f *finder) distinct() int {
+	keys := map[string]struct{}{}
+	for _, a := range f.cfg.Sentinel.Addresses {
+		keys[f.ids[a].key(a)] = struct{}{}
+	}
+	return len(keys)
+}
+
+// reaches says whether a Sentinel that others name is one that answers by
+// another address.
+func (f *finder) reaches(addr, id string) bool {
+	return slices.ContainsFunc(f.addrs, func(a string) bool {
+		known := f.ids[a]
+		return known.lately && known.is(addr, id)
+	})
+}
+
+// tellReplicas keeps the list of replicas of those who tell it.
+func (f *finder) tellReplicas(good []opinion, epoch int64) {
+	var hidden error
+	for _, o := range good {
+		if o.epoch == epoch && o.hidden == nil {
+			f.replicas.Store(&o.healthy)
+			if f.refusals.Clear() {
+				f.log.Info("the Sentinels name the replicas again")
+			}
+			return
+		}
+		hidden = o.hidden
+	}
+	f.replicas.Store(&[]string{})
+	if f.refusals.First(hidden) {
+		f.log.Warn("the Sentinels do not name the replicas: all reads go to the master", "reason", hidden)
+	}
+}
+
+func (f *finder) drop(addr string) {
+	f.addrs = slices.DeleteFunc(f.addrs, func(a string) bool { return a == addr })
+	delete(f.answered, addr)
+	delete(f.ids, addr)
+	delete(f.misses, addr)
+}
+
 // most says whether most Sentinels answered. One that is silent and was not
 // configured counts while an answer names it, unless it never answered: clients
 // may not reach what Sentinels call each other.
-func (f *finder) most(good []opinion, asked []string) bool {
+func (f *finder) most(good []opinion, reached int, asked []string) bool {
 	silent := 0
 	for _, a := range asked {
 		if !gave(good, a) && (f.configured(a) || f.answered[a] && names(good, a)) {
 			silent++
 		}
 	}
-	return len(good) > silent
+	return reached > silent
 }
 
 // forget drops the Sentinels that are gone: they do not answer, nobody names
 // them any more, and they were not configured.
 func (f *finder) forget(good []opinion, asked []string) {
-	f.addrs = slices.DeleteFunc(f.addrs, func(a string) bool {
-		gone := slices.Contains(asked, a) && !f.configured(a) && !gave(good, a) && !names(good, a)
-		if gone {
-			delete(f.answered, a)
+	for _, a := range asked {
+		if !f.configured(a) && !gave(good, a) && !names(good, a) {
+			f.drop(a)
 		}
-		return gone
-	})
+	}
 }
 
 func (f *finder) configured(addr string) bool {
@@ -206,29 +385,59 @@ func names(good []opinion, addr string) bool {
 	return slices.ContainsFunc(good, func(o opinion) bool { return slices.Contains(o.peers, addr) })
 }
 
-// ask makes one exchange with one Sentinel, within ctx.
-func (f *finder) ask(ctx context.Context, addr string) opinion {
+// ask makes one exchange with one Sentinel.
+func (f *finder) ask(ctx context.Context, step time.Duration, addr string) opinion {
 	o := opinion{sentinel: addr}
+	if err := f.consult(ctx, step, &o); err != nil {
+		o.err = f.failed(addr, err)
+	}
+	return o
+}
+
+func (f *finder) consult(ctx context.Context, step time.Duration, o *opinion) error {
+	l, err := f.open(ctx, step, o.sentinel)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
 	name := f.cfg.Sentinel.ServiceName
 	// The first names a promoted replica a second before the second does.
-	replies, err := f.exchange(ctx, addr, []string{"SENTINEL", "GET-MASTER-ADDR-BY-NAME", name},
-		[]string{"SENTINEL", "MASTER", name}, []string{"SENTINEL", "SENTINELS", name}, []string{"SENTINEL", "REPLICAS", name})
+	replies, err := l.exchange(ctx, []string{"SENTINEL", "GET-MASTER-ADDR-BY-NAME", name},
+		[]string{"SENTINEL", "MASTER", name}, []string{"SENTINEL", "SENTINELS", name}, []string{"SENTINEL", "REPLICAS", name},
+		[]string{"SENTINEL", "MYID"})
 	if err == nil {
 		err = o.read(replies[0], name, f.refused)
 	}
 	if err != nil {
-		o.err = fmt.Errorf("%s: %w", addr, err)
-		return o
+		return err
 	}
 	m := fields(replies[1])
 	o.epoch, _ = strconv.ParseInt(m["config-epoch"], 10, 64)
 	o.quorum, _ = strconv.Atoi(m["quorum"])
 	o.replicas, _ = strconv.Atoi(m["num-slaves"])
-	o.peers = addressesIn(replies[2], func(map[string]string) bool { return true })
-	o.healthy = addressesIn(replies[3], func(m map[string]string) bool {
+	everyone := func(map[string]string) bool { return true }
+	o.peers, o.peerIDs = addressesIn(replies[2], everyone)
+	o.id, _ = replies[4].(string) // an error before 6.2
+	if f.cfg.Dialer == nil {
+		o.remote = l.RemoteAddr().String() // a dialer's may be that of a tunnel
+	}
+	list := replies[3]
+	if refused, ok := list.(resp.Error); ok && f.cfg.ReadReplicas {
+		// Before version 5, or a user who may not.
+		slaves, err := l.exchange(ctx, []string{"SENTINEL", "SLAVES", name})
+		if err != nil {
+			return err
+		}
+		if _, ok := slaves[0].(resp.Error); ok {
+			o.hidden = f.refused(refused)
+		}
+		list = slaves[0]
+	}
+	o.healthy, _ = addressesIn(list, func(m map[string]string) bool {
 		return m["flags"] == "slave" && m["master-link-status"] == "ok"
 	})
-	return o
+	o.slowest = l.slowest
+	return nil
 }
 
 // read takes the master's address out of a reply.
@@ -249,16 +458,19 @@ func (o *opinion) read(reply any, name string, explain func(resp.Error) error) e
 	return nil
 }
 
-// addressesIn reads a list of servers; an error, where a user may not ask, is
-// none.
-func addressesIn(reply any, want func(map[string]string) bool) (out []string) {
+// addressesIn reads a list of servers, and their ids; an error, where a user
+// may not ask, is none.
+func addressesIn(reply any, want func(map[string]string) bool) (out []string, ids map[string]string) {
 	list, _ := reply.([]any)
+	ids = make(map[string]string, len(list))
 	for _, item := range list {
 		if m := fields(item); m["ip"] != "" && m["port"] != "" && want(m) {
-			out = append(out, net.JoinHostPort(m["ip"], m["port"]))
+			addr := net.JoinHostPort(m["ip"], m["port"])
+			out = append(out, addr)
+			ids[addr] = m["runid"]
 		}
 	}
-	return out
+	return out, ids
 }
 
 // fields reads a reply that is a list of names and values.
@@ -302,9 +514,7 @@ func (f *finder) watch(ctx context.Context, changed func()) {
 // hear begins to listen to each Sentinel that is new, and ends with those that
 // are gone.
 func (f *finder) hear(ctx context.Context, heard map[string]context.CancelFunc, listeners *sync.WaitGroup, changed func()) {
-	f.mu.Lock()
-	addrs := slices.Clone(f.addrs)
-	f.mu.Unlock()
+	addrs := f.each()
 	for addr, stop := range heard {
 		if !slices.Contains(addrs, addr) {
 			stop()
@@ -320,10 +530,34 @@ func (f *finder) hear(ctx context.Context, heard map[string]context.CancelFunc, 
 	}
 }
 
+// each returns one address of each Sentinel.
+func (f *finder) each() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var addrs []string
+	keys := map[string]struct{}{}
+	for _, a := range f.addrs {
+		if id := f.ids[a]; id.lately {
+			if _, twice := keys[id.key(a)]; twice {
+				continue
+			}
+			keys[id.key(a)] = struct{}{}
+		}
+		addrs = append(addrs, a)
+	}
+	return addrs
+}
+
 // follow listens to one Sentinel, again and again.
 func (f *finder) follow(ctx context.Context, addr string, changed func()) {
-	for ctx.Err() == nil {
-		if err := f.listen(ctx, addr, changed); err != nil && ctx.Err() == nil {
+	var failed logonce.Reasons
+	for failures := 0; ctx.Err() == nil; failures++ {
+		begun, err := f.listen(ctx, addr, failures, changed)
+		if begun {
+			failures = 0
+			failed.Clear()
+		}
+		if err != nil && ctx.Err() == nil && failed.First(err) {
 			f.log.Debug("a Sentinel is not listened to", "address", addr, "reason", err)
 		}
 		select {
@@ -334,47 +568,47 @@ func (f *finder) follow(ctx context.Context, addr string, changed func()) {
 }
 
 // listen subscribes to one Sentinel. A Sentinel that stays silent for longer
-// than sentinelEvery is asked for a sign of life.
-func (f *finder) listen(ctx context.Context, addr string, changed func()) error {
+// than sentinelEvery is asked for a sign of life. It says whether it began to
+// listen.
+func (f *finder) listen(ctx context.Context, addr string, failures int, changed func()) (begun bool, err error) {
 	if err := f.fetch(ctx); err != nil {
-		return err
+		return false, err
 	}
-	start, cancel := context.WithTimeout(ctx, f.cfg.Sentinel.SocketTimeout)
-	defer cancel()
-	c, r, err := f.open(start, addr)
+	c, err := f.open(ctx, f.patience(failures), addr)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Now()) })()
-	_ = c.SetDeadline(time.Time{})
 	// Either event will do, where a user may hear only one.
 	if err := resp.Write(c, []string{"SUBSCRIBE", "+switch-master"}, []string{"SUBSCRIBE", "+promoted-slave"}); err != nil {
-		return err
+		return begun, err
 	}
 	denied := 0
 	for ctx.Err() == nil {
 		_ = c.SetReadDeadline(time.Now().Add(sentinelEvery))
-		reply, err := resp.Read(r)
+		reply, err := resp.Read(c.r)
 		var timeout net.Error
-		if errors.As(err, &timeout) && timeout.Timeout() && r.Buffered() == 0 {
+		if errors.As(err, &timeout) && timeout.Timeout() && c.r.Buffered() == 0 {
 			if err = resp.Write(c, []string{"PING"}); err != nil {
-				return err
+				return begun, err
 			}
-			_ = c.SetReadDeadline(time.Now().Add(f.cfg.Sentinel.SocketTimeout))
-			reply, err = resp.Read(r)
+			_ = c.SetReadDeadline(time.Now().Add(f.patience(0)))
+			reply, err = resp.Read(c.r)
 		}
 		if err != nil {
-			return err
+			return begun, err
 		}
 		if refused, ok := reply.(resp.Error); ok {
 			if denied++; denied > 1 {
-				return f.refused(refused)
+				return begun, f.refused(refused)
 			}
 		}
-		if list, _ := reply.([]any); len(list) == 3 && list[0] == "message" {
+		list, subscribed := reply.([]any)
+		begun = begun || subscribed
+		if len(list) == 3 && list[0] == "message" {
 			changed()
 		}
 	}
-	return ctx.Err()
+	return begun, ctx.Err()
 }

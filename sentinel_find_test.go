@@ -10,6 +10,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -31,6 +32,8 @@ type view struct {
 	master string
 	epoch  int
 	peers  []string
+	ids    map[string]string // by address; nil: an old one, which tells none
+	self   string
 }
 
 func (s *fakeFleet) say(v view, addrs ...string) {
@@ -104,8 +107,10 @@ func (v view) answer(w io.Writer, args []any) {
 		_, _ = fmt.Fprintf(w, "*%d\r\n", len(v.peers))
 		for _, p := range v.peers {
 			host, port, _ := net.SplitHostPort(p)
-			_ = resp.Write(w, []string{"ip", host, "port", port})
+			_ = resp.Write(w, []string{"ip", host, "port", port, "runid", v.ids[p]})
 		}
+	case "MYID":
+		_, _ = fmt.Fprintf(w, "+%s\r\n", v.self)
 	default:
 		_, _ = io.WriteString(w, "*0\r\n")
 	}
@@ -113,14 +118,14 @@ func (v view) answer(w io.Writer, args []any) {
 
 func mustFind(t *testing.T, f *finder, want string) {
 	t.Helper()
-	if got, err := f.find(t.Context()); err != nil || got != want {
+	if got, err := f.find(t.Context(), 0); err != nil || got != want {
 		t.Fatalf("found %q, %v; want %s", got, err, want)
 	}
 }
 
 func mustLag(t *testing.T, f *finder) {
 	t.Helper()
-	if got, err := f.find(t.Context()); !errors.Is(err, errLagging) {
+	if got, err := f.find(t.Context(), 0); !errors.Is(err, errLagging) {
 		t.Fatalf("found %q, %v; want errLagging", got, err)
 	}
 }
@@ -139,14 +144,14 @@ func TestSentinelFind_MadeAnewWithOtherAddresses(t *testing.T) {
 	for _, configured := range [][]string{fleetNames, fleetNames[:1]} {
 		s := &fakeFleet{views: map[string]view{}}
 		f := s.finder(t, configured...)
-		old := view{masterOld, 7, fleetOld}
+		old := view{master: masterOld, epoch: 7, peers: fleetOld}
 		s.say(old, fleetNames...)
 		s.say(old, fleetOld...)
 		mustFind(t, f, masterOld)
 		mustFind(t, f, masterOld)
 
 		s.silence(fleetOld...)
-		anew := view{masterNew, 0, fleetNew}
+		anew := view{master: masterNew, epoch: 0, peers: fleetNew}
 		s.say(anew, fleetNames...)
 		s.say(anew, fleetNew...)
 		mustFind(t, f, masterNew)
@@ -168,10 +173,10 @@ func TestSentinelFind_MadeAnewWithOtherAddresses(t *testing.T) {
 func TestSentinelFind_MadeAnewBehindAddressesThatNobodyReaches(t *testing.T) {
 	s := &fakeFleet{views: map[string]view{}}
 	f := s.finder(t, fleetNames...)
-	s.say(view{masterOld, 7, fleetOld}, fleetNames...)
+	s.say(view{master: masterOld, epoch: 7, peers: fleetOld}, fleetNames...)
 	mustFind(t, f, masterOld)
 	mustFind(t, f, masterOld)
-	s.say(view{masterNew, 0, fleetOld}, fleetNames...)
+	s.say(view{master: masterNew, epoch: 0, peers: fleetOld}, fleetNames...)
 	mustFind(t, f, masterNew)
 }
 
@@ -182,19 +187,19 @@ func TestSentinelFind_LaggingMinority(t *testing.T) {
 		s := &fakeFleet{views: map[string]view{}}
 		f := s.finder(t, configured...)
 		all := slices.Concat(fleetNames, fleetOld)
-		s.say(view{masterNew, 2, fleetOld}, all...)
+		s.say(view{master: masterNew, epoch: 2, peers: fleetOld}, all...)
 		mustFind(t, f, masterNew)
 		mustFind(t, f, masterNew)
 		known := slices.Sorted(slices.Values(f.addrs))
 
 		s.silence(all...)
-		s.say(view{masterOld, 1, fleetOld[1:]}, fleetNames[0], fleetOld[0])
+		s.say(view{master: masterOld, epoch: 1, peers: fleetOld[1:]}, fleetNames[0], fleetOld[0])
 		mustLag(t, f)
 		mustLag(t, f)
 		if now := slices.Sorted(slices.Values(f.addrs)); !slices.Equal(known, now) {
 			t.Errorf("knew %v, now %v", known, now)
 		}
-		s.say(view{masterNew, 2, fleetOld}, all...)
+		s.say(view{master: masterNew, epoch: 2, peers: fleetOld}, all...)
 		mustFind(t, f, masterNew)
 	}
 }
@@ -204,14 +209,158 @@ func TestSentinelFind_LaggingMinority(t *testing.T) {
 func TestSentinelFind_ForgetsWhoIsGone(t *testing.T) {
 	s := &fakeFleet{views: map[string]view{}}
 	f := s.finder(t, fleetOld[:2]...)
-	s.say(view{masterOld, 3, slices.Concat(fleetOld, fleetNew)}, fleetOld[0])
+	s.say(view{master: masterOld, epoch: 3, peers: slices.Concat(fleetOld, fleetNew)}, fleetOld[0])
 	mustFind(t, f, masterOld)
-	s.say(view{masterOld, 3, slices.Concat(fleetOld[2:], fleetNew[:1])}, fleetOld[0])
-	s.say(view{masterOld, 3, nil}, fleetNew[1]) // it answers, whoever names it
+	s.say(view{master: masterOld, epoch: 3, peers: slices.Concat(fleetOld[2:], fleetNew[:1])}, fleetOld[0])
+	s.say(view{master: masterOld, epoch: 3}, fleetNew[1]) // it answers, whoever names it
 	mustFind(t, f, masterOld)
 	want := slices.Concat(fleetOld, fleetNew[:2])
 	if got := slices.Sorted(slices.Values(f.addrs)); !slices.Equal(got, want) {
 		t.Errorf("knows %v, want %v", got, want)
+	}
+}
+
+// Sentinels that are reached by host name are named by address as well, and
+// their ids say that they are the same.
+func TestSentinelFind_OneSentinelByTwoAddresses(t *testing.T) {
+	s := &fakeFleet{views: map[string]view{}}
+	ids := map[string]string{}
+	for i, a := range fleetOld {
+		ids[a] = "id" + strconv.Itoa(i)
+	}
+	say := func() {
+		for i := range fleetOld {
+			others := slices.Delete(slices.Clone(fleetOld), i, i+1)
+			s.say(view{master: masterOld, epoch: 3, peers: others, ids: ids, self: ids[fleetOld[i]]}, fleetNames[i], fleetOld[i])
+		}
+	}
+	say()
+	f := s.finder(t, fleetNames...)
+	expect := func(reachable int, addrs ...string) {
+		t.Helper()
+		mustFind(t, f, masterOld)
+		mustFind(t, f, masterOld)
+		if st := f.seen.Load(); st.Known != 3 || st.Reachable != reachable {
+			t.Errorf("%d of %d are reachable, want %d of 3", st.Reachable, st.Known, reachable)
+		}
+		if got, want := slices.Sorted(slices.Values(f.addrs)), slices.Sorted(slices.Values(addrs)); !slices.Equal(got, want) {
+			t.Errorf("asks %v, want %v", got, want)
+		}
+		if n := len(f.each()); n != len(f.addrs) {
+			t.Errorf("listens to %d of %d", n, len(f.addrs))
+		}
+	}
+	expect(3, fleetNames...)
+	s.silence(fleetNames[0], fleetOld[0]) // it is gone: both ways are tried
+	expect(2, slices.Concat(fleetNames, fleetOld[:1])...)
+	say()
+	s.silence(fleetNames[0]) // its name is not found, its address is
+	expect(3, slices.Concat(fleetNames, fleetOld[:1])...)
+	say()
+	expect(3, fleetNames...)
+}
+
+// Both ways to one Sentinel were configured.
+func TestSentinelFind_ConfiguredTwiceIsOne(t *testing.T) {
+	s := &fakeFleet{views: map[string]view{}}
+	for i := range fleetOld {
+		s.say(view{master: masterOld, epoch: 3, self: "id" + strconv.Itoa(i)}, fleetNames[i], fleetOld[i])
+	}
+	f := s.finder(t, slices.Concat(fleetNames, fleetOld)...)
+	mustFind(t, f, masterOld)
+	if st := f.seen.Load(); st.Known != 3 || st.Reachable != 3 || len(f.each()) != 3 || len(f.addrs) != 6 {
+		t.Errorf("%+v, listens to %v, asks %v", st, f.each(), f.addrs)
+	}
+	s.silence(fleetNames[0], fleetOld[0])
+	mustFind(t, f, masterOld)
+	if st := f.seen.Load(); st.Known != 3 || st.Reachable != 2 {
+		t.Errorf("one is gone: %+v", st)
+	}
+}
+
+// That a Sentinel is lost while the others answer was in no log.
+func TestSentinelFind_TellsOnceThatOneDoesNotAnswer(t *testing.T) {
+	s := &fakeFleet{views: map[string]view{}}
+	s.say(view{master: masterOld, epoch: 3, peers: fleetNew}, fleetOld...) // of fleetNew nobody ever hears
+	f := s.finder(t, fleetOld...)
+	var log strings.Builder
+	f.log = slog.New(slog.NewTextHandler(&log, nil))
+	mustFind(t, f, masterOld)
+	s.silence(fleetOld[0])
+	for range 3 * missesTold {
+		mustFind(t, f, masterOld)
+	}
+	s.say(view{master: masterOld, epoch: 3}, fleetOld[0])
+	mustFind(t, f, masterOld)
+	mustFind(t, f, masterOld)
+	lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+	if len(lines) != 2 || !strings.Contains(lines[0], "does not answer") || !strings.Contains(lines[0], fleetOld[0]) || !strings.Contains(lines[1], "answers again") {
+		t.Errorf("%q", lines)
+	}
+}
+
+// A failing find says the same, whichever Sentinel fails first.
+func TestSentinelFind_OneReasonHasOneText(t *testing.T) {
+	s := &fakeFleet{views: map[string]view{}}
+	f := s.finder(t, fleetOld...)
+	var text string
+	for range 20 {
+		_, err := f.find(t.Context(), 0)
+		if text == "" {
+			text = err.Error()
+		}
+		if err.Error() != text {
+			t.Fatalf("%q and %q", text, err)
+		}
+	}
+}
+
+// Steps have longer after each failure, and what was measured is remembered;
+// but one that is frozen holds up nobody for longer than that.
+func TestSentinelFind_PatienceGrowsAndFallsBack(t *testing.T) {
+	s := &fakeFleet{views: map[string]view{}}
+	f := s.finder(t, fleetOld...)
+	f.cfg.Sentinel.SocketTimeout, f.cfg.ConnectTimeout = 100*time.Millisecond, 5*time.Second
+	for failures, want := range []time.Duration{100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000} {
+		if got := f.patience(failures); got != want*time.Millisecond {
+			t.Errorf("after %d failures %v, want %v ms", failures, got, want)
+		}
+	}
+	s.say(view{master: masterOld, epoch: 3}, fleetOld...)
+	s.dial = func(ctx context.Context, addr string) error {
+		if addr == fleetOld[2] { // frozen
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		time.Sleep(90 * time.Millisecond)
+		return nil
+	}
+	start := time.Now()
+	if _, err := f.find(t.Context(), 8); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(start); took > 2*time.Second {
+		t.Errorf("a frozen Sentinel held up a find for %v", took)
+	}
+	if got := f.patience(0); got < 180*time.Millisecond || got > 2*time.Second {
+		t.Errorf("after an answer in 90 ms: %v", got)
+	}
+}
+
+// All Sentinels away, while the master is well, was in no log.
+func TestLogFinding_OnceAndAgainWhenItIsOver(t *testing.T) {
+	var log strings.Builder
+	n := &node{log: slog.New(slog.NewTextHandler(&log, nil))}
+	away := fmt.Errorf("%w: away", ErrNoSentinel)
+	n.logFinding(t.Context(), away)
+	n.logFinding(t.Context(), away) // Redis itself is not available: that was said
+	n.found.Store(true)
+	for _, err := range []error{nil, away, nil, away, away, away, nil, nil} {
+		n.logFinding(t.Context(), err)
+	}
+	lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+	if len(lines) != 2 || !strings.Contains(lines[0], "do not tell") || !strings.Contains(lines[1], "again") {
+		t.Errorf("%q", lines)
 	}
 }
 
@@ -240,7 +389,7 @@ func TestSentinelFind_ASlowOneDoesNotUndoANewerOne(t *testing.T) {
 				return errSilent
 			}
 			f := s.finder(t, fleetOld...)
-			s.say(view{masterOld, tc.old, nil}, fleetOld...)
+			s.say(view{master: masterOld, epoch: tc.old}, fleetOld...)
 			mustFind(t, f, masterOld)
 			for range fleetOld {
 				<-s.gone
@@ -252,12 +401,12 @@ func TestSentinelFind_ASlowOneDoesNotUndoANewerOne(t *testing.T) {
 			}
 			slow := make(chan found, 1)
 			go func() {
-				addr, err := f.find(context.WithValue(t.Context(), slowFind{}, true))
+				addr, err := f.find(context.WithValue(t.Context(), slowFind{}, true), 0)
 				slow <- found{addr, err}
 			}()
 			<-s.gone // two have answered, the third is awaited
 			<-s.gone
-			s.say(view{masterNew, tc.newer, nil}, fleetOld...)
+			s.say(view{master: masterNew, epoch: tc.newer}, fleetOld...)
 			mustFind(t, f, masterNew)
 			close(thaw)
 			if got := <-slow; got.err != nil || got.addr != masterNew {
@@ -266,7 +415,7 @@ func TestSentinelFind_ASlowOneDoesNotUndoANewerOne(t *testing.T) {
 			if got := f.epoch.Load(); got != int64(tc.newer) {
 				t.Errorf("epoch %d, want %d", got, tc.newer)
 			}
-			s.say(view{masterOld, max(tc.old, tc.newer) + 1, nil}, fleetOld...)
+			s.say(view{master: masterOld, epoch: max(tc.old, tc.newer) + 1}, fleetOld...)
 			mustFind(t, f, masterOld) // it goes on
 		})
 	}

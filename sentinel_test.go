@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -372,3 +375,134 @@ func TestChaosSentinel_CutOffWithTheMaster(t *testing.T) {
 }
 
 func set2(key string) func(builder) command { return set(key, "2") }
+
+// The time-out held for the dial, TLS, AUTH and the commands together, so that
+// Sentinels behind 25 ms were never found with TLS and a password.
+func TestSentinel_FarAwayIsFoundByDefault(t *testing.T) {
+	set := madcrowtest.StartSentinel(t, madcrowtest.WithTLS(), madcrowtest.WithSentinelPassword("watch"))
+	for _, rtt := range []time.Duration{90 * time.Millisecond, 150 * time.Millisecond} {
+		cfg, proxies := set.Proxied(t)
+		for _, p := range proxies {
+			p.SetDelay(rtt)
+		}
+		through := cfg.Dialer
+		cfg.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			select {
+			case <-time.After(rtt):
+				return through(ctx, network, addr)
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+		r := open(t, cfg)
+		t.Logf("up after %v behind %v", await(t, r, madcrow.StateUp, 20*time.Second), rtt)
+		if st := r.Status(); st.Sentinels.Reachable < 2 {
+			t.Errorf("sentinels %+v", st.Sentinels)
+		}
+	}
+}
+
+// The error had "no answer in time" three times, without addresses and without
+// the setting.
+func TestSentinel_SilentOnesAreNamedWithTheSetting(t *testing.T) {
+	a, b := startFakeSentinel(t, "", 1), startFakeSentinel(t, "", 1)
+	a.mute, b.mute = true, true
+	r := open(t, fakeSet(t, a, b))
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		_, err := r.Do(t.Context(), get("k"))
+		if errors.Is(err, madcrow.ErrNoSentinel) {
+			wantError(t, err, madcrow.KindUnavailable, madcrow.ErrNoSentinel, madcrow.OutcomeNotApplied, a.addr(), b.addr(), "REDIS_SENTINEL_SOCKET_TIMEOUT")
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Sentinels name each other by address. Those that were configured by host name
+// counted twice, 6 of 6, and had two connections each.
+func TestSentinel_ByNameAndByAddressIsOne(t *testing.T) {
+	set := madcrowtest.StartSentinel(t)
+	byName := set.Config()
+	for i, a := range byName.Sentinel.Addresses {
+		byName.Sentinel.Addresses[i] = strings.Replace(a, "127.0.0.1", "localhost", 1)
+	}
+	both := set.Config()
+	both.Sentinel.Addresses = slices.Concat(both.Sentinel.Addresses, byName.Sentinel.Addresses)
+	one := set.Config()
+	one.Sentinel.Addresses = byName.Sentinel.Addresses[:1]
+	var all []*madcrow.Redis
+	for _, cfg := range []madcrow.Config{byName, both, one} {
+		r := open(t, cfg)
+		await(t, r, madcrow.StateUp, 10*time.Second)
+		all = append(all, r)
+	}
+	count := func(want int) {
+		t.Helper()
+		for range 3 { // they are asked whenever the connection is lost
+			set.Master().Do(t, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+			time.Sleep(250 * time.Millisecond)
+		}
+		for i, r := range all {
+			if s := r.Status().Sentinels; s.Known != 3 || s.Reachable != want {
+				t.Errorf("%d: %d of %d are reachable, want %d of 3", i, s.Reachable, s.Known, want)
+			}
+		}
+	}
+	count(3)
+	for _, s := range set.Sentinels() {
+		list, _ := s.Do(t, "CLIENT", "LIST").(string)
+		if n := strings.Count(list, "cmd=subscribe"); n > len(all) {
+			t.Errorf("%d connections of %d clients listen to one Sentinel", n, len(all))
+		}
+	}
+	set.Sentinels()[0].Kill()
+	count(2)
+}
+
+// Without SENTINEL REPLICAS no replica served reads, and nothing told of it.
+func TestSentinel_ReplicasByTheOlderCommand(t *testing.T) {
+	master := madcrowtest.StartRedis(t)
+	replica := madcrowtest.StartRedis(t, madcrowtest.WithArgs("--replicaof", "127.0.0.1 "+strconv.Itoa(master.Port())))
+	f := startFakeSentinel(t, master.Addr(), 1)
+	f.replicas = []string{replica.Addr()}
+	f.refuse = map[string]string{"REPLICAS": "ERR Unknown sentinel subcommand 'REPLICAS'"}
+	var log logLines
+	cfg := fakeSet(t, f)
+	cfg.ReadReplicas, cfg.Logger = true, log.logger()
+	serving := func(r *madcrow.Redis, want int) {
+		t.Helper()
+		for end := time.Now().Add(5 * time.Second); r.Status().ReadReplicas != want; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%d replicas serve, want %d", r.Status().ReadReplicas, want)
+			}
+		}
+	}
+	r := open(t, cfg)
+	await(t, r, madcrow.StateUp, 5*time.Second)
+	serving(r, 1)
+	if lines := log.with("level=WARN"); len(lines) != 0 {
+		t.Errorf("warned of what works: %q", lines)
+	}
+
+	f.set(func() { f.refuse = map[string]string{"REPLICAS": "NOPERM no", "SLAVES": "NOPERM no"} })
+	var denied logLines
+	cfg.Logger = denied.logger()
+	if err := r.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r = open(t, cfg)
+	await(t, r, madcrow.StateUp, 5*time.Second)
+	for range 5 { // each makes it ask again
+		master.Do(t, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+		time.Sleep(50 * time.Millisecond)
+		if _, err := r.DoReplica(t.Context(), get("k")); err != nil {
+			t.Error(err)
+		}
+	}
+	serving(r, 0)
+	if lines := denied.with("do not name the replicas"); len(lines) != 1 || !strings.Contains(lines[0], "grant the user") {
+		t.Errorf("want one line with the reason: %q", denied.with(""))
+	}
+}

@@ -161,7 +161,7 @@ var settings = []setting{
 	},
 	{
 		name: "REDIS_SENTINEL_SOCKET_TIMEOUT", field: "Sentinel.SocketTimeout", kind: kindDuration, def: defaultSentinelTimeout, min: minTimeout, max: maxTimeout,
-		help: "How long one Sentinel may take to answer.",
+		help: "How long each step with one Sentinel may take: the dial, TLS, the password, the commands. It is doubled after each failure, up to `REDIS_CONNECT_TIMEOUT`, until the master is found.",
 		ref:  func(c *Config) any { return &c.Sentinel.SocketTimeout },
 	},
 	{

@@ -61,6 +61,9 @@ type Status struct {
 	Connections, MaxConnections int
 	// Sentinels is what they last said; nil without Sentinel.
 	Sentinels *SentinelStatus
+	// ReadReplicas is how many replicas serve [Redis.DoReplica] now. It is 0
+	// when Config.ReadReplicas is not set.
+	ReadReplicas int
 	// Nodes are the masters of a cluster, by address; nil otherwise.
 	Nodes []NodeStatus
 	// SlotsCovered is how many of the 16,384 slots of a cluster are served.

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/madcrow-go/madcrow/internal/logonce"
 )
 
 // State is what was last observed. It asks nobody.
@@ -49,6 +51,9 @@ func (r *Redis) Status() Status {
 
 func (r *Redis) detailed(st Status) Status {
 	r.each(func(n *node) { st.Connections += n.conns.size() })
+	if r.replicas != nil {
+		st.ReadReplicas = r.replicas.count()
+	}
 	if r.cluster != nil {
 		r.cluster.describe(&st)
 		return st
@@ -159,7 +164,7 @@ func sameText(a, b error) bool {
 	if a == nil || b == nil {
 		return a == b
 	}
-	return a.Error() == b.Error()
+	return a.Error() == b.Error() || logonce.Text(a) == logonce.Text(b)
 }
 
 // address is where the data is, without credentials.
