@@ -396,9 +396,6 @@ func TestSentinel_FarAwayIsFoundByDefault(t *testing.T) {
 		}
 		r := open(t, cfg)
 		t.Logf("up after %v behind %v", await(t, r, madcrow.StateUp, 20*time.Second), rtt)
-		if st := r.Status(); st.Sentinels.Reachable < 2 {
-			t.Errorf("sentinels %+v", st.Sentinels)
-		}
 	}
 }
 
