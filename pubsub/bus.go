@@ -43,6 +43,7 @@ type Bus struct {
 	bulk    int           // how large is large
 
 	closing atomic.Bool // nothing more is published
+	streams atomic.Bool // the server knows what streams need
 
 	life context.Context
 	stop context.CancelFunc

@@ -68,7 +68,7 @@ func (w *work[T]) pending(ctx context.Context, from string, idle time.Duration, 
 		return page.Build()
 	})
 	if err != nil {
-		return nil, err
+		return nil, tooOld(err)
 	}
 	entries, err := m.ToArray()
 	if err != nil {
@@ -102,49 +102,36 @@ func (w *work[T]) has(id string) bool {
 // claim takes a message over, if it still is idle for long enough, and works on
 // it in a slot that is taken.
 func (w *work[T]) claim(own context.Context, p pendingMessage) (taken bool, err error) {
-	m, err := w.s.b.r.Do(own, func(b madcrow.Builder) madcrow.Command {
-		return b.Xclaim().Key(w.s.log()).Group(w.group).Consumer(w.me).MinIdleTime(milliseconds(w.opt.ClaimAfter)).Id(p.id).Build()
-	})
-	return w.claimed(own, m, err, p.id, p.deliveries+1)
+	return w.takeOver(own, p.id, w.opt.ClaimAfter, "", p.deliveries+1, "")
 }
 
-// claimed works on what came of a claim, if it did.
-func (w *work[T]) claimed(own context.Context, m madcrow.Message, err error, id string, deliveries int64) (taken bool, _ error) {
+// takeOver claims a message that was idle for so long, of one consumer or of any,
+// and works on it.
+func (w *work[T]) takeOver(own context.Context, id string, idle time.Duration, from string, deliveries int64, note string) (taken bool, _ error) {
+	m, err := w.s.b.r.Eval(own, scriptClaim, []string{w.s.log(), w.s.reason(w.group), w.s.lost()},
+		[]string{w.group, w.me, id, milliseconds(idle), from, note})
 	if err != nil {
 		w.mayStray(err)
 		return false, err
 	}
-	entries, err := m.AsXRange()
+	list, err := m.ToArray()
+	if err != nil || len(list) != 2 {
+		return false, errors.Join(errReply, err)
+	}
+	if gone, _ := list[0].AsInt64(); gone == 1 {
+		w.s.b.event("trimmed", 1)
+		w.sayLost(1)
+		return false, nil
+	}
+	entries, err := list[1].AsXRange()
 	if err == nil && len(entries) == 1 {
 		w.start(own, entries[0], deliveries)
 		return true, nil
 	}
-	return false, w.forget(own, id)
+	return false, nil // somebody else has it
 }
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
-
-// forget lets go of a message that the stream does not keep any more. One that
-// it keeps is another worker's by now.
-func (w *work[T]) forget(ctx context.Context, id string) error {
-	m, err := w.s.b.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
-		return b.Xrange().Key(w.s.log()).Start(id).End(id).Build()
-	})
-	if err != nil {
-		return err
-	}
-	if entries, err := m.AsXRange(); err != nil || len(entries) > 0 {
-		return nil
-	}
-	w.s.b.event("trimmed", 1)
-	_, err = w.s.b.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
-		return []madcrow.Command{
-			b.Xack().Key(w.s.log()).Group(w.group).Id(id).Build(),
-			b.Hdel().Key(w.s.reason(w.group)).Field(id).Build(),
-		}
-	})
-	return err
-}
 
 // mayStray notes that a reply was lost that may have given us messages. A read
 // of a connection that died unnoticed may even take some later.
@@ -171,8 +158,7 @@ func (w *work[T]) adopt(own context.Context, free int) (left int, err error) {
 			if free == 0 || w.has(p.id) {
 				continue
 			}
-			m, err := w.s.b.r.Eval(own, scriptAdopt, []string{w.s.log()}, []string{w.group, w.me, p.id, strconv.FormatInt(p.deliveries, 10)})
-			taken, err := w.claimed(own, m, err, p.id, p.deliveries)
+			taken, err := w.takeOver(own, p.id, 0, w.me, p.deliveries, strconv.FormatInt(p.deliveries, 10))
 			if err != nil {
 				return free, err
 			}
@@ -239,5 +225,6 @@ func (w *work[T]) sweep(ctx context.Context) {
 func (w *work[T]) leave() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
+	w.tidy(ctx)
 	_, _ = w.s.b.r.Eval(ctx, scriptLeave, []string{w.s.log()}, []string{w.group, w.me})
 }

@@ -26,6 +26,8 @@ var (
 	ErrMalformed = errors.New("the message cannot be decoded")
 	// ErrNoGroup says that a stream has no such group of workers.
 	ErrNoGroup = errors.New("the stream has no such group")
+	// ErrTooOld is a server that does not know the commands of streams.
+	ErrTooOld = errors.New("streams need Redis 6.2 or later: the server does not know XPENDING with IDLE")
 	// ErrClosed is returned after Close.
 	ErrClosed = errors.New("the bus is closed")
 )
@@ -56,6 +58,8 @@ func (e *Error) Problem() problem.Problem {
 		return problem.Problem{Status: http.StatusRequestEntityTooLarge, Code: "VALUE_TOO_LARGE", Message: "The message is too large"}
 	case errors.Is(e.Err, ErrNoGroup):
 		return problem.Problem{Status: http.StatusNotFound, Code: "GROUP_NOT_FOUND", Message: "There is no such group of workers"}
+	case errors.Is(e.Err, ErrTooOld):
+		return problem.Problem{Status: http.StatusInternalServerError, Code: "REDIS_TOO_OLD", Message: "The Redis server is too old for streams", Operation: e.Op}
 	case errors.Is(e.Err, madcrow.ErrTimeout):
 		p.Status, p.Code, p.RetryAfter = http.StatusGatewayTimeout, "MESSAGES_TIMEOUT", 0
 	}

@@ -26,8 +26,10 @@ var (
 	luaLeave string
 	//go:embed lua/keep.lua
 	luaKeep string
-	//go:embed lua/adopt.lua
-	luaAdopt string
+	//go:embed lua/claim.lua
+	luaClaim string
+	//go:embed lua/read.lua
+	luaRead string
 
 	scriptDead   = madcrow.NewScript("pubsub_dead", luaDead)
 	scriptReplay = madcrow.NewScript("pubsub_replay", luaReplay)
@@ -35,16 +37,23 @@ var (
 	scriptConsumers = madcrow.NewScript("pubsub_consumers", luaConsumers)
 	scriptLeave     = madcrow.NewScript("pubsub_leave", luaLeave)
 	scriptKeep      = madcrow.NewScript("pubsub_keep", luaKeep)
-	scriptAdopt     = madcrow.NewScript("pubsub_adopt", luaAdopt)
+	scriptClaim     = madcrow.NewScript("pubsub_claim", luaClaim)
+	scriptRead      = madcrow.NewScript("pubsub_read", luaRead)
 )
 
 // StreamOptions says how a stream works. The zero value works.
 type StreamOptions[T any] struct {
 	// Codec defaults to [Text] for strings and [JSON] for all else.
 	Codec Codec[T]
-	// MaxLen is how many messages are kept at least, done or not: beyond it the
-	// oldest are lost. Defaults to 1,000,000.
+	// MaxLen is how many messages are kept at least: beyond it the oldest are
+	// lost, also those that a group has not done. That is counted, see Lag. All
+	// who use the stream must have the same. Defaults to 1,000,000.
 	MaxLen int
+	// KeepDone keeps what every group has done, up to MaxLen, so that a group
+	// that is made later begins with it. Defaults to false: it is trimmed about
+	// once a second while a worker runs, and a new group begins with what is
+	// there. All who work on the stream must have the same.
+	KeepDone bool
 	// MaxDead is the same for dead letters. Defaults to 10,000.
 	MaxDead int
 }
@@ -81,6 +90,7 @@ func NewStream[T any](b *Bus, name string, options StreamOptions[T]) (*Stream[T]
 
 func (s *Stream[T]) log() string                { return s.base + "log" }
 func (s *Stream[T]) dead(group string) string   { return s.base + "dead:" + keys.Form(group) }
+func (s *Stream[T]) lost() string               { return s.base + "lost" }
 func (s *Stream[T]) reason(group string) string { return s.base + "why:" + keys.Form(group) }
 
 // Publish appends a message and returns its id. When the error leaves the
@@ -89,6 +99,9 @@ func (s *Stream[T]) Publish(ctx context.Context, v T) (id string, err error) {
 	payload, err := encodeBy(s.opt.Codec, v)
 	if err != nil {
 		return "", &ValidationError{Field: "message", Message: fmt.Sprintf("cannot be encoded: %T", v)}
+	}
+	if err := s.b.knowStreams(ctx, s.log()); err != nil {
+		return "", s.failed("publish", err)
 	}
 	m, err := s.b.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
 		return b.Xadd().Key(s.log()).Maxlen().Almost().Threshold(strconv.Itoa(s.opt.MaxLen)).Id("*").FieldValue().FieldValue("d", payload).Build()
@@ -139,8 +152,14 @@ func (b *Bus) onceKey(key string) string { return b.prefix + "m1:once:{" + keys.
 
 // Lag is how far a group is behind.
 type Lag struct {
-	// Length is how many messages the stream keeps, done or not.
+	// Length is how many messages the stream keeps: those that a group has not
+	// done, those of the last second, and with KeepDone all.
 	Length int64
+	// Lost is how many messages the group never did because MaxLen overtook it:
+	// from Redis 7 on, of older ones only those that a worker had. It is never
+	// less than the truth but for a burst of MaxLen messages within one round
+	// trip; a failover while messages are being lost can make it too large.
+	Lost int64
 	// Waiting have not been given to any worker; -1 where Redis cannot tell. A
 	// failover can make Redis count too many, but not where it is 0; the workers
 	// put that right when they have nothing to do.
@@ -162,11 +181,11 @@ func (s *Stream[T]) Lag(ctx context.Context, group string) (Lag, error) {
 	res, err := s.b.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
 		return []madcrow.Command{
 			b.Xlen().Key(s.log()).Build(), b.Xlen().Key(s.dead(group)).Build(), b.XinfoGroups().Key(s.log()).Build(),
-			b.Xrevrange().Key(s.log()).End("+").Start("-").Count(1).Build(),
+			b.XinfoStream().Key(s.log()).Build(), b.Hget().Key(s.lost()).Field(group).Build(),
 		}
 	})
 	var l Lag
-	if err != nil && (len(res) != 4 || !noKey(res[2].Err)) {
+	if err != nil && (len(res) != 5 || !noKey(res[2].Err)) {
 		return l, s.failed("lag", err)
 	}
 	if l.Length, err = res[0].Message.AsInt64(); err == nil {
@@ -175,23 +194,44 @@ func (s *Stream[T]) Lag(ctx context.Context, group string) (Lag, error) {
 	if err != nil {
 		return l, s.failed("lag", err)
 	}
+	l.Lost, _ = res[4].Message.AsInt64()
 	l.Waiting = l.Length
 	fields := fieldsOf(res[2].Message, group)
 	if fields == nil {
 		return l, nil
 	}
-	pending, waiting, workers := fields["pending"], fields["lag"], fields["consumers"]
+	pending, workers := fields["pending"], fields["consumers"]
 	l.Pending, _ = pending.AsInt64()
 	l.Workers, _ = workers.AsInt64()
+	of, err := res[3].Message.AsMap()
+	if err == nil {
+		s.behind(&l, fields, of)
+	}
+	return l, nil
+}
+
+// behind says how many messages wait for a group, and how many it has lost that
+// no worker has counted yet. Redis' own count is that of what was published.
+func (s *Stream[T]) behind(l *Lag, group, stream map[string]rueidis.RedisMessage) {
+	text := func(m rueidis.RedisMessage) string { s, _ := m.ToString(); return s }
+	id := text(group["last-delivered-id"])
+	waiting, first, added, given := group["lag"], stream["first-entry"], stream["entries-added"], group["entries-read"]
+	var err error
 	if l.Waiting, err = waiting.AsInt64(); err != nil {
 		l.Waiting = -1
 	}
-	given := fields["last-delivered-id"]
-	id, _ := given.ToString()
-	if last, err := res[3].Message.AsXRange(); err == nil && (len(last) == 0 || !laterID(last[0].ID, id)) {
+	oldest, _ := first.ToArray()
+	switch {
+	case len(oldest) == 0, !laterID(text(stream["last-generated-id"]), id):
 		l.Waiting = 0 // whatever Redis counted
+	case laterID(text(oldest[0]), id):
+		l.Waiting = l.Length
+		all, err1 := added.AsInt64()
+		had, err2 := given.AsInt64()
+		if l.Length >= int64(s.opt.MaxLen) && err1 == nil && err2 == nil && !laterID(text(stream["max-deleted-entry-id"]), id) {
+			l.Lost += max(all-l.Length-had, 0)
+		}
 	}
-	return l, nil
 }
 
 // fieldsOf finds a group in the reply of XINFO GROUPS; nil: it does not exist.

@@ -557,7 +557,7 @@ func TestStream_WrongGroupsAndHalfIdsAreRefused(t *testing.T) {
 // After a failover Redis may count too many as waiting, for ever.
 func TestRegress_LagAfterAFailoverIsNotRedisMiscount(t *testing.T) {
 	t.Cleanup(pubsub.SetSweep(20*time.Millisecond, time.Hour))
-	s := openShop(t, pubsub.StreamOptions[int]{})
+	s := openShop(t, pubsub.StreamOptions[int]{KeepDone: true})
 	s.order(t, 1, 100)
 	nothing := func(context.Context, pubsub.Delivery[int]) error { return nil }
 	stop := s.work(t, nothing, pubsub.WorkOptions{})

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -120,6 +121,7 @@ type work[T any] struct {
 	beat sync.Mutex
 
 	panics guard.Said
+	did    atomic.Bool // something is done since it was last trimmed
 
 	mu      sync.Mutex
 	held    map[string]struct{} // ids that are being worked on here
@@ -128,6 +130,11 @@ type work[T any] struct {
 	// Of the reader alone.
 	looks, sweeps time.Time // when it looks for what is due, and for dead consumers
 	strays        time.Time // until when messages may be ours that we never saw
+	safe          time.Time // until when MaxLen cannot have overtaken the group
+	trims         time.Time // when it trims next
+	losing        bool      // the group loses messages, which was said
+	lost          int       // how many since then
+	lostAt        time.Time
 }
 
 func (w *work[T]) run(ctx context.Context) error {
@@ -218,6 +225,9 @@ func (w *work[T]) round(ctx, own context.Context, free int) (err error) {
 			<-w.slots
 		}
 	}()
+	if err := w.s.b.knowStreams(ctx, w.s.log()); err != nil {
+		return err
+	}
 	if now := time.Now(); now.After(w.sweeps) {
 		w.sweeps = now.Add(sweepEvery/2 + rand.N(sweepEvery)) //nolint:gosec // no secret
 		w.sweep(ctx)
@@ -239,7 +249,7 @@ func (w *work[T]) round(ctx, own context.Context, free int) (err error) {
 	if free == 0 || ctx.Err() != nil {
 		return nil
 	}
-	entries, err := w.readGroup(own, free)
+	entries, err := w.take(own, free)
 	for _, e := range entries {
 		free--
 		w.start(own, e, 1)
@@ -271,7 +281,7 @@ func (w *work[T]) isTime() bool {
 }
 
 func hopelessForWork(err error) bool {
-	return hopeless(err) || errors.Is(err, madcrow.ErrWrongType)
+	return hopeless(err) || errors.Is(err, madcrow.ErrWrongType) || errors.Is(err, ErrTooOld)
 }
 
 // block is how long to wait for new messages: not past the next look, and while
@@ -416,6 +426,7 @@ func (w *work[T]) ack(own context.Context, id string) {
 			}
 		})
 		if err == nil {
+			w.did.Store(true)
 			w.s.b.event("done", 1)
 			return
 		}
@@ -485,7 +496,7 @@ func (w *work[T]) giveUp(own context.Context, id string, deliveries int64, why s
 // the hands of a consumer, or of any; the reason is that of the last failure,
 // where none is given.
 func (w *work[T]) putAside(ctx context.Context, id string, deliveries int64, why string, idle time.Duration, consumer string) error {
-	m, err := w.s.b.r.Eval(ctx, scriptDead, []string{w.s.log(), w.s.dead(w.group), w.s.reason(w.group)},
+	m, err := w.s.b.r.Eval(ctx, scriptDead, []string{w.s.log(), w.s.dead(w.group), w.s.reason(w.group), w.s.lost()},
 		[]string{w.group, id, strconv.FormatInt(deliveries, 10), strconv.Itoa(w.s.opt.MaxDead), why, milliseconds(idle), consumer})
 	if err != nil {
 		return err

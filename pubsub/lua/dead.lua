@@ -1,5 +1,5 @@
 -- Put a message of a stream aside, if it still is pending. KEYS: stream, dead
--- letters, reasons. ARGV: group, id, deliveries, most dead letters, reason or
+-- letters, reasons, lost. ARGV: group, id, deliveries, most dead letters, reason or
 -- nothing, for how many milliseconds it must have been idle, the consumer that
 -- must have it, or none for any. Returns whether it was put aside.
 --
@@ -19,6 +19,7 @@ if entry then
   redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], '*', 'id', ARGV[2], 'why', why, 'n', ARGV[3],
     'd', text or table.concat(entry[2], '\n'))
 end
+if not entry then redis.call('HINCRBY', KEYS[4], ARGV[1], 1) end
 redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
 redis.call('HDEL', KEYS[3], ARGV[2])
 return entry and 1 or 0

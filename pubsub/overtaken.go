@@ -1,0 +1,144 @@
+package pubsub
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/madcrow-go/madcrow"
+)
+
+// Streams are trimmed by those who work on them, about once a second and with a
+// read that they do anyway. The same read sees what MaxLen took from a group that
+// is too slow. It cannot wait in Redis, so that it comes before one that does,
+// and only where messages may have been lost since the last one.
+
+const (
+	trimEvery = time.Second
+	// onePublish is less than Redis takes for a message: in so many times it,
+	// no more than so many can be published.
+	onePublish = time.Microsecond
+	// mostSafe bounds how long nobody looks.
+	mostSafe = 10 * time.Second
+	// lossOver is how long a group must have lost nothing until that is said.
+	lossOver = 10 * time.Second
+)
+
+// take reads new messages.
+func (w *work[T]) take(own context.Context, n int) ([]rueidis.XRangeEntry, error) {
+	now := time.Now()
+	trim := now.After(w.trims) && (w.did.Load() || w.losing)
+	if trim || now.After(w.safe) {
+		entries, err := w.readHere(own, n, trim)
+		if err != nil || len(entries) > 0 {
+			return entries, err
+		}
+	}
+	entries, err := w.readGroup(own, n)
+	if err == nil && len(entries) == 0 {
+		w.safeFor(time.Now(), 0) // there was nothing
+	}
+	return entries, err
+}
+
+// safeFor notes how many messages waited for the group at a time.
+func (w *work[T]) safeFor(at time.Time, waiting int64) {
+	room := max(int64(w.s.opt.MaxLen)-waiting, 0)
+	w.safe = at.Add(time.Duration(min(room, int64(mostSafe/onePublish))) * onePublish)
+}
+
+// readHere reads what is there, trims, and says what was lost.
+func (w *work[T]) readHere(own context.Context, n int, trim bool) ([]rueidis.XRangeEntry, error) {
+	began := time.Now()
+	how := "0"
+	if trim && !w.s.opt.KeepDone {
+		how = "1"
+	}
+	did := w.did.Swap(false)
+	if !trim {
+		w.did.Store(did)
+	}
+	m, err := w.s.b.r.Eval(own, scriptRead, []string{w.s.log(), w.s.lost()}, []string{w.group, w.me, strconv.Itoa(n), strconv.Itoa(w.s.opt.MaxLen), how})
+	if err != nil {
+		w.did.Store(true)
+		return nil, err
+	}
+	list, err := m.ToArray()
+	if err != nil || len(list) != 3 {
+		return nil, errors.Join(errReply, err)
+	}
+	lost, err1 := list[0].AsInt64()
+	waiting, err2 := list[1].AsInt64()
+	entries, err3 := list[2].AsXRange()
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return nil, errors.Join(errReply, err)
+	}
+	if trim {
+		w.trims = time.Now().Add(trimEvery)
+	}
+	if waiting < 0 {
+		waiting = int64(w.s.opt.MaxLen) // unknown
+	}
+	w.safeFor(began, waiting)
+	w.sayLost(int(lost))
+	if w.losing && waiting < int64(w.s.opt.MaxLen)/2 && time.Since(w.lostAt) > lossOver {
+		w.losing = false
+		w.s.b.log.Info("a group of workers loses no more messages", "stream", w.s.name, "group", w.group, "lost", w.lost)
+	}
+	return entries, nil
+}
+
+// sayLost tells of messages that were lost, of each time that lasts once.
+func (w *work[T]) sayLost(n int) {
+	if n == 0 {
+		return
+	}
+	w.s.b.event("lost", n)
+	w.lostAt = time.Now()
+	if !w.losing {
+		w.losing, w.lost = true, 0
+		w.s.b.log.Warn("a group of workers is too slow: messages are lost before it has done them; add workers, or raise StreamOptions.MaxLen",
+			"stream", w.s.name, "group", w.group, "lost", n, "max_len", w.s.opt.MaxLen)
+	}
+	w.lost += n
+}
+
+// tidy trims once more at the end.
+func (w *work[T]) tidy(ctx context.Context) {
+	if w.did.Load() {
+		_, _ = w.readHere(ctx, 0, true)
+	}
+}
+
+// tooOld names the reason of a server that does not know what streams need.
+func tooOld(err error) error {
+	var e *madcrow.Error
+	if errors.As(err, &e) && e.Kind == madcrow.KindServer && strings.Contains(err.Error(), "syntax error") {
+		return errors.Join(ErrTooOld, err)
+	}
+	return err
+}
+
+// knowStreams makes sure, once, that the server can do what streams need: XPENDING
+// with IDLE came with the rest of it.
+func (b *Bus) knowStreams(ctx context.Context, key string) error {
+	if b.streams.Load() {
+		return nil
+	}
+	_, err := b.r.Do(ctx, func(rb madcrow.Builder) madcrow.Command {
+		return rb.Xpending().Key(key).Group("-").Idle(0).Start("-").End("+").Count(1).Build()
+	})
+	var e *madcrow.Error
+	switch err = tooOld(err); {
+	case errors.Is(err, ErrTooOld):
+		return err
+	case err != nil && (!errors.As(err, &e) || e.Kind != madcrow.KindServer && e.Kind != madcrow.KindWrongType && e.Kind != madcrow.KindPermission):
+		return err // it is away
+	}
+	b.streams.Store(true) // it has no such group, or may not be asked
+	return nil
+}

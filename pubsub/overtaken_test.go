@@ -1,0 +1,182 @@
+package pubsub_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/madcrow-go/madcrow/madcrowtest"
+	"github.com/madcrow-go/madcrow/pubsub"
+)
+
+// What every group has done leaves the stream, and nothing else does. It stayed
+// until MaxLen: a million messages.
+func TestStream_WhatEveryGroupHasDoneIsTrimmed(t *testing.T) {
+	s := openShop(t, pubsub.StreamOptions[int]{})
+	s.order(t, 1, 250)
+	s.srv.Do(t, "XGROUP", "CREATE", shopLog, "slow", "0")
+	s.srv.Do(t, "XREADGROUP", "GROUP", "slow", "c", "COUNT", "120", "STREAMS", shopLog, ">")
+	stop := s.work(t, func(context.Context, pubsub.Delivery[int]) error { return nil }, pubsub.WorkOptions{})
+	eventually(t, "all are done", func() bool { l := s.lag(t); return l.Waiting == 0 && l.Pending == 0 && l.Workers > 0 })
+	stop()
+	if n := s.srv.Do(t, "XLEN", shopLog); n != int64(250) {
+		t.Errorf("%v are left; the slow group has done none", n)
+	}
+	pending, _ := s.srv.Do(t, "XPENDING", shopLog, "slow", "-", "+", "120").([]any)
+	for i, p := range pending { // all but the 100th
+		if id, _ := p.([]any)[0].(string); i != 99 {
+			s.srv.Do(t, "XACK", shopLog, "slow", id)
+		}
+	}
+	stop = s.work(t, func(context.Context, pubsub.Delivery[int]) error { return nil }, pubsub.WorkOptions{})
+	s.order(t, 251, 251)
+	eventually(t, "what the slow group has done is gone", func() bool { return s.srv.Do(t, "XLEN", shopLog) == int64(251-99) })
+	stop()
+	s.srv.Do(t, "XGROUP", "DESTROY", shopLog, "slow")
+	stop = s.work(t, func(context.Context, pubsub.Delivery[int]) error { return nil }, pubsub.WorkOptions{})
+	s.order(t, 252, 252)
+	eventually(t, "all is gone", func() bool { return s.srv.Do(t, "XLEN", shopLog) == int64(0) })
+	stop()
+	if l := s.lag(t); l.Waiting != 0 || l.Lost != 0 || l.Pending != 0 || s.events.count("lost") != 0 {
+		t.Errorf("%+v", l)
+	}
+}
+
+func TestStream_KeepDoneKeepsThem(t *testing.T) {
+	s := openShop(t, pubsub.StreamOptions[int]{KeepDone: true})
+	s.order(t, 1, 50)
+	stop := s.work(t, func(context.Context, pubsub.Delivery[int]) error { return nil }, pubsub.WorkOptions{})
+	eventually(t, "all are done", func() bool { l := s.lag(t); return l.Waiting == 0 && l.Pending == 0 && l.Workers > 0 })
+	stop()
+	if l := s.lag(t); l.Length != 50 || l.Waiting != 0 || l.Lost != 0 {
+		t.Errorf("%+v", l)
+	}
+}
+
+// What MaxLen took from a slow group is counted, each message once, and told; and
+// the lag says how many really wait. It said 4,866 where 1,000 were there, then 0,
+// and nobody heard of the rest.
+func TestStream_WhatASlowGroupLosesIsCountedAndTold(t *testing.T) {
+	srv := madcrowtest.StartRedis(t)
+	var logged atomic.Int32
+	events := &counter{}
+	cfg := srv.Config()
+	cfg.Recorder = events
+	b := newBus(t, openConfig(t, cfg), pubsub.Options{Logger: madcrowLog(func(line string) {
+		if strings.Contains(line, "too slow") {
+			logged.Add(1)
+		}
+	})})
+	s, err := pubsub.NewStream(b, "s", pubsub.StreamOptions[int]{MaxLen: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const total = 5000
+	ctx, cancel := context.WithCancel(t.Context())
+	goOn := make(chan struct{})
+	var done atomic.Int64
+	begun := make(chan struct{}, total)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- s.Work(ctx, "g", func(context.Context, pubsub.Delivery[int]) error {
+			begun <- struct{}{}
+			<-goOn
+			done.Add(1)
+			return nil
+		}, pubsub.WorkOptions{Workers: 8})
+	}()
+	if _, err := s.Publish(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	<-begun
+	var all sync.WaitGroup
+	for part := range 10 {
+		all.Go(func() {
+			for n := range (total - 1) / 10 {
+				if _, err := s.Publish(t.Context(), 1+part*total+n); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	published := int64(1 + (total-1)/10*10)
+	lag, err := s.Lag(t.Context(), "g")
+	if err != nil || lag.Waiting != lag.Length || lag.Waiting > 1200 || lag.Waiting < 1000 {
+		t.Errorf("while they wait: %+v %v", lag, err)
+	}
+	if lag.Lost+lag.Waiting+8 < published { // those eight have, which are lost too once nobody has them
+		t.Errorf("%+v of %d", lag, published)
+	}
+	close(goOn)
+	eventually(t, "the rest is done", func() bool {
+		lag, err = s.Lag(t.Context(), "g")
+		return err == nil && lag.Waiting == 0 && lag.Pending == 0
+	})
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if done.Load()+lag.Lost != published || int64(events.count("lost")) != lag.Lost || lag.Lost < 3000 {
+		t.Errorf("%d done and %d lost of %d, %d told", done.Load(), lag.Lost, published, events.count("lost"))
+	}
+	if logged.Load() != 1 {
+		t.Errorf("logged %d times", logged.Load())
+	}
+}
+
+// oldServer lets a server refuse what Redis 6.0 does not know.
+type oldServer struct{ net.Conn }
+
+func (c oldServer) Write(p []byte) (int, error) {
+	if bytes.Contains(p, []byte("\r\nIDLE\r\n")) {
+		q := bytes.ReplaceAll(p, []byte("$8\r\nXPENDING\r\n"), []byte("$3\r\nSET\r\n")) // which is a syntax error
+		if _, err := c.Conn.Write(q); err != nil {
+			return 0, err
+		}
+		return len(p), nil
+	}
+	return c.Conn.Write(p)
+}
+
+// A server without XPENDING IDLE is refused by name. A message that failed once
+// was never tried again there, and nothing said so.
+func TestStream_ServerThatIsTooOldIsRefusedByName(t *testing.T) {
+	srv := madcrowtest.StartRedis(t)
+	cfg := srv.Config()
+	cfg.Dialer = func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := (&net.Dialer{}).DialContext(ctx, network, address)
+		return oldServer{c}, err
+	}
+	s, err := pubsub.NewStream(newBus(t, openConfig(t, cfg), pubsub.Options{}), "s", pubsub.StreamOptions[int]{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	check := func(what string, err error) {
+		t.Helper()
+		if !errors.Is(err, pubsub.ErrTooOld) || !strings.Contains(err.Error(), "streams need Redis 6.2 or later") {
+			t.Errorf("%s: %v", what, err)
+		}
+		var e *pubsub.Error
+		if !errors.As(err, &e) {
+			t.Fatalf("%s: %T", what, err)
+		}
+		if p := e.Problem(); p.Code != "REDIS_TOO_OLD" || p.RetryAfter != 0 {
+			t.Errorf("%s: %+v", what, p)
+		}
+	}
+	_, err = s.Publish(ctx, 1)
+	check("publish", err)
+	check("work", s.Work(ctx, "g", func(context.Context, pubsub.Delivery[int]) error { return nil }, pubsub.WorkOptions{}))
+	if n := srv.Do(t, "EXISTS", shopLog); n != int64(0) || ctx.Err() != nil {
+		t.Errorf("the stream is there: %v", n)
+	}
+}
