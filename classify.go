@@ -73,37 +73,187 @@ var replyKinds = map[string]struct {
 	"NOSCRIPT":    {KindServer, false},
 }
 
-const maxClientsText = "max number of clients reached"
+// plainTexts are refusals that come without a code of their own, by how they
+// begin after the ERR that rueidis takes off.
+var plainTexts = []struct {
+	text    string
+	kind    Kind
+	passing bool
+}{
+	{"max number of clients", KindUnavailable, true},
+	{"max concurrent connections exceeded", KindUnavailable, true}, // Upstash
+	{"DB capacity quota exceeded", KindOutOfMemory, false},         // Upstash
+	{"max request size exceeded", KindTooLarge, false},             // Upstash
+	{"max single record size exceeded", KindTooLarge, false},       // Upstash
+	{"max key size exceeded", KindTooLarge, false},                 // Upstash
+	{"Out of memory", KindOutOfMemory, false},                      // Dragonfly
+	{"Can not execute during LOADING", KindLoading, true},          // Dragonfly
+	// What a command inside a script may not do: Redis 6.0 and 7.0, later ones.
+	{"The user executing the script ", KindPermission, false},
+	{"ACL failure in script: ", KindPermission, false},
+	{"Script attempted to execute a command while the cluster is down", KindUnavailable, true},
+	{"Script attempted to execute a write command while the cluster is down", KindUnavailable, true},
+}
+
+// outOfQuota recognises that a provider's quota of requests is used up. Upstash
+// says "ERR max requests limit exceeded", and earlier "ERR max daily request
+// limit exceeded", with figures after it.
+func outOfQuota(text string) bool {
+	return strings.HasPrefix(text, "max ") && strings.Contains(text, " limit exceeded")
+}
+
+// refusesConnection says whether a server answers that it takes no connection
+// now, whatever is asked on it.
+func refusesConnection(text string) bool {
+	return strings.HasPrefix(text, "LOADING ") || strings.HasPrefix(text, "DENIED ") ||
+		strings.HasPrefix(text, "ERR max number of clients") || strings.HasPrefix(text, "ERR max concurrent connections")
+}
 
 // classifyReply reads an error reply. Any other error of a single command is a
 // refusal too; a script may have written before it failed.
 func classifyReply(text string) (kind Kind, passing bool) {
+	text, _ = unwrapReply(text)
 	code, _, _ := strings.Cut(text, " ")
 	if k, ok := replyKinds[code]; ok {
 		return k.kind, k.passing
 	}
-	if strings.Contains(text, maxClientsText) {
-		return KindUnavailable, true
+	for _, p := range plainTexts {
+		if strings.HasPrefix(text, p.text) {
+			return p.kind, p.passing
+		}
+	}
+	if outOfQuota(text) {
+		return KindUnavailable, false
 	}
 	return KindServer, false
 }
 
-// ownWords are refusals as Redis itself words them. Only those say of a script
-// that it did not run: the script may have made up any other text, or written
-// before it failed. What a command inside a script says ends with its name.
+// saidBy is where an error reply arose.
+type saidBy uint8
+
+const (
+	byServer  saidBy = iota // it answers the command itself
+	inScript                // a command inside a script failed, or the script raised it
+	inForeign               // the same, in a server that is no Redis and checks otherwise
+)
+
+// unwrapReply takes off what servers put around the error of a command inside
+// a script or a transaction, so that it reads as outside of one:
+//
+//	READONLY … script: 6163…89e3, on @user_script:1.    Redis 7 and 8, Valkey 8
+//	READONLY … script: on @user_script:1.               Valkey 9
+//	ERR Error running script (call to f_6163…): @user_script:1: @user_script: 1: -READONLY …   Redis 6
+//	@user_script: 1: -READONLY …                        Redis 6, caught by redis.pcall and returned
+//	ERR Error running script (call to 6163…): @user_script:2: -READONLY …   Dragonfly
+//	EXECABORT Transaction discarded because of: READONLY …   Redis 7 and later
+func unwrapReply(text string) (inner string, from saidBy) {
+	text = strings.TrimPrefix(text, "ERR ")
+	if inner, ok := strings.CutPrefix(text, "EXECABORT Transaction discarded because of: "); ok {
+		return inner, byServer
+	}
+	if i := strings.LastIndex(text, " script: "); i >= 0 && strings.Contains(text[i:], "on @user_") {
+		return text[:i], inScript
+	}
+	from = inScript
+	rest, raised := strings.CutPrefix(text, "Error running script (call to ")
+	if raised {
+		name, after, ok := strings.Cut(rest, "): ")
+		if !ok {
+			return text, byServer
+		}
+		if rest = after; !strings.HasPrefix(name, "f_") {
+			from = inForeign
+		}
+	}
+	inner, ok := cutPosition(rest)
+	if !ok {
+		return text, byServer
+	}
+	return strings.TrimPrefix(inner, "-"), from
+}
+
+// cutPosition takes off "@user_script:1: " and "@user_script: 1: ". What the
+// script itself raises has it without the @, and keeps it.
+func cutPosition(text string) (inner string, cut bool) {
+	for {
+		rest, ok := strings.CutPrefix(text, "@user_")
+		if !ok {
+			return text, cut
+		}
+		_, rest, ok = strings.Cut(rest, ":") // script, function
+		rest = strings.TrimLeft(strings.TrimLeft(rest, " "), "0123456789")
+		rest, isPosition := strings.CutPrefix(rest, ": ")
+		if !ok || !isPosition {
+			return text, cut
+		}
+		text, cut = rest, true
+	}
+}
+
+// ownWords are refusals as servers themselves word them; * is the server's
+// name. Only those say of a script that it did not run: the script may have
+// made up any other text, or written before it failed. A script that returns
+// one of these texts to the letter, with redis.error_reply, says so itself:
+// nothing tells it apart.
 var ownWords = []string{
-	"NOSCRIPT No matching script", "EXECABORT ", "LOADING Redis is loading", "LOADING Valkey is loading",
-	"BUSY Redis is busy running", "BUSY Valkey is busy running", "MASTERDOWN Link with MASTER is down",
+	"NOSCRIPT No matching script", "LOADING * is loading ", "LOADING * is restoring ", "Can not execute during LOADING",
+	"BUSY * is busy running", "MASTERDOWN Link with MASTER is down",
 	"CLUSTERDOWN ", "TRYAGAIN Multiple keys request", "CROSSSLOT ", "MOVED ", "ASK ",
-	"READONLY You can't write against a read only", "NOREPLICAS Not enough good replicas",
-	"NOAUTH Authentication required", "NOPERM ", "MISCONF ", "OOM ", "ERR max number of clients",
+	"NOAUTH Authentication required", "NOPERM this user has no permissions", "NOPERM No permissions to access", "NOPERM User ",
+	"max number of clients",
+	"max requests limit exceeded", "max daily request limit exceeded", "max monthly request limit exceeded",
 }
 
-func isOwnWord(text string) bool {
-	return !strings.Contains(text, " script: ") && slices.ContainsFunc(ownWords, func(w string) bool { return strings.HasPrefix(text, w) })
+// firstWriteWords are refusals that Redis also gives to a command inside a
+// script, and only before the script has written:
+//
+//   - READONLY: Redis looks at its role before each write of a script
+//     (scriptVerifyWriteCommandAllow in script.c; luaRedisGenericCommand in
+//     6.0). The role does not change while a script runs, since nothing else
+//     does, so the first write was refused like all others. A node that is
+//     demoted by its cluster while a script runs for seconds drops what it had
+//     written alone.
+//   - NOREPLICAS (from 7.0) and MISCONF: at the same place, by numbers that the
+//     event loop keeps, which stands still meanwhile.
+//   - OOM: scriptVerifyOOM lets a script go on that has written
+//     (SCRIPT_WRITE_DIRTY, lua_write_dirty in 6.0).
+//
+// For a script that runs longer than busy-reply-threshold (5 s) Redis looks
+// after its connections in between; then a replica may leave in the middle.
+var firstWriteWords = []string{
+	"READONLY You can't write against a read only", "NOREPLICAS Not enough good ",
+	"MISCONF * is configured to save", "MISCONF Errors writing to the AOF", "OOM command not allowed when used memory",
 }
 
-// isScript says whether an error reply leaves the outcome open.
+func wordedAs(text string, words []string) bool {
+	return slices.ContainsFunc(words, func(w string) bool {
+		before, after, named := strings.Cut(w, "*")
+		rest, ok := strings.CutPrefix(text, before)
+		if ok && named {
+			_, rest, ok = strings.Cut(rest, " ")
+			ok = ok && strings.HasPrefix(" "+rest, after)
+		}
+		return ok
+	})
+}
+
+// refusedScript says whether nothing was applied, by the error of a script or a
+// transaction.
+func refusedScript(text string) bool {
+	inner, from := unwrapReply(text)
+	switch from {
+	case inScript:
+		return wordedAs(inner, firstWriteWords)
+	case inForeign:
+		// What else others check before each command is not known.
+		return wordedAs(inner, firstWriteWords[:1])
+	}
+	return wordedAs(inner, ownWords) || wordedAs(inner, firstWriteWords) || strings.HasPrefix(text, "EXECABORT ")
+}
+
+// isScript says whether an error reply leaves the outcome open. Those that only
+// read (EVAL_RO, EVALSHA_RO, FCALL_RO) are not among them: Redis refuses every
+// write and every message inside of them.
 func isScript(op string) bool {
 	for _, name := range [...]string{"EVAL", "EVALSHA", "FCALL", "EXEC"} {
 		if strings.EqualFold(op, name) {
@@ -111,6 +261,18 @@ func isScript(op string) bool {
 		}
 	}
 	return false
+}
+
+// refusesScripts recognises such a server by its answer to EVAL or EVALSHA.
+func refusesScripts(op, text string) bool {
+	if !strings.EqualFold(op, "EVAL") && !strings.EqualFold(op, "EVALSHA") {
+		return false
+	}
+	text = strings.TrimPrefix(text, "ERR ")
+	rest, unknown := strings.CutPrefix(text, "unknown command ")
+	return strings.HasPrefix(text, "NOPERM ") && strings.Contains(strings.ToLower(text), "eval") ||
+		strings.HasPrefix(text, "This instance has Lua scripting support disabled") ||
+		unknown && len(rest) > len(op)+1 && strings.EqualFold(rest[1:len(op)+1], op)
 }
 
 // failure is the verdict over one failed try.
@@ -123,6 +285,8 @@ type failure struct {
 	backoff bool
 	// lesson is the kind when it says something of the node.
 	lesson Kind
+	// restricted is what the node refuses, though it is connected.
+	restricted restricted
 }
 
 // repeat says what comes of it when a command runs twice.
@@ -154,17 +318,7 @@ func classify(ctx context.Context, op string, err error, r repeat) failure {
 		return f
 	}
 	if reply, ok := rueidis.IsRedisErr(err); ok {
-		kind, passing := classifyReply(reply.Error())
-		e.Kind, e.Outcome = kind, OutcomeNotApplied
-		if isScript(op) && !isOwnWord(reply.Error()) {
-			e.Outcome = OutcomeUnknown
-			return f
-		}
-		f.again, f.backoff = passing, passing
-		// NOREPLICAS and MISCONF say nothing of whether it is a master.
-		if kind != KindReadOnly || strings.HasPrefix(reply.Error(), "READONLY ") {
-			f.lesson = kind
-		}
+		f.read(op, reply.Error())
 		return f
 	}
 	switch {
@@ -183,6 +337,34 @@ func classify(ctx context.Context, op string, err error, r repeat) failure {
 		e.Outcome = OutcomeNotApplied
 	}
 	return f
+}
+
+// read takes the verdict from an error reply.
+func (f *failure) read(op, text string) {
+	kind, passing := classifyReply(text)
+	f.Kind, f.Outcome = kind, OutcomeNotApplied
+	inner, from := unwrapReply(text)
+	switch {
+	case refusesScripts(op, text):
+		f.restricted = noScripts
+		f.Err = fmt.Errorf("%w: %w", ErrNoScripts, withoutArguments(f.Err))
+		return
+	case isScript(op) && !refusedScript(text):
+		f.Outcome = OutcomeUnknown
+		return
+	case from == byServer:
+		f.again, f.backoff = passing, passing
+	default:
+		f.later = passing
+	}
+	// NOREPLICAS and MISCONF say nothing of whether it is a master.
+	if kind != KindReadOnly || strings.HasPrefix(inner, "READONLY ") {
+		f.lesson = kind
+	}
+	if outOfQuota(inner) {
+		f.restricted = noQuota
+		f.Err = fmt.Errorf("%w: %w", ErrQuota, f.Err)
+	}
 }
 
 // refusal is what a server answered that cannot serve now.

@@ -99,13 +99,19 @@ func (r *Redis) once(ctx context.Context, cmds ...Command) []rueidis.RedisResult
 	}
 	first := e
 	for i, res := range replies {
-		err := res.Error()
-		if e != nil || err == nil || rueidis.IsRedisNil(err) {
+		if e != nil {
 			continue
 		}
 		n := r.node
 		if froms != nil {
 			n = froms[i]
+		}
+		err := res.Error()
+		if err == nil || rueidis.IsRedisNil(err) {
+			if msg, err := res.ToMessage(); err == nil {
+				n.heed(ctx, p.cmds[i].op, msg)
+			}
+			continue
 		}
 		f := n.failed(ctx, p.cmds[i].op, err, p.repeat)
 		if _, ok := rueidis.IsRedisErr(err); !ok {

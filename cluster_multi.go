@@ -55,12 +55,14 @@ func (r *Redis) spread(ctx context.Context, p pipeline, build func() []Command) 
 	for i := range todo {
 		todo[i] = i
 	}
+	hops, waits := 0, 0
 	for ; len(todo) > 0; tries++ {
 		cmds := build()
 		r.round(ctx, p, cmds, todo, next, replies, froms)
 		backoff := false
 		if p.whole {
-			if !r.followWhole(p, replies, froms, next) {
+			var again bool
+			if again, backoff = r.followWhole(p, replies, froms, next); !again {
 				break
 			}
 		} else {
@@ -70,8 +72,19 @@ func (r *Redis) spread(ctx context.Context, p pipeline, build func() []Command) 
 				return !again
 			})
 		}
-		if len(todo) > 0 && (tries >= maxHops || !pause(ctx, tries, backoff)) {
-			break
+		switch {
+		case len(todo) == 0:
+			continue
+		case backoff: // it waits as long as the deadline allows
+			if !pause(ctx, waits, true) {
+				return replies, froms, tries
+			}
+			waits++
+		default:
+			if !pause(ctx, hops, false) {
+				return replies, froms, tries
+			}
+			hops++
 		}
 	}
 	return replies, froms, tries
@@ -92,26 +105,36 @@ func (r *Redis) again(ctx context.Context, p pipeline, i int, reply rueidis.Redi
 	return hop{}, f.again && (p.cmds[i].repeat >= twice || errors.Is(err, errRefused)), backoff || f.backoff
 }
 
-// followWhole sends a transaction to where its slot is now. That is sure only
-// when it is all there is, and EXEC says that nothing of it was applied.
-func (r *Redis) followWhole(p pipeline, replies []rueidis.RedisResult, froms []*node, next []hop) bool {
+// followWhole says whether a transaction is sent once more, and where: to where
+// its slot is now, or a little later, while its keys are being moved. That is
+// sure only when it is all there is, and EXEC says that nothing of it was
+// applied. Valkey 9 queues a command of a slot that moves, and EXEC is
+// redirected; before, the command is, and EXEC is EXECABORT.
+func (r *Redis) followWhole(p pipeline, replies []rueidis.RedisResult, froms []*node, next []hop) (again, backoff bool) {
 	last := len(replies) - 1
 	single := strings.EqualFold(p.cmds[0].op, "MULTI") && strings.EqualFold(p.cmds[last].op, "EXEC") &&
 		!slices.ContainsFunc(p.cmds[1:], func(c pipelined) bool { return strings.EqualFold(c.op, "MULTI") })
-	if err := replies[last].Error(); !single || err == nil || !strings.HasPrefix(err.Error(), "EXECABORT") {
-		return false
+	exec, ok := rueidis.IsRedisErr(replies[last].Error())
+	if !single || !ok || !refusedScript(exec.Error()) {
+		return false, false
 	}
 	for i := range replies {
-		if err := replies[i].Error(); err != nil {
-			if h, moved := r.follow(froms[i], err); moved {
-				for k := range next {
-					next[k] = h
-				}
-				return true
+		reply, ok := rueidis.IsRedisErr(replies[i].Error())
+		if !ok {
+			continue
+		}
+		h, moved := r.follow(froms[i], reply)
+		if moved {
+			for k := range next {
+				next[k] = h
 			}
+			return true, false
+		}
+		if _, passing := classifyReply(reply.Error()); passing {
+			return true, true
 		}
 	}
-	return false
+	return false, false
 }
 
 // round sends the commands in todo once.

@@ -375,3 +375,38 @@ func TestChaos_ConnectionsOfEachNodeStayWithinTheirBound(t *testing.T) {
 		})
 	}
 }
+
+// TestCluster_TransactionsOfASlotHalfMoved: TRYAGAIN inside a transaction says
+// that nothing of it was applied, and that a moment later it may be.
+func TestCluster_TransactionsOfASlotHalfMoved(t *testing.T) {
+	c, r := startCluster(t)
+	from := c.MasterOf(t, "{half}")
+	to, slot := otherMaster(t, c, "{half}"), c.Slot("{half}")
+	from.Do(t, "MSET", "{half}1", "1", "{half}2", "2")
+	mset := func(b builder) command { return b.Mset().KeyValue().KeyValue("{half}1", "3").KeyValue("{half}2", "4").Build() }
+	for name, call := range map[string]func() error{
+		"DoMulti": func() error {
+			_, err := r.DoMulti(t.Context(), func(b builder) []command {
+				return []command{b.Multi().Build(), mset(b), b.Exec().Build()}
+			})
+			return err
+		},
+		"Tx": func() error {
+			_, err := r.Tx(t.Context(), []string{"{half}2"}, func(tx *madcrow.Tx) error { tx.Queue(mset); return nil })
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.BeginMove(t, slot, to)
+			c.MoveKeys(t, to, "{half}1")
+			err := call()
+			wantError(t, err, madcrow.KindUnavailable, madcrow.ErrUnavailable, madcrow.OutcomeNotApplied, "TRYAGAIN")
+			time.AfterFunc(30*time.Millisecond, func() { c.MoveKeys(t, to, "{half}2") })
+			if err := call(); err != nil {
+				t.Errorf("a move of 30 ms was not waited out: %v", err)
+			}
+			c.FinishMove(t, slot, to)
+			from, to = to, from
+		})
+	}
+}

@@ -57,8 +57,8 @@ func (n *node) run(ctx context.Context) {
 		select {
 		case <-n.kick:
 		case <-info.C:
-			if ticks++; ticks%5 != 0 && !n.readOnly.Load() {
-				continue // a node that takes no writes is watched closely
+			if ticks++; ticks%5 != 0 && !n.readOnly.Load() && n.restriction() == nil {
+				continue // a node that refuses calls is watched closely
 			}
 			readInfo()
 			n.pool.trim()
@@ -318,8 +318,8 @@ func (n *node) probe(ctx context.Context, timeout time.Duration) error {
 	n.rtt.Store(int64(time.Since(asked)))
 	n.handshake.Store(int64(time.Since(start)))
 	line = strings.TrimRight(line, "\r\n")
-	if strings.HasPrefix(line, "-LOADING") || strings.HasPrefix(line, "-DENIED") || strings.Contains(line, maxClientsText) {
-		return refusal(line[1:])
+	if text, ok := strings.CutPrefix(line, "-"); ok && refusesConnection(text) {
+		return refusal(text)
 	}
 	if !strings.HasPrefix(line, "+") && !strings.HasPrefix(line, "-") {
 		return fmt.Errorf("this is no Redis: it answered %.40q", line)
@@ -382,6 +382,12 @@ func (n *node) readInfo(ctx context.Context) {
 		return
 	}
 	text, err := l.do(ctx, n.builder.Info().Build(), false).ToString()
+	if _, reply := rueidis.IsRedisErr(err); reply {
+		n.restrict(classify(ctx, "INFO", err, reads))
+	} else if err != nil {
+		return
+	}
+	n.recheck(ctx)
 	if err != nil {
 		return
 	}
@@ -389,6 +395,39 @@ func (n *node) readInfo(ctx context.Context) {
 	info.At = time.Now()
 	n.info.Store(&info)
 	n.setReadOnly(info.Role == "slave")
+	if n.byName && info.Role == "slave" {
+		n.lookElsewhere(ctx)
+	} else {
+		n.lookNext, n.lookPause = 0, 0
+	}
+}
+
+// lookElsewhere asks the server that the name leads to by now whether it is a
+// master, and moves there. Reads alone are not refused by a node that was
+// demoted, and would stay with its old data. Nothing is cut off before another
+// master is found: the node may be a replica on purpose. The pauses are those
+// of [node.demoted].
+func (n *node) lookElsewhere(ctx context.Context) {
+	now := mono()
+	if now < n.lookNext {
+		return
+	}
+	n.lookPause = min(max(2*n.lookPause, int64(time.Second)), int64(30*time.Second))
+	n.lookNext = now + n.lookPause
+	if n.pool.permit(ctx) != nil {
+		return
+	}
+	c, err := n.pool.open(ctx)
+	if err != nil {
+		return
+	}
+	c.dirty = true // it is not kept
+	defer c.release()
+	text, failed := c.do(ctx, n.builder.Info().Section("replication").Build())[0].ToString()
+	if failed == nil && parseInfo(text).Role == "master" {
+		n.redial.Store(true)
+		n.doubt(&Error{Op: "connect", Kind: KindReadOnly, Outcome: OutcomeNotApplied, Err: errMoved})
+	}
 }
 
 func (n *node) setReadOnly(v bool) {

@@ -156,6 +156,7 @@ func (n *node) failed(ctx context.Context, op string, err error, r repeat) failu
 		// what Credentials says now.
 		n.doubt(&Error{Op: "connect", Kind: KindAuth, Outcome: OutcomeNotApplied, Err: f.Err})
 	}
+	n.restrict(f)
 	return f
 }
 

@@ -85,6 +85,11 @@ var (
 	ErrTooLarge    = errors.New("value is too large")
 	ErrConfig      = errors.New("configuration is wrong")
 	ErrServer      = errors.New("redis returned an error")
+	// ErrQuota is also ErrUnavailable: Redis answers, and refuses all calls.
+	ErrQuota = errors.New("the quota of requests is used up")
+	// ErrNoScripts is also ErrServer or ErrPermission. Limits, sessions, caches
+	// and numbered messages need scripts.
+	ErrNoScripts = errors.New("the server runs no Lua scripts for this user: start it with scripts (Garnet: --lua), or grant the user EVAL and EVALSHA")
 	// ErrClosed is returned after Close; it is also ErrUnavailable.
 	ErrClosed = errors.New("client is closed")
 )
@@ -111,6 +116,7 @@ type Error struct {
 	Err error
 
 	permanent bool // of a connection: it will not mend by itself
+	later     bool // of a script or a transaction: refused whole, perhaps only for a moment
 }
 
 // Error returns one line: what was tried, what went wrong and why.

@@ -2,6 +2,7 @@ package madcrow
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -87,6 +88,7 @@ func (n *node) collect(ctx context.Context, p pipeline, replies []rueidis.RedisR
 		var err error
 		if out[i].Message, err = replies[i].ToMessage(); err == nil || err == rueidis.Nil {
 			again = again && p.repeat >= twice
+			n.heed(ctx, p.cmds[i].op, out[i].Message)
 			continue
 		}
 		f := n.failed(ctx, p.cmds[i].op, err, p.repeat)
@@ -98,6 +100,23 @@ func (n *node) collect(ctx context.Context, p pipeline, replies []rueidis.RedisR
 		}
 	}
 	return out, again, backoff, first
+}
+
+// heed lets the node draw its lesson from the replies inside of EXEC's: a script
+// is refused only there.
+func (n *node) heed(ctx context.Context, op string, reply Message) {
+	if len(op) != len("EXEC") || !strings.EqualFold(op, "EXEC") {
+		return
+	}
+	inner, err := reply.ToArray()
+	if err != nil {
+		return
+	}
+	for i := range inner {
+		if err := inner[i].Error(); err != nil && err != rueidis.Nil {
+			n.failed(ctx, "EXEC", err, once)
+		}
+	}
 }
 
 // DoBlocking sends one command that waits in Redis, such as XREADGROUP with

@@ -73,7 +73,14 @@ type node struct {
 	redialNext  atomic.Int64
 	redialPause atomic.Int64
 
-	info atomic.Pointer[ServerInfo]
+	info         atomic.Pointer[ServerInfo]
+	restrictions [restrictions]restriction
+
+	// byName says that the address may lead to another server later: a name,
+	// or a Dialer. The cluster's map and the Sentinels name servers themselves.
+	byName    bool
+	lookNext  int64 // when to look there again, by readInfo alone
+	lookPause int64
 }
 
 // shares divides the connections of a node. One lane is the fastest on few

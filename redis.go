@@ -118,6 +118,7 @@ func (r *Redis) locate() (err error) {
 	}
 	r.builder = r.node.builder
 	r.node.listeners = &r.listeners
+	r.node.byName = !r.cfg.Sentinel.Enabled && !r.cfg.Embedded && r.cfg.Socket == ""
 	if r.cfg.ReadReplicas && r.cfg.Sentinel.Enabled {
 		r.replicas = newReplicas(r)
 		r.node.replicas = r.replicas

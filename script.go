@@ -11,12 +11,15 @@ import (
 // [NewScript], and keep it.
 type Script struct {
 	name, source, sha string
+	// sends says that it may publish, which Redis does also where it refuses
+	// the write after it.
+	sends bool
 }
 
 // NewScript names a Lua script. Redis is not asked before it runs.
 func NewScript(name, source string) *Script {
 	sum := sha1.Sum([]byte(source)) //nolint:gosec // as above
-	return &Script{name: name, source: source, sha: hex.EncodeToString(sum[:])}
+	return &Script{name: name, source: source, sha: hex.EncodeToString(sum[:]), sends: strings.Contains(strings.ToUpper(source), "PUBLISH")}
 }
 
 // Name returns the name given to NewScript.
@@ -26,18 +29,24 @@ func (s *Script) Name() string { return s.name }
 // after a restart, a failover or SCRIPT FLUSH. Every key it touches is in
 // keys. It is not retried after a broken connection: it may have run
 // ([OutcomeUnknown]). Deadlines are those of [Redis.Do].
+//
+// A refusal before the script's first write (READONLY, NOREPLICAS, MISCONF,
+// OOM) is one as of a single command: no key was changed
+// ([OutcomeNotApplied]), and too few replicas are waited for within the
+// deadline, unless the script publishes: a message may have gone out before
+// the refused write. Any other error in the middle leaves the outcome unknown.
+// A script that returns Redis' own words for a refusal, by redis.error_reply
+// or after redis.pcall, says thereby that it changed nothing.
 func (r *Redis) Eval(ctx context.Context, s *Script, keys, args []string) (Message, error) {
 	start := mono()
 	bounded, cc := r.deadlines.enter(ctx, start)
 	defer r.deadlines.leave(cc)
-	msg, _, tries, err := r.do(bounded, func(b Builder) Command {
+	evalsha := func(b Builder) Command {
 		return b.Evalsha().Sha1(s.sha).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
-	})
-	if err != nil && unknownScript(err) {
-		msg, _, tries, err = r.do(bounded, func(b Builder) Command {
-			return b.Eval().Script(s.source).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
-		})
-		tries++
+	}
+	msg, _, tries, err := r.do(bounded, evalsha)
+	if err != nil {
+		msg, tries, err = r.evalAgain(bounded, s, evalsha, keys, args, tries, err)
 	}
 	if r.rec != nil {
 		r.record(s.name, 1, start, tries, err)
@@ -47,6 +56,27 @@ func (r *Redis) Eval(ctx context.Context, s *Script, keys, args []string) (Messa
 		return msg, err
 	}
 	return msg, nil
+}
+
+// evalAgain goes on after a first try that failed.
+func (r *Redis) evalAgain(ctx context.Context, s *Script, evalsha func(Builder) Command, keys, args []string, tries int, err *Error) (msg Message, _ int, _ *Error) {
+	for waits := 0; ; waits++ {
+		more := 0
+		if unknownScript(err) {
+			msg, _, more, err = r.do(ctx, func(b Builder) Command {
+				return b.Eval().Script(s.source).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
+			})
+			tries += more + 1
+		}
+		if err == nil || !err.later || s.sends || !pause(ctx, waits, true) {
+			return msg, tries, err
+		}
+		msg, _, more, err = r.do(ctx, evalsha)
+		tries += more + 1
+		if err == nil {
+			return msg, tries, nil
+		}
+	}
 }
 
 // unknownScript recognises NOSCRIPT, in the words of the server.

@@ -12,7 +12,8 @@ const (
 	// StateUp: every node serves.
 	StateUp
 	// StateDegraded: usable, with a restriction that Status names: the node
-	// takes no writes, or the Redis is an embedded one.
+	// takes no writes, runs no scripts, refuses calls because a quota is used
+	// up, or the Redis is an embedded one.
 	StateDegraded
 	// StateDown: no node serves; calls fail at once.
 	StateDown

@@ -130,6 +130,8 @@ func (r *Redis) update() (from, to Status) {
 			to.State = StateDegraded
 		} else if why := r.lacks(); why != nil {
 			to.State, to.Err = StateDegraded, why
+		} else if why := r.restriction(); why != nil {
+			to.State, to.Err = StateDegraded, why
 		}
 	case gateDoubt: // no verdict, no change
 	}

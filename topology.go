@@ -43,6 +43,16 @@ func (r *Redis) each(fn func(*node)) {
 	r.cluster.all(func(n *clusterNode) { fn(n.node) })
 }
 
+// restriction is what a node refuses that is connected, or nil.
+func (r *Redis) restriction() (why *Error) {
+	r.each(func(n *node) {
+		if why == nil {
+			why = n.restriction()
+		}
+	})
+	return why
+}
+
 func (r *Redis) inflight() (sum int32) {
 	r.each(func(n *node) { sum += n.inflight() })
 	return sum

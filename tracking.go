@@ -332,7 +332,7 @@ func (r *Redis) readTracked(ctx context.Context, n *node, key string, replies []
 
 func redirected(f failure) bool {
 	_, reply := rueidis.IsRedisErr(f.Err)
-	return reply && f.Kind == KindUnavailable
+	return reply && f.Kind == KindUnavailable && f.restricted == nothingRestricted
 }
 
 // lifeOf is the lifetime by the reply to PTTL: a value that was there when it

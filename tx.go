@@ -56,13 +56,23 @@ func (r *Redis) Tx(ctx context.Context, keys []string, fn func(*Tx) error) ([]Me
 
 func (r *Redis) transact(ctx context.Context, keys []string, fn func(*Tx) error) ([]Message, int, error) {
 	var next hop
+	failures, waits := 0, 0
 	for try := range txTries {
 		msgs, again, err := r.tryTx(ctx, keys, fn, &next)
 		if !again {
 			return msgs, try, err
 		}
-		if err != nil && (try+1 >= maxTries || ctx.Err() != nil) {
-			return nil, try, err
+		if e := (*Error)(nil); errors.As(err, &e) && e.later {
+			if !pause(ctx, waits, true) {
+				return nil, try, err
+			}
+			waits++
+			continue
+		}
+		if err != nil {
+			if failures++; failures >= maxTries || ctx.Err() != nil {
+				return nil, try, err
+			}
 		}
 		select {
 		case <-time.After(rand.N(time.Duration(min(try+1, 8)) * time.Millisecond)):
@@ -85,7 +95,7 @@ func conflict(tries int) *Error {
 func (r *Redis) tryTx(ctx context.Context, keys []string, fn func(*Tx) error, next *hop) (msgs []Message, again bool, err error) {
 	tx, e := r.begin(ctx, keys, next)
 	if e != nil {
-		return nil, e.Outcome == OutcomeNotApplied && (e.Kind == KindUnavailable && r.Available() || errors.Is(e, errMoved)), e
+		return nil, e.Outcome == OutcomeNotApplied && (e.Kind == KindUnavailable && r.Available() || errors.Is(e, errMoved) || e.later), e
 	}
 	finished := false
 	defer func() {
@@ -134,7 +144,9 @@ func (r *Redis) begin(ctx context.Context, keys []string, next *hop) (*Tx, *Erro
 				err = fmt.Errorf("%w: %w", errMoved, err)
 				return nil, &Error{Op: "WATCH", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: err}
 			}
-			return nil, n.failed(ctx, "WATCH", err, reads).Error
+			f := n.failed(ctx, "WATCH", err, reads)
+			f.later = f.backoff
+			return nil, f.Error
 		}
 	}
 	return &Tx{r: r, n: n, conn: c, ctx: ctx, hop: at, next: next}, nil
@@ -186,14 +198,7 @@ func (tx *Tx) exec() (msgs []Message, again bool, err error) {
 	case err == rueidis.Nil:
 		return nil, true, nil
 	case err == nil:
-		for i := range msgs {
-			if e := msgs[i].Error(); e != nil && e != rueidis.Nil {
-				f := tx.n.failed(tx.ctx, "EXEC", e, once)
-				f.Outcome = OutcomeUnknown // the commands beside it were applied
-				return msgs, false, f.Error
-			}
-		}
-		return msgs, false, nil
+		return msgs, false, tx.refusedInside(msgs)
 	}
 	// EXECABORT only says that a command was refused; the refusal says why.
 	for _, r := range res[1 : len(res)-1] {
@@ -202,13 +207,48 @@ func (tx *Tx) exec() (msgs []Message, again bool, err error) {
 				*tx.next = h
 				return nil, true, nil
 			}
-			f := tx.n.failed(tx.ctx, "EXEC", reply, once)
-			f.Outcome = OutcomeNotApplied
-			return nil, false, f.Error
+			f := tx.n.failed(tx.ctx, "QUEUE", reply, once)
+			f.Op = "EXEC"
+			f.Outcome, f.later = OutcomeNotApplied, f.backoff
+			return nil, f.again, f.Error
+		}
+	}
+	// Some servers queue a command of a slot that moves, and EXEC is redirected.
+	if reply, ok := rueidis.IsRedisErr(err); ok {
+		if h, moved := tx.r.follow(tx.n, reply); moved {
+			*tx.next = h
+			return nil, true, nil
 		}
 	}
 	f := tx.n.failed(tx.ctx, "EXEC", err, once)
-	return nil, errors.Is(err, errRefused), f.Error
+	f.later = f.backoff
+	return nil, errors.Is(err, errRefused) || f.later, f.Error
+}
+
+// refusedInside is the first error among EXEC's replies. Unless each of them is
+// a refusal, the commands beside it were applied.
+func (tx *Tx) refusedInside(msgs []Message) error {
+	var first *Error
+	applied := false
+	for i := range msgs {
+		e := msgs[i].Error()
+		if e == nil || e == rueidis.Nil {
+			applied = true
+			continue
+		}
+		f := tx.n.failed(tx.ctx, "EXEC", e, once)
+		applied = applied || f.Outcome != OutcomeNotApplied
+		if first == nil {
+			first = f.Error
+		}
+	}
+	if first == nil {
+		return nil
+	}
+	if applied {
+		first.Outcome = OutcomeUnknown
+	}
+	return first
 }
 
 var errTxKeys = errors.New("a transaction in a cluster needs a key to watch: it says which node")

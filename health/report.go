@@ -1,6 +1,7 @@
 package health
 
 import (
+	"errors"
 	"time"
 
 	"github.com/madcrow-go/madcrow"
@@ -70,8 +71,13 @@ func Of(r *madcrow.Redis, details bool) Redis { return of(r.Status(), r.Availabl
 
 func of(st madcrow.Status, available, details bool) Redis {
 	out := Redis{State: st.State.String(), Mode: st.Mode, Available: available}
-	if st.ReadOnly {
+	switch {
+	case st.ReadOnly:
 		out.Note = "Redis takes no writes at the moment"
+	case errors.Is(st.Err, madcrow.ErrQuota):
+		out.Note = "Redis refuses calls: its quota is used up"
+	case errors.Is(st.Err, madcrow.ErrNoScripts):
+		out.Note = "Redis runs no scripts: limits, sessions and caches fail"
 	}
 	if s := st.Sentinels; s != nil {
 		out.Sentinels = &Sentinels{Reachable: s.Reachable, Known: s.Known, Quorum: s.Quorum, Replicas: s.Replicas}

@@ -1,0 +1,83 @@
+package madcrow
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+)
+
+// restricted is what a node refuses that is connected and answers.
+type restricted uint8
+
+const (
+	nothingRestricted restricted = iota
+	noQuota                      // its provider's quota is used up: it refuses all calls
+	noScripts                    // it runs no scripts for us
+	restrictions
+)
+
+// quotaQuiet is how long no call must have been refused before a quota counts
+// as filled up again: some providers do not count INFO.
+const quotaQuiet = 2 * time.Second
+
+// restriction is one of them as it holds now.
+type restriction struct {
+	why  atomic.Pointer[Error] // nil: it does not hold
+	last atomic.Int64          // when a call was refused last
+}
+
+var restrictionLines = [restrictions]struct{ begins, ends string }{
+	noQuota:   {"redis refuses calls: its quota is used up", "redis takes calls again: its quota is filled up"},
+	noScripts: {"redis refuses scripts: limits, sessions, caches and numbered messages fail, and limits that fail open admit all", "redis runs scripts again"},
+}
+
+// restrict notes what a failed call says of the node, and says so once.
+func (n *node) restrict(f failure) {
+	if f.restricted == nothingRestricted {
+		return
+	}
+	r := &n.restrictions[f.restricted]
+	r.last.Store(mono())
+	why := &Error{Op: "connect", Kind: f.Kind, Outcome: OutcomeNotApplied, Err: f.Err}
+	if r.why.CompareAndSwap(nil, why) {
+		n.log.Warn(restrictionLines[f.restricted].begins, "address", n.addr(), "reason", f.Err)
+		n.changed()
+	}
+}
+
+// lift notes that a restriction is over.
+func (n *node) lift(which restricted) {
+	if n.restrictions[which].why.Swap(nil) != nil {
+		n.log.Info(restrictionLines[which].ends, "address", n.addr())
+		n.changed()
+	}
+}
+
+// restriction is why the node refuses calls now, or nil.
+func (n *node) restriction() *Error {
+	for i := range n.restrictions {
+		if why := n.restrictions[i].why.Load(); why != nil {
+			return why
+		}
+	}
+	return nil
+}
+
+// recheck looks whether what was refused would be taken now. It comes after a
+// reply to a command that any user may run; one that was refused for the quota
+// has been noted.
+func (n *node) recheck(ctx context.Context) {
+	quota := &n.restrictions[noQuota]
+	if quota.why.Load() != nil && mono()-quota.last.Load() > int64(quotaQuiet) {
+		n.lift(noQuota)
+	}
+	l := n.lanes[0]
+	if n.restrictions[noScripts].why.Load() == nil || l.enter(ctx) != nil {
+		return
+	}
+	// No script has this name: a server that runs scripts says so.
+	cmd := n.builder.Evalsha().Sha1("0000000000000000000000000000000000000000").Numkeys(0).Build()
+	if err := l.do(ctx, cmd, false).Error(); err != nil && unknownScript(classify(ctx, "EVALSHA", err, once).Error) {
+		n.lift(noScripts)
+	}
+}

@@ -1,0 +1,147 @@
+package madcrow_test
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/madcrowtest"
+)
+
+var (
+	scriptWrite = madcrow.NewScript("write", "return redis.call('SET', KEYS[1], ARGV[1])")
+	scriptHalf  = madcrow.NewScript("half", "redis.call('SET', KEYS[1], ARGV[1]) return redis.call('LPUSH', KEYS[1], 'x')")
+)
+
+// TestEval_RefusalsAreThoseOfASingleCommand brings a server into each state
+// that refuses writes. Inside a script, the outcome was unknown, and on Redis 6
+// the kind was that of a broken server.
+func TestEval_RefusalsAreThoseOfASingleCommand(t *testing.T) {
+	dir, err := os.MkdirTemp(t.TempDir(), "gone")
+	if err != nil {
+		t.Fatal(err)
+	}
+	saves := madcrowtest.WithArgs("--dir", dir, "--save", "3600", "1", "--stop-writes-on-bgsave-error", "yes")
+	for _, c := range []struct {
+		name     string
+		prepare  func(t *testing.T, s *madcrowtest.Server)
+		kind     madcrow.Kind
+		sentinel error
+	}{
+		{"read-only", func(t *testing.T, s *madcrowtest.Server) { s.Do(t, "REPLICAOF", "127.0.0.1", "1") }, madcrow.KindReadOnly, madcrow.ErrReadOnly},
+		{"out of memory", func(t *testing.T, s *madcrowtest.Server) {
+			s.Do(t, "CONFIG", "SET", "maxmemory-policy", "noeviction")
+			s.Do(t, "CONFIG", "SET", "maxmemory", "1000")
+		}, madcrow.KindOutOfMemory, madcrow.ErrOutOfMemory},
+		{"no replicas", func(t *testing.T, s *madcrowtest.Server) { s.Do(t, "CONFIG", "SET", "min-replicas-to-write", "1") }, madcrow.KindReadOnly, madcrow.ErrReadOnly},
+		{"cannot persist", func(t *testing.T, s *madcrowtest.Server) {
+			_ = os.Remove(dir)
+			s.Do(t, "BGSAVE")
+			for end := time.Now().Add(5 * time.Second); !strings.Contains(s.Do(t, "INFO", "persistence").(string), "rdb_last_bgsave_status:err"); time.Sleep(10 * time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatal("BGSAVE does not fail")
+				}
+			}
+		}, madcrow.KindReadOnly, madcrow.ErrReadOnly},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var opts []madcrowtest.Option
+			if c.name == "cannot persist" {
+				opts = append(opts, saves)
+			}
+			s, r := server(t, opts...)
+			mustSet(t, r, "list", "1")
+			c.prepare(t, s)
+			_, plain := r.Do(t.Context(), set("a", "1"))
+			wantError(t, plain, c.kind, c.sentinel, madcrow.OutcomeNotApplied)
+			for _, script := range []*madcrow.Script{scriptWrite, scriptHalf} {
+				_, err := r.Eval(t.Context(), script, []string{"a"}, []string{"1"})
+				if err == nil && c.name == "no replicas" {
+					t.Skip("this server runs scripts without replicas")
+				}
+				if script == scriptHalf && err == nil {
+					t.Fatal("the script ran")
+				}
+				wantError(t, err, c.kind, c.sentinel, madcrow.OutcomeNotApplied)
+			}
+			_, err := r.Tx(t.Context(), nil, func(tx *madcrow.Tx) error {
+				tx.Queue(func(b builder) command {
+					return b.Eval().Script("return redis.call('SET', KEYS[1], '1')").Numkeys(1).Key("a").Build()
+				})
+				return nil
+			})
+			wantError(t, err, c.kind, c.sentinel, madcrow.OutcomeNotApplied)
+			if v := s.Do(t, "EXISTS", "a"); v != int64(0) {
+				t.Errorf("told not applied, and EXISTS is %v", v)
+			}
+		})
+	}
+}
+
+// A replica that comes in time is waited for, as by a single write; a script
+// that sends a message first is not run again, and nobody hears it twice.
+func TestEval_WaitsForReplicasWithinTheDeadline(t *testing.T) {
+	s, r := server(t)
+	s.Do(t, "CONFIG", "SET", "min-replicas-to-write", "1")
+	script := madcrow.NewScript("publish first", "redis.call('PUBLISH', 'news', '1') return redis.call('SET', KEYS[1], '1')")
+	start := time.Now()
+	_, err := r.Eval(t.Context(), script, []string{"a"}, nil)
+	if err == nil {
+		t.Skip("this server runs scripts without replicas")
+	}
+	wantError(t, err, madcrow.KindReadOnly, madcrow.ErrReadOnly, madcrow.OutcomeNotApplied, "NOREPLICAS")
+	if d := time.Since(start); d > slack(50*time.Millisecond) {
+		t.Errorf("a script that publishes was refused after %v: was it run again?", d)
+	}
+	time.AfterFunc(100*time.Millisecond, func() { s.Do(t, "CONFIG", "SET", "min-replicas-to-write", "0") })
+	if _, err := r.Eval(t.Context(), scriptWrite, []string{"a"}, []string{"1"}); err != nil {
+		t.Errorf("a refusal of 100 ms was not waited out: %v", err)
+	}
+	s.Do(t, "CONFIG", "SET", "min-replicas-to-write", "1")
+	start = time.Now()
+	_, err = r.Eval(t.Context(), scriptWrite, []string{"a"}, []string{"2"})
+	wantError(t, err, madcrow.KindReadOnly, madcrow.ErrReadOnly, madcrow.OutcomeNotApplied, "NOREPLICAS")
+	if d := time.Since(start); d > 500*time.Millisecond+slack(50*time.Millisecond) {
+		t.Errorf("took %v", d)
+	}
+	time.AfterFunc(100*time.Millisecond, func() { s.Do(t, "CONFIG", "SET", "min-replicas-to-write", "0") })
+	if _, err := r.Tx(t.Context(), []string{"a"}, func(tx *madcrow.Tx) error { tx.Queue(set("a", "3")); return nil }); err != nil {
+		t.Errorf("a transaction did not wait: %v", err)
+	}
+}
+
+// A key of another type, found after a write, leaves the outcome open; the kind
+// is the same in every server's words.
+func TestEval_WhatFailsInTheMiddleIsUnknown(t *testing.T) {
+	s := madcrowtest.StartRedis(t, madcrowtest.WithUser("app", "pw", "~*", "+@all", "-rpush"))
+	r := open(t, s.Config())
+	_, err := r.Eval(t.Context(), scriptHalf, []string{"a"}, []string{"1"})
+	wantError(t, err, madcrow.KindWrongType, madcrow.ErrWrongType, madcrow.OutcomeUnknown)
+	denied := madcrow.NewScript("denied", "redis.call('SET', KEYS[1], '2') return redis.call('RPUSH', KEYS[2], 'x')")
+	_, err = r.Eval(t.Context(), denied, []string{"a", "b"}, nil)
+	wantError(t, err, madcrow.KindPermission, madcrow.ErrPermission, madcrow.OutcomeUnknown)
+	mustGet(t, r, "a", "2")
+}
+
+// A script's own words are not Redis': the node is not taken for demoted, and
+// the script, which has written, is not run again.
+func TestEval_OwnWordsOfAScriptAreNotRedis(t *testing.T) {
+	s, r := server(t)
+	for _, text := range []string{"READONLY the shop is closed", "NOREPLICAS none of ours", "OOM the basket is full", "LOADING the shelves", "ERR max tries exceeded"} {
+		code, _, _ := strings.Cut(text, " ")
+		_, err := r.Eval(t.Context(), madcrow.NewScript("own", "redis.call('INCR', KEYS[1]) return redis.error_reply(ARGV[1])"), []string{code}, []string{text})
+		var e *madcrow.Error
+		if !errors.As(err, &e) || e.Outcome != madcrow.OutcomeUnknown {
+			t.Errorf("%q: %v", text, err)
+		}
+		if v := s.Do(t, "GET", code); v != "1" {
+			t.Errorf("%q: the script ran %v times", text, v)
+		}
+	}
+	if r.Status().ReadOnly || r.State() != madcrow.StateUp {
+		t.Errorf("state %v, read-only %v", r.State(), r.Status().ReadOnly)
+	}
+}
