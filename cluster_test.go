@@ -383,7 +383,9 @@ func TestCluster_TransactionsOfASlotHalfMoved(t *testing.T) {
 	from := c.MasterOf(t, "{half}")
 	to, slot := otherMaster(t, c, "{half}"), c.Slot("{half}")
 	from.Do(t, "MSET", "{half}1", "1", "{half}2", "2")
-	mset := func(b builder) command { return b.Mset().KeyValue().KeyValue("{half}1", "3").KeyValue("{half}2", "4").Build() }
+	mset := func(b builder) command {
+		return b.Mset().KeyValue().KeyValue("{half}1", "3").KeyValue("{half}2", "4").Build()
+	}
 	for name, call := range map[string]func() error{
 		"DoMulti": func() error {
 			_, err := r.DoMulti(t.Context(), func(b builder) []command {
