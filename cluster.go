@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -85,11 +86,14 @@ func newCluster(r *Redis) (*cluster, error) {
 
 // run reads the map, again and again, until ctx ends.
 func (c *cluster) run(ctx context.Context) {
-	for failures := 0; ctx.Err() == nil; failures++ {
+	failures := 0 // to read any map: then a node gets more time
+	for ill := 0; ctx.Err() == nil; ill++ {
 		began := time.Now()
 		err := c.refresh(ctx, failures)
-		if err == nil && c.healthy() {
-			failures = 0
+		if err != nil {
+			failures++
+		} else if c.healthy() {
+			ill, failures = 0, 0
 		}
 		switch {
 		case err == nil:
@@ -103,7 +107,7 @@ func (c *cluster) run(ctx context.Context) {
 		wait := mapEvery
 		if err != nil || !c.healthy() {
 			wait = mapSoon
-			if failures > 8 {
+			if ill > 8 {
 				wait = 2 * mapSoon
 			}
 		} else if s := c.r.replicas; s != nil && s.lacks(*c.masters.Load()) {
@@ -168,7 +172,8 @@ func (c *cluster) healthy() bool {
 
 // refresh asks one node after the other for the map, the healthy ones first,
 // until one knows a node for every slot; otherwise it takes the fullest map: a
-// node that was reset knows none, and one that was cut off not all.
+// node that was reset knows none, and one that was cut off not all. Those that
+// are away are asked together, since each may take its whole time.
 func (c *cluster) refresh(ctx context.Context, failures int) error {
 	if err := c.asker.fetch(ctx); err != nil {
 		return err
@@ -177,45 +182,73 @@ func (c *cluster) refresh(ctx context.Context, failures int) error {
 	var best []slotRange
 	most := 0
 	var failed error
-	for _, addr := range c.askable() {
-		one, cancel := context.WithTimeout(ctx, timeout)
-		ranges, err := c.askMap(one, addr)
-		cancel()
+	for a := range c.askAll(ctx, timeout) {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if err != nil {
-			failed = errors.Join(failed, fmt.Errorf("%s: %w", addr, err))
-			if errors.Is(err, errNotCluster) {
-				return failed
-			}
+		if a.err != nil {
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", a.addr, a.err))
 			continue
 		}
-		if n := count(ranges); n > most {
-			best, most = ranges, n
+		if n := count(a.ranges); n > most {
+			best, most = a.ranges, n
 		}
 		if most == slotCount {
 			break
 		}
 	}
 	if most == 0 {
+		if errors.Is(failed, errNotCluster) {
+			return failed
+		}
 		return errors.Join(errUncovered, failed)
 	}
 	return c.apply(best, most)
 }
 
-func (c *cluster) askMap(ctx context.Context, addr string) ([]slotRange, error) {
+// mapAnswer is what one node says of the map.
+type mapAnswer struct {
+	addr   string
+	ranges []slotRange
+	err    error
+}
+
+// askAll yields the answers of all nodes that are known.
+func (c *cluster) askAll(ctx context.Context, timeout time.Duration) iter.Seq[mapAnswer] {
+	return func(yield func(mapAnswer) bool) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		good, rest := c.askable()
+		for _, addr := range good {
+			if !yield(c.askMap(ctx, addr, timeout)) {
+				return
+			}
+		}
+		answers := make(chan mapAnswer, len(rest))
+		for _, addr := range rest {
+			go func() { answers <- c.askMap(ctx, addr, timeout) }()
+		}
+		for range rest {
+			if !yield(<-answers) {
+				return
+			}
+		}
+	}
+}
+
+func (c *cluster) askMap(ctx context.Context, addr string, timeout time.Duration) mapAnswer {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	a := mapAnswer{addr: addr}
 	replies, err := c.asker.exchange(ctx, addr, []string{"CLUSTER", "SLOTS"})
 	if err != nil {
-		return nil, err
+		a.err = err
+	} else if refused, ok := replies[0].(resp.Error); !ok {
+		a.ranges, a.err = parseSlots(replies[0], addr)
+	} else if a.err = refused; strings.Contains(string(refused), "cluster support disabled") {
+		a.err = errNotCluster
 	}
-	if refused, ok := replies[0].(resp.Error); ok {
-		if strings.Contains(string(refused), "cluster support disabled") {
-			return nil, errNotCluster
-		}
-		return nil, refused
-	}
-	return parseSlots(replies[0], addr)
+	return a
 }
 
 // count is how many slots a map serves.
@@ -232,10 +265,10 @@ func count(ranges []slotRange) (n int) {
 	return n
 }
 
-func (c *cluster) askable() []string {
+// askable returns the addresses to ask, those of nodes that serve apart.
+func (c *cluster) askable() (good, rest []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var good, rest []string
 	for _, a := range c.known {
 		if n := c.nodes[a]; n != nil && n.gate.state.Load() == gateOpen {
 			good = append(good, a)
@@ -246,7 +279,7 @@ func (c *cluster) askable() []string {
 	for _, list := range [][]string{good, rest} {
 		rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 	}
-	return append(good, rest...)
+	return good, rest
 }
 
 // slotRange is one line of CLUSTER SLOTS.
@@ -302,6 +335,8 @@ func (c *cluster) give(slot int, n *node) bool {
 	return old != n
 }
 
+// parseSlots reads CLUSTER SLOTS. An entry without an address is as good as
+// none: of a replica the others are left, of a master its slots have no node.
 func parseSlots(reply any, asked string) ([]slotRange, error) {
 	lines, ok := reply.([]any)
 	if !ok {
@@ -311,7 +346,7 @@ func parseSlots(reply any, asked string) ([]slotRange, error) {
 	var out []slotRange
 	for _, line := range lines {
 		parts, _ := line.([]any)
-		if len(parts) < 3 {
+		if len(parts) < 2 {
 			return nil, resp.ErrProtocol
 		}
 		from, ok1 := parts[0].(int64)
@@ -320,24 +355,41 @@ func parseSlots(reply any, asked string) ([]slotRange, error) {
 			return nil, resp.ErrProtocol
 		}
 		r := slotRange{from: int(from), to: int(to)}
-		for _, p := range parts[2:] {
-			at, _ := p.([]any)
-			if len(at) < 2 {
-				return nil, resp.ErrProtocol
+		for i, p := range parts[2:] {
+			if addr := nodeAddress(p, askedHost); addr != "" {
+				r.addrs = append(r.addrs, addr)
+			} else if i == 0 {
+				break
 			}
-			host, _ := at[0].(string)
-			port, ok := at[1].(int64)
-			if host == "" || host == "?" {
-				host = askedHost // it does not know its own name
-			}
-			if !ok || port < 1 || port > 65535 {
-				return nil, resp.ErrProtocol
-			}
-			r.addrs = append(r.addrs, net.JoinHostPort(host, strconv.FormatInt(port, 10)))
 		}
-		out = append(out, r)
+		if len(r.addrs) > 0 {
+			out = append(out, r)
+		}
 	}
 	return out, nil
+}
+
+// nodeAddress reads a node of CLUSTER SLOTS: its host, its port, its id and
+// more about it. It is empty where the one who was asked has lost the address,
+// which shows as port 0. A port without a host is on the host that was asked;
+// "?" is a node without the host name that the cluster is to be called by.
+func nodeAddress(node any, askedHost string) string {
+	at, _ := node.([]any)
+	if len(at) < 2 {
+		return ""
+	}
+	host, _ := at[0].(string)
+	port, _ := at[1].(int64)
+	if port < 1 || port > 65535 {
+		return ""
+	}
+	if host == "?" && len(at) > 3 {
+		host = fields(at[3])["ip"]
+	}
+	if host == "" || host == "?" {
+		host = askedHost
+	}
+	return net.JoinHostPort(host, strconv.FormatInt(port, 10))
 }
 
 // remember keeps the addresses to ask, and lets go of nodes that serve nothing.
@@ -391,7 +443,7 @@ func (c *cluster) ensure(addr string) *node {
 		return nil
 	}
 	c.unusable.Clear() // what they are made with is one for all
-	n.listeners = &c.r.listeners
+	n.listeners, n.clustered = &c.r.listeners, true
 	cn := &clusterNode{node: n, stop: stop, done: make(chan struct{})}
 	c.nodes[addr] = cn
 	go func() {
@@ -477,6 +529,10 @@ func (c *cluster) follow(from *node, err error) (h hop, ok bool) {
 		return h, false
 	}
 	host, port := strings.Trim(parts[2][:colon], "[]"), parts[2][colon+1:]
+	if _, reason := parsePort(port); reason != "" {
+		c.wake() // the node that it names is lost
+		return h, false
+	}
 	if host == "" || host == "?" {
 		host, _, _ = net.SplitHostPort(from.addr())
 	}

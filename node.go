@@ -66,6 +66,7 @@ type node struct {
 	lost        logonce.Reasons // why the Sentinels do not tell where it is
 	unfound     atomic.Int32    // how often in a row they did not
 
+	clustered   bool // a master of a cluster
 	replica     bool // a replica of a cluster: it must be told to serve reads
 	reader      bool // it is to be a replica
 	readingInfo atomic.Bool

@@ -17,21 +17,3 @@ func TestRegressHA_MovedToIPv6(t *testing.T) {
 		t.Errorf("not followed: %v %+v", ok, h)
 	}
 }
-
-// A map of one node that lost the others is not taken over for good.
-func TestRegressHA_OddMaps(t *testing.T) {
-	at := func(h any, p any) []any { return []any{h, p, "id"} }
-	for name, reply := range map[string]any{
-		"nil": nil, "int": int64(1), "empty": []any{}, "short": []any{[]any{int64(0)}},
-		"nil host": []any{[]any{int64(0), int64(1), at(nil, int64(7000))}},
-		"? host":   []any{[]any{int64(0), int64(1), at("?", int64(7000))}},
-		"port 0":   []any{[]any{int64(0), int64(1), at("h", int64(0))}},
-		"port neg": []any{[]any{int64(0), int64(1), at("h", int64(-1))}},
-		"ipv6":     []any{[]any{int64(0), int64(1), at("::1", int64(7000))}},
-		"reverse":  []any{[]any{int64(5), int64(1), at("h", int64(7000))}},
-		"no nodes": []any{[]any{int64(0), int64(1)}},
-	} {
-		out, err := parseSlots(reply, "127.0.0.1:1")
-		t.Log(name, out, err)
-	}
-}
