@@ -99,8 +99,7 @@ func (c *cluster) run(ctx context.Context) {
 		case err == nil:
 			c.gate.settle(gateOpen, nil)
 		case c.covered.Load() == 0:
-			e := &Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: err, permanent: errors.Is(err, errNotCluster)}
-			c.gate.settle(gateShut, e)
+			c.gate.settle(gateShut, mapError(err))
 		}
 		c.logMap(ctx, err)
 		c.r.observe()
@@ -198,12 +197,26 @@ func (c *cluster) refresh(ctx context.Context, failures int) error {
 		}
 	}
 	if most == 0 {
-		if errors.Is(failed, errNotCluster) {
+		if denied := (errDenied{}); errors.Is(failed, errNotCluster) || errors.As(failed, &denied) {
 			return failed
 		}
 		return errors.Join(errUncovered, failed)
 	}
 	return c.apply(best, most)
+}
+
+// mapError is why there is no map. What all nodes refuse, or a server that is
+// no cluster, is not mended by waiting.
+func mapError(err error) *Error {
+	e := &Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: err}
+	var denied errDenied
+	switch {
+	case errors.Is(err, errNotCluster):
+		return wrongServer("connect", err)
+	case errors.As(err, &denied):
+		e.Kind, e.permanent = KindAuth, true
+	}
+	return e
 }
 
 // mapAnswer is what one node says of the map.
@@ -245,7 +258,7 @@ func (c *cluster) askMap(ctx context.Context, addr string, timeout time.Duration
 		a.err = err
 	} else if refused, ok := replies[0].(resp.Error); !ok {
 		a.ranges, a.err = parseSlots(replies[0], addr)
-	} else if a.err = refused; strings.Contains(string(refused), "cluster support disabled") {
+	} else if a.err = c.asker.refused(refused); strings.Contains(string(refused), "cluster support disabled") || isUnknownCommand(string(refused)) {
 		a.err = errNotCluster
 	}
 	return a
@@ -589,10 +602,21 @@ func (c *cluster) look() (state uint32, why *Error) {
 	return gateShut, why
 }
 
-// lacks says what a cluster lacks that serves all the same.
+// lacks says what a server or a cluster lacks that serves all the same.
 func (r *Redis) lacks() error {
 	c := r.cluster
-	if c == nil || c.healthy() {
+	if c == nil {
+		if e := r.node.misfit.Load(); e != nil {
+			return e
+		}
+		return nil
+	}
+	if c.healthy() {
+		for _, n := range *c.masters.Load() {
+			if e := n.misfit.Load(); e != nil {
+				return e
+			}
+		}
 		return nil
 	}
 	if n := c.covered.Load(); n != slotCount {

@@ -194,7 +194,7 @@ func TestCluster_StandaloneServerIsNamed(t *testing.T) {
 	cfg := madcrow.Config{Cluster: madcrow.Cluster{Enabled: true, Addresses: []string{s.Addr()}}, Require: true}
 	start := time.Now()
 	_, err := madcrow.Open(t.Context(), cfg)
-	wantError(t, err, madcrow.KindUnavailable, madcrow.ErrUnavailable, madcrow.OutcomeNotApplied, "REDIS_USE_CLUSTERS")
+	wantError(t, err, madcrow.KindConfig, madcrow.ErrUnavailable, madcrow.OutcomeNotApplied, "REDIS_USE_CLUSTERS")
 	if d := time.Since(start); d > slack(time.Second) {
 		t.Errorf("Open took %v", d)
 	}

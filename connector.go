@@ -77,6 +77,7 @@ func (n *node) reconnect(ctx context.Context) bool {
 			return false
 		}
 		if err == nil {
+			n.served.Store(true)
 			if n.gate.settle(gateOpen, nil) {
 				n.logConnected()
 				n.changed()
@@ -170,11 +171,14 @@ func (n *node) connect(ctx context.Context, try int) *Error {
 			err = l.connect(ctx)
 		}
 	}
+	if err == nil {
+		err = n.identify(ctx)
+	}
 	if err == nil && n.finder != nil {
 		err = n.checkRole(ctx)
 	}
 	if err != nil {
-		return connectError(n.addr(), n.tls != nil, err)
+		return n.connectError(err)
 	}
 	return nil
 }
@@ -196,6 +200,9 @@ func (n *node) locate(ctx context.Context, try int) *Error {
 	} else if addr, err = n.finder.find(ctx, try); err != nil {
 		if n.found.Load() {
 			return nil // what was known last may still serve
+		}
+		if errors.Is(err, errNotSentinel) {
+			return wrongServer("connect", err)
 		}
 		return &Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: err}
 	}
@@ -338,7 +345,7 @@ func (l *lane) connect(ctx context.Context) error {
 		}
 		start := mono()
 		one, cancel := context.WithTimeout(ctx, n.dialTimeout())
-		err = l.client.Do(one, l.client.B().Ping().Build()).Error()
+		err = l.greet(one)
 		cancel()
 		if err == nil {
 			l.answered(start)

@@ -148,6 +148,7 @@ func (n *node) borrow(ctx context.Context, cmds []Command) ([]rueidis.RedisResul
 // failed classifies the error of one try, and lets the node draw its lesson.
 func (n *node) failed(ctx context.Context, op string, err error, r repeat) failure {
 	f := classify(ctx, op, err, r)
+	n.blame(f.Error)
 	switch f.lesson {
 	case KindReadOnly:
 		n.demoted(f.Err)

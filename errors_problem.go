@@ -17,8 +17,8 @@ const retryAfter = time.Second
 // a deadline, 409 for a conflict or another kind of data, 413 for what is too
 // large, and 500 for the rest. Nothing in it comes from the cause.
 func (e *Error) Problem() problem.Problem {
-	if e.Kind == KindPermission && errors.Is(e, ErrUnavailable) {
-		return unavailable("REDIS_UNAVAILABLE", "Redis is not available") // denied already at connecting
+	if (e.Kind == KindPermission || e.Kind == KindConfig) && errors.Is(e, ErrUnavailable) {
+		return unavailable("REDIS_UNAVAILABLE", "Redis is not available") // denied already at connecting, or the wrong server
 	}
 	switch e.Kind {
 	case KindUnavailable, KindAuth, KindCanceled:

@@ -60,6 +60,9 @@ type node struct {
 	news      atomic.Pointer[string] // one that they named just now
 	changed   func()
 	readOnly  atomic.Bool
+	served    atomic.Bool           // it did, once
+	misfit    atomic.Pointer[Error] // what is wrong with a server that serves
+	greeting  []rueidis.RedisResult // of the last connection, for the prober
 
 	away        logonce.Reasons // why it does not serve
 	connectedTo string          // what the log last said; the connector's

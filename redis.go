@@ -148,7 +148,7 @@ func (r *Redis) awaitFirst(ctx context.Context) error {
 		}
 		var e *Error
 		if errors.As(st.Err, &e) && e.permanent {
-			return &Error{Op: "open", Kind: e.Kind, Outcome: OutcomeNotApplied, Err: e.Err}
+			return &Error{Op: "open", Kind: e.Kind, Outcome: OutcomeNotApplied, Err: e.Err, permanent: true}
 		}
 	}
 	_, why := r.look()

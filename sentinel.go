@@ -408,6 +408,9 @@ func (f *finder) consult(ctx context.Context, step time.Duration, o *opinion) er
 	if err == nil {
 		err = o.read(replies[0], name, f.refused)
 	}
+	if err != nil && isUnknownCommand(err.Error()) {
+		err = errNotSentinel
+	}
 	if err != nil {
 		return err
 	}

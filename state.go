@@ -13,7 +13,8 @@ const (
 	StateUp
 	// StateDegraded: usable, with a restriction that Status names: the node
 	// takes no writes, runs no scripts, refuses calls because a quota is used
-	// up, or the Redis is an embedded one.
+	// up, or redirects some keys to other nodes of its cluster; or the Redis is
+	// an embedded one.
 	StateDegraded
 	// StateDown: no node serves; calls fail at once.
 	StateDown

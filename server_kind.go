@@ -1,0 +1,214 @@
+package madcrow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/redis/rueidis"
+)
+
+// Servers that are not what the settings say, each with the setting that mends
+// it: waiting does not.
+var (
+	errClusterNode = errors.New("this is a node of a cluster, which redirects keys: set REDIS_USE_CLUSTERS=true and REDIS_CLUSTERS to its nodes")
+	errSentinel    = errors.New("this is a Sentinel, which holds no data: set REDIS_USE_SENTINEL=true, REDIS_SENTINELS and REDIS_SENTINEL_SERVICE_NAME, or name the Redis itself")
+	errNotSentinel = errors.New("this is no Sentinel: set REDIS_SENTINELS to the Sentinels, or REDIS_USE_SENTINEL=false and REDIS_HOST to the Redis itself")
+	errNoScripts   = errors.New("the server runs no scripts, which limits, sessions, the cache and streams are made of: allow EVALSHA, or name another server (REDIS_HOST)")
+)
+
+// wrongServer is the error of all calls to a server that is of no use.
+func wrongServer(op string, err error) *Error {
+	return &Error{Op: op, Kind: KindConfig, Outcome: OutcomeNotApplied, Err: err, permanent: true}
+}
+
+// greet asks whether the connection answers, and in the same round trip who
+// does: one connection of a node is enough for that.
+func (l *lane) greet(ctx context.Context) error {
+	n, b := l.node, l.client.B()
+	if n.replica || l != n.lanes[0] {
+		return l.client.Do(ctx, b.Ping().Build()).Error()
+	}
+	replies := l.client.DoMulti(ctx, b.Ping().Build(), b.Arbitrary("HELLO").Build(), b.Evalsha().Sha1(noScript).Numkeys(0).Build())
+	n.greeting = replies[1:]
+	return replies[0].Error()
+}
+
+// noScript is the digest of no script.
+const noScript = "0000000000000000000000000000000000000000"
+
+// identify says whether the server is one for this configuration, by what it
+// answered to a greeting. The error is of one that serves nothing; lesser
+// faults are kept in misfit.
+func (n *node) identify(ctx context.Context) error {
+	greeting := n.greeting
+	n.greeting = nil
+	if len(greeting) < 2 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, n.dialTimeout())
+	defer cancel()
+	var fault error
+	if err := greeting[1].Error(); err != nil && lacksScripts(err.Error()) {
+		fault = errNoScripts
+	}
+	mode := n.mode(ctx, greeting[0])
+	switch {
+	case mode == "sentinel":
+		return errSentinel
+	case mode == "cluster" && !n.clustered && !n.replica && n.redirects(ctx):
+		// One that was all of its cluster until now goes on with what it has.
+		if fault = errClusterNode; !n.served.Load() {
+			return fault
+		}
+	case mode != "cluster" && !n.clustered && errors.Is(n.misfitCause(), errClusterNode):
+		fault = errClusterNode // it hides what it is, and a call found out
+	}
+	n.setMisfit(fault)
+	return nil
+}
+
+// mode is "standalone", "cluster" or "sentinel", or empty where the server
+// does not say.
+func (n *node) mode(ctx context.Context, hello rueidis.RedisResult) string {
+	if m, err := hello.AsMap(); err == nil {
+		mode, ok := m["mode"]
+		if text, err := mode.ToString(); ok && err == nil {
+			return text
+		}
+	}
+	text, err := n.lanes[0].client.Do(ctx, n.builder.Info().Section("server").Build()).ToString()
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(text) {
+		for _, name := range [...]string{"redis_mode:", "server_mode:"} {
+			if mode, ok := strings.CutPrefix(line, name); ok {
+				return strings.TrimSpace(mode)
+			}
+		}
+	}
+	return ""
+}
+
+// redirects says whether the server sends callers elsewhere for some keys. A
+// cluster of one node does not, nor does a proxy before a cluster. It asks for
+// keys of slots that lie far apart.
+func (n *node) redirects(ctx context.Context) bool {
+	const parts = 16
+	var cmds []Command
+	var asked [parts]bool
+	for i := 0; len(cmds) < parts; i++ {
+		cmd := n.builder.Exists().Key(fmt.Sprint(n.cfg.KeyPrefix, "madcrow:", i)).Build()
+		if part := cmd.Slot() & (slotCount - 1) / (slotCount / parts); !asked[part] {
+			asked[part] = true
+			cmds = append(cmds, cmd)
+		}
+	}
+	return slices.ContainsFunc(n.lanes[0].client.DoMulti(ctx, cmds...), func(r rueidis.RedisResult) bool {
+		return r.Error() != nil && isRedirection(r.Error().Error())
+	})
+}
+
+func isRedirection(reply string) bool {
+	return strings.HasPrefix(reply, "MOVED ") || strings.HasPrefix(reply, "ASK ")
+}
+
+func isUnknownCommand(reply string) bool {
+	reply = strings.TrimPrefix(strings.ToLower(reply), "err ") // the client takes it off
+	return strings.HasPrefix(reply, "unknown command") || strings.HasPrefix(reply, "unsupported command")
+}
+
+// lacksScripts says whether a server that refused a script with this text runs
+// none at all.
+func lacksScripts(reply string) bool {
+	return isUnknownCommand(reply) && strings.Contains(strings.ToUpper(reply), "EVAL") ||
+		strings.Contains(reply, "scripting") && strings.Contains(reply, "disabled")
+}
+
+// connectError explains why no connection could be made.
+func (n *node) connectError(err error) *Error {
+	if errors.Is(err, errSentinel) || errors.Is(err, errClusterNode) {
+		return wrongServer("connect", fmt.Errorf("%s: %w", n.addr(), err))
+	}
+	e := connectError(n.addr(), n.tls != nil, err)
+	if reply, ok := rueidis.IsRedisErr(err); ok && n.cfg.DB != 0 && refusesDB(reply.Error()) {
+		hint := fmt.Sprintf("; this server has no database %d, or refuses SELECT: set REDIS_DB=0", n.cfg.DB)
+		if strings.Contains(strings.ToLower(reply.Error()), "cluster") {
+			hint += ", and for a cluster REDIS_USE_CLUSTERS=true and REDIS_CLUSTERS to its nodes"
+		}
+		e.Err = fmt.Errorf("%w%s", e.Err, hint)
+	}
+	return e
+}
+
+// refusesDB says whether a server that refused a new connection refused its
+// database: what else it may refuse is a password, a name or a protocol.
+func refusesDB(reply string) bool {
+	switch kind, _ := classifyReply(reply); kind {
+	case KindPermission:
+		return strings.Contains(strings.ToLower(reply), "'select'")
+	case KindServer:
+		return !slices.ContainsFunc([]string{"AUTH", "HELLO", "PROTO", "CLIENT", "PASSWORD"}, func(w string) bool {
+			return strings.Contains(strings.ToUpper(reply), w)
+		})
+	}
+	return false
+}
+
+// setMisfit keeps what is wrong with a server that serves all the same, and
+// says it once.
+func (n *node) setMisfit(fault error) {
+	var e *Error
+	if fault != nil {
+		e = wrongServer("connect", fmt.Errorf("%s: %w", n.addr(), fault))
+	}
+	before := n.misfit.Swap(e)
+	switch {
+	case e == nil && before == nil, e != nil && before != nil && e.Error() == before.Error():
+		return
+	case e == nil:
+		n.log.Info("redis is what the settings say, again", "address", n.addr())
+	default:
+		n.log.Warn("redis is not what the settings say", "reason", e.Err)
+	}
+	n.changed()
+}
+
+func (n *node) misfitCause() error {
+	if e := n.misfit.Load(); e != nil {
+		return e.Err
+	}
+	return nil
+}
+
+// blame names the setting in the error of a call that only another server, or
+// another setting, can answer.
+func (n *node) blame(e *Error) {
+	reply, ok := rueidis.IsRedisErr(e.Err)
+	if !ok {
+		return
+	}
+	text := reply.Error()
+	var fault error
+	switch {
+	case isRedirection(text) && n.clustered:
+		// Those that name a node were followed.
+		if addr := text[strings.LastIndexByte(text, ' ')+1:]; strings.HasSuffix(addr, ":0") {
+			e.Err = fmt.Errorf("%w: %s", errUncovered, text)
+		}
+		return
+	case isRedirection(text) && !n.replica:
+		fault = errClusterNode
+	case isScript(e.Op) && !strings.EqualFold(e.Op, "EXEC") && lacksScripts(text):
+		fault = errNoScripts
+	default:
+		return
+	}
+	n.setMisfit(fault)
+	blamed := wrongServer(e.Op, fmt.Errorf("%w; %w", withoutArguments(e.Err), fault))
+	blamed.Outcome = OutcomeNotApplied
+	*e = *blamed
+}
