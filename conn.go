@@ -3,6 +3,7 @@ package madcrow
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -108,14 +109,11 @@ func (n *node) dialer(spec clientSpec) func(context.Context, string, *net.Dialer
 		if spec.lane == nil && n.gate.state.Load() != gateOpen || spec.loan != nil && spec.loan.made.Load() {
 			return nil, errRefused
 		}
-		if _, bounded := ctx.Deadline(); !bounded {
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, n.cfg.CommandTimeout)
-			defer cancel()
-		}
+		wait, cancel := context.WithTimeout(ctx, n.cfg.CommandTimeout)
+		defer cancel()
 		select {
 		case n.conns.slots <- struct{}{}:
-		case <-ctx.Done():
+		case <-wait.Done():
 			return nil, fmt.Errorf("%w: all %d connections (REDIS_MAX_CONNECTIONS) are in use", errRefused, cap(n.conns.slots))
 		}
 		return n.connectSlot(ctx, spec)
@@ -125,10 +123,10 @@ func (n *node) dialer(spec clientSpec) func(context.Context, string, *net.Dialer
 // connectSlot opens a connection in a slot that is taken, and gives the slot
 // back when that fails.
 func (n *node) connectSlot(ctx context.Context, spec clientSpec) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, n.dialTimeout())
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.ConnectTimeout)
 	defer cancel()
 	addr := n.addr()
-	raw, err := n.dialRaw(ctx, addr)
+	raw, err := n.dial(ctx, addr, n.conns.slots)
 	if err == nil && addr != n.addr() {
 		_ = raw.Close() // the master moved meanwhile
 		err = errRefused
@@ -154,6 +152,80 @@ func (n *node) connectSlot(ctx context.Context, spec clientSpec) (net.Conn, erro
 	return c, nil
 }
 
+const (
+	// maxDials bounds the dials of one connection that run at the same time,
+	// dialEvery is between the later ones.
+	maxDials  = 4
+	dialEvery = time.Second
+)
+
+// dial opens one connection. A dial that takes longer than usual is made again
+// beside it, and the first that is done serves: so one that is slow has all the
+// time of ctx, and a packet that is lost costs milliseconds. The first dial is
+// in a slot that is taken; each other one needs one of its own, while there is
+// any. slots is nil for a connection that is not counted.
+func (n *node) dial(ctx context.Context, addr string, slots chan struct{}) (net.Conn, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type dialled struct {
+		conn net.Conn
+		err  error
+	}
+	results := make(chan dialled, maxDials)
+	begin := func() {
+		go func() {
+			c, err := n.dialRaw(ctx, addr)
+			results <- dialled{c, err}
+		}()
+	}
+	begin()
+	running := 1
+	finish := func(r dialled) (net.Conn, error) {
+		others := running - 1
+		if others > 0 {
+			go func() { // they hear that ctx ends
+				for range others {
+					if late := <-results; late.conn != nil {
+						_ = late.conn.Close()
+					}
+					if slots != nil {
+						<-slots
+					}
+				}
+			}()
+		}
+		return r.conn, r.err
+	}
+	slow := time.NewTimer(n.usual())
+	defer slow.Stop()
+	for dials := 1; ; {
+		select {
+		case r := <-results:
+			return finish(r)
+		case <-slow.C:
+			if dials < maxDials && takeSlot(slots) {
+				dials++
+				running++
+				begin()
+			}
+			slow.Reset(dialEvery)
+		}
+	}
+}
+
+// takeSlot takes a slot when one is free; a nil channel has any number.
+func takeSlot(slots chan struct{}) bool {
+	if slots == nil {
+		return true
+	}
+	select {
+	case slots <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
 // dialRaw opens one connection, TLS included, and reports it.
 func (n *node) dialRaw(ctx context.Context, addr string) (net.Conn, error) {
 	start := time.Now()
@@ -172,7 +244,7 @@ func (n *node) openConn(ctx context.Context, addr string) (net.Conn, error) {
 	t := tls.Client(c, named(n.tls, addr))
 	if err := t.HandshakeContext(ctx); err != nil {
 		_ = c.Close()
-		if ctx.Err() != nil && n.speaksPlain(addr) {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) && n.speaksPlain(addr) {
 			err = errPlainText
 		}
 		return nil, err
@@ -183,14 +255,14 @@ func (n *node) openConn(ctx context.Context, addr string) (net.Conn, error) {
 // speaksPlain finds out why a server is silent in a TLS handshake: one without
 // TLS waits for the end of what it takes for a command.
 func (n *node) speaksPlain(addr string) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), n.dialTimeout())
+	ctx, cancel := context.WithTimeout(context.Background(), n.usual())
 	defer cancel()
 	c, err := n.dialFunc(ctx, n.network, addr)
 	if err != nil {
 		return false
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(n.dialTimeout()))
+	_ = c.SetDeadline(time.Now().Add(n.usual()))
 	if _, err := c.Write([]byte("PING\r\n")); err != nil {
 		return false
 	}

@@ -39,10 +39,13 @@ func (n *node) run(ctx context.Context) {
 	ticks := 0
 	var reading sync.WaitGroup
 	defer reading.Wait()
-	readInfo := func() {
+	readInfo := func(again bool) {
 		if n.readingInfo.CompareAndSwap(false, true) {
 			reading.Go(func() {
 				defer n.readingInfo.Store(false)
+				if again {
+					_ = n.probe(ctx, n.probeTimeout(0))
+				}
 				n.readInfo(ctx)
 			})
 		}
@@ -52,7 +55,7 @@ func (n *node) run(ctx context.Context) {
 			if !n.reconnect(ctx) {
 				return
 			}
-			readInfo()
+			readInfo(n.remeasure)
 		}
 		select {
 		case <-n.kick:
@@ -60,7 +63,7 @@ func (n *node) run(ctx context.Context) {
 			if ticks++; ticks%5 != 0 && !n.readOnly.Load() && n.restriction() == nil {
 				continue // a node that refuses calls is watched closely
 			}
-			readInfo()
+			readInfo(false)
 			n.pool.trim()
 		case <-ctx.Done():
 		}
@@ -116,6 +119,7 @@ func (n *node) shut(err *Error) {
 	if n.gate.settle(gateShut, err) || before == nil || !sameText(before, err) {
 		n.sayAway(err)
 	}
+	n.pool.abandon()
 	if !errors.Is(err, errSilent) {
 		n.pool.drop(false) // the process is gone, and they with it
 	}
@@ -138,6 +142,7 @@ func (n *node) connect(ctx context.Context, try int) *Error {
 		}
 		if n.gate.condemn(e) {
 			n.sayAway(e)
+			n.pool.abandon()
 		}
 	})
 	defer late.Stop()
@@ -152,9 +157,10 @@ func (n *node) connect(ctx context.Context, try int) *Error {
 		// itself may be well.
 		err = n.probe(ctx, n.probeTimeout(try))
 	}
-	if err == nil && !late.Stop() {
-		// It answered after a pause, which says nothing of the round trip.
-		err = n.probe(ctx, n.probeTimeout(try))
+	// What answers after a pause says nothing of the round trip.
+	n.remeasure = err == nil && !late.Stop()
+	if err == nil {
+		late.Reset(max(time.Second, n.verdict())) // it is there; a connection may yet take long
 	}
 	if n.redial.Swap(false) {
 		// All of them lead to what is no longer the master.
@@ -218,7 +224,7 @@ func (n *node) locate(ctx context.Context, try int) *Error {
 // checkRole makes sure that what the Sentinels named is a master: for a moment
 // of a failover it is not.
 func (n *node) checkRole(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, n.dialTimeout())
+	ctx, cancel := context.WithTimeout(ctx, n.probeTimeout(0))
 	defer cancel()
 	c := n.lanes[0].client
 	reply, err := c.Do(ctx, c.B().Role().Build()).ToArray()
@@ -290,12 +296,9 @@ func (n *node) verdict() time.Duration {
 }
 
 // probeTimeout is short at first, so that a lost packet does not cost seconds,
-// and as long as the configuration allows for a node that never answered.
+// and later as long as the configuration allows.
 func (n *node) probeTimeout(try int) time.Duration {
-	if d := time.Duration(n.handshake.Load()); d > 0 {
-		return min(n.cfg.ConnectTimeout, max(time.Second, 3*d))
-	}
-	return min(n.cfg.ConnectTimeout, time.Second<<min(try, 4))
+	return min(n.cfg.ConnectTimeout, max(time.Second<<min(try, 12), 3*time.Duration(n.handshake.Load())))
 }
 
 // probe asks on a connection of its own whether the node answers. What it
@@ -304,7 +307,7 @@ func (n *node) probe(ctx context.Context, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	start := time.Now()
-	c, err := n.dialRaw(ctx, n.addr())
+	c, err := n.dial(ctx, n.addr(), nil)
 	if err != nil {
 		return err
 	}
@@ -344,7 +347,11 @@ func (l *lane) connect(ctx context.Context) error {
 			time.Sleep(time.Duration(try) * time.Millisecond)
 		}
 		start := mono()
-		one, cancel := context.WithTimeout(ctx, n.dialTimeout())
+		timeout := n.probeTimeout(try)
+		if try == 0 && l.conn.Load() != nil {
+			timeout = n.usual() // it is open, and replaced if it stays silent
+		}
+		one, cancel := context.WithTimeout(ctx, timeout)
 		err = l.greet(one)
 		cancel()
 		if err == nil {
@@ -365,6 +372,9 @@ func (l *lane) connect(ctx context.Context) error {
 				return err
 			}
 		}
+		if errors.Is(err, context.DeadlineExceeded) && l.conn.Load() != nil && l.lastRead.Load() >= start {
+			continue // it answers, late
+		}
 		l.hangUp()
 	}
 	return err
@@ -375,7 +385,7 @@ func (l *lane) serveReads(ctx context.Context) error {
 	if !l.node.replica {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, l.node.dialTimeout())
+	ctx, cancel := context.WithTimeout(ctx, l.node.probeTimeout(0))
 	defer cancel()
 	return l.client.Do(ctx, l.node.builder.Readonly().Build()).Error()
 }

@@ -18,8 +18,8 @@ import (
 const (
 	// keepAlive is how often an idle connection is tried by the client.
 	keepAlive = time.Second
-	// minHandshake is the least time for a dial and its handshake: callers who
-	// come at the wrong moment may have to wait it out.
+	// minHandshake is the least time after which a dial and its handshake count
+	// as slow.
 	minHandshake = 45 * time.Millisecond
 	// minSilence is how long a lane must have been silent before a call that
 	// gave up puts the node in doubt.
@@ -62,6 +62,7 @@ type node struct {
 	readOnly  atomic.Bool
 	served    atomic.Bool           // it did, once
 	misfit    atomic.Pointer[Error] // what is wrong with a server that serves
+	remeasure bool                  // the last probe was late; for the prober
 	greeting  []rueidis.RedisResult // of the last connection, for the prober
 
 	away        logonce.Reasons // why it does not serve
@@ -215,9 +216,10 @@ func (n *node) lane() *lane {
 	return n.lanes[n.next.Add(1)%uint32(len(n.lanes))]
 }
 
-// dialTimeout bounds a dial that others may have to wait for. Only the probe,
-// for which nobody waits, takes as long as the configuration allows.
-func (n *node) dialTimeout() time.Duration {
+// usual is how long a dial with its handshake, or a reply on a connection that
+// is open, takes at most when nothing is amiss. What takes longer is tried once
+// more beside it; it is not given up.
+func (n *node) usual() time.Duration {
 	return max(minHandshake, 3*time.Duration(n.handshake.Load()))
 }
 

@@ -19,6 +19,7 @@ type pool struct {
 	calls   atomic.Int32 // that use a connection, or wait for one
 	mu      sync.Mutex
 	idle    []*loan
+	opening map[*loan]context.CancelFunc
 	closed  bool
 }
 
@@ -37,7 +38,7 @@ type loan struct {
 const idleFor = time.Minute
 
 func newPool(n *node, size int) *pool {
-	return &pool{node: n, permits: make(chan struct{}, size)}
+	return &pool{node: n, permits: make(chan struct{}, size), opening: map[*loan]context.CancelFunc{}}
 }
 
 // take borrows a connection. It hears ctx in all that it waits for.
@@ -76,15 +77,37 @@ func (p *pool) permit(ctx context.Context) *Error {
 	}
 }
 
-// open makes a new connection, in a goroutine that the caller can leave: the
-// handshake does not hear cancellations.
+// open makes a new connection, in a goroutine that the caller can leave: a
+// connection that takes longer than its caller may wait is for the next one.
 func (p *pool) open(ctx context.Context) (*loan, *Error) {
 	l := &loan{pool: p}
-	err := leave(ctx, func() error { return l.connect(ctx) }, func() {
-		l.dirty = true
+	var failed error
+	err := leave(ctx, func() error {
+		life, stop := context.WithTimeout(p.node.life, p.node.cfg.ConnectTimeout)
+		defer stop()
+		p.mu.Lock()
+		p.opening[l] = stop
+		p.mu.Unlock()
+		failed = l.connect(life)
+		p.mu.Lock()
+		delete(p.opening, l)
+		p.mu.Unlock()
+		return failed
+	}, func() {
+		l.dirty = failed != nil
 		l.release()
 	})
 	return p.opened(ctx, l, err)
+}
+
+// abandon ends the dials that are under way: the node is away, and one that
+// comes back is dialled anew.
+func (p *pool) abandon() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, stop := range p.opening {
+		stop()
+	}
 }
 
 // leave runs do in a goroutine and returns its error, or that of ctx if that

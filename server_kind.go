@@ -48,7 +48,7 @@ func (n *node) identify(ctx context.Context) error {
 	if len(greeting) < 2 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, n.dialTimeout())
+	ctx, cancel := context.WithTimeout(ctx, n.probeTimeout(0))
 	defer cancel()
 	var fault error
 	if err := greeting[1].Error(); err != nil && lacksScripts(err.Error()) {
@@ -63,8 +63,8 @@ func (n *node) identify(ctx context.Context) error {
 		if fault = errClusterNode; !n.served.Load() {
 			return fault
 		}
-	case mode != "cluster" && !n.clustered && errors.Is(n.misfitCause(), errClusterNode):
-		fault = errClusterNode // it hides what it is, and a call found out
+	case mode != "standalone" && errors.Is(n.misfitCause(), errClusterNode):
+		fault = errClusterNode // a call found out
 	}
 	n.setMisfit(fault)
 	return nil
