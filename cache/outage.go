@@ -72,6 +72,8 @@ func (o *outage) worth(err error) bool {
 		return !errors.Is(err, madcrow.ErrClosed)
 	case madcrow.KindOutOfMemory: // a removal needs none, a new value did
 		return true
+	case madcrow.KindConfig: // the server of this moment is none for these settings
+		return errors.Is(err, madcrow.ErrUnavailable)
 	}
 	return false
 }
