@@ -612,11 +612,6 @@ func (r *Redis) lacks() error {
 		return nil
 	}
 	if c.healthy() {
-		for _, n := range *c.masters.Load() {
-			if e := n.misfit.Load(); e != nil {
-				return e
-			}
-		}
 		return nil
 	}
 	if n := c.covered.Load(); n != slotCount {

@@ -75,8 +75,7 @@ func (n *node) recheck(ctx context.Context) {
 	if n.restrictions[noScripts].why.Load() == nil || l.enter(ctx) != nil {
 		return
 	}
-	// No script has this name: a server that runs scripts says so.
-	cmd := n.builder.Evalsha().Sha1("0000000000000000000000000000000000000000").Numkeys(0).Build()
+	cmd := n.builder.Evalsha().Sha1(noSuchScript).Numkeys(0).Build()
 	if err := l.do(ctx, cmd, false).Error(); err != nil && unknownScript(classify(ctx, "EVALSHA", err, once).Error) {
 		n.lift(noScripts)
 	}

@@ -16,7 +16,6 @@ var (
 	errClusterNode = errors.New("this is a node of a cluster, which redirects keys: set REDIS_USE_CLUSTERS=true and REDIS_CLUSTERS to its nodes")
 	errSentinel    = errors.New("this is a Sentinel, which holds no data: set REDIS_USE_SENTINEL=true, REDIS_SENTINELS and REDIS_SENTINEL_SERVICE_NAME, or name the Redis itself")
 	errNotSentinel = errors.New("this is no Sentinel: set REDIS_SENTINELS to the Sentinels, or REDIS_USE_SENTINEL=false and REDIS_HOST to the Redis itself")
-	errNoScripts   = errors.New("the server runs no scripts, which limits, sessions, the cache and streams are made of: allow EVALSHA, or name another server (REDIS_HOST)")
 )
 
 // wrongServer is the error of all calls to a server that is of no use.
@@ -31,13 +30,13 @@ func (l *lane) greet(ctx context.Context) error {
 	if n.replica || l != n.lanes[0] {
 		return l.client.Do(ctx, b.Ping().Build()).Error()
 	}
-	replies := l.client.DoMulti(ctx, b.Ping().Build(), b.Arbitrary("HELLO").Build(), b.Evalsha().Sha1(noScript).Numkeys(0).Build())
+	replies := l.client.DoMulti(ctx, b.Ping().Build(), b.Arbitrary("HELLO").Build(), b.Evalsha().Sha1(noSuchScript).Numkeys(0).Build())
 	n.greeting = replies[1:]
 	return replies[0].Error()
 }
 
-// noScript is the digest of no script.
-const noScript = "0000000000000000000000000000000000000000"
+// noSuchScript is the digest of no script: a server that runs scripts says so.
+const noSuchScript = "0000000000000000000000000000000000000000"
 
 // identify says whether the server is one for this configuration, by what it
 // answered to a greeting. The error is of one that serves nothing; lesser
@@ -50,10 +49,15 @@ func (n *node) identify(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, n.probeTimeout(0))
 	defer cancel()
-	var fault error
-	if err := greeting[1].Error(); err != nil && lacksScripts(err.Error()) {
-		fault = errNoScripts
+	if err := greeting[1].Error(); err != nil {
+		// A user who may run none may need none, and hears of it from a call.
+		if f := classify(ctx, "EVALSHA", err, once); unknownScript(f.Error) {
+			n.lift(noScripts)
+		} else if f.restricted == noScripts && f.Kind != KindPermission {
+			n.restrict(f)
+		}
 	}
+	var fault error
 	mode := n.mode(ctx, greeting[0])
 	switch {
 	case mode == "sentinel":
@@ -121,13 +125,6 @@ func isUnknownCommand(reply string) bool {
 	return strings.HasPrefix(reply, "unknown command") || strings.HasPrefix(reply, "unsupported command")
 }
 
-// lacksScripts says whether a server that refused a script with this text runs
-// none at all.
-func lacksScripts(reply string) bool {
-	return isUnknownCommand(reply) && strings.Contains(strings.ToUpper(reply), "EVAL") ||
-		strings.Contains(reply, "scripting") && strings.Contains(reply, "disabled")
-}
-
 // connectError explains why no connection could be made.
 func (n *node) connectError(err error) *Error {
 	if errors.Is(err, errSentinel) || errors.Is(err, errClusterNode) {
@@ -191,24 +188,15 @@ func (n *node) blame(e *Error) {
 	if !ok {
 		return
 	}
-	text := reply.Error()
-	var fault error
-	switch {
-	case isRedirection(text) && n.clustered:
+	switch text := reply.Error(); {
+	case !isRedirection(text) || n.replica:
+	case n.clustered:
 		// Those that name a node were followed.
-		if addr := text[strings.LastIndexByte(text, ' ')+1:]; strings.HasSuffix(addr, ":0") {
+		if strings.HasSuffix(text, ":0") {
 			e.Err = fmt.Errorf("%w: %s", errUncovered, text)
 		}
-		return
-	case isRedirection(text) && !n.replica:
-		fault = errClusterNode
-	case isScript(e.Op) && !strings.EqualFold(e.Op, "EXEC") && lacksScripts(text):
-		fault = errNoScripts
 	default:
-		return
+		n.setMisfit(errClusterNode)
+		*e = *wrongServer(e.Op, fmt.Errorf("%w; %w", e.Err, errClusterNode))
 	}
-	n.setMisfit(fault)
-	blamed := wrongServer(e.Op, fmt.Errorf("%w; %w", withoutArguments(e.Err), fault))
-	blamed.Outcome = OutcomeNotApplied
-	*e = *blamed
 }

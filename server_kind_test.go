@@ -3,6 +3,7 @@ package madcrow_test
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -56,7 +57,7 @@ func TestConnect_WrongKindOfServerIsNamed(t *testing.T) {
 			}
 
 			log := &lines{}
-			cfg.Require, cfg.Logger = false, log.logger()
+			cfg.Require, cfg.Logger = false, slog.New(slog.NewTextHandler(log, nil))
 			r := open(t, cfg)
 			await(t, r, madcrow.StateDown, slack(time.Second))
 			for range 20 {
@@ -92,7 +93,7 @@ func TestConnect_ClusterOfOneNodeServesAsStandalone(t *testing.T) {
 			}
 			log := &lines{}
 			cfg := s.Config()
-			cfg.Require, cfg.Logger = true, log.logger()
+			cfg.Require, cfg.Logger = true, slog.New(slog.NewTextHandler(log, nil))
 			r := open(t, cfg)
 			for i := range 50 {
 				mustSet(t, r, fmt.Sprint("k", i), "1")
@@ -125,21 +126,21 @@ func TestConnect_ClusterOfOneNodeServesAsStandalone(t *testing.T) {
 	}
 }
 
-// A server without scripts was up, and said of each that it may have run.
+// A server without scripts was up until the first of them failed.
 func TestConnect_ServerWithoutScriptsIsNamed(t *testing.T) {
 	s := madcrowtest.StartRedis(t, madcrowtest.WithArgs("--rename-command", "EVALSHA", "", "--rename-command", "EVAL", ""))
 	log := &lines{}
 	cfg := s.Config()
-	cfg.Logger = log.logger()
+	cfg.Logger = slog.New(slog.NewTextHandler(log, nil))
 	r := open(t, cfg)
 	await(t, r, madcrow.StateDegraded, slack(time.Second))
-	if err := r.Status().Err; err == nil || !strings.Contains(err.Error(), "runs no scripts") {
+	if err := r.Status().Err; !errors.Is(err, madcrow.ErrNoScripts) {
 		t.Errorf("the state says %v", err)
 	}
 	_, err := r.Eval(t.Context(), madcrow.NewScript("one", "return 1"), nil, nil)
-	wantError(t, err, madcrow.KindConfig, madcrow.ErrUnavailable, madcrow.OutcomeNotApplied, "runs no scripts", "EVALSHA")
+	wantError(t, err, madcrow.KindServer, madcrow.ErrNoScripts, madcrow.OutcomeNotApplied)
 	mustSet(t, r, "a", "1")
-	if n := log.count("runs no scripts"); n != 1 {
+	if n := log.count("redis refuses scripts"); n != 1 {
 		t.Errorf("the log says it %d times", n)
 	}
 }
