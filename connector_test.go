@@ -68,6 +68,8 @@ func TestLog_EachLastingReasonOnce(t *testing.T) {
 	clusterAt := func(password string, addrs ...string) madcrow.Config {
 		return madcrow.Config{Password: password, Cluster: madcrow.Cluster{Enabled: true, Addresses: addrs}}
 	}
+	silent := startFakeSentinel(t, "", 1)
+	silent.mute = true
 	unknown := sentinels(map[string]string{"GET-MASTER-ADDR-BY-NAME": "ERR No such master with that name"})
 	for _, tc := range []struct {
 		name string
@@ -78,6 +80,7 @@ func TestLog_EachLastingReasonOnce(t *testing.T) {
 		{"no Sentinel", away, "no Sentinel is reachable"},
 		{"Sentinels that refuse", sentinels(map[string]string{"GET-MASTER-ADDR-BY-NAME": "NOAUTH Authentication required."}), "REDIS_SENTINEL_PASSWORD"},
 		{"Sentinels that fail", unknown, "No such master"},
+		{"Sentinels that are silent", fakeSet(t, silent), "REDIS_SENTINEL_SOCKET_TIMEOUT"},
 		{"no cluster node", clusterAt("", nowhere(), nowhere(), nowhere()), "refused"},
 		{"a server that is no cluster", clusterAt("", standalone.Addr()), "REDIS_USE_CLUSTERS"},
 		{"a cluster node that refuses the password", clusterAt("wrong", locked.Addr()), "REDIS_PASSWORD"},

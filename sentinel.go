@@ -65,6 +65,9 @@ type identity struct {
 	id     string // its own; empty where it does not tell
 	remote string // the address behind the name; empty where nobody knows it
 	lately bool   // it answered when it was last asked
+	// several says that the address leads now to one and then to another, as
+	// that of a balancer does.
+	several bool
 }
 
 // is says whether a Sentinel of that address, and of that id if others told
@@ -194,7 +197,11 @@ wait:
 
 // late is the error of those who have not waited for the first find to end.
 func (f *finder) late() error {
-	return fmt.Errorf("%w: %w", ErrNoSentinel, f.failed(strings.Join(f.cfg.Sentinel.Addresses, ", "), errSilent))
+	silent := map[string]error{}
+	for _, a := range f.cfg.Sentinel.Addresses {
+		silent[a] = f.failed(a, errSilent)
+	}
+	return f.explain(silent)
 }
 
 // failed explains why a Sentinel gave no opinion.
@@ -268,14 +275,15 @@ func (f *finder) identify(good []opinion) (reached int) {
 			continue // another find has dropped it
 		}
 		f.answered[o.sentinel] = true
-		o.lately = true
+		was := f.ids[o.sentinel]
+		o.lately, o.several = true, was.several || was.id != "" && o.id != "" && was.id != o.id
 		f.ids[o.sentinel] = o.identity
 		key, spare := o.key(o.sentinel), o.sentinel
 		first, twice := byKey[key]
 		if !twice || f.configured(spare) {
 			byKey[key], spare = spare, first
 		}
-		if twice && !f.configured(spare) {
+		if twice && !f.configured(spare) && !f.ids[byKey[key]].several {
 			f.drop(spare)
 		}
 	}
@@ -318,7 +326,7 @@ func (f *finder) distinct() int {
 func (f *finder) reaches(addr, id string) bool {
 	return slices.ContainsFunc(f.addrs, func(a string) bool {
 		known := f.ids[a]
-		return known.lately && known.is(addr, id)
+		return known.lately && !known.several && known.is(addr, id)
 	})
 }
 
@@ -540,7 +548,7 @@ func (f *finder) each() []string {
 	var addrs []string
 	keys := map[string]struct{}{}
 	for _, a := range f.addrs {
-		if id := f.ids[a]; id.lately {
+		if id := f.ids[a]; id.lately && !id.several {
 			if _, twice := keys[id.key(a)]; twice {
 				continue
 			}

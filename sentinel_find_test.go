@@ -278,6 +278,33 @@ func TestSentinelFind_ConfiguredTwiceIsOne(t *testing.T) {
 	}
 }
 
+// The address of a balancer leads to one Sentinel after the other.
+func TestSentinelFind_BehindABalancer(t *testing.T) {
+	const balancer = "sentinels:26379"
+	s := &fakeFleet{views: map[string]view{}}
+	ids := map[string]string{}
+	for i, a := range fleetOld {
+		ids[a] = "id" + strconv.Itoa(i)
+	}
+	f := s.finder(t, balancer)
+	for n := range 10 {
+		for i := range fleetOld {
+			v := view{master: masterOld, epoch: 3, peers: slices.Delete(slices.Clone(fleetOld), i, i+1), ids: ids, self: ids[fleetOld[i]]}
+			s.say(v, fleetOld[i])
+			if i == n%3 {
+				s.say(v, balancer)
+			}
+		}
+		mustFind(t, f, masterOld)
+		if st := f.seen.Load(); n > 1 && (st.Known != 3 || st.Reachable != 3) {
+			t.Errorf("%d: %+v", n, st)
+		}
+		if n > 2 && (len(f.addrs) != 4 || len(f.each()) != 4) {
+			t.Errorf("%d: asks %v, listens to %v", n, f.addrs, f.each())
+		}
+	}
+}
+
 // That a Sentinel is lost while the others answer was in no log.
 func TestSentinelFind_TellsOnceThatOneDoesNotAnswer(t *testing.T) {
 	s := &fakeFleet{views: map[string]view{}}

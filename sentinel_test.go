@@ -461,7 +461,8 @@ func TestSentinel_ByNameAndByAddressIsOne(t *testing.T) {
 // Without SENTINEL REPLICAS no replica served reads, and nothing told of it.
 func TestSentinel_ReplicasByTheOlderCommand(t *testing.T) {
 	master := madcrowtest.StartRedis(t)
-	replica := madcrowtest.StartRedis(t, madcrowtest.WithArgs("--replicaof", "127.0.0.1 "+strconv.Itoa(master.Port())))
+	replica := madcrowtest.StartRedis(t)
+	replica.Do(t, "REPLICAOF", "127.0.0.1", strconv.Itoa(master.Port()))
 	f := startFakeSentinel(t, master.Addr(), 1)
 	f.replicas = []string{replica.Addr()}
 	f.refuse = map[string]string{"REPLICAS": "ERR Unknown sentinel subcommand 'REPLICAS'"}

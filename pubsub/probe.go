@@ -30,6 +30,7 @@ type wire struct {
 	probe    *feed
 	sub      *subscriber
 	patience time.Duration
+	warned   bool // the log says that nothing comes
 	asking   sync.Mutex
 }
 
@@ -215,6 +216,10 @@ func (w *wire) ask(ctx context.Context) {
 	for end := time.Now().Add(b.probing / 3); time.Now().Before(end); {
 		if w.heard.Load() != before {
 			w.patience = b.probing
+			if w.warned {
+				w.warned = false
+				b.log.Info("messages come again", "address", w.node)
+			}
 			return
 		}
 		if !pauseFor(ctx, min(b.probing/100, 50*time.Millisecond)) {
@@ -227,7 +232,10 @@ func (w *wire) ask(ctx context.Context) {
 	if !alive {
 		return // the loss was noticed meanwhile
 	}
-	b.log.Warn("no messages come although redis answers: the connection for them is made anew", "address", w.node)
+	if !w.warned { // it may take many new connections
+		w.warned = true
+		b.log.Warn("no messages come although redis answers: the connection for them is made anew", "address", w.node)
+	}
 	b.event("renewed", 1)
 	w.patience = min(2*w.patience, mostPatience*b.probing)
 	w.silent.Store(before)

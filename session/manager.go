@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/logonce"
 )
 
 // Manager makes sessions whose data is a T. It is safe for concurrent use. Make
@@ -18,6 +19,7 @@ type Manager[T any] struct {
 	r       *madcrow.Redis
 	rec     madcrow.Recorder // nil: nobody listens
 	log     *slog.Logger
+	unread  logonce.Reasons // why sessions cannot be read
 	opt     Options
 	prefix  string
 	seal    seal

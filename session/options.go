@@ -81,8 +81,8 @@ type Options struct {
 	// 32 MiB together. Defaults to 1 minute.
 	CopyFor time.Duration
 
-	// OnUndecodable is told of data that cannot be read. Defaults to a line in
-	// the log.
+	// OnUndecodable is told of data that cannot be read, each time. Defaults to
+	// a line in the log, once for each reason.
 	OnUndecodable func(ctx context.Context, err error)
 	// Logger receives what goes wrong where no error can be returned.
 	// Defaults to that of the Redis.

@@ -314,3 +314,20 @@ func TestFrom_OutsideOfMiddlewareEverythingIsAnError(t *testing.T) {
 		t.Error("it has something")
 	}
 }
+
+// Where a key or a type was lost, every request filled the log with one line.
+func TestUndecodable_IsLoggedOnceForEachReason(t *testing.T) {
+	r := open(t)
+	m := newManager(t, r, session.Options{})
+	var log strings.Builder
+	other, err := session.New[[]int](r, session.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	must(t, err)
+	for range 3 {
+		if _, found, err := other.Open(stored(t, m, "x").Token()).Get(t.Context()); found || err != nil {
+			t.Errorf("%v %v", found, err)
+		}
+	}
+	if n := strings.Count(log.String(), "level=WARN"); n != 1 {
+		t.Errorf("%d lines: %s", n, log.String())
+	}
+}

@@ -65,7 +65,9 @@ func (m *Manager[T]) undecodable(ctx context.Context, err error) {
 		m.opt.OnUndecodable(ctx, err)
 		return
 	}
-	m.log.WarnContext(ctx, "a session cannot be read and is taken for none", "reason", err)
+	if m.unread.First(err) { // it may be so for all of them
+		m.log.WarnContext(ctx, "a session cannot be read and is taken for none", "reason", err)
+	}
 }
 
 // seal encrypts at rest: the first key encrypts, all decrypt. What is sealed is
