@@ -8,7 +8,8 @@ import (
 )
 
 // An adapter only translates: less than 150 lines of Go, which are neither
-// blank nor comment nor test.
+// blank nor comment nor test. Fiber is not built on net/http, so its adapter has
+// the request, the response and the connection of net/http to translate, too.
 func TestAdapters_AreThin(t *testing.T) {
 	for _, name := range []string{"gin", "echo", "fiber", "huma", "fx"} {
 		files, err := filepath.Glob("contrib/" + name + "/*.go")
@@ -35,7 +36,11 @@ func TestAdapters_AreThin(t *testing.T) {
 			}
 		}
 		t.Logf("%s: %d lines of code, %d lines", name, code, all)
-		if code == 0 || code >= 150 {
+		most := 150
+		if name == "fiber" {
+			most = 450
+		}
+		if code == 0 || code >= most {
 			t.Errorf("contrib/%s has %d lines of code", name, code)
 		}
 	}

@@ -2,16 +2,20 @@ package madcrowfiber
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gofiber/fiber/v3"
+	recoverer "github.com/gofiber/fiber/v3/middleware/recover"
 	"github.com/valyala/fasthttp"
 
 	"github.com/madcrow-go/madcrow/health"
@@ -317,6 +321,86 @@ func TestRequest_IsAsNetHTTPHasIt(t *testing.T) {
 	}
 }
 
+// With StreamRequestBody the length was 0 and the body empty: a limit by size let
+// all pass, and a cache took a GET with a body for one without.
+func TestMiddleware_StreamedBodiesKeepLengthAndBody(t *testing.T) {
+	app := fiber.New(fiber.Config{StreamRequestBody: true, BodyLimit: 1000})
+	app.Use(Middleware(func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("X-Length", strconv.FormatInt(r.ContentLength, 10))
+			if r.Header.Get("X-Read") != "" {
+				b, _ := io.ReadAll(r.Body)
+				w.Header().Set("X-Body", strconv.Itoa(len(b)))
+				r.Body = io.NopCloser(bytes.NewReader(b))
+			}
+			next.ServeHTTP(w, r)
+		})
+	}), Middleware(func(h http.Handler) http.Handler { return http.MaxBytesHandler(h, 5000) }))
+	app.Post("/", func(c fiber.Ctx) error { return c.SendString(strconv.Itoa(len(c.Body()))) })
+	url := serve(t, app)
+	for _, c := range []struct {
+		size   int
+		length string
+		read   string
+		status int
+	}{{10, "10", "", 200}, {3000, "3000", "", 200}, {3000, "3000", "1", 200}, {3000, "-1", "1", 200}, {9000, "9000", "", 413}} {
+		var body io.Reader = strings.NewReader(strings.Repeat("x", c.size))
+		if c.length == "-1" {
+			body = io.MultiReader(body) // of unknown length
+		}
+		req, err := http.NewRequest(http.MethodPost, url, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("X-Read", c.read)
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, _ := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if res.StatusCode != c.status || c.status == 200 && string(got) != strconv.Itoa(c.size) || res.Header.Get("X-Length") != c.length && c.status == 200 ||
+			c.read != "" && res.Header.Get("X-Body") != strconv.Itoa(c.size) {
+			t.Errorf("%+v: %d %q %v", c, res.StatusCode, got, res.Header)
+		}
+	}
+}
+
+// A middleware's changes of the request were not seen by the handlers: a page was
+// stored without the parameters that the cache leaves out, made with them.
+func TestMiddleware_HandlersSeeTheRequestAsTheMiddlewareHasChangedIt(t *testing.T) {
+	app := fiber.New()
+	app.Use(func(c fiber.Ctx) error {
+		err := c.Next()
+		c.Set("X-Outside", c.Get("X-A")+c.Get("X-B")+c.Query("q"))
+		return err
+	}, Middleware(func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			r = r.Clone(r.Context())
+			r.Header.Del("X-A")
+			r.Header.Set("X-B", "new")
+			r.Header["Cookie"] = []string{"b=2"}
+			r.URL.RawQuery = "q=new"
+			next.ServeHTTP(w, r)
+		})
+	}))
+	app.Get("/", func(c fiber.Ctx) error {
+		return c.SendString(c.Get("X-A") + "|" + c.Get("X-B") + "|" + c.Cookies("a") + "|" + c.Cookies("b") + "|" + c.Query("q") + "|" + c.Get("X-Same"))
+	})
+	req := httptest.NewRequest(http.MethodGet, "/?q=old", nil)
+	for name, value := range map[string]string{"X-A": "olda", "X-B": "oldb", "X-Same": "same", "Cookie": "a=1; b=1"} {
+		req.Header.Set(name, value)
+	}
+	res, err := app.Test(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	if b, _ := io.ReadAll(res.Body); string(b) != "|new||2|new|same" || res.Header.Get("X-Outside") != "oldaoldbold" {
+		t.Errorf("%q, outside %q", b, res.Header.Get("X-Outside"))
+	}
+}
+
 // What a request costs by itself, with a middleware of net/http that does
 // nothing, and with a second one.
 func BenchmarkMiddleware(b *testing.B) {
@@ -344,4 +428,87 @@ func BenchmarkMiddleware(b *testing.B) {
 			}
 		})
 	}
+}
+
+func TestMiddleware_CarriesWhatTheHandlersAnswer(t *testing.T) {
+	for name, cfg := range map[string]fiber.Config{
+		"errors of Fiber": {},
+		"problems":        {ErrorHandler: ErrorHandler(inject.New(nil, nil)), StreamRequestBody: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			CarriedRun(t, func(_ *testing.T, a *Carried) Serve {
+				app := fiber.New(cfg)
+				app.Use(recoverer.New())
+				if a.Around != nil {
+					app.Use(Middleware(a.Around))
+				}
+				carried(app, a)
+				return func(ln net.Listener) func() {
+					done := make(chan struct{})
+					go func() { defer close(done); _ = app.Listener(ln, fiber.ListenConfig{DisableStartupMessage: true}) }()
+					return func() { _ = app.ShutdownWithTimeout(time.Second); <-done }
+				}
+			})
+		})
+	}
+}
+
+func carried(app *fiber.App, a *Carried) {
+	a.Late = true
+	status := func(c fiber.Ctx) error {
+		n, _ := strconv.Atoi(c.Params("code"))
+		c.Status(n)
+		return nil
+	}
+	redirect := func(c fiber.Ctx) error { return c.Redirect().Status(302).To("/page") }
+	fail := func(fiber.Ctx) error { return fiber.NewError(418, "teapot") }
+	app.Get("/page", func(c fiber.Ctx) error {
+		c.Set("X-Page", "1")
+		c.Response().Header.Add("Link", "</a>")
+		c.Response().Header.Add("Link", "</b>")
+		return c.SendString("page")
+	})
+	app.Get("/status/:code", status)
+	app.Post("/status/:code", status)
+	app.Get("/redirect", redirect)
+	app.Post("/redirect", redirect)
+	app.Get("/file", func(c fiber.Ctx) error { return c.SendFile(a.File, fiber.SendFile{ByteRange: true}) })
+	app.Get("/json", func(c fiber.Ctx) error { return c.Status(203).JSON(map[string]int{"a": 1}) })
+	app.Get("/empty", func(fiber.Ctx) error { return nil })
+	app.Get("/error", fail)
+	app.Post("/error", fail)
+	app.Get("/broken", func(fiber.Ctx) error { return errors.New("broken") })
+	app.Get("/panic", func(fiber.Ctx) error { panic("carried") })
+	app.Get("/big", func(c fiber.Ctx) error {
+		for range 64 {
+			_, _ = c.WriteString(strings.Repeat("x", 1024))
+		}
+		return nil
+	})
+	app.Get("/stream", func(c fiber.Ctx) error {
+		return c.SendStreamWriter(func(w *bufio.Writer) {
+			_, _ = w.WriteString("one\n")
+			_ = w.Flush()
+			_, _ = w.WriteString("two\n")
+		})
+	})
+	app.Get("/upgrade", func(c fiber.Ctx) error {
+		c.Set("Connection", "Upgrade")
+		c.Set("Upgrade", "echo")
+		c.Status(101)
+		c.RequestCtx().Hijack(func(conn net.Conn) { _, _ = conn.Write([]byte("hello")) })
+		return nil
+	})
+	app.Post("/echo", func(c fiber.Ctx) error { return c.Send(c.Body()) })
+	app.Get("/reload", func(c fiber.Ctx) error {
+		n, text := a.Reload(c.Set)
+		switch {
+		case text == "":
+			c.Status(n)
+			return nil
+		case n >= 400:
+			return fiber.NewError(n, text)
+		}
+		return c.SendString(text)
+	})
 }

@@ -26,15 +26,15 @@ func Middleware[C any](mw func(http.Handler) http.Handler, once bool, next func(
 	h := mw(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x, ok := r.Context().Value(key).(*run[C])
 		if !ok {
-			refuse(w, r, "The middleware gives its handler another context than that of the request")
+			Refuse(w, r, "The middleware gives its handler another context than that of the request")
 			return
 		}
 		if why := x.enter(once); why != "" {
-			refuse(w, r, why)
+			Refuse(w, r, why)
 			return
 		}
 		defer x.leave()
-		x.inner.ResponseWriter, x.inner.inside = w, &x.inside
+		x.inner = inner{w, &x.inside, w == http.ResponseWriter(x)}
 		next(x.c, &x.inner, r)
 		x.passed = true
 	}))
@@ -49,7 +49,8 @@ func Middleware[C any](mw func(http.Handler) http.Handler, once bool, next func(
 	}
 }
 
-func refuse(w http.ResponseWriter, r *http.Request, message string) {
+// Refuse answers where a middleware cannot be carried.
+func Refuse(w http.ResponseWriter, r *http.Request, message string) {
 	problem.Write(w, r, nil, problem.New(http.StatusInternalServerError, "MIDDLEWARE_NOT_CARRIED", message))
 }
 
@@ -206,7 +207,12 @@ func (w *answer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 type inner struct {
 	http.ResponseWriter
 	inside *atomic.Bool
+	direct bool
 }
+
+// Direct says whether the middleware has handed on the framework's own writer, so
+// that nothing in between can keep or change the answer.
+func (w *inner) Direct() bool { return w.direct }
 
 func (w *inner) WriteHeader(status int) {
 	w.inside.Store(true)
