@@ -137,7 +137,9 @@ type sseFeed struct {
 // A connection ends with its request, with the bus, when the client does not
 // read, and with [SSEHandler.Close]. The server's read and write time-outs do
 // not hold for it. Middlewares around it must not hide Flush (they need an
-// Unwrap method), and compressing ones would hold events back.
+// Unwrap method), and compressing ones would hold events back. In Fiber it is
+// served by madcrowfiber.Stream: the adaptor of Fiber knows no time-outs, so a
+// client that does not read would never be cut off.
 func SSE[T any](source Source[T], options SSEOptions[T]) (*SSEHandler, error) {
 	if source == nil {
 		return nil, &ValidationError{Field: "source", Message: "must not be nil"}

@@ -133,7 +133,9 @@ func (m *Manager[T]) From(ctx context.Context) *Session[T] {
 }
 
 // Require answers 401 where nobody is logged in, and 503 or 504 where that is
-// not known; otherwise next runs. It stands inside Middleware.
+// not known; otherwise next runs. It stands inside Middleware, and inside of the
+// middleware of CORS: a preflight has no cookie, so it would be a 401, too. To let
+// it pass would have next run for somebody who is not logged in.
 func (m *Manager[T]) Require(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s := m.From(r.Context())
