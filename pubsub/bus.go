@@ -18,6 +18,14 @@ type Options struct {
 	// Outbox is how many messages wait here while Redis is away; beyond it
 	// publishing is [ErrOutboxFull]. Defaults to 0: publishing is an error.
 	Outbox int
+	// OutboxBytes bounds their size together, as they are sent. Defaults to 64
+	// MiB.
+	OutboxBytes int
+	// QueueBytes bounds what waits for each subscriber, in bytes as it came,
+	// beside their number ([WithQueue]): what comes beyond it is dealt with by
+	// the same rule ([WithOverflow]). One message may always wait. Defaults to
+	// 16 MiB.
+	QueueBytes int
 	// Probe is how long nothing may come on a connection that is subscribed
 	// before it is tried, by a message of the bus to itself; when that does not
 	// come within a third of it, the connection is made anew. From 100 ms to a
@@ -40,6 +48,7 @@ type Bus struct {
 	probing time.Duration // Options.Probe
 	silence time.Duration // how long a dead connection may go unnoticed
 	most    int           // how large a message may be
+	queue   int           // Options.QueueBytes
 	bulk    int           // how large is large
 
 	closing atomic.Bool // nothing more is published
@@ -71,6 +80,15 @@ func New(r *madcrow.Redis, options Options) (*Bus, error) {
 	if options.Outbox < 0 || options.Outbox > 10_000_000 {
 		return nil, &ValidationError{Field: "Outbox", Message: "must be from 0 to 10000000"}
 	}
+	if options.OutboxBytes == 0 {
+		options.OutboxBytes = 64 << 20
+	}
+	if options.QueueBytes == 0 {
+		options.QueueBytes = 16 << 20
+	}
+	if options.OutboxBytes < 1 || options.QueueBytes < 1 {
+		return nil, &ValidationError{Field: "options", Message: "OutboxBytes and QueueBytes must be at least 1"}
+	}
 	if options.Probe == 0 {
 		options.Probe = 15 * time.Second
 	}
@@ -80,7 +98,7 @@ func New(r *madcrow.Redis, options Options) (*Bus, error) {
 	cfg := r.Config()
 	b := &Bus{
 		r: r, log: options.Logger, prefix: cfg.KeyPrefix, node: rand.Text()[:12],
-		born: time.Now(), probing: options.Probe, most: cfg.MaxValueSize, bulk: cfg.BulkThreshold, silence: 2*time.Second + max(time.Second, cfg.CommandTimeout),
+		born: time.Now(), probing: options.Probe, most: cfg.MaxValueSize, queue: options.QueueBytes, bulk: cfg.BulkThreshold, silence: 2*time.Second + max(time.Second, cfg.CommandTimeout),
 		feeds: map[feedKey]*feed{}, wires: map[string]*wire{}, numbers: map[string]*numbers{},
 		turns: make(chan struct{}, subscribeTurns),
 	}
@@ -96,7 +114,7 @@ func New(r *madcrow.Redis, options Options) (*Bus, error) {
 	}
 	b.life, b.stop = context.WithCancel(context.Background())
 	if options.Outbox > 0 {
-		b.outbox = newOutbox(b, options.Outbox)
+		b.outbox = newOutbox(b, options.Outbox, options.OutboxBytes)
 	}
 	return b, nil
 }

@@ -69,6 +69,7 @@ func (b *Bus) join(key feedKey, sub *subscriber) (*feed, error) {
 	if b.rec != nil && sub.dropped == nil {
 		sub.dropped = func(n int) { b.event("dropped", n) }
 	}
+	sub.most = b.queue
 	return b.listen(key, sub, false)
 }
 

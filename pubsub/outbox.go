@@ -14,14 +14,16 @@ import (
 type outbox struct {
 	b     *Bus
 	bound int
+	bytes int // bound of their size together
 
 	mu      sync.Mutex
 	parcels []parcel
+	size    int // of parcels
 	running bool
 	over    bool // the bus is being closed: nothing more comes in
 }
 
-func newOutbox(b *Bus, bound int) *outbox { return &outbox{b: b, bound: bound} }
+func newOutbox(b *Bus, bound, bytes int) *outbox { return &outbox{b: b, bound: bound, bytes: bytes} }
 
 func (o *outbox) holds() bool {
 	o.mu.Lock()
@@ -36,10 +38,14 @@ func (o *outbox) put(p parcel, cause error) error {
 	switch {
 	case o.over:
 		return ErrClosed
-	case len(o.parcels) >= o.bound:
+	case len(o.parcels) >= o.bound, len(o.parcels) > 0 && o.size+p.size() > o.bytes:
+		if errors.Is(cause, ErrQueued) {
+			return ErrOutboxFull // that it is queued would not be true
+		}
 		return errors.Join(ErrOutboxFull, cause)
 	}
 	o.parcels = append(o.parcels, p)
+	o.size += p.size()
 	o.b.event("queued", 1)
 	if !o.running {
 		o.running = true
@@ -91,7 +97,7 @@ func (o *outbox) first(n int) []parcel {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if len(o.parcels) == 0 {
-		o.running, o.parcels = false, nil
+		o.running, o.parcels, o.size = false, nil, 0
 		return nil
 	}
 	size, i := 0, 0
@@ -118,6 +124,12 @@ func (o *outbox) settle(list []parcel, errs []error) (unsent int) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	for _, p := range list {
+		o.size -= p.size()
+	}
+	for _, p := range stay {
+		o.size += p.size()
+	}
 	clear(o.parcels[:len(list)-len(stay)])
 	o.parcels = o.parcels[len(list)-len(stay):]
 	copy(o.parcels, stay)

@@ -235,3 +235,41 @@ func TestRegress_OutboxTakesNothingThatTheEnvelopeMakesTooLarge(t *testing.T) {
 		t.Errorf("%d were taken, %d are lost", queued, n)
 	}
 }
+
+// The outbox is bounded in bytes too: 500 messages of 1 MB were 500 MB.
+func TestOutbox_IsBoundedInBytes(t *testing.T) {
+	srv := madcrowtest.StartRedis(t)
+	proxy := madcrowtest.StartProxy(t, srv.Addr())
+	cfg := srv.Config()
+	heard := hearing(t, subscribeTo(topicOf(t, newBus(t, openConfig(t, cfg), pubsub.Options{}), "t", pubsub.TopicOptions[string]{})))
+	heard.next(t, "subscribed", is[string](pubsub.EventSubscribed))
+	cfg.Port = proxy.Port()
+	r := openConfig(t, cfg)
+	topic := topicOf(t, newBus(t, r, pubsub.Options{Outbox: 1000, OutboxBytes: 10_000}), "t", pubsub.TopicOptions[string]{})
+	proxy.Refuse(true)
+	proxy.ResetAll()
+	eventually(t, "Redis is away", func() bool { return r.Err() != nil })
+	text := strings.Repeat("x", 900)
+	queued := 0
+	eventually(t, "the outbox is full", func() bool {
+		_, err := topic.Publish(t.Context(), text)
+		switch full, waits := errors.Is(err, pubsub.ErrOutboxFull), errors.Is(err, pubsub.ErrQueued); {
+		case full && waits:
+			t.Fatal("it is not queued where the outbox is full") // it said both
+		case waits:
+			queued++
+		}
+		return errors.Is(err, pubsub.ErrOutboxFull)
+	})
+	if queued < 5 || queued > 11 {
+		t.Errorf("%d of 900 bytes in 10,000", queued)
+	}
+	proxy.Refuse(false)
+	for range queued {
+		heard.next(t, "what was queued", is[string](pubsub.EventMessage))
+	}
+	eventually(t, "there is room again", func() bool {
+		_, err := topic.Publish(t.Context(), "y")
+		return err == nil
+	})
+}

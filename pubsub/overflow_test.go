@@ -228,3 +228,50 @@ func TestOverflow_DroppingCostsTheSameInALongQueue(t *testing.T) {
 		}
 	}
 }
+
+// A queue is bounded in bytes too, whatever the rule, and what that drops is told
+// like all that is dropped; but one message may always wait. 200 messages of 10 MB
+// were 2 GB.
+func TestOverflow_QueueIsBoundedInBytes(t *testing.T) {
+	sized := func(n, size int) item {
+		it := numbered(n)
+		it.message.raw = string(make([]byte, size))
+		return it
+	}
+	for name, rule := range map[string]Overflow{"newest": DropNewest, "oldest": DropOldest, "block": Block(time.Hour)} {
+		t.Run(name, func(t *testing.T) {
+			rnd := rand.New(rand.NewPCG(1, 2))
+			s, r := newSubscriber(1024, rule), &reader{t: t}
+			s.most = 1000
+			const total = 2000
+			for n := 1; n <= total; n++ {
+				s.push(sized(n, rnd.IntN(400)))
+				if s.bytes > s.most || s.delayed > s.most {
+					t.Fatalf("%d and %d bytes", s.bytes, s.delayed)
+				}
+				if rnd.IntN(4) == 0 {
+					r.take(s)
+				}
+			}
+			for r.take(s) {
+			}
+			if r.received+r.dropped != total || r.received < 20 || s.bytes != 0 || s.delayed != 0 {
+				t.Errorf("%d received and %d dropped of %d; %d and %d bytes left", r.received, r.dropped, total, s.bytes, s.delayed)
+			}
+			s.push(sized(total+1, 5000))
+			if r.take(s); r.received+r.dropped != total+1 || s.bytes != 0 {
+				t.Errorf("a large one alone: %+v", r)
+			}
+		})
+	}
+	s := newSubscriber(1024, Disconnect)
+	s.most = 1000
+	s.push(sized(1, 600))
+	s.push(sized(2, 600))
+	if it, ok, err := s.take(); !ok || err != nil || it.message.env.number != 1 {
+		t.Errorf("%v %v", ok, err)
+	}
+	if _, ok, err := s.take(); ok || !errors.Is(err, ErrSlow) {
+		t.Errorf("%v %v", ok, err)
+	}
+}

@@ -103,6 +103,7 @@ type message struct {
 // where it becomes very much, it is told in few words.
 type subscriber struct {
 	bound    int
+	most     int // bytes of queue, and of waiting; 0 is no bound
 	overflow Overflow
 	plain    bool          // it wants all texts as they come, and hears of no numbers
 	ready    chan struct{} // has a token when there may be something to take
@@ -112,7 +113,9 @@ type subscriber struct {
 	past     ring        // of before the queue: what became of dropped messages
 	queue    ring        // at most bound messages, and notes
 	messages int         // in queue
+	bytes    int         // of the messages in queue
 	waiting  ring        // beyond the bound, by Block
+	delayed  int         // bytes of the messages in waiting
 	arrived  []time.Time // of the messages in waiting
 	over     error       // why nothing more comes
 	ended    bool
@@ -146,21 +149,47 @@ func (s *subscriber) put(it item) {
 	switch {
 	case it.kind != EventMessage:
 		s.last().note(it)
-	case s.messages < s.bound && s.waiting.n == 0:
-		s.queue.push(it)
-		s.messages++
+	case s.hasRoom(it) && s.waiting.n == 0:
+		s.enqueue(it)
 	case s.overflow.rule == ruleOldest:
-		s.dropOldest()
-		s.queue.push(it)
-		s.messages++
+		for s.dropOldest(); !s.hasRoom(it); {
+			s.dropOldest()
+		}
+		s.enqueue(it)
 	case s.overflow.rule == ruleDisconnect:
 		s.ended, s.over = true, ErrSlow
-	case s.overflow.rule == ruleBlock && len(s.arrived) < s.bound:
+	case s.overflow.rule == ruleBlock && len(s.arrived) < s.bound && (len(s.arrived) == 0 || s.most == 0 || s.delayed+it.size() <= s.most):
 		s.waiting.push(it)
+		s.delayed += it.size()
 		s.arrived = append(s.arrived, time.Now())
 	default:
 		s.lose(s.last())
 	}
+}
+
+// size is how many bytes of memory a message keeps, as it came.
+func (it item) size() int {
+	if it.message == nil {
+		return 0
+	}
+	return len(it.message.raw)
+}
+
+// hasRoom says whether a message may join the queue. One may, whatever its size.
+func (s *subscriber) hasRoom(it item) bool {
+	return s.messages < s.bound && (s.messages == 0 || s.most == 0 || s.bytes+it.size() <= s.most)
+}
+
+func (s *subscriber) enqueue(it item) {
+	s.queue.push(it)
+	s.messages++
+	s.bytes += it.size()
+}
+
+// dequeued counts a message out.
+func (s *subscriber) dequeued(it item) {
+	s.messages--
+	s.bytes -= it.size()
 }
 
 // last is where the newest items are.
@@ -185,7 +214,7 @@ func (s *subscriber) dropOldest() {
 	for {
 		it := s.queue.pop()
 		if it.kind == EventMessage {
-			s.messages--
+			s.dequeued(it)
 			s.lose(&s.past)
 			return
 		}
@@ -203,6 +232,7 @@ func (s *subscriber) expire(now time.Time) {
 			s.queue.note(*it)
 		case now.Sub(s.arrived[0]) > s.overflow.wait:
 			s.arrived = s.arrived[1:]
+			s.delayed -= it.size()
 			s.lose(&s.queue)
 		default:
 			return
@@ -229,16 +259,16 @@ func (s *subscriber) take() (it item, ok bool, err error) {
 	if it.kind != EventMessage {
 		return it, true, nil
 	}
-	s.messages--
-	for s.waiting.n > 0 && (s.messages < s.bound || s.waiting.at(0).kind != EventMessage) {
+	s.dequeued(it)
+	for s.waiting.n > 0 && (s.waiting.at(0).kind != EventMessage || s.hasRoom(*s.waiting.at(0))) {
 		next := s.waiting.pop()
 		if next.kind != EventMessage {
 			s.queue.note(next)
 			continue
 		}
 		s.arrived = s.arrived[1:]
-		s.queue.push(next)
-		s.messages++
+		s.delayed -= next.size()
+		s.enqueue(next)
 	}
 	return it, true, nil
 }

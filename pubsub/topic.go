@@ -264,7 +264,7 @@ type subscribing struct {
 }
 
 // WithQueue sets how many messages wait for this subscriber, from 1 to
-// 1,000,000. Defaults to 1,024.
+// 1,000,000, and [Options].QueueBytes at most. Defaults to 1,024.
 func WithQueue(n int) SubscribeOption { return func(s *subscribing) { s.queue = n } }
 
 // WithOverflow says what becomes of messages beyond that. Defaults to

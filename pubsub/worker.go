@@ -501,6 +501,7 @@ func (w *work[T]) putAside(ctx context.Context, id string, deliveries int64, why
 	if err != nil {
 		return err
 	}
+	w.did.Store(true)
 	if n, _ := m.AsInt64(); n == 1 {
 		w.s.b.event("dead", 1)
 	}

@@ -70,9 +70,9 @@ func TestStream_LooksAtDeadLettersAndReplaysThem(t *testing.T) {
 		}
 		return stdout, stderr
 	}
-	run(exitOK, `length   6\nwaiting  1\npending  0\nworkers  0\ndead     5`, "info", "mails", "--group", "senders")
-	run(exitOK, `{"name":"mails","group":"senders","length":6,"waiting":1,"pending":0,"workers":0,"dead":5}`, "info", "mails", "--group", "senders", "-o", "json")
-	run(exitOK, `length   0\nwaiting  0\npending  0\nworkers  0\ndead     0`, "info", "nothing", "--group", "senders")
+	run(exitOK, `length   1\nwaiting  1\npending  0\nworkers  0\ndead     5\nlost     0`, "info", "mails", "--group", "senders")
+	run(exitOK, `{"name":"mails","group":"senders","length":1,"waiting":1,"pending":0,"workers":0,"dead":5,"lost":0}`, "info", "mails", "--group", "senders", "-o", "json")
+	run(exitOK, `length   0\nwaiting  0\npending  0\nworkers  0\ndead     0\nlost     0`, "info", "nothing", "--group", "senders")
 
 	id := `\d{13}-\d+`
 	letter := id + `  was ` + id + `, deliveries: 1\n  reason   no such\\nmailbox\n  message  \{"N":%d,"Text":"Zoë\\u001b\\n%s`

@@ -18,6 +18,7 @@ type streamInfo struct {
 	Pending int64  `json:"pending"`
 	Workers int64  `json:"workers"`
 	Dead    int64  `json:"dead"`
+	Lost    int64  `json:"lost"`
 }
 
 func (o *streamOptions) info(ctx context.Context, c *cobra.Command, s *stream, _ []string) error {
@@ -25,13 +26,13 @@ func (o *streamOptions) info(ctx context.Context, c *cobra.Command, s *stream, _
 	if err != nil {
 		return err
 	}
-	answer := streamInfo{Name: c.Flags().Arg(0), Group: o.group, Length: lag.Length, Pending: lag.Pending, Workers: lag.Workers, Dead: lag.Dead}
+	answer := streamInfo{Name: c.Flags().Arg(0), Group: o.group, Length: lag.Length, Pending: lag.Pending, Workers: lag.Workers, Dead: lag.Dead, Lost: lag.Lost}
 	waiting := "unknown"
 	if lag.Waiting >= 0 {
 		answer.Waiting, waiting = &lag.Waiting, fmt.Sprint(lag.Waiting)
 	}
-	return o.done(c, fmt.Sprintf("length   %d\nwaiting  %s\npending  %d\nworkers  %d\ndead     %d",
-		lag.Length, waiting, lag.Pending, lag.Workers, lag.Dead), answer)
+	return o.done(c, fmt.Sprintf("length   %d\nwaiting  %s\npending  %d\nworkers  %d\ndead     %d\nlost     %d",
+		lag.Length, waiting, lag.Pending, lag.Workers, lag.Dead, lag.Lost), answer)
 }
 
 // deadLetter is one that dead prints as JSON.
