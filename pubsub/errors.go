@@ -26,8 +26,9 @@ var (
 	ErrMalformed = errors.New("the message cannot be decoded")
 	// ErrNoGroup says that a stream has no such group of workers.
 	ErrNoGroup = errors.New("the stream has no such group")
-	// ErrTooOld is a server that does not know the commands of streams.
-	ErrTooOld = errors.New("streams need Redis 6.2 or later: the server does not know XPENDING with IDLE")
+	// ErrTooOld is a server that does not know the commands that are needed; the
+	// text says for what, and since when they are there.
+	ErrTooOld = errors.New("the server is too old")
 	// ErrClosed is returned after Close.
 	ErrClosed = errors.New("the bus is closed")
 )
@@ -59,7 +60,7 @@ func (e *Error) Problem() problem.Problem {
 	case errors.Is(e.Err, ErrNoGroup):
 		return problem.Problem{Status: http.StatusNotFound, Code: "GROUP_NOT_FOUND", Message: "There is no such group of workers"}
 	case errors.Is(e.Err, ErrTooOld):
-		return problem.Problem{Status: http.StatusInternalServerError, Code: "REDIS_TOO_OLD", Message: "The Redis server is too old for streams", Operation: e.Op}
+		return problem.Problem{Status: http.StatusInternalServerError, Code: "REDIS_TOO_OLD", Message: "The Redis server is too old for this", Operation: e.Op}
 	case errors.Is(e.Err, madcrow.ErrTimeout):
 		p.Status, p.Code, p.RetryAfter = http.StatusGatewayTimeout, "MESSAGES_TIMEOUT", 0
 	}

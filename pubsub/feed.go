@@ -3,6 +3,7 @@ package pubsub
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -148,7 +149,7 @@ func (f *feed) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		err := f.receive(ctx)
+		err := noSharded(f.receive(ctx))
 		if ctx.Err() != nil {
 			return
 		}
@@ -206,7 +207,15 @@ func (k feedKey) command(b madcrow.Builder) madcrow.Command {
 
 // hopeless says that waiting will not help.
 func hopeless(err error) bool {
-	return errors.Is(err, madcrow.ErrClosed) || errors.Is(err, madcrow.ErrPermission) || errors.Is(err, madcrow.ErrConfig)
+	return errors.Is(err, madcrow.ErrClosed) || errors.Is(err, madcrow.ErrPermission) || errors.Is(err, madcrow.ErrConfig) || errors.Is(err, ErrTooOld)
+}
+
+// noSharded names the reason of a server without sharded channels.
+func noSharded(err error) error {
+	if err != nil && strings.Contains(err.Error(), "unknown command") {
+		return fmt.Errorf("%w: sharded channels need Redis 7.0 or later: %w", ErrTooOld, err)
+	}
+	return err
 }
 
 // confirm tells that messages come from now on. That of an earlier attempt

@@ -3,6 +3,7 @@ package pubsub
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -118,7 +119,7 @@ func (w *work[T]) tidy(ctx context.Context) {
 func tooOld(err error) error {
 	var e *madcrow.Error
 	if errors.As(err, &e) && e.Kind == madcrow.KindServer && strings.Contains(err.Error(), "syntax error") {
-		return errors.Join(ErrTooOld, err)
+		return fmt.Errorf("%w: streams need Redis 6.2 or later: %w", ErrTooOld, err)
 	}
 	return err
 }

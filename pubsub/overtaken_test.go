@@ -180,3 +180,35 @@ func TestStream_ServerThatIsTooOldIsRefusedByName(t *testing.T) {
 		t.Errorf("the stream is there: %v", n)
 	}
 }
+
+// oldSharded lets a server not know sharded channels, as before Redis 7.
+type oldSharded struct{ net.Conn }
+
+func (c oldSharded) Write(p []byte) (int, error) {
+	q := bytes.ReplaceAll(p, []byte("\r\nSSUBSCRIBE\r\n"), []byte("\r\nNOSUBSCRIB\r\n"))
+	q = bytes.ReplaceAll(q, []byte("\r\nSPUBLISH\r\n"), []byte("\r\nNOSHARDS\r\n"))
+	return c.Conn.Write(q)
+}
+
+// A subscription to a sharded channel on a server without them was tried again
+// for ever, in silence.
+func TestTopic_ServerWithoutShardedChannelsIsRefusedByName(t *testing.T) {
+	cfg := madcrowtest.StartRedis(t).Config()
+	cfg.Dialer = func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := (&net.Dialer{}).DialContext(ctx, network, address)
+		return oldSharded{c}, err
+	}
+	topic := topicOf(t, newBus(t, openConfig(t, cfg), pubsub.Options{}), "c", pubsub.TopicOptions[int]{Sharded: true})
+	if _, err := topic.Publish(t.Context(), 1); !errors.Is(err, pubsub.ErrTooOld) {
+		t.Errorf("publish: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	var last error
+	for _, err := range topic.Subscribe(ctx) {
+		last = err
+	}
+	if !errors.Is(last, pubsub.ErrTooOld) || !strings.Contains(last.Error(), "sharded channels need Redis 7.0") {
+		t.Errorf("subscribe: %v", last)
+	}
+}

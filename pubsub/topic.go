@@ -196,6 +196,9 @@ func (l *letter) sent(b *Bus, err error) {
 func (b *Bus) send(ctx context.Context, p parcel) (int64, error) {
 	l := p.letter(b.most - p.size())
 	m, err := b.r.Do(ctx, l.command)
+	if err != nil && p.sharded {
+		err = noSharded(err)
+	}
 	if l.sent(b, err); err != nil {
 		return 0, err
 	}
