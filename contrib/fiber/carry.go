@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/gofiber/fiber/v3"
 	"github.com/valyala/fasthttp"
@@ -89,15 +90,18 @@ func next(x call, rw http.ResponseWriter, r *http.Request) {
 	}
 	done = true
 	res := c.Response()
+	w.mu.Lock()
 	if !res.IsBodyStream() {
 		w.body = res.Body()
 	}
-	load(c, rw.Header(), len(w.body) > 0 || res.IsBodyStream())
 	if w.ran = true; direct { // nobody is between
 		w.kept, w.status = true, res.StatusCode()
-		return
 	}
-	w.give(rw)
+	w.mu.Unlock()
+	load(c, rw.Header(), res.IsBodyStream() || len(res.Body()) > 0)
+	if !direct {
+		w.give(rw)
+	}
 }
 
 // give writes the response of Fiber to the middleware.
@@ -106,7 +110,7 @@ func (w *writer) give(rw http.ResponseWriter) {
 	status := res.StatusCode()
 	control := http.NewResponseController(rw)
 	if w.c.RequestCtx().Hijacked() {
-		if _, _, err := control.Hijack(); err == nil || w.kept {
+		if _, _, err := control.Hijack(); err == nil {
 			return
 		}
 		w.c.RequestCtx().Hijack(nil)
@@ -116,21 +120,19 @@ func (w *writer) give(rw http.ResponseWriter) {
 	}
 	if !res.IsBodyStream() {
 		rw.WriteHeader(status)
-		if bodyAllowed(status) && len(w.body) > 0 {
-			_, _ = rw.Write(w.body) // to memory
+		if body := res.Body(); bodyAllowed(status) && len(body) > 0 {
+			_, _ = rw.Write(body) // to memory
 		}
 		return
 	}
 	stream, size := res.BodyStream(), res.Header.ContentLength()
 	if size < 0 || size > maxBuffered/16 {
-		w.passing = true
+		w.pass(true)
 		rw.WriteHeader(status)
 		err := control.Flush()
-		w.passing = false
-		if err == nil && w.kept && len(w.buf) == 0 {
+		if w.pass(false) && err == nil {
 			return
 		}
-		w.kept = false
 	}
 	kind, _, _ := mime.ParseMediaType(string(res.Header.ContentType()))
 	body, err := []byte(nil), io.ErrShortBuffer
@@ -138,11 +140,25 @@ func (w *writer) give(rw http.ResponseWriter) {
 		body, err = io.ReadAll(io.LimitReader(stream, maxBuffered+1))
 	}
 	if err != nil || len(body) > maxBuffered {
+		w.mu.Lock()
+		defer w.mu.Unlock()
 		w.status, w.buf, w.refused = 0, nil, true
 		return
 	}
 	rw.WriteHeader(status)
 	_, _ = rw.Write(body)
+}
+
+// pass begins and ends the time in which a flush lets the stream pass; done says
+// whether it does.
+func (w *writer) pass(now bool) (done bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.passing = now
+	if done = w.kept && len(w.buf) == 0; !done {
+		w.kept = false
+	}
+	return done
 }
 
 // maxBuffered bounds a stream that is read for a middleware that changes it.
@@ -243,6 +259,8 @@ type writer struct {
 	c      fiber.Ctx
 	r      *http.Request
 	header http.Header
+
+	mu     sync.Mutex  // handlers and middleware may be at work at the same time
 	sent   http.Header // as it was when the answer began
 	status int         // 0: not begun
 	buf    []byte
@@ -255,13 +273,21 @@ type writer struct {
 func (w *writer) Header() http.Header { return w.header }
 
 func (w *writer) WriteHeader(status int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.begin(status)
+}
+
+func (w *writer) begin(status int) {
 	if w.status == 0 && (status >= http.StatusOK || status == http.StatusSwitchingProtocols) {
 		w.status, w.sent = status, maps.Clone(w.header)
 	}
 }
 
 func (w *writer) Write(b []byte) (int, error) {
-	w.WriteHeader(http.StatusOK)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.begin(http.StatusOK)
 	switch {
 	case len(b) == 0:
 	case len(w.buf) == 0 && !w.kept && len(b) == len(w.body) && &b[0] == &w.body[0]:
@@ -276,10 +302,12 @@ func (w *writer) Write(b []byte) (int, error) {
 
 // FlushError lets a stream of Fiber pass.
 func (w *writer) FlushError() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if !w.passing {
 		return http.ErrNotSupported
 	}
-	w.WriteHeader(http.StatusOK)
+	w.begin(http.StatusOK)
 	w.kept = true
 	return nil
 }
@@ -289,6 +317,8 @@ func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if !w.c.RequestCtx().Hijacked() {
 		return nil, nil, http.ErrNotSupported
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.kept = true
 	return nil, nil, nil
 }

@@ -82,21 +82,29 @@ func Health(g gin.IRoutes, r *madcrow.Redis, draining func() bool, opt health.Op
 func Middleware(mw func(http.Handler) http.Handler) gin.HandlerFunc {
 	serve := carry.Middleware(mw, true, next)
 	return func(c *gin.Context) {
-		if !serve(c, c.Writer, named(c)) { // refused, or it panicked
+		if !serve(call{c, c.Writer.Status()}, c.Writer, named(c)) { // refused, or it panicked
 			c.Abort()
 		}
 	}
 }
 
-func next(c *gin.Context, rw http.ResponseWriter, r *http.Request) {
+// call is one request in a middleware, and gin's status before it: 404 where gin
+// has no route. It is not read later: the middleware may be answering meanwhile.
+type call struct {
+	*gin.Context
+	status int
+}
+
+func next(x call, rw http.ResponseWriter, r *http.Request) {
+	c := x.Context
 	outer, request := c.Writer, c.Request
 	defer func() { c.Writer, c.Request = outer, request }()
-	w := &writer{ResponseWriter: outer, w: rw, status: outer.Status(), size: -1}
+	w := &writer{ResponseWriter: outer, w: rw, status: x.status, size: -1}
 	c.Writer, c.Request = w, r
 	c.Next()
 	switch {
 	case w.Written() || w.status == http.StatusOK:
-	case c.FullPath() == "" && w.status == outer.Status() && w.status >= 400: // as gin answers after the last one
+	case c.FullPath() == "" && w.status == x.status && w.status >= 400: // as gin answers after the last one
 		w.Header()["Content-Type"] = []string{gin.MIMEPlain}
 		_, _ = w.WriteString(unrouted[w.status])
 	default:
