@@ -17,9 +17,11 @@ import (
 // calls: with Sentinels, and with cluster nodes about their map. All of it
 // ends with its context.
 type asker struct {
-	tls  *tls.Config // without a name; nil: none
-	dial func(ctx context.Context, network, addr string) (net.Conn, error)
-	hint string // where the credentials come from
+	cfg      Config
+	sentinel bool // it is for Sentinels
+	useTLS   bool
+	dial     func(ctx context.Context, network, addr string) (net.Conn, error)
+	hint     string // where the credentials come from
 
 	// ask is nil when the user and password never change.
 	ask     func(ctx context.Context) (Credentials, error)
@@ -98,9 +100,9 @@ func (a *asker) open(ctx context.Context, step time.Duration, addr string) (*lin
 		return nil, err
 	}
 	l.Conn = raw
-	if a.tls != nil {
-		t := tls.Client(raw, named(a.tls, addr))
-		err = l.within(ctx, t.HandshakeContext)
+	if a.useTLS {
+		t := tls.Client(raw, named(a.cfg.files.tlsNow(), addr))
+		err = a.cfg.files.explain(l.within(ctx, t.HandshakeContext))
 		l.Conn = t
 	}
 	l.r = bufio.NewReaderSize(l.Conn, 4096)
@@ -118,6 +120,9 @@ func (a *asker) authenticate(c io.Writer, r *bufio.Reader) error {
 	a.mu.Lock()
 	user, password := a.current.Username, a.current.Password
 	a.mu.Unlock()
+	if a.ask == nil {
+		user, password = a.cfg.credentials(a.sentinel)
+	}
 	if password == "" {
 		return nil
 	}
@@ -199,18 +204,13 @@ func (a *asker) fetch(ctx context.Context) error {
 }
 
 // askerOf returns the one for data nodes, or for Sentinels.
-func askerOf(cfg Config, sentinel bool) (*asker, error) {
-	a := &asker{dial: cfg.Dialer, timeout: cfg.ConnectTimeout, hint: "REDIS_USERNAME and REDIS_PASSWORD, or REDIS_CLUSTERS_PASSWORD"}
-	a.current = Credentials{Username: cfg.Username, Password: cfg.Password}
+func askerOf(cfg Config, sentinel bool) *asker {
+	a := &asker{cfg: cfg, sentinel: sentinel, useTLS: cfg.TLS.Enabled, dial: cfg.Dialer, timeout: cfg.ConnectTimeout, hint: "REDIS_USERNAME and REDIS_PASSWORD, or REDIS_CLUSTERS_PASSWORD"}
 	addrs := cfg.Cluster.Addresses
-	var err error
 	if sentinel {
-		a.current = Credentials{Username: cfg.Sentinel.Username, Password: cfg.Sentinel.Password}
 		a.hint = "REDIS_SENTINEL_USERNAME and REDIS_SENTINEL_PASSWORD"
-		a.tls, err = cfg.sentinelTLSConfig("")
+		a.useTLS = cfg.sentinelTLS()
 		addrs = cfg.Sentinel.Addresses
-	} else {
-		a.tls, err = cfg.tlsConfig("")
 	}
 	if a.dial == nil {
 		a.dial = (&net.Dialer{KeepAlive: 15 * time.Second}).DialContext
@@ -221,5 +221,5 @@ func askerOf(cfg Config, sentinel bool) (*asker, error) {
 			return cfg.Credentials(ctx, CredentialsRequest{Address: addrs[0], Sentinel: sentinel})
 		}
 	}
-	return a, err
+	return a
 }

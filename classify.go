@@ -393,6 +393,7 @@ func connectError(addr string, useTLS bool, err error) *Error {
 		badCert   x509.CertificateInvalidError
 		notTLS    tls.RecordHeaderError
 		refused   refusal
+		noneOfCA  untrusted
 	)
 	if reply, ok := rueidis.IsRedisErr(err); ok {
 		err = withoutArguments(err)
@@ -411,6 +412,8 @@ func connectError(addr string, useTLS bool, err error) *Error {
 		switch {
 		case errors.As(err, &refused):
 			e.Kind, _ = classifyReply(string(refused))
+		case errors.As(err, &noneOfCA):
+			permanent = true // it says itself what to do
 		case errors.As(err, &unknownCA):
 			hint, permanent = "; the certificate is signed by an authority that is not trusted: set REDIS_SSL_CA_FILE to its certificate", true
 		case errors.As(err, &wrongHost):

@@ -72,16 +72,15 @@ type clusterNode struct {
 	done chan struct{}
 }
 
-func newCluster(r *Redis) (*cluster, error) {
+func newCluster(r *Redis) *cluster {
 	cfg := r.cfg
 	cfg.Password = cfg.Cluster.Password
-	a, err := askerOf(cfg, false)
 	c := &cluster{
-		r: r, asker: a, gate: newGate(), nodes: map[string]*clusterNode{},
+		r: r, asker: askerOf(cfg, false), gate: newGate(), nodes: map[string]*clusterNode{},
 		known: slices.Clone(cfg.Cluster.Addresses), kick: make(chan struct{}, 1),
 	}
 	c.masters.Store(&[]*node{})
-	return c, err
+	return c
 }
 
 // run reads the map, again and again, until ctx ends.

@@ -129,6 +129,8 @@ type Config struct {
 	// origin remembers who wrote which field, so that an error can name the
 	// setting as its author knows it. Nil for a literal.
 	origin *origin
+	// files are read again for new connections. Open makes them.
+	files *rereads
 }
 
 // TLS says how a connection is encrypted and what is verified.

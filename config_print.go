@@ -19,6 +19,12 @@ func (c Config) redacted() Config {
 		}
 	}
 	c.Credentials = nil
+	c.files = nil
+	if c.origin != nil {
+		o := *c.origin
+		o.secrets = nil
+		c.origin = &o
+	}
 	c.TLS.Config = nil
 	c.Sentinel.Addresses = slices.Clone(c.Sentinel.Addresses)
 	c.Cluster.Addresses = slices.Clone(c.Cluster.Addresses)

@@ -238,16 +238,16 @@ func (n *node) dialRaw(ctx context.Context, addr string) (net.Conn, error) {
 
 func (n *node) openConn(ctx context.Context, addr string) (net.Conn, error) {
 	c, err := n.dialFunc(ctx, n.network, addr)
-	if err != nil || n.tls == nil {
+	if err != nil || !n.cfg.TLS.Enabled {
 		return c, err
 	}
-	t := tls.Client(c, named(n.tls, addr))
+	t := tls.Client(c, named(n.cfg.files.tlsNow(), addr))
 	if err := t.HandshakeContext(ctx); err != nil {
 		_ = c.Close()
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) && n.speaksPlain(addr) {
 			err = errPlainText
 		}
-		return nil, err
+		return nil, n.cfg.files.explain(err)
 	}
 	return t, nil
 }

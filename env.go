@@ -47,7 +47,11 @@ func (e Env) Config() (Config, error) {
 			Reason: "no beginning of names", Fix: `use letters, digits and _, with _ at the end, as in "ORDERS_"`,
 		}})
 	}
-	r := envReader{env: e.withDefaults(), origin: &origin{env: true, prefix: e.Prefix, names: map[string]string{}}}
+	r := envReader{
+		env:    e.withDefaults(),
+		origin: &origin{env: true, prefix: e.Prefix, names: map[string]string{}, secrets: map[string]secretFile{}},
+		files:  map[string]func() (string, error){},
+	}
 	r.readURL()
 	for _, s := range settings {
 		if s.field != "" {
@@ -55,6 +59,10 @@ func (e Env) Config() (Config, error) {
 		}
 	}
 	r.cfg.Require = r.cfg.DeployEnv == Production
+	if r.cfg.Require && !e.NamesRedis() {
+		host := settingByField["Host"]
+		r.warn("no Redis is named (" + e.Prefix + envURL + ", " + e.Prefix + host.name + ", …), so " + DefaultHost + " is used")
+	}
 	r.cfg.origin = r.origin
 
 	v := validator{in: r.cfg, c: r.cfg, tlsUnknown: r.tlsUnknown}
@@ -103,6 +111,7 @@ type envReader struct {
 	url        *urlParser // nil without REDIS_URL
 	problems   []Problem
 	tlsUnknown bool
+	files      map[string]func() (string, error) // read a secret again, by the setting that names its file
 }
 
 func (r *envReader) bad(p Problem) { r.problems = append(r.problems, p) }
@@ -132,8 +141,21 @@ func (r *envReader) lookup(s setting) (value, name string, ok, failed bool) {
 		r.bad(problem)
 		return "", fileName, false, true
 	}
-	data, err := r.env.ReadFile(file)
-	value = strings.TrimRight(string(data), "\r\n")
+	read := func() (string, error) { return readSecret(r.env.ReadFile, fileName, file) }
+	value, err := read()
+	if err != nil {
+		r.problems = append(r.problems, problemsOf(err)...)
+		return "", fileName, false, true
+	}
+	r.files[fileName] = read
+	return value, fileName, true, false
+}
+
+// readSecret reads the file that the setting name names.
+func readSecret(readFile func(string) ([]byte, error), name, file string) (string, error) {
+	problem := Problem{Setting: name, Value: shownPath(file)}
+	data, err := readFile(file)
+	value := strings.TrimRight(string(data), "\r\n")
 	switch {
 	case err != nil:
 		problem.err = cause(err)
@@ -147,10 +169,49 @@ func (r *envReader) lookup(s setting) (value, name string, ok, failed bool) {
 	case len(data) > maxSecretFile:
 		problem.Reason, problem.Fix = "the file is longer than 64 KiB", "name the file that holds only the value"
 	default:
-		return value, fileName, true, false
+		return value, nil
 	}
-	r.bad(problem)
-	return "", fileName, false, true
+	return "", configError([]Problem{problem})
+}
+
+// secretOf keeps that a setting stands in a file, for new connections.
+func (r *envReader) secretOf(s setting, name string) {
+	read := r.files[name]
+	if read == nil {
+		return
+	}
+	to, _ := s.refString(&r.cfg)
+	r.origin.secrets[s.field] = secretFile{setting: name, was: *to, read: func() (string, error) {
+		raw, err := read()
+		var c Config
+		if err == nil {
+			err = s.parse(&c, raw)
+		}
+		to, _ := s.refString(&c)
+		return *to, err
+	}}
+}
+
+// secretsOfURL is secretOf for what a URL in a file says. Where Redis is stays
+// as it was at the start.
+func (r *envReader) secretsOfURL(name string) {
+	read := r.files[name]
+	for field := range r.url.set {
+		s := settingByField[field]
+		if read == nil || !s.file {
+			continue
+		}
+		to, _ := s.refString(&r.cfg)
+		r.origin.secrets[field] = secretFile{setting: name, was: *to, read: func() (string, error) {
+			raw, err := read()
+			if err != nil {
+				return "", err
+			}
+			u := parseURL(name, raw)
+			to, _ := s.refString(&u.cfg)
+			return *to, configError(u.problems)
+		}}
+	}
 }
 
 // shownPath is the name of a file as an error may show it. What does not look
@@ -179,6 +240,7 @@ func (r *envReader) readURL() {
 	}
 	r.cfg = r.url.cfg
 	r.origin.urlSetting, r.origin.url, r.origin.fromURL = name, r.url.shown, r.url.set
+	r.secretsOfURL(name)
 }
 
 // read reads one setting other than REDIS_URL.
@@ -188,6 +250,11 @@ func (r *envReader) read(s setting) {
 		return
 	}
 	if r.url != nil && r.overruled(s, value, name) {
+		return
+	}
+	if s.field == "Port" && isServiceLink(value) {
+		// No error: it is not the author of the settings who wrote it.
+		r.warn(name + "=" + shown(strings.TrimSpace(value)) + " is ignored: Kubernetes (a service link) or Docker wrote it, for a service of that name; set " + name + " to a number, or enableServiceLinks: false in the pod")
 		return
 	}
 	if err := s.parse(&r.cfg, value); err != nil {
@@ -201,8 +268,10 @@ func (r *envReader) read(s setting) {
 		}
 		return
 	}
+	delete(r.origin.fromURL, s.field) // a parameter of the URL may say it too
 	if name != s.envName(r.env.Prefix) {
 		r.origin.names[s.field] = name
+		r.secretOf(s, name)
 	}
 }
 

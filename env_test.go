@@ -472,3 +472,13 @@ func TestEnv_ProblemsNameWhoWroteTheValue(t *testing.T) {
 	_, err = c.validate()
 	wantProblem(t, err, "Config.BulkThreshold", "REDIS_MAX_VALUE_SIZE, 1000")
 }
+
+// A production service without a setting waited for localhost and did not say
+// why.
+func TestEnv_ProductionWithoutANamedRedisSaysSo(t *testing.T) {
+	wantWarning(t, fromEnv(t, map[string]string{"DEPLOY_ENV": "PRODUCTION"}), "no Redis is named", "REDIS_HOST")
+	c := fromEnv(t, map[string]string{"DEPLOY_ENV": "PRODUCTION", "REDIS_HOST": "localhost"})
+	if len(c.Warnings) != 0 {
+		t.Errorf("%q", c.Warnings)
+	}
+}

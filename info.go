@@ -2,6 +2,7 @@ package madcrow
 
 import (
 	"net"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -15,8 +16,17 @@ func parseInfo(text string) (info ServerInfo) {
 			continue
 		}
 		switch name {
-		case "redis_version":
-			info.Version = value
+		case "redis_version": // others say here for which Redis they stand in
+			if info.Name == "" {
+				info.Name, info.Version = "redis", value
+			}
+		case "valkey_version", "dragonfly_version", "garnet_version", "kvrocks_version":
+			info.Name = strings.TrimSuffix(name, "_version")
+			info.Version = strings.TrimPrefix(value, "df-v") // of Dragonfly
+		case "executable":
+			if strings.Contains(path.Base(value), "keydb") && info.Name == "redis" {
+				info.Name = "keydb" // its redis_version is its own
+			}
 		case "connected_clients":
 			info.ConnectedClients, _ = strconv.Atoi(value)
 		case "used_memory_human":

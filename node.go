@@ -35,7 +35,6 @@ type node struct {
 	network  string
 	target   atomic.Pointer[string] // where it is now
 	finder   *finder                // nil when that never changes
-	tls      *tls.Config
 	dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
 	gate  *gate
@@ -115,13 +114,8 @@ func newNode(life context.Context, cfg Config, changed func()) (*node, error) {
 	}
 	n.move(cfg.address())
 	var err error
-	if n.tls, err = cfg.tlsConfig(""); err != nil {
-		return nil, err
-	}
 	if cfg.Sentinel.Enabled {
-		if n.finder, err = newFinder(cfg); err != nil {
-			return nil, err
-		}
+		n.finder = newFinder(cfg)
 	}
 	lanes, pooled := shares(cfg.MaxConnections)
 	for range lanes {
@@ -156,7 +150,6 @@ func (n *node) newClient(spec clientSpec) (rueidis.Client, error) {
 		InitAddress:         []string{"redis"}, // the dialer knows where that is
 		ForceSingleClient:   true,
 		DialCtxFn:           n.refuseFirst(n.dialer(spec)),
-		TLSConfig:           n.tls,
 		Dialer:              net.Dialer{Timeout: n.cfg.ConnectTimeout, KeepAlive: -1},
 		ConnWriteTimeout:    max(keepAlive, 2*n.cfg.CommandTimeout),
 		Username:            n.cfg.Username,
@@ -183,6 +176,11 @@ func (n *node) newClient(spec clientSpec) (rueidis.Client, error) {
 	}
 	if n.cfg.Credentials != nil {
 		opt.AuthCredentialsFn = n.credentials
+	} else if len(n.cfg.files.secrets) > 0 {
+		opt.AuthCredentialsFn = func(rueidis.AuthCredentialsContext) (rueidis.AuthCredentials, error) {
+			user, password := n.cfg.credentials(false)
+			return rueidis.AuthCredentials{Username: user, Password: password}, nil
+		}
 	}
 	c, err := rueidis.NewClient(opt)
 	if c == nil {

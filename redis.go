@@ -72,6 +72,9 @@ func Open(ctx context.Context, cfg Config) (*Redis, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	cfg = cfg.guarded()
+	if cfg.files, err = cfg.reread(); err != nil {
+		return nil, err
+	}
 	r := &Redis{
 		cfg: cfg, log: cfg.Logger, rec: cfg.Recorder,
 		deadlines: newDeadlines(cfg.CommandTimeout),
@@ -105,9 +108,8 @@ func Open(ctx context.Context, cfg Config) (*Redis, error) {
 // locate makes the node, or the cluster.
 func (r *Redis) locate() (err error) {
 	if r.cfg.Cluster.Enabled {
-		if r.cluster, err = newCluster(r); err == nil {
-			r.builder, err = anyBuilder()
-		}
+		r.cluster = newCluster(r)
+		r.builder, err = anyBuilder()
 		if err == nil && r.cfg.ReadReplicas {
 			r.replicas = newReplicas(r)
 		}

@@ -2,9 +2,9 @@ package madcrow
 
 import (
 	"context"
-	"crypto/sha1" //nolint:gosec // Redis names scripts by SHA-1
-	"encoding/hex"
 	"strings"
+
+	"github.com/madcrow-go/madcrow/internal/scriptsha"
 )
 
 // Script is a Lua script with a name for logs and metrics. Make it once, with
@@ -18,8 +18,7 @@ type Script struct {
 
 // NewScript names a Lua script. Redis is not asked before it runs.
 func NewScript(name, source string) *Script {
-	sum := sha1.Sum([]byte(source)) //nolint:gosec // as above
-	return &Script{name: name, source: source, sha: hex.EncodeToString(sum[:]), sends: strings.Contains(strings.ToUpper(source), "PUBLISH")}
+	return &Script{name: name, source: source, sha: scriptsha.Name(source), sends: strings.Contains(strings.ToUpper(source), "PUBLISH")}
 }
 
 // Name returns the name given to NewScript.

@@ -102,11 +102,10 @@ type SentinelStatus struct {
 	At time.Time
 }
 
-func newFinder(cfg Config) (*finder, error) {
-	a, err := askerOf(cfg, true)
-	f := &finder{asker: a, cfg: cfg, log: cfg.Logger, addrs: slices.Clone(cfg.Sentinel.Addresses), answered: map[string]bool{}, ids: map[string]identity{}, misses: map[string]int{}}
+func newFinder(cfg Config) *finder {
+	f := &finder{asker: askerOf(cfg, true), cfg: cfg, log: cfg.Logger, addrs: slices.Clone(cfg.Sentinel.Addresses), answered: map[string]bool{}, ids: map[string]identity{}, misses: map[string]int{}}
 	f.epoch.Store(-1)
-	return f, err
+	return f
 }
 
 // opinion is what one Sentinel says.

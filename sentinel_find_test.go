@@ -54,16 +54,12 @@ func (s *fakeFleet) silence(addrs ...string) {
 
 func (s *fakeFleet) finder(t *testing.T, addrs ...string) *finder {
 	t.Helper()
-	f, err := newFinder(Config{
+	return newFinder(Config{
 		Logger: slog.New(slog.DiscardHandler),
 		Dialer: s.connect,
 		// Nothing here waits for it.
 		Sentinel: Sentinel{Enabled: true, ServiceName: "m", Addresses: addrs, SocketTimeout: time.Minute},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return f
 }
 
 func (s *fakeFleet) connect(ctx context.Context, _, addr string) (net.Conn, error) {

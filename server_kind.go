@@ -130,7 +130,7 @@ func (n *node) connectError(err error) *Error {
 	if errors.Is(err, errSentinel) || errors.Is(err, errClusterNode) {
 		return wrongServer("connect", fmt.Errorf("%s: %w", n.addr(), err))
 	}
-	e := connectError(n.addr(), n.tls != nil, err)
+	e := connectError(n.addr(), n.cfg.TLS.Enabled, err)
 	if reply, ok := rueidis.IsRedisErr(err); ok && n.cfg.DB != 0 && refusesDB(reply.Error()) {
 		hint := fmt.Sprintf("; this server has no database %d, or refuses SELECT: set REDIS_DB=0", n.cfg.DB)
 		if strings.Contains(strings.ToLower(reply.Error()), "cluster") {

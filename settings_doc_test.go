@@ -172,6 +172,8 @@ Settings that contradict each other are an error: Sentinel and Cluster both on, 
     redis://localhost:6379/0
     redis://user:password@redis.example.com/2
     rediss://:password@[2001:db8::1]:6380
+    valkey://:password@valkey.example.com
+    valkeys://valkey.example.com:6380?client_name=shop&pool_size=30
     unix:///run/redis/redis.sock?db=1
     redis+unix://:password@/run/redis/redis.sock
     redis-sentinel://:password@s1.example.com,s2.example.com:26380/0?master=mymaster
@@ -186,13 +188,28 @@ Settings that contradict each other are an error: Sentinel and Cluster both on, 
 - The name of the master is in the path or in ` + "`?master=`" + `, also called ` + "`sentinelMasterId`" + `. A path of one number is the database.
 - The credentials before the @ are those of the data nodes; without a colon they are a password. The Sentinels have their own, ` + "`sentinel_username` and `sentinel_password`" + `.
 - Special characters are percent-encoded: / is %%2F, @ is %%40, # is %%23, ? is %%3F, %% is %%25; in the values after the ? also & as %%26 and + as %%2B.
-- A parameter that is not listed here is an error.
+- ` + "`valkey` and `valkeys`" + ` are other names of ` + "`redis` and `rediss`" + `.
+- Parameters of redis-py, Celery, go-redis, rueidis, ioredis and lettuce that mean a setting are read: ` + "`client_name`" + ` (` + "`clientName`, `connectionName`" + `), ` + "`dial_timeout`" + ` (` + "`socket_connect_timeout`, `connectTimeout`" + `), ` + "`read_timeout`" + ` (` + "`socket_timeout`, `commandTimeout`" + `, the time of a whole call here), ` + "`pool_size`" + ` (` + "`max_connections`" + `), ` + "`ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile`" + `. The setting wins where both are given. The camel-case times are milliseconds.
+- Their other harmless parameters, such as ` + "`family`, `protocol` or `decode_responses`" + `, are ignored, and a warning names them.
+- One that would leave a certificate unverified (` + "`ssl_cert_reqs=none`, `skip_verify=true`, `verifyPeer=NONE`, `rejectUnauthorized=false`" + ` and their like) is an error: ` + "`REDIS_SSL_INSECURE_SKIP_VERIFY`" + ` does that on purpose. Any other parameter is an error too.
 
 The URL supplies all that it contains. These fill in only what it omits, the Sentinel and cluster ones only with such a URL; where both speak, the URL counts and a warning says so: %[2]s. The other settings that name a Redis are ignored beside it, with a warning where they say something else. ` + "`REDIS_USE_SSL=true`" + ` beside a URL without TLS is an error, since the password would travel unencrypted. All remaining settings apply, ` + "`REDIS_SSL_CA_FILE`" + ` and its like included.
 
 ## Secrets in files
 
 For secrets that are mounted as files, each of these names a file that holds the value; trailing newlines are dropped: %[1]s. A setting and its file together, a file that cannot be read, and an empty file are errors.
+
+## Files that change
+
+Certificates, authorities, keys and the files with secrets are read again for each new connection where they have changed, to data nodes, Sentinels and the nodes of a cluster, so that they can be renewed without a restart; open connections go on. Of ` + "`REDIS_URL_FILE`" + ` only the users and passwords are. Where a new file cannot be used (half written, empty, a key that does not belong to its certificate), what was read before stays in use; one line of the log says so, and one that it can be used again. The authorities of the system are read once, when the program starts, and a ` + "`TLS.Config`" + ` made in code is used as it is.
+
+## Kubernetes
+
+Beside a service named ` + "`redis`" + ` Kubernetes writes ` + "`REDIS_PORT=tcp://10.0.0.1:6379`" + ` into every pod, as Docker does for links. It is ignored, with a warning; so is ` + "`SHOP_REDIS_PORT`" + ` with the prefix ` + "`SHOP_`" + `. ` + "`enableServiceLinks: false`" + ` keeps such variables out.
+
+## FIPS 140-3
+
+Every package starts and works with ` + "`GODEBUG=fips140=only`" + `, and uses only what that mode allows. Sessions are sealed with AES-GCM and random nonces. The name of a Lua script is its SHA-1 because Redis wants it so; nothing is protected by it.
 
 ## Several Redis in one process
 

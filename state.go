@@ -77,6 +77,10 @@ type Status struct {
 
 // ServerInfo is a part of Redis' INFO.
 type ServerInfo struct {
+	// Name is the server's own: "redis", "valkey", "dragonfly", "keydb",
+	// "garnet" or "kvrocks".
+	Name string
+	// Version is that of the server itself, not of the Redis it stands in for.
 	Version          string
 	ConnectedClients int
 	UsedMemoryHuman  string

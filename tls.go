@@ -9,24 +9,6 @@ import (
 	"os"
 )
 
-// tlsConfig is the TLS of a connection to a data node whose host is
-// serverName; nil when that is not encrypted.
-func (c Config) tlsConfig(serverName string) (*tls.Config, error) {
-	if !c.TLS.Enabled {
-		return nil, nil
-	}
-	return c.loadTLS(serverName)
-}
-
-// sentinelTLSConfig is the TLS of a connection to a Sentinel whose host is
-// serverName; nil when that is not encrypted.
-func (c Config) sentinelTLSConfig(serverName string) (*tls.Config, error) {
-	if !c.sentinelTLS() {
-		return nil, nil
-	}
-	return c.loadTLS(serverName)
-}
-
 // sentinelTLS says whether connections to Sentinels are encrypted.
 func (c Config) sentinelTLS() bool {
 	if c.Sentinel.UseTLS != nil {

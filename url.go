@@ -25,6 +25,8 @@ var urlSchemes = []struct {
 }{
 	{"redis", standalone, false},
 	{"rediss", standalone, true},
+	{"valkey", standalone, false},
+	{"valkeys", standalone, true},
 	{"unix", unixSocket, false},
 	{"redis+unix", unixSocket, false},
 	{"redis-sentinel", sentinels, false},
@@ -43,7 +45,7 @@ var urlSchemes = []struct {
 //	redis+sentinel://[[user]:password@]host[:port],…/name[/db]
 //	redis-cluster://[[user]:password@]host[:port],…
 //
-// rediss, rediss-sentinel, rediss+sentinel and rediss-cluster are the same
+// valkey and valkeys are other names of redis and rediss. rediss, rediss-sentinel, rediss+sentinel and rediss-cluster are the same
 // over TLS; redis+unix is another name of unix. Both Sentinel spellings take
 // the master's name either way, also as sentinelMasterId, and
 // sentinel_username and sentinel_password for the Sentinels themselves. Every
@@ -51,8 +53,11 @@ var urlSchemes = []struct {
 // Sentinels to 26379; IPv6 addresses stand in brackets.
 //
 // Credentials without a colon are a password, as redis-cli has it. A special
-// character in them is written percent-encoded ("/" is %2F). A parameter that
-// is not known is an error.
+// character in them is written percent-encoded ("/" is %2F). Parameters that
+// redis-py, Celery, go-redis, rueidis, ioredis and lettuce know are read where
+// they mean a setting, and otherwise ignored with a warning in
+// Config.Warnings; one that would weaken TLS, and one that nobody knows, is an
+// error.
 //
 // Only the URL itself is read: what is beyond it (a service name that is
 // missing, say) is found by [Open]. The error is [ErrConfig] and repeats no
@@ -74,6 +79,7 @@ type urlParser struct {
 	shown    string // the URL without secrets
 	cfg      Config
 	set      map[string]bool // the fields of Config that the URL contains
+	ignored  []string        // parameters of other libraries
 	problems []Problem
 }
 
@@ -81,6 +87,9 @@ func parseURL(setting, raw string) *urlParser {
 	raw = strings.TrimSpace(raw)
 	p := &urlParser{setting: setting, shown: shownURL(raw), set: map[string]bool{}}
 	p.parse(raw)
+	if len(p.ignored) > 0 {
+		p.cfg.Warnings = append(p.cfg.Warnings, setting+": these parameters of other libraries have no use here and are ignored: "+strings.Join(p.ignored, ", "))
+	}
 	return p
 }
 
@@ -106,7 +115,7 @@ func (p *urlParser) parse(raw string) {
 		return
 	}
 	hosts := p.credentials(authority)
-	params := p.params(query, topo)
+	params := p.params(query, topo, tls)
 	p.cfg.TLS.Enabled = tls
 	p.mark("TLS.Enabled", "Host", "Port", "Socket", "Sentinel.Enabled", "Sentinel.Addresses", "Cluster.Enabled", "Cluster.Addresses")
 	switch topo {
@@ -190,7 +199,7 @@ func (p *urlParser) secret(encoded, field string, to *string) {
 }
 
 // params reads the query; which names are known depends on the topology.
-func (p *urlParser) params(query string, topo topology) map[string]string {
+func (p *urlParser) params(query string, topo topology, tls bool) map[string]string {
 	values := map[string]string{}
 	for pair := range strings.SplitSeq(query, "&") {
 		if pair == "" {
@@ -199,6 +208,9 @@ func (p *urlParser) params(query string, topo topology) map[string]string {
 		name, encoded, _ := strings.Cut(pair, "=")
 		value, err := url.QueryUnescape(encoded)
 		if !knownParam(name, topo) {
+			if err == nil && p.foreign(name, value, tls) {
+				continue
+			}
 			p.bad("unknown parameter "+strconv.Quote(clip(name)), "remove it; known are "+paramNames(topo))
 			continue
 		}
@@ -229,10 +241,11 @@ func knownParam(name string, topo topology) bool {
 }
 
 func paramNames(topo topology) string {
+	const common = "db, client_name, dial_timeout, read_timeout, pool_size, ssl_ca_certs, ssl_certfile, ssl_keyfile"
 	if topo == sentinels {
-		return "db, master (or sentinelMasterId), sentinel_username, sentinel_password"
+		return common + ", master (or sentinelMasterId), sentinel_username, sentinel_password"
 	}
-	return "db"
+	return common
 }
 
 // address reads one host of the URL.
@@ -279,9 +292,9 @@ func (p *urlParser) socket(hosts, path string) {
 	p.cfg.Socket = file
 }
 
-// dbPath reads "", "/" or "/number".
+// dbPath reads "", "/", "/number" or "/number/".
 func (p *urlParser) dbPath(path string) {
-	if path = strings.TrimPrefix(path, "/"); path != "" {
+	if path = strings.TrimSuffix(strings.TrimPrefix(path, "/"), "/"); path != "" {
 		p.database(path)
 	}
 }
@@ -290,6 +303,10 @@ func (p *urlParser) dbPath(path string) {
 func (p *urlParser) sentinelPath(path string, params map[string]string) {
 	s := &p.cfg.Sentinel
 	first, db, two := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	if db == "" {
+		two = false // a slash at the end
+	}
+	db = strings.TrimSuffix(db, "/")
 	name, err := url.PathUnescape(first)
 	if err != nil {
 		p.bad("the percent-encoding of the path is broken", "write % itself as %25")

@@ -30,6 +30,8 @@ type origin struct {
 	urlSetting string          // how the URL is called
 	url        string          // the URL without secrets
 	fromURL    map[string]bool // the fields that the URL speaks for
+
+	secrets map[string]secretFile // by field
 }
 
 // remember notes what c holds now, so that a change made later in code is not

@@ -215,39 +215,51 @@ func TestValidate_Warnings(t *testing.T) {
 	}
 }
 
+// tlsOf is the TLS of a new connection to host; nil when it is not encrypted.
+func tlsOf(c Config, host string, on bool) (*tls.Config, error) {
+	if !on {
+		return nil, nil
+	}
+	r, err := c.reread()
+	if err != nil {
+		return nil, err
+	}
+	return named(r.tlsNow(), host), nil
+}
+
 func TestTLSConfig(t *testing.T) {
 	certFile, keyFile := certificate(t)
 	off, on := false, true
 	c := Config{TLS: TLS{Enabled: true, CAFile: certFile, CertFile: certFile, KeyFile: keyFile}}
-	got, err := c.tlsConfig("h.test")
+	got, err := tlsOf(c, "h.test", c.TLS.Enabled)
 	if err != nil || got.MinVersion != tls.VersionTLS12 || got.InsecureSkipVerify || got.ServerName != "h.test" || got.RootCAs == nil || len(got.Certificates) != 1 {
 		t.Errorf("%+v, %v", got, err)
 	}
 	c.TLS.ServerName, c.TLS.InsecureSkipVerify = "other.test", true
-	if got, err = c.tlsConfig("h.test"); err != nil || got.ServerName != "other.test" || !got.InsecureSkipVerify {
+	if got, err = tlsOf(c, "h.test", c.TLS.Enabled); err != nil || got.ServerName != "other.test" || !got.InsecureSkipVerify {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if got, err = c.sentinelTLSConfig("s"); err != nil || got == nil {
+	if got, err = tlsOf(c, "s", c.sentinelTLS()); err != nil || got == nil {
 		t.Errorf("Sentinels do not follow: %v", err)
 	}
 	c.Sentinel.UseTLS = &off
-	if got, err = c.sentinelTLSConfig("s"); err != nil || got != nil {
+	if got, err = tlsOf(c, "s", c.sentinelTLS()); err != nil || got != nil {
 		t.Errorf("Sentinels without TLS: %v, %v", got, err)
 	}
 	own := &tls.Config{MinVersion: tls.VersionTLS13}
 	c = Config{TLS: TLS{Config: own}, Sentinel: Sentinel{UseTLS: &on}}
-	if got, err = c.tlsConfig("h"); err != nil || got != nil {
+	if got, err = tlsOf(c, "h", c.TLS.Enabled); err != nil || got != nil {
 		t.Errorf("TLS off: %v, %v", got, err)
 	}
-	if got, err = c.sentinelTLSConfig("s"); err != nil || got == own || got.MinVersion != tls.VersionTLS13 || got.ServerName != "s" || own.ServerName != "" {
+	if got, err = tlsOf(c, "s", c.sentinelTLS()); err != nil || got == own || got.MinVersion != tls.VersionTLS13 || got.ServerName != "s" || own.ServerName != "" {
 		t.Errorf("own configuration: %+v, %v", got, err)
 	}
 	c = Config{TLS: TLS{Enabled: true, CAFile: "/nowhere/ca.pem"}}
-	_, err = c.tlsConfig("h")
+	_, err = tlsOf(c, "h", c.TLS.Enabled)
 	wantProblem(t, err, "Config.TLS.CAFile", "/nowhere/ca.pem")
 }
 
-// A TLS handshake with what tlsConfig gives: the right name passes, a wrong
+// A TLS handshake with what tlsOf gives: the right name passes, a wrong
 // name and an unknown authority do not.
 func TestTLSConfig_Verifies(t *testing.T) {
 	certFile, keyFile := certificate(t)
@@ -285,7 +297,7 @@ func TestTLSConfig_Verifies(t *testing.T) {
 		"own configuration": {TLS{Config: &tls.Config{}}, "redis.test", false},
 	} {
 		tc.t.Enabled = true
-		cfg, err := Config{TLS: tc.t}.tlsConfig(tc.host)
+		cfg, err := tlsOf(Config{TLS: tc.t}, tc.host, true)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -21,6 +21,7 @@ type Redis struct {
 	// Role is left out for a cluster, whose nodes are all masters.
 	Role      string     `json:"role,omitempty" enum:"master,replica" doc:"Of the node in use; absent with a cluster"`
 	Master    string     `json:"master,omitempty" doc:"Its address; only where details are shown"`
+	Server    string     `json:"server,omitempty" doc:"Its name and version, such as \"valkey 8.1.1\"; only where details are shown"`
 	Replicas  *Replicas  `json:"replicas,omitempty" doc:"Those that are connected, of all masters together"`
 	Sentinels *Sentinels `json:"sentinels,omitempty"`
 	Cluster   *Cluster   `json:"cluster,omitempty"`
@@ -84,6 +85,9 @@ func of(st madcrow.Status, available, details bool) Redis {
 	}
 	if details {
 		out.Master = st.Master
+		if available && st.Server.Version != "" {
+			out.Server = st.Server.Name + " " + st.Server.Version
+		}
 	}
 	switch {
 	case st.Mode == "cluster":

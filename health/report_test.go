@@ -26,6 +26,11 @@ func TestOf_CountsWhatIsThereAndLeavesOutWhatIsOld(t *testing.T) {
 			Redis{Role: "master", Replicas: &Replicas{Connected: 2, Online: 1, MaxLagSeconds: 9}},
 		},
 		"down": {madcrow.Status{Mode: "standalone", Server: server}, false, false, Redis{}},
+		"details": {
+			madcrow.Status{Mode: "standalone", Master: "10.0.0.1:6379", Server: madcrow.ServerInfo{Name: "valkey", Version: "8.1.1", Role: "master"}},
+			true, true,
+			Redis{Role: "master", Replicas: &Replicas{}, Master: "10.0.0.1:6379", Server: "valkey 8.1.1"},
+		},
 		"demoted": {
 			madcrow.Status{Mode: "standalone", Server: madcrow.ServerInfo{Role: "slave"}},
 			true, false,

@@ -11,7 +11,7 @@ import (
 
 func TestInspect_TellsOfASessionWithoutUsingIt(t *testing.T) {
 	r := open(t)
-	secret := []byte("a secret")
+	secret := []byte("a secret of 24 bytes, ok")
 	m := newManager(t, r, session.Options{Idle: 10 * time.Second, RememberIdle: 20 * time.Second, Secret: secret})
 	s := m.Open("")
 	if err := s.Login(t.Context(), "alice", session.Remember()); err != nil {

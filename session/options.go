@@ -53,7 +53,8 @@ type Options struct {
 
 	// Secret keys the hash by which a user's sessions are kept together.
 	// Without it, whoever holds an identifier can test whose it is. All
-	// processes must have the same; a change ends the sessions of all users.
+	// processes must have the same; a change ends the sessions of all users. At
+	// least 16 bytes, better 32 random ones. Defaults to none.
 	Secret []byte
 	// Keys encrypt the data at rest (AES-256-GCM, 32 bytes each): the first
 	// encrypts, all decrypt. It is bound to its session and user: who can write in
@@ -100,6 +101,7 @@ type Options struct {
 const (
 	maxAbsolute = 10 * 365 * 24 * time.Hour
 	maxGrace    = 5 * time.Minute
+	minSecret   = 16
 )
 
 // filled returns the options with their defaults, or every problem.
@@ -136,6 +138,9 @@ func (o Options) filled() (Options, error) {
 		if len(k) != 32 {
 			wrong = append(wrong, "Keys must have 32 bytes each")
 		}
+	}
+	if n := len(o.Secret); n > 0 && n < minSecret {
+		wrong = append(wrong, "Secret must have at least 16 bytes, better 32 random ones")
 	}
 	if o.SameSite == 0 {
 		o.SameSite = http.SameSiteLaxMode

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -81,7 +80,8 @@ func newSeal(keys [][]byte) (seal, error) {
 		if err != nil {
 			return s, fmt.Errorf("session: %w", err)
 		}
-		gcm, err := cipher.NewGCM(block)
+		// Each value gets a nonce of its own, which stands before it.
+		gcm, err := cipher.NewGCMWithRandomNonce(block)
 		if err != nil {
 			return s, fmt.Errorf("session: %w", err)
 		}
@@ -101,11 +101,9 @@ func (s seal) close(plain []byte, to binding) []byte {
 		return append([]byte{plainData}, plain...)
 	}
 	gcm := s.keys[0]
-	out := make([]byte, 1+gcm.NonceSize(), 1+gcm.NonceSize()+len(plain)+gcm.Overhead())
+	out := make([]byte, 1, 1+len(plain)+gcm.Overhead())
 	out[0] = sealedData
-	nonce := out[1:]
-	_, _ = rand.Read(nonce) // never fails: crypto/rand ends the program instead
-	return gcm.Seal(out, nonce, plain, to.bytes())
+	return gcm.Seal(out, nil, plain, to.bytes())
 }
 
 var errSealed = errors.New("the data cannot be decrypted with any of the keys")
@@ -121,10 +119,8 @@ func (s seal) open(stored string, to binding) ([]byte, error) {
 	}
 	bound := to.bytes()
 	for _, gcm := range s.keys {
-		if n := 1 + gcm.NonceSize(); len(stored) > n {
-			if plain, err := gcm.Open(nil, []byte(stored[1:n]), []byte(stored[n:]), bound); err == nil {
-				return plain, nil
-			}
+		if plain, err := gcm.Open(nil, nil, []byte(stored[1:]), bound); err == nil {
+			return plain, nil
 		}
 	}
 	return nil, errSealed
