@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"unsafe"
+
+	"github.com/madcrow-go/madcrow/internal/exactjson"
 )
 
 // Codec turns values into bytes and back. It must be safe for concurrent use.
@@ -19,7 +21,9 @@ type Codec[T any] interface {
 }
 
 // JSON is the codec of encoding/json, without escapes for HTML. It is the
-// default for everything but strings and byte slices.
+// default for everything but strings and byte slices. A whole number of more
+// than 15 digits in an any is read as a json.Number, every other one as a
+// float64.
 func JSON[T any]() Codec[T] { return jsonCodec[T]{} }
 
 type jsonCodec[T any] struct{}
@@ -38,7 +42,7 @@ func (jsonCodec[T]) Append(dst []byte, v T) ([]byte, error) {
 }
 
 func (jsonCodec[T]) Decode(data []byte) (v T, err error) {
-	err = json.Unmarshal(data, &v)
+	err = exactjson.Unmarshal(data, &v)
 	return v, err
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/exactjson"
 	"github.com/madcrow-go/madcrow/internal/guard"
 )
 
@@ -21,7 +22,8 @@ type Codec[T any] interface {
 	Decode(text string) (T, error)
 }
 
-// JSON is the codec of encoding/json. A message of a type without pointers,
+// JSON is the codec of encoding/json; a whole number of more than 15 digits in
+// an any is read as a json.Number, every other one as a float64. A message of a type without pointers,
 // slices, maps and interfaces is decoded once for all who listen here.
 func JSON[T any]() Codec[T] { return jsonCodec[T]{whole: whole(reflect.TypeFor[T]())} }
 
@@ -35,7 +37,7 @@ func (jsonCodec[T]) Encode(v T) (string, error) {
 }
 
 func (jsonCodec[T]) Decode(text string) (v T, err error) {
-	err = json.Unmarshal([]byte(text), &v)
+	err = exactjson.Unmarshal([]byte(text), &v)
 	return v, err
 }
 

@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+
+	"github.com/madcrow-go/madcrow/internal/exactjson"
 )
 
 // content is what the data of a session holds.
@@ -29,12 +31,12 @@ func (m *Manager[T]) encode(c content[T], user string, id ident) (string, error)
 
 func (m *Manager[T]) decode(rec record, id ident) (c content[T], err error) {
 	if rec.original {
-		err = json.Unmarshal([]byte(rec.data), &c.Data)
+		err = exactjson.Unmarshal([]byte(rec.data), &c.Data)
 		return c, err
 	}
 	plain, err := m.seal.open(rec.data, bound(rec.user, id))
 	if err == nil {
-		err = json.Unmarshal(plain, &c)
+		err = exactjson.Unmarshal(plain, &c)
 	}
 	if err != nil {
 		return content[T]{}, err
