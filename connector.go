@@ -59,6 +59,8 @@ func (n *node) run(ctx context.Context) {
 		}
 		select {
 		case <-n.kick:
+		case p := <-n.proofs:
+			reading.Go(func() { p.lane.prove(n.life, p) })
 		case <-info.C:
 			if ticks++; ticks%5 != 0 && !n.readOnly.Load() && n.restriction() == nil {
 				continue // a node that refuses calls is watched closely

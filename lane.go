@@ -35,9 +35,10 @@ type lane struct {
 	waiting atomic.Int32
 	freed   chan struct{}
 
-	tracking  atomic.Pointer[Tracking] // of the connection; nil when it is not on
-	untracked atomic.Bool              // the server refuses it on this connection
-	beginning chan struct{}            // one begins it
+	tracking  atomic.Pointer[Tracking]  // of the connection; nil when it is not on
+	untracked atomic.Bool               // the server refuses it on this connection, or never pushes
+	proof     atomic.Pointer[pushProof] // of the connection
+	beginning chan struct{}             // one begins it
 }
 
 // losses are calls that gave up in one stretch of time, which ends at until.
@@ -180,6 +181,7 @@ func (l *lane) gotConn(c *conn) {
 	l.conn.Store(c)
 	l.untrack()
 	l.untracked.Store(false)
+	l.proof.Store(newPushProof(l.node))
 	l.settleAll()
 	l.lastRead.Store(mono())
 }

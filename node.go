@@ -69,7 +69,9 @@ type node struct {
 	lost        logonce.Reasons // why the Sentinels do not tell where it is
 	unfound     atomic.Int32    // how often in a row they did not
 
-	clustered   bool // a master of a cluster
+	clustered   bool        // a master of a cluster
+	pushless    atomic.Bool // it was said that no pushes arrive
+	proofs      chan proofRequest
 	replica     bool // a replica of a cluster: it must be told to serve reads
 	reader      bool // it is to be a replica
 	readingInfo atomic.Bool
@@ -103,7 +105,7 @@ func newNode(life context.Context, cfg Config, changed func()) (*node, error) {
 		cfg:  cfg, log: cfg.Logger, rec: cfg.Recorder, changed: changed,
 		network: "tcp",
 		gate:    newGate(), conns: newConnSet(cfg.MaxConnections),
-		kick: make(chan struct{}, 1),
+		kick: make(chan struct{}, 1), proofs: make(chan proofRequest, 4),
 	}
 	if cfg.Socket != "" {
 		n.network = "unix"

@@ -2,6 +2,7 @@ package madcrow
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -18,8 +19,9 @@ import (
 // node is no longer the one that serves. What was read under a Tracking that
 // is over may be stale.
 type Tracking struct {
-	over atomic.Bool
-	gate *gate // of the node
+	over  atomic.Bool
+	gate  *gate // of the node
+	proof *pushProof
 }
 
 // Valid says whether it still lasts, and the node is not known to be away: it
@@ -37,7 +39,8 @@ type Tracked struct {
 	// TTL is the lifetime that is left, -1 for none.
 	TTL time.Duration
 	// Tracking is nil when the server does not tell of changes to the key: it
-	// refuses to, or the key is being moved.
+	// refuses to, nothing that it told has arrived on this connection yet (see
+	// docs/adr/0004), or the key is being moved.
 	Tracking *Tracking
 	// Err is an [*Error], or nil.
 	Err error
@@ -109,6 +112,9 @@ func (l *lane) invalidated(keys []rueidis.RedisMessage) {
 		l.untrack()
 		return
 	}
+	if p := l.proof.Load(); p != nil && !p.proven.Load() {
+		p.arrived()
+	}
 	if s := l.node.listeners; s != nil {
 		s.tell(keys)
 	}
@@ -128,12 +134,16 @@ func (n *node) untrack() {
 }
 
 // track returns the tracking of the lane's connection, beginning it where
-// needed. It is nil where the server refuses: the reads go on without.
-func (l *lane) track(ctx context.Context) *Tracking {
+// needed. It is nil where the server refuses: the reads go on without. proofKey
+// makes the key that the proof of the connection writes.
+func (l *lane) track(ctx context.Context, proofKey func() string) *Tracking {
 	if t := l.tracking.Load(); t != nil {
+		if !t.proof.proven.Load() {
+			l.askForProof(t.proof, proofKey)
+		}
 		return t
 	}
-	if l.untracked.Load() || l.node.readOnly.Load() {
+	if l.isUntracked() || l.node.readOnly.Load() {
 		return nil // a node that is no master may fall behind unseen
 	}
 	select {
@@ -142,34 +152,47 @@ func (l *lane) track(ctx context.Context) *Tracking {
 	case <-ctx.Done():
 		return nil
 	}
-	if t := l.tracking.Load(); t != nil || l.untracked.Load() {
+	if t := l.tracking.Load(); t != nil || l.isUntracked() {
 		return t
 	}
-	c := l.conn.Load()
-	if c == nil || l.enter(ctx) != nil {
+	c, p := l.conn.Load(), l.proof.Load()
+	if c == nil || p == nil || l.enter(ctx) != nil {
 		return nil
 	}
-	t := &Tracking{gate: l.node.gate}
+	t := &Tracking{gate: l.node.gate, proof: p}
 	err := l.do(ctx, l.node.builder.ClientTracking().On().Optin().Build(), false).Error()
 	if err != nil {
 		if reply, ok := rueidis.IsRedisErr(err); ok {
 			if kind, _ := classifyReply(reply.Error()); kind != KindPermission && kind != KindServer {
 				return nil // for the moment only
 			}
+			p.again.Store(never)
 			l.untracked.Store(true)
-			if l.node.cfg.Embedded {
-				return nil // it never does
-			}
-			l.node.log.Warn("redis refuses CLIENT TRACKING: near caches are kept for a short time only", "reason", err)
+			l.node.sayPushless(fmt.Errorf("it refuses CLIENT TRACKING: %w", err))
 		}
 		return nil
 	}
+	l.untracked.Store(false)
 	l.tracking.Store(t)
 	if l.conn.Load() != c || l.node.readOnly.Load() { // it is another connection by now, or no master
 		l.untrack()
 		return nil
 	}
+	if !p.proven.Load() {
+		l.askForProof(p, proofKey)
+		p.wait(ctx)
+	}
 	return t
+}
+
+// isUntracked says whether the connection is known to tell nothing. Where pushes
+// did not arrive that is tried again from time to time.
+func (l *lane) isUntracked() bool {
+	if !l.untracked.Load() {
+		return false
+	}
+	p := l.proof.Load()
+	return p == nil || mono() < p.again.Load()
 }
 
 // trackedChunk is how many keys are read in one pipeline.
@@ -264,7 +287,7 @@ func (r *Redis) getOfNode(ctx context.Context, track bool, keys []string, of []i
 	if e == nil {
 		l = n.lane()
 		if track {
-			t = l.track(ctx)
+			t = l.track(ctx, func() string { return r.proofKey(n) })
 		}
 		e = l.enter(ctx)
 	}
@@ -291,8 +314,9 @@ func (r *Redis) getOfNode(ctx context.Context, track bool, keys []string, of []i
 		tracked := t
 		if t != nil {
 			// Who no longer has the slot does not tell, and another has ended
-			// its tracking before we began ours.
-			if part[0].Error() != nil || !r.serves(n, keys[i]) {
+			// its tracking before we began ours. A connection that is not
+			// proven may never tell.
+			if part[0].Error() != nil || !t.proof.proven.Load() || !r.serves(n, keys[i]) {
 				tracked = nil
 			}
 			part = part[1:]

@@ -22,7 +22,6 @@ type Cache[T any] struct {
 	name   string
 	prefix string // of every key, up to the form of the user's
 	opt    Options[T]
-	warned atomic.Bool // that Redis does not tell of changes
 	// lateTags is true where only a load tells how long its tags must live.
 	lateTags bool
 

@@ -248,9 +248,6 @@ func (c *Cache[T]) keep(form string, f found[T], tracking *madcrow.Tracking, ask
 	life := f.ttl
 	if tracking == nil {
 		life = min(life, c.opt.NearTTL)
-		if !c.warned.Swap(true) && !c.r.Config().Embedded {
-			c.log.Warn("redis does not tell of changes: near copies are believed for a short time only", "cache", c.name, "near_ttl", c.opt.NearTTL)
-		}
 	}
 	e := &nearEntry[T]{
 		value: f.value, negative: f.negative, etag: f.etag, tracking: tracking, weight: weight, tags: f.tags,

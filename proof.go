@@ -1,0 +1,175 @@
+package madcrow
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+const (
+	// pushWithin is how long the push of a proof may take.
+	pushWithin = time.Second
+	// proofWait is the longest that the read that begins tracking waits for it.
+	proofWait = 50 * time.Millisecond
+	// proofSoon and proofLater are the times from a proof that could not be
+	// made, or that failed, to the next.
+	proofSoon  = time.Second
+	proofLater = time.Minute
+	// proofLife is the lifetime of the key that it writes.
+	proofLife = 5 * time.Second
+)
+
+// pushProof says whether the pushes of one connection arrive. A server may
+// accept CLIENT TRACKING and never push: over RESP2, or behind a proxy. So when
+// tracking begins, a key is read under it and changed over another connection.
+// Until a push has come, of that key or of any other, no copy is believed to be
+// kept true.
+type pushProof struct {
+	node   *node
+	proven atomic.Bool
+	pushed chan struct{} // closed when it is proven
+	tried  chan struct{} // closed after the first try
+	once   [2]sync.Once
+	again  atomic.Int64 // when to try again
+}
+
+func newPushProof(n *node) *pushProof {
+	return &pushProof{node: n, pushed: make(chan struct{}), tried: make(chan struct{})}
+}
+
+// arrived notes that a push came.
+func (p *pushProof) arrived() {
+	p.proven.Store(true)
+	p.once[0].Do(func() { close(p.pushed) })
+	if p.node.pushless.CompareAndSwap(true, false) {
+		p.node.log.Info("redis tells of changes: near copies are kept true", "address", p.node.addr())
+	}
+}
+
+func (p *pushProof) triedOnce() { p.once[1].Do(func() { close(p.tried) }) }
+
+// wait waits for the first try, for a part of the time that the caller has.
+func (p *pushProof) wait(ctx context.Context) {
+	most := proofWait
+	if end, ok := ctx.Deadline(); ok {
+		most = min(most, time.Until(end)/4)
+	}
+	timer := time.NewTimer(most)
+	defer timer.Stop()
+	select {
+	case <-p.pushed:
+	case <-p.tried:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// sayPushless says, once for a node, that copies are not kept true.
+func (n *node) sayPushless(why error) {
+	if n.pushless.CompareAndSwap(false, true) && !n.cfg.Embedded {
+		n.log.Warn("redis does not tell of changes: near copies are believed for a short time only (NearTTL)", "address", n.addr(), "reason", why)
+	}
+}
+
+// proofRequest asks the connector for a proof.
+type proofRequest struct {
+	lane  *lane
+	proof *pushProof
+	key   string
+}
+
+// askForProof has the connector prove the connection, if it is time to.
+func (l *lane) askForProof(p *pushProof, key func() string) {
+	now, at := mono(), p.again.Load()
+	if now < at || !p.again.CompareAndSwap(at, now+int64(2*pushWithin+proofSoon)) {
+		return
+	}
+	select {
+	case l.node.proofs <- proofRequest{l, p, key()}:
+	default: // others are waiting already
+	}
+}
+
+// prove reads a key under tracking, changes it over another connection, and
+// waits for the push. A server that cannot be asked, say for want of rights or
+// of memory, proves nothing: reads go on under tracking, and the first push of
+// any of them is the proof.
+func (l *lane) prove(ctx context.Context, r proofRequest) {
+	ctx, cancel := context.WithTimeout(ctx, 2*pushWithin)
+	defer cancel()
+	defer r.proof.triedOnce()
+	n, p := l.node, r.proof
+	if r.key == "" {
+		return // the node has none of our keys
+	}
+	if err := l.changeTracked(ctx, r.key); err != nil {
+		p.again.Store(mono() + int64(proofSoon))
+		if reply, ok := rueidis.IsRedisErr(err); ok {
+			if kind, _ := classifyReply(reply.Error()); kind == KindPermission || kind == KindServer {
+				p.again.Store(mono() + int64(proofLater))
+				n.sayPushless(fmt.Errorf("whether pushes arrive cannot be tried; grant the user GET and SET of the keys %sm1:tracking:*: %w", n.cfg.KeyPrefix, err))
+			}
+		}
+		return
+	}
+	timer := time.NewTimer(pushWithin)
+	defer timer.Stop()
+	select {
+	case <-p.pushed:
+		return
+	case <-ctx.Done():
+		return
+	case <-timer.C:
+	}
+	if l.proof.Load() != p || p.proven.Load() {
+		return // another connection by now
+	}
+	p.again.Store(mono() + int64(proofLater))
+	l.untracked.Store(true)
+	l.untrack()
+	n.sayPushless(errPushless)
+}
+
+var errPushless = errors.New("it accepts CLIENT TRACKING, but its pushes do not arrive: RESP3 is switched off, or a proxy drops them")
+
+// changeTracked reads the key under tracking and writes it as somebody else.
+func (l *lane) changeTracked(ctx context.Context, key string) error {
+	n := l.node
+	if e := l.enter(ctx); e != nil {
+		return e
+	}
+	for _, res := range l.doMulti(ctx, []Command{n.builder.ClientCaching().Yes().Build(), n.builder.Get().Key(key).Build()}) {
+		if err := res.Error(); err != nil && !rueidis.IsRedisNil(err) {
+			return err
+		}
+	}
+	c, e := n.pool.take(ctx)
+	if e != nil {
+		return e
+	}
+	defer c.release()
+	res := c.do(ctx, n.builder.Set().Key(key).Value("1").Px(proofLife).Build())[0]
+	c.dirty = c.dirty || c.idleSince.IsZero() // it was opened for this alone
+	return res.Error()
+}
+
+// never is a time that does not come.
+const never = math.MaxInt64
+
+// proofKey is a key of the library that lies on the node, or "".
+func (r *Redis) proofKey(n *node) string {
+	for i := range 1 << 16 {
+		if key := r.cfg.KeyPrefix + "m1:tracking:{" + strconv.Itoa(i) + "}" + rand.Text(); r.serves(n, key) {
+			return key
+		}
+	}
+	return ""
+}
