@@ -316,7 +316,17 @@ func TestCoherence_TrackingIsRefused(t *testing.T) {
 	if madcrowtest.OlderThan(t, "7.0") {
 		t.Skip("a user may be refused a single subcommand from Redis 7.0 on")
 	}
-	s := madcrowtest.StartRedis(t, madcrowtest.WithUser("app", "pw", "~*", "&*", "+@all", "-client|tracking"))
+	testWithoutPushes(t, madcrowtest.WithUser("app", "pw", "~*", "&*", "+@all", "-client|tracking"))
+}
+
+// The same where CLIENT TRACKING is accepted and nothing is pushed, as over
+// RESP2: an old value was served for as long as the entry lived.
+func TestCoherence_TrackingThatNeverPushes(t *testing.T) {
+	testWithoutPushes(t, madcrowtest.WithArgs("--rename-command", "HELLO", ""))
+}
+
+func testWithoutPushes(t *testing.T, o madcrowtest.Option) {
+	s := madcrowtest.StartRedis(t, o)
 	const short = 100 * time.Millisecond
 	cfg := s.Config()
 	opt := cache.Options[int]{Near: near, NearTTL: short, TTL: time.Hour, Tags: []string{"x"}}

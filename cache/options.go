@@ -63,8 +63,9 @@ type Options[T any] struct {
 	// none. Values must then not be changed by those who get them.
 	Near int64
 	// NearTTL is how long a copy in this process is believed where Redis does
-	// not tell of changes: it refuses CLIENT TRACKING, or is away. Defaults to
-	// a second.
+	// not tell of changes: it refuses CLIENT TRACKING, what it pushes does not
+	// arrive (RESP3 is switched off, or a proxy drops it), or it is away.
+	// Defaults to a second.
 	NearTTL time.Duration
 
 	// ReadTimeout bounds reads from Redis, after which GetOrLoad loads.
