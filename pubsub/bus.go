@@ -11,6 +11,7 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/guard"
+	"github.com/madcrow-go/madcrow/internal/keys"
 )
 
 // Options says how a bus works. The zero value works.
@@ -148,11 +149,21 @@ func (b *Bus) event(name string, n int) {
 	}
 }
 
-const maxChannel = 1024
-
+// checkChannel bounds a name.
 func checkChannel(field, name string) error {
-	if name == "" || len(name) > maxChannel {
-		return &ValidationError{Field: field, Message: fmt.Sprintf("must have 1 to %d bytes", maxChannel)}
+	if message := keys.CheckChannelLength(name); message != "" {
+		return &ValidationError{Field: field, Message: message}
+	}
+	return nil
+}
+
+// checkPublic is for what is the name of a channel, or a pattern, as it is.
+func (b *Bus) checkPublic(field, name string, reserved bool) error {
+	if reserved {
+		return checkChannel(field, name)
+	}
+	if message := keys.CheckChannel(b.prefix, name); message != "" {
+		return &ValidationError{Field: field, Message: message}
 	}
 	return nil
 }

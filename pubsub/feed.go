@@ -13,6 +13,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/keys"
 )
 
 // mode is how a channel is subscribed to.
@@ -288,8 +289,9 @@ func (f *feed) deliver(m rueidis.PubSubMessage) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.wire.hear(now)
+	reserved := f.key.mode == modePattern && f.b.reserved(m.Channel)
 	msg, fresh := &message{channel: m.Channel, raw: m.Message, payload: m.Message, shared: len(f.subs) > 1}, true
-	if f.typed > 0 {
+	if f.typed > 0 && !reserved {
 		if env, ok := parseEnvelope(m.Message); ok {
 			var missing int
 			env.publisher, missing, fresh = f.seen.take(m.Channel, env, now)
@@ -300,13 +302,19 @@ func (f *feed) deliver(m rueidis.PubSubMessage) {
 		}
 	}
 	for _, l := range f.subs {
-		if fresh || l.plain {
+		if (fresh || l.plain) && (!reserved || l.reserved) {
 			l.push(item{kind: EventMessage, message: msg})
 		}
 	}
 	if !f.probe {
 		f.b.event("received", 1)
 	}
+}
+
+// reserved says whether a channel, with its prefix, is none that a pattern of
+// strangers may hear.
+func (b *Bus) reserved(channel string) bool {
+	return keys.ReservedChannel(b.prefix, strings.TrimPrefix(channel, b.prefix)) != ""
 }
 
 // missed tells how many typed messages did not come. The feed is locked.

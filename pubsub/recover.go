@@ -3,7 +3,9 @@ package pubsub
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	_ "embed"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"iter"
@@ -87,6 +89,10 @@ type RecoverableOptions[T any] struct {
 }
 
 // Recoverable is a topic with a history. It is safe for concurrent use.
+//
+// A message is believed when it stands in the history or bears the seal of who
+// may write there. Who may do nothing but PUBLISH to its channel can neither
+// give subscribers a message nor have one withheld.
 type Recoverable[T any] struct {
 	b       *Bus
 	name    string
@@ -147,10 +153,10 @@ func (t *Recoverable[T]) Publish(ctx context.Context, v T) (at Position, receive
 	if t.sharded {
 		verb = "SPUBLISH"
 	}
-	nonce := rand.Text()[:12]
+	nonce, digest := rand.Text()[:12], sha256.Sum256([]byte(payload))
 	m, err := t.b.r.Eval(ctx, scriptPublish, []string{t.meta, t.history}, []string{
 		t.channel, verb, rand.Text()[:12], nonce, strconv.Itoa(t.opt.History),
-		milliseconds(t.opt.Life), t.life(), payload,
+		milliseconds(t.opt.Life), t.life(), payload, rand.Text(), hex.EncodeToString(digest[:]),
 	})
 	if err != nil {
 		return Position{}, 0, &Error{Channel: t.name, Op: "publish", Err: err}

@@ -369,16 +369,19 @@ func FuzzParsePosition(f *testing.F) {
 }
 
 func FuzzParseLive(f *testing.F) {
-	f.Add("r1 EPOCH 1 NONCE \npayload")
-	f.Add("r1 EPOCH 2 NONCE BEFORE\n")
+	f.Add("r1 EPOCH 1 NONCE  SEAL\npayload")
+	f.Add("r1 EPOCH 2 NONCE BEFORE SEAL\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		m, ok := parseLive(text)
 		if !ok {
 			return
 		}
-		if want := fmt.Sprintf("r1 %s %d %s %s\n%s", m.at.Epoch, m.at.Offset, m.at.Nonce, m.before, m.payload); m.at.Offset == 0 ||
+		if want := fmt.Sprintf("r1 %s %d %s %s %s\n%s", m.at.Epoch, m.at.Offset, m.at.Nonce, m.before, m.seal, m.payload); m.at.Offset == 0 ||
 			want != text && !strings.Contains(text, " 0") && !strings.Contains(text, " +") {
 			t.Fatalf("%q: %+v", text, m)
+		}
+		if !strings.HasPrefix(text, m.head+" "+m.seal+"\n") {
+			t.Fatalf("%q: the seal is of %q", text, m.head)
 		}
 	})
 }

@@ -136,10 +136,12 @@ type sseFeed struct {
 //
 // A connection ends with its request, with the bus, when the client does not
 // read, and with [SSEHandler.Close]. The server's read and write time-outs do
-// not hold for it. Middlewares around it must not hide Flush (they need an
-// Unwrap method), and compressing ones would hold events back. In Fiber it is
-// served by madcrowfiber.Stream: the adaptor of Fiber knows no time-outs, so a
-// client that does not read would never be cut off.
+// not hold for it. A body of the request that nobody has read is thrown away; one
+// that is not there within two seconds is a 408, one of more than 256 KB a 413.
+// Middlewares around it must not hide Flush (they need an Unwrap method), and
+// compressing ones would hold events back. In Fiber it is served by
+// madcrowfiber.Stream: the adaptor of Fiber knows no time-outs, so a client that
+// does not read would never be cut off.
 func SSE[T any](source Source[T], options SSEOptions[T]) (*SSEHandler, error) {
 	if source == nil {
 		return nil, &ValidationError{Field: "source", Message: "must not be nil"}
@@ -220,6 +222,10 @@ func (h *SSEHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer h.clients.Add(-1)
 	if r.Method == http.MethodHead {
 		setEventHeaders(w.Header())
+		return
+	}
+	if err := h.finishBody(w, r); err != nil {
+		h.refuse(w, r, err)
 		return
 	}
 	feed.b.event("sse_opened", 1)

@@ -3,12 +3,16 @@ package pubsub
 import (
 	"context"
 	"errors"
+	"io"
 	"iter"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/madcrow-go/madcrow/problem"
 )
 
 // beginWithin is how long the answer waits for the first event.
@@ -44,6 +48,51 @@ func newSSEStream(w http.ResponseWriter, settings sseSettings, cancel context.Ca
 	defer s.mu.Unlock()
 	s.timer = time.AfterFunc(beginWithin, s.due)
 	return s
+}
+
+const (
+	// bodyWithin is how long the body of a request may still be on its way.
+	bodyWithin = 2 * time.Second
+	// bodyMost is how much of it is thrown away, as much as by net/http.
+	bodyMost = 256 << 10
+)
+
+// finishBody reads what is left of the body of a request. net/http reads it
+// before it sends a header, for which no write time-out holds, and again at the
+// end: a client that keeps back a part of it would hold the stream for ever, and
+// all that waits for it. A time-out of reading ends the request for net/http, so
+// without its whole body there is no stream. HTTP/2 does not wait for bodies.
+func (h *SSEHandler) finishBody(w http.ResponseWriter, r *http.Request) error {
+	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 || r.ProtoMajor != 1 {
+		return nil
+	}
+	rc := http.NewResponseController(w)
+	if rc.SetReadDeadline(time.Now().Add(bodyWithin)) != nil {
+		// The server's own time-out holds, since it cannot be lifted either. The
+		// header leaves without it.
+		w.Header().Set("Connection", "close")
+		return nil
+	}
+	forbid := func() { _ = rc.SetReadDeadline(time.Unix(1, 0)) }
+	ended := context.AfterFunc(h.end, forbid)
+	_, err := io.CopyN(io.Discard, r.Body, bodyMost+1)
+	over := !ended()
+	if err == io.EOF || errors.Is(err, http.ErrBodyReadAfterClose) { //nolint:errorlint // as CopyN returns it
+		return nil // whoever closed it has read it, or net/http closes the connection
+	}
+	forbid() // nor is it read for the refusal
+	_ = r.Body.Close()
+	_ = rc.SetWriteDeadline(time.Now().Add(h.settings.timeout)) // the server's may be over
+	w.Header().Set("Connection", "close")
+	switch {
+	case over:
+		return errEnded
+	case err == nil:
+		return problem.New(http.StatusRequestEntityTooLarge, "BODY_TOO_LARGE", "The request body is too large")
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return problem.New(http.StatusRequestTimeout, "BODY_TIMEOUT", "The request body did not arrive in time")
+	}
+	return problem.New(http.StatusBadRequest, "BODY_INCOMPLETE", "The request body could not be read")
 }
 
 // relay sends all frames, and returns why it does not go on.

@@ -2,6 +2,7 @@ package pubsub
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -96,6 +97,7 @@ type message struct {
 	plain   bool
 	decoded any
 	failed  error
+	sum     atomic.Pointer[[32]byte] // see digest
 }
 
 // subscriber is one local listener: a bounded queue of messages, with what else
@@ -106,6 +108,7 @@ type subscriber struct {
 	most     int // bytes of queue, and of waiting; 0 is no bound
 	overflow Overflow
 	plain    bool          // it wants all texts as they come, and hears of no numbers
+	reserved bool          // as a listener to a pattern, it wants reserved channels too
 	ready    chan struct{} // has a token when there may be something to take
 	dropped  func(n int)   // is told of each loss; nil: nobody asks
 

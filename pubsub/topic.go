@@ -59,6 +59,13 @@ type TopicOptions[T any] struct {
 	// Sharded keeps the channel on the node of its slot (SPUBLISH, SSUBSCRIBE;
 	// Redis 7): in a cluster, messages then do not go to all nodes.
 	Sharded bool
+	// Reserved lets the name be a reserved one, and a pattern hear reserved
+	// channels: those that begin with __, on which servers speak themselves
+	// (__keyspace@0__:…, and __sentinel__:hello, which Sentinels believe), and
+	// those of this package's own, m1:…. Without it such names are refused, and a
+	// pattern such as "*" does not hear them. Never set it where a stranger
+	// chooses the name.
+	Reserved bool
 }
 
 // Topic is one channel of messages of one type. It is safe for concurrent use.
@@ -70,9 +77,11 @@ type Topic[T any] struct {
 	numbers atomic.Pointer[numbers] // nil before the first that is published
 }
 
-// NewTopic makes a topic of a channel, 1 to 1,024 bytes. Redis is not asked.
+// NewTopic makes a topic of a channel, 1 to 1,024 bytes and not a reserved one
+// (see [TopicOptions].Reserved). Whoever may publish to the channel is believed,
+// what the envelope says too: who must not be, gets other channels. Redis is not asked.
 func NewTopic[T any](b *Bus, channel string, options TopicOptions[T]) (*Topic[T], error) {
-	if err := checkChannel("channel", channel); err != nil {
+	if err := b.checkPublic("channel", channel, options.Reserved); err != nil {
 		return nil, err
 	}
 	if options.Codec == nil {
@@ -316,10 +325,11 @@ type Pattern[T any] struct {
 	opt     TopicOptions[T]
 }
 
-// NewPattern makes one. Options.Sharded cannot be set: Redis has no patterns of
+// NewPattern makes one. It hears no reserved channels, whatever the pattern, but
+// with Options.Reserved. Options.Sharded cannot be set: Redis has no patterns of
 // sharded channels. Config.KeyPrefix stands before the pattern, escaped.
 func NewPattern[T any](b *Bus, pattern string, options TopicOptions[T]) (*Pattern[T], error) {
-	if err := checkChannel("pattern", pattern); err != nil {
+	if err := b.checkPublic("pattern", pattern, options.Reserved); err != nil {
 		return nil, err
 	}
 	if options.Sharded {
@@ -353,7 +363,7 @@ func subscribe[T any](ctx context.Context, b *Bus, key feedKey, opt TopicOptions
 			return
 		}
 		sub := newSubscriber(how.queue, how.overflow)
-		sub.plain = opt.Plain
+		sub.plain, sub.reserved = opt.Plain, opt.Reserved
 		f, err := b.join(key, sub)
 		if err != nil {
 			yield(Event[T]{}, wrapError(key.channel, err))

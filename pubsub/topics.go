@@ -44,7 +44,7 @@ func newTopics[T any](b *Bus, field string, m mode, prefix string, names []strin
 	}
 	t := &Topics[T]{b: b, opt: options}
 	for _, name := range names {
-		if err := checkChannel(field, name); err != nil {
+		if err := b.checkPublic(field, name, options.Reserved); err != nil {
 			return nil, err
 		}
 		if key := (feedKey{m, prefix + name}); !slices.Contains(t.keys, key) {
@@ -65,6 +65,7 @@ func (t *Topics[T]) Subscribe(ctx context.Context, opts ...SubscribeOption) iter
 			return
 		}
 		sub := newSubscriber(how.queue, how.overflow)
+		sub.reserved = t.opt.Reserved
 		for _, key := range t.keys {
 			f, err := t.b.join(key, sub)
 			if err != nil {

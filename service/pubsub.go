@@ -62,10 +62,13 @@ type Event struct {
 const subscriberQueue = 1024
 
 // Publish sends message to channel and returns how many connections received
-// it: 0 is nobody, not a failure. In a cluster it counts those of one node.
+// it: 0 is nobody, not a failure. In a cluster it counts those of one node. The
+// channel has 1 to 1,024 bytes; reserved ones are a [*ValidationError]: what
+// begins with __ is the server's own (Sentinels believe what they hear there),
+// what begins with m1: that of the typed packages, see [WithReservedKeys].
 func (s *Service) Publish(ctx context.Context, channel, message string) (receivers int64, err error) {
-	if channel == "" {
-		return 0, &ValidationError{Field: "channel", Message: "must not be empty"}
+	if err := s.checkChannel(channel); err != nil {
+		return 0, err
 	}
 	channel = s.prefix + channel
 	n, err := s.integer(ctx, func(b madcrow.Builder) madcrow.Command {
@@ -74,8 +77,8 @@ func (s *Service) Publish(ctx context.Context, channel, message string) (receive
 	return n, failed("publish", TablePubSub, err)
 }
 
-// Subscribe yields what is published to the channels until ctx ends or the
-// loop is left. It begins when the loop begins, and survives a lost
+// Subscribe yields what is published to the channels, of which none may be
+// reserved (see [Service.Publish]), until ctx ends or the loop is left. It begins when the loop begins, and survives a lost
 // connection: it subscribes again, as often as it takes, and tells the gap by
 // EventInterrupted and EventSubscribed. Redis keeps no messages: what was
 // published in a gap is lost, so read anew what the messages are about.

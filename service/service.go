@@ -21,6 +21,14 @@ type Option func(*Service)
 // WithReservedKeys lets the cache and limit methods use keys that begin with
 // m1:, session:, login_attempts: or rate_limit:, as the original does. Whoever
 // may choose the key can then read sessions through the cache.
+//
+// Without it these beginnings are refused, also where a prefix of another
+// application on the same Redis may end before them: after any sign, but for
+// "_" and "-" before names of the original. So shop:session:7 is refused, and
+// user_session:7 is not. A prefix that ends in a letter or a digit cannot be
+// seen: let prefixes end in ":".
+//
+// Channels that begin with m1: or __ are refused in any case.
 func WithReservedKeys() Option { return func(s *Service) { s.rawKeys = true } }
 
 // New returns the facade of r, which must not be nil. The service does not

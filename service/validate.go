@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/madcrow-go/madcrow/internal/keys"
 )
 
 // Bounds of arguments.
@@ -19,16 +21,13 @@ const (
 // limitPrefix is what the HTTP route puts before a limit's key.
 const limitPrefix = "rate_limit:"
 
-// Beginnings of keys that belong to other rooms: nobody shall read a session
-// through the cache, or fill a login limit by name.
-var reserved = [...]string{"m1:", sessionPrefix, "login_attempts:"}
+// ofOthers begins keys of the original that are no cache's: nobody shall read a
+// session through the cache, or fill a login limit by name.
+var ofOthers = []string{sessionPrefix, "login_attempts:", limitPrefix}
 
 func (s *Service) checkCacheKey(key string) error {
 	if err := checkText("key", key, maxKeyChars); err != nil {
 		return err
-	}
-	if !s.rawKeys && strings.HasPrefix(key, limitPrefix) {
-		return reservedError(limitPrefix)
 	}
 	return s.checkReserved(key)
 }
@@ -38,6 +37,9 @@ func (s *Service) checkLimitKey(key string) error {
 	if err := checkText("key", strings.TrimPrefix(key, limitPrefix), maxKeyChars); err != nil {
 		return err
 	}
+	if strings.HasPrefix(key, limitPrefix) {
+		return nil // it is a limit's, whatever follows: a limit of session:7 too
+	}
 	return s.checkReserved(key)
 }
 
@@ -45,16 +47,17 @@ func (s *Service) checkReserved(key string) error {
 	if s.rawKeys {
 		return nil
 	}
-	for _, p := range reserved {
-		if strings.HasPrefix(key, p) {
-			return reservedError(p)
-		}
+	if beginning := keys.Reserved(s.prefix, key, ofOthers...); beginning != "" {
+		return &ValidationError{Field: "key", Message: keys.MustNotBegin(beginning)}
 	}
 	return nil
 }
 
-func reservedError(prefix string) error {
-	return &ValidationError{Field: "key", Message: "must not begin with " + prefix + ", which is reserved"}
+func (s *Service) checkChannel(channel string) error {
+	if message := keys.CheckChannel(s.prefix, channel); message != "" {
+		return &ValidationError{Field: "channel", Message: message}
+	}
+	return nil
 }
 
 func checkText(field, text string, maxChars int) error {

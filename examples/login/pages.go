@@ -101,7 +101,7 @@ func (a *app) fail(w http.ResponseWriter, r *http.Request, err error) {
 
 // wantsJSON says whether a program asks.
 func wantsJSON(r *http.Request) bool {
-	accept := r.Header.Get("Accept")
+	accept := strings.ToLower(r.Header.Get("Accept")) // media types have no case
 	return strings.Contains(accept, "json") && !strings.Contains(accept, "text/html")
 }
 

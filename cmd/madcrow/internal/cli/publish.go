@@ -23,6 +23,10 @@ and of service.Publish: whoever listens now gets it, nobody gets it later.
 It prints how many connections received it. That nobody did is no failure. In a
 cluster it counts those of one node.
 
+Reserved channels are refused: those that begin with __, on which servers speak
+themselves (a message to __sentinel__:hello can take over a set of Sentinels),
+and those of Madcrow's own, which begin with m1:. redis-cli can publish there.
+
 Exit codes: 0 sent; 1 failed; 2 wrong command line or settings.`,
 		Example: `  madcrow publish news hello
   madcrow publish news - < message.json
@@ -45,7 +49,7 @@ Exit codes: 0 sent; 1 failed; 2 wrong command line or settings.`,
 				}
 				message = string(text)
 			}
-			return o.run(c, func(ctx context.Context, r *madcrow.Redis) error { return o.publish(ctx, c, r, args[0], message) })
+			return asUsage(o.run(c, func(ctx context.Context, r *madcrow.Redis) error { return o.publish(ctx, c, r, args[0], message) }))
 		},
 	}
 	o.addFlags(cmd)

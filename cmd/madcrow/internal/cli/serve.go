@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -40,6 +41,7 @@ type serveOptions struct {
 	readTimeout     time.Duration
 	writeTimeout    time.Duration
 	idleTimeout     time.Duration
+	drainDelay      time.Duration
 	drainTimeout    time.Duration
 }
 
@@ -66,9 +68,11 @@ and slots there are, and how far the replicas are behind. It shows addresses
 only with --health-details: it needs no token, so whoever reaches the server
 could read them.
 
-SIGTERM and SIGINT end it in order: no new connections, requests in flight are
-finished, streams of events are ended, then Redis is closed. A second signal
-ends it at once.
+SIGTERM and SIGINT end it in order: /readyz fails, after --drain-delay there are
+no new connections, requests in flight are finished, streams of events are
+ended, then Redis is closed. A second signal ends it at once. Behind a load
+balancer let --drain-delay be longer than it takes to notice that /readyz fails:
+whoever connects in the very moment when the port is closed gets no answer.
 
 Exit codes: 0 ended in order, 1 failed, 2 wrong command line or settings.`,
 		Example: `  madcrow serve
@@ -95,6 +99,7 @@ Exit codes: 0 ended in order, 1 failed, 2 wrong command line or settings.`,
 	f.DurationVar(&o.readTimeout, "read-timeout", 15*time.Second, "longest time to read a request")
 	f.DurationVar(&o.writeTimeout, "write-timeout", 30*time.Second, "longest time from a request's header to the end of its answer, streams of events excepted")
 	f.DurationVar(&o.idleTimeout, "idle-timeout", 2*time.Minute, "close a connection after this time without a request")
+	f.DurationVar(&o.drainDelay, "drain-delay", 0, "serve on for this time at the end, while /readyz fails already")
 	f.DurationVar(&o.drainTimeout, "drain-timeout", 20*time.Second, "longest time to finish requests at the end")
 	addEnvFileFlag(cmd, &o.envFile)
 	return cmd
@@ -134,6 +139,9 @@ func (o serveOptions) check(token string) error {
 		if d <= 0 {
 			return usageError{errors.New("time-outs must be more than 0")}
 		}
+	}
+	if o.drainDelay < 0 {
+		return usageError{errors.New("--drain-delay must not be negative")}
 	}
 	if token != "" && len(token) < minToken {
 		return usageError{fmt.Errorf("%s must have at least %d characters", envToken, minToken)}
@@ -214,13 +222,22 @@ func run(ctx context.Context, restore func(), ln net.Listener, handler *server.S
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	failed := make(chan error, 1)
-	go func() { failed <- hs.Serve(ln) }()
+	go func() { failed <- hs.Serve(&lastCall{Listener: ln}) }()
 	select {
 	case err := <-failed:
 		return fmt.Errorf("serve: %w", err)
 	case <-ctx.Done():
 	}
 	restore() // from here on a signal ends the process at once
+	if o.drainDelay > 0 {
+		log.Info("leaving: readiness fails, all is served on", slog.Duration("drain_delay", o.drainDelay))
+		handler.Leave()
+		select {
+		case err := <-failed:
+			return fmt.Errorf("serve: %w", err)
+		case <-time.After(o.drainDelay):
+		}
+	}
 	log.Info("shutting down: requests in flight are finished", slog.Duration("drain_timeout", o.drainTimeout))
 	handler.Drain()
 	drain, cancel := context.WithTimeout(context.Background(), o.drainTimeout)
@@ -231,4 +248,33 @@ func run(ctx context.Context, restore func(), ln net.Listener, handler *server.S
 	}
 	log.Info("ended")
 	return nil
+}
+
+// lastCall is a listener that, once closed, still hands out the connections that
+// are made already and wait to be accepted: the system would cut them off.
+type lastCall struct {
+	net.Listener
+	closing atomic.Bool
+}
+
+// acceptLast is how long they are looked for.
+const acceptLast = 20 * time.Millisecond
+
+// Close has Accept close the listener after the last of them.
+func (l *lastCall) Close() error {
+	patient, ok := l.Listener.(interface{ SetDeadline(t time.Time) error })
+	if !ok || l.closing.Swap(true) || patient.SetDeadline(time.Now().Add(acceptLast)) != nil {
+		return l.Listener.Close()
+	}
+	return nil
+}
+
+// Accept waits for the next connection.
+func (l *lastCall) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil && l.closing.Load() {
+		_ = l.Listener.Close()
+		return nil, net.ErrClosed
+	}
+	return conn, err
 }

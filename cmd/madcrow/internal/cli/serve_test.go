@@ -272,6 +272,48 @@ func TestServe_EventsHaveNoTimeoutAndEndWithTheServer(t *testing.T) {
 	}
 }
 
+// One client that kept back the body of its request held the end of the program
+// up until --drain-timeout, and made a failure of it.
+func TestServe_AStreamWithAnUnfinishedBodyEndsWithTheServer(t *testing.T) {
+	p := launch(t, nil)
+	waitFor(t, func() bool { code, _ := p.get("/readyz"); return code == 200 })
+	for _, rest := range []string{"Content-Length: 1000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n", "Expect: 100-continue\r\nContent-Length: 1000\r\n\r\n"} {
+		conn, err := net.Dial("tcp", p.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		_, _ = io.WriteString(conn, "GET /api/v1/redis-example/pub-sub/subscribe/z HTTP/1.1\r\nHost: localhost\r\n"+rest)
+	}
+	time.Sleep(300 * time.Millisecond) // until they are served
+	begin := time.Now()
+	p.signal(syscall.SIGTERM)
+	if code := p.exit(); code != exitOK {
+		t.Errorf("exit code %d\n%s", code, p.text())
+	}
+	if took := time.Since(begin); took > 5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
+// Readiness fails first, and all is served until a balancer has seen it.
+func TestServe_DrainDelayServesOnWhileReadinessFails(t *testing.T) {
+	p := launch(t, nil, "--drain-delay", "1500ms")
+	waitFor(t, func() bool { code, _ := p.get("/readyz"); return code == 200 })
+	begin := time.Now()
+	p.signal(syscall.SIGTERM)
+	waitFor(t, func() bool { code, _ := p.get("/readyz"); return code == 503 })
+	if code, body := p.get("/api/v1/redis-example/cache/a"); code != 200 {
+		t.Errorf("%d %s", code, body)
+	}
+	if code := p.exit(); code != exitOK {
+		t.Errorf("exit code %d\n%s", code, p.text())
+	}
+	if took := time.Since(begin); took < 1500*time.Millisecond {
+		t.Errorf("it ended after %v", took)
+	}
+}
+
 func TestServe_SecondSignalEndsAtOnce(t *testing.T) {
 	p := launch(t, nil)
 	p.slowPost()

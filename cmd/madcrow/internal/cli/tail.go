@@ -38,6 +38,9 @@ Each message is one line, with the channel and a tab before it where there can
 be several channels. Control characters are shown as \n, \x1b and so on; -o json
 has the messages as they are.
 
+Reserved channels, such as __keyspace@0__:* and m1:topic:{name}:live, are shown
+too, since listening changes nothing; 'madcrow publish' refuses them.
+
 Messages of a Go program's topic (pubsub.Topic) are shown without what stands
 before them.
 
@@ -104,7 +107,7 @@ func (o *tailOptions) show(ctx context.Context, c *cobra.Command, r *madcrow.Red
 	if o.pattern {
 		listenTo = pubsub.NewPatterns[string]
 	}
-	topics, err := listenTo(bus, names, pubsub.TopicOptions[string]{})
+	topics, err := listenTo(bus, names, pubsub.TopicOptions[string]{Reserved: true}) // it only reads
 	if err != nil {
 		return err
 	}

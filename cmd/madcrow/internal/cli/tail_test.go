@@ -106,6 +106,11 @@ func TestPublish_IsThatOfTheHTTPRoute(t *testing.T) {
 		}
 		return strings.TrimSpace(string(out))
 	}
+	refused := exec.Command(binary, "publish", "__sentinel__:hello", "x")
+	refused.Dir, refused.Env = t.TempDir(), cleanEnv(appEnv(s))
+	if out, _ := refused.CombinedOutput(); refused.ProcessState.ExitCode() != exitUsage || !strings.Contains(string(out), "must not begin with __, which is reserved") {
+		t.Errorf("exit code %d: %s", refused.ProcessState.ExitCode(), out)
+	}
 	if out := run("", "news", "x"); out != "0 receivers" {
 		t.Error(out)
 	}

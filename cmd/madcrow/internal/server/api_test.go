@@ -16,6 +16,8 @@ type step struct {
 
 const api = "/api/v1/redis-example"
 
+var manyDigits = strings.Repeat("1234567890", 40)
+
 // suite is what a client of the original relies on: members, order, status.
 var suite = []step{
 	{"GET", "/cache/a", "", `{"key":"a","value":null,"exists":false,"ttl":null}`},
@@ -36,6 +38,12 @@ var suite = []step{
 	{"POST", "/session", `{"session_id":"s2","data":{}}`, `{"session_id":"s2","data":{},"exists":true}`},
 	{"DELETE", "/session/s1", "", `{"session_id":"s1","deleted":true,"message":"Session deleted successfully"}`},
 	{"DELETE", "/session/s1", "", `{"session_id":"s1","deleted":false,"message":"Session did not exist"}`},
+
+	// What Python stores and no float64 holds.
+	{"POST", "/session", `{"session_id":"big","data":{"n":` + manyDigits + `}}`, `{"session_id":"big","data":{"n":` + manyDigits + `},"exists":true}`},
+	{"GET", "/session/big", "", `{"session_id":"big","data":{"n":` + manyDigits + `},"exists":true}`},
+	{"POST", "/session", `{"session_id":"half","data":{"t":"\ud800"}}`, `{"session_id":"half","data":{"t":"\ud800"},"exists":true}`},
+	{"POST", "/cache", `{"key":"smile","value":"\ud83d\ude00\\ud800"}`, `{"key":"smile","value":"😀\\ud800","exists":true,"ttl":null}`},
 
 	{"POST", "/rate-limit/check", `{"key":"u1","limit":2,"window_seconds":60}`, `{"key":"u1","is_limited":false,"limit":2,"window_seconds":60,"current_count":1}`},
 	{"POST", "/rate-limit/check", `{"key":"u1","limit":2,"window_seconds":60}`, `{"key":"u1","is_limited":false,"limit":2,"window_seconds":60,"current_count":2}`},
@@ -96,7 +104,19 @@ func badInput(t *testing.T, cfg madcrow.Config) {
 		{"POST", "/cache", `{"key":"a","value":"b","expire_seconds":1e300}`, "body.expire_seconds"},
 		{"POST", "/cache", `{"key":"session:s3cret","value":"b"}`, "key"},
 		{"POST", "/cache", `{"KEY":"a","value":"s3cret"}`, "body.key"},
+		{"POST", "/cache", `{"key":"a","value":"b","expire_seconds":` + manyDigits + `}`, "body.expire_seconds"},
+		{"POST", "/cache", `{"key":"a","value":"s3cret` + "\xff" + `"}`, "body.value"},
+		{"POST", "/cache", `{"key":"a` + "\xff" + `","value":"s3cret"}`, "body.key"},
+		{"POST", "/cache", `{"key":"a","value":"s3cret\ud800"}`, "body.value"},
+		{"POST", "/cache", `{"key":"a","value":"\udc00s3cret"}`, "body.value"},
+		{"POST", "/cache", `{"key":"a","value":"\ud800\ud800\udc00"}`, "body.value"},
+		{"POST", "/cache", `{"key":"a","value":"\ud800\\udc00"}`, "body.value"},
+		{"POST", "/session", `{"session_id":"\ud800","data":{}}`, "body.session_id"},
+		{"POST", "/rate-limit/check", `{"key":"\udfff","limit":1,"window_seconds":1}`, "body.key"},
 		{"GET", "/cache/session:s3cret", "", "key"},
+		{"GET", "/cache/shop:session:s3cret", "", "key"},
+		{"DELETE", "/cache/shop:rate_limit:s3cret", "", "key"},
+		{"GET", "/cache/shop:m1:session:web:s3cret", "", "key"},
 		{"DELETE", "/cache/rate_limit:s3cret", "", "key"},
 		{"GET", "/cache/" + strings.Repeat("k", 256), "", "path.key"},
 		{"POST", "/session", `{"session_id":"","data":{"a":"s3cret"}}`, "body.session_id"},
@@ -110,6 +130,14 @@ func badInput(t *testing.T, cfg madcrow.Config) {
 		{"POST", "/rate-limit/check", `{"key":"u","limit":1}`, "body.window_seconds"},
 		{"POST", "/pub-sub/publish/ch", "", "query.message"},
 		{"POST", "/pub-sub/publish/ch?message=", "", "query.message"},
+		{"POST", "/pub-sub/publish/ch?message=%ff", "", "query.message"},
+		{"POST", "/pub-sub/publish/__sentinel__:hello?message=x", "", "channel"},
+		{"POST", "/pub-sub/publish/m1:topic:%7Bpay%7D:live?message=x", "", "channel"},
+		{"POST", "/pub-sub/publish/" + strings.Repeat("c", 1025) + "?message=x", "", "path.channel"},
+		{"POST", "/pub-sub/publish/" + strings.Repeat("%C3%BC", 600) + "?message=x", "", "channel"},
+		{"GET", "/pub-sub/subscribe/__sentinel__:hello", "", "channel"},
+		{"GET", "/pub-sub/subscribe/__keyspace@0__:x", "", "channel"},
+		{"GET", "/pub-sub/subscribe/shop:m1:topic:%7Bpay%7D:live", "", "channel"},
 		{"GET", "/pub-sub/subscribe/" + strings.Repeat("c", 1025), "", "path.channel"},
 		{"GET", "/pub-sub/subscribe/" + strings.Repeat("%C3%BC", 600), "", "channel"}, // 1,200 bytes
 	} {

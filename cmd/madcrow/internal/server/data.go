@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"time"
@@ -43,7 +44,11 @@ func (c DataController) get(ctx context.Context, in *dataInput) (*dataAnswer, er
 		if found {
 			return &dataAnswer{value, "cache"}, nil
 		}
-		if err != nil {
+		var refused *service.ValidationError
+		switch {
+		case errors.As(err, &refused): // the cache does not take such a key
+			cached = false
+		case err != nil:
 			c.log.WarnContext(ctx, "the cache was left out", slog.String("cause", err.Error()))
 			cached = false // what just failed would only cost time again
 		}

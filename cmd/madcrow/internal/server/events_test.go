@@ -147,3 +147,30 @@ func TestSubscribe_NeedsTheToken(t *testing.T) {
 	w.wantProblem(w.do("GET", api+"/pub-sub/subscribe/news", ""), 401, "UNAUTHORIZED", "", "")
 	w.follow("news", "Authorization", "Bearer "+token).want("event: subscribed", "data: {}")
 }
+
+// Media types have no case.
+func TestBody_TheTypeHasNoCase(t *testing.T) {
+	w := startWeb(t, madcrowtest.StartRedis(t).Config()).waitAvailable()
+	for _, kind := range []string{"APPLICATION/JSON", "Application/Json; Charset=UTF-8", "application/json;charset=\"X\""} {
+		if a := w.do("POST", api+"/cache", `{"key":"a","value":"b"}`, "Content-Type", kind); a.status != 200 {
+			t.Errorf("%s: %d %s", kind, a.status, a.body)
+		}
+	}
+	w.wantProblem(w.do("POST", api+"/cache", `{"key":"a","value":"b"}`, "Content-Type", "TEXT/PLAIN"), 422, "VALIDATION_ERROR", "", "")
+}
+
+// Whoever listens under a pattern of its own would have heard it, and Sentinels
+// believe it; nothing may leave.
+func TestPublish_NothingReachesAReservedChannel(t *testing.T) {
+	srv := madcrowtest.StartRedis(t)
+	w := startWeb(t, srv.Config()).waitAvailable()
+	for _, channel := range []string{"__sentinel__:hello", "%5F%5Fsentinel%5F%5F%3Ahello", "__redis__:invalidate"} {
+		m := w.wantProblem(w.do("POST", api+"/pub-sub/publish/"+channel+"?message=x", ""), 422, "VALIDATION_ERROR", "", "")
+		if errs, _ := m["errors"].([]any); len(errs) != 1 {
+			t.Errorf("%v", m)
+		}
+	}
+	if stats := srv.Do(t, "INFO", "commandstats").(string); strings.Contains(stats, "cmdstat_publish") {
+		t.Errorf("something was published:\n%s", stats)
+	}
+}

@@ -33,7 +33,19 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.fail(rw, r, err)
 		return
 	}
+	lowerMediaType(r.Header)
 	s.mux.ServeHTTP(rw, r)
+}
+
+// lowerMediaType writes the type of a body as huma looks for it: media types
+// have no case.
+func lowerMediaType(h http.Header) {
+	for i, value := range h["Content-Type"] {
+		kind, parameters, _ := strings.Cut(value, ";")
+		if lower := strings.ToLower(kind); lower != kind {
+			h["Content-Type"][i] = lower + value[len(kind):len(value)-len(parameters)] + parameters
+		}
+	}
 }
 
 // finish answers a panic and writes the access log.

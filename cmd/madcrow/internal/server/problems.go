@@ -139,6 +139,9 @@ func fieldError(status int, field, message string) problem.FieldError {
 		name, _, _ = strings.Cut(name, " ")
 		return problem.FieldError{Field: field + "." + name, Message: "is required"}
 	}
+	if name, ok := strings.CutPrefix(message, notUnicode); ok {
+		return problem.FieldError{Field: field + "." + name, Message: strings.TrimSuffix(notUnicode, " in ")}
+	}
 	switch {
 	case strings.HasPrefix(message, "expected "), strings.HasPrefix(message, "required "):
 	case status == http.StatusBadRequest && field == "body":

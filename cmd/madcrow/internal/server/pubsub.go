@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"unicode/utf8"
 
+	"github.com/madcrow-go/madcrow/problem"
 	"github.com/madcrow-go/madcrow/pubsub"
 	"github.com/madcrow-go/madcrow/service"
 )
@@ -16,7 +18,7 @@ type PubSubController struct {
 }
 
 type publishInput struct {
-	Channel string `path:"channel" minLength:"1"`
+	Channel string `path:"channel" minLength:"1" maxLength:"1024" doc:"The channel; those that begin with __ or m1: are refused"`
 	Message string `query:"message" required:"true" minLength:"1"`
 }
 
@@ -28,7 +30,7 @@ type published struct {
 }
 
 type subscribeInput struct {
-	Channel string `path:"channel" minLength:"1" maxLength:"1024"`
+	Channel string `path:"channel" minLength:"1" maxLength:"1024" doc:"The channel; those that begin with __ or m1: are refused"`
 }
 
 // aboutEvents is the documentation of the stream.
@@ -49,6 +51,9 @@ func (c PubSubController) register(g routes) {
 }
 
 func (c PubSubController) publish(ctx context.Context, in *publishInput) (*published, error) {
+	if !utf8.ValidString(in.Message) {
+		return nil, problem.Validation(problem.FieldError{Field: "query.message", Message: "expected Unicode text"})
+	}
 	n, err := c.svc.Publish(ctx, in.Channel, in.Message)
 	if err != nil {
 		return nil, err

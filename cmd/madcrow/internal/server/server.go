@@ -109,10 +109,14 @@ func New(opt Options) (*Server, error) {
 	return s, nil
 }
 
-// Drain makes readiness fail, so that load balancers send nobody new, and ends
-// the streams of events, which would not end by themselves.
+// Leave makes readiness fail, so that load balancers send nobody new. All is
+// served as before.
+func (s *Server) Leave() { s.draining.Store(true) }
+
+// Drain is Leave, and ends the streams of events, which would not end by
+// themselves.
 func (s *Server) Drain() {
-	s.draining.Store(true)
+	s.Leave()
 	s.events.Close()
 }
 
