@@ -19,5 +19,6 @@
 //   - Redis away: publishing is an error, or waits in a bounded outbox
 //     ([Options.Outbox]) and is sent in order when it is back.
 //
-// Channels have Config.KeyPrefix before them, as keys have.
+// Channels have Config.KeyPrefix before them, as keys have. Those that begin with
+// __ or m1: are reserved, see [TopicOptions].
 package pubsub

@@ -3,9 +3,9 @@
 // read and write.
 //
 // Every method makes one round trip, or none with [WithNearCache], reports
-// failure as an error and absence as absence. An error of Redis is an [*Error], which wraps the one of package
-// madcrow; a wrong argument is a [*ValidationError]. Both know their HTTP
-// answer. When Redis is away every method fails at once with
+// failure as an error and absence as absence. An error of Redis is an [*Error],
+// which wraps the one of package madcrow; a wrong argument is a
+// [*ValidationError]. Both know their HTTP answer. When Redis is away every method fails at once with
 // madcrow.ErrUnavailable.
 //
 // In Redis, with Config.KeyPrefix before every key and every channel:
@@ -14,4 +14,7 @@
 //	session     session:{id}         string, one JSON object
 //	rate limit  the key as given     sorted set, score = Unix seconds
 //	message     the channel          text
+//
+// Keys and channels that belong to others are refused, under whatever prefix:
+// see [WithReservedKeys] and [Service.Publish].
 package service
