@@ -8,13 +8,14 @@ local function fetch(member)
   if not f[1] then return nil, f[7] and 'rotated' or 'missing' end
   local s = {version = f[1], ends = tonumber(f[2]), idle = tonumber(f[3]), user = f[4], epoch = f[5], data = f[6],
     frozen = f[7], remember = f[8], last = f[2]}
-  -- What was rotated ends with what it became, and cannot be read any more when
-  -- that has ended the others.
+  -- What was rotated cannot be read any more when what it became was rotated
+  -- again, has ended or has ended the others. It stays a note of that: a session
+  -- that is begun under it would take the place of a right one.
   if s.user ~= '' then
     local epoch = call('GET', KEYS[2])
     local listed = call('ZSCORE', KEYS[3], s.frozen or member)
-    if s.frozen and listed and epoch and epoch ~= s.epoch and clock < s.ends then return nil, 'rotated' end
     if epoch ~= s.epoch or not listed then
+      if s.frozen and clock < s.ends then return nil, 'rotated' end
       call('DEL', KEYS[1])
       return nil, 'revoked'
     end
