@@ -407,7 +407,7 @@ func late(t *testing.T, serve server) {
 	a, addr := serve(t, func(h http.Handler) http.Handler {
 		return http.TimeoutHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/json" {
-				time.Sleep(300 * time.Millisecond)
+				time.Sleep(slow)
 			}
 			h.ServeHTTP(w, r)
 		}), 50*time.Millisecond, "late")
