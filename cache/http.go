@@ -38,15 +38,21 @@ import (
 // for it, when a response
 //
 //   - has Cache-Control no-store, private or no-cache (also with a list of
-//     headers), Vary: *, Set-Cookie or trailers, or a status below 200, of 500
-//     and above, 206 or 304;
+//     headers), Vary: *, trailers, or a status below 200, of 500 and above, 206 or
+//     304; the same words, or max-age=0, in CDN-Cache-Control or
+//     Surrogate-Control, which count only where they forbid;
+//   - gives one client something, or has him do something: Set-Cookie,
+//     WWW-Authenticate, Authentication-Info, Clear-Site-Data, X-Auth-Token,
+//     X-Access-Token, X-Csrf-Token and their like;
 //   - answers a request with Authorization or a client certificate, and does not
 //     say public, s-maxage or must-revalidate (RFC 9111 §3.5);
 //   - answers a request with a Cookie, one of HTTPOptions.Credentials, or a
 //     header by which proxies say who the client is (X-Auth-Request-User,
 //     X-Forwarded-User and their like), and does not say public or s-maxage;
-//   - has more than HTTPOptions.MaxBody, is flushed, hijacked, an event stream
-//     or preceded by a 1xx: it is passed on as it is written;
+//   - has more than HTTPOptions.MaxBody, is flushed and goes on for 100 ms,
+//     hijacked, an event stream
+//     or preceded by a 1xx: it is passed on as it is written. Proxies flush what
+//     has no length and are done before that;
 //   - has tags that this package does not take.
 //
 // Requests with credentials have entries of their own: what was made for a
@@ -67,9 +73,11 @@ import (
 // what HTTPOptions.KeyHeaders names. What names only the way (X-Forwarded-For,
 // X-Forwarded-Server, Via) is no part of it. Every other header that a response depends
 // on must be named by Vary: at most 16. Origin and Accept-Encoding are added for
-// responses that allow one origin or have a Content-Encoding. Accept-Encoding is
-// compared without regard to order; of many other values, say User-Agent, a
-// middleware outside had better make few.
+// responses that allow one origin or have a Content-Encoding. Of Accept-Encoding
+// only those codings count that handlers may give. Of the variants of a URL
+// HTTPOptions.MaxVariants are stored; the others go to the handler each time. Of
+// many values, say User-Agent, a middleware outside had better make few. Host is
+// part of the URL: refuse names that are not yours outside.
 //
 // A method that changes something, when its status is below 400, removes what
 // is stored of its URL, before the client hears of it: every variant, whatever
@@ -120,6 +128,17 @@ import (
 // here one of the two directives beside it counts, as with most CDNs, but not
 // the defaults of the options.
 //
+// What the handler says to one client, or once (429, 403, 404, a cookie, private),
+// goes to him and does not end these windows: within stale-while-revalidate the
+// stale response is served on, and the handler asked again, at most every second;
+// within stale-if-error it is there when the handler fails. A new response that
+// may be stored takes its place, a 404 or 410 with max-age too; to have a page
+// gone at once, remove it.
+//
+// RateLimit and X-RateLimit- fields, Retry-After, request and trace ids and
+// Server-Timing are those of the client whose request made the response, and are
+// not stored.
+//
 // # Tags
 //
 // Tags are those of the whole prefix: [HTTP.DeleteTag] and [Cache.DeleteTag]
@@ -141,6 +160,7 @@ type HTTP struct {
 	c       *Cache[*storedResponse]
 	opt     HTTPOptions
 	taggers atomic.Bool // handlers give tags by header
+	codings codings
 }
 
 // HTTPOptions says how an [HTTP] works. The zero value works, and stores what

@@ -37,6 +37,8 @@ type exchange struct {
 	varied     []string
 	statuses   []string
 
+	began time.Time
+
 	over chan struct{} // closed when the load need not wait any more
 	done chan struct{} // closed when the handler has returned
 
@@ -47,6 +49,7 @@ type exchange struct {
 	expired  bool
 	released bool
 	unbind   []func() bool
+	flushing bool // it becomes a stream if it goes on for long
 
 	header   http.Header // the handler's
 	status   int         // 0: not yet
@@ -75,7 +78,7 @@ var errHandler = errors.New("the handler failed")
 func newExchange(v *visit, at spot, f foundResponse) *exchange {
 	x := &exchange{
 		v: v, at: at, old: f, attached: true, header: http.Header{}, asked: v.r.Header.Clone(), fwd: v.fwd,
-		over: make(chan struct{}), done: make(chan struct{}),
+		began: time.Now(), over: make(chan struct{}), done: make(chan struct{}),
 		varied: slices.Clone(v.w.Header()["Vary"]), statuses: slices.Clone(v.w.Header()["Cache-Status"]),
 	}
 	x.ctx, x.cancel = context.WithCancel(context.WithoutCancel(v.r.Context()))
@@ -122,13 +125,40 @@ func (x *exchange) load(ctx context.Context, l *Load[*storedResponse]) (*storedR
 	case kindAgain:
 		l.Skip()
 	case kindPass:
-		l.SetTTL(x.v.h.opt.PassFor)
-		l.SetStaleFor(0)
+		s = x.keeping(s)
+		ttl, staleFor := x.v.h.opt.PassFor, max(0, s.fresh+max(s.swr, s.sie)-x.v.h.opt.PassFor)
+		if !x.admit(ctx, ttl+staleFor) {
+			l.Skip()
+		}
+		l.SetTTL(ttl)
+		l.SetStaleFor(staleFor)
 	default:
-		l.SetTTL(max(x.ruling.fresh, minTTL))
-		l.SetStaleFor(max(x.ruling.swr, x.ruling.sie))
+		ttl, staleFor := max(x.ruling.fresh, minTTL), max(x.ruling.swr, x.ruling.sie)
+		if s.unstored || !x.admit(ctx, ttl+staleFor) {
+			s.unstored = true // placed made it
+			l.Skip()
+		}
+		l.SetTTL(ttl)
+		l.SetStaleFor(staleFor)
 	}
 	return s, nil
+}
+
+// keeping adds to a kindPass the stale response that was there: a refusal, or
+// an answer for one client alone, does not take it away from the others. What was
+// removed meanwhile stays so.
+func (x *exchange) keeping(pass *storedResponse) *storedResponse {
+	f := x.old
+	if f.state != isStale || f.value == nil || f.value.kind != kindResponse {
+		return pass
+	}
+	for _, t := range f.tags {
+		i := slices.IndexFunc(x.job.states, t.state.same)
+		if i < 0 || i >= len(x.job.gens) || x.job.gens[i].deleted != t.gen.deleted {
+			return pass
+		}
+	}
+	return f.value.passing(f.age + time.Since(x.began))
 }
 
 // outcome is the response if others may have it.
@@ -165,6 +195,7 @@ func (x *exchange) placed(ctx context.Context, rec *storedResponse) *storedRespo
 		return againResponse
 	}
 	s := *rec
+	s.header = impersonal(rec.header)
 	s.vary = ru.vary
 	old, there := x.old.value, x.job.there.value
 	if there == nil || old != nil && there.gen != old.gen {
@@ -186,7 +217,10 @@ func (x *exchange) placed(ctx context.Context, rec *storedResponse) *storedRespo
 		s.gen = newGeneration()
 	}
 	if len(s.vary) > 0 {
-		s.variant = variantKey(x.v.key, s.gen, s.vary, x.asked)
+		h.codings.learn(s.vary, x.asked, s.header)
+		s.variant = h.variantKey(x.v.key, s.gen, s.vary, x.asked)
+		// It is not where others would look for it: they have learnt the same.
+		s.unstored = x.at.vary != nil && s.variant != x.at.key
 	}
 	return &s
 }
@@ -362,6 +396,9 @@ func (x *exchange) stream() {
 	x.unbind = append(x.unbind, context.AfterFunc(x.v.r.Context(), x.cancel))
 	if x.status != 0 {
 		x.handOver()
+	}
+	if x.flushing && x.broken == nil {
+		_ = http.NewResponseController(x.v.w).Flush()
 	}
 	x.body = nil
 }

@@ -373,15 +373,19 @@ func sortedQuery(query string) string {
 
 // variantKey is the key of one of the variants of a URL, and what makes it
 // differ from the others.
-func variantKey(key, gen string, vary []string, header http.Header) string {
+func (h *HTTP) variantKey(key, gen string, vary []string, header http.Header) string {
 	b := make([]byte, 0, 512)
 	b = appendText(appendText(b, key), gen)
 	for _, name := range vary {
 		b = appendText(b, name)
 		name = http.CanonicalHeaderKey(name)
 		values := header[name]
-		if len(values) == 0 || slices.Contains(unseen, name) { // of these the handler sees none
+		if len(values) == 0 && name != "Accept-Encoding" || slices.Contains(unseen, name) { // of these the handler sees none
 			b = append(b, 0)
+			continue
+		}
+		if name == "Accept-Encoding" {
+			b = appendText(append(b, 1), h.codings.of(values))
 			continue
 		}
 		b = appendText(append(b, 1), normalized(name, values)) // an empty one is not an absent one
@@ -401,7 +405,7 @@ func normalized(name string, values []string) string {
 		all = strings.Join(values, sep)
 	}
 	switch name {
-	case "Accept-Charset", "Accept-Encoding", "Accept-Language":
+	case "Accept-Charset", "Accept-Language":
 		all = strings.ReplaceAll(strings.ToLower(all), " ", "")
 	case "Accept": // its parameters may have case, and spaces
 	default:
@@ -412,9 +416,6 @@ func normalized(name string, values []string) string {
 		if part = strings.TrimSpace(part); part != "" {
 			parts = append(parts, part)
 		}
-	}
-	if name == "Accept-Encoding" { // their order means nothing
-		slices.Sort(parts)
 	}
 	return strings.Join(parts, ",")
 }

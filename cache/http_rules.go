@@ -2,6 +2,7 @@ package cache
 
 import (
 	"iter"
+	"maps"
 	"math"
 	"net/http"
 	"net/textproto"
@@ -167,6 +168,43 @@ func (h *HTTP) staleness(ru *ruling, cc control) {
 	ru.swr, ru.sie = min(ru.swr, h.opt.MaxStale), min(ru.sie, h.opt.MaxStale)
 }
 
+// givenHeaders are what one client is given, or told to do. A response with one
+// of them is his.
+var givenHeaders = []string{
+	"Set-Cookie", "Set-Cookie2", "Clear-Site-Data", "Www-Authenticate", "Authentication-Info", "Proxy-Authentication-Info",
+	"Authorization", "X-Access-Token", "X-Auth-Token", "X-Csrf-Token", "X-Xsrf-Token",
+}
+
+// personalHeaders say something of one request, or of the quota of one client.
+// They are not stored; the client whose request made the response has them.
+var personalHeaders = map[string]bool{
+	"B3": true, "Ratelimit": true, "Ratelimit-Limit": true, "Ratelimit-Policy": true, "Ratelimit-Remaining": true, "Ratelimit-Reset": true,
+	"Request-Id": true, "Retry-After": true, "Server-Timing": true, "Traceparent": true, "Traceresponse": true, "Tracestate": true,
+	"X-Amzn-Requestid": true, "X-Amzn-Trace-Id": true, "X-Cloud-Trace-Context": true, "X-Correlation-Id": true, "X-Request-Id": true,
+	"X-Response-Time": true, "X-Runtime": true, "X-Trace-Id": true,
+}
+
+// personalPrefixes begin the names of more of them.
+var personalPrefixes = []string{"X-Ratelimit-", "X-Rate-Limit-", "X-B3-"}
+
+// impersonal is a header without what is one client's; header does not change.
+func impersonal(header http.Header) http.Header {
+	kept := header
+	for name := range header {
+		if personalHeaders[name] || slices.ContainsFunc(personalPrefixes, func(p string) bool { return strings.HasPrefix(name, p) }) {
+			if len(kept) == len(header) {
+				kept = maps.Clone(header)
+			}
+			delete(kept, name)
+		}
+	}
+	return kept
+}
+
+// targetedHeaders are for caches farther out (RFC 9213). Here they count where
+// they forbid.
+var targetedHeaders = []string{"Cdn-Cache-Control", "Surrogate-Control"}
+
 // storable says whether anybody else may have the response at all.
 func storable(status int, header http.Header, cc control) bool {
 	switch {
@@ -176,8 +214,18 @@ func storable(status int, header http.Header, cc control) bool {
 		return false
 	case header["Cache-Control"] == nil && strings.Contains(strings.ToLower(header.Get("Pragma")), "no-cache"):
 		return false
-	case header["Set-Cookie"] != nil || header["Trailer"] != nil || header["Content-Range"] != nil:
+	case header["Trailer"] != nil || header["Content-Range"] != nil:
 		return false
+	}
+	for _, name := range givenHeaders {
+		if header[name] != nil {
+			return false
+		}
+	}
+	for _, name := range targetedHeaders {
+		if far := parseControl(header[name]); far.noStore || far.private || far.noCache || far.maxAge == 0 {
+			return false
+		}
 	}
 	mediaType, _, _ := strings.Cut(header.Get("Content-Type"), ";")
 	return !strings.EqualFold(strings.TrimSpace(mediaType), "text/event-stream")

@@ -17,13 +17,13 @@ import (
 // userPage answers with what the header says of the user.
 func userPage(header string, response []string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		status, size := 200, 10
+		status, size, flushes := 200, 10, false
 		for _, line := range response {
 			switch name, value, _ := strings.Cut(line, ": "); name {
 			case "Status":
 				status = 500
 			case "Flush":
-				defer w.(http.Flusher).Flush()
+				flushes = true
 			case "Large":
 				size = 5000
 			default:
@@ -32,6 +32,10 @@ func userPage(header string, response []string) http.HandlerFunc {
 		}
 		time.Sleep(20 * time.Millisecond)
 		w.WriteHeader(status)
+		if flushes { // long before the end
+			w.(http.Flusher).Flush()
+			time.Sleep(200 * time.Millisecond)
+		}
 		for _, b := range []byte(r.Header.Get(header)) {
 			_, _ = w.Write([]byte{b})
 		}

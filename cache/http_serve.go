@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"slices"
@@ -98,6 +99,10 @@ func (v *visit) serve() {
 			continue
 		}
 		how := v.choose(f)
+		if f.value != nil && f.value.kind == kindPass && f.value.status != 0 {
+			f.refresh = f.state == isFresh // then what is there does not count
+			f.state, f.value = isStale, f.value.reserve()
+		}
 		switch how {
 		case useHit:
 			v.h.c.served(f)
@@ -111,8 +116,12 @@ func (v *visit) serve() {
 			defer v.linger(x, j, fl) // also when the client's writer panics
 			v.hit(f)
 			return
+		case useKept:
+			v.h.c.event("stale")
+			v.hit(f)
+			return
 		case usePass:
-			v.pass()
+			v.pass(f)
 			return
 		}
 		if v.asks.onlyIfCached {
@@ -141,7 +150,7 @@ func (v *visit) fits(s *storedResponse) bool {
 
 // variant is where the response to this request is, as s knows it.
 func (v *visit) variant(s *storedResponse) spot {
-	return spot{key: variantKey(v.key, s.gen, s.vary, v.r.Header), vary: s.vary, gen: s.gen}
+	return spot{key: v.h.variantKey(v.key, s.gen, s.vary, v.r.Header), vary: s.vary, gen: s.gen}
 }
 
 // use is what is done with what was found.
@@ -154,6 +163,7 @@ const (
 	usePass              // it is nobody else's: the handler, at once
 	useProbe             // as before, but find out whether it still is
 	useReload            // load, though it is fresh
+	useKept              // serve it, though it is stale: it was tried just now
 )
 
 func (v *visit) choose(f foundResponse) use {
@@ -162,10 +172,19 @@ func (v *visit) choose(f foundResponse) use {
 	case f.state == isMissing:
 		return useNot
 	case s.kind == kindPass && f.state == isFresh:
-		if v.fwd = "fwd=miss; detail=pass"; f.age > probeAfter {
+		v.fwd = "fwd=miss; detail=pass"
+		probe := f.age > probeAfter
+		switch kept := s.swr > 0 && s.overdue(f.age) <= s.swr; {
+		case kept && probe:
+			return useStale
+		case kept:
+			return useKept
+		case probe:
 			return useProbe
 		}
 		return usePass
+	case s.kind == kindPass && s.status != 0:
+		s = s.reserve()
 	case s.kind != kindResponse:
 		return useNot
 	}
@@ -240,7 +259,7 @@ func (v *visit) load(at spot, f foundResponse, readErr error, how use) (again bo
 	leads := j.flight != nil
 	defer func() { v.linger(x, j, fl) }()
 	if !leads && how == useProbe {
-		v.pass() // another one finds out
+		v.pass(f) // another one finds out
 		return false, nil
 	}
 	res, err := c.await(v.r.Context(), j, fl, err)
@@ -259,14 +278,17 @@ func (v *visit) load(at spot, f foundResponse, readErr error, how use) (again bo
 		return false, nil
 	case s.kind == kindResponse && v.fits(s):
 		status := v.fwd + "; stored; ttl=" + wholeSeconds(res.TTL)
+		if s.unstored || leads && res.Degraded {
+			status = v.fwd
+		}
 		if !leads || res.Source != SourceLoad {
 			v.answer(s, res.Age, true, status+"; collapsed")
-		} else if _, streamed := x.settle(true); !streamed {
-			if res.Degraded {
-				status = v.fwd
+		} else if own, streamed := x.settle(true); !streamed {
+			if own == nil {
+				own = s
 			}
 			_, code := x.ran()
-			v.answer(s, 0, false, status+code)
+			v.answer(own, 0, false, status+code)
 		}
 		return false, nil
 	}
@@ -277,7 +299,8 @@ func (v *visit) load(at spot, f foundResponse, readErr error, how use) (again bo
 		return false, nil
 	}
 	if s.kind == kindPass && v.fits(s) {
-		v.h.forward(v.w, v.r, v.next, v.fwd+"; collapsed=?0")
+		v.fwd += "; collapsed=?0"
+		v.alone(f)
 		return false, nil
 	}
 	if s.kind == kindAgain {
@@ -316,9 +339,42 @@ func (v *visit) hit(f foundResponse) {
 	v.answer(f.value, f.age, true, "hit; ttl="+ttl)
 }
 
-func (v *visit) pass() {
+func (v *visit) pass(f foundResponse) {
 	v.h.c.event("pass")
-	v.h.forward(v.w, v.r, v.next, v.fwd)
+	v.alone(f)
+}
+
+// alone lets the handler answer this request; where it fails, the stale
+// response is served if there is one.
+func (v *visit) alone(f foundResponse) {
+	x := newExchange(v, spot{key: v.key}, f)
+	if !x.staleOK {
+		v.h.forward(v.w, v.r, v.next, v.fwd)
+		return
+	}
+	ctx, cancel := context.WithTimeout(v.r.Context(), v.h.c.opt.LoadTimeout)
+	defer cancel()
+	x.phase = phaseKeep
+	x.unbind = append(x.unbind, context.AfterFunc(ctx, x.expire))
+	go x.run()
+	if !v.h.opt.Detached {
+		defer func() { <-x.done }()
+	}
+	select {
+	case <-x.done:
+	case <-x.over:
+	}
+	_, err := x.outcome(ctx)
+	switch {
+	case v.r.Context().Err() != nil: // nobody waits any more
+		x.settle(true)
+	case err != nil:
+		v.failed(f, x)
+	default:
+		if own, streamed := x.settle(false); !streamed && own != nil {
+			v.answer(own, 0, false, v.fwd)
+		}
+	}
 }
 
 // refuse answers without a response: a 504.

@@ -17,7 +17,8 @@ type storedKind byte
 const (
 	// kindResponse is a response.
 	kindResponse storedKind = 1 + iota
-	// kindPass says that the responses are nobody else's.
+	// kindPass says that the responses are nobody else's. It may hold an earlier
+	// one that was for all, to be served within its stale windows.
 	kindPass
 	// kindVary says by which headers the responses of a URL vary.
 	kindVary
@@ -52,6 +53,27 @@ type storedResponse struct {
 	tags   []string // of kindTags
 	header http.Header
 	body   []byte
+
+	unstored bool // never stored: it is for those who wait alone
+}
+
+// reserve is the response that a kindPass with a status holds.
+func (s *storedResponse) reserve() *storedResponse {
+	r := *s
+	r.kind = kindResponse
+	return &r
+}
+
+// passing is a kindPass that holds s, which was stored so long ago.
+func (s *storedResponse) passing(stored time.Duration) *storedResponse {
+	p := *s
+	over := s.overdue(stored)
+	p.kind, p.fresh, p.initialAge = kindPass, max(0, s.fresh-stored), s.age(stored)
+	p.swr, p.sie = max(0, s.swr-over), max(0, s.sie-over)
+	if p.swr == 0 && p.sie == 0 {
+		return passResponse
+	}
+	return &p
 }
 
 var (

@@ -101,17 +101,39 @@ func (x *exchange) client() (w http.ResponseWriter, ok bool) {
 	return x.v.w, x.phase == phaseStream
 }
 
-// FlushError makes the response a stream.
+// flushGrace is how long what was flushed is kept back, where others may have
+// the response: proxies flush after each piece of a body whose length they do
+// not know, and are done a moment later. Longer than that it is a stream.
+const flushGrace = 100 * time.Millisecond
+
+// FlushError makes the response a stream, unless it soon ends.
 func (x *exchange) FlushError() error {
 	x.mu.Lock()
 	if x.status == 0 {
 		x.writeHeader(http.StatusOK)
+	}
+	if x.phase == phaseKeep {
+		if x.attached && !x.flushing {
+			x.flushing = true
+			x.unbind = append(x.unbind, time.AfterFunc(flushGrace, x.flushLate).Stop)
+		}
+		x.mu.Unlock()
+		return nil
 	}
 	x.mu.Unlock()
 	if w, ok := x.client(); ok {
 		return http.NewResponseController(w).Flush()
 	}
 	return nil
+}
+
+// flushLate makes a stream of a response that was flushed and goes on.
+func (x *exchange) flushLate() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.phase == phaseKeep && x.attached {
+		x.pass()
+	}
 }
 
 // Flush is FlushError for those who look for [http.Flusher].

@@ -8,6 +8,8 @@ import (
 )
 
 var (
+	//go:embed lua/admit.lua
+	luaAdmit string
 	//go:embed lua/tag.lua
 	luaTag string
 	//go:embed lua/lease.lua
@@ -21,6 +23,7 @@ var (
 	//go:embed lua/touch.lua
 	luaTouch string
 
+	scriptAdmit = madcrow.NewScript("cache_admit", luaAdmit)
 	scriptTag   = madcrow.NewScript("cache_tag", luaTag)
 	scriptLease = madcrow.NewScript("cache_lease", luaLease)
 	scriptRenew = madcrow.NewScript("cache_renew", luaRenew)
