@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/madcrow-go/madcrow/problem"
@@ -34,7 +35,10 @@ func (c *sessionContext[T]) Value(key any) any {
 // [Manager.From]. It asks Redis nothing by itself. Sessions are stored when
 // they are changed, so before the answer begins; a change after that which
 // needs a cookie is [ErrHeadersSent]. Answers that set the cookie are not
-// stored by anybody (Cache-Control: no-store, whatever the handler says).
+// stored by anybody (Cache-Control: no-store, whatever the handler says). Answers
+// whose handler has looked at the session have Vary: Cookie, and for a client
+// with the cookie Cache-Control: private, unless the handler says public,
+// s-maxage or no-store.
 //
 // A route inside another Middleware of the same manager has its session, and
 // the failure of the inner one.
@@ -56,7 +60,7 @@ func (m *Manager[T]) Middleware(failure Failure) func(http.Handler) http.Handler
 				rw  response
 				c   cookieCarrier
 				ctx sessionContext[T]
-			}{rw: response{ResponseWriter: w, sent: sent}}
+			}{rw: response{ResponseWriter: w, sent: sent, showed: sent}}
 			s, rw := &together.s, &together.rw
 			defer rw.begin() // a handler may write nothing, or panic
 			m.begin(s, token)
@@ -190,6 +194,9 @@ func (c *cookieCarrier) clear() error {
 	return c.w.setCookie(cookie)
 }
 
+// read has the answer kept from those whom it is not for.
+func (c *cookieCarrier) read() { c.w.read.Store(true) }
+
 func (c *cookieCarrier) cookie() *http.Cookie {
 	return &http.Cookie{
 		Name: c.opt.Cookie, Path: "/", Secure: !c.opt.InsecureCookie, HttpOnly: true,
@@ -201,6 +208,9 @@ func (c *cookieCarrier) cookie() *http.Cookie {
 // session may be changed by another goroutine. Everything else goes through.
 type response struct {
 	http.ResponseWriter
+
+	read   atomic.Bool // the session was looked at
+	showed bool        // the client sent a cookie
 
 	mu      sync.Mutex
 	begun   bool
@@ -247,7 +257,28 @@ func (w *response) begin() {
 	defer w.mu.Unlock()
 	if !w.begun {
 		w.write()
+		if w.read.Load() {
+			keepApart(w.ResponseWriter.Header(), w.showed)
+		}
 		w.begun = true
+	}
+}
+
+// keepApart keeps caches from giving an answer that was made with a session to
+// others, unless its handler insists: public and s-maxage say that it is for
+// all. Of those without a cookie all may have it.
+func keepApart(h http.Header, known bool) {
+	control := strings.ToLower(strings.Join(h["Cache-Control"], ","))
+	for _, said := range []string{"public", "s-maxage", "no-store"} {
+		if strings.Contains(control, said) {
+			return
+		}
+	}
+	if !strings.Contains(strings.ToLower(strings.Join(h["Vary"], ",")), "cookie") {
+		h.Add("Vary", "Cookie")
+	}
+	if known && !strings.Contains(control, "private") {
+		h.Add("Cache-Control", "private")
 	}
 }
 
@@ -294,6 +325,9 @@ func (w *response) FlushError() error {
 	w.mu.Lock()
 	if !w.begun {
 		w.write() // it may begin the answer, and may be not supported
+		if w.read.Load() {
+			keepApart(w.ResponseWriter.Header(), w.showed)
+		}
 	}
 	w.mu.Unlock()
 	err := http.NewResponseController(w.ResponseWriter).Flush()

@@ -51,6 +51,8 @@ type carrier interface {
 	ready() error
 	set(token string, persist time.Duration) error
 	clear() error
+	// read says that the answer may depend on the session.
+	read()
 }
 
 func (m *Manager[T]) newSession(token string) *Session[T] {
@@ -181,6 +183,9 @@ func (s *Session[T]) load(ctx context.Context) error {
 	failure := Failure(s.failure.Load())
 	if s.loaded && (s.degraded == nil || s.under == failure) {
 		return nil
+	}
+	if s.carrier != nil {
+		s.carrier.read()
 	}
 	s.none()
 	s.loaded, s.degraded = false, nil

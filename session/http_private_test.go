@@ -1,0 +1,51 @@
+package session_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/madcrow-go/madcrow/session"
+)
+
+// An answer that was made with a session said nothing of that to the caches on
+// its way, which gave it to others.
+func TestHTTP_AnswersMadeWithASessionAreKeptFromOthers(t *testing.T) {
+	m := newManager(t, open(t), session.Options{})
+	var control string
+	s := newSite(t, m, func(mux *http.ServeMux) {
+		mux.HandleFunc("/page", func(w http.ResponseWriter, r *http.Request) {
+			if control != "" {
+				w.Header().Set("Cache-Control", control)
+			}
+			user, err := m.From(r.Context()).User(r.Context())
+			_, _ = fmt.Fprint(w, user, err)
+		})
+		mux.HandleFunc("/untouched", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Cache-Control", "max-age=60") })
+	})
+	known := s.browser()
+	known.get("/login?user=alice")
+	for _, c := range []struct {
+		path, control, known, anonymous, vary string
+	}{
+		{"/page", "", "private", "", "Cookie"},
+		{"/page", "max-age=60", "max-age=60, private", "max-age=60", "Cookie"},
+		{"/page", "private", "private", "private", "Cookie"},
+		{"/page", "public, max-age=60", "public, max-age=60", "public, max-age=60", ""},
+		{"/page", "s-maxage=60", "s-maxage=60", "s-maxage=60", ""},
+		{"/untouched", "", "max-age=60", "max-age=60", ""},
+	} {
+		control = c.control
+		for i, h := range []http.Header{header(known, c.path), header(s.browser(), c.path)} {
+			if got := strings.Join(h["Cache-Control"], ", "); got != []string{c.known, c.anonymous}[i] || h.Get("Vary") != c.vary {
+				t.Errorf("%s %q, %d: %q, Vary %q", c.path, c.control, i, got, h.Get("Vary"))
+			}
+		}
+	}
+}
+
+func header(b *browser, path string) http.Header {
+	res, _ := b.get(path)
+	return res.Header
+}
