@@ -122,6 +122,7 @@ func TestHTTP_RefusalsDoNotDestroyWhatMayBeServed(t *testing.T) {
 		"a cookie": set(200, "Set-Cookie: a=b"), "private": set(200, "Cache-Control: private"),
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			now := set(200, "Cache-Control: max-age=60, stale-if-error=600")
 			s := newSite(t, open(t), tagged(cache.HTTPOptions{}), func(w http.ResponseWriter, r *http.Request) { now(w, r) })
 			s.get("/")
@@ -141,6 +142,7 @@ func TestHTTP_RefusalsDoNotDestroyWhatMayBeServed(t *testing.T) {
 		})
 	}
 	t.Run("while it is revalidated", func(t *testing.T) {
+		t.Parallel()
 		now := set(200, "Cache-Control: max-age=60, stale-while-revalidate=600")
 		s := newSite(t, open(t), tagged(cache.HTTPOptions{}), func(w http.ResponseWriter, r *http.Request) { now(w, r) })
 		s.get("/")
