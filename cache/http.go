@@ -131,9 +131,9 @@ import (
 // What the handler says to one client, or once (429, 403, 404, a cookie, private),
 // goes to him and does not end these windows: within stale-while-revalidate the
 // stale response is served on, and the handler asked again, at most every second;
-// within stale-if-error it is there when the handler fails. A new response that
-// may be stored takes its place, a 404 or 410 with max-age too; to have a page
-// gone at once, remove it.
+// within stale-if-error it is there when the handler fails. A 404 or 410 ends the
+// former: it is about the page. A new response that may be stored takes its
+// place, a 404 or 410 with max-age too.
 //
 // RateLimit and X-RateLimit- fields, Retry-After, request and trace ids and
 // Server-Timing are those of the client whose request made the response, and are

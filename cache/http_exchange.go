@@ -158,7 +158,13 @@ func (x *exchange) keeping(pass *storedResponse) *storedResponse {
 			return pass
 		}
 	}
-	return f.value.passing(f.age + time.Since(x.began))
+	p := *f.value
+	x.mu.Lock()
+	if x.status == http.StatusNotFound || x.status == http.StatusGone { // that is of the page, not of a client
+		p.swr = 0
+	}
+	x.mu.Unlock()
+	return p.passing(f.age + time.Since(x.began))
 }
 
 // outcome is the response if others may have it.

@@ -164,6 +164,19 @@ func TestHTTP_RefusalsDoNotDestroyWhatMayBeServed(t *testing.T) {
 			t.Errorf("after its removal: %d %v", got.StatusCode, got.Header)
 		}
 	})
+	t.Run("a page that is gone", func(t *testing.T) {
+		t.Parallel()
+		now := set(200, "Cache-Control: max-age=60, stale-while-revalidate=600, stale-if-error=600")
+		s := newSite(t, open(t), tagged(cache.HTTPOptions{}), func(w http.ResponseWriter, r *http.Request) { now(w, r) })
+		s.get("/")
+		expire(t, s)
+		now = set(404)
+		eventually(t, "the 404", func() bool { return s.get("/").StatusCode == 404 })
+		now = set(503)
+		if got := s.get("/"); got.StatusCode != 200 || body(t, got) != "body 1" {
+			t.Errorf("then: %d %v", got.StatusCode, got.Header)
+		}
+	})
 }
 
 // The quota and the trace of one client were told to others.
