@@ -305,7 +305,7 @@ func normalQuery(query string) string {
 // isPlainURL says that an escaped path and a query are as normalPath and
 // normalQuery make them.
 func isPlainURL(escaped, query string) bool {
-	return strings.IndexByte(escaped, '%') < 0 && strings.IndexAny(query, "%+&") < 0 &&
+	return strings.IndexByte(escaped, '%') < 0 && !strings.ContainsAny(query, "%+&") &&
 		!strings.HasSuffix(query, "=") && path.Clean(escaped) == escaped && escaped[0] == '/'
 }
 
