@@ -1,6 +1,8 @@
 package cache_test
 
 import (
+	"runtime"
+	"strconv"
 	"testing"
 	"time"
 
@@ -34,6 +36,48 @@ func TestNearHit_AllocatesNothing(t *testing.T) {
 		_, _ = c.GetOrLoad(ctx, "k", load)
 	}
 	t.Logf("near hit: Get %v, GetOrLoad %v, with two tags", get, time.Since(start)/rounds)
+}
+
+// Near was a bound of what Redis holds: maps and lists took five times that and
+// more in this process.
+func TestNear_BoundsTheMemoryOfDecodedValues(t *testing.T) {
+	const bound = 8 << 20
+	c := newCache(t, open(t), cache.Options[map[string]any]{Near: bound, TTL: time.Hour})
+	ctx := t.Context()
+	value := map[string]any{}
+	for i := range 400 {
+		value[strconv.Itoa(i)] = []any{i, "x"}
+	}
+	const values = 600 // some 40 MB when they are decoded, 4 MB in Redis
+	for i := range values {
+		if err := c.Set(ctx, strconv.Itoa(i), value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := heap()
+	for i := range values {
+		for range 2 { // the first may come before the write is told
+			if _, found, err := c.Get(ctx, strconv.Itoa(i)); err != nil || !found {
+				t.Fatal(found, err)
+			}
+		}
+	}
+	took := int64(heap()) - int64(before)
+	t.Logf("Near %d KiB: %d KiB in use", bound>>10, took>>10)
+	if took > bound*3/2 || took < bound/4 {
+		t.Errorf("Near %d KiB: %d KiB in use", bound>>10, took>>10)
+	}
+	if _, _, err := c.Get(ctx, "0"); err != nil { // it lives until here
+		t.Fatal(err)
+	}
+}
+
+func heap() uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }
 
 func BenchmarkNearHit(b *testing.B) {

@@ -59,8 +59,10 @@ type Options[T any] struct {
 	// for itself. Defaults to 3 seconds.
 	LeaseTTL time.Duration
 
-	// Near is how many bytes of values are kept decoded in this process; 0 is
-	// none. Values must then not be changed by those who get them.
+	// Near is how many bytes the values that are kept decoded in this process
+	// may take; 0 is none. It is their memory as it is used, estimated, not what
+	// Redis holds: a decoded value may take many times that. Values must then
+	// not be changed by those who get them.
 	Near int64
 	// NearTTL is how long a copy in this process is believed where Redis does
 	// not tell of changes: it refuses CLIENT TRACKING, what it pushes does not

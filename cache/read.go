@@ -12,6 +12,7 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/keys"
+	"github.com/madcrow-go/madcrow/internal/memsize"
 )
 
 // presence is what a read found.
@@ -109,10 +110,21 @@ func (c *Cache[T]) take(ctx context.Context, form string, got madcrow.Tracked, s
 	if f.state == isFresh {
 		c.plan(&f, form)
 		if c.near.values != nil {
-			keep = c.keep(form, f, got.Tracking, asked, weightOf(form, sizeOf(got)))
+			keep = c.keep(form, f, got.Tracking, asked, c.weigh(form, &f, sizeOf(got)))
 		}
 	}
 	return f, keep, nil
+}
+
+// weigh returns what a near copy takes in memory: that of the decoded value,
+// which may be many times what Redis sent, or of what Redis sent where the
+// value is a part of it.
+func (c *Cache[T]) weigh(form string, f *found[T], sent int) uint32 {
+	size := memsize.Of(&f.value)
+	if _, shares := c.opt.Codec.(adopter[T]); shares {
+		size = max(size, sent)
+	}
+	return weightOf(form, size+len(f.etag))
 }
 
 func sizeOf(got madcrow.Tracked) int {

@@ -3,6 +3,8 @@ package cache
 import (
 	"math"
 	"time"
+
+	"github.com/madcrow-go/madcrow/internal/memsize"
 )
 
 // While Redis is away, what was loaded is kept near for Options.NearTTL, where
@@ -14,21 +16,13 @@ func (c *Cache[T]) keepSpare(j *job[T], h header, value T) {
 	if c.near.values == nil {
 		return
 	}
-	size := 0
-	if !h.negative {
-		data, err := c.encode(nil, value)
-		if err != nil {
-			return
-		}
-		size = len(data)
-	}
 	tags := make([]nearTag, len(j.states))
 	for i, s := range j.states {
 		tags[i].state = s
 	}
 	now := mono()
 	e := &nearEntry[T]{
-		value: value, negative: h.negative, etag: h.etag, weight: weightOf(j.form, size), tags: tags, spare: true,
+		value: value, negative: h.negative, etag: h.etag, weight: weightOf(j.form, memsize.Of(&value)+len(h.etag)), tags: tags, spare: true,
 		stored: now, expires: now + int64(min(c.opt.NearTTL, h.freshFor)), refresh: math.MaxInt64, slide: math.MaxInt64,
 	}
 	c.flights.mu.Lock()

@@ -3,6 +3,8 @@ package codec_test
 import (
 	"context"
 	"errors"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -101,4 +103,47 @@ func TestCache_ABombInRedisIsAMissAndAHugeValueAnError(t *testing.T) {
 			t.Errorf("%+v %v", got, err)
 		}
 	}
+}
+
+// Near counted what Redis holds: values that compress well took a hundred times
+// the memory that it allowed.
+func TestCache_NearBoundsWhatIsDecompressed(t *testing.T) {
+	const bound, size, values = 8 << 20, 1 << 20, 100
+	c, err := cache.New(open(t), "blobs", cache.Options[string]{Codec: codec.Zstd[string](nil), Near: bound})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close(context.Background()) })
+	blob := strings.Repeat("0", size)
+	for i := range values {
+		if err := c.Set(t.Context(), strconv.Itoa(i), blob); err != nil {
+			t.Fatal(err)
+		}
+	}
+	near := 0
+	for i := range values {
+		key := strconv.Itoa(i)
+		for range 3 { // the first may come before the write is told
+			if _, _, err := c.Get(t.Context(), key); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if res, err := c.GetResult(t.Context(), key); err != nil {
+			t.Fatal(err)
+		} else if res.Source == cache.SourceNear {
+			near++
+		}
+	}
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	t.Logf("Near %d MiB: %d of %d values near at once or later, heap %d MiB", bound>>20, near, values, m.HeapAlloc>>20)
+	if m.HeapAlloc > 4*bound {
+		t.Errorf("Near %d MiB: a heap of %d MiB", bound>>20, m.HeapAlloc>>20)
+	}
+	if near == 0 {
+		t.Error("nothing is near")
+	}
+	runtime.KeepAlive(c)
 }
