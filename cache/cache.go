@@ -11,6 +11,7 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/keys"
+	"github.com/madcrow-go/madcrow/internal/logonce"
 )
 
 // Cache is a cache of values of one type. It is safe for concurrent use. Make
@@ -24,6 +25,8 @@ type Cache[T any] struct {
 	opt    Options[T]
 	// lateTags is true where only a load tells how long its tags must live.
 	lateTags bool
+
+	unencodable logonce.Reasons // why values are not cached
 
 	tags    *tagTable
 	near    *near[T]

@@ -366,7 +366,9 @@ func (c *Cache[T]) store(ctx context.Context, j *job[T], h header, value T) {
 	if !h.negative {
 		var err error
 		if entry, err = c.encode(entry, value); err != nil {
-			c.log.Error("a value cannot be encoded", "cache", c.name, "reason", err)
+			if c.unencodable.First(err) {
+				c.log.Error("a value cannot be encoded, and is not cached", "cache", c.name, "reason", err)
+			}
 			c.event("unencodable")
 			c.end(ctx, j, "drop")
 			return

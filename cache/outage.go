@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/logonce"
 )
 
 // maxQueued bounds the values whose removals wait for Redis. Beyond it the
@@ -33,6 +34,7 @@ type outage struct {
 	values  map[string]queuedValue // by key
 	tags    map[string]queuedTag   // by key
 	last    uint64                 // of the order in which they came
+	failed  logonce.Reasons        // for good
 	running bool
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -295,6 +297,8 @@ func (o *outage) sent(key string, err error) bool {
 	if o.worth(err) || o.ctx.Err() != nil {
 		return false
 	}
-	o.log.Error("a removal that was queued failed for good", "key", key, "reason", err)
+	if o.failed.First(err) {
+		o.log.Error("removals that were queued failed for good", "first", key, "reason", err)
+	}
 	return true
 }

@@ -7,11 +7,13 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/logonce"
 )
 
 // outbox holds messages while Redis is away, and sends them in order when it is
 // back. While it holds any, every message goes behind them.
 type outbox struct {
+	lost  logonce.Reasons // why messages may be
 	b     *Bus
 	bound int
 	bytes int // bound of their size together
@@ -112,15 +114,21 @@ func (o *outbox) first(n int) []parcel {
 // sending that again could say it twice. It returns how many stay.
 func (o *outbox) settle(list []parcel, errs []error) (unsent int) {
 	var stay []parcel
+	lost := false
 	for i, err := range errs {
 		switch {
 		case err == nil:
 		case surelyUnsent(err):
 			stay = append(stay, list[i])
 		default:
-			o.b.log.Warn("a message of the outbox may be lost", "channel", list[i].channel, "reason", err)
+			if lost = true; o.lost.First(err) {
+				o.b.log.Warn("messages of the outbox may be lost", "channel", list[i].channel, "reason", err)
+			}
 			o.b.event("outbox_lost", 1)
 		}
+	}
+	if !lost && len(stay) == 0 && o.lost.Clear() {
+		o.b.log.Info("messages of the outbox are sent again")
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
