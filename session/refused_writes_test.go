@@ -84,7 +84,9 @@ func TestWaitReplicas_SaysWhatWasMade(t *testing.T) {
 // half written.
 func TestReadOnlyAndFullRedis(t *testing.T) {
 	srv := madcrowtest.StartRedis(t)
-	m := newManager(t, openConfig(t, srv.Config()), session.Options{})
+	cfg := srv.Config()
+	cfg.CommandTimeout = 300 * time.Millisecond // a master without its replicas is waited for
+	m := newManager(t, openConfig(t, cfg), session.Options{})
 	s, other := login(t, m, "alice"), login(t, m, "alice")
 	must(t, s.Update(t.Context(), add("x")))
 	k, _, _ := m.KeysOf(s.Token())
