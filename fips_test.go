@@ -58,6 +58,26 @@ func TestFIPSOnly_Program(t *testing.T) {
 	}
 	cfg, err := madcrow.ConfigFromEnv()
 	must("config", err)
+	useEveryPackage(ctx, t, cfg, must)
+}
+
+// A server that speaks RESP2 alone serves every package.
+func TestRESP2_EveryPackageWorks(t *testing.T) {
+	t.Parallel()
+	s := madcrowtest.StartRedis(t, madcrowtest.WithArgs("--rename-command", "HELLO", ""))
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	useEveryPackage(ctx, t, s.Config(), func(what string, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+	})
+}
+
+// useEveryPackage uses each package a little.
+func useEveryPackage(ctx context.Context, t *testing.T, cfg madcrow.Config, must func(string, error)) {
+	t.Helper()
 	cfg.CommandTimeout, cfg.Require = 5*time.Second, true
 	r := open(t, cfg)
 
@@ -92,12 +112,37 @@ func TestFIPSOnly_Program(t *testing.T) {
 	t.Cleanup(func() { _ = b.Close(context.Background()) })
 	topic, err := pubsub.NewTopic(b, "news", pubsub.TopicOptions[string]{})
 	must("topic", err)
-	_, err = topic.Publish(ctx, "hello")
-	must("publish", err)
+	for e, err := range topic.Subscribe(ctx) {
+		must("subscribe", err)
+		if e.Kind == pubsub.EventSubscribed {
+			_, err = topic.Publish(ctx, "hello")
+			must("publish", err)
+		} else if e.Kind == pubsub.EventMessage {
+			break
+		}
+	}
+	feed, err := pubsub.NewRecoverable(b, "feed", pubsub.RecoverableOptions[string]{})
+	must("recoverable", err)
+	for e, err := range feed.Subscribe(ctx, pubsub.Position{}) {
+		must("subscribe with a history", err)
+		if e.Kind == pubsub.EventSubscribed {
+			_, _, err = feed.Publish(ctx, "hello")
+			must("publish with a history", err)
+		} else if e.Kind == pubsub.EventMessage {
+			break
+		}
+	}
 	stream, err := pubsub.NewStream(b, "work", pubsub.StreamOptions[string]{})
 	must("stream", err)
 	_, err = stream.Publish(ctx, "job")
 	must("publish work", err)
+	working, done := context.WithCancel(ctx)
+	must("work", stream.Work(working, "workers", func(_ context.Context, d pubsub.Delivery[string]) error {
+		if done(); d.Message != "job" {
+			t.Errorf("work %q", d.Message)
+		}
+		return nil
+	}, pubsub.WorkOptions{}))
 
 	sv := service.New(r)
 	must("service", sv.SetCache(ctx, "k", "v", time.Minute))
