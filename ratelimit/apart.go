@@ -31,7 +31,7 @@ func slotMoves(err error) bool {
 // evalApart asks whether the subject is blocked, and then the limit. Between the
 // two a block may begin; one that was told before is seen.
 func (l *Limiter) evalApart(ctx context.Context, key string, args []string) (reply, error) {
-	m, err := l.r.Eval(ctx, limitscript.Blocked, []string{key + blockSuffix}, nil)
+	m, err := l.run(ctx, limitscript.Blocked, []string{key + blockSuffix}, nil)
 	if err != nil {
 		return reply{}, err
 	}
@@ -42,7 +42,7 @@ func (l *Limiter) evalApart(ctx context.Context, key string, args []string) (rep
 	if block > 0 {
 		return reply{retry: block, used: -1, reset: block}, nil
 	}
-	if m, err = l.r.Eval(ctx, l.plan.script, []string{key}, args); err != nil {
+	if m, err = l.run(ctx, l.plan.script, []string{key}, args); err != nil {
 		return reply{}, err
 	}
 	return readReply(m)

@@ -119,7 +119,7 @@ func (c *Concurrency) decide(r reply) Decision {
 func (c *Concurrency) ask(ctx context.Context, verb string, lease *Lease) (reply, error) {
 	ctx, cancel := within(ctx, c.l.opt.timeout)
 	defer cancel()
-	m, err := c.l.r.Eval(ctx, limitscript.Lease, []string{lease.key, lease.key + blockSuffix}, []string{verb, c.args[0], c.args[1], lease.id})
+	m, err := c.l.run(ctx, limitscript.Lease, []string{lease.key, lease.key + blockSuffix}, []string{verb, c.args[0], c.args[1], lease.id})
 	if err != nil {
 		return reply{}, err
 	}

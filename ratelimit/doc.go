@@ -34,7 +34,9 @@
 // # Keys
 //
 // State lives under <prefix>m1:limit:<name>:<algorithm>:{<subject>}, a block
-// under the same key with ":block" behind it. Both expire by themselves.
+// under the same key with ":block" behind it. Both expire by themselves. What
+// another program has written there, and cannot be read, is deleted, and told
+// in the log.
 // Subjects may be any text; what could break a cluster's slot or is long is
 // hashed. [Login] has the key of the Python original, with blocks of its own
 // under <prefix>m1:login:{<that key>}.

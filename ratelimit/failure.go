@@ -3,8 +3,6 @@ package ratelimit
 import (
 	"context"
 	"errors"
-	"sync/atomic"
-	"time"
 
 	"github.com/madcrow-go/madcrow"
 )
@@ -25,7 +23,8 @@ const (
 )
 
 var (
-	// FailOpen admits, and says so: Degraded is true and Err is the cause.
+	// FailOpen admits, and says so: Degraded is true and Err is the cause. When it
+	// lasts the log says so, too, and when it is over.
 	FailOpen = FailPolicy{mode: failOpen}
 	// FailClosed returns the error.
 	FailClosed = FailPolicy{mode: failClosed}
@@ -84,38 +83,6 @@ func (l *Limiter) fallBack(ctx context.Context, op, subject string, n int64, cau
 	default:
 		return Decision{}, d.Err
 	}
+	l.health.without(l.fail, d.Allowed && n > 0, cause)
 	return d, nil
-}
-
-// Health is whether a limit can ask Redis, as last observed.
-type Health struct {
-	// Degraded is true from the first question that failed to the first that
-	// succeeds.
-	Degraded bool
-	// Since and Err say since when and why; zero when it is not degraded.
-	Since time.Time
-	Err   error
-}
-
-// Health returns what was last observed, without asking.
-func (l *Limiter) Health() Health {
-	if h := l.health.now.Load(); h != nil {
-		return *h
-	}
-	return Health{}
-}
-
-// health is shared by a limit and what OnFailure makes of it.
-type health struct{ now atomic.Pointer[Health] }
-
-func (h *health) good() {
-	if h.now.Load() != nil {
-		h.now.Store(nil)
-	}
-}
-
-func (h *health) bad(err error) {
-	if h.now.Load() == nil {
-		h.now.CompareAndSwap(nil, &Health{Degraded: true, Since: time.Now(), Err: err})
-	}
 }

@@ -101,7 +101,7 @@ func (g *Group) allow(ctx context.Context, subject string, costs []int64) (Joint
 	}
 	bounded, cancel := within(ctx, g.timeout)
 	defer cancel()
-	m, err := g.lead.r.Eval(bounded, limitscript.Group, keys, args)
+	m, err := g.lead.run(bounded, limitscript.Group, keys, args)
 	var list []madcrow.Message
 	if err == nil {
 		list, err = m.ToArray()

@@ -84,7 +84,7 @@ func New(r *madcrow.Redis, name string, rate Rate, fail FailPolicy, opts ...Opti
 		return nil, err
 	}
 	l := &Limiter{
-		r: r, rec: r.Recorder(), name: name, plan: p, opt: o, health: &health{},
+		r: r, rec: r.Recorder(), name: name, plan: p, opt: o, health: newHealth(r, name),
 		before: r.Config().KeyPrefix + "m1:limit:" + name + ":" + p.kind.letter() + ":{",
 	}
 	if r.Config().Cluster.Enabled {
@@ -240,7 +240,7 @@ func (l *Limiter) eval(ctx context.Context, verb, key string, args []string) (re
 		}
 		start = time.Now()
 	}
-	m, err := l.r.Eval(ctx, l.plan.script, []string{key, key + blockSuffix}, args)
+	m, err := l.run(ctx, l.plan.script, []string{key, key + blockSuffix}, args)
 	if err == nil {
 		return readReply(m)
 	}
@@ -253,6 +253,24 @@ func (l *Limiter) eval(ctx context.Context, verb, key string, args []string) (re
 	ctx, cancel := context.WithTimeout(ctx, max(most-time.Since(start), most/4))
 	defer cancel()
 	return l.evalApart(ctx, key, args)
+}
+
+// run runs a script of limits. What it cannot read in its keys is replaced: it
+// would fail for ever, and a limit that fails open admit everything.
+func (l *Limiter) run(ctx context.Context, s *madcrow.Script, keys, args []string) (madcrow.Message, error) {
+	m, err := l.r.Eval(ctx, s, keys, args)
+	if err == nil || !limitscript.MayBeForeign(err) {
+		return m, err
+	}
+	found, bad := limitscript.Replace(ctx, l.r, s, keys, args)
+	if bad != nil || len(found) == 0 {
+		return m, err
+	}
+	for _, f := range found {
+		l.health.foreign(f)
+		l.rec.Event("ratelimit", "replaced", 1)
+	}
+	return l.r.Eval(ctx, s, keys, args)
 }
 
 const blockSuffix = ":block"

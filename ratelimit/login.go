@@ -240,7 +240,7 @@ func (l *Login) ask(ctx context.Context, verb string, keys [2]string) (reply, er
 		used = keys[:]
 	}
 	args := append(make([]string, 0, 8), verb, l.l.plan.args[0], l.l.plan.args[1], newNonce())
-	m, err := l.l.r.Eval(ctx, limitscript.Login, used, append(args, l.blockArgs...))
+	m, err := l.l.run(ctx, limitscript.Login, used, append(args, l.blockArgs...))
 	if err != nil {
 		return reply{}, err
 	}

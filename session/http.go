@@ -65,7 +65,7 @@ func (m *Manager[T]) Middleware(failure Failure) func(http.Handler) http.Handler
 			defer rw.begin() // a handler may write nothing, or panic
 			m.begin(s, token)
 			if sent && token == "" {
-				s.doubt(r.CookiesNamed(m.opt.Cookie))
+				s.show(r.CookiesNamed(m.opt.Cookie))
 			}
 			s.failure.Store(uint32(failure))
 			together.c = cookieCarrier{opt: &m.opt, w: rw}
@@ -76,9 +76,8 @@ func (m *Manager[T]) Middleware(failure Failure) func(http.Handler) http.Handler
 	}
 }
 
-// cookieOf is the value of a cookie that is there once. Of two, one was put
-// there by somebody else, and nobody knows which. It is Request.CookiesNamed
-// without its allocations.
+// cookieOf is the value of a cookie that is there once: of several, show decides.
+// It is Request.CookiesNamed without its allocations.
 func cookieOf(r *http.Request, name string) (value string, sent bool) {
 	n := 0
 	for _, line := range r.Header["Cookie"] {
@@ -99,19 +98,6 @@ func cookieOf(r *http.Request, name string) (value string, sent bool) {
 		return "", n > 0
 	}
 	return value, true
-}
-
-// maxDoubted bounds how many cookies of the name a logout ends the sessions of.
-const maxDoubted = 8
-
-// doubt notes the sessions of several cookies of the name: none is believed, and
-// a logout or a login ends all.
-func (s *Session[T]) doubt(cookies []*http.Cookie) {
-	for _, c := range cookies[:min(len(cookies), maxDoubted)] {
-		if id, ok := s.m.identOf(c.Value); ok {
-			s.olds = append(s.olds, id)
-		}
-	}
 }
 
 func (m *Manager[T]) deviceOf(r *http.Request) (d Device) {

@@ -88,7 +88,7 @@ func (s *Session[T]) login(ctx context.Context, user string, l lifetimes) error 
 	}
 	problems = errors.Join(problems, err)
 	olds := s.olds
-	s.olds = nil
+	s.olds, s.rivals = nil, false
 	if s.exists {
 		if err = s.moveTo(ctx, &f); errors.Is(err, ErrOldLives) {
 			s.olds = append(s.olds, s.id)
@@ -190,8 +190,8 @@ func (m *Manager[T]) dropBecame(list []madcrow.Message) {
 
 // Logout ends the session, and has the client forget its cookie. Under an
 // identifier from before a rotation it ends what that became, for
-// Options.Grace. Of several cookies of the name, none of which is believed, it
-// ends the sessions of the first eight. An error means that the session may live
+// Options.Grace. Of several cookies of the name, where it is not known which one
+// counts, it ends the sessions of the last eight. An error means that the session may live
 // on, and Logout may be called again; the cookie is cleared all the same.
 // [ErrHeadersSent] alone means that only the cookie is left.
 func (s *Session[T]) Logout(ctx context.Context) error {
@@ -203,13 +203,13 @@ func (s *Session[T]) Logout(ctx context.Context) error {
 		return err
 	}
 	defer s.leave()
-	ids := s.olds
+	ids := append(s.olds, s.shown...)
 	if s.has {
 		ids = append(ids, s.id)
 		s.m.event("logout")
 	}
 	s.gone()
-	s.olds, s.replaced, s.degraded = nil, false, nil
+	s.olds, s.shown, s.rivals, s.replaced, s.degraded = nil, nil, false, false, nil
 	var failed error
 	for _, id := range ids {
 		if err := s.m.end(ctx, id); err != nil {

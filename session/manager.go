@@ -20,6 +20,7 @@ type Manager[T any] struct {
 	rec     madcrow.Recorder // nil: nobody listens
 	log     *slog.Logger
 	unread  logonce.Reasons // why sessions cannot be read
+	several logonce.Reasons // that several cookies of one name came
 	opt     Options
 	prefix  string
 	seal    seal

@@ -41,7 +41,9 @@ type Options struct {
 	MaxPerUser int
 
 	// Cookie is the name of the cookie. Defaults to "__Host-session", which
-	// browsers accept only with Secure, for this host alone.
+	// browsers accept only with Secure, for this host alone. Others can set one of
+	// another name for the whole domain; of several the one that is valid counts,
+	// of two valid ones none, until a login, a logout or a new session ends both.
 	Cookie string
 	// InsecureCookie sends the cookie without Secure, under the default name
 	// "session", for development without TLS. Never use it elsewhere.

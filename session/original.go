@@ -57,6 +57,7 @@ func (s *Session[T]) createOriginal(ctx context.Context, c content[T]) error {
 		return err
 	}
 	s.become(id, rec, c)
+	s.endRivals(ctx)
 	return wrap("create", s.send())
 }
 

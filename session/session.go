@@ -26,6 +26,8 @@ type Session[T any] struct {
 	id       ident
 	has      bool    // id is set: the caller showed one, or one was made
 	olds     []ident // are not used any more, and may be there still
+	shown    []ident // of several cookies of the name; it is not known which counts
+	rivals   bool    // olds are several that are valid, of which none is believed
 	loaded   bool
 	exists   bool
 	replaced bool // there is another identifier: under this one no session is made
@@ -130,7 +132,8 @@ func (s *Session[T]) look() seen {
 }
 
 // Token is the identifier, "" where there is none. One that the client showed
-// is not known to be valid before something else was asked. It does not wait.
+// is not known to be valid before something else was asked, and of several
+// cookies of the name none is. It does not wait.
 func (s *Session[T]) Token() string {
 	if seen := s.look(); seen.has {
 		return seen.id.token
@@ -189,6 +192,11 @@ func (s *Session[T]) load(ctx context.Context) error {
 	}
 	s.none()
 	s.loaded, s.degraded = false, nil
+	if len(s.shown) > 0 {
+		if err := s.choose(ctx); err != nil {
+			return s.withoutRedis(err, failure)
+		}
+	}
 	if !s.has {
 		s.loaded = true
 		return nil

@@ -131,6 +131,7 @@ func (s *Session[T]) create(ctx context.Context, c content[T]) error {
 		return err
 	}
 	s.become(id, rec, c)
+	s.endRivals(ctx)
 	if bad := s.send(); bad != nil {
 		return &Error{Op: "create", Err: bad}
 	}

@@ -17,6 +17,7 @@ end
 if state then
   local a, b, c = string.match(state, '^(%d+):(%d+):(%d+)$')
   till, length, times = tonumber(a), tonumber(b), tonumber(c)
+  if length > 2 ^ 53 then error('no block of a login') end -- longer than any
   if till - clock > length then -- the clock was put back
     till = clock + length
     store()

@@ -1,0 +1,251 @@
+package ratelimit_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/madcrowtest"
+	"github.com/madcrow-go/madcrow/ratelimit"
+)
+
+// lines is a log.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+// with returns the lines that hold a text.
+func (l *lines) with(text string) (out []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for line := range strings.Lines(l.text.String()) {
+		if strings.Contains(line, text) {
+			out = append(out, line)
+		}
+	}
+	return out
+}
+
+func (l *lines) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
+
+// What is under the keys of a limit may be of another program: a hash, a text of
+// another form. Each call failed for ever: a limit that fails closed refused
+// everything, one that fails open admitted everything.
+func TestLimiter_ForeignValuesAreReplacedAndTold(t *testing.T) {
+	for _, fail := range []ratelimit.FailPolicy{ratelimit.FailClosed, ratelimit.FailOpen} {
+		t.Run(fail.String(), func(t *testing.T) {
+			foreignValues(t, fail)
+		})
+	}
+}
+
+func foreignValues(t *testing.T, fail ratelimit.FailPolicy) {
+	var log lines
+	cfg := config
+	cfg.KeyPrefix, cfg.Logger = t.Name()+":", log.logger()
+	r := openConfig(t, cfg)
+	do := func(args ...string) {
+		t.Helper()
+		if _, err := r.Do(t.Context(), func(b madcrow.Builder) madcrow.Command { return b.Arbitrary(args...).Build() }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// It holds something else, and expects that the limit works afterwards.
+	try := func(name, key string, foreign []string, ask func() (ratelimit.Decision, error)) {
+		t.Helper()
+		do("DEL", key)
+		do(append([]string{foreign[0], key}, foreign[1:]...)...)
+		d, err := ask()
+		if err != nil || d.Degraded || !d.Allowed {
+			t.Errorf("%s over %v: %+v %v", name, foreign, d, err)
+		}
+	}
+	hash, text := []string{"HSET", "a", "b"}, []string{"SET", "foreign"}
+	limits := map[string]*ratelimit.Limiter{}
+	var all []*ratelimit.Limiter
+	letters := map[string]string{"log": "l", "set": "s", "window": "w", "gcra": "g"}
+	for name, a := range algorithms {
+		l := must[*ratelimit.Limiter](t)(ratelimit.New(r, name, ratelimit.PerMinute(5), fail, ratelimit.WithAlgorithm(a), ratelimit.WithDeniedKeys(0)))
+		limits[name] = l
+		all = append(all, l)
+		key := cfg.KeyPrefix + "m1:limit:" + name + ":" + letters[name] + ":{"
+		foreign := [][]string{hash, text, {"SET", ""}, {"SET", "1:2"}, {"SET", "x:y:z"}, {"RPUSH", "x"}, {"RPUSH", "1", "y"}, {"SADD", "x"}}
+		for _, f := range foreign {
+			try(name, key+"allow}", f, func() (ratelimit.Decision, error) { return l.Allow(t.Context(), "allow") })
+			try(name+" peek", key+"peek}", f, func() (ratelimit.Decision, error) { return l.Peek(t.Context(), "peek") })
+		}
+		for _, f := range [][]string{hash, text, {"SET", "a:b"}, {"SET", "9e999:9e999"}, {"RPUSH", "x"}} {
+			try(name+"'s block", key+"block}:block", f, func() (ratelimit.Decision, error) { return l.Allow(t.Context(), "block") })
+			if err := l.Reset(t.Context(), "block"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// It counts from then on.
+		do("DEL", key+"counts}")
+		do("SADD", key+"counts}", "x")
+		for i := range 6 {
+			if d, err := l.Allow(t.Context(), "counts"); err != nil || d.Degraded || d.Allowed != (i < 5) {
+				t.Errorf("%s: request %d: %+v %v", name, i, d, err)
+			}
+		}
+		if n := len(log.with(key + "counts}")); n != 1 {
+			t.Errorf("%s: told %d times", name, n)
+		}
+	}
+	g := must[*ratelimit.Group](t)(ratelimit.Join(all...))
+	for _, l := range all {
+		key := cfg.KeyPrefix + "m1:limit:" + l.Name() + ":" + letters[l.Name()] + ":{group}"
+		try("a group's "+l.Name(), key, []string{"SADD", "x"}, func() (ratelimit.Decision, error) {
+			j, err := g.Allow(t.Context(), "group")
+			if resetErr := g.Reset(t.Context(), "group"); resetErr != nil {
+				t.Error(resetErr)
+			}
+			return j.Decision, err
+		})
+		try("a group's block of "+l.Name(), key+":block", text, func() (ratelimit.Decision, error) {
+			j, err := g.Allow(t.Context(), "group")
+			return j.Decision, err
+		})
+	}
+	b := must[*ratelimit.TokenBucket](t)(ratelimit.NewTokenBucket(r, "bucket", ratelimit.PerHour(60), 10, fail))
+	for name, ask := range map[string]func(subject string) (ratelimit.Decision, error){
+		"at most": func(s string) (ratelimit.Decision, error) {
+			_, d, err := b.AllowAtMost(t.Context(), s, 3)
+			return d, err
+		},
+		"reserve": func(s string) (ratelimit.Decision, error) {
+			res, err := b.Reserve(t.Context(), s, 1, time.Second)
+			if err != nil {
+				return ratelimit.Decision{}, err
+			}
+			return ratelimit.Decision{Allowed: res.OK, Degraded: res.Degraded}, nil
+		},
+		"penalize": func(s string) (ratelimit.Decision, error) { return b.Penalize(t.Context(), s, 1) },
+		"reward":   func(s string) (ratelimit.Decision, error) { return b.Reward(t.Context(), s, 1) },
+	} {
+		for _, f := range [][]string{hash, text} {
+			try(name, cfg.KeyPrefix+"m1:limit:bucket:g:{"+f[0]+"}", f, func() (ratelimit.Decision, error) { return ask(f[0]) })
+		}
+	}
+	c := must[*ratelimit.Concurrency](t)(ratelimit.NewConcurrency(r, "leases", 1, time.Minute, fail))
+	for _, f := range [][]string{hash, text} {
+		for _, end := range []string{"", ":block"} {
+			try("a lease", cfg.KeyPrefix+"m1:limit:leases:c:{a}"+end, f, func() (ratelimit.Decision, error) {
+				lease, d, err := c.Acquire(t.Context(), "a")
+				if lease != nil {
+					err = lease.Release(t.Context())
+				}
+				return d, err
+			})
+		}
+	}
+	login := must[*ratelimit.Login](t)(ratelimit.NewLogin(r, ratelimit.LoginConfig{MaxAttempts: 3, Blocks: []time.Duration{time.Minute}}, fail))
+	attempts := cfg.KeyPrefix + "login_attempts:alice"
+	for _, key := range []string{attempts, cfg.KeyPrefix + "m1:login:{" + attempts + "}"} {
+		for _, f := range [][]string{hash, text, {"SET", strings.Repeat("9", 400) + ":" + strings.Repeat("9", 400) + ":1"}} {
+			try("a login", key, f, func() (ratelimit.Decision, error) { return login.Attempt(t.Context(), "alice") })
+			if err := login.Reset(t.Context(), "alice"); err != nil {
+				t.Fatal(err)
+			}
+			try("a failed login", key, f, func() (ratelimit.Decision, error) { return login.Increment(t.Context(), "alice") })
+			if err := login.Reset(t.Context(), "alice"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	// Those of the Python original are none.
+	do("ZADD", attempts, "1", "1.0", "2", "whatever")
+	if left, err := login.RemainingAttempts(t.Context(), "alice"); err != nil || left != 3 {
+		t.Errorf("%d %v", left, err)
+	}
+}
+
+// Where the value may not be deleted the call fails by name, and after it the
+// limit works again.
+func TestLimiter_AForeignValueThatMayNotBeDeletedIsTheError(t *testing.T) {
+	srv := madcrowtest.StartRedis(t)
+	admin := openConfig(t, srv.Config())
+	do := func(args ...string) {
+		t.Helper()
+		if _, err := admin.Do(t.Context(), func(b madcrow.Builder) madcrow.Command { return b.Arbitrary(args...).Build() }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	do("ACL", "SETUSER", "app", "on", ">secret", "~*", "&*", "+@all", "-del")
+	cfg := srv.Config()
+	cfg.Username, cfg.Password = "app", "secret"
+	l := must[*ratelimit.Limiter](t)(ratelimit.New(openConfig(t, cfg), "n", ratelimit.PerMinute(5), ratelimit.FailClosed))
+	do("SADD", "m1:limit:n:l:{a}", "x")
+	if _, err := l.Allow(t.Context(), "a"); !errors.Is(err, madcrow.ErrWrongType) {
+		t.Errorf("%v", err)
+	}
+	if d, err := l.Allow(t.Context(), "b"); err != nil || !d.Allowed {
+		t.Errorf("another subject: %+v %v", d, err)
+	}
+}
+
+// A limit that fails open admitted everything for as long as Redis was away, or
+// refused the script, and nothing said so.
+func TestLimiter_SaysOnceThatItAdmitsWithoutRedisAndOnceThatItIsOver(t *testing.T) {
+	srv := madcrowtest.StartRedis(t)
+	var log lines
+	cfg := srv.Config()
+	cfg.Logger, cfg.CommandTimeout = log.logger(), 50*time.Millisecond
+	r := openConfig(t, cfg)
+	limits := map[string]*ratelimit.Limiter{
+		"open":   must[*ratelimit.Limiter](t)(ratelimit.New(r, "opens", ratelimit.PerMinute(100), ratelimit.FailOpen)),
+		"local":  must[*ratelimit.Limiter](t)(ratelimit.New(r, "locals", ratelimit.PerMinute(4), ratelimit.FailLocal(2))),
+		"closed": must[*ratelimit.Limiter](t)(ratelimit.New(r, "closes", ratelimit.PerMinute(100), ratelimit.FailClosed)),
+	}
+	const begins, ends = "Redis cannot be asked", "kept by Redis again"
+	ask := func(n int) {
+		for range n {
+			for _, l := range limits {
+				_, _ = l.Allow(context.WithoutCancel(t.Context()), "a")
+			}
+		}
+	}
+	srv.Pause()
+	ask(3)
+	srv.Resume()
+	eventually(t, "one that is short", func() bool { ask(1); return !limits["open"].Health().Degraded })
+	time.Sleep(1100 * time.Millisecond)
+	ask(1)
+	if told := append(log.with(begins), log.with(ends)...); len(told) != 0 {
+		t.Errorf("what does not last is told: %q", told)
+	}
+
+	srv.Pause()
+	for start := time.Now(); time.Since(start) < 1500*time.Millisecond; time.Sleep(10 * time.Millisecond) {
+		ask(1)
+	}
+	srv.Resume()
+	for _, name := range []string{"opens", "locals"} {
+		if told := log.with("limit=" + name); len(told) == 0 || len(told) > 2 || !strings.Contains(told[0], "level=WARN") || !strings.Contains(told[0], "reason=") {
+			t.Errorf("%s: %q", name, told) // the time-out, and that it is away
+		}
+	}
+	eventually(t, "that it is over", func() bool { ask(1); return len(log.with(ends)) == 2 })
+	ask(3)
+	if told := log.with(ends); len(told) != 2 || !strings.Contains(told[0], "lasted=") || !strings.Contains(told[1], "admitted=") {
+		t.Errorf("%q", told)
+	}
+	if told := log.with("limit=opens"); strings.Contains(told[len(told)-1], "admitted=0") {
+		t.Errorf("%q", told)
+	}
+	if told := log.with("limit=closes"); len(told) != 0 {
+		t.Errorf("its callers have the error: %q", told)
+	}
+}
