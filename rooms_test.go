@@ -20,6 +20,7 @@ const modulePath = "github.com/madcrow-go/madcrow"
 var rooms = map[string][]string{
 	".":           {"problem"},
 	"cache":       {".", "problem"},
+	"carry":       {"problem"},
 	"clientip":    {"problem"},
 	"problem":     {},
 	"pubsub":      {".", "problem"},

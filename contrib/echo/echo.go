@@ -9,9 +9,9 @@ import (
 	"github.com/labstack/echo/v5"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/carry"
 	"github.com/madcrow-go/madcrow/health"
 	"github.com/madcrow-go/madcrow/inject"
-	"github.com/madcrow-go/madcrow/internal/carry"
 	"github.com/madcrow-go/madcrow/problem"
 )
 

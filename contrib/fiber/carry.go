@@ -17,7 +17,7 @@ import (
 	"github.com/gofiber/fiber/v3"
 	"github.com/valyala/fasthttp"
 
-	"github.com/madcrow-go/madcrow/internal/carry"
+	"github.com/madcrow-go/madcrow/carry"
 )
 
 // Middleware carries a middleware of net/http into Fiber: sessions, limits,

@@ -9,9 +9,9 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/carry"
 	"github.com/madcrow-go/madcrow/health"
 	"github.com/madcrow-go/madcrow/inject"
-	"github.com/madcrow-go/madcrow/internal/carry"
 )
 
 // Handler is a handler without dependencies whose error becomes a problem.

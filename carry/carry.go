@@ -2,6 +2,9 @@
 // net/http into one: such a middleware may run its handler in another goroutine,
 // keep what that writes, change it, throw it away, or answer before it has ended,
 // while a framework uses what belongs to a request for the next one.
+//
+// It is for authors of adapters; those under contrib are made with it. Programs
+// use their adapter's Middleware.
 package carry
 
 import (
