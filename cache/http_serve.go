@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/madcrow-go/madcrow"
@@ -65,7 +66,7 @@ func (h *HTTP) get(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	v.asks = parseControl(nil)
 	if v.obeys {
 		v.asks = parseControl(r.Header["Cache-Control"])
-		v.asks.noCache = v.asks.noCache || r.Header["Cache-Control"] == nil && r.Header.Get("Pragma") == "no-cache"
+		v.asks.noCache = v.asks.noCache || r.Header["Cache-Control"] == nil && strings.Contains(strings.ToLower(r.Header.Get("Pragma")), "no-cache")
 		if v.asks.noStore {
 			h.forward(w, r, next, "fwd=request")
 			return

@@ -266,7 +266,7 @@ func (h *SSEHandler) admit(w http.ResponseWriter, r *http.Request) (*sseFeed, er
 		return nil, errEnded
 	}
 	if !canFlush(w) {
-		return nil, errors.New("pubsub: the http.ResponseWriter cannot flush: a middleware hides it without an Unwrap method")
+		return nil, errors.New("pubsub: the http.ResponseWriter cannot flush: a middleware hides it without an Unwrap method, or the framework has no streams of net/http (in Fiber, serve this handler with the Stream of contrib/fiber)")
 	}
 	feed, err := h.open(r)
 	if err != nil {
