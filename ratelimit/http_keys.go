@@ -116,8 +116,8 @@ func keyHeader(name string) string {
 // ("GET /items/{id}"; that of the request where the router's patterns have none,
 // and GET for HEAD), from http.Request.Pattern, [WithMux] or [WithRoute]. With
 // these two all requests that match none are one subject. Where no router has
-// matched yet, it is the path as it was sent, and a client that can vary the path
-// has as many quotas as it likes. Alone it is one quota for all clients; see
+// matched yet, it is the method with the path as it was sent, and a client that
+// can vary the path has as many quotas as it likes. Alone it is one quota for all clients; see
 // [ByAll].
 func ByPath() Key {
 	return Key{func(r *http.Request, pattern string) (string, error) {

@@ -88,7 +88,7 @@ func TestKey_SubjectsAreBoundedUnambiguousAndTellNoSecret(t *testing.T) {
 		}
 		seen[s] = fmt.Sprint(c)
 	}
-	if s := subject(ratelimit.ByAll(byAddress(), ratelimit.ByPath()), req()); s != "9:192.0.2.1,4:/a,b" {
+	if s := subject(ratelimit.ByAll(byAddress(), ratelimit.ByPath()), req()); s != "9:192.0.2.1,8:GET /a,b" {
 		t.Errorf("%q", s)
 	}
 	if s := subject(ratelimit.ByHeader("X-Api-Key"), req("X-Api-Key", "secret")); len(s) != 43 || strings.Contains(s, "secret") {

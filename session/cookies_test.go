@@ -212,3 +212,16 @@ func TestOriginal_AnOldCookieOfTheNameLocksNobodyOut(t *testing.T) {
 		t.Errorf("%d %q", w.Code, w.Body.String())
 	}
 }
+
+// A partitioned cookie may come together with an older one of the same host.
+func TestHTTP_APartitionedCookieBesideAnOlderOneCounts(t *testing.T) {
+	m := newManager(t, open(t), session.Options{Partitioned: true})
+	s := newSite(t, m, nil)
+	r := httptest.NewRequest("GET", "/private", nil)
+	r.Header.Set("Cookie", "__Host-session="+strings.Repeat("A", 56)+"; __Host-session="+login(t, m, "alice").Token())
+	w := httptest.NewRecorder()
+	s.srv.Config.Handler.ServeHTTP(w, r)
+	if w.Code != 200 {
+		t.Errorf("%d", w.Code)
+	}
+}
