@@ -183,12 +183,13 @@ func TestLimiter_AForeignValueThatMayNotBeDeletedIsTheError(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	do("ACL", "SETUSER", "app", "on", ">secret", "~*", "&*", "+@all", "-del")
+	do("ACL", "SETUSER", "app", "on", ">secret", "~*", "+@all", "-del")
 	cfg := srv.Config()
 	cfg.Username, cfg.Password = "app", "secret"
 	l := must[*ratelimit.Limiter](t)(ratelimit.New(openConfig(t, cfg), "n", ratelimit.PerMinute(5), ratelimit.FailClosed))
 	do("SADD", "m1:limit:n:l:{a}", "x")
-	if _, err := l.Allow(t.Context(), "a"); !errors.Is(err, madcrow.ErrWrongType) {
+	_, err := l.Allow(t.Context(), "a")
+	if e := (*madcrow.Error)(nil); !errors.As(err, &e) || e.Kind != madcrow.KindWrongType || e.Outcome != madcrow.OutcomeNotApplied || !strings.Contains(err.Error(), "m1:limit:n:l:{a}") {
 		t.Errorf("%v", err)
 	}
 	if d, err := l.Allow(t.Context(), "b"); err != nil || !d.Allowed {

@@ -263,6 +263,10 @@ func (l *Limiter) run(ctx context.Context, s *madcrow.Script, keys, args []strin
 		return m, err
 	}
 	found, bad := limitscript.Replace(ctx, l.r, s, keys, args)
+	if e := (*madcrow.Error)(nil); bad != nil && errors.As(err, &e) && e.Kind == madcrow.KindWrongType {
+		// Each script reads before it counts.
+		err = &madcrow.Error{Op: e.Op, Kind: e.Kind, Outcome: madcrow.OutcomeNotApplied, Err: fmt.Errorf("%w: %s is no limit's, and cannot be deleted: %w", e.Err, keys[0], bad)}
+	}
 	if bad != nil || len(found) == 0 {
 		return m, err
 	}
