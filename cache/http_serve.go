@@ -88,7 +88,11 @@ func (v *visit) serve() {
 	for range maxLooks {
 		f, err := v.h.c.find(v.r.Context(), at.key, call{tags: v.all})
 		if err != nil {
-			if v.r.Context().Err() != nil || errors.Is(err, ErrClosed) || errors.Is(err, madcrow.ErrCanceled) {
+			if v.r.Context().Err() != nil {
+				v.late()
+				return
+			}
+			if errors.Is(err, ErrClosed) || errors.Is(err, madcrow.ErrCanceled) {
 				break // it says nothing of Redis
 			}
 			f = v.h.c.lastNear(keys.Form(at.key), v.all...)
@@ -271,7 +275,7 @@ func (v *visit) load(at spot, f foundResponse, readErr error, how use) (again bo
 	switch {
 	case v.r.Context().Err() != nil: // nobody waits any more, or not so long
 		if _, streamed := x.settle(true); !streamed {
-			v.refuse("CACHE_TIMEOUT", "The data could not be had in time")
+			v.late()
 		}
 		return false, nil
 	case err != nil:
@@ -377,6 +381,9 @@ func (v *visit) alone(f foundResponse) {
 		}
 	}
 }
+
+// late answers a request whose time is over.
+func (v *visit) late() { v.refuse("CACHE_TIMEOUT", "The data could not be had in time") }
 
 // refuse answers without a response: a 504.
 func (v *visit) refuse(code, message string) {

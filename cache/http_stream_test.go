@@ -322,6 +322,20 @@ func TestHTTP_SlowHandlerIsWaitedForByItsClient(t *testing.T) {
 	wg.Wait()
 }
 
+// A request whose time is over before Redis has answered does not run its
+// handler: it hung where that did not look at the context.
+func TestHTTP_RequestsThatAreOverDoNotRunTheirHandler(t *testing.T) {
+	s := newSite(t, open(t), cache.HTTPOptions{}, func(http.ResponseWriter, *http.Request) { t.Error("the handler ran") })
+	ctx, cancel := context.WithTimeout(t.Context(), time.Nanosecond)
+	defer cancel()
+	<-ctx.Done()
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, request("GET", "/").WithContext(ctx))
+	if w.Code != 504 || w.Header().Get("Content-Type") != problem.ContentType {
+		t.Errorf("%d %v", w.Code, w.Header())
+	}
+}
+
 func TestHTTP_DeadlineOfARequestIsKept(t *testing.T) {
 	release := make(chan struct{})
 	s := newSite(t, open(t), cache.HTTPOptions{}, func(w http.ResponseWriter, r *http.Request) {

@@ -46,7 +46,7 @@ func Stream(h http.Handler) fiber.Handler {
 		c.RequestCtx().HijackSetNoResponse(true)
 		c.RequestCtx().Hijack(func(conn net.Conn) {
 			_ = conn.SetDeadline(time.Time{}) // Fiber's
-			one := &onlyConn{Conn: conn, head: strings.NewReader(head), closed: make(chan struct{}), addr: conn.LocalAddr()}
+			one := newOnlyConn(conn, head)
 			srv := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, own *http.Request) {
 				maps.Copy(w.Header(), header)
 				h.ServeHTTP(w, r.WithContext(streamContext{own.Context(), r.Context()}))
@@ -70,22 +70,72 @@ func (c streamContext) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// onlyConn is a listener with one connection, on which a request has come.
+// onlyConn is a listener with one connection, on which a request has come. The
+// connection is Fiber's again once Accept has returned a second time, so nobody
+// is inside of it by then, and nobody comes in after Close.
 type onlyConn struct {
-	net.Conn
-	head   *strings.Reader
-	addr   net.Addr
-	given  bool
-	once   sync.Once
-	closed chan struct{}
+	conn          net.Conn
+	head          *strings.Reader
+	local, remote net.Addr
+	given         bool
+
+	mu     sync.Mutex
+	inside int // calls of the connection that have not returned
+	closed bool
+	over   chan struct{} // closed when it is closed and nobody is inside
 }
 
-func (o *onlyConn) Read(b []byte) (int, error) {
+func newOnlyConn(c net.Conn, head string) *onlyConn {
+	return &onlyConn{conn: c, head: strings.NewReader(head), local: c.LocalAddr(), remote: c.RemoteAddr(), over: make(chan struct{})}
+}
+
+// use runs one call of the connection.
+func (o *onlyConn) use(call func() error) error {
+	o.mu.Lock()
+	if o.closed {
+		o.mu.Unlock()
+		return net.ErrClosed
+	}
+	o.inside++
+	o.mu.Unlock()
+	defer func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if o.inside--; o.closed && o.inside == 0 {
+			close(o.over)
+		}
+	}()
+	return call()
+}
+
+func (o *onlyConn) Read(b []byte) (n int, err error) {
 	if o.head.Len() > 0 {
 		return o.head.Read(b)
 	}
-	return o.Conn.Read(b)
+	err = o.use(func() (err error) { n, err = o.conn.Read(b); return err })
+	return n, err
 }
+
+func (o *onlyConn) Write(b []byte) (n int, err error) {
+	err = o.use(func() (err error) { n, err = o.conn.Write(b); return err })
+	return n, err
+}
+
+func (o *onlyConn) SetDeadline(t time.Time) error {
+	return o.use(func() error { return o.conn.SetDeadline(t) })
+}
+
+func (o *onlyConn) SetReadDeadline(t time.Time) error {
+	return o.use(func() error { return o.conn.SetReadDeadline(t) })
+}
+
+func (o *onlyConn) SetWriteDeadline(t time.Time) error {
+	return o.use(func() error { return o.conn.SetWriteDeadline(t) })
+}
+
+func (o *onlyConn) LocalAddr() net.Addr  { return o.local }
+func (o *onlyConn) RemoteAddr() net.Addr { return o.remote }
+func (o *onlyConn) Addr() net.Addr       { return o.local }
 
 // Accept gives the connection, and then waits for its end.
 func (o *onlyConn) Accept() (net.Conn, error) {
@@ -93,13 +143,19 @@ func (o *onlyConn) Accept() (net.Conn, error) {
 		o.given = true
 		return o, nil
 	}
-	<-o.closed
+	<-o.over
 	return nil, net.ErrClosed
 }
 
-func (o *onlyConn) Addr() net.Addr { return o.addr }
-
 func (o *onlyConn) Close() error {
-	o.once.Do(func() { close(o.closed) })
-	return o.Conn.Close()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return net.ErrClosed
+	}
+	err := o.conn.Close() // ends those who are inside
+	if o.closed = true; o.inside == 0 {
+		close(o.over)
+	}
+	return err
 }
