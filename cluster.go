@@ -179,13 +179,13 @@ func (c *cluster) refresh(ctx context.Context, failures int) error {
 	timeout := min(mapTimeout<<min(failures, 6), c.r.cfg.ConnectTimeout)
 	var best []slotRange
 	most := 0
-	var failed error
+	var failed []error
 	for a := range c.askAll(ctx, timeout) {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		if a.err != nil {
-			failed = errors.Join(failed, fmt.Errorf("%s: %w", a.addr, a.err))
+			failed = append(failed, fmt.Errorf("%s: %w", a.addr, a.err))
 			continue
 		}
 		if n := count(a.ranges); n > most {
@@ -196,12 +196,36 @@ func (c *cluster) refresh(ctx context.Context, failures int) error {
 		}
 	}
 	if most == 0 {
-		if denied := (errDenied{}); errors.Is(failed, errNotCluster) || errors.As(failed, &denied) {
-			return failed
+		if all(failed, isNotCluster) || all(failed, isDenied) {
+			return errors.Join(failed...)
 		}
-		return errors.Join(errUncovered, failed)
+		return errors.Join(errUncovered, errors.Join(textsOf(failed, isNotCluster, isDenied)...))
 	}
 	return c.apply(best, most)
+}
+
+func isNotCluster(err error) bool { return errors.Is(err, errNotCluster) }
+
+func isDenied(err error) bool {
+	denied := (errDenied{})
+	return errors.As(err, &denied)
+}
+
+// all says whether all of some errors are of a kind.
+func all(errs []error, is func(error) bool) bool {
+	return len(errs) > 0 && !slices.ContainsFunc(errs, func(err error) bool { return !is(err) })
+}
+
+// textsOf leaves no more than their texts of errors that would end all waiting,
+// were they alone: others may mend themselves.
+func textsOf(errs []error, kinds ...func(error) bool) []error {
+	out := slices.Clone(errs)
+	for i, err := range out {
+		if slices.ContainsFunc(kinds, func(is func(error) bool) bool { return is(err) }) {
+			out[i] = errors.New(err.Error())
+		}
+	}
+	return out
 }
 
 // mapError is why there is no map. What all nodes refuse, or a server that is

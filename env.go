@@ -50,7 +50,7 @@ func (e Env) Config() (Config, error) {
 	r := envReader{
 		env:    e.withDefaults(),
 		origin: &origin{env: true, prefix: e.Prefix, names: map[string]string{}, secrets: map[string]secretFile{}},
-		files:  map[string]func() (string, error){},
+		files:  map[string]fileSetting{},
 	}
 	r.readURL()
 	for _, s := range settings {
@@ -111,7 +111,7 @@ type envReader struct {
 	url        *urlParser // nil without REDIS_URL
 	problems   []Problem
 	tlsUnknown bool
-	files      map[string]func() (string, error) // read a secret again, by the setting that names its file
+	files      map[string]fileSetting // read a secret again, by the setting that names its file
 }
 
 func (r *envReader) bad(p Problem) { r.problems = append(r.problems, p) }
@@ -147,8 +147,14 @@ func (r *envReader) lookup(s setting) (value, name string, ok, failed bool) {
 		r.problems = append(r.problems, problemsOf(err)...)
 		return "", fileName, false, true
 	}
-	r.files[fileName] = read
+	r.files[fileName] = fileSetting{file, read}
 	return value, fileName, true, false
+}
+
+// fileSetting is a setting that stands in a file.
+type fileSetting struct {
+	path string
+	read func() (string, error)
 }
 
 // readSecret reads the file that the setting name names.
@@ -176,13 +182,13 @@ func readSecret(readFile func(string) ([]byte, error), name, file string) (strin
 
 // secretOf keeps that a setting stands in a file, for new connections.
 func (r *envReader) secretOf(s setting, name string) {
-	read := r.files[name]
-	if read == nil {
+	f := r.files[name]
+	if f.read == nil {
 		return
 	}
 	to, _ := s.refString(&r.cfg)
-	r.origin.secrets[s.field] = secretFile{setting: name, was: *to, read: func() (string, error) {
-		raw, err := read()
+	r.origin.secrets[s.field] = secretFile{setting: name, was: *to, path: f.path, read: func() (string, error) {
+		raw, err := f.read()
 		var c Config
 		if err == nil {
 			err = s.parse(&c, raw)
@@ -195,15 +201,15 @@ func (r *envReader) secretOf(s setting, name string) {
 // secretsOfURL is secretOf for what a URL in a file says. Where Redis is stays
 // as it was at the start.
 func (r *envReader) secretsOfURL(name string) {
-	read := r.files[name]
+	f := r.files[name]
 	for field := range r.url.set {
 		s := settingByField[field]
-		if read == nil || !s.file {
+		if f.read == nil || !s.file {
 			continue
 		}
 		to, _ := s.refString(&r.cfg)
-		r.origin.secrets[field] = secretFile{setting: name, was: *to, read: func() (string, error) {
-			raw, err := read()
+		r.origin.secrets[field] = secretFile{setting: name, was: *to, path: f.path, read: func() (string, error) {
+			raw, err := f.read()
 			if err != nil {
 				return "", err
 			}

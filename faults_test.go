@@ -100,6 +100,22 @@ func TestReplies_NoReplicasIsTriedAgainWithinTheDeadline(t *testing.T) {
 	}
 }
 
+// Each wait of a transaction counted as a conflict, so after 32 of them the
+// error was "a watched key changed".
+func TestTx_WaitsForReplicasAsLongAsItsDeadlineAllows(t *testing.T) {
+	t.Parallel()
+	s := madcrowtest.StartRedis(t, madcrowtest.WithArgs("--min-replicas-to-write", "1"))
+	cfg := s.Config()
+	cfg.CommandTimeout = 4 * time.Second
+	r := open(t, cfg)
+	await(t, r, madcrow.StateUp, 5*time.Second)
+	_, err := r.Tx(t.Context(), nil, func(tx *madcrow.Tx) error {
+		tx.Queue(set("a", "1"))
+		return nil
+	})
+	wantError(t, err, madcrow.KindReadOnly, madcrow.ErrReadOnly, madcrow.OutcomeNotApplied, "NOREPLICAS")
+}
+
 func TestReplies_MasterDown(t *testing.T) {
 	s, r := server(t)
 	s.Do(t, "CONFIG", "SET", "replica-serve-stale-data", "no")

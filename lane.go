@@ -178,10 +178,10 @@ func (l *lane) suspect(start int64) {
 }
 
 func (l *lane) gotConn(c *conn) {
+	l.proof.Store(newPushProof(l.node)) // before anybody can track on the connection
 	l.conn.Store(c)
 	l.untrack()
 	l.untracked.Store(false)
-	l.proof.Store(newPushProof(l.node))
 	l.settleAll()
 	l.lastRead.Store(mono())
 }

@@ -110,6 +110,7 @@ func (l *lane) prove(ctx context.Context, r proofRequest) {
 	if r.key == "" {
 		return // the node has none of our keys
 	}
+	t := l.tracking.Load()
 	if err := l.changeTracked(ctx, r.key); err != nil {
 		p.again.Store(mono() + int64(proofSoon))
 		if reply, ok := rueidis.IsRedisErr(err); ok {
@@ -132,6 +133,10 @@ func (l *lane) prove(ctx context.Context, r proofRequest) {
 	if l.proof.Load() != p || p.proven.Load() {
 		return // another connection by now
 	}
+	if t == nil || l.tracking.Load() != t {
+		p.again.Store(mono() + int64(proofSoon))
+		return // FLUSHALL came between: the server had forgotten that it was asked
+	}
 	p.again.Store(mono() + int64(proofLater))
 	l.untracked.Store(true)
 	l.untrack()
@@ -143,6 +148,11 @@ var errPushless = errors.New("it accepts CLIENT TRACKING, but its pushes do not 
 // changeTracked reads the key under tracking and writes it as somebody else.
 func (l *lane) changeTracked(ctx context.Context, key string) error {
 	n := l.node
+	c, e := n.pool.take(ctx) // first: opening it may take a while
+	if e != nil {
+		return e
+	}
+	defer c.release()
 	if e := l.enter(ctx); e != nil {
 		return e
 	}
@@ -151,11 +161,6 @@ func (l *lane) changeTracked(ctx context.Context, key string) error {
 			return err
 		}
 	}
-	c, e := n.pool.take(ctx)
-	if e != nil {
-		return e
-	}
-	defer c.release()
 	res := c.do(ctx, n.builder.Set().Key(key).Value("1").Px(proofLife).Build())[0]
 	c.dirty = c.dirty || c.idleSince.IsZero() // it was opened for this alone
 	return res.Error()

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/madcrow-go/madcrow/internal/guard"
@@ -32,6 +33,7 @@ type rereads struct {
 type secretFile struct {
 	setting string // that names the file
 	was     string // what it held when the Config was made
+	path    string
 	read    func() (string, error)
 }
 
@@ -69,6 +71,9 @@ func (r *rereads) tlsNow() *tls.Config {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	stamps := stampsOf(paths) // before they are read: a later change is seen the next time
+	if slices.ContainsFunc(stamps, func(i fs.FileInfo) bool { return i != nil && !i.Mode().IsRegular() }) {
+		return r.config // a pipe gives its text once, and then keeps its reader waiting
+	}
 	if sameStamps(stamps, r.stamps) && r.faults["TLS"] == "" {
 		return r.config
 	}
@@ -108,6 +113,9 @@ func (r *rereads) secret(field, otherwise string) string {
 	s, ok := r.secrets[field]
 	if !ok {
 		return otherwise
+	}
+	if info, err := os.Stat(s.path); err == nil && !info.Mode().IsRegular() {
+		return otherwise // a pipe gives its text once, and then keeps its reader waiting
 	}
 	var value string
 	err := guard.Call(func() (err error) { // Env.ReadFile may be a user's

@@ -5,8 +5,10 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -155,4 +157,27 @@ func killWith(t *testing.T, s *madcrowtest.Server, password string) {
 	if _, err := r.Do(t.Context(), arbitrary("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// A pipe gives its text once: reading it again for the next connection waited
+// for ever, and Close with it.
+func TestConfigFromEnv_APasswordFromAPipeIsReadOnce(t *testing.T) {
+	const password = "long enough a password"
+	s := madcrowtest.StartRedis(t, madcrowtest.WithPassword(password))
+	pipe := filepath.Join(t.TempDir(), "password")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Skip(err)
+	}
+	go func() { _ = os.WriteFile(pipe, []byte(password), 0o600) }()
+	cfg, err := madcrow.Env{Lookup: func(name string) (string, bool) {
+		v, ok := map[string]string{"REDIS_HOST": "127.0.0.1", "REDIS_PORT": strconv.Itoa(s.Port()), "REDIS_PASSWORD_FILE": pipe}[name]
+		return v, ok
+	}}.Config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := open(t, cfg)
+	await(t, r, madcrow.StateUp, 5*time.Second)
+	s.Do(t, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+	eventually(t, "another connection is made", func() bool { _, err := r.Do(t.Context(), get("a")); return err == nil })
 }

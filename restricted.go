@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync/atomic"
 	"time"
+
+	"github.com/redis/rueidis"
 )
 
 // restricted is what a node refuses that is connected and answers.
@@ -67,16 +69,22 @@ func (n *node) restriction() *Error {
 // reply to a command that any user may run; one that was refused for the quota
 // has been noted.
 func (n *node) recheck(ctx context.Context) {
-	quota := &n.restrictions[noQuota]
-	if quota.why.Load() != nil && mono()-quota.last.Load() > int64(quotaQuiet) {
-		n.lift(noQuota)
-	}
 	l := n.lanes[0]
+	quota := &n.restrictions[noQuota]
+	if quota.why.Load() != nil && mono()-quota.last.Load() > int64(quotaQuiet) && l.enter(ctx) == nil {
+		err := l.do(ctx, n.builder.Time().Build(), false).Error() // one that is counted, unlike INFO
+		if _, answered := rueidis.IsRedisErr(err); err == nil || answered && classify(ctx, "TIME", err, once).restricted != noQuota {
+			n.lift(noQuota)
+		}
+	}
 	if n.restrictions[noScripts].why.Load() == nil || l.enter(ctx) != nil {
 		return
 	}
-	cmd := n.builder.Evalsha().Sha1(noSuchScript).Numkeys(0).Build()
-	if err := l.do(ctx, cmd, false).Error(); err != nil && unknownScript(classify(ctx, "EVALSHA", err, once).Error) {
+	// Both: they may be two rights, or one of them renamed away.
+	results := l.doMulti(ctx, []Command{
+		n.builder.Evalsha().Sha1(noSuchScript).Numkeys(0).Build(), n.builder.Eval().Script("return 1").Numkeys(0).Build(),
+	})
+	if err := results[0].Error(); err != nil && unknownScript(classify(ctx, "EVALSHA", err, once).Error) && results[1].Error() == nil {
 		n.lift(noScripts)
 	}
 }

@@ -226,6 +226,9 @@ func (f *finder) explain(failed map[string]error) error {
 	if len(unknown) > 0 {
 		return fmt.Errorf("%w: %q (REDIS_SENTINEL_SERVICE_NAME), says %s", ErrUnknownMaster, f.cfg.Sentinel.ServiceName, strings.Join(unknown, ", "))
 	}
+	if isOther := func(err error) bool { return errors.Is(err, errNotSentinel) }; !all(rest, isOther) {
+		rest = textsOf(rest, isOther)
+	}
 	return fmt.Errorf("%w: %w", ErrNoSentinel, errors.Join(rest...))
 }
 

@@ -51,9 +51,7 @@ func (n *node) identify(ctx context.Context) error {
 	defer cancel()
 	if err := greeting[1].Error(); err != nil {
 		// A user who may run none may need none, and hears of it from a call.
-		if f := classify(ctx, "EVALSHA", err, once); unknownScript(f.Error) {
-			n.lift(noScripts)
-		} else if f.restricted == noScripts && f.Kind != KindPermission {
+		if f := classify(ctx, "EVALSHA", err, once); f.restricted == noScripts && f.Kind != KindPermission {
 			n.restrict(f)
 		}
 	}

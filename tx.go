@@ -57,7 +57,7 @@ func (r *Redis) Tx(ctx context.Context, keys []string, fn func(*Tx) error) ([]Me
 func (r *Redis) transact(ctx context.Context, keys []string, fn func(*Tx) error) ([]Message, int, error) {
 	var next hop
 	failures, waits := 0, 0
-	for try := range txTries {
+	for try := 0; try < txTries; try++ {
 		msgs, again, err := r.tryTx(ctx, keys, fn, &next)
 		if !again {
 			return msgs, try, err
@@ -67,6 +67,7 @@ func (r *Redis) transact(ctx context.Context, keys []string, fn func(*Tx) error)
 				return nil, try, err
 			}
 			waits++
+			try-- // it is no conflict, and may take as long as the deadline allows
 			continue
 		}
 		if err != nil {

@@ -16,13 +16,25 @@ func (c *Cache[T]) keepSpare(j *job[T], h header, value T) {
 	if c.near.values == nil {
 		return
 	}
+	size := len(h.etag)
+	if !h.negative { // as one that is read: what the loader returned may be shared with others, who change it
+		data, err := c.encode(nil, value)
+		if err != nil {
+			return
+		}
+		copied, err := c.decodeValue(string(data))
+		if err != nil {
+			return
+		}
+		size += memsize.Of(&copied)
+	}
 	tags := make([]nearTag, len(j.states))
 	for i, s := range j.states {
 		tags[i].state = s
 	}
 	now := mono()
 	e := &nearEntry[T]{
-		value: value, negative: h.negative, etag: h.etag, weight: weightOf(j.form, memsize.Of(&value)+len(h.etag)), tags: tags, spare: true,
+		value: value, negative: h.negative, etag: h.etag, weight: weightOf(j.form, size), tags: tags, spare: true,
 		stored: now, expires: now + int64(min(c.opt.NearTTL, h.freshFor)), refresh: math.MaxInt64, slide: math.MaxInt64,
 	}
 	c.flights.mu.Lock()

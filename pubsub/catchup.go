@@ -233,8 +233,11 @@ func parseLive(text string) (m kept, ok bool) {
 		return m, false
 	}
 	line, payload, ok := strings.Cut(rest, "\n")
-	parts := strings.Split(line, " ")
-	if !ok || len(parts) != 5 || parts[0] == "" || parts[2] == "" {
+	if !ok || len(line) > maxEnvelope {
+		return m, false
+	}
+	parts := strings.SplitN(line, " ", 6)
+	if len(parts) != 5 || parts[0] == "" || parts[2] == "" {
 		return m, false
 	}
 	n, ok := parseNumber(parts[1])

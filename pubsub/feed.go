@@ -71,7 +71,9 @@ func (b *Bus) join(key feedKey, sub *subscriber) (*feed, error) {
 	if b.rec != nil && sub.dropped == nil {
 		sub.dropped = func(n int) { b.event("dropped", n) }
 	}
-	sub.most = b.queue
+	if sub.most == 0 { // it may have joined other feeds, which read it
+		sub.most = b.queue
+	}
 	return b.listen(key, sub, false)
 }
 
@@ -150,7 +152,10 @@ func (f *feed) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		err := noSharded(f.receive(ctx))
+		err := f.receive(ctx)
+		if f.key.mode == modeSharded {
+			err = noSharded(err)
+		}
 		if ctx.Err() != nil {
 			return
 		}

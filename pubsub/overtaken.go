@@ -59,9 +59,8 @@ func (w *work[T]) readHere(own context.Context, n int, trim bool) ([]rueidis.XRa
 	if trim && !w.s.opt.KeepDone {
 		how = "1"
 	}
-	did := w.did.Swap(false)
-	if !trim {
-		w.did.Store(did)
+	if trim {
+		w.did.Store(false)
 	}
 	m, err := w.s.b.r.Eval(own, scriptRead, []string{w.s.log(), w.s.lost()}, []string{w.group, w.me, strconv.Itoa(n), strconv.Itoa(w.s.opt.MaxLen), how})
 	if err != nil {

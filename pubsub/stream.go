@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -228,7 +229,8 @@ func (s *Stream[T]) behind(l *Lag, group, stream map[string]rueidis.RedisMessage
 		l.Waiting = l.Length
 		all, err1 := added.AsInt64()
 		had, err2 := given.AsInt64()
-		if l.Length >= int64(s.opt.MaxLen) && err1 == nil && err2 == nil && !laterID(text(stream["max-deleted-entry-id"]), id) {
+		full := l.Length >= int64(s.opt.MaxLen) || s.opt.MaxLen == math.MaxInt // a tool does not know it
+		if full && err1 == nil && err2 == nil && !laterID(text(stream["max-deleted-entry-id"]), id) {
 			l.Lost += max(all-l.Length-had, 0)
 		}
 	}

@@ -65,7 +65,7 @@ func (t *Topics[T]) Subscribe(ctx context.Context, opts ...SubscribeOption) iter
 			return
 		}
 		sub := newSubscriber(how.queue, how.overflow)
-		sub.reserved = t.opt.Reserved
+		sub.plain, sub.reserved = t.opt.Plain, t.opt.Reserved
 		for _, key := range t.keys {
 			f, err := t.b.join(key, sub)
 			if err != nil {

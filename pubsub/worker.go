@@ -359,7 +359,8 @@ func (w *work[T]) settle(own context.Context, id string, deliveries int64, a att
 		}
 	}()
 	why := a.reason()
-	if p := (*guard.Panic)(nil); errors.As(a.err, &p) && w.panics.First(why) {
+	// Not by errors.As: the error may be the user's, with methods that panic.
+	if p, ok := a.err.(*guard.Panic); ok && w.panics.First(why) { //nolint:errorlint // it is ours, as it is
 		w.s.b.log.Error("a message made its worker panic", "stream", w.s.name, "group", w.group, "id", id, "reason", why, "stack", p.Stack)
 	}
 	switch {

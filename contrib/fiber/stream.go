@@ -74,7 +74,8 @@ func (c streamContext) Value(key any) any {
 // connection is Fiber's again once Accept has returned a second time, so nobody
 // is inside of it by then, and nobody comes in after Close.
 type onlyConn struct {
-	conn          net.Conn
+	in            io.Reader // what Fiber has read already comes first
+	conn          net.Conn  // the connection itself: Fiber's own ends later, and reads on
 	head          *strings.Reader
 	local, remote net.Addr
 	given         bool
@@ -86,7 +87,11 @@ type onlyConn struct {
 }
 
 func newOnlyConn(c net.Conn, head string) *onlyConn {
-	return &onlyConn{conn: c, head: strings.NewReader(head), local: c.LocalAddr(), remote: c.RemoteAddr(), over: make(chan struct{})}
+	real := c
+	if u, ok := c.(interface{ UnsafeConn() net.Conn }); ok {
+		real = u.UnsafeConn()
+	}
+	return &onlyConn{in: c, conn: real, head: strings.NewReader(head), local: c.LocalAddr(), remote: c.RemoteAddr(), over: make(chan struct{})}
 }
 
 // use runs one call of the connection.
@@ -112,7 +117,7 @@ func (o *onlyConn) Read(b []byte) (n int, err error) {
 	if o.head.Len() > 0 {
 		return o.head.Read(b)
 	}
-	err = o.use(func() (err error) { n, err = o.conn.Read(b); return err })
+	err = o.use(func() (err error) { n, err = o.in.Read(b); return err })
 	return n, err
 }
 

@@ -5,21 +5,26 @@ import (
 	"math/bits"
 	"reflect"
 	"sync"
+	"time"
 )
 
 const (
 	// most is where counting stops: nobody keeps more than that.
 	most    = 1 << 40
 	mapHead = 48 // of a map, beside its slots
-	// deepest is how many pointers in a row are followed. What lies deeper is
-	// a list or a cycle, and counted no further.
+	// budget is how many parts of a value are looked at. One of more parts is
+	// large, or has cycles: it counts as most.
+	budget = 1 << 20
+	// deepest is how many pointers in a row are followed, for the stack's sake.
 	deepest = 10_000
 )
 
 // Of returns how many bytes v holds, itself included: its own size and all that
 // it leads to through pointers, slices, strings, maps and interfaces. What is
-// reached twice counts twice, so that it is too much rather than too little; a
-// cycle ends the count at its depth. Channels and functions count as pointers.
+// reached twice counts twice, so that it is too much rather than too little. A
+// value of very many parts, or with cycles, counts as more than anybody keeps.
+// Channels and functions count as pointers. What holds a lock is shared with
+// others, who may change it now, so it is not looked into; nor are time zones.
 //
 // It takes time with the number of values that may lead somewhere, at most
 // about what decoding took to make them; a type without such parts costs
@@ -36,8 +41,12 @@ func Of[T any](v *T) int {
 	case *[]byte:
 		return size + cap(*v)
 	}
-	return size + beyond(reflect.ValueOf(v).Elem(), 0)
+	w := walk{left: budget}
+	return min(most, size+w.beyond(reflect.ValueOf(v).Elem(), 0))
 }
+
+// walk is one look at a value.
+type walk struct{ left int }
 
 var known sync.Map // of reflect.Type: bool
 
@@ -56,17 +65,40 @@ func flat(t reflect.Type) bool {
 		for i := range t.NumField() {
 			is = is && flat(t.Field(i).Type)
 		}
+		is = is || t == timeType || locked(t)
 		known.Store(t, is)
 		return is
 	}
 	return true
 }
 
+var (
+	timeType   = reflect.TypeFor[time.Time]() // leads to a zone, which all share
+	lockerType = reflect.TypeFor[sync.Locker]()
+)
+
+// locked says whether a struct has a lock among its fields.
+func locked(t reflect.Type) bool {
+	for i := range t.NumField() {
+		f := t.Field(i).Type
+		for f.Kind() == reflect.Array {
+			f = f.Elem()
+		}
+		if reflect.PointerTo(f).Implements(lockerType) || f.Kind() == reflect.Struct && locked(f) {
+			return true
+		}
+	}
+	return false
+}
+
 // beyond returns what v leads to, without v itself.
-func beyond(v reflect.Value, depth int) int {
+func (w *walk) beyond(v reflect.Value, depth int) int {
 	t := v.Type()
-	if flat(t) || depth > deepest {
+	if flat(t) {
 		return 0
+	}
+	if w.left--; w.left < 0 || depth > deepest {
+		return most
 	}
 	sum := 0
 	switch t.Kind() {
@@ -74,20 +106,20 @@ func beyond(v reflect.Value, depth int) int {
 		return v.Len()
 	case reflect.Pointer:
 		if !v.IsNil() {
-			sum = int(t.Elem().Size()) + beyond(v.Elem(), depth+1)
+			sum = int(t.Elem().Size()) + w.beyond(v.Elem(), depth+1)
 		}
 	case reflect.Interface:
 		if !v.IsNil() {
-			sum = int(v.Elem().Type().Size()) + beyond(v.Elem(), depth+1)
+			sum = int(v.Elem().Type().Size()) + w.beyond(v.Elem(), depth+1)
 		}
 	case reflect.Slice:
 		sum = v.Cap() * int(t.Elem().Size())
-		sum += elements(v, t.Elem(), depth)
+		sum += w.elements(v, t.Elem(), depth)
 	case reflect.Array:
-		sum = elements(v, t.Elem(), depth)
+		sum = w.elements(v, t.Elem(), depth)
 	case reflect.Struct:
-		for i := range v.NumField() {
-			sum += beyond(v.Field(i), depth)
+		for i := 0; i < v.NumField() && sum < most; i++ {
+			sum += w.beyond(v.Field(i), depth)
 		}
 	case reflect.Map:
 		if v.IsNil() {
@@ -98,7 +130,7 @@ func beyond(v reflect.Value, depth int) int {
 			break
 		}
 		for it := v.MapRange(); it.Next() && sum < most; {
-			sum += beyond(it.Key(), depth+1) + beyond(it.Value(), depth+1)
+			sum += w.beyond(it.Key(), depth+1) + w.beyond(it.Value(), depth+1)
 		}
 	}
 	return min(sum, most)
@@ -113,12 +145,12 @@ func slots(n int) int {
 	return 1 << bits.Len(uint(n*8/7))
 }
 
-func elements(v reflect.Value, t reflect.Type, depth int) (sum int) {
+func (w *walk) elements(v reflect.Value, t reflect.Type, depth int) (sum int) {
 	if flat(t) {
 		return 0
 	}
 	for i := 0; i < v.Len() && sum < most; i++ {
-		sum += beyond(v.Index(i), depth+1)
+		sum += w.beyond(v.Index(i), depth+1)
 	}
 	return sum
 }

@@ -1,11 +1,14 @@
 package memsize_test
 
 import (
+	"container/list"
 	"encoding/json"
 	"fmt"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/madcrow-go/madcrow/internal/memsize"
 )
@@ -74,12 +77,46 @@ func TestOf_IsNearWhatTheHeapHolds(t *testing.T) {
 	check(t, "a pointer", 2000, func() *user { return &user{Name: strings.Repeat("x", 100)} })
 }
 
-func TestOf_EndsInACycle(t *testing.T) {
+type node struct{ Left, Right *node }
+
+type shared struct {
+	mu   sync.Mutex
+	text string
+}
+
+// Two pointers of each part back to others made the way of a walk double with
+// each step: it never came to an end.
+func TestOf_EndsInCyclesOfAnyKind(t *testing.T) {
 	u := &user{}
 	u.Boss = u
-	if n := memsize.Of(&u); n <= 0 {
-		t.Error(n)
+	ring := [3]node{}
+	for i := range ring {
+		ring[i].Left, ring[i].Right = &ring[(i+2)%3], &ring[(i+1)%3]
 	}
+	l := list.New()
+	l.PushBack(1)
+	start := time.Now()
+	for name, n := range map[string]int{"one": memsize.Of(&u), "ring": memsize.Of(&ring), "list": memsize.Of(l)} {
+		if n < 1<<30 {
+			t.Errorf("%s: %d bytes are little", name, n)
+		}
+	}
+	if d := time.Since(start); d > 5*time.Second {
+		t.Errorf("took %v", d)
+	}
+}
+
+// What has a lock belongs to others, who may change it now.
+func TestOf_DoesNotLookIntoWhatIsLocked(t *testing.T) {
+	v := struct {
+		ID   int
+		Pool *shared
+		When time.Time
+	}{1, &shared{text: strings.Repeat("x", 1000)}, time.Now()}
+	if n := memsize.Of(&v); n > 200 {
+		t.Errorf("%d bytes", n)
+	}
+	_ = v.Pool.text
 }
 
 func TestOf_AllocatesNothing(t *testing.T) {
