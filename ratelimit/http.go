@@ -56,7 +56,7 @@ const (
 //	limited := ratelimit.Middleware(api, ratelimit.ByClient(clients))
 //	http.ListenAndServe(addr, limited(mux))
 //
-// A request is looked at in this order: [WithSkip], [WithPreflights], [WithDeny],
+// A request is looked at in this order: [WithSkip], [WithDeny], [WithPreflights],
 // [WithAllow], the cost, by, the limit of its route or the one given. What it may be answered
 // with, always as a problem document (package problem) and without next:
 //
@@ -230,7 +230,7 @@ func (m *middleware) serve(w http.ResponseWriter, r *http.Request, next http.Han
 
 // judge looks at the request in the order that Middleware states.
 func (m *middleware) judge(r *http.Request) *outcome {
-	if m.skip != nil && m.skip(r) || !m.preflights && preflight(r) {
+	if m.skip != nil && m.skip(r) {
 		return m.bypass(true)
 	}
 	denied, err := m.deny.has(r)
@@ -241,6 +241,9 @@ func (m *middleware) judge(r *http.Request) *outcome {
 		o := m.bypass(false)
 		o.refusal, o.event = errListed, "denied_by_list"
 		return o
+	}
+	if !m.preflights && preflight(r) {
+		return m.bypass(true)
 	}
 	// Whose address is unknown is not on this list, and counts like others.
 	if allowed, _ := m.allow.has(r); allowed {

@@ -114,8 +114,10 @@ func keyHeader(name string) string {
 
 // ByPath counts by the route: the pattern that matched, with its method
 // ("GET /items/{id}"; that of the request where the router's patterns have none,
-// and GET for HEAD), from http.Request.Pattern, [WithMux] or [WithRoute]. With
-// these two all requests that match none are one subject. Where no router has
+// and GET for HEAD), from http.Request.Pattern, [WithMux] or [WithRoute]. So what
+// is registered without a method has a quota for each method of HTTP that is used,
+// and one for all methods that clients make up: name the method where that is too
+// many. With these two all requests that match none are one subject. Where no router has
 // matched yet, it is the method with the path as it was sent, and a client that
 // can vary the path has as many quotas as it likes. Alone it is one quota for all clients; see
 // [ByAll].
@@ -124,17 +126,37 @@ func ByPath() Key {
 		if pattern == "" {
 			pattern = r.URL.Path
 		}
-		method, path := splitPattern(pattern)
-		switch {
-		case method == http.MethodHead, method == "" && r.Method == http.MethodHead:
-			method = http.MethodGet
-		case method != "" || path == unmatched:
+		if pattern == unmatched {
 			return pattern, nil
-		default:
+		}
+		said, path := splitPattern(pattern)
+		method := said
+		if said == "" {
 			method = r.Method
+		}
+		switch {
+		case !known(method) && pattern == r.Method: // of a request without a route
+			return unmatched, nil
+		case !known(method):
+			return path, nil
+		case method == http.MethodHead:
+			method = http.MethodGet
+		case said != "":
+			return pattern, nil
 		}
 		return method + " " + path, nil
 	}}
+}
+
+// known says whether a method is one of HTTP. Any token can be one, so that a
+// client has as many as it likes.
+func known(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch,
+		http.MethodDelete, http.MethodConnect, http.MethodOptions, http.MethodTrace:
+		return true
+	}
+	return false
 }
 
 // ByFunc counts by what f returns: a user from the context, a field. An empty

@@ -60,6 +60,10 @@ func WithCosts(f func(*http.Request) []int64) MiddlewareOption {
 // request that a key is for by its path, where the pattern says only the
 // beginning ("/api/*", "/", or none), as it does outside of a router that is
 // mounted: the route inside is not known, or not registered as the key has it.
+// That includes a key without a method, "/login", whose route has one, "POST
+// /login", beside a "/" that is registered for all: write the method there. What
+// WithMux or WithRoute knows to have no route, a 404 or 405, has the middleware's
+// limit.
 func PerRoute(limits map[string]Limit) MiddlewareOption {
 	return func(o *middlewareOptions) {
 		if o.routes == nil {
@@ -92,8 +96,12 @@ func WithRoute(f func(*http.Request) string) MiddlewareOption {
 // pass uncounted, whoever sends them: a browser asks by itself and without what a
 // client is known by, so a refusal would be of a request that nobody made. What
 // passes so is an OPTIONS with Origin and Access-Control-Request-Method, and
-// without a body, a Cookie and Authorization, which no browser sends with one.
-// Set it where a handler does its work for OPTIONS, too.
+// without a body, a Cookie, Authorization and X-HTTP-Method-Override and its like,
+// which no browser sends with one. [WithDeny] refuses them, too.
+//
+// Set it where a handler does its work for OPTIONS, too: one that is registered
+// without a method ("/login") and does not look at it is otherwise without a limit
+// for whoever sends these headers.
 func WithPreflights() MiddlewareOption { return func(o *middlewareOptions) { o.preflights = true } }
 
 // WithDeny answers clients whose address lies in one of the ranges with 403

@@ -32,6 +32,8 @@ func (m *middleware) quotaOf(r *http.Request, pattern string) (*quota, error) {
 		return m.base, nil
 	case pattern == "":
 		return nil, errMisplaced
+	case pattern == unmatched: // the router has said that no route is run
+		return m.base, nil
 	}
 	method, path := splitPattern(pattern)
 	if method == "" {
@@ -51,6 +53,9 @@ func (m *middleware) quotaOf(r *http.Request, pattern string) (*quota, error) {
 		return q, nil
 	}
 	if deep, open := depth(path); open && path != r.URL.Path {
+		if !begins(r.URL.Path, path, deep) {
+			deep = 0 // what a router outside has matched was stripped
+		}
 		for key := range m.quotas {
 			if below(key, deep, r) {
 				return nil, errMisplaced
@@ -81,6 +86,33 @@ func rest(segment string) bool {
 	return segment == "" || segment[0] == '*' || segment[0] == '+' || strings.HasSuffix(segment, "...}")
 }
 
+// begins says whether a path has the first n segments of a pattern.
+func begins(path, pattern string, n int) bool {
+	if n == 0 {
+		return true
+	}
+	pattern = pattern[strings.IndexByte(pattern, '/')+1:]
+	left, more := strings.TrimPrefix(path, "/"), true
+	for segment := range strings.SplitSeq(pattern, "/") {
+		if !more {
+			return false
+		}
+		var is string
+		if is, left, more = strings.Cut(left, "/"); !fits(is, segment) {
+			return false
+		}
+		if n--; n == 0 {
+			break
+		}
+	}
+	return true
+}
+
+// fits says whether a segment of a path can be for that of a pattern.
+func fits(is, segment string) bool {
+	return is == segment || is != "" && strings.ContainsAny(segment, "{:")
+}
+
 // below says whether key is for the request, by its method and path, and says
 // more of the path than deep segments.
 func below(key string, deep int, r *http.Request) bool {
@@ -104,15 +136,17 @@ func below(key string, deep int, r *http.Request) bool {
 		if !more {
 			return false
 		}
-		if is, left, more = strings.Cut(left, "/"); is != segment && !strings.ContainsAny(segment, "{:") {
+		if is, left, more = strings.Cut(left, "/"); !fits(is, segment) {
 			return false
 		}
 	}
 	return !more
 }
 
-// preflight says whether a browser asks here what it may ask.
+// preflight says whether a browser asks here what it may ask. No browser names
+// another method then, which a handler inside might go by.
 func preflight(r *http.Request) bool {
 	return r.Method == http.MethodOptions && r.Header["Origin"] != nil && r.Header["Access-Control-Request-Method"] != nil &&
-		r.Header["Authorization"] == nil && r.Header["Cookie"] == nil && r.ContentLength == 0
+		r.Header["Authorization"] == nil && r.Header["Cookie"] == nil && r.ContentLength == 0 &&
+		r.Header["X-Http-Method-Override"] == nil && r.Header["X-Http-Method"] == nil && r.Header["X-Method-Override"] == nil
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/madcrow-go/madcrow/clientip"
 	"github.com/madcrow-go/madcrow/ratelimit"
 )
 
@@ -75,6 +76,11 @@ func TestByPath_CountsEachMethodOfARouteByItself(t *testing.T) {
 		{"POST", "/items/7", "", "POST /items/7"},
 		{"POST", "/none", "POST", "POST"},
 		{"POST", "/hosted", "example.com/", "POST example.com/"},
+		// Some routers' patterns have whatever the client sent.
+		{"A1", "/items/7", "A1 /items/{id}", "/items/{id}"},
+		{"A1", "/items/7", "", "/items/7"},
+		{"A1", "/none", "A1", "unmatched"},
+		{"a1", "/none", "a1", "unmatched"},
 	} {
 		r := httptest.NewRequest(c.method, c.path, nil)
 		r.Pattern = c.pattern
@@ -134,4 +140,128 @@ func TestMiddleware_PreflightsAreNeitherCountedNorRefused(t *testing.T) {
 	w = newWeb(t, newLimit(t, r, "three", ratelimit.PerMinute(1), ratelimit.FailClosed), byAddress(), ratelimit.WithPreflights())
 	ask(w, cors...).want(204, "").has("RateLimit", `"three";r=0;t=60`)
 	ask(w, cors...).want(429, "QUOTA_EXCEEDED")
+}
+
+// A pattern without a method matches whatever method a client makes up, and each
+// had a quota of its own: a fresh one for every guess.
+func TestByPath_MadeUpMethodsShareOneQuota(t *testing.T) {
+	l := newLimit(t, openAnew(t), "x", ratelimit.PerMinute(1), ratelimit.FailClosed)
+	mux := http.NewServeMux()
+	mux.Handle("/login", ratelimit.Middleware(l, ratelimit.ByAll(byAddress(), ratelimit.ByPath()))(http.NotFoundHandler()))
+	passed := map[string]bool{}
+	for _, method := range []string{
+		"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE",
+		"A1", "A2", "A3", "get", "Post", "PROPFIND",
+	} {
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, httptest.NewRequest(method, "/login", nil))
+		passed[method] = w.Code == http.StatusNotFound
+	}
+	for _, method := range []string{"HEAD", "A2", "A3", "get", "Post", "PROPFIND"} {
+		if passed[method] {
+			t.Errorf("%s has a quota of its own", method)
+		}
+		delete(passed, method)
+	}
+	for method, ok := range passed {
+		if !ok {
+			t.Errorf("%s has none", method)
+		}
+	}
+}
+
+// Where a mux had stripped the prefix that its pattern names, the pattern's
+// segments were looked for in a path without them, and the limit of the route
+// inside was silently not there.
+func TestPerRoute_IsNotSilentlyAbsentBehindAStrippedPrefix(t *testing.T) {
+	r := openAnew(t)
+	base := newLimit(t, r, "base", ratelimit.PerMinute(1000), ratelimit.FailClosed)
+	strict := newLimit(t, r, "strict", ratelimit.PerMinute(1000), ratelimit.FailClosed)
+	limited := ratelimit.Middleware(base, byAddress(), ratelimit.PerRoute(map[string]ratelimit.Limit{
+		"POST /login": strict, "POST /users/login": strict, "POST /b/{id}": strict,
+	}))(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	mux := http.NewServeMux()
+	mux.Handle("/api/", http.StripPrefix("/api", limited))
+	mux.Handle("/api/v1/", http.StripPrefix("/api/v1", limited))
+	mux.Handle("/whole/", limited)
+	mux.Handle("/tenants/{id}/", limited)
+	for _, c := range []struct {
+		method, path string
+		status       int
+	}{
+		{"POST", "/api/login", 500},
+		{"POST", "/api/v1/users/login", 500},
+		{"POST", "/api/v1/b/7", 500},
+		{"GET", "/api/login", 200},
+		{"POST", "/api/other", 200},
+		{"POST", "/whole/login", 200}, // nothing is stripped, and no key is for this path
+		{"POST", "/tenants/7/login", 200},
+	} {
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, httptest.NewRequest(c.method, c.path, nil))
+		if w.Code != c.status || (c.status == 500) != strings.Contains(w.Body.String(), "LIMIT_MISPLACED") {
+			t.Errorf("%s %s: %d %s", c.method, c.path, w.Code, w.Body)
+		}
+	}
+}
+
+// What no handler of a route is run for was a 500 where a key is spelled like it:
+// everybody could cause alarms.
+func TestPerRoute_WhatHasNoRouteIsNoMisplacedLimit(t *testing.T) {
+	r := openAnew(t)
+	base := newLimit(t, r, "base", ratelimit.PerMinute(1000), ratelimit.FailClosed)
+	strict := newLimit(t, r, "strict", ratelimit.PerMinute(1000), ratelimit.FailClosed)
+	keys := ratelimit.PerRoute(map[string]ratelimit.Limit{"GET /items/{id}": strict, "/login": strict})
+	for _, c := range []struct {
+		path   string
+		index  bool
+		status int
+		limit  string
+	}{
+		{"/items/7", false, 200, "strict"},
+		{"/items/", false, 404, "base"},
+		{"/items/", true, 200, "base"},
+		{"/login", false, 405, "base"},
+		{"/none", false, 404, "base"},
+	} {
+		mux := http.NewServeMux()
+		ok := func(http.ResponseWriter, *http.Request) {}
+		mux.HandleFunc("GET /items/{id}", ok)
+		mux.HandleFunc("POST /login", ok)
+		if c.index {
+			mux.HandleFunc("/", ok)
+		}
+		route := func(r *http.Request) string { _, pattern := mux.Handler(r); return pattern }
+		for name, option := range map[string]ratelimit.MiddlewareOption{"WithMux": ratelimit.WithMux(mux), "WithRoute": ratelimit.WithRoute(route)} {
+			w := httptest.NewRecorder()
+			ratelimit.Middleware(base, byAddress(), keys, option)(mux).ServeHTTP(w, httptest.NewRequest("GET", c.path, nil))
+			if got := w.Header().Get("RateLimit-Policy"); w.Code != c.status || !strings.HasPrefix(got, `"`+c.limit+`"`) {
+				t.Errorf("%s, %s, index %v: %d by %s %s", name, c.path, c.index, w.Code, got, w.Body)
+			}
+		}
+	}
+}
+
+// Two headers that anybody can send took a client past its place on the list of
+// WithDeny, and a request that a handler inside takes for a POST past every limit.
+func TestMiddleware_NobodyIsTakenForAPreflightToGetThrough(t *testing.T) {
+	l := newLimit(t, openAnew(t), "x", ratelimit.PerMinute(1), ratelimit.FailClosed)
+	w := newWeb(t, l, byAddress(), ratelimit.WithDeny(clientip.RemoteAddr(), ranges(t, "198.51.100.0/24")...))
+	ask := func(addr string, pairs ...string) *reply {
+		req := httptest.NewRequest(http.MethodOptions, "/", nil)
+		req.Header.Set("Origin", "https://shop.example")
+		req.Header.Set("Access-Control-Request-Method", "POST")
+		req.RemoteAddr = addr
+		for i := 0; i < len(pairs); i += 2 {
+			req.Header.Set(pairs[i], pairs[i+1])
+		}
+		return w.do(req)
+	}
+	ask("198.51.100.7:1").want(403, "CLIENT_DENIED")
+	ask("203.0.113.9:1").want(204, "").has("RateLimit", "")
+	w.get().want(204, "")
+	for _, name := range []string{"X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"} {
+		ask("203.0.113.9:1", name, "POST").want(429, "QUOTA_EXCEEDED")
+	}
+	ask("203.0.113.9:1").want(204, "")
 }

@@ -38,7 +38,9 @@ func (s *Session[T]) show(cookies []*http.Cookie) {
 			shown = append(shown, id)
 		}
 	}
-	if len(cookies) < 2 {
+	// One that counts and stands here alone came beside one that is no cookie to
+	// net/http, which leaves it out: a browser sends it all the same.
+	if len(shown) == 0 && len(cookies) < 2 {
 		return
 	}
 	s.m.event("several_cookies")

@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -223,5 +224,45 @@ func TestHTTP_APartitionedCookieBesideAnOlderOneCounts(t *testing.T) {
 	s.srv.Config.Handler.ServeHTTP(w, r)
 	if w.Code != 200 {
 		t.Errorf("%d", w.Code)
+	}
+}
+
+// A value that net/http does not parse was counted, and the valid cookie beside it
+// thrown away: nobody could log in, and a logout ended nothing.
+func TestHTTP_ACookieThatIsNoCookieLocksNobodyOut(t *testing.T) {
+	for name, opt := range map[string]session.Options{"sid": {Cookie: "sid", InsecureCookie: true}, "__Host-session": {}} {
+		for i, other := range []string{`{"a":1}`, `a\b`, "\xff", ""} {
+			for _, first := range []bool{true, false} {
+				t.Run(fmt.Sprint(name, i, first), func(t *testing.T) {
+					var log lines
+					opt.Logger = slog.New(slog.NewTextHandler(&log, nil))
+					m := newManager(t, open(t), opt)
+					s := newSite(t, m, nil)
+					own := login(t, m, "alice").Token()
+					line := name + "=" + own + "; " + name + "=" + other
+					if first {
+						line = name + "=" + other + "; " + name + "=" + own
+					}
+					get := func(path string) *httptest.ResponseRecorder {
+						r := httptest.NewRequest("GET", path, nil)
+						r.Header["Cookie"] = []string{line}
+						w := httptest.NewRecorder()
+						s.srv.Config.Handler.ServeHTTP(w, r)
+						return w
+					}
+					// Two of a __Host- name are none; a logout ends both all the same.
+					want := map[string]int{"sid": 200, "__Host-session": 401}[name]
+					if w := get("/private"); w.Code != want {
+						t.Errorf("%d, want %d", w.Code, want)
+					}
+					if log.count("several cookies") != 1 {
+						t.Error("nothing was said of several cookies")
+					}
+					if w := get("/logout"); w.Code != 200 || alive(t, m, own) {
+						t.Errorf("%d, and it lives on", w.Code)
+					}
+				})
+			}
+		}
 	}
 }

@@ -254,18 +254,48 @@ func (w *response) begin() {
 // others, unless its handler insists: public and s-maxage say that it is for
 // all. Of those without a cookie all may have it.
 func keepApart(h http.Header, known bool) {
-	control := strings.ToLower(strings.Join(h["Cache-Control"], ","))
-	for _, said := range []string{"public", "s-maxage", "no-store"} {
-		if strings.Contains(control, said) {
-			return
-		}
+	control := h["Cache-Control"]
+	if names(control, "public") || names(control, "s-maxage") || names(control, "no-store") {
+		return
 	}
-	if !strings.Contains(strings.ToLower(strings.Join(h["Vary"], ",")), "cookie") {
+	if !names(h["Vary"], "Cookie") {
 		h.Add("Vary", "Cookie")
 	}
-	if known && !strings.Contains(control, "private") {
+	if known && !names(control, "private") {
 		h.Add("Cache-Control", "private")
 	}
+}
+
+// names says whether a header of items between commas has one of that name. What
+// stands in quotes is the value of another.
+func names(lines []string, name string) bool {
+	for _, line := range lines {
+		for line != "" {
+			var item string
+			item, line = cutItem(line)
+			item, _, _ = strings.Cut(item, "=")
+			if strings.EqualFold(strings.Trim(item, " \t"), name) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// cutItem cuts a header at its first comma outside of quotes.
+func cutItem(line string) (item, rest string) {
+	quoted := false
+	for i := 0; i < len(line); i++ {
+		switch c := line[i]; {
+		case c == '"':
+			quoted = !quoted
+		case c == '\\' && quoted:
+			i++
+		case c == ',' && !quoted:
+			return line[:i], line[i+1:]
+		}
+	}
+	return line, ""
 }
 
 // Header shows the cookie, too.

@@ -45,6 +45,40 @@ func TestHTTP_AnswersMadeWithASessionAreKeptFromOthers(t *testing.T) {
 	}
 }
 
+// A name that only holds the word was taken for it.
+func TestHTTP_WhatOnlyHoldsTheWordSaysNothingOfCaching(t *testing.T) {
+	m := newManager(t, open(t), session.Options{})
+	var control, vary string
+	s := newSite(t, m, func(mux *http.ServeMux) {
+		mux.HandleFunc("/page", func(w http.ResponseWriter, r *http.Request) {
+			w.Header()["Cache-Control"], w.Header()["Vary"] = []string{control}, []string{vary}
+			_, err := m.From(r.Context()).User(r.Context())
+			must(t, err)
+		})
+	})
+	known := s.browser()
+	known.get("/login?user=alice")
+	for _, c := range []struct{ control, vary, wantControl, wantVary string }{
+		{"max-age=60", "X-Cookie-Consent", "max-age=60|private", "X-Cookie-Consent|Cookie"},
+		{"max-age=60", "Origin , COOKIE", "max-age=60|private", "Origin , COOKIE"},
+		{`no-cache="x-public"`, "Origin", `no-cache="x-public"|private`, "Origin|Cookie"},
+		{`no-cache="x, public, \"private, y"`, "Cookie", `no-cache="x, public, \"private, y"|private`, "Cookie"},
+		{"x-private", "Cookie", "x-private|private", "Cookie"},
+		{"max-age=60 , Private", "Cookie", "max-age=60 , Private", "Cookie"},
+		{`no-cache="x", PUBLIC`, "Origin", `no-cache="x", PUBLIC`, "Origin"},
+		{"S-MaxAge = 60", "Origin", "S-MaxAge = 60", "Origin"},
+	} {
+		control, vary = c.control, c.vary
+		h := header(known, "/page")
+		if got := strings.Join(h["Cache-Control"], "|"); got != c.wantControl {
+			t.Errorf("Cache-Control %s: %s", c.control, got)
+		}
+		if got := strings.Join(h["Vary"], "|"); got != c.wantVary {
+			t.Errorf("Vary %s: %s", c.vary, got)
+		}
+	}
+}
+
 func header(b *browser, path string) http.Header {
 	res, _ := b.get(path)
 	return res.Header

@@ -63,3 +63,53 @@ func TestRotate_TwiceInTheGraceTheFirstIdentifierBeginsNothing(t *testing.T) {
 		})
 	}
 }
+
+// A login whose session was rotated and ended meanwhile took its data along, and
+// was said to be made where a revocation had ended what it made, too.
+func TestLogin_BringsNothingBackOfASessionThatWasRotatedAndEnded(t *testing.T) {
+	for name, c := range map[string]struct {
+		end  func(*session.Manager[cart], *session.Session[cart]) error
+		when string
+		want error
+	}{
+		"logged out": {func(_ *session.Manager[cart], s *session.Session[cart]) error { return s.Logout(t.Context()) }, "create", nil},
+		"all were ended": {func(m *session.Manager[cart], _ *session.Session[cart]) error {
+			return second(m.RevokeAll(t.Context(), "alice"))
+		}, "create", nil},
+		"this one was ended": {func(m *session.Manager[cart], s *session.Session[cart]) error {
+			return second(m.Revoke(t.Context(), "alice", s.Handle()))
+		}, "destroy", nil},
+		"all, the new one too": {
+			func(m *session.Manager[cart], _ *session.Session[cart]) error {
+				return second(m.RevokeAll(t.Context(), "alice"))
+			},
+			"destroy", session.ErrEnded,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := open(t)
+			m, others := newManager(t, r, session.Options{}), newManager(t, r, session.Options{})
+			s := login(t, others, "alice")
+			must(t, s.Update(t.Context(), add("x")))
+			first := s.Token()
+			late := loaded(t, m, first)
+			m.SetHook(once(c.when, func() {
+				must(t, s.Rotate(t.Context()))
+				must(t, c.end(others, s))
+			}))
+			err := late.Login(t.Context(), "alice")
+			if !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
+				t.Fatalf("%v, want %v", err, c.want)
+			}
+			if err == nil {
+				if c, found, err := others.Open(late.Token()).Get(t.Context()); !found || err != nil || c.N != 0 {
+					t.Errorf("%+v %v %v", c, found, err)
+				}
+			}
+			// The note under the first identifier stays.
+			if err := others.Open(first).Update(t.Context(), add("late")); !errors.Is(err, session.ErrRotated) {
+				t.Errorf("a late write: %v", err)
+			}
+		})
+	}
+}

@@ -2,7 +2,8 @@
 
 local function int(n) return string.format('%.0f', n) end
 
--- The session, or nil and why: missing, rotated, revoked, ended.
+-- The session, or nil and why: missing, rotated, revoked, ended; true as well
+-- where it was rotated, but what it became may have ended, too.
 local function fetch(member)
   local f = call('HMGET', KEYS[1], 'v', 'a', 'i', 'u', 'e', 'd', 'x', 'r')
   if not f[1] then return nil, f[7] and 'rotated' or 'missing' end
@@ -15,7 +16,7 @@ local function fetch(member)
     local epoch = call('GET', KEYS[2])
     local listed = call('ZSCORE', KEYS[3], s.frozen or member)
     if epoch ~= s.epoch or not listed then
-      if s.frozen and clock < s.ends then return nil, 'rotated' end
+      if s.frozen and clock < s.ends then return nil, 'rotated', true end
       call('DEL', KEYS[1])
       return nil, 'revoked'
     end

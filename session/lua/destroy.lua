@@ -4,8 +4,8 @@
 -- became or ''} when it was there, {0, why} when not or when it was rotated although its version counts,
 -- {1, …} as load when the version is another, or to be told.
 if ARGV[2] ~= '' and call('HGET', KEYS[1], 'u') ~= ARGV[2] then return {0, 'missing'} end
-local s, why = fetch(ARGV[1])
-if not s then return {0, why} end
+local s, why, over = fetch(ARGV[1])
+if not s then return {0, over and 'revoked' or why} end -- a login takes nothing along
 if ARGV[3] ~= '' then
   if s.frozen then return {0, 'frozen'} end
   if ARGV[3] ~= '*' and s.version ~= ARGV[3] then return tell(s, touch(s)) end
