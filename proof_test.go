@@ -3,36 +3,14 @@ package madcrow_test
 import (
 	"bytes"
 	"context"
-	"log/slog"
 	"net"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
-
-// logText is a log that a test reads while it is written.
-type logText struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logText) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logText) count(text string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.b.String(), text)
-}
-
-func (l *logText) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
 // pushlessConn loses what the server pushes about changed keys, as a proxy does that
 // knows replies alone.
@@ -78,7 +56,7 @@ func TestGetTracked_IsNotBelievedWherePushesDoNotArrive(t *testing.T) {
 			t.Parallel()
 			s := madcrowtest.StartRedis(t, madcrowtest.WithArgs(c.args...))
 			cfg := s.Config()
-			var log logText
+			log := &logLines{}
 			cfg.Logger = log.logger()
 			if c.cfg != nil {
 				c.cfg(&cfg)
@@ -91,14 +69,14 @@ func TestGetTracked_IsNotBelievedWherePushesDoNotArrive(t *testing.T) {
 					t.Fatalf("%q is believed: %+v", valueOf(got), got.Tracking)
 				}
 			}
-			eventually(t, "one line says so", func() bool { return log.count("does not tell of changes") == 1 })
+			eventually(t, "one line says so", func() bool { return len(log.with("does not tell of changes")) == 1 })
 			s.Do(t, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 			for end := time.Now().Add(1500 * time.Millisecond); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 				if got := r.GetTracked(t.Context(), 0, "a")[0]; got.Tracking != nil {
 					t.Fatal("believed on the next connection")
 				}
 			}
-			if n := log.count("does not tell of changes"); n != 1 {
+			if n := len(log.with("does not tell of changes")); n != 1 {
 				t.Errorf("said %d times", n)
 			}
 		})
@@ -110,18 +88,18 @@ func TestGetTracked_IsNotBelievedWherePushesDoNotArrive(t *testing.T) {
 func TestGetTracked_IsBelievedAfterTheFirstPush(t *testing.T) {
 	s := madcrowtest.StartRedis(t, madcrowtest.WithUser("app", "pw", "~*", "&*", "+@all", "-set"))
 	cfg := s.Config()
-	var log logText
+	log := &logLines{}
 	cfg.Logger = log.logger()
 	r := open(t, cfg)
 	await(t, r, madcrow.StateUp, 5*time.Second)
 	if got := tracked(t, r, "a"); got.Tracking != nil {
 		t.Fatal("believed without a proof")
 	}
-	eventually(t, "one line says why", func() bool { return log.count("cannot be tried") == 1 && log.count("m1:tracking:") == 1 })
+	eventually(t, "one line says why", func() bool { return len(log.with("cannot be tried")) == 1 && len(log.with("m1:tracking:")) == 1 })
 	tracked(t, r, "a")
 	s.Do(t, "SET", "a", "1")
 	eventually(t, "the push is the proof", func() bool { return tracked(t, r, "a").Tracking.Valid() })
-	eventually(t, "one line says that it is over", func() bool { return log.count("redis tells of changes") == 1 })
+	eventually(t, "one line says that it is over", func() bool { return len(log.with("redis tells of changes")) == 1 })
 }
 
 // The proof is made once a connection, and its own connection is closed again.

@@ -138,3 +138,38 @@ func TestRegress_TopicsEndWithTheirContextThoughMessagesCome(t *testing.T) {
 		t.Errorf("%d events after the end", after)
 	}
 }
+
+// Plain topics of several channels took what looks like a numbered message for
+// one: the second of two equal texts never came.
+func TestTopics_PlainOnesTakeEveryMessageAsItIs(t *testing.T) {
+	srv := madcrowtest.StartRedis(t)
+	b := newBus(t, openConfig(t, srv.Config()), pubsub.Options{})
+	topics, err := pubsub.NewTopics(b, []string{"a", "b"}, pubsub.TopicOptions[string]{Plain: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const text = "m1 p 1 0\nhello"
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	got, ready := 0, 0
+	for e, err := range topics.Subscribe(ctx) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch e.Kind {
+		case pubsub.EventSubscribed:
+			if ready++; ready == 1 {
+				for range 2 {
+					srv.Do(t, "PUBLISH", "b", text)
+				}
+			}
+		case pubsub.EventMessage:
+			if e.Message != text {
+				t.Errorf("%q", e.Message)
+			}
+			if got++; got == 2 {
+				return
+			}
+		}
+	}
+}

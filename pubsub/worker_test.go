@@ -38,6 +38,14 @@ func (m mute) Error() string {
 	panic(m)
 }
 
+// trickyError has methods that panic, which errors.Is and errors.As call.
+type trickyError struct{}
+
+func (trickyError) Error() string { return "tricky" }
+func (trickyError) Unwrap() error { panic("unwrapped") }
+func (trickyError) As(any) bool   { panic("asked what it is") }
+func (trickyError) Is(error) bool { panic("compared") }
+
 // badRecorder panics at every event.
 type badRecorder struct{ counter }
 
@@ -63,6 +71,7 @@ func TestWork_WhateverUsersCodeDoesTheMessageGoesOn(t *testing.T) {
 		"mute exits":    "2 its text could not be made",
 		"panics mute":   "2 panic: its text could not be made",
 		"fails":         "2 why",
+		"tricky":        "2 tricky",
 	}
 	for what := range reasons {
 		if _, err := s.Publish(t.Context(), trap{what}); err != nil {
@@ -88,6 +97,8 @@ func TestWork_WhateverUsersCodeDoesTheMessageGoesOn(t *testing.T) {
 				return mute{exits: true}
 			case "panics mute":
 				panic(mute{})
+			case "tricky":
+				return trickyError{}
 			case "fine":
 				close(fine)
 				return nil
