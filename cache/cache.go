@@ -267,6 +267,11 @@ func (c *Cache[T]) Set(ctx context.Context, key string, value T, opts ...CallOpt
 	if err != nil {
 		return err
 	}
+	return c.set(ctx, key, value, ca)
+}
+
+// set is Set with what was checked.
+func (c *Cache[T]) set(ctx context.Context, key string, value T, ca call) error {
 	if c.over.Load() {
 		return c.failed("set", ErrClosed)
 	}

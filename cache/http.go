@@ -48,7 +48,8 @@ import (
 //     say public, s-maxage or must-revalidate (RFC 9111 §3.5);
 //   - answers a request with a Cookie, one of HTTPOptions.Credentials, or a
 //     header by which proxies say who the client is (X-Auth-Request-User,
-//     X-Forwarded-User and their like), and does not say public or s-maxage;
+//     X-Forwarded-User, Tailscale-User-Login and their like) or he himself does
+//     (X-Api-Key and its like), and does not say public or s-maxage;
 //   - has more than HTTPOptions.MaxBody, is flushed and goes on for 100 ms,
 //     hijacked, an event stream
 //     or preceded by a 1xx: it is passed on as it is written. Proxies flush what
@@ -123,7 +124,7 @@ import (
 //
 // A stale response is served while it is loaded anew, within
 // stale-while-revalidate; when the handler panics, takes longer than LoadTimeout
-// or answers 500, 502, 503 or 504, within stale-if-error; never with
+// or answers 500, 502, 503 or 504, flushed or not, within stale-if-error; never with
 // must-revalidate or proxy-revalidate. RFC 9111 forbids it with s-maxage too;
 // here one of the two directives beside it counts, as with most CDNs, but not
 // the defaults of the options.
@@ -196,8 +197,8 @@ type HTTPOptions struct {
 	// Cookie says which cookies matter, as Query. A request without any is
 	// nobody's in particular. Defaults to all.
 	Cookie func(name string) bool
-	// Credentials are headers by which clients are known beside Authorization
-	// and Cookie: "X-Api-Key".
+	// Credentials are headers by which clients are known beside Authorization,
+	// Cookie, X-Api-Key and those of well-known proxies: "X-User-Id".
 	Credentials []string
 	// KeyHeaders are headers that belong to the key of every response.
 	KeyHeaders []string

@@ -234,7 +234,7 @@ func (x *exchange) placed(ctx context.Context, rec *storedResponse) *storedRespo
 // note stores what helps the next load. It holds nothing that could be out of
 // date.
 func (x *exchange) note(ctx context.Context, key string, s *storedResponse, tags ...string) bool {
-	return x.job.away == nil && x.v.h.c.Set(ctx, key, s, WithTTL(max(x.v.h.opt.MaxTTL, time.Hour)), WithTags(tags...)) == nil
+	return x.job.away == nil && x.v.h.c.set(ctx, key, s, call{ttl: max(x.v.h.opt.MaxTTL, time.Hour), tags: tags}) == nil
 }
 
 // run runs the handler.

@@ -53,13 +53,39 @@ func asked(name string) bool {
 	return askedHeaders[name]
 }
 
-// identityHeaders are those by which a proxy says who the client is.
+// identityHeaders are those by which a proxy says who the client is, or he
+// himself does, beside those of identityPrefixes.
 var identityHeaders = map[string]bool{
-	"Cf-Access-Jwt-Assertion": true, "Remote-User": true, "X-Amzn-Oidc-Data": true, "X-Amzn-Oidc-Identity": true,
-	"X-Auth-Request-Access-Token": true, "X-Auth-Request-Email": true, "X-Auth-Request-User": true, "X-Authenticated-User": true,
+	"Api-Key": true, "Apikey": true, "Ocp-Apim-Subscription-Key": true, "Remote-Email": true, "Remote-Groups": true,
+	"Remote-Name": true, "Remote-User": true, "X-Access-Token": true, "X-Api-Key": true, "X-Apigateway-Api-Userinfo": true,
+	"X-Auth-Token": true, "X-Credential-Identifier": true, "X-Endpoint-Api-Userinfo": true,
 	"X-Forwarded-Access-Token": true, "X-Forwarded-Email": true, "X-Forwarded-Groups": true, "X-Forwarded-Preferred-Username": true,
-	"X-Forwarded-User": true, "X-Goog-Authenticated-User-Email": true, "X-Goog-Iap-Jwt-Assertion": true,
-	"X-Ms-Client-Principal": true, "X-Ms-Client-Principal-Id": true, "X-Remote-User": true, "X-Webauth-User": true,
+	"X-Forwarded-User": true, "X-Goog-Api-Key": true, "X-Goog-Iap-Jwt-Assertion": true, "X-Remote-Email": true,
+	"X-Remote-Groups": true, "X-Remote-Name": true, "X-Remote-User": true, "X-Serverless-Authorization": true, "X-Userinfo": true,
+}
+
+// identityPrefixes begin the names of more of them, by their first letter.
+var identityPrefixes = map[byte][]string{
+	'C': {"Cf-Access-", "Client-Cert"},
+	'S': {"Ssl-Client-"},
+	'T': {"Tailscale-User-"},
+	'X': {
+		"X-Amzn-Mtls-", "X-Amzn-Oidc-", "X-Auth-Request-", "X-Authenticated-", "X-Authentik-", "X-Client-Cert-", "X-Consumer-",
+		"X-Goog-Authenticated-User-", "X-Ms-Client-Principal", "X-Ms-Token-", "X-Pomerium-", "X-Ssl-Client-", "X-Vouch-", "X-Webauth-",
+	},
+}
+
+// identifies says whether a header says who the client is.
+func identifies(name string) bool {
+	if name == "" || identityHeaders[name] {
+		return name != ""
+	}
+	for _, prefix := range identityPrefixes[name[0]] {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return false
 }
 
 // bypassed says whether the cache has nothing to do with a GET or HEAD.
@@ -179,7 +205,7 @@ func (h *HTTP) credentials(r *http.Request) (authorization, cookie bool) {
 		cookie = cookie || r.Header[name] != nil
 	}
 	for name := range r.Header {
-		cookie = cookie || identityHeaders[name]
+		cookie = cookie || identifies(name)
 	}
 	return authorization, cookie
 }

@@ -183,19 +183,35 @@ func TestHTTP_NobodyPoisonsByAHeaderThatSaysWhatWasAskedFor(t *testing.T) {
 	}
 }
 
-// By what a proxy says of the client he is known, as by a cookie.
+// By what a proxy says of the client he is known, as by a cookie: of those that
+// send no cookie one client got the page of another.
 func TestHTTP_ClientsThatAProxyKnowsAreKnown(t *testing.T) {
-	for _, name := range []string{"X-Auth-Request-User", "Remote-User", "X-Forwarded-User", "Cf-Access-Jwt-Assertion"} {
-		s := newSite(t, open(t), cache.HTTPOptions{}, func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Cache-Control", "max-age=60")
-			_, _ = fmt.Fprint(w, "for ", r.Header.Get(name))
-		})
-		s.get("/", name+": alice")
-		if got := body(t, s.get("/", name+": bob")); got != "for bob" {
+	names := strings.Fields(`X-Auth-Request-User X-Auth-Request-Groups Remote-User Remote-Email Remote-Groups Remote-Name X-Forwarded-User
+		Cf-Access-Jwt-Assertion Cf-Access-Authenticated-User-Email Tailscale-User-Login Tailscale-User-Name
+		X-Consumer-Id X-Consumer-Username X-Consumer-Custom-Id X-Credential-Identifier X-Authenticated-Userid X-Userinfo
+		Ssl-Client-Subject-Dn Ssl-Client-Cert X-Ssl-Client-Dn X-Client-Cert-Hash Client-Cert X-Amzn-Mtls-Clientcert-Subject
+		X-Amzn-Oidc-Accesstoken X-Apigateway-Api-Userinfo X-Endpoint-Api-Userinfo X-Serverless-Authorization
+		X-Goog-Authenticated-User-Id X-Ms-Client-Principal-Name X-Ms-Token-Aad-Id-Token
+		X-Pomerium-Jwt-Assertion X-Pomerium-Claim-Email X-Authentik-Username X-Vouch-User X-Webauth-Email
+		X-Api-Key Apikey`)
+	s := newSite(t, open(t), cache.HTTPOptions{}, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=60")
+		_, _ = fmt.Fprint(w, "for ", r.Header.Get(r.URL.Path[1:]))
+	})
+	for _, name := range names {
+		s.get("/"+name, name+": alice")
+		if got := body(t, s.get("/"+name, name+": bob")); got != "for bob" {
 			t.Errorf("%s: %q", name, got)
 		}
-		if got := body(t, s.get("/")); got != "for " {
+		if got := body(t, s.get("/"+name)); got != "for " {
 			t.Errorf("%s: %q", name, got)
+		}
+	}
+	for _, name := range strings.Fields(`Remote-Addr X-Remote-Ip X-Real-Ip X-Request-Id X-Amzn-Trace-Id X-Client-Ip Cf-Connecting-Ip Cf-Ray Sec-Fetch-Site
+		X-Client-Data X-Consumed Tailscale X-Goog-Request-Params`) {
+		s.get("/other/"+name, name+": a")
+		if got := s.get("/other/"+name, name+": b"); !isHit(got) {
+			t.Errorf("%s: %v, though it is of no client", name, got.Header)
 		}
 	}
 }

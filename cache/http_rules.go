@@ -35,6 +35,12 @@ func parseControl(lines []string) control {
 	return c
 }
 
+// tooOld says whether a client does not want what is so old, and fresh for so
+// long.
+func (c *control) tooOld(age, left time.Duration) bool {
+	return c.noCache || c.maxAge >= 0 && age > c.maxAge || c.minFresh > 0 && left < c.minFresh
+}
+
 func (c *control) take(name, value string, given bool) {
 	switch name {
 	case "public":

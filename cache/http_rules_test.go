@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -79,7 +80,7 @@ var storable = []struct {
 	{"Cookie, must-revalidate", 200, []string{"Cache-Control: must-revalidate, max-age=60"}, []string{"Cookie: a=b"}, cache.HTTPOptions{}, false},
 	{"Cookie that does not matter", 200, []string{"Cache-Control: max-age=60"}, []string{"Cookie: _ga=b; _gb=c"}, cache.HTTPOptions{Cookie: func(n string) bool { return n[0] != '_' }}, true},
 	{"one Cookie that matters", 200, []string{"Cache-Control: max-age=60"}, []string{"Cookie: _ga=b; id=c"}, cache.HTTPOptions{Cookie: func(n string) bool { return n[0] != '_' }}, false},
-	{"credentials of the options", 200, []string{"Cache-Control: max-age=60"}, []string{"X-Api-Key: k"}, cache.HTTPOptions{Credentials: []string{"x-api-key"}}, false},
+	{"credentials of the options", 200, []string{"Cache-Control: max-age=60"}, []string{"X-Ticket: k"}, cache.HTTPOptions{Credentials: []string{"x-ticket"}}, false},
 	{"a Range", 200, []string{"Cache-Control: max-age=60"}, []string{"Range: bytes=0-1"}, cache.HTTPOptions{}, false},
 	{"another method by header", 200, []string{"Cache-Control: max-age=60"}, []string{"X-HTTP-Method-Override: POST"}, cache.HTTPOptions{}, false},
 	{"no-cache of the client", 200, []string{"Cache-Control: max-age=60"}, []string{"Cache-Control: no-cache", "Pragma: no-cache"}, cache.HTTPOptions{}, true},
@@ -125,6 +126,43 @@ func TestHTTP_BoundsOfLives(t *testing.T) {
 			t.Errorf("%q: Age %q", response, got.Get("Age"))
 		}
 	}
+}
+
+// A client who wants no stale page got it all the same, where the handler had
+// refused another one and the page was kept meanwhile.
+func TestHTTP_ClientsAreListenedToAfterARefusalToo(t *testing.T) {
+	t.Parallel()
+	var now atomic.Value
+	now.Store(set(200, "Cache-Control: max-age=60, stale-while-revalidate=600"))
+	s := newSite(t, open(t), tagged(cache.HTTPOptions{ObeyRequest: true}), func(w http.ResponseWriter, r *http.Request) { now.Load().(http.HandlerFunc)(w, r) })
+	s.get("/")
+	expire(t, s)
+	now.Store(set(403, "Cache-Control: private"))
+	eventually(t, "the refusal", func() bool { s.get("/"); return s.runs.Load() == 2 })
+	for _, wait := range []time.Duration{10 * time.Millisecond, 1100 * time.Millisecond} { // known, then to be tried anew
+		time.Sleep(wait)
+		for _, line := range []string{"Cache-Control: no-cache", "Pragma: no-cache", "Cache-Control: max-age=0", "Cache-Control: min-fresh=1"} {
+			if got := s.get("/", line); line != "Cache-Control: max-age=0" || wait > time.Second {
+				if got.StatusCode != 403 || got.Header.Get("Cache-Status") != "madcrow; fwd=request" {
+					t.Errorf("%s after %v: %d %v", line, wait, got.StatusCode, got.Header)
+				}
+			}
+			if got := s.get("/"); got.StatusCode != 200 || !isHit(got) {
+				t.Errorf("%s after %v, then the others: %d %v", line, wait, got.StatusCode, got.Header)
+			}
+		}
+		if got := s.get("/", "Cache-Control: only-if-cached"); got.StatusCode != 200 || !isHit(got) {
+			t.Errorf("only-if-cached: %d %v", got.StatusCode, got.Header)
+		}
+		if got := s.get("/", "Cache-Control: only-if-cached, no-cache"); got.StatusCode != 504 {
+			t.Errorf("only-if-cached, no-cache: %d %v", got.StatusCode, got.Header)
+		}
+	}
+	now.Store(set(200, "Cache-Control: max-age=60", "X-New: 1"))
+	eventually(t, "the new page", func() bool {
+		got := s.get("/", "Cache-Control: no-cache")
+		return got.StatusCode == 200 && got.Header.Get("X-New") == "1"
+	})
 }
 
 func TestHTTP_ClientsAreListenedToByOption(t *testing.T) {

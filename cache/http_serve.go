@@ -125,12 +125,13 @@ func (v *visit) serve() {
 			v.h.c.event("stale")
 			v.hit(f)
 			return
-		case usePass:
-			v.pass(f)
-			return
 		}
 		if v.asks.onlyIfCached {
 			v.refuse("NOT_CACHED", "There is no stored response")
+			return
+		}
+		if how == usePass {
+			v.pass(f)
 			return
 		}
 		if v.r.Method == http.MethodHead { // its response is not worth storing
@@ -179,7 +180,11 @@ func (v *visit) choose(f foundResponse) use {
 	case s.kind == kindPass && f.state == isFresh:
 		v.fwd = "fwd=miss; detail=pass"
 		probe := f.age > probeAfter
-		switch kept := s.swr > 0 && s.overdue(f.age) <= s.swr; {
+		kept := s.swr > 0 && s.overdue(f.age) <= s.swr
+		if kept && v.asks.tooOld(s.age(f.age), 0) {
+			kept, v.fwd = false, "fwd=request"
+		}
+		switch {
 		case kept && probe:
 			return useStale
 		case kept:
@@ -197,7 +202,7 @@ func (v *visit) choose(f foundResponse) use {
 	if v.obeys {
 		a := v.asks
 		switch {
-		case a.noCache, a.maxAge >= 0 && s.age(f.age) > a.maxAge, a.minFresh > 0 && f.ttl < a.minFresh:
+		case a.tooOld(s.age(f.age), f.ttl):
 			if v.fwd = "fwd=request"; !fresh {
 				v.fwd = "fwd=stale"
 			}

@@ -2,8 +2,11 @@ package cache_test
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -138,6 +141,73 @@ func TestHTTP_StaleIfError(t *testing.T) {
 			}
 			fails = false
 			eventually(t, "the new one", func() bool { return body(t, s.get("/")) == "body 2" })
+		})
+	}
+}
+
+// A failure that was flushed, as proxies do, went to the client after a moment,
+// without its beginning, in the place of the stale page.
+func TestHTTP_StaleIfErrorOfAFailureThatIsFlushed(t *testing.T) {
+	t.Parallel()
+	fail := func(length string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			if length != "" {
+				w.Header().Set("Content-Length", length)
+			}
+			w.WriteHeader(http.StatusBadGateway)
+			_, _ = io.WriteString(w, "first ")
+			_ = http.NewResponseController(w).Flush()
+			time.Sleep(150 * time.Millisecond)
+			_, _ = io.WriteString(w, "second")
+		}
+	}
+	upstream := httptest.NewServer(fail(""))
+	t.Cleanup(upstream.Close) // after the parallel ones
+	target, err := url.Parse(upstream.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		fail    http.HandlerFunc
+		refused bool // another client was, before
+	}{
+		"flushed":                  {fail(""), false},
+		"flushed, with a length":   {fail("12"), false},
+		"flushed, after a refusal": {fail(""), true},
+		"of a proxy":               {(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }}).ServeHTTP, false},
+		"under Unwrap": {func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusBadGateway)
+			_, _ = io.WriteString(w.(interface{ Unwrap() http.ResponseWriter }).Unwrap(), "first")
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			now := set(200, "Cache-Control: max-age=60, stale-if-error=600")
+			s := newSite(t, open(t), tagged(cache.HTTPOptions{}), func(w http.ResponseWriter, r *http.Request) { now(w, r) })
+			server := httptest.NewServer(s)
+			defer server.Close()
+			get := func() (*http.Response, string) {
+				res, err := http.Get(server.URL)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() { _ = res.Body.Close() }()
+				b, err := io.ReadAll(res.Body)
+				if err != nil {
+					t.Errorf("%d %v: %v", res.StatusCode, res.Header, err)
+				}
+				return res, string(b)
+			}
+			get()
+			expire(t, s)
+			if c.refused {
+				now = set(403, "Cache-Control: private")
+				get()
+			}
+			now = c.fail
+			if res, b := get(); res.StatusCode != 200 || b != "body 1" {
+				t.Errorf("%d %q %v", res.StatusCode, b, res.Header)
+			}
 		})
 	}
 }

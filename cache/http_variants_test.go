@@ -179,6 +179,48 @@ func TestHTTP_RefusalsDoNotDestroyWhatMayBeServed(t *testing.T) {
 	})
 }
 
+// A page with as many tags as there may be was never stored, once it varied by
+// more than was known.
+func TestHTTP_VaryGrowsWithEveryTagThatThereMayBe(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"/", "/%61?b=1"} {
+		tags := make([]string, 63)
+		for i := range tags {
+			tags[i] = fmt.Sprint("tag-", i)
+		}
+		s := newSite(t, open(t), cache.HTTPOptions{Tags: func(*http.Request) []string { return tags }}, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Cache-Control", "max-age=60")
+			w.Header().Set("Vary", "X-A")
+			if r.Header.Get("X-A") == "2" {
+				w.Header().Set("Vary", "X-A, X-B")
+			}
+			_, _ = fmt.Fprint(w, r.Header.Get("X-B"))
+		})
+		page := func() *http.Response {
+			r := request("GET", path, "X-A: 2", "X-B: b")
+			r.RequestURI = "/outer" + r.RequestURI // two tags more
+			w := httptest.NewRecorder()
+			s.ServeHTTP(w, r)
+			return w.Result()
+		}
+		r := request("GET", path, "X-A: 1")
+		r.RequestURI = "/outer" + r.RequestURI
+		s.ServeHTTP(httptest.NewRecorder(), r)
+		for range 3 {
+			page()
+		}
+		if got := page(); !isHit(got) {
+			t.Errorf("%s: %v", path, got.Header)
+		}
+		if err := s.DeleteTag(t.Context(), tags[62]); err != nil {
+			t.Fatal(err)
+		}
+		if got := page(); isHit(got) {
+			t.Errorf("%s: %v after the removal of a tag", path, got.Header)
+		}
+	}
+}
+
 // The quota and the trace of one client were told to others.
 func TestHTTP_HeadersOfOneClientAreNotReplayed(t *testing.T) {
 	names := []string{"RateLimit", "RateLimit-Policy", "X-RateLimit-Remaining", "Retry-After", "X-Request-Id", "Traceparent", "Server-Timing"}

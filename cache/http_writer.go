@@ -95,7 +95,7 @@ func (x *exchange) Write(p []byte) (int, error) {
 func (x *exchange) client() (w http.ResponseWriter, ok bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.phase == phaseKeep {
+	if x.phase == phaseKeep && x.status < 500 { // in the place of a failure the stale one is served
 		x.pass()
 	}
 	return x.v.w, x.phase == phaseStream
@@ -113,7 +113,7 @@ func (x *exchange) FlushError() error {
 		x.writeHeader(http.StatusOK)
 	}
 	if x.phase == phaseKeep {
-		if x.attached && !x.flushing {
+		if x.attached && !x.flushing && x.status < 500 { // as in client
 			x.flushing = true
 			x.unbind = append(x.unbind, time.AfterFunc(flushGrace, x.flushLate).Stop)
 		}
