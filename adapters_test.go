@@ -9,7 +9,9 @@ import (
 
 // An adapter only translates: less than 150 lines of Go, which are neither
 // blank nor comment nor test. Fiber is not built on net/http, so its adapter has
-// the request, the response and the connection of net/http to translate, too.
+// the request, the response and the connection of net/http to translate, too, and
+// what net/http takes care of by itself: bodies that are not read to their end,
+// line breaks in headers, bounds.
 func TestAdapters_AreThin(t *testing.T) {
 	for _, name := range []string{"gin", "echo", "fiber", "huma", "fx"} {
 		files, err := filepath.Glob("contrib/" + name + "/*.go")
@@ -38,7 +40,7 @@ func TestAdapters_AreThin(t *testing.T) {
 		t.Logf("%s: %d lines of code, %d lines", name, code, all)
 		most := 150
 		if name == "fiber" {
-			most = 500
+			most = 650
 		}
 		if code == 0 || code >= most {
 			t.Errorf("contrib/%s has %d lines of code", name, code)

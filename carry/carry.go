@@ -101,12 +101,17 @@ func (x *run[C]) end() {
 		}
 	}
 	x.release()
-	waits := x.done
+	waits, begun := x.done, x.begun
 	x.mu.Unlock()
 	if waits != nil {
-		_ = http.NewResponseController(x.ResponseWriter).Flush()
+		if begun { // or it panicked, and an answer may come from outside
+			_ = http.NewResponseController(x.ResponseWriter).Flush()
+		}
 		<-waits
 	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.gone.Store(true)
 }
 
 // answer is the framework's writer for a middleware. What the middleware itself
@@ -115,6 +120,7 @@ func (x *run[C]) end() {
 type answer struct {
 	http.ResponseWriter
 	inside atomic.Bool // the handler is writing
+	gone   atomic.Bool // the request is over: the framework's writer is another's
 
 	mu      sync.Mutex
 	running bool // the handler
@@ -130,6 +136,8 @@ func (w *answer) hold(status int, b []byte) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
+	case w.gone.Load():
+		return true
 	case w.begun:
 		return false
 	case w.status == 0 && (!w.running || w.inside.Load() || w.Header().Get("Content-Length") != ""), w.status != 0 && (w.inside.Load() || len(w.body)+len(b) > maxHeld):
@@ -175,8 +183,16 @@ func (w *answer) writeHeader(status int) {
 	}
 }
 
+// Header is what [http.ResponseWriter] says.
+func (w *answer) Header() http.Header {
+	if w.gone.Load() {
+		return http.Header{}
+	}
+	return w.ResponseWriter.Header()
+}
+
 func (w *answer) WriteHeader(status int) {
-	if status < http.StatusOK && status != http.StatusSwitchingProtocols || !w.hold(status, nil) {
+	if early := status < http.StatusOK && status != http.StatusSwitchingProtocols; early && !w.gone.Load() || !early && !w.hold(status, nil) {
 		w.writeHeader(status)
 	}
 }
@@ -190,6 +206,9 @@ func (w *answer) Write(b []byte) (int, error) {
 
 // FlushError is what [http.ResponseController] calls.
 func (w *answer) FlushError() error {
+	if w.gone.Load() {
+		return http.ErrNotSupported
+	}
 	w.begin()
 	return http.NewResponseController(w.ResponseWriter).Flush()
 }
@@ -199,11 +218,19 @@ func (w *answer) Flush() { _ = w.FlushError() }
 
 // Hijack hands the connection over.
 func (w *answer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	if w.gone.Load() {
+		return nil, nil, http.ErrNotSupported
+	}
 	return http.NewResponseController(w.ResponseWriter).Hijack()
 }
 
 // Unwrap lets [http.ResponseController] find what the server offers.
-func (w *answer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+func (w *answer) Unwrap() http.ResponseWriter {
+	if w.gone.Load() {
+		return nil
+	}
+	return w.ResponseWriter
+}
 
 // inner is the middleware's writer for what comes after it, and says when that
 // writes.

@@ -3,6 +3,7 @@ package madcrowfiber
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"maps"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/gofiber/fiber/v3"
 	"github.com/valyala/fasthttp"
@@ -32,8 +34,14 @@ import (
 // what [http.TimeoutHandler] has already answered with 503. A body of
 // [fiber.Ctx.SendStreamWriter] and a connection that is taken over (websockets)
 // go past the middleware, which is told by Flush or Hijack; one that changes
-// bodies reads the stream to its end, up to 16 MiB, and is answered with 500
-// MIDDLEWARE_NOT_CARRIED for what does not end.
+// bodies reads the stream to its end, up to 16 MiB and 30 seconds, and is answered
+// with 500 MIDDLEWARE_NOT_CARRIED for what does not end.
+//
+// A body of the request that a middleware wraps or changes is read into memory, up
+// to Fiber's BodyLimit or 16 MiB, if that is more; what is larger is 413. With
+// StreamRequestBody a body that nobody has read to its end is read and thrown
+// away, up to 256 KiB, as in net/http; if there is more, or it is chunked, the
+// connection is closed after the answer.
 func Middleware(mw func(http.Handler) http.Handler) fiber.Handler {
 	serve := carry.Middleware(mw, true, next)
 	return func(c fiber.Ctx) error {
@@ -54,9 +62,16 @@ type call struct {
 // panic; one with [http.ErrAbortHandler] closes the connection: the program would
 // end otherwise.
 func answer(c fiber.Ctx, f func(*writer) error) error {
+	if c.Request().IsBodyStream() && c.RequestCtx().UserValue(unread{}) == nil { // the outermost
+		c.RequestCtx().SetUserValue(unread{}, false)
+		defer settle(c)
+	}
 	w := &writer{c: c, r: request(c), header: read(c, false)}
 	defer func() {
 		v := recover()
+		if w.refused && v == http.ErrAbortHandler { //nolint:errorlint // it is give's
+			v = nil
+		}
 		w.end(v != nil)
 		if v == http.ErrAbortHandler { //nolint:errorlint // net/http compares it like this too
 			c.RequestCtx().HijackSetNoResponse(true)
@@ -79,6 +94,7 @@ func next(x call, rw http.ResponseWriter, r *http.Request) {
 			load(c, rw.Header(), false)
 		}
 	}()
+	defer c.SetContext(c.Context()) // the middleware's ends with it
 	c.SetContext(r.Context())
 	restore, err := w.hand(r)
 	if err == nil {
@@ -100,12 +116,12 @@ func next(x call, rw http.ResponseWriter, r *http.Request) {
 	w.mu.Unlock()
 	load(c, rw.Header(), res.IsBodyStream() || len(res.Body()) > 0)
 	if !direct {
-		w.give(rw)
+		w.give(rw, r)
 	}
 }
 
 // give writes the response of Fiber to the middleware.
-func (w *writer) give(rw http.ResponseWriter) {
+func (w *writer) give(rw http.ResponseWriter, r *http.Request) {
 	res := w.c.Response()
 	status := res.StatusCode()
 	control := http.NewResponseController(rw)
@@ -137,13 +153,13 @@ func (w *writer) give(rw http.ResponseWriter) {
 	kind, _, _ := mime.ParseMediaType(string(res.Header.ContentType()))
 	body, err := []byte(nil), io.ErrShortBuffer
 	if kind != "text/event-stream" {
-		body, err = io.ReadAll(io.LimitReader(stream, maxBuffered+1))
+		body, err = whole(r.Context(), stream)
 	}
-	if err != nil || len(body) > maxBuffered {
+	if err != nil {
 		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.status, w.buf, w.refused = 0, nil, true
-		return
+		w.refused = r.Context().Err() == nil // or the middleware has answered without it
+		w.mu.Unlock()
+		panic(http.ErrAbortHandler) // nobody shall end or keep that as an answer
 	}
 	rw.WriteHeader(status)
 	_, _ = rw.Write(body)
@@ -161,8 +177,43 @@ func (w *writer) pass(now bool) (done bool) {
 	return done
 }
 
-// maxBuffered bounds a stream that is read for a middleware that changes it.
-const maxBuffered = 16 << 20
+// What is read for a middleware that changes it is bounded.
+const (
+	maxBuffered = 16 << 20
+	maxReading  = 30 * time.Second
+	maxUnread   = 256 << 10 // net/http's
+)
+
+// whole reads a stream that ends in time, and while ctx does not end.
+func whole(ctx context.Context, stream io.Reader) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, maxReading)
+	defer cancel()
+	switch s := stream.(type) {
+	case net.Conn, *io.PipeReader: // SendStreamWriter's is the first; they may be closed while they are read
+		defer context.AfterFunc(ctx, func() { _ = s.(io.Closer).Close() })() //nolint:forcetypeassert // both are
+	}
+	body, err := io.ReadAll(io.LimitReader(whileReader{ctx, stream}, maxBuffered+1))
+	if err == nil && len(body) > maxBuffered {
+		err = io.ErrShortBuffer
+	}
+	if err == nil {
+		err = ctx.Err() // its end may be that of ctx
+	}
+	return body, err
+}
+
+// whileReader reads while its context does not end.
+type whileReader struct {
+	ctx context.Context //nolint:containedctx // of one call
+	io.Reader
+}
+
+func (r whileReader) Read(b []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.Reader.Read(b)
+}
 
 func bodyAllowed(status int) bool {
 	return status >= 200 && status != http.StatusNoContent && status != http.StatusNotModified
@@ -185,7 +236,7 @@ func request(c fiber.Ctx) *http.Request {
 	}
 	r.Header.Del("Host")
 	if in.IsBodyStream() {
-		r.Body, r.ContentLength = io.NopCloser(in.BodyStream()), int64(max(in.Header.ContentLength(), -1))
+		r.Body, r.ContentLength = &streamed{in, in.BodyStream()}, int64(max(in.Header.ContentLength(), -1))
 	} else if body := in.Body(); len(body) > 0 {
 		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	}
@@ -195,17 +246,74 @@ func request(c fiber.Ctx) *http.Request {
 	return r.WithContext(c.Context())
 }
 
+// streamed is a body of StreamRequestBody that can be read after its end, and after
+// a handler has taken it: Fiber's own waits for the next request then, or is
+// another request's.
+type streamed struct {
+	in     *fasthttp.Request
+	stream io.Reader
+}
+
+func (s *streamed) Read(b []byte) (int, error) {
+	if !s.in.IsBodyStream() || s.in.BodyStream() != s.stream {
+		return 0, io.EOF
+	}
+	n, err := s.stream.Read(b)
+	if err == io.EOF { //nolint:errorlint // a Reader's
+		s.in.SetBodyRaw([]byte{})
+	}
+	return n, err
+}
+
+func (s *streamed) Close() error { return nil }
+
+// unread is the key of what a request knows of its streamed body: whether some of
+// it is left on the connection.
+type unread struct{}
+
+// settle reads what is left of a streamed body, or has the connection closed:
+// fasthttp would answer it as the next request.
+func settle(c fiber.Ctx) {
+	left, _ := c.RequestCtx().UserValue(unread{}).(bool)
+	if in := c.Request(); in.IsBodyStream() && !c.RequestCtx().Hijacked() {
+		// Of a chunked one the end is not seen twice.
+		left = left || in.Header.ContentLength() < 0 || !ends(in.BodyStream())
+	}
+	if left {
+		c.RequestCtx().SetConnectionClose()
+	}
+}
+
+// ends says whether a body ended soon.
+func ends(body io.Reader) bool {
+	_, err := io.CopyN(io.Discard, body, maxUnread+1)
+	return err == io.EOF //nolint:errorlint // CopyN's
+}
+
+// bounded reads a body up to a bound.
+func bounded(body io.Reader, most int) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(body, int64(most)+1))
+	tooLarge := (*http.MaxBytesError)(nil)
+	switch {
+	case errors.As(err, &tooLarge) || err == nil && len(b) > most:
+		return nil, fiber.ErrRequestEntityTooLarge
+	case err != nil:
+		return nil, fiber.ErrBadRequest
+	}
+	return b, nil
+}
+
 // hand hands on what the middleware has changed of the request, until restore.
 func (w *writer) hand(r *http.Request) (restore func(), err error) {
 	in, restore := w.c.Request(), func() {}
 	if r.Body != w.r.Body {
-		body, err := io.ReadAll(r.Body)
+		body, err := bounded(r.Body, max(maxBuffered, w.c.App().Config().BodyLimit))
 		if err != nil {
 			w.c.RequestCtx().SetConnectionClose() // the rest is still to come
-			if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-				return restore, fiber.ErrRequestEntityTooLarge
-			}
-			return restore, fiber.ErrBadRequest
+			return restore, err
+		}
+		if in.IsBodyStream() && !ends(w.r.Body) {
+			w.c.RequestCtx().SetUserValue(unread{}, true)
 		}
 		if in.IsBodyStream() || !bytes.Equal(body, in.Body()) {
 			in.SetBodyRaw(body)
@@ -214,27 +322,44 @@ func (w *writer) hand(r *http.Request) (restore func(), err error) {
 	if same(&in.Header, r.Header) && r.URL.RawQuery == string(in.URI().QueryString()) {
 		return restore, nil
 	}
-	saved, query := &fasthttp.RequestHeader{}, string(in.URI().QueryString())
-	in.Header.CopyTo(saved)
+	// Fiber's strings are the memory of these two, which must not be written: the
+	// handlers get others in their place.
+	header, uri := &fasthttp.RequestHeader{}, &fasthttp.URI{}
+	in.Header.CopyTo(header)
+	in.URI().CopyTo(uri)
 	for name := range in.Header.All() {
 		if key := string(name); r.Header[key] == nil && key != "Host" && key != "Content-Length" {
-			defer in.Header.Del(key) // not while they are read
+			header.Del(key)
 		}
 	}
 	for name, values := range r.Header {
 		if name != "Content-Length" {
-			in.Header.Del(name)
-			for _, v := range values {
-				in.Header.Add(name, v)
-			}
+			header.Del(name)
+			add(header, name, values)
 		}
 	}
-	in.URI().SetQueryString(r.URL.RawQuery)
-	return func() {
-		saved.CopyTo(&in.Header)
-		in.URI().SetQueryString(query)
-	}, nil
+	uri.SetQueryString(r.URL.RawQuery)
+	restore = func() {
+		exchange(&in.Header, header)
+		exchange(in.URI(), uri)
+	}
+	restore()
+	return restore, nil
 }
+
+func exchange[T any](a, b *T) { *a, *b = *b, *a }
+
+// add adds a header as net/http would write it: without line breaks.
+func add(to interface{ Add(name, value string) }, name string, values []string) {
+	if strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r) }) {
+		return
+	}
+	for _, v := range values {
+		to.Add(name, lines.Replace(v))
+	}
+}
+
+var lines = strings.NewReplacer("\r", " ", "\n", " ")
 
 // same says whether the headers are those of Fiber's request.
 func same(in *fasthttp.RequestHeader, h http.Header) bool {
@@ -326,7 +451,7 @@ func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // end puts the answer into Fiber's response.
 func (w *writer) end(panicked bool) {
 	if w.refused {
-		w.refused, w.kept = false, false
+		w.refused, w.kept, w.status, w.buf = false, false, 0, nil
 		w.header, w.sent = http.Header{}, nil
 		carry.Refuse(w, w.r, "The middleware changes what is written, and the handler's stream does not end: leave it out there, or use Fiber's own")
 	}
@@ -379,8 +504,6 @@ func put(c fiber.Ctx, h http.Header) {
 		to.Del(name)
 	}
 	for name, values := range h {
-		for _, v := range values {
-			to.Add(name, v)
-		}
+		add(to, name, values)
 	}
 }

@@ -25,14 +25,15 @@ import (
 // stays for ever there. The handler has the request's context, so it finds the
 // session of a carried middleware before it, and the headers that were set
 // before it go out with its answer; what a middleware sets afterwards does not. The
-// connection is closed after the answer.
+// connection is closed after the answer. A body has at most Fiber's BodyLimit.
 func Stream(h http.Handler) fiber.Handler {
 	return func(c fiber.Ctx) error {
 		r, header := request(c), read(c, false)
 		if r.ContentLength != 0 && c.Request().IsBodyStream() {
-			b, err := io.ReadAll(r.Body) // Fiber reads no more of it later
+			b, err := bounded(r.Body, c.App().Config().BodyLimit) // Fiber reads no more of it later
 			if err != nil {
-				return fiber.ErrBadRequest
+				c.RequestCtx().SetConnectionClose() // the rest is still to come
+				return err
 			}
 			r.Body, r.ContentLength = io.NopCloser(strings.NewReader(string(b))), int64(len(b))
 		} else if r.ContentLength > 0 {
