@@ -142,8 +142,13 @@ const (
 	// mostDoubt bounds how rarely the history is read because of messages that
 	// cannot be believed and are not in it.
 	mostDoubt = time.Second
-	// mostFirsts bounds what is remembered of them.
-	mostFirsts = 16
+	// mostFirsts bounds what is remembered of them. Once there are so many the
+	// history is read, which shows what they were, but not sooner than fullDoubt
+	// after it was read last.
+	mostFirsts = 256
+	fullDoubt  = 100 * time.Millisecond
+	// mostHead is more than a genuine one has before its seal.
+	mostHead = 256
 )
 
 // suspect notes a message that cannot be believed: it may be of a history that
@@ -157,11 +162,14 @@ func (r *recovery[T]) suspect(m kept, msg *message) {
 			r.look = r.looked.Add(r.doubt)
 		}
 	}
-	if m.at.Offset == 1 && m.at.Epoch != r.last.Epoch && len(r.firsts) < mostFirsts && len(m.head)+len(m.seal) < maxEnvelope {
+	if m.at.Offset == 1 && m.before == "" && m.at.Epoch != r.last.Epoch && len(r.firsts) < mostFirsts && len(m.head) < mostHead && len(m.seal) == 2*sha1.Size {
 		m.digest = msg.digest(m.payload)
 		m.at.Epoch, m.head, m.seal, m.payload = strings.Clone(m.at.Epoch), strings.Clone(m.head), strings.Clone(m.seal), ""
 		m.at.Nonce, m.before = "", "" // they stand in the head
 		r.firsts = append(r.firsts, m)
+	}
+	if soon := r.looked.Add(fullDoubt); len(r.firsts) == mostFirsts && soon.Before(r.look) {
+		r.look = soon
 	}
 }
 

@@ -187,22 +187,40 @@ func (w *work[T]) keepAlive(ctx context.Context) {
 		w.beat.Lock()
 		w.mu.Lock()
 		ids := make([]string, 0, len(w.held))
-		for id := range w.held {
-			ids = append(ids, id)
+		for id, gone := range w.held {
+			if !gone {
+				ids = append(ids, id)
+			}
 		}
 		w.mu.Unlock()
 		for part := range slices.Chunk(ids, claimPage) {
-			w.keep(ctx, 0, "", part...)
+			w.noteGone(w.keep(ctx, 0, "", part...))
 		}
 		w.beat.Unlock()
 	}
 }
 
+// noteGone notes which of the messages in hand MaxLen overtook. What becomes of one
+// is told when its try is over: a failure then is the last one.
+func (w *work[T]) noteGone(ids []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, id := range ids {
+		if _, held := w.held[id]; held {
+			w.held[id] = true
+		}
+	}
+}
+
 // keep claims messages anew, as idle for so long, that are still ours; and notes
-// why they failed, if they did.
-func (w *work[T]) keep(ctx context.Context, idle time.Duration, why string, ids ...string) {
+// why they failed, if they did. It returns those that are in the stream no more.
+func (w *work[T]) keep(ctx context.Context, idle time.Duration, why string, ids ...string) (gone []string) {
 	args := append([]string{w.group, w.me, milliseconds(idle), why}, ids...)
-	_, _ = w.s.b.r.Eval(ctx, scriptKeep, []string{w.s.log(), w.s.reason(w.group)}, args)
+	m, err := w.s.b.r.Eval(ctx, scriptKeep, []string{w.s.log(), w.s.reason(w.group), w.s.lost()}, args)
+	if err == nil {
+		gone, _ = m.AsStrSlice()
+	}
+	return gone
 }
 
 // Consumers of processes that crashed are removed. One that lives, and got no

@@ -100,3 +100,33 @@ func TestRecoverable_WithoutSealsTheHistoryIsRead(t *testing.T) {
 		tells(t, subscriber, numbersFrom(10*i, 10*i+9))
 	}
 }
+
+// Sixteen forgeries that looked like the first message of another history, and no
+// genuine one was noted until the history was read again, up to a second later: the
+// first messages of a history that began meanwhile were told as lost.
+func TestRecoverable_ForgeriesDoNotHideTheBeginningOfAHistory(t *testing.T) {
+	for name, most := range map[string]int{"a few": 20, "more than are noted": 300} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := keepDiary(t, pubsub.RecoverableOptions[int]{}, nil)
+			subscriber := d.follow(t, pubsub.Position{})
+			tells(t, subscriber, "subscribed")
+			n := 0
+			forge := func() {
+				n++
+				d.srv.Do(t, "PUBLISH", diaryLive, fmt.Sprintf("r1 E%d 1 N  %040d\n666", n, n))
+			}
+			// Until the history is read only once a second.
+			for end := time.Now().Add(900 * time.Millisecond); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+				forge()
+			}
+			for range most {
+				forge()
+			}
+			time.Sleep(150 * time.Millisecond) // as rarely as a full list is looked at
+			d.srv.Do(t, "DEL", d.meta, d.history)
+			d.write(t, 1, 10)
+			tells(t, subscriber, numbersFrom(1, 10))
+		})
+	}
+}

@@ -29,12 +29,13 @@ const (
 	lossOver = 10 * time.Second
 )
 
-// take reads new messages.
+// take reads new messages. Those of a read that cannot wait come over the
+// connection that all calls share, so that no more than fit are read by it.
 func (w *work[T]) take(own context.Context, n int) ([]rueidis.XRangeEntry, error) {
 	now := time.Now()
 	trim := now.After(w.trims) && (w.did.Load() || w.losing)
 	if trim || now.After(w.safe) {
-		entries, err := w.readHere(own, n, trim)
+		entries, err := w.readHere(own, min(n, w.fit), trim)
 		if err != nil || len(entries) > 0 {
 			return entries, err
 		}
@@ -44,6 +45,20 @@ func (w *work[T]) take(own context.Context, n int) ([]rueidis.XRangeEntry, error
 		w.safeFor(time.Now(), 0) // there was nothing
 	}
 	return entries, err
+}
+
+// sized lets the number of messages that come before other calls fit their size;
+// it is 0 for large ones.
+func (w *work[T]) sized(entries []rueidis.XRangeEntry) {
+	if len(entries) == 0 {
+		return
+	}
+	size := 0
+	for _, e := range entries {
+		size += len(e.FieldValues["d"])
+	}
+	each := max(1, size/len(entries))
+	w.fit = min(4*max(w.fit, 1), w.s.b.bulk/each, mostRead)
 }
 
 // safeFor notes how many messages waited for the group at a time.
@@ -65,6 +80,7 @@ func (w *work[T]) readHere(own context.Context, n int, trim bool) ([]rueidis.XRa
 	m, err := w.s.b.r.Eval(own, scriptRead, []string{w.s.log(), w.s.lost()}, []string{w.group, w.me, strconv.Itoa(n), strconv.Itoa(w.s.opt.MaxLen), how})
 	if err != nil {
 		w.did.Store(true)
+		w.fit = 0 // it may have been too much
 		return nil, err
 	}
 	list, err := m.ToArray()
@@ -83,6 +99,7 @@ func (w *work[T]) readHere(own context.Context, n int, trim bool) ([]rueidis.XRa
 	if waiting < 0 {
 		waiting = int64(w.s.opt.MaxLen) // unknown
 	}
+	w.sized(entries)
 	w.safeFor(began, waiting)
 	w.sayLost(int(lost))
 	if w.losing && waiting < int64(w.s.opt.MaxLen)/2 && time.Since(w.lostAt) > lossOver {

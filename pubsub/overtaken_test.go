@@ -212,3 +212,158 @@ func TestTopic_ServerWithoutShardedChannelsIsRefusedByName(t *testing.T) {
 		t.Errorf("subscribe: %v", last)
 	}
 }
+
+// A message that MaxLen overtook while it was worked on, and that failed then,
+// was neither tried again nor counted, and could leave its reason behind: the sign
+// of life takes it from the worker, since Redis 7. One that succeeds is not lost.
+func TestStream_WhatMaxLenOvertookInHandIsLostUnlessItSucceeds(t *testing.T) {
+	failure := errors.New("not today")
+	for name, tc := range map[string]struct {
+		claimAfter time.Duration // three signs of life in that time
+		tries      int
+		err        error
+		lost       int64
+	}{
+		"fails":                            {30 * time.Second, 5, failure, 1},
+		"fails after a sign of life":       {100 * time.Millisecond, 5, failure, 1},
+		"fails for good":                   {30 * time.Second, 1, failure, 1},
+		"fails for good, after a sign":     {100 * time.Millisecond, 1, failure, 1},
+		"succeeds":                         {30 * time.Second, 5, nil, 0},
+		"succeeds after a sign of life":    {100 * time.Millisecond, 5, nil, 0},
+		"fails with an error without text": {30 * time.Second, 5, errors.New(""), 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := openShop(t, pubsub.StreamOptions[int]{})
+			s.order(t, 1, 1)
+			begun, goOn := make(chan struct{}, 9), make(chan struct{})
+			var tries atomic.Int32
+			stop := s.work(t, func(context.Context, pubsub.Delivery[int]) error {
+				tries.Add(1)
+				begun <- struct{}{}
+				<-goOn
+				return tc.err
+			}, pubsub.WorkOptions{ClaimAfter: tc.claimAfter, MaxDeliveries: tc.tries})
+			<-begun
+			if n := s.srv.Do(t, "XTRIM", shopLog, "MAXLEN", "0"); n != int64(1) {
+				t.Fatalf("%v were trimmed", n)
+			}
+			if tc.claimAfter < time.Second {
+				eventually(t, "a sign of life", func() bool { return s.lag(t).Pending == 0 })
+			}
+			close(goOn)
+			eventually(t, "it is over", func() bool {
+				l := s.lag(t)
+				over := s.events.count("lost")
+				if tc.err == nil {
+					over = s.events.count("done")
+				}
+				return l.Pending == 0 && l.Lost == tc.lost && over == 1
+			})
+			stop()
+			if l := s.lag(t); l.Lost != tc.lost || l.Dead != 0 || tries.Load() != 1 || int64(s.events.count("lost")) != tc.lost {
+				t.Errorf("%+v, %d tries, %d told", l, tries.Load(), s.events.count("lost"))
+			}
+			if n := s.srv.Do(t, "EXISTS", "m1:stream:{s}:why:g"); n != int64(0) {
+				t.Error("the reason of a message that is gone is left")
+			}
+		})
+	}
+}
+
+// A group that was set back has messages to do again before those that are pending:
+// they were trimmed.
+func TestStream_WhatAGroupWasSetBackToIsNotTrimmed(t *testing.T) {
+	s := openShop(t, pubsub.StreamOptions[int]{})
+	var ids []string
+	for n := range 30 {
+		id, err := s.Publish(t.Context(), n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, id)
+	}
+	s.srv.Do(t, "XGROUP", "CREATE", shopLog, "back", "0")
+	s.srv.Do(t, "XREADGROUP", "GROUP", "back", "c", "COUNT", "30", "STREAMS", shopLog, ">")
+	for i, id := range ids {
+		if i != 20 {
+			s.srv.Do(t, "XACK", shopLog, "back", id)
+		}
+	}
+	s.srv.Do(t, "XGROUP", "SETID", shopLog, "back", ids[4])
+	stop := s.work(t, func(context.Context, pubsub.Delivery[int]) error { return nil }, pubsub.WorkOptions{})
+	eventually(t, "all are done", func() bool { return s.events.count("done") == 30 })
+	stop()
+	if n := s.srv.Do(t, "XLEN", shopLog); n != int64(25) {
+		t.Errorf("%v are left, of 25 that the group was set back to", n)
+	}
+}
+
+// lanes counts what comes back over connections on which nobody waits for new
+// messages.
+type lanes struct{ shared atomic.Int64 }
+
+type lane struct {
+	net.Conn
+	of    *lanes
+	waits atomic.Bool
+}
+
+func (c *lane) Write(p []byte) (int, error) {
+	if bytes.Contains(p, []byte("\r\nXREADGROUP\r\n")) {
+		c.waits.Store(true)
+	}
+	return c.Conn.Write(p)
+}
+
+func (c *lane) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if !c.waits.Load() {
+		c.of.shared.Add(int64(n))
+	}
+	return n, err
+}
+
+// The read that trims and counts brought all messages that there was room for over
+// the connection that every call shares: others waited behind many megabytes, and
+// the read ran into CommandTimeout itself.
+func TestStream_LargeMessagesDoNotComeBeforeOtherCalls(t *testing.T) {
+	srv := madcrowtest.StartRedis(t)
+	var of lanes
+	cfg := srv.Config()
+	cfg.Dialer = func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := (&net.Dialer{}).DialContext(ctx, network, address)
+		return &lane{Conn: c, of: &of}, err
+	}
+	s, err := pubsub.NewStream(newBus(t, openConfig(t, cfg), pubsub.Options{}), "s", pubsub.StreamOptions[string]{MaxLen: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const total, size = 64, 256 << 10 // MaxLen takes whole nodes, of which there is none
+	srv.Do(t, "CONFIG", "SET", "stream-node-max-bytes", "0")
+	text := strings.Repeat("x", size)
+	for range total {
+		if _, err := s.Publish(t.Context(), text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	of.shared.Store(0)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var done atomic.Int32
+	ended := make(chan error, 1)
+	go func() {
+		ended <- s.Work(ctx, "g", func(context.Context, pubsub.Delivery[string]) error {
+			done.Add(1)
+			return nil
+		}, pubsub.WorkOptions{Workers: total})
+	}()
+	eventually(t, "all are done", func() bool { return done.Load() == total })
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if n := of.shared.Load(); n > 8*size {
+		t.Errorf("%d KB of %d came before other calls", n>>10, total*size>>10)
+	}
+}

@@ -91,8 +91,9 @@ type RecoverableOptions[T any] struct {
 // Recoverable is a topic with a history. It is safe for concurrent use.
 //
 // A message is believed when it stands in the history or bears the seal of who
-// may write there. Who may do nothing but PUBLISH to its channel can neither
-// give subscribers a message nor have one withheld.
+// may write there. Who may do nothing but PUBLISH to its channel cannot give
+// subscribers a message, and can have one withheld only where a new history begins
+// in the midst of a flood of his: then its beginning may be told as lost.
 type Recoverable[T any] struct {
 	b       *Bus
 	name    string

@@ -39,6 +39,31 @@ func TestReserved_NamesAreRefused(t *testing.T) {
 	}
 }
 
+// A pattern did not hear channels with m1: somewhere inside, which are nobody's but
+// the user's, and said nothing; and they could not be published to.
+func TestReserved_ChannelsWithM1InsideAreOrdinary(t *testing.T) {
+	srv := madcrowtest.StartRedis(t)
+	b := newBus(t, openConfig(t, srv.Config()), pubsub.Options{})
+	p, err := pubsub.NewPattern(b, "factory:*", pubsub.TopicOptions[string]{Plain: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := hearing(t, func(ctx context.Context) iter.Seq2[pubsub.Event[string], error] { return p.Subscribe(ctx) })
+	e.next(t, "subscribed", func(e pubsub.Event[string]) bool { return e.Kind == pubsub.EventSubscribed })
+	srv.Do(t, "PUBLISH", "factory:m1:topic:{pay}:live", "hidden")
+	srv.Do(t, "PUBLISH", "factory:m1:temperature", "20")
+	if got := e.next(t, "a message", func(pubsub.Event[string]) bool { return true }); got.Message != "20" {
+		t.Errorf("heard %q", got.Message)
+	}
+	topic, err := pubsub.NewTopic(b, "factory:m1:temperature", pubsub.TopicOptions[string]{Plain: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := topic.Publish(t.Context(), "21"); n != 1 || err != nil {
+		t.Errorf("%d %v", n, err)
+	}
+}
+
 func withPrefix(cfg madcrow.Config, prefix string) madcrow.Config {
 	cfg.KeyPrefix = prefix
 	return cfg

@@ -159,7 +159,8 @@ type Lag struct {
 	// Lost is how many messages the group never did because MaxLen overtook it:
 	// from Redis 7 on, of older ones only those that a worker had. It is never
 	// less than the truth but for a burst of MaxLen messages within one round
-	// trip; a failover while messages are being lost can make it too large.
+	// trip; a failover while messages are being lost can make it too large, and one
+	// that a worker still has may count until it is done.
 	Lost int64
 	// Waiting have not been given to any worker; -1 where Redis cannot tell. A
 	// failover can make Redis count too many, but not where it is 0; the workers

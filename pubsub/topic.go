@@ -62,7 +62,8 @@ type TopicOptions[T any] struct {
 	// Reserved lets the name be a reserved one, and a pattern hear reserved
 	// channels: those that begin with __, on which servers speak themselves
 	// (__keyspace@0__:…, and __sentinel__:hello, which Sentinels believe), and
-	// those of this package's own, m1:…. Without it such names are refused, and a
+	// those that begin with m1:, as this package's own do, which are also found under
+	// the prefix of another application. Without it such names are refused, and a
 	// pattern such as "*" does not hear them. Never set it where a stranger
 	// chooses the name.
 	Reserved bool

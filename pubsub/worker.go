@@ -101,7 +101,8 @@ func (s *Stream[T]) Work(ctx context.Context, group string, do func(context.Cont
 	w := &work[T]{
 		s: s, group: group, opt: opt, do: do, me: s.b.node + "-" + strconv.FormatUint(rand.Uint64(), 36), //nolint:gosec // a name
 		slots: make(chan struct{}, opt.Workers), look: make(chan struct{}, 1),
-		held: map[string]struct{}{}, resting: map[string]struct{}{},
+		held: map[string]bool{}, resting: map[string]struct{}{},
+		fit: firstPage,
 	}
 	return w.run(ctx)
 }
@@ -121,10 +122,11 @@ type work[T any] struct {
 	beat sync.Mutex
 
 	panics guard.Said
-	did    atomic.Bool // something is done since it was last trimmed
+	did    atomic.Bool  // something is done since it was last trimmed
+	gone   atomic.Int64 // what was lost in hand, and is not told yet
 
 	mu      sync.Mutex
-	held    map[string]struct{} // ids that are being worked on here
+	held    map[string]bool     // ids that are being worked on here; true: MaxLen overtook it, which is counted
 	resting map[string]struct{} // ids that failed here and are tried again later
 
 	// Of the reader alone.
@@ -132,6 +134,7 @@ type work[T any] struct {
 	strays        time.Time // until when messages may be ours that we never saw
 	safe          time.Time // until when MaxLen cannot have overtaken the group
 	trims         time.Time // when it trims next
+	fit           int       // how many messages may come before other calls
 	losing        bool      // the group loses messages, which was said
 	lost          int       // how many since then
 	lostAt        time.Time
@@ -160,6 +163,7 @@ func (w *work[T]) run(ctx context.Context) error {
 	}
 	cancel()
 	alive.Wait()
+	w.sayLost(int(w.gone.Swap(0)))
 	if err == nil {
 		w.leave()
 		if w.s.b.life.Err() != nil {
@@ -225,6 +229,7 @@ func (w *work[T]) round(ctx, own context.Context, free int) (err error) {
 			<-w.slots
 		}
 	}()
+	w.sayLost(int(w.gone.Swap(0)))
 	if err := w.s.b.knowStreams(ctx, w.s.log()); err != nil {
 		return err
 	}
@@ -308,7 +313,9 @@ func (w *work[T]) readGroup(ctx context.Context, n int) ([]rueidis.XRangeEntry, 
 	if err != nil {
 		return nil, errors.Join(errReply, err)
 	}
-	return streams[w.s.log()], nil
+	entries := streams[w.s.log()]
+	w.sized(entries)
+	return entries, nil
 }
 
 // createGroup makes the group that a read did not find. When another one was
@@ -327,7 +334,7 @@ func (w *work[T]) createGroup(ctx context.Context) error {
 // start works on a message in a slot that is taken.
 func (w *work[T]) start(own context.Context, e rueidis.XRangeEntry, deliveries int64) {
 	w.mu.Lock()
-	w.held[e.ID] = struct{}{}
+	w.held[e.ID] = false
 	delete(w.resting, e.ID)
 	w.mu.Unlock()
 	w.busy.Go(func() {
@@ -420,7 +427,7 @@ func (a attempt) reason() string {
 func (w *work[T]) ack(own context.Context, id string) {
 	ctx := context.WithoutCancel(own) // it is done, whatever else ended
 	for wait := retryFirst; ; wait = min(2*wait, retryMost) {
-		_, err := w.s.b.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
+		res, err := w.s.b.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
 			return []madcrow.Command{
 				b.Xack().Key(w.s.log()).Group(w.group).Id(id).Build(),
 				b.Hdel().Key(w.s.reason(w.group)).Field(id).Build(),
@@ -429,6 +436,9 @@ func (w *work[T]) ack(own context.Context, id string) {
 		if err == nil {
 			w.did.Store(true)
 			w.s.b.event("done", 1)
+			if n, _ := res[0].Message.AsInt64(); n == 0 && w.overtaken(id) {
+				w.notLost(ctx)
+			}
 			return
 		}
 		if hopelessForWork(err) || !pauseFor(own, wait) {
@@ -436,6 +446,24 @@ func (w *work[T]) ack(own context.Context, id string) {
 			return
 		}
 	}
+}
+
+// overtaken says whether a sign of life has found that MaxLen overtook a message
+// that is worked on here.
+func (w *work[T]) overtaken(id string) bool {
+	w.beat.Lock() // one that is under way may find it
+	defer w.beat.Unlock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.held[id]
+}
+
+// notLost takes back that a message counts as lost. It is tried once: Lag.Lost may
+// be too large, and must not be too small.
+func (w *work[T]) notLost(ctx context.Context) {
+	_, _ = w.s.b.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
+		return b.Hincrby().Key(w.s.lost()).Field(w.group).Increment(-1).Build()
+	})
 }
 
 func pauseFor(ctx context.Context, d time.Duration) bool {
@@ -450,7 +478,7 @@ func pauseFor(ctx context.Context, d time.Duration) bool {
 }
 
 // rest notes why a message failed and when it may be tried again: its idle time
-// is set so that it reaches ClaimAfter then.
+// is set so that it reaches ClaimAfter then. One that MaxLen overtook is lost.
 func (w *work[T]) rest(own context.Context, id string, deliveries int64, why string) {
 	delay := w.opt.RetryDelay << min(deliveries-1, 20)
 	if delay <= 0 || delay > w.opt.ClaimAfter {
@@ -459,11 +487,21 @@ func (w *work[T]) rest(own context.Context, id string, deliveries int64, why str
 	w.beat.Lock()
 	defer w.beat.Unlock()
 	w.mu.Lock()
+	gone := w.held[id]
 	delete(w.held, id)
 	w.resting[id] = struct{}{}
 	w.mu.Unlock()
-	defer w.wakeAfter(delay+time.Millisecond, id)
-	w.keep(own, w.opt.ClaimAfter-delay, why, id) // when this fails it is tried again after ClaimAfter
+	if !gone {
+		gone = len(w.keep(own, w.opt.ClaimAfter-delay, why, id)) > 0 // when this fails it is tried again after ClaimAfter
+	}
+	if gone {
+		w.gone.Add(1)
+		w.mu.Lock()
+		delete(w.resting, id)
+		w.mu.Unlock()
+		return
+	}
+	w.wakeAfter(delay+time.Millisecond, id)
 }
 
 // wakeAfter lets a message be tried again.
@@ -483,6 +521,11 @@ func (w *work[T]) wakeAfter(d time.Duration, id string) {
 // while Redis is away: nobody else knows the reason. What Redis goes on refusing is left to
 // whoever claims it next, so that other messages do not wait for it.
 func (w *work[T]) giveUp(own context.Context, id string, deliveries int64, why string) {
+	defer func() {
+		if w.overtaken(id) {
+			w.gone.Add(1)
+		}
+	}()
 	ctx := context.WithoutCancel(own)
 	for wait := retryFirst; ; wait = min(2*wait, retryMost) {
 		err := w.putAside(ctx, id, deliveries, why, 0, w.me)
@@ -503,8 +546,11 @@ func (w *work[T]) putAside(ctx context.Context, id string, deliveries int64, why
 		return err
 	}
 	w.did.Store(true)
-	if n, _ := m.AsInt64(); n == 1 {
+	switch n, _ := m.AsInt64(); n {
+	case 1:
 		w.s.b.event("dead", 1)
+	case 2:
+		w.gone.Add(1)
 	}
 	return nil
 }

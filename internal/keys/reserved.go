@@ -1,6 +1,7 @@
 package keys
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -22,11 +23,11 @@ const server = "__"
 // words, and user_session:7 is an ordinary key.
 func Reserved(prefix, name string, others ...string) string {
 	full := prefix + name
-	if within(full, len(prefix), Typed, false) {
+	if within(full, len(prefix), Typed, false, "") {
 		return Typed
 	}
 	for _, p := range others {
-		if within(full, len(prefix), p, true) {
+		if within(full, len(prefix), p, true, "") {
 			return p
 		}
 	}
@@ -36,23 +37,32 @@ func Reserved(prefix, name string, others ...string) string {
 // ReservedChannel is [Reserved] of a channel. What a server speaks on has no
 // prefix, so it counts at the very beginning alone, but with our prefix and
 // without it: a stranger sees no difference, and no rule should depend on it.
+// Where only another application's prefix may have ended, the channels count that
+// the typed packages have: factory:m1:temperature is an ordinary one.
 func ReservedChannel(prefix, name string) string {
 	if strings.HasPrefix(name, server) || strings.HasPrefix(prefix+name, server) && !strings.HasPrefix(prefix, server) {
 		return server
 	}
-	return Reserved(prefix, name)
+	if within(prefix+name, len(prefix), Typed, false, "topic:{", "probe:") {
+		return Typed
+	}
+	return ""
 }
 
 // within says whether a beginning stands in full where a name may begin, and
-// ends in what the stranger chose, which begins at own.
-func within(full string, own int, beginning string, words bool) bool {
+// ends in what the stranger chose, which begins at own. But at the very beginning
+// and at own it counts only where it goes on in one of some ways.
+func within(full string, own int, beginning string, words bool, ways ...string) bool {
+	goesOn := func(rest string) bool {
+		return slices.ContainsFunc(ways, func(way string) bool { return strings.HasPrefix(rest, way) })
+	}
 	for at := max(0, own-len(beginning)+1); at < len(full); at++ {
 		i := strings.Index(full[at:], beginning)
 		if i < 0 {
 			return false
 		}
 		at += i
-		if at == 0 || at == own || ends(full[at-1], words) || beginning == Typed && tagged(full[at:]) {
+		if at == 0 || at == own || goesOn(full[at+len(beginning):]) && (ends(full[at-1], words) || beginning == Typed && tagged(full[at:])) {
 			return true
 		}
 	}

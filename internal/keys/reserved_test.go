@@ -65,7 +65,17 @@ func TestReservedChannel_IsTheServersAndTheTypedPackages(t *testing.T) {
 		{"", "app:m1:topic:{pay}:live", "m1:"},
 		{"", "appm1:topic:{pay}:live", "m1:"},
 		{"", "m1:probe:x", "m1:"},
+		{"", "app:m1:probe:x", "m1:"},
+		{"", "appm1:probe:{t}:x", "m1:"},
+		{"", "m1:*", "m1:"},
+		{"app:", "m1:anything", "m1:"},
 		{"", "news", ""},
+		// Elsewhere m1: is a word like others: machine 1, user m1.
+		{"", "factory:m1:temperature", ""},
+		{"", "user/m1:x", ""},
+		{"app:", "factory:m1:{7}", ""},
+		{"", "room1:probe:temperature", ""},
+		{"", "shop:m1:*", ""}, // as a pattern it hears none of ours all the same
 		{"", "news:__init__", ""},
 		{"", "_news", ""},
 		{"", "session:7", ""},

@@ -1,7 +1,8 @@
 -- Put a message of a stream aside, if it still is pending. KEYS: stream, dead
 -- letters, reasons, lost. ARGV: group, id, deliveries, most dead letters, reason or
 -- nothing, for how many milliseconds it must have been idle, the consumer that
--- must have it, or none for any. Returns whether it was put aside.
+-- must have it, or none for any. Returns 1 when it was put aside, 2 when the stream
+-- does not keep it any more, which is counted, and 0 when it is not pending.
 --
 -- What may fail for want of memory comes first: nothing is taken out before.
 local pending = {'XPENDING', KEYS[1], ARGV[1], 'IDLE', ARGV[6], ARGV[2], ARGV[2], 1}
@@ -22,4 +23,4 @@ end
 if not entry then redis.call('HINCRBY', KEYS[4], ARGV[1], 1) end
 redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
 redis.call('HDEL', KEYS[3], ARGV[2])
-return entry and 1 or 0
+return entry and 1 or 2

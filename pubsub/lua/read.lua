@@ -59,7 +59,10 @@ if ARGV[5] == '1' then
     local ms, seq = string.match(g['last-delivered-id'], '^(%d+)-(%d+)$')
     if #seq > 15 then return {lost, waiting, messages} end -- no number of Lua's
     local from = ms .. '-' .. string.format('%.0f', tonumber(seq) + 1)
-    if g.pending > 0 then from = redis.call('XPENDING', KEYS[1], g.name)[2] end
+    if g.pending > 0 then -- later than what comes next, where the group was set back
+      local oldest = redis.call('XPENDING', KEYS[1], g.name)[2]
+      if later(from, oldest) then from = oldest end
+    end
     if not keep or later(keep, from) then keep = from end
   end
   -- Whole nodes first, so many at once that others do not wait for it.
