@@ -18,7 +18,7 @@ const (
 	// pushWithin is how long the push of a proof may take.
 	pushWithin = time.Second
 	// proofWait is the longest that the read that begins tracking waits for it.
-	proofWait = 50 * time.Millisecond
+	proofWait = 200 * time.Millisecond
 	// proofSoon and proofLater are the times from a proof that could not be
 	// made, or that failed, to the next.
 	proofSoon  = time.Second

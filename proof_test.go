@@ -105,6 +105,7 @@ func TestGetTracked_IsBelievedAfterTheFirstPush(t *testing.T) {
 // The proof is made once a connection, and its own connection is closed again.
 func TestGetTracked_ProvesAConnectionOnce(t *testing.T) {
 	s, r := server(t)
+	believed(t, r)
 	for range 50 {
 		if !tracked(t, r, "a").Tracking.Valid() {
 			t.Fatal("not believed")
