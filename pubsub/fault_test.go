@@ -117,6 +117,7 @@ const (
 // startLevels begins to listen with everything, and returns when all of it is
 // subscribed.
 func startLevels(t *testing.T, near, far *madcrow.Redis, sharded bool) *levels {
+	needStreams(t)
 	l := &levels{t: t}
 	l.worked.times, l.worked.tries = map[int]int{}, map[int]int{}
 	nb, fb := newBus(t, near, pubsub.Options{}), newBus(t, far, pubsub.Options{})

@@ -336,6 +336,7 @@ func TestTopic_DeniedChannelIsAnErrorAndNoLoop(t *testing.T) {
 }
 
 func TestBus_CloseEndsEverySubscription(t *testing.T) {
+	needStreams(t)
 	madcrowtest.CheckLeaks(t)
 	srv := madcrowtest.StartRedis(t)
 	r := openConfig(t, srv.Config())

@@ -63,6 +63,7 @@ func TestStream_KeepDoneKeepsThem(t *testing.T) {
 // the lag says how many really wait. It said 4,866 where 1,000 were there, then 0,
 // and nobody heard of the rest.
 func TestStream_WhatASlowGroupLosesIsCountedAndTold(t *testing.T) {
+	needStreams(t)
 	srv := madcrowtest.StartRedis(t)
 	var logged atomic.Int32
 	events := &counter{}
@@ -328,6 +329,7 @@ func (c *lane) Read(p []byte) (int, error) {
 // the connection that every call shares: others waited behind many megabytes, and
 // the read ran into CommandTimeout itself.
 func TestStream_LargeMessagesDoNotComeBeforeOtherCalls(t *testing.T) {
+	needStreams(t)
 	srv := madcrowtest.StartRedis(t)
 	var of lanes
 	cfg := srv.Config()

@@ -33,6 +33,7 @@ func (c watchedConn) Write(p []byte) (int, error) {
 // A message that a stale read takes for a consumer just before that is removed
 // is not forgotten with it.
 func TestRegress_MessageTakenWhileAWorkerLeavesIsNotForgotten(t *testing.T) {
+	needStreams(t)
 	srv := madcrowtest.StartRedis(t)
 	var leaving atomic.Bool
 	atEnd, goOn := make(chan struct{}), make(chan struct{})
@@ -106,6 +107,7 @@ func (c *calls) Operation(o madcrow.Operation) {
 // twoSides is a stream behind a wire that can be spoilt, with its calls counted,
 // and the same one without.
 func twoSides(t testing.TB, counted *calls) (near, far *pubsub.Stream[int], wire *madcrowtest.Proxy, srv *madcrowtest.Server) {
+	needStreams(t)
 	t.Helper()
 	srv = madcrowtest.StartRedis(t)
 	wire = madcrowtest.StartProxy(t, srv.Addr())

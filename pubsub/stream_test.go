@@ -26,6 +26,7 @@ type shop struct {
 const shopLog = "m1:stream:{s}:log"
 
 func openShop(t testing.TB, opt pubsub.StreamOptions[int]) *shop {
+	needStreams(t)
 	t.Helper()
 	srv := madcrowtest.StartRedis(t)
 	s := &shop{srv: srv, events: &counter{}}
@@ -160,6 +161,7 @@ func TestStream_ConsumerWithPendingMessagesIsNotRemoved(t *testing.T) {
 // Replies that hand out messages are lost, again and again: they are done all
 // the same, soon, and nobody's tries are used up by that.
 func TestRegress_MessagesOfALostReplyAreNoFailures(t *testing.T) {
+	needStreams(t)
 	srv := madcrowtest.StartRedis(t)
 	proxy := madcrowtest.StartProxy(t, srv.Addr())
 	cfg := srv.Config()

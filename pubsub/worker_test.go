@@ -55,6 +55,7 @@ func (*badRecorder) Event(string, string, int) { panic("the recorder") }
 // hands that are empty. A panic while a message was decoded ended the process,
 // and a worker that ended its goroutine kept the message for ever.
 func TestWork_WhateverUsersCodeDoesTheMessageGoesOn(t *testing.T) {
+	needStreams(t)
 	srv := madcrowtest.StartRedis(t)
 	cfg := srv.Config()
 	cfg.Recorder = &badRecorder{}
@@ -128,6 +129,7 @@ func TestWork_WhateverUsersCodeDoesTheMessageGoesOn(t *testing.T) {
 
 // A panic is logged with its stack, and not with each try.
 func TestWork_PanicIsLoggedOnceWithItsStack(t *testing.T) {
+	needStreams(t)
 	var out strings.Builder
 	var mu sync.Mutex
 	log := madcrowLog(func(line string) {
