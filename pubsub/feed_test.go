@@ -317,6 +317,9 @@ func TestTopic_ThousandsOfChannelsAreSubscribedAgain(t *testing.T) {
 // A channel that may not be subscribed to ends the subscription, by name; the
 // next one tries anew.
 func TestTopic_DeniedChannelIsAnErrorAndNoLoop(t *testing.T) {
+	if madcrowtest.OlderThan(t, "6.2") {
+		t.Skip("users have rules for channels from Redis 6.2 on")
+	}
 	srv := madcrowtest.StartRedis(t, madcrowtest.WithUser("app", "secret", "+@all", "~*", "resetchannels", "&mine*"))
 	cfg := srv.Config()
 	cfg.Username, cfg.Password = "app", "secret"
@@ -491,6 +494,9 @@ func TestProbe_SeesWhatPingDoesNot(t *testing.T) {
 
 // A user who may not use the probe's channel is not disturbed by that.
 func TestProbe_ThatIsDeniedDisturbsNobody(t *testing.T) {
+	if madcrowtest.OlderThan(t, "6.2") {
+		t.Skip("users have rules for channels from Redis 6.2 on")
+	}
 	srv := madcrowtest.StartRedis(t, madcrowtest.WithUser("app", "secret", "+@all", "~*", "resetchannels", "&mine*"))
 	cfg := srv.Config()
 	cfg.Username, cfg.Password = "app", "secret"

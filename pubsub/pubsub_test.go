@@ -97,6 +97,9 @@ func collect[E any](t testing.TB, events iter.Seq2[E, error], stop func(E) bool)
 func TestTopic_DeliversToEverybodyInOrder(t *testing.T) {
 	b := newBus(t, open(t), pubsub.Options{})
 	for name, opt := range map[string]pubsub.TopicOptions[note]{"typed": {}, "plain": {Plain: true}, "sharded": {Sharded: true}} {
+		if opt.Sharded && madcrowtest.OlderThan(t, "7.0") {
+			continue // it has no sharded channels
+		}
 		topic, err := pubsub.NewTopic(b, "news."+name, opt)
 		if err != nil {
 			t.Fatal(err)

@@ -134,6 +134,9 @@ func TestSubscribe_DrainEndsItAtOnce(t *testing.T) {
 }
 
 func TestSubscribe_NoPermissionIsTheProblemOfTheOtherRoutes(t *testing.T) {
+	if madcrowtest.OlderThan(t, "6.2") {
+		t.Skip("users have rules for channels from Redis 6.2 on")
+	}
 	srv := madcrowtest.StartRedis(t, madcrowtest.WithUser("mute", "pw-of-mute", "~*", "+@all", "resetchannels"))
 	w := startWeb(t, srv.Config()).waitAvailable()
 	a := w.do("GET", api+"/pub-sub/subscribe/news", "")
