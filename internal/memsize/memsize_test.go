@@ -116,7 +116,11 @@ func TestOf_DoesNotLookIntoWhatIsLocked(t *testing.T) {
 	if n := memsize.Of(&v); n > 200 {
 		t.Errorf("%d bytes", n)
 	}
-	_ = v.Pool.text
+	v.Pool.mu.Lock()
+	defer v.Pool.mu.Unlock()
+	if v.Pool.text == "" {
+		t.Error("the text is gone")
+	}
 }
 
 func TestOf_AllocatesNothing(t *testing.T) {
