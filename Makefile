@@ -42,20 +42,17 @@ OTHERS = $(shell $(GO) list $(addsuffix /...,$(filter-out $(PROGRAMS),$(MODULES)
 
 unit: root others ## the tests of every module, with the race detector
 
-# Three parts, each of which waits for most of its time.
+# Two halves, each of which waits for most of its time.
 FAILOVERS = Sentinel|HA
-CLUSTERS = Cluster|Dial|Log|Demoted|Connect
 
 root:
-	@$(GO) test -race -vet=off -timeout 9m -run '$(FAILOVERS)' . & one=$$!; failed=0; \
-	$(GO) test -race -vet=off -timeout 9m -run '$(CLUSTERS)' -skip '$(FAILOVERS)' . & two=$$!; \
-	$(GO) test -race -vet=off -timeout 9m -skip '$(FAILOVERS)|$(CLUSTERS)' . || failed=1; \
-	wait $$one || failed=1; wait $$two || failed=1; exit $$failed
+	@$(GO) test -race -vet=off -timeout 9m -run '$(FAILOVERS)' . & half=$$!; failed=0; \
+	$(GO) test -race -vet=off -timeout 9m -skip '$(FAILOVERS)' . || failed=1; \
+	wait $$half || failed=1; exit $$failed
 
 others:
-	@CGO_ENABLED=0 $(GO) test -vet=off -timeout 9m $(addsuffix /...,$(PROGRAMS)) & programs=$$!; failed=0; \
-	$(GO) test -race -vet=off -timeout 9m $(OTHERS) || failed=1; \
-	wait $$programs || failed=1; exit $$failed
+	@$(GO) test -race -vet=off -timeout 9m $(OTHERS)
+	@CGO_ENABLED=0 $(GO) test -vet=off -timeout 9m $(addsuffix /...,$(PROGRAMS))
 
 compile:
 	@$(GO) build -race -o /dev/null $(OTHERS)
