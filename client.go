@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"github.com/madcrow-go/madcrow/internal/clock"
 )
 
 // Client is a rueidis.Client for all that Redis has no method for, and for
@@ -46,7 +48,7 @@ func (c *client) Nodes() map[string]rueidis.Client {
 func (c *client) Close() {}
 
 func (c *client) Do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisResult {
-	start := mono()
+	start := clock.Now()
 	bounded, cc := c.r.deadlines.enter(ctx, start)
 	defer c.r.deadlines.leave(cc)
 	return c.r.once(bounded, cmd)[0]
@@ -56,7 +58,7 @@ func (c *client) DoMulti(ctx context.Context, multi ...rueidis.Completed) []ruei
 	if len(multi) == 0 {
 		return nil
 	}
-	start := mono()
+	start := clock.Now()
 	bounded, cc := c.r.deadlines.enter(ctx, start)
 	defer c.r.deadlines.leave(cc)
 	return c.r.once(bounded, multi...)
@@ -77,7 +79,7 @@ func (c *client) DoMultiCache(ctx context.Context, multi ...rueidis.CacheableTTL
 // once sends ready-made commands, which belong to the client after that, so
 // there is no second try.
 func (r *Redis) once(ctx context.Context, cmds ...Command) []rueidis.RedisResult {
-	start := mono()
+	start := clock.Now()
 	var replies []rueidis.RedisResult
 	var froms []*node
 	p, e := look(cmds, r.cfg.MaxValueSize, nil)

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/madcrow-go/madcrow/internal/clock"
 )
 
 // conn is one open connection to a data node. It tells its owner, if it has
@@ -35,7 +37,7 @@ func (c *conn) Write(p []byte) (int, error) {
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if n > 0 && c.lane != nil {
-		c.lane.lastRead.Store(mono())
+		c.lane.lastRead.Store(clock.Now())
 	}
 	return n, err
 }

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"github.com/madcrow-go/madcrow/internal/clock"
 )
 
 const (
@@ -348,7 +350,7 @@ func (l *lane) connect(ctx context.Context) error {
 		if try > 0 {
 			time.Sleep(time.Duration(try) * time.Millisecond)
 		}
-		start := mono()
+		start := clock.Now()
 		timeout := n.probeTimeout(try)
 		if try == 0 && l.conn.Load() != nil {
 			timeout = n.usual() // it is open, and replaced if it stays silent
@@ -427,7 +429,7 @@ func (n *node) readInfo(ctx context.Context) {
 // master is found: the node may be a replica on purpose. The pauses are those
 // of [node.demoted].
 func (n *node) lookElsewhere(ctx context.Context) {
-	now := mono()
+	now := clock.Now()
 	if now < n.lookNext {
 		return
 	}
@@ -476,7 +478,7 @@ func (n *node) logReadOnly(v bool) {
 // node may also be a replica on purpose.
 func (n *node) demoted(cause error) {
 	n.setReadOnly(true)
-	now := mono()
+	now := clock.Now()
 	next, pause := n.redialNext.Load(), n.redialPause.Load()
 	if now < next || n.cfg.Embedded {
 		return

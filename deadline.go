@@ -5,13 +5,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/madcrow-go/madcrow/internal/clock"
 )
-
-// The clock of deadlines and of the gate: nanoseconds since the program
-// started, unmoved by changes of the wall clock.
-var epoch = time.Now()
-
-func mono() int64 { return int64(time.Since(epoch)) }
 
 // sweepEvery is how late a deadline or a cancellation may be noticed. One
 // sweeper for all calls costs nothing per call; a timer for each call costs
@@ -32,7 +28,7 @@ type callContext struct {
 }
 
 func (c *callContext) Deadline() (time.Time, bool) {
-	return epoch.Add(time.Duration(c.deadline)), true
+	return clock.Time(c.deadline), true
 }
 
 func (c *callContext) Done() <-chan struct{} { return c.done }
@@ -91,7 +87,7 @@ func (d *deadlines) enter(ctx context.Context, now int64) (context.Context, *cal
 
 // within is enter with a time-out of its own.
 func (d *deadlines) within(ctx context.Context, now, timeout int64) (context.Context, *callContext) {
-	if t, ok := ctx.Deadline(); ok && int64(t.Sub(epoch)) <= now+timeout {
+	if t, ok := ctx.Deadline(); ok && clock.At(t) <= now+timeout {
 		return ctx, nil
 	}
 	c, _ := d.free.Get().(*callContext)
@@ -173,7 +169,7 @@ func (d *deadlines) sweep() {
 }
 
 func (d *deadlines) sweepOnce() (running int) {
-	now := mono()
+	now := clock.Now()
 	for i := range d.shards {
 		s := &d.shards[i]
 		s.mu.Lock()

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/madcrow-go/madcrow/internal/clock"
 )
 
 func TestDeadlines_EndInTimeAndOnCancel(t *testing.T) {
@@ -26,7 +28,7 @@ func TestDeadlines_EndInTimeAndOnCancel(t *testing.T) {
 			{"cancelled", parent, 100 * time.Millisecond, context.Canceled},
 		} {
 			start := time.Now()
-			ctx, c := d.enter(tc.ctx, mono())
+			ctx, c := d.enter(tc.ctx, clock.Now())
 			if c == nil {
 				t.Fatalf("%s: the caller's own context was used", tc.name)
 			}
@@ -50,12 +52,12 @@ func TestDeadlines_SoonerOnesServeThemselves(t *testing.T) {
 	defer d.close()
 	sooner, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	if ctx, c := d.enter(sooner, mono()); c != nil || ctx != sooner {
+	if ctx, c := d.enter(sooner, clock.Now()); c != nil || ctx != sooner {
 		t.Error("a sooner deadline got a context of its own")
 	}
 	later, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	ctx, c := d.enter(later, mono())
+	ctx, c := d.enter(later, clock.Now())
 	if c == nil {
 		t.Fatal("a later deadline was taken as it is")
 	}
@@ -75,7 +77,7 @@ func TestDeadlines_ReusedContextsDoNotEndTheNextCall(t *testing.T) {
 		wg.Go(func() {
 			for range 300 {
 				parent, cancel := context.WithCancel(context.Background())
-				ctx, c := d.enter(parent, mono())
+				ctx, c := d.enter(parent, clock.Now())
 				if rand.IntN(3) == 0 {
 					cancel()
 					<-ctx.Done()
@@ -93,14 +95,14 @@ func TestDeadlines_ReusedContextsDoNotEndTheNextCall(t *testing.T) {
 func TestDeadlines_SweeperRestsWhenIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDeadlines(500 * time.Millisecond)
-		_, c := d.enter(context.Background(), mono())
+		_, c := d.enter(context.Background(), clock.Now())
 		d.leave(c)
 		time.Sleep(3 * time.Second)
 		synctest.Wait()
 		if d.running.Load() {
 			t.Error("the sweeper still runs after 3 s without a call")
 		}
-		ctx, c := d.enter(context.Background(), mono())
+		ctx, c := d.enter(context.Background(), clock.Now())
 		<-ctx.Done() // it is woken again
 		d.leave(c)
 		d.close()
@@ -155,12 +157,12 @@ func TestLane_LostSlotsComeBackWithProof(t *testing.T) {
 	n.gate.settle(gateOpen, nil)
 	l := newLane(n)
 	ctx := t.Context()
-	early := mono()
+	early := clock.Now()
 	for range laneSlots {
 		if err := l.enter(ctx); err != nil {
 			t.Fatal(err)
 		}
-		l.lastRead.Store(mono() + int64(time.Second)) // bytes flow
+		l.lastRead.Store(clock.Now() + int64(time.Second)) // bytes flow
 		l.leave(early, true)
 	}
 	if l.lost.Load() != laneSlots || l.inflight.Load() != 0 {
@@ -178,7 +180,7 @@ func TestLane_LostSlotsComeBackWithProof(t *testing.T) {
 	if n.gate.state.Load() != gateDoubt {
 		t.Error("a lane full of lost calls did not ask for a verdict")
 	}
-	l.answered(mono() + lossStretch) // later than the stretch they gave up in
+	l.answered(clock.Now() + lossStretch) // later than the stretch they gave up in
 	if l.lost.Load() != 0 {
 		t.Error("a later reply proved nothing")
 	}

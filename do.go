@@ -3,19 +3,19 @@ package madcrow
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"github.com/madcrow-go/madcrow/internal/clock"
 )
 
-// Pauses between tries of a call that Redis refuses for the moment.
-const (
-	backoffFirst = 5 * time.Millisecond
-	backoffMost  = 100 * time.Millisecond
-	// maxTries bounds the tries over connections that break again and again.
-	maxTries = 5
-)
+// retryBackoff gives the pauses between the tries of a call that Redis refuses for
+// the moment.
+var retryBackoff = clock.Backoff{First: 5 * time.Millisecond, Most: 100 * time.Millisecond}
+
+// maxTries bounds the tries over connections that break again and again.
+const maxTries = 5
 
 // Do sends one command and returns its reply. An absent value is msg.IsNil()
 // and no error; every error is an [*Error].
@@ -31,7 +31,7 @@ const (
 // on a connection of its own. Commands that change the connection, such as
 // SELECT, WATCH, MULTI or MONITOR, are refused: others share it.
 func (r *Redis) Do(ctx context.Context, build func(Builder) Command) (Message, error) {
-	start := mono()
+	start := clock.Now()
 	bounded, cc := r.deadlines.enter(ctx, start)
 	defer r.deadlines.leave(cc)
 	msg, op, tries, err := r.do(bounded, build)
@@ -164,27 +164,15 @@ func (n *node) failed(ctx context.Context, op string, err error, r repeat) failu
 // pause waits before the next try; after a broken connection the first one
 // comes at once. It says false when that makes no sense: too many tries, or no
 // time left, so that the caller learns the real reason and not of a deadline.
-func pause(ctx context.Context, tries int, backoff bool) bool {
-	if !backoff && (tries == 0 || tries+1 >= maxTries) {
+func pause(ctx context.Context, tries int, wait bool) bool {
+	if !wait && (tries == 0 || tries+1 >= maxTries) {
 		return tries == 0 && ctx.Err() == nil
 	}
-	d := min(backoffFirst<<min(tries, 10), backoffMost)
-	d = d/2 + rand.N(d/2)
-	if t, ok := ctx.Deadline(); ok && time.Until(t) < d+backoffFirst {
-		return false
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return retryBackoff.Pause(ctx, tries)
 }
 
 func (r *Redis) record(op string, commands int, start int64, retries int, err *Error) {
-	o := Operation{Name: op, Commands: commands, Duration: time.Duration(mono() - start), Retries: retries}
+	o := Operation{Name: op, Commands: commands, Duration: time.Duration(clock.Now() - start), Retries: retries}
 	if err != nil {
 		o.Kind = err.Kind
 	}

@@ -4,6 +4,8 @@ import (
 	"runtime"
 	"sync/atomic"
 	"time"
+
+	"github.com/madcrow-go/madcrow/internal/clock"
 )
 
 // A write to a connection costs more than all else that a call does, and
@@ -33,12 +35,12 @@ func (l *lane) gather() {
 	if l.inflight.Load() < fewCalls {
 		return
 	}
-	g, start := &l.gathering, mono()
+	g, start := &l.gathering, clock.Now()
 	if start < g.next.Load() {
 		return
 	}
 	runtime.Gosched()
-	end := mono()
+	end := clock.Now()
 	if end-start < int64(slowTurn) {
 		if g.without.Load() != 0 {
 			g.without.Store(0)

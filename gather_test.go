@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/madcrow-go/madcrow/internal/clock"
 )
 
 // On processors that are busy with other work, nobody is let go first for long.
@@ -29,12 +31,12 @@ func TestGather_BusyProcessorsHoldUpAWriteOnce(t *testing.T) {
 	}
 	without, next := l.gathering.without.Load(), l.gathering.next.Load()
 	for range 10_000 {
-		if mono() >= next {
+		if clock.Now() >= next {
 			break // the test itself was held up
 		}
 		l.gather()
 	}
-	if mono() < next && l.gathering.next.Load() != next {
+	if clock.Now() < next && l.gathering.next.Load() != next {
 		t.Error("it let others go first, after a turn that was slow")
 	}
 	for deadline := time.Now().Add(20 * time.Second); l.gathering.without.Load() == without; time.Sleep(time.Millisecond) {

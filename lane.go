@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"github.com/madcrow-go/madcrow/internal/clock"
 )
 
 // Each lane is one pipelined connection. Its client keeps sent commands in a
@@ -86,7 +88,7 @@ func (l *lane) do(ctx context.Context, cmd Command, asking bool) (res rueidis.Re
 	if asking {
 		return l.doMulti(ctx, []Command{l.node.builder.Asking().Build(), cmd})[1]
 	}
-	start := mono()
+	start := clock.Now()
 	defer func() {
 		l.leave(start, ctx.Err() != nil && res.NonRedisError() != nil)
 	}()
@@ -95,7 +97,7 @@ func (l *lane) do(ctx context.Context, cmd Command, asking bool) (res rueidis.Re
 
 // doMulti is do for a pipeline.
 func (l *lane) doMulti(ctx context.Context, cmds []Command) (res []rueidis.RedisResult) {
-	start := mono()
+	start := clock.Now()
 	defer func() {
 		l.leave(start, ctx.Err() != nil && len(res) > 0 && res[len(res)-1].NonRedisError() != nil)
 	}()
@@ -123,7 +125,7 @@ func (l *lane) leave(start int64, gaveUp bool) {
 }
 
 func (l *lane) lose() {
-	until := (mono()/lossStretch + 1) * lossStretch
+	until := (clock.Now()/lossStretch + 1) * lossStretch
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if i := len(l.losses) - 1; i >= 0 && l.losses[i].until >= until {
@@ -172,7 +174,7 @@ func (l *lane) wakeAll() {
 
 // suspect puts the node in doubt when not one byte came while a call waited.
 func (l *lane) suspect(start int64) {
-	if silence := mono() - start; l.lastRead.Load() < start && silence >= int64(l.node.silence()) {
+	if silence := clock.Now() - start; l.lastRead.Load() < start && silence >= int64(l.node.silence()) {
 		l.node.doubt(&Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errSilent})
 	}
 }
@@ -183,7 +185,7 @@ func (l *lane) gotConn(c *conn) {
 	l.untrack()
 	l.untracked.Store(false)
 	l.settleAll()
-	l.lastRead.Store(mono())
+	l.lastRead.Store(clock.Now())
 }
 
 // lostConn runs when the lane's connection ended: whatever was due on it is

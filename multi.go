@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"github.com/madcrow-go/madcrow/internal/clock"
 )
 
 // Result is the outcome of one command of a pipeline.
@@ -26,7 +28,7 @@ const bulkCommands = 2000
 // transaction. Deadlines, retries and sizes are those of [Redis.Do]; the whole
 // pipeline is tried again only when that is harmless for each of its commands.
 func (r *Redis) DoMulti(ctx context.Context, build func(Builder) []Command) ([]Result, error) {
-	start := mono()
+	start := clock.Now()
 	bounded, cc := r.deadlines.enter(ctx, start)
 	defer r.deadlines.leave(cc)
 	results, tries, err := r.doMulti(bounded, build)
@@ -127,7 +129,7 @@ func (n *node) heed(ctx context.Context, op string, reply Message) {
 // have taken may be taken and lost ([OutcomeUnknown]). A wait that ends
 // without a value is msg.IsNil(). It is not retried after a broken connection.
 func (r *Redis) DoBlocking(ctx context.Context, block time.Duration, build func(Builder) Command) (Message, error) {
-	start := mono()
+	start := clock.Now()
 	ctx, cancel := context.WithTimeout(ctx, max(block, time.Millisecond)+r.cfg.CommandTimeout)
 	defer cancel()
 	msg, op, tries, err := r.byItself(ctx, build)

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"github.com/madcrow-go/madcrow/internal/clock"
 )
 
 const (
@@ -88,7 +90,7 @@ type proofRequest struct {
 
 // askForProof has the connector prove the connection, if it is time to.
 func (l *lane) askForProof(p *pushProof, key func() string) {
-	now, at := mono(), p.again.Load()
+	now, at := clock.Now(), p.again.Load()
 	if now < at || !p.again.CompareAndSwap(at, now+int64(2*pushWithin+proofSoon)) {
 		return
 	}
@@ -112,10 +114,10 @@ func (l *lane) prove(ctx context.Context, r proofRequest) {
 	}
 	t := l.tracking.Load()
 	if err := l.changeTracked(ctx, r.key); err != nil {
-		p.again.Store(mono() + int64(proofSoon))
+		p.again.Store(clock.Now() + int64(proofSoon))
 		if reply, ok := rueidis.IsRedisErr(err); ok {
 			if kind, _ := classifyReply(reply.Error()); kind == KindPermission || kind == KindServer {
-				p.again.Store(mono() + int64(proofLater))
+				p.again.Store(clock.Now() + int64(proofLater))
 				n.sayPushless(fmt.Errorf("whether pushes arrive cannot be tried; grant the user GET and SET of the keys %sm1:tracking:*: %w", n.cfg.KeyPrefix, err))
 			}
 		}
@@ -134,10 +136,10 @@ func (l *lane) prove(ctx context.Context, r proofRequest) {
 		return // another connection by now
 	}
 	if t == nil || l.tracking.Load() != t {
-		p.again.Store(mono() + int64(proofSoon))
+		p.again.Store(clock.Now() + int64(proofSoon))
 		return // FLUSHALL came between: the server had forgotten that it was asked
 	}
-	p.again.Store(mono() + int64(proofLater))
+	p.again.Store(clock.Now() + int64(proofLater))
 	l.untracked.Store(true)
 	l.untrack()
 	n.sayPushless(errPushless)

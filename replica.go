@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"github.com/redis/rueidis"
+
+	"github.com/madcrow-go/madcrow/internal/clock"
 )
 
 // replicas are nodes that only serve [Redis.DoReplica]. They are apart from
@@ -151,7 +153,7 @@ func (r *Redis) DoReplica(ctx context.Context, build func(Builder) Command) (Mes
 	if r.replicas == nil {
 		return r.Do(ctx, build)
 	}
-	start := mono()
+	start := clock.Now()
 	bounded, cc := r.deadlines.enter(ctx, start)
 	defer r.deadlines.leave(cc)
 	msg, op, ok := r.tryReplica(bounded, build)

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"github.com/madcrow-go/madcrow/internal/clock"
 )
 
 // restricted is what a node refuses that is connected and answers.
@@ -39,7 +41,7 @@ func (n *node) restrict(f failure) {
 		return
 	}
 	r := &n.restrictions[f.restricted]
-	r.last.Store(mono())
+	r.last.Store(clock.Now())
 	why := &Error{Op: "connect", Kind: f.Kind, Outcome: OutcomeNotApplied, Err: f.Err}
 	if r.why.CompareAndSwap(nil, why) {
 		n.log.Warn(restrictionLines[f.restricted].begins, "address", n.addr(), "reason", f.Err)
@@ -71,7 +73,7 @@ func (n *node) restriction() *Error {
 func (n *node) recheck(ctx context.Context) {
 	l := n.lanes[0]
 	quota := &n.restrictions[noQuota]
-	if quota.why.Load() != nil && mono()-quota.last.Load() > int64(quotaQuiet) && l.enter(ctx) == nil {
+	if quota.why.Load() != nil && clock.Now()-quota.last.Load() > int64(quotaQuiet) && l.enter(ctx) == nil {
 		err := l.do(ctx, n.builder.Time().Build(), false).Error() // one that is counted, unlike INFO
 		if _, answered := rueidis.IsRedisErr(err); err == nil || answered && classify(ctx, "TIME", err, once).restricted != noQuota {
 			n.lift(noQuota)

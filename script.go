@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 
+	"github.com/madcrow-go/madcrow/internal/clock"
 	"github.com/madcrow-go/madcrow/internal/scriptsha"
 )
 
@@ -37,7 +38,7 @@ func (s *Script) Name() string { return s.name }
 // A script that returns Redis' own words for a refusal, by redis.error_reply
 // or after redis.pcall, says thereby that it changed nothing.
 func (r *Redis) Eval(ctx context.Context, s *Script, keys, args []string) (Message, error) {
-	start := mono()
+	start := clock.Now()
 	bounded, cc := r.deadlines.enter(ctx, start)
 	defer r.deadlines.leave(cc)
 	evalsha := func(b Builder) Command {

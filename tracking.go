@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"github.com/madcrow-go/madcrow/internal/clock"
 	"github.com/madcrow-go/madcrow/internal/guard"
 )
 
@@ -192,7 +193,7 @@ func (l *lane) isUntracked() bool {
 		return false
 	}
 	p := l.proof.Load()
-	return p == nil || mono() < p.again.Load()
+	return p == nil || clock.Now() < p.again.Load()
 }
 
 // trackedChunk is how many keys are read in one pipeline.
@@ -219,7 +220,7 @@ func (r *Redis) getWithin(ctx context.Context, within time.Duration, track bool,
 	if len(keys) == 0 {
 		return out
 	}
-	start := mono()
+	start := clock.Now()
 	timeout := r.deadlines.timeout
 	if within > 0 {
 		timeout = min(timeout, int64(within))

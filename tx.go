@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"github.com/madcrow-go/madcrow/internal/clock"
 )
 
 // txTries bounds how often a transaction is tried when others keep changing
@@ -40,7 +42,7 @@ type Tx struct {
 // one. In a cluster it needs at least one key, and all that it touches must be in
 // the slot of the first.
 func (r *Redis) Tx(ctx context.Context, keys []string, fn func(*Tx) error) ([]Message, error) {
-	start := mono()
+	start := clock.Now()
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.CommandTimeout)
 	defer cancel()
 	r.calls.Add(1)
