@@ -142,8 +142,12 @@ func halfAMoveRedirects(t *testing.T, c *Cluster) {
 	if err != nil || replies[1] != "a" || !strings.HasPrefix(fmt.Sprint(replies[3]), "TRYAGAIN") {
 		t.Errorf("asked for one and for both: %v, %v", replies, err)
 	}
-	if got := fmt.Sprint(from.Do(t, "MGET", "{half}1", "{half}2")); !strings.HasPrefix(got, "TRYAGAIN") {
-		t.Errorf("both at the old master: %q", got)
+	want := "TRYAGAIN"
+	if OlderThan(t, "7.0") {
+		want = ask
+	}
+	if got := fmt.Sprint(from.Do(t, "MGET", "{half}1", "{half}2")); !strings.HasPrefix(got, want) {
+		t.Errorf("both at the old master: %q, want %q", got, want)
 	}
 	if c.MasterOf(t, "{half}") != from {
 		t.Error("half a move has moved the slot")

@@ -61,7 +61,7 @@ func (s *Server) exchange(timeout time.Duration, commands ...[]string) ([]any, e
 	// Not by HELLO: a test may have taken that command away, or this one.
 	before := [][]string{{"CLIENT", "SETNAME", clientName}}
 	if s.set.password != "" {
-		before = append(before, []string{"AUTH", "default", s.set.password})
+		before = append(before, []string{"AUTH", s.set.password})
 		slices.Reverse(before)
 	}
 	if err := resp.Write(conn, slices.Concat(before, commands)...); err != nil {
