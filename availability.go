@@ -8,42 +8,42 @@ import (
 
 // gate decides in front of a node whether a call may go on. It is what keeps
 // calls from waiting inside the client, where their contexts are not heard.
-type gate struct {
+type availability struct {
 	state atomic.Uint32
 
 	mu      sync.Mutex
-	verdict chan struct{} // closed when the gate is no longer in doubt
+	settled chan struct{} // closed when the gate is no longer in doubt
 	cause   *Error        // why it is shut or in doubt
 }
 
 const (
 	// gateDoubt: a connection was lost or stays silent, the connector is
 	// finding out. Calls wait for its verdict, each up to its own deadline.
-	gateDoubt uint32 = iota
+	availabilityProbing uint32 = iota
 	// gateOpen: calls pass.
-	gateOpen
+	availabilityUp
 	// gateShut: the node is known to be away. Calls fail at once.
-	gateShut
+	availabilityDown
 	// gateClosed: after Close. Final.
-	gateClosed
+	availabilityClosed
 )
 
-func newGate() *gate {
-	return &gate{verdict: make(chan struct{})}
+func newAvailability() *availability {
+	return &availability{settled: make(chan struct{})}
 }
 
 // pass returns nil when a call may go on. Every error is one of a call that
 // was not sent.
-func (g *gate) pass(ctx context.Context) *Error {
+func (a *availability) wait(ctx context.Context) *Error {
 	for {
-		switch g.state.Load() {
-		case gateOpen:
+		switch a.state.Load() {
+		case availabilityUp:
 			return nil
-		case gateDoubt:
-			g.mu.Lock()
-			verdict, cause := g.verdict, g.cause
-			inDoubt := g.state.Load() == gateDoubt
-			g.mu.Unlock()
+		case availabilityProbing:
+			a.mu.Lock()
+			verdict, cause := a.settled, a.cause
+			inDoubt := a.state.Load() == availabilityProbing
+			a.mu.Unlock()
 			if !inDoubt {
 				continue
 			}
@@ -53,7 +53,7 @@ func (g *gate) pass(ctx context.Context) *Error {
 				return &Error{Kind: contextKind(ctx.Err()), Outcome: OutcomeNotApplied, Err: waited(ctx.Err(), cause)}
 			}
 		default:
-			if state, cause := g.look(); state == gateShut || state == gateClosed {
+			if state, cause := a.current(); state == availabilityDown || state == availabilityClosed {
 				return cause
 			}
 		}
@@ -61,55 +61,55 @@ func (g *gate) pass(ctx context.Context) *Error {
 }
 
 // doubt moves an open gate into doubt, and says whether it did.
-func (g *gate) doubt(cause *Error) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if !g.state.CompareAndSwap(gateOpen, gateDoubt) {
+func (a *availability) suspect(cause *Error) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.state.CompareAndSwap(availabilityUp, availabilityProbing) {
 		return false
 	}
-	g.cause = cause
-	g.verdict = make(chan struct{})
+	a.cause = cause
+	a.settled = make(chan struct{})
 	return true
 }
 
 // settle ends the doubt, or renews the verdict. It says whether anything
 // changed. The first final state stays.
-func (g *gate) settle(state uint32, cause *Error) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	old := g.state.Load()
-	if old == gateClosed {
+func (a *availability) set(state uint32, cause *Error) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	old := a.state.Load()
+	if old == availabilityClosed {
 		return false
 	}
-	g.cause = cause
-	g.state.Store(state)
-	if old == gateDoubt {
-		close(g.verdict)
+	a.cause = cause
+	a.state.Store(state)
+	if old == availabilityProbing {
+		close(a.settled)
 	}
 	return old != state
 }
 
 // condemn ends the doubt against the node. It does nothing to a gate that is
 // open or shut already.
-func (g *gate) condemn(cause *Error) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if !g.state.CompareAndSwap(gateDoubt, gateShut) {
+func (a *availability) setDownIfProbing(cause *Error) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.state.CompareAndSwap(availabilityProbing, availabilityDown) {
 		return false
 	}
-	g.cause = cause
-	close(g.verdict)
+	a.cause = cause
+	close(a.settled)
 	return true
 }
 
 // look returns the state and its cause as they belong together.
-func (g *gate) look() (uint32, *Error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.state.Load(), g.cause
+func (a *availability) current() (uint32, *Error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.state.Load(), a.cause
 }
 
-func (g *gate) why() *Error {
-	_, cause := g.look()
+func (a *availability) lastCause() *Error {
+	_, cause := a.current()
 	return cause
 }

@@ -23,9 +23,9 @@ var (
 	errSilent         = errors.New("no answer in time")
 	errMoved          = errors.New("the master has moved")
 	errLagging        = errors.New("only Sentinels that lag behind answer")
-	errLeft           = errors.New("the caller has left")
+	errCallerLeft     = errors.New("the caller has left")
 	errFull           = errors.New("too many calls are waiting for an answer")
-	errBorrowed       = errors.New("all connections for transactions and large values are in use")
+	errDedicatedBusy  = errors.New("all connections for transactions and large values are in use")
 	errNoSubscription = errors.New("Receive takes SUBSCRIBE, PSUBSCRIBE or SSUBSCRIBE")
 )
 
@@ -284,32 +284,32 @@ type failure struct {
 	// backoff says to wait a little before that.
 	backoff bool
 	// lesson is the kind when it says something of the node.
-	lesson Kind
+	nodeFault Kind
 	// restricted is what the node refuses, though it is connected.
 	restricted restricted
 }
 
 // repeat says what comes of it when a command runs twice.
-type repeat uint8
+type idempotency uint8
 
 const (
-	once  repeat = iota // it must not
-	twice               // it may
-	reads               // nothing: it changes nothing
+	nonIdempotent idempotency = iota // it must not
+	idempotent                       // it may
+	readOnly                         // nothing: it changes nothing
 )
 
-func repeatOf(c Command) repeat {
+func idempotencyOf(c Command) idempotency {
 	switch {
 	case c.IsReadOnly():
-		return reads
+		return readOnly
 	case c.IsRetryable():
-		return twice
+		return idempotent
 	}
-	return once
+	return nonIdempotent
 }
 
 // classify turns the error of one sent command into a verdict.
-func classify(ctx context.Context, op string, err error, r repeat) failure {
+func classify(ctx context.Context, op string, err error, idem idempotency) failure {
 	e := &Error{Op: op, Err: err}
 	f := failure{Error: e}
 	if own := (*Error)(nil); errors.As(err, &own) {
@@ -324,16 +324,16 @@ func classify(ctx context.Context, op string, err error, r repeat) failure {
 	switch {
 	case errors.Is(err, errRefused):
 		e.Kind, e.Outcome, f.again = KindUnavailable, OutcomeNotApplied, true
-	case errors.Is(err, errHops) && r == once: // a redirection is a refusal
+	case errors.Is(err, errTooManyRedirects) && idem == nonIdempotent: // a redirection is a refusal
 		e.Kind, e.Outcome = KindUnavailable, OutcomeNotApplied
 	case ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)):
 		e.Kind, e.Outcome = contextKind(ctx.Err()), OutcomeUnknown
 	case errors.Is(err, context.DeadlineExceeded):
 		e.Kind, e.Outcome = KindTimeout, OutcomeUnknown
 	default:
-		e.Kind, e.Outcome, f.again = KindUnavailable, OutcomeUnknown, r >= twice
+		e.Kind, e.Outcome, f.again = KindUnavailable, OutcomeUnknown, idem >= idempotent
 	}
-	if r == reads {
+	if idem == readOnly {
 		e.Outcome = OutcomeNotApplied
 	}
 	return f
@@ -359,7 +359,7 @@ func (f *failure) read(op, text string) {
 	}
 	// NOREPLICAS and MISCONF say nothing of whether it is a master.
 	if kind != KindReadOnly || strings.HasPrefix(inner, "READONLY ") {
-		f.lesson = kind
+		f.nodeFault = kind
 	}
 	if outOfQuota(inner) {
 		f.restricted = noQuota

@@ -106,9 +106,9 @@ func TestClassify_EveryWordingOfARefusal(t *testing.T) {
 	} {
 		f := failure{Error: &Error{Op: c.op, Err: errors.New(c.text)}}
 		f.read(c.op, c.text)
-		if f.Kind != c.kind || f.Outcome != c.outcome || f.again != c.again || f.later != c.later || f.lesson != c.lesson {
+		if f.Kind != c.kind || f.Outcome != c.outcome || f.again != c.again || f.later != c.later || f.nodeFault != c.lesson {
 			t.Errorf("%s %q:\n is %v, %v, again %v, later %v, lesson %v\nnot %v, %v, again %v, later %v, lesson %v",
-				c.op, c.text, f.Kind, f.Outcome, f.again, f.later, f.lesson, c.kind, c.outcome, c.again, c.later, c.lesson)
+				c.op, c.text, f.Kind, f.Outcome, f.again, f.later, f.nodeFault, c.kind, c.outcome, c.again, c.later, c.lesson)
 		}
 	}
 }

@@ -32,34 +32,34 @@ const (
 	// mapTimeout is how long one node may take to tell the map.
 	mapTimeout = 250 * time.Millisecond
 	// maxHops bounds the redirections of one call.
-	maxHops = 5
+	maxRedirects = 5
 	// retireAfter is how long a node that left the map may finish its calls.
 	retireAfter = 5 * time.Second
 )
 
 var (
-	errUncovered  = errors.New("no node of the cluster serves this slot")
-	errNotCluster = errors.New("the server is no cluster: set REDIS_USE_CLUSTERS=false, or name the nodes of a cluster")
-	errHops       = errors.New("the cluster redirected the call too often")
+	errUncovered        = errors.New("no node of the cluster serves this slot")
+	errNotCluster       = errors.New("the server is no cluster: set REDIS_USE_CLUSTERS=false, or name the nodes of a cluster")
+	errTooManyRedirects = errors.New("the cluster redirected the call too often")
 )
 
 // cluster is a map from slots to nodes. Each node has a gate and a connector of
 // its own, so that one that is away harms nobody else.
 type cluster struct {
-	r     *Redis
-	asker *asker
-	gate  *gate // of the map: in doubt until it was read once
-	slots [slotCount]atomic.Pointer[node]
+	r            *Redis
+	respClient   *respClient
+	availability *availability // of the map: in doubt until it was read once
+	slots        [slotCount]atomic.Pointer[node]
 
-	mu    sync.Mutex
-	nodes map[string]*clusterNode
-	known []string // addresses to ask, once they were nodes
-	over  bool
+	mu     sync.Mutex
+	nodes  map[string]*clusterNode
+	known  []string // addresses to ask, once they were nodes
+	closed bool
 
-	masters atomic.Pointer[[]*node]
-	usual   atomic.Pointer[node] // for commands without a key
-	covered atomic.Int32
-	kick    chan struct{}
+	masters   atomic.Pointer[[]*node]
+	preferred atomic.Pointer[node] // for commands without a key
+	covered   atomic.Int32
+	kick      chan struct{}
 
 	lost     logonce.Reasons // why the map cannot be read
 	gaps     logonce.Reasons // that slots are served by no node
@@ -76,7 +76,7 @@ func newCluster(r *Redis) *cluster {
 	cfg := r.cfg
 	cfg.Password = cfg.Cluster.Password
 	c := &cluster{
-		r: r, asker: askerOf(cfg, false), gate: newGate(), nodes: map[string]*clusterNode{},
+		r: r, respClient: newRESPClient(cfg, false), availability: newAvailability(), nodes: map[string]*clusterNode{},
 		known: slices.Clone(cfg.Cluster.Addresses), kick: make(chan struct{}, 1),
 	}
 	c.masters.Store(&[]*node{})
@@ -96,9 +96,9 @@ func (c *cluster) run(ctx context.Context) {
 		}
 		switch {
 		case err == nil:
-			c.gate.settle(gateOpen, nil)
+			c.availability.set(availabilityUp, nil)
 		case c.covered.Load() == 0:
-			c.gate.settle(gateShut, mapError(err))
+			c.availability.set(availabilityDown, mapError(err))
 		}
 		c.logMap(ctx, err)
 		c.r.observe()
@@ -164,7 +164,7 @@ func (c *cluster) changed() {
 
 func (c *cluster) healthy() bool {
 	return c.covered.Load() == slotCount && !slices.ContainsFunc(*c.masters.Load(), func(n *node) bool {
-		return n.gate.state.Load() != gateOpen || n.readOnly.Load()
+		return n.availability.state.Load() != availabilityUp || n.readOnly.Load()
 	})
 }
 
@@ -173,14 +173,14 @@ func (c *cluster) healthy() bool {
 // node that was reset knows none, and one that was cut off not all. Those that
 // are away are asked together, since each may take its whole time.
 func (c *cluster) refresh(ctx context.Context, failures int) error {
-	if err := c.asker.fetch(ctx); err != nil {
+	if err := c.respClient.fetch(ctx); err != nil {
 		return err
 	}
 	timeout := min(mapTimeout<<min(failures, 6), c.r.cfg.ConnectTimeout)
 	var best []slotRange
 	most := 0
 	var failed []error
-	for a := range c.askAll(ctx, timeout) {
+	for a := range c.queryAll(ctx, timeout) {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -196,7 +196,7 @@ func (c *cluster) refresh(ctx context.Context, failures int) error {
 		}
 	}
 	if most == 0 {
-		if all(failed, isNotCluster) || all(failed, isDenied) {
+		if allAre(failed, isNotCluster) || allAre(failed, isDenied) {
 			return errors.Join(failed...)
 		}
 		return errors.Join(errUncovered, errors.Join(textsOf(failed, isNotCluster, isDenied)...))
@@ -212,7 +212,7 @@ func isDenied(err error) bool {
 }
 
 // all says whether all of some errors are of a kind.
-func all(errs []error, is func(error) bool) bool {
+func allAre(errs []error, is func(error) bool) bool {
 	return len(errs) > 0 && !slices.ContainsFunc(errs, func(err error) bool { return !is(err) })
 }
 
@@ -243,26 +243,26 @@ func mapError(err error) *Error {
 }
 
 // mapAnswer is what one node says of the map.
-type mapAnswer struct {
+type mapReply struct {
 	addr   string
 	ranges []slotRange
 	err    error
 }
 
 // askAll yields the answers of all nodes that are known.
-func (c *cluster) askAll(ctx context.Context, timeout time.Duration) iter.Seq[mapAnswer] {
-	return func(yield func(mapAnswer) bool) {
+func (c *cluster) queryAll(ctx context.Context, timeout time.Duration) iter.Seq[mapReply] {
+	return func(yield func(mapReply) bool) {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		good, rest := c.askable()
+		good, rest := c.candidates()
 		for _, addr := range good {
-			if !yield(c.askMap(ctx, addr, timeout)) {
+			if !yield(c.queryMap(ctx, addr, timeout)) {
 				return
 			}
 		}
-		answers := make(chan mapAnswer, len(rest))
+		answers := make(chan mapReply, len(rest))
 		for _, addr := range rest {
-			go func() { answers <- c.askMap(ctx, addr, timeout) }()
+			go func() { answers <- c.queryMap(ctx, addr, timeout) }()
 		}
 		for range rest {
 			if !yield(<-answers) {
@@ -272,16 +272,16 @@ func (c *cluster) askAll(ctx context.Context, timeout time.Duration) iter.Seq[ma
 	}
 }
 
-func (c *cluster) askMap(ctx context.Context, addr string, timeout time.Duration) mapAnswer {
+func (c *cluster) queryMap(ctx context.Context, addr string, timeout time.Duration) mapReply {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	a := mapAnswer{addr: addr}
-	replies, err := c.asker.exchange(ctx, addr, []string{"CLUSTER", "SLOTS"})
+	a := mapReply{addr: addr}
+	replies, err := c.respClient.exchange(ctx, addr, []string{"CLUSTER", "SLOTS"})
 	if err != nil {
 		a.err = err
 	} else if refused, ok := replies[0].(resp.Error); !ok {
 		a.ranges, a.err = parseSlots(replies[0], addr)
-	} else if a.err = c.asker.refused(refused); strings.Contains(string(refused), "cluster support disabled") || isUnknownCommand(string(refused)) {
+	} else if a.err = c.respClient.refused(refused); strings.Contains(string(refused), "cluster support disabled") || isUnknownCommand(string(refused)) {
 		a.err = errNotCluster
 	}
 	return a
@@ -302,11 +302,11 @@ func count(ranges []slotRange) (n int) {
 }
 
 // askable returns the addresses to ask, those of nodes that serve apart.
-func (c *cluster) askable() (good, rest []string) {
+func (c *cluster) candidates() (good, rest []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, a := range c.known {
-		if n := c.nodes[a]; n != nil && n.gate.state.Load() == gateOpen {
+		if n := c.nodes[a]; n != nil && n.availability.state.Load() == availabilityUp {
 			good = append(good, a)
 		} else {
 			rest = append(rest, a)
@@ -336,12 +336,12 @@ func (c *cluster) apply(ranges []slotRange, covered int) error {
 		masters[r.addrs[0]] = n
 		for s := r.from; s <= r.to; s++ {
 			served[s] = true
-			c.give(s, n)
+			c.assignSlot(s, n)
 		}
 	}
 	for s := range served {
 		if !served[s] {
-			c.give(s, nil)
+			c.assignSlot(s, nil)
 		}
 	}
 	c.covered.Store(int32(covered))
@@ -363,10 +363,10 @@ func (c *cluster) apply(ranges []slotRange, covered int) error {
 
 // give hands a slot to a node, and says whether it had another one, which may
 // no longer tell of changes in it.
-func (c *cluster) give(slot int, n *node) bool {
+func (c *cluster) assignSlot(slot int, n *node) bool {
 	old := c.slots[slot].Swap(n)
 	if old != nil && old != n {
-		old.untrack()
+		old.endTracking()
 	}
 	return old != n
 }
@@ -460,7 +460,7 @@ func (c *cluster) ensure(addr string) *node {
 	if n := c.nodes[addr]; n != nil {
 		return n.node
 	}
-	if c.over {
+	if c.closed {
 		return nil
 	}
 	cfg := c.r.cfg
@@ -498,7 +498,7 @@ func (n *clusterNode) retire(life context.Context) {
 }
 
 func (n *clusterNode) end() {
-	n.gate.settle(gateClosed, &Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errMoved})
+	n.availability.set(availabilityClosed, &Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errMoved})
 	n.stop()
 	n.close()
 	<-n.done
@@ -506,13 +506,13 @@ func (n *clusterNode) end() {
 
 // pick returns the node that serves a slot, or any for a command without key.
 func (c *cluster) pick(ctx context.Context, slot uint16) (*node, *Error) {
-	if c.gate.state.Load() != gateOpen {
-		if err := c.gate.pass(ctx); err != nil {
+	if c.availability.state.Load() != availabilityUp {
+		if err := c.availability.wait(ctx); err != nil {
 			return nil, err
 		}
 	}
 	if slot == keyless {
-		return c.any()
+		return c.anyNode()
 	}
 	if n := c.slots[slot&(slotCount-1)].Load(); n != nil {
 		return n, nil
@@ -522,9 +522,9 @@ func (c *cluster) pick(ctx context.Context, slot uint16) (*node, *Error) {
 
 // any returns a node that serves, if there is one, and the same as long as it
 // does: what one caller publishes keeps its order. Each process has another.
-func (c *cluster) any() (*node, *Error) {
+func (c *cluster) anyNode() (*node, *Error) {
 	list := *c.masters.Load()
-	if n := c.usual.Load(); n != nil && n.gate.state.Load() == gateOpen && slices.Contains(list, n) {
+	if n := c.preferred.Load(); n != nil && n.availability.state.Load() == availabilityUp && slices.Contains(list, n) {
 		return n, nil
 	}
 	if len(list) == 0 {
@@ -532,8 +532,8 @@ func (c *cluster) any() (*node, *Error) {
 	}
 	first := rand.IntN(len(list))
 	for i := range list {
-		if n := list[(first+i)%len(list)]; n.gate.state.Load() == gateOpen {
-			c.usual.Store(n)
+		if n := list[(first+i)%len(list)]; n.availability.state.Load() == availabilityUp {
+			c.preferred.Store(n)
 			return n, nil
 		}
 	}
@@ -541,50 +541,50 @@ func (c *cluster) any() (*node, *Error) {
 }
 
 // hop is where a redirected call goes next.
-type hop struct {
+type redirect struct {
 	node   *node
 	asking bool // for this one call; the slot is still another's
 }
 
 // follow reads a redirection. A call that was redirected was not applied.
-func (c *cluster) follow(from *node, err error) (h hop, ok bool) {
+func (c *cluster) follow(from *node, err error) (rd redirect, ok bool) {
 	text := err.Error()
 	if strings.HasPrefix(text, "CLUSTERDOWN") {
 		c.wake()
 	}
 	if !strings.HasPrefix(text, "MOVED ") && !strings.HasPrefix(text, "ASK ") {
-		return h, false
+		return rd, false
 	}
 	parts := strings.Fields(text)
 	if len(parts) < 3 {
-		return h, false
+		return rd, false
 	}
 	slot, bad := strconv.Atoi(parts[1])
 	colon := strings.LastIndexByte(parts[2], ':') // IPv6 comes without brackets
 	if bad != nil || colon < 0 || slot < 0 || slot >= slotCount {
-		return h, false
+		return rd, false
 	}
 	host, port := strings.Trim(parts[2][:colon], "[]"), parts[2][colon+1:]
 	if _, reason := parsePort(port); reason != "" {
 		c.wake() // the node that it names is lost
-		return h, false
+		return rd, false
 	}
 	if host == "" || host == "?" {
 		host, _, _ = net.SplitHostPort(from.addr())
 	}
-	h.node = c.ensure(net.JoinHostPort(host, port))
-	if h.node == nil {
-		return h, false
+	rd.node = c.ensure(net.JoinHostPort(host, port))
+	if rd.node == nil {
+		return rd, false
 	}
-	h.asking = parts[0] == "ASK"
-	if !h.asking && c.give(slot, h.node) {
+	rd.asking = parts[0] == "ASK"
+	if !rd.asking && c.assignSlot(slot, rd.node) {
 		c.wake()
 	}
-	return h, true
+	return rd, true
 }
 
 // all calls fn for each node.
-func (c *cluster) all(fn func(*clusterNode)) {
+func (c *cluster) each(fn func(*clusterNode)) {
 	c.mu.Lock()
 	nodes := make([]*clusterNode, 0, len(c.nodes))
 	for _, n := range c.nodes {
@@ -597,17 +597,17 @@ func (c *cluster) all(fn func(*clusterNode)) {
 }
 
 // look is the state of the whole: open while any node serves.
-func (c *cluster) look() (state uint32, why *Error) {
-	state, why = c.gate.look()
-	if state != gateOpen {
+func (c *cluster) summary() (state uint32, why *Error) {
+	state, why = c.availability.current()
+	if state != availabilityUp {
 		return state, why
 	}
 	open, doubt, shut := 0, 0, 0
 	for _, n := range *c.masters.Load() {
-		switch s, cause := n.gate.look(); s {
-		case gateOpen:
+		switch s, cause := n.availability.current(); s {
+		case availabilityUp:
 			open++
-		case gateDoubt:
+		case availabilityProbing:
 			doubt++
 		default:
 			shut++
@@ -616,13 +616,13 @@ func (c *cluster) look() (state uint32, why *Error) {
 	}
 	switch {
 	case open > 0:
-		return gateOpen, why
+		return availabilityUp, why
 	case doubt > 0:
-		return gateDoubt, nil
+		return availabilityProbing, nil
 	case why == nil:
-		return gateShut, &Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errUncovered}
+		return availabilityDown, &Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errUncovered}
 	}
-	return gateShut, why
+	return availabilityDown, why
 }
 
 // lacks says what a server or a cluster lacks that serves all the same.
@@ -641,8 +641,8 @@ func (r *Redis) lacks() error {
 		return &Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: fmt.Errorf("%d of 16384 slots are served by no node", slotCount-n)}
 	}
 	for _, n := range *c.masters.Load() {
-		switch s, why := n.gate.look(); {
-		case s == gateOpen:
+		switch s, why := n.availability.current(); {
+		case s == availabilityUp:
 		case why != nil:
 			return why
 		default:
@@ -656,8 +656,8 @@ func (r *Redis) lacks() error {
 func (c *cluster) describe(st *Status) {
 	st.SlotsCovered = int(c.covered.Load())
 	for _, n := range *c.masters.Load() {
-		state, why := n.gate.look()
-		ns := NodeStatus{Address: n.addr(), Available: state == gateOpen, RTT: time.Duration(n.rtt.Load())}
+		state, why := n.availability.current()
+		ns := NodeStatus{Address: n.addr(), Available: state == availabilityUp, RTT: time.Duration(n.rtt.Load())}
 		if why != nil {
 			ns.Err = why
 		}

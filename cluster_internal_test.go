@@ -78,9 +78,9 @@ func TestCluster_RedirectionsToOddAddresses(t *testing.T) {
 		"MOVED 1 a.example:7000": "a.example:7000", "MOVED 1 [::1]:7000": "[::1]:7000", "MOVED 1 ::1:7000": "[::1]:7000",
 		"MOVED 1 :0": "", "MOVED 1 ?:0": "", "ASK 1 :0": "", "MOVED 1 :": "", "MOVED 1 h:70000": "", "MOVED 1": "", "MOVED 99999 h:7000": "",
 	} {
-		h, ok := r.cluster.follow(from, errors.New(text))
-		if ok != (want != "") || ok && h.node.addr() != want {
-			t.Errorf("%q: %v %+v, want %q", text, ok, h, want)
+		rd, ok := r.cluster.follow(from, errors.New(text))
+		if ok != (want != "") || ok && rd.node.addr() != want {
+			t.Errorf("%q: %v %+v, want %q", text, ok, rd, want)
 		}
 	}
 	r.cluster.mu.Lock()

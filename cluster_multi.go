@@ -35,7 +35,7 @@ func (r *Redis) doMultiCluster(ctx context.Context, build func(Builder) []Comman
 		if out[i].Message, failed = replies[i].ToMessage(); failed == nil || failed == rueidis.Nil {
 			continue
 		}
-		f := froms[i].failed(ctx, p.cmds[i].op, failed, p.cmds[i].repeat)
+		f := froms[i].noteFailure(ctx, p.cmds[i].op, failed, p.cmds[i].idempotency)
 		out[i].Err = f.Error
 		if first == nil {
 			first = f.Error
@@ -50,12 +50,12 @@ func (r *Redis) doMultiCluster(ctx context.Context, build func(Builder) []Comman
 func (r *Redis) spread(ctx context.Context, p pipeline, build func() []Command) (replies []rueidis.RedisResult, froms []*node, tries int) {
 	replies = make([]rueidis.RedisResult, len(p.cmds))
 	froms = make([]*node, len(p.cmds))
-	next := make([]hop, len(p.cmds))
+	next := make([]redirect, len(p.cmds))
 	todo := make([]int, len(p.cmds))
 	for i := range todo {
 		todo[i] = i
 	}
-	hops, waits := 0, 0
+	redirects, waits := 0, 0
 	for ; len(todo) > 0; tries++ {
 		cmds := build()
 		r.round(ctx, p, cmds, todo, next, replies, froms)
@@ -81,10 +81,10 @@ func (r *Redis) spread(ctx context.Context, p pipeline, build func() []Command) 
 			}
 			waits++
 		default:
-			if !pause(ctx, hops, false) {
+			if !pause(ctx, redirects, false) {
 				return replies, froms, tries
 			}
-			hops++
+			redirects++
 		}
 	}
 	return replies, froms, tries
@@ -93,16 +93,16 @@ func (r *Redis) spread(ctx context.Context, p pipeline, build func() []Command) 
 // again says whether a command is sent once more, and where. Only what was
 // refused before it was sent, redirected, or may run twice: later commands of
 // its slot may have been applied.
-func (r *Redis) again(ctx context.Context, p pipeline, i int, reply rueidis.RedisResult, from *node, backoff bool) (hop, bool, bool) {
+func (r *Redis) again(ctx context.Context, p pipeline, i int, reply rueidis.RedisResult, from *node, backoff bool) (redirect, bool, bool) {
 	err := reply.Error()
 	if err == nil || rueidis.IsRedisNil(err) {
-		return hop{}, false, backoff
+		return redirect{}, false, backoff
 	}
-	if h, moved := r.follow(from, err); moved {
-		return h, true, backoff
+	if rd, moved := r.follow(from, err); moved {
+		return rd, true, backoff
 	}
-	f := classify(ctx, p.cmds[i].op, err, p.cmds[i].repeat)
-	return hop{}, f.again && (p.cmds[i].repeat >= twice || errors.Is(err, errRefused)), backoff || f.backoff
+	f := classify(ctx, p.cmds[i].op, err, p.cmds[i].idempotency)
+	return redirect{}, f.again && (p.cmds[i].idempotency >= idempotent || errors.Is(err, errRefused)), backoff || f.backoff
 }
 
 // followWhole says whether a transaction is sent once more, and where: to where
@@ -110,7 +110,7 @@ func (r *Redis) again(ctx context.Context, p pipeline, i int, reply rueidis.Redi
 // sure only when it is all there is, and EXEC says that nothing of it was
 // applied. Valkey 9 queues a command of a slot that moves, and EXEC is
 // redirected; before, the command is, and EXEC is EXECABORT.
-func (r *Redis) followWhole(p pipeline, replies []rueidis.RedisResult, froms []*node, next []hop) (again, backoff bool) {
+func (r *Redis) followWhole(p pipeline, replies []rueidis.RedisResult, froms []*node, next []redirect) (again, backoff bool) {
 	last := len(replies) - 1
 	single := strings.EqualFold(p.cmds[0].op, "MULTI") && strings.EqualFold(p.cmds[last].op, "EXEC") &&
 		!slices.ContainsFunc(p.cmds[1:], func(c pipelined) bool { return strings.EqualFold(c.op, "MULTI") })
@@ -123,10 +123,10 @@ func (r *Redis) followWhole(p pipeline, replies []rueidis.RedisResult, froms []*
 		if !ok {
 			continue
 		}
-		h, moved := r.follow(froms[i], reply)
+		rd, moved := r.follow(froms[i], reply)
 		if moved {
 			for k := range next {
-				next[k] = h
+				next[k] = rd
 			}
 			return true, false
 		}
@@ -138,7 +138,7 @@ func (r *Redis) followWhole(p pipeline, replies []rueidis.RedisResult, froms []*
 }
 
 // round sends the commands in todo once.
-func (r *Redis) round(ctx context.Context, p pipeline, cmds []Command, todo []int, next []hop, replies []rueidis.RedisResult, froms []*node) {
+func (r *Redis) round(ctx context.Context, p pipeline, cmds []Command, todo []int, next []redirect, replies []rueidis.RedisResult, froms []*node) {
 	type group struct {
 		node *node
 		of   []int
@@ -158,7 +158,7 @@ func (r *Redis) round(ctx context.Context, p pipeline, cmds []Command, todo []in
 			if n == nil {
 				var err *Error
 				if n, err = r.pick(ctx, slot); err != nil {
-					replies[i], froms[i] = rueidis.NewErrorResult(err.of(p.cmds[i].op)), r.cluster.someone()
+					replies[i], froms[i] = rueidis.NewErrorResult(err.of(p.cmds[i].op)), r.cluster.anyOrPlaceholder()
 					continue
 				}
 			}
@@ -187,7 +187,7 @@ func (r *Redis) round(ctx context.Context, p pipeline, cmds []Command, todo []in
 
 // sendGroup sends the commands of one node, in order, each after an ASKING
 // where it was told to ask.
-func (r *Redis) sendGroup(ctx context.Context, p pipeline, cmds []Command, n *node, of []int, next []hop, replies []rueidis.RedisResult) {
+func (r *Redis) sendGroup(ctx context.Context, p pipeline, cmds []Command, n *node, of []int, next []redirect, replies []rueidis.RedisResult) {
 	part := make([]Command, 0, 2*len(of))
 	at := make([]int, len(of))
 	size := 0
@@ -200,7 +200,7 @@ func (r *Redis) sendGroup(ctx context.Context, p pipeline, cmds []Command, n *no
 		at[k] = len(part)
 		part = append(part, cmds[i])
 	}
-	got, err := n.send(ctx, pipeline{alone: p.alone, size: size}, part)
+	got, err := n.send(ctx, pipeline{dedicated: p.dedicated, size: size}, part)
 	for k, i := range of {
 		if err != nil {
 			replies[i] = rueidis.NewErrorResult(err.of(p.cmds[i].op))
@@ -221,11 +221,11 @@ func firstSlot(cmds []Command) uint16 {
 }
 
 // someone returns any node, to classify an error that no node gave.
-func (c *cluster) someone() *node {
+func (c *cluster) anyOrPlaceholder() *node {
 	for _, n := range *c.masters.Load() {
 		return n
 	}
-	n := &node{cfg: c.r.cfg, gate: newGate(), kick: make(chan struct{}, 1), changed: func() {}}
+	n := &node{cfg: c.r.cfg, availability: newAvailability(), kick: make(chan struct{}, 1), changed: func() {}}
 	n.move("")
 	return n
 }

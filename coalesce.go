@@ -17,37 +17,37 @@ import (
 // does without for a while, and doubles that time as long as it does not get
 // better.
 const (
-	slowTurn       = 2 * time.Millisecond
-	withoutAtFirst = 250 * time.Millisecond
-	withoutAtMost  = 8 * time.Second
+	maxYield = 2 * time.Millisecond
+	minSkip  = 250 * time.Millisecond
+	maxSkip  = 8 * time.Second
 	// fewCalls go as they come: there is little to gather.
 	fewCalls = 4
 )
 
 // gathering is the state of this for a lane. Its one writer uses it.
-type gathering struct {
-	next    atomic.Int64 // when to let others go first again
-	without atomic.Int64 // how long it did without last
+type coalescing struct {
+	resumeAt atomic.Int64 // when to let others go first again
+	lastSkip atomic.Int64 // how long it did without last
 }
 
 // gather lets others go first, if there are any.
-func (l *lane) gather() {
-	if l.inflight.Load() < fewCalls {
+func (s *sharedConn) coalesce() {
+	if s.inflight.Load() < fewCalls {
 		return
 	}
-	g, start := &l.gathering, clock.Now()
-	if start < g.next.Load() {
+	g, start := &s.coalescing, clock.Now()
+	if start < g.resumeAt.Load() {
 		return
 	}
 	runtime.Gosched()
 	end := clock.Now()
-	if end-start < int64(slowTurn) {
-		if g.without.Load() != 0 {
-			g.without.Store(0)
+	if end-start < int64(maxYield) {
+		if g.lastSkip.Load() != 0 {
+			g.lastSkip.Store(0)
 		}
 		return
 	}
-	without := min(max(2*g.without.Load(), int64(withoutAtFirst)), int64(withoutAtMost))
-	g.without.Store(without)
-	g.next.Store(end + without)
+	skip := min(max(2*g.lastSkip.Load(), int64(minSkip)), int64(maxSkip))
+	g.lastSkip.Store(skip)
+	g.resumeAt.Store(end + skip)
 }

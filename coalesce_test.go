@@ -12,8 +12,8 @@ import (
 
 // On processors that are busy with other work, nobody is let go first for long.
 func TestGather_BusyProcessorsHoldUpAWriteOnce(t *testing.T) {
-	l := newLane(nil)
-	l.inflight.Store(5)
+	s := newSharedConn(nil)
+	s.inflight.Store(5)
 	var stop atomic.Bool
 	var busy sync.WaitGroup
 	for range 4 * runtime.GOMAXPROCS(0) {
@@ -24,30 +24,30 @@ func TestGather_BusyProcessorsHoldUpAWriteOnce(t *testing.T) {
 	}
 	defer busy.Wait()
 	defer stop.Store(true)
-	for deadline := time.Now().Add(20 * time.Second); l.gathering.without.Load() == 0; {
-		if l.gather(); time.Now().After(deadline) {
+	for deadline := time.Now().Add(20 * time.Second); s.coalescing.lastSkip.Load() == 0; {
+		if s.coalesce(); time.Now().After(deadline) {
 			t.Fatal("no turn was slow, with four busy goroutines a processor")
 		}
 	}
-	without, next := l.gathering.without.Load(), l.gathering.next.Load()
+	skip, next := s.coalescing.lastSkip.Load(), s.coalescing.resumeAt.Load()
 	for range 10_000 {
 		if clock.Now() >= next {
 			break // the test itself was held up
 		}
-		l.gather()
+		s.coalesce()
 	}
-	if clock.Now() < next && l.gathering.next.Load() != next {
+	if clock.Now() < next && s.coalescing.resumeAt.Load() != next {
 		t.Error("it let others go first, after a turn that was slow")
 	}
-	for deadline := time.Now().Add(20 * time.Second); l.gathering.without.Load() == without; time.Sleep(time.Millisecond) {
-		if l.gather(); time.Now().After(deadline) {
+	for deadline := time.Now().Add(20 * time.Second); s.coalescing.lastSkip.Load() == skip; time.Sleep(time.Millisecond) {
+		if s.coalesce(); time.Now().After(deadline) {
 			t.Fatal("it does not try again")
 		}
 	}
 	stop.Store(true)
 	busy.Wait()
-	for deadline := time.Now().Add(20 * time.Second); l.gathering.without.Load() != 0; time.Sleep(time.Millisecond) {
-		if l.gather(); time.Now().After(deadline) {
+	for deadline := time.Now().Add(20 * time.Second); s.coalescing.lastSkip.Load() != 0; time.Sleep(time.Millisecond) {
+		if s.coalesce(); time.Now().After(deadline) {
 			t.Fatal("the processors are free, and it does without")
 		}
 	}
@@ -55,10 +55,10 @@ func TestGather_BusyProcessorsHoldUpAWriteOnce(t *testing.T) {
 
 // A call that is alone waits for nobody.
 func TestGather_OneCallAlone(t *testing.T) {
-	l := newLane(nil)
-	l.inflight.Store(1)
-	l.gathering.without.Store(1)
-	if l.gather(); l.gathering.without.Load() != 1 {
+	s := newSharedConn(nil)
+	s.inflight.Store(1)
+	s.coalescing.lastSkip.Store(1)
+	if s.coalesce(); s.coalescing.lastSkip.Load() != 1 {
 		t.Error("it let others go first")
 	}
 }

@@ -65,17 +65,17 @@ var (
 // pipeline is what is known of commands before they are sent, and no longer
 // after: the client takes them back.
 type pipeline struct {
-	cmds   []pipelined
-	repeat repeat // the least of them
-	whole  bool   // holds a transaction
-	alone  bool   // needs a connection of its own
-	size   int
+	cmds        []pipelined
+	idempotency idempotency // the least of them
+	whole       bool        // holds a transaction
+	dedicated   bool        // needs a connection of its own
+	size        int
 }
 
 // pipelined is one command of a pipeline.
 type pipelined struct {
-	op     string
-	repeat repeat
+	op          string
+	idempotency idempotency
 }
 
 // fewCommands are as many as a pipeline usually has at most.
@@ -87,31 +87,31 @@ func look(cmds []Command, most int, room []pipelined) (pipeline, *Error) {
 	if len(room) < len(cmds) {
 		room = make([]pipelined, len(cmds))
 	}
-	p := pipeline{cmds: room[:len(cmds)], repeat: reads, alone: len(cmds) >= bulkCommands}
+	p := pipeline{cmds: room[:len(cmds)], idempotency: readOnly, dedicated: len(cmds) >= bulkCommands}
 	open := false
 	for i := range cmds {
 		c := &cmds[i]
 		args := c.Commands()
-		p.cmds[i] = pipelined{args[0], repeatOf(*c)}
-		p.repeat = min(p.repeat, p.cmds[i].repeat)
+		p.cmds[i] = pipelined{args[0], idempotencyOf(*c)}
+		p.idempotency = min(p.idempotency, p.cmds[i].idempotency)
 		p.size += commandSize(args)
 		switch classOf(args) {
 		case classState:
 			return p, refused(args[0], errState)
 		case classBlocks:
-			p.alone = true
+			p.dedicated = true
 		case classBegin:
 			if open {
 				return p, refused(args[0], errMulti)
 			}
-			open, p.whole, p.repeat = true, true, once
+			open, p.whole, p.idempotency = true, true, nonIdempotent
 		case classEnd:
 			if !open {
 				return p, refused(args[0], errMulti)
 			}
 			open = false
 		}
-		p.alone = p.alone || c.IsBlock()
+		p.dedicated = p.dedicated || c.IsBlock()
 	}
 	if open {
 		return p, refused("MULTI", errMulti)

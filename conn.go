@@ -18,26 +18,26 @@ import (
 // one, when bytes come and when it ends.
 type conn struct {
 	net.Conn
-	set  *connSet
-	lane *lane
-	loan *loan
-	sub  bool // for pub/sub
-	once sync.Once
+	set       *connSet
+	shared    *sharedConn
+	dedicated *dedicatedConn
+	sub       bool // for pub/sub
+	once      sync.Once
 }
 
 // Write sends what was gathered. While it lets others go first, they add to the
 // next write.
 func (c *conn) Write(p []byte) (int, error) {
-	if c.lane != nil {
-		c.lane.gather()
+	if c.shared != nil {
+		c.shared.coalesce()
 	}
 	return c.Conn.Write(p)
 }
 
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	if n > 0 && c.lane != nil {
-		c.lane.lastRead.Store(clock.Now())
+	if n > 0 && c.shared != nil {
+		c.shared.lastRead.Store(clock.Now())
 	}
 	return n, err
 }
@@ -48,11 +48,11 @@ func (c *conn) Close() error {
 	err := c.Conn.Close()
 	c.once.Do(func() {
 		c.set.remove(c)
-		if c.lane != nil {
-			c.lane.lostConn(c)
+		if c.shared != nil {
+			c.shared.disconnected(c)
 		}
-		if c.loan != nil {
-			c.loan.conn.CompareAndSwap(c, nil)
+		if c.dedicated != nil {
+			c.dedicated.conn.CompareAndSwap(c, nil)
 		}
 	})
 	return err
@@ -97,18 +97,18 @@ func (s *connSet) dropThose(which func(*conn) bool) {
 
 // connectorKey marks the context of the connector, the only one that may dial
 // for a lane: a caller's deadline is not heard while others dial.
-type connectorKey struct{}
+type proberKey struct{}
 
 // dialer returns the function that opens connections for the owner that spec
 // names.
 func (n *node) dialer(spec clientSpec) func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error) {
 	return func(ctx context.Context, _ string, _ *net.Dialer, _ *tls.Config) (net.Conn, error) {
-		if spec.lane != nil && ctx.Value(connectorKey{}) == nil {
+		if spec.shared != nil && ctx.Value(proberKey{}) == nil {
 			// The client knows that the connection is gone before we do.
-			n.doubt(&Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errRefused})
+			n.suspect(&Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errRefused})
 			return nil, errRefused
 		}
-		if spec.lane == nil && n.gate.state.Load() != gateOpen || spec.loan != nil && spec.loan.made.Load() {
+		if spec.shared == nil && n.availability.state.Load() != availabilityUp || spec.dedicated != nil && spec.dedicated.established.Load() {
 			return nil, errRefused
 		}
 		wait, cancel := context.WithTimeout(ctx, n.cfg.CommandTimeout)
@@ -137,17 +137,17 @@ func (n *node) connectSlot(ctx context.Context, spec clientSpec) (net.Conn, erro
 		<-n.conns.slots
 		return nil, err
 	}
-	c := &conn{Conn: raw, set: n.conns, lane: spec.lane, loan: spec.loan, sub: spec.sub}
+	c := &conn{Conn: raw, set: n.conns, shared: spec.shared, dedicated: spec.dedicated, sub: spec.sub}
 	n.conns.mu.Lock()
 	n.conns.open[c] = struct{}{}
 	n.conns.mu.Unlock()
 	switch {
-	case spec.lane != nil:
-		spec.lane.gotConn(c)
-	case spec.loan != nil:
-		spec.loan.conn.Store(c)
+	case spec.shared != nil:
+		spec.shared.connected(c)
+	case spec.dedicated != nil:
+		spec.dedicated.conn.Store(c)
 	}
-	if n.gate.state.Load() == gateClosed {
+	if n.availability.state.Load() == availabilityClosed {
 		_ = c.Close()
 		return nil, errRefused
 	}

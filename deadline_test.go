@@ -111,40 +111,40 @@ func TestDeadlines_SweeperRestsWhenIdle(t *testing.T) {
 
 func TestGate_DoubtWaitsForItsVerdict(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate()
+		a := newAvailability()
 		why := &Error{Kind: KindUnavailable, Err: errSilent}
 		passed := make(chan *Error, 1)
-		go func() { passed <- g.pass(t.Context()) }()
+		go func() { passed <- a.wait(t.Context()) }()
 		synctest.Wait()
 		select {
 		case err := <-passed:
 			t.Fatalf("passed in doubt: %v", err)
 		default:
 		}
-		g.settle(gateOpen, nil)
+		a.set(availabilityUp, nil)
 		if err := <-passed; err != nil {
 			t.Errorf("after the verdict: %v", err)
 		}
-		if !g.doubt(why) || g.doubt(why) {
+		if !a.suspect(why) || a.suspect(why) {
 			t.Error("doubt is reported once")
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
 		defer cancel()
-		if err := g.pass(ctx); err == nil || err.Kind != KindTimeout || err.Outcome != OutcomeNotApplied || !errors.Is(err, errSilent) {
+		if err := a.wait(ctx); err == nil || err.Kind != KindTimeout || err.Outcome != OutcomeNotApplied || !errors.Is(err, errSilent) {
 			t.Errorf("a deadline in doubt: %v", err)
 		}
-		if !g.condemn(why) || g.condemn(why) {
+		if !a.setDownIfProbing(why) || a.setDownIfProbing(why) {
 			t.Error("condemn works in doubt, and once")
 		}
-		if err := g.pass(t.Context()); err != why {
+		if err := a.wait(t.Context()); err != why {
 			t.Errorf("shut: %v", err)
 		}
-		g.settle(gateOpen, nil)
-		if g.condemn(why) {
+		a.set(availabilityUp, nil)
+		if a.setDownIfProbing(why) {
 			t.Error("a late verdict shut an open gate")
 		}
-		g.settle(gateClosed, why)
-		if g.settle(gateOpen, nil) || g.pass(t.Context()) == nil {
+		a.set(availabilityClosed, why)
+		if a.set(availabilityUp, nil) || a.wait(t.Context()) == nil {
 			t.Error("a closed gate was opened")
 		}
 	})
@@ -153,39 +153,39 @@ func TestGate_DoubtWaitsForItsVerdict(t *testing.T) {
 // TestLane_LostSlotsComeBackWithProof checks the accounting of calls that gave
 // up: only a reply to a call that began later frees their slots.
 func TestLane_LostSlotsComeBackWithProof(t *testing.T) {
-	n := &node{gate: newGate(), kick: make(chan struct{}, 1)}
-	n.gate.settle(gateOpen, nil)
-	l := newLane(n)
+	n := &node{availability: newAvailability(), kick: make(chan struct{}, 1)}
+	n.availability.set(availabilityUp, nil)
+	s := newSharedConn(n)
 	ctx := t.Context()
 	early := clock.Now()
-	for range laneSlots {
-		if err := l.enter(ctx); err != nil {
+	for range sharedSlots {
+		if err := s.enter(ctx); err != nil {
 			t.Fatal(err)
 		}
-		l.lastRead.Store(clock.Now() + int64(time.Second)) // bytes flow
-		l.leave(early, true)
+		s.lastRead.Store(clock.Now() + int64(time.Second)) // bytes flow
+		s.leave(early, true)
 	}
-	if l.lost.Load() != laneSlots || l.inflight.Load() != 0 {
-		t.Fatalf("lost %d, in flight %d", l.lost.Load(), l.inflight.Load())
+	if s.abandoned.Load() != sharedSlots || s.inflight.Load() != 0 {
+		t.Fatalf("lost %d, in flight %d", s.abandoned.Load(), s.inflight.Load())
 	}
-	l.answered(early)
-	if l.lost.Load() != laneSlots {
+	s.noteReply(early)
+	if s.abandoned.Load() != sharedSlots {
 		t.Error("an earlier call proved later replies")
 	}
 	short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
 	defer cancel()
-	if err := l.enter(short); err == nil || err.Kind != KindTimeout || err.Outcome != OutcomeNotApplied {
+	if err := s.enter(short); err == nil || err.Kind != KindTimeout || err.Outcome != OutcomeNotApplied {
 		t.Errorf("entered a full lane: %v", err)
 	}
-	if n.gate.state.Load() != gateDoubt {
+	if n.availability.state.Load() != availabilityProbing {
 		t.Error("a lane full of lost calls did not ask for a verdict")
 	}
-	l.answered(clock.Now() + lossStretch) // later than the stretch they gave up in
-	if l.lost.Load() != 0 {
+	s.noteReply(clock.Now() + abandonedStretch) // later than the stretch they gave up in
+	if s.abandoned.Load() != 0 {
 		t.Error("a later reply proved nothing")
 	}
-	n.gate.settle(gateOpen, nil)
-	if err := l.enter(ctx); err != nil {
+	n.availability.set(availabilityUp, nil)
+	if err := s.enter(ctx); err != nil {
 		t.Errorf("after the proof: %v", err)
 	}
 }

@@ -19,19 +19,19 @@ func (r *Redis) pick(ctx context.Context, slot uint16) (*node, *Error) {
 }
 
 // follow says where a redirected call goes next.
-func (r *Redis) follow(from *node, err error) (hop, bool) {
+func (r *Redis) follow(from *node, err error) (redirect, bool) {
 	if r.cluster == nil {
-		return hop{}, false
+		return redirect{}, false
 	}
 	return r.cluster.follow(from, err)
 }
 
 // look returns the state of the gate, or what the gates of all nodes amount to.
-func (r *Redis) look() (uint32, *Error) {
+func (r *Redis) currentAvailability() (uint32, *Error) {
 	if r.cluster == nil {
-		return r.node.gate.look()
+		return r.node.availability.current()
 	}
-	return r.cluster.look()
+	return r.cluster.summary()
 }
 
 // each calls fn for every node.
@@ -40,7 +40,7 @@ func (r *Redis) each(fn func(*node)) {
 		fn(r.node)
 		return
 	}
-	r.cluster.all(func(n *clusterNode) { fn(n.node) })
+	r.cluster.each(func(n *clusterNode) { fn(n.node) })
 }
 
 // restriction is what a node refuses that is connected, or nil.
@@ -62,11 +62,11 @@ func (r *Redis) inflight() (sum int32) {
 func (r *Redis) shut(why *Error) {
 	if c := r.cluster; c != nil {
 		c.mu.Lock()
-		c.over = true
+		c.closed = true
 		c.mu.Unlock()
-		c.gate.settle(gateClosed, why)
+		c.availability.set(availabilityClosed, why)
 	}
-	r.each(func(n *node) { n.gate.settle(gateClosed, why) })
+	r.each(func(n *node) { n.availability.set(availabilityClosed, why) })
 }
 
 func (r *Redis) closeNodes() {
@@ -77,7 +77,7 @@ func (r *Redis) closeNodes() {
 		r.node.close()
 		return
 	}
-	r.cluster.all(func(n *clusterNode) { n.end() })
+	r.cluster.each(func(n *clusterNode) { n.end() })
 }
 
 // anyBuilder returns a Builder that belongs to no connection.

@@ -45,12 +45,12 @@ func (r *Redis) Do(ctx context.Context, build func(Builder) Command) (Message, e
 }
 
 func (r *Redis) do(ctx context.Context, build func(Builder) Command) (msg Message, op string, tries int, e *Error) {
-	var next hop
-	for hops := 0; ; tries++ {
+	var next redirect
+	for redirects := 0; ; tries++ {
 		cmd := build(r.builder)
 		args := cmd.Commands()
 		op = args[0]
-		again := repeatOf(cmd)
+		again := idempotencyOf(cmd)
 		size := commandSize(args)
 		kind := classOf(args)
 		switch {
@@ -67,29 +67,29 @@ func (r *Redis) do(ctx context.Context, build func(Builder) Command) (msg Messag
 		}
 		var failed error
 		if kind == classPlain && size < r.cfg.BulkThreshold && !cmd.IsBlock() {
-			l, err := n.enter(ctx)
+			s, err := n.enter(ctx)
 			if err != nil {
-				if hops++; errors.Is(err, errMoved) && hops <= maxHops {
-					next = hop{} // the node has left the cluster
+				if redirects++; errors.Is(err, errMoved) && redirects <= maxRedirects {
+					next = redirect{} // the node has left the cluster
 					continue
 				}
 				return msg, op, tries, err.of(op)
 			}
-			msg, failed = l.do(ctx, cmd, next.asking).ToMessage()
+			msg, failed = s.do(ctx, cmd, next.asking).ToMessage()
 		} else {
-			msg, failed = n.alone(ctx, cmd, next.asking).ToMessage()
+			msg, failed = n.doDedicated(ctx, cmd, next.asking).ToMessage()
 		}
 		if failed == nil || failed == rueidis.Nil {
 			return msg, op, tries, nil
 		}
 		var moved bool
 		if next, moved = r.follow(n, failed); moved {
-			if hops++; hops <= maxHops {
+			if redirects++; redirects <= maxRedirects {
 				continue
 			}
-			failed = errHops
+			failed = errTooManyRedirects
 		}
-		f := n.failed(ctx, op, failed, again)
+		f := n.noteFailure(ctx, op, failed, again)
 		if !f.again || !pause(ctx, tries, f.backoff) {
 			return Message{}, op, tries, f.Error
 		}
@@ -97,20 +97,20 @@ func (r *Redis) do(ctx context.Context, build func(Builder) Command) (msg Messag
 }
 
 // enter passes the gate and takes a slot on a lane.
-func (n *node) enter(ctx context.Context) (*lane, *Error) {
+func (n *node) enter(ctx context.Context) (*sharedConn, *Error) {
 	if err := ctx.Err(); err != nil {
 		return nil, &Error{Kind: contextKind(err), Outcome: OutcomeNotApplied, Err: err}
 	}
-	if n.gate.state.Load() != gateOpen {
-		if err := n.gate.pass(ctx); err != nil {
+	if n.availability.state.Load() != availabilityUp {
+		if err := n.availability.wait(ctx); err != nil {
 			return nil, err
 		}
 	}
-	l := n.lane()
-	if err := l.enter(ctx); err != nil {
+	s := n.nextShared()
+	if err := s.enter(ctx); err != nil {
 		return nil, err
 	}
-	return l, nil
+	return s, nil
 }
 
 // of names the command in an error that many calls share.
@@ -121,12 +121,12 @@ func (e *Error) of(op string) *Error {
 }
 
 // alone sends one command on a borrowed connection.
-func (n *node) alone(ctx context.Context, cmd Command, asking bool) rueidis.RedisResult {
+func (n *node) doDedicated(ctx context.Context, cmd Command, asking bool) rueidis.RedisResult {
 	cmds := []Command{cmd}
 	if asking {
 		cmds = []Command{n.builder.Asking().Build(), cmd}
 	}
-	results, err := n.borrow(ctx, cmds)
+	results, err := n.doMultiDedicated(ctx, cmds)
 	if err != nil {
 		return rueidis.NewErrorResult(err)
 	}
@@ -134,10 +134,10 @@ func (n *node) alone(ctx context.Context, cmd Command, asking bool) rueidis.Redi
 }
 
 // borrow sends commands on a borrowed connection.
-func (n *node) borrow(ctx context.Context, cmds []Command) ([]rueidis.RedisResult, *Error) {
-	n.pool.calls.Add(1)
-	defer n.pool.calls.Add(-1)
-	c, err := n.pool.take(ctx)
+func (n *node) doMultiDedicated(ctx context.Context, cmds []Command) ([]rueidis.RedisResult, *Error) {
+	n.dedicated.calls.Add(1)
+	defer n.dedicated.calls.Add(-1)
+	c, err := n.dedicated.acquire(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -146,16 +146,16 @@ func (n *node) borrow(ctx context.Context, cmds []Command) ([]rueidis.RedisResul
 }
 
 // failed classifies the error of one try, and lets the node draw its lesson.
-func (n *node) failed(ctx context.Context, op string, err error, r repeat) failure {
-	f := classify(ctx, op, err, r)
-	n.blame(f.Error)
-	switch f.lesson {
+func (n *node) noteFailure(ctx context.Context, op string, err error, idem idempotency) failure {
+	f := classify(ctx, op, err, idem)
+	n.explainReply(f.Error)
+	switch f.nodeFault {
 	case KindReadOnly:
-		n.demoted(f.Err)
+		n.noteDemoted(f.Err)
 	case KindAuth:
 		// The password changed while we were connected: connect anew, with
 		// what Credentials says now.
-		n.doubt(&Error{Op: "connect", Kind: KindAuth, Outcome: OutcomeNotApplied, Err: f.Err})
+		n.suspect(&Error{Op: "connect", Kind: KindAuth, Outcome: OutcomeNotApplied, Err: f.Err})
 	}
 	n.restrict(f)
 	return f

@@ -71,14 +71,14 @@ func (r *Redis) doMulti(ctx context.Context, build func(Builder) []Command) (out
 // send sends commands that were looked at, on a lane or on a connection of
 // their own. Its error is of commands that were not sent.
 func (n *node) send(ctx context.Context, p pipeline, cmds []Command) ([]rueidis.RedisResult, *Error) {
-	if !p.alone && p.size < n.cfg.BulkThreshold {
-		l, err := n.enter(ctx)
+	if !p.dedicated && p.size < n.cfg.BulkThreshold {
+		s, err := n.enter(ctx)
 		if err != nil {
 			return nil, err
 		}
-		return l.doMulti(ctx, cmds), nil
+		return s.doMulti(ctx, cmds), nil
 	}
-	return n.borrow(ctx, cmds)
+	return n.doMultiDedicated(ctx, cmds)
 }
 
 // collect turns replies into results. again is true when no command was
@@ -89,11 +89,11 @@ func (n *node) collect(ctx context.Context, p pipeline, replies []rueidis.RedisR
 	for i := range p.cmds {
 		var err error
 		if out[i].Message, err = replies[i].ToMessage(); err == nil || err == rueidis.Nil {
-			again = again && p.repeat >= twice
-			n.heed(ctx, p.cmds[i].op, out[i].Message)
+			again = again && p.idempotency >= idempotent
+			n.inspectExec(ctx, p.cmds[i].op, out[i].Message)
 			continue
 		}
-		f := n.failed(ctx, p.cmds[i].op, err, p.repeat)
+		f := n.noteFailure(ctx, p.cmds[i].op, err, p.idempotency)
 		out[i].Err = f.Error
 		again = again && f.again
 		backoff = backoff || f.backoff
@@ -106,7 +106,7 @@ func (n *node) collect(ctx context.Context, p pipeline, replies []rueidis.RedisR
 
 // heed lets the node draw its lesson from the replies inside of EXEC's: a script
 // is refused only there.
-func (n *node) heed(ctx context.Context, op string, reply Message) {
+func (n *node) inspectExec(ctx context.Context, op string, reply Message) {
 	if len(op) != len("EXEC") || !strings.EqualFold(op, "EXEC") {
 		return
 	}
@@ -116,7 +116,7 @@ func (n *node) heed(ctx context.Context, op string, reply Message) {
 	}
 	for i := range inner {
 		if err := inner[i].Error(); err != nil && err != rueidis.Nil {
-			n.failed(ctx, "EXEC", err, once)
+			n.noteFailure(ctx, "EXEC", err, nonIdempotent)
 		}
 	}
 }
@@ -132,7 +132,7 @@ func (r *Redis) DoBlocking(ctx context.Context, block time.Duration, build func(
 	start := clock.Now()
 	ctx, cancel := context.WithTimeout(ctx, max(block, time.Millisecond)+r.cfg.CommandTimeout)
 	defer cancel()
-	msg, op, tries, err := r.byItself(ctx, build)
+	msg, op, tries, err := r.doDedicated(ctx, build)
 	if r.rec != nil {
 		r.record(op, 1, start, tries, err)
 	}
@@ -149,10 +149,10 @@ func (r *Redis) DoBulk(ctx context.Context, build func(Builder) Command) (Messag
 	return r.DoBlocking(ctx, 0, build)
 }
 
-func (r *Redis) byItself(ctx context.Context, build func(Builder) Command) (msg Message, op string, tries int, e *Error) {
-	var next hop
+func (r *Redis) doDedicated(ctx context.Context, build func(Builder) Command) (msg Message, op string, tries int, e *Error) {
+	var next redirect
 	var room [1]pipelined
-	for hops := 0; ; tries++ {
+	for redirects := 0; ; tries++ {
 		cmds := []Command{build(r.builder)}
 		op = cmds[0].Commands()[0]
 		p, err := look(cmds, r.cfg.MaxValueSize, room[:])
@@ -166,21 +166,21 @@ func (r *Redis) byItself(ctx context.Context, build func(Builder) Command) (msg 
 			}
 		}
 		var failed error
-		if msg, failed = n.alone(ctx, cmds[0], next.asking).ToMessage(); failed == nil || failed == rueidis.Nil {
+		if msg, failed = n.doDedicated(ctx, cmds[0], next.asking).ToMessage(); failed == nil || failed == rueidis.Nil {
 			return msg, op, tries, nil
 		}
 		var moved bool
 		if next, moved = r.follow(n, failed); moved {
-			if hops++; hops <= maxHops {
+			if redirects++; redirects <= maxRedirects {
 				continue
 			}
-			failed = errHops
+			failed = errTooManyRedirects
 		}
-		again := p.repeat
-		if p.alone {
-			again = once
+		again := p.idempotency
+		if p.dedicated {
+			again = nonIdempotent
 		}
-		f := n.failed(ctx, op, failed, again)
+		f := n.noteFailure(ctx, op, failed, again)
 		if !f.again || !pause(ctx, tries, f.backoff) {
 			return Message{}, op, tries, f.Error
 		}

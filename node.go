@@ -37,12 +37,12 @@ type node struct {
 	finder   *finder                // nil when that never changes
 	dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
-	gate  *gate
-	conns *connSet
-	lanes []*lane
-	next  atomic.Uint32
-	pool  *pool
-	sub   rueidis.Client
+	availability *availability
+	conns        *connSet
+	shared       []*sharedConn
+	next         atomic.Uint32
+	dedicated    *dedicatedPool
+	sub          rueidis.Client
 	// builder makes the commands for all of them.
 	builder Builder
 	// streams serves what is read piece by piece.
@@ -50,27 +50,27 @@ type node struct {
 	creds   credentialCache
 	life    context.Context // ends with Close
 
-	rtt       atomic.Int64 // of the probe's last PING
-	handshake atomic.Int64 // of the probe's last dial and PING together; 0 before
-	kick      chan struct{}
-	listeners *listeners             // are told what changed; nil: nobody
-	found     atomic.Bool            // the Sentinels have named a master
-	replicas  *replicas              // nil: none are wanted
-	news      atomic.Pointer[string] // one that they named just now
-	changed   func()
-	readOnly  atomic.Bool
-	served    atomic.Bool           // it did, once
-	misfit    atomic.Pointer[Error] // what is wrong with a server that serves
-	remeasure bool                  // the last probe was late; for the prober
-	greeting  []rueidis.RedisResult // of the last connection, for the prober
+	rtt          atomic.Int64 // of the probe's last PING
+	handshake    atomic.Int64 // of the probe's last dial and PING together; 0 before
+	kick         chan struct{}
+	listeners    *invalidationListeners // are told what changed; nil: nobody
+	found        atomic.Bool            // the Sentinels have named a master
+	replicas     *replicas              // nil: none are wanted
+	announced    atomic.Pointer[string] // one that they named just now
+	changed      func()
+	readOnly     atomic.Bool
+	served       atomic.Bool           // it did, once
+	misfit       atomic.Pointer[Error] // what is wrong with a server that serves
+	remeasure    bool                  // the last probe was late; for the prober
+	helloReplies []rueidis.RedisResult // of the last connection, for the prober
 
-	away        logonce.Reasons // why it does not serve
-	connectedTo string          // what the log last said; the connector's
-	lost        logonce.Reasons // why the Sentinels do not tell where it is
-	unfound     atomic.Int32    // how often in a row they did not
+	downReasons      logonce.Reasons // why it does not serve
+	connectedTo      string          // what the log last said; the connector's
+	discoveryReasons logonce.Reasons // why the Sentinels do not tell where it is
+	findFailures     atomic.Int32    // how often in a row they did not
 
 	clustered   bool        // a master of a cluster
-	pushless    atomic.Bool // it was said that no pushes arrive
+	noPushes    atomic.Bool // it was said that no pushes arrive
 	proofs      chan proofRequest
 	replica     bool // a replica of a cluster: it must be told to serve reads
 	reader      bool // it is to be a replica
@@ -84,9 +84,9 @@ type node struct {
 
 	// byName says that the address may lead to another server later: a name,
 	// or a Dialer. The cluster's map and the Sentinels name servers themselves.
-	byName    bool
-	lookNext  int64 // when to look there again, by readInfo alone
-	lookPause int64
+	byName         bool
+	nameCheckNext  int64 // when to look there again, by readInfo alone
+	nameCheckPause int64
 }
 
 // shares divides the connections of a node. One lane is the fastest on few
@@ -103,8 +103,8 @@ func newNode(life context.Context, cfg Config, changed func()) (*node, error) {
 	n := &node{
 		life: life,
 		cfg:  cfg, log: cfg.Logger, rec: cfg.Recorder, changed: changed,
-		network: "tcp",
-		gate:    newGate(), conns: newConnSet(cfg.MaxConnections),
+		network:      "tcp",
+		availability: newAvailability(), conns: newConnSet(cfg.MaxConnections),
 		kick: make(chan struct{}, 1), proofs: make(chan proofRequest, 4),
 	}
 	if cfg.Socket != "" {
@@ -121,14 +121,14 @@ func newNode(life context.Context, cfg Config, changed func()) (*node, error) {
 	}
 	lanes, pooled := shares(cfg.MaxConnections)
 	for range lanes {
-		l := newLane(n)
-		if l.client, err = n.newClient(clientSpec{lane: l, ringScale: ringScale}); err != nil {
+		s := newSharedConn(n)
+		if s.client, err = n.newClient(clientSpec{shared: s, ringScale: ringScale}); err != nil {
 			return nil, err
 		}
-		n.lanes = append(n.lanes, l)
+		n.shared = append(n.shared, s)
 	}
-	n.builder = n.lanes[0].client.B()
-	n.pool = newPool(n, pooled)
+	n.builder = n.shared[0].client.B()
+	n.dedicated = newDedicatedPool(n, pooled)
 	if n.streams, err = n.newClient(clientSpec{ringScale: 1, blockwise: true}); err != nil {
 		return nil, err
 	}
@@ -138,8 +138,8 @@ func newNode(life context.Context, cfg Config, changed func()) (*node, error) {
 
 // clientSpec says for what a client is.
 type clientSpec struct {
-	lane      *lane // its owner, or
-	loan      *loan // its owner, or none
+	shared    *sharedConn    // its owner, or
+	dedicated *dedicatedConn // its owner, or none
 	ringScale int
 	sub       bool // it is for pub/sub
 	blockwise bool // one command at a time
@@ -169,10 +169,10 @@ func (n *node) newClient(spec clientSpec) (rueidis.Client, error) {
 		ReadBufferEachConn:  ioBuffer,
 		WriteBufferEachConn: ioBuffer,
 	}
-	if spec.lane != nil {
-		opt.OnInvalidations = spec.lane.invalidated
+	if spec.shared != nil {
+		opt.OnInvalidations = spec.shared.onInvalidation
 	}
-	if spec.sub || spec.lane != nil { // tried when idle
+	if spec.sub || spec.shared != nil { // tried when idle
 		opt.Dialer.KeepAlive = keepAlive
 		opt.ConnWriteTimeout = max(keepAlive, n.cfg.CommandTimeout)
 	}
@@ -209,11 +209,11 @@ func (n *node) addr() string { return *n.target.Load() }
 func (n *node) move(addr string) { n.target.Store(&addr) }
 
 // lane chooses where the next call goes.
-func (n *node) lane() *lane {
-	if len(n.lanes) == 1 {
-		return n.lanes[0]
+func (n *node) nextShared() *sharedConn {
+	if len(n.shared) == 1 {
+		return n.shared[0]
 	}
-	return n.lanes[n.next.Add(1)%uint32(len(n.lanes))]
+	return n.shared[n.next.Add(1)%uint32(len(n.shared))]
 }
 
 // usual is how long a dial with its handshake, or a reply on a connection that
@@ -228,8 +228,8 @@ func (n *node) silence() time.Duration {
 }
 
 // doubt stops new calls until the connector has looked.
-func (n *node) doubt(cause *Error) {
-	if n.gate.doubt(cause) {
+func (n *node) suspect(cause *Error) {
+	if n.availability.suspect(cause) {
 		n.wake()
 	}
 }
@@ -242,19 +242,19 @@ func (n *node) wake() {
 }
 
 func (n *node) inflight() (sum int32) {
-	for _, l := range n.lanes {
-		sum += l.inflight.Load()
+	for _, s := range n.shared {
+		sum += s.inflight.Load()
 	}
-	return sum + n.pool.calls.Load()
+	return sum + n.dedicated.calls.Load()
 }
 
 // close ends every connection. The clients are told after that: they would
 // wait for a last reply of a server that may be silent.
 func (n *node) close() {
-	n.pool.drop(true)
+	n.dedicated.closeIdle(true)
 	n.conns.drop()
-	for _, l := range n.lanes {
-		l.client.Close()
+	for _, s := range n.shared {
+		s.client.Close()
 	}
 	n.streams.Close()
 	n.sub.Close()

@@ -27,7 +27,7 @@ const (
 	// once.
 	probeHangups = 2
 	// verdictAfter is how long calls wait for the verdict on a node, at least.
-	verdictAfter = 100 * time.Millisecond
+	minDownAfter = 100 * time.Millisecond
 	// infoTimeout is short: nobody waits for it, and a lane may be lost.
 	infoTimeout = time.Second
 )
@@ -35,7 +35,7 @@ const (
 // run is the connector: the only one who probes the node and who opens the
 // gate. It ends with ctx.
 func (n *node) run(ctx context.Context) {
-	ctx = context.WithValue(ctx, connectorKey{}, true)
+	ctx = context.WithValue(ctx, proberKey{}, true)
 	info := time.NewTicker(infoEvery / 5)
 	defer info.Stop()
 	ticks := 0
@@ -53,7 +53,7 @@ func (n *node) run(ctx context.Context) {
 		}
 	}
 	for ctx.Err() == nil {
-		if n.gate.state.Load() != gateOpen {
+		if n.availability.state.Load() != availabilityUp {
 			if !n.reconnect(ctx) {
 				return
 			}
@@ -62,13 +62,13 @@ func (n *node) run(ctx context.Context) {
 		select {
 		case <-n.kick:
 		case p := <-n.proofs:
-			reading.Go(func() { p.lane.prove(n.life, p) })
+			reading.Go(func() { p.shared.prove(n.life, p) })
 		case <-info.C:
 			if ticks++; ticks%5 != 0 && !n.readOnly.Load() && n.restriction() == nil {
 				continue // a node that refuses calls is watched closely
 			}
 			readInfo(false)
-			n.pool.trim()
+			n.dedicated.trim()
 		case <-ctx.Done():
 		}
 	}
@@ -85,13 +85,13 @@ func (n *node) reconnect(ctx context.Context) bool {
 		}
 		if err == nil {
 			n.served.Store(true)
-			if n.gate.settle(gateOpen, nil) {
+			if n.availability.set(availabilityUp, nil) {
 				n.logConnected()
 				n.changed()
 			}
 			return true
 		}
-		n.shut(err)
+		n.setDown(err)
 		pause := wait
 		if err.permanent {
 			pause = authEvery
@@ -111,26 +111,26 @@ func (n *node) reconnect(ctx context.Context) bool {
 // is no news.
 func (n *node) logConnected() {
 	level := slog.LevelDebug
-	if addr := n.addr(); n.away.Clear() || n.connectedTo != addr {
+	if addr := n.addr(); n.downReasons.Clear() || n.connectedTo != addr {
 		level, n.connectedTo = slog.LevelInfo, addr
 	}
 	n.log.Log(n.life, level, "redis is connected", "address", n.addr(), "rtt", time.Duration(n.rtt.Load()))
 }
 
 // shut makes calls fail at once, and says so once for each reason.
-func (n *node) shut(err *Error) {
-	before := n.gate.why()
-	if n.gate.settle(gateShut, err) || before == nil || !sameText(before, err) {
-		n.sayAway(err)
+func (n *node) setDown(err *Error) {
+	before := n.availability.lastCause()
+	if n.availability.set(availabilityDown, err) || before == nil || !sameText(before, err) {
+		n.logDown(err)
 	}
-	n.pool.abandon()
+	n.dedicated.cancelDials()
 	if !errors.Is(err, errSilent) {
-		n.pool.drop(false) // the process is gone, and they with it
+		n.dedicated.closeIdle(false) // the process is gone, and they with it
 	}
 }
 
-func (n *node) sayAway(err *Error) {
-	if n.away.First(err.Err) {
+func (n *node) logDown(err *Error) {
+	if n.downReasons.First(err.Err) {
 		n.log.Warn("redis is not available", "reason", err.Err)
 	}
 	n.changed()
@@ -139,14 +139,14 @@ func (n *node) sayAway(err *Error) {
 // connect probes the node and then connects the lanes, so that no caller ever
 // waits for a dial.
 func (n *node) connect(ctx context.Context, try int) *Error {
-	late := time.AfterFunc(n.verdict(), func() {
+	late := time.AfterFunc(n.downAfter(), func() {
 		e := &Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: fmt.Errorf("%s: %w", n.addr(), errSilent)}
 		if n.finder != nil && !n.found.Load() {
 			e.Err = n.finder.late()
 		}
-		if n.gate.condemn(e) {
-			n.sayAway(e)
-			n.pool.abandon()
+		if n.availability.setDownIfProbing(e) {
+			n.logDown(e)
+			n.dedicated.cancelDials()
 		}
 	})
 	defer late.Stop()
@@ -164,11 +164,11 @@ func (n *node) connect(ctx context.Context, try int) *Error {
 	// What answers after a pause says nothing of the round trip.
 	n.remeasure = err == nil && !late.Stop()
 	if err == nil {
-		late.Reset(max(time.Second, n.verdict())) // it is there; a connection may yet take long
+		late.Reset(max(time.Second, n.downAfter())) // it is there; a connection may yet take long
 	}
 	if n.redial.Swap(false) {
 		// All of them lead to what is no longer the master.
-		n.pool.drop(false)
+		n.dedicated.closeIdle(false)
 		n.conns.drop()
 	}
 	if err == nil {
@@ -176,9 +176,9 @@ func (n *node) connect(ctx context.Context, try int) *Error {
 			err = fmt.Errorf("credentials: %w", err)
 		}
 	}
-	for _, l := range n.lanes {
+	for _, s := range n.shared {
 		if err == nil {
-			err = l.connect(ctx)
+			err = s.ensureConnected(ctx)
 		}
 	}
 	if err == nil {
@@ -205,7 +205,7 @@ func (n *node) locate(ctx context.Context, try int) *Error {
 	if n.found.Load() {
 		try = min(try, 3)
 	}
-	if news := n.news.Swap(nil); news != nil {
+	if news := n.announced.Swap(nil); news != nil {
 		addr = *news
 	} else if addr, err = n.finder.find(ctx, try); err != nil {
 		if n.found.Load() {
@@ -230,13 +230,13 @@ func (n *node) locate(ctx context.Context, try int) *Error {
 func (n *node) checkRole(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, n.probeTimeout(0))
 	defer cancel()
-	c := n.lanes[0].client
+	c := n.shared[0].client
 	reply, err := c.Do(ctx, c.B().Role().Build()).ToArray()
 	role := ""
 	switch {
-	case missing(err): // denied, or renamed
+	case commandUnavailable(err): // denied, or renamed
 		var info string
-		if info, err = c.Do(ctx, c.B().Info().Section("replication").Build()).ToString(); missing(err) {
+		if info, err = c.Do(ctx, c.B().Info().Section("replication").Build()).ToString(); commandUnavailable(err) {
 			return nil // then READONLY tells
 		}
 		role = parseInfo(info).Role
@@ -251,7 +251,7 @@ func (n *node) checkRole(ctx context.Context) error {
 
 // missing says whether an error reply means that the server has no such command
 // for this user.
-func missing(err error) bool {
+func commandUnavailable(err error) bool {
 	reply, ok := rueidis.IsRedisErr(err)
 	if !ok {
 		return false
@@ -261,12 +261,12 @@ func missing(err error) bool {
 }
 
 // moved looks whether the master is another one now, while all seems well.
-func (n *node) moved(ctx context.Context) {
-	addr, err := n.finder.find(ctx, int(n.unfound.Load()))
-	n.logFinding(ctx, err)
+func (n *node) checkMaster(ctx context.Context) {
+	addr, err := n.finder.find(ctx, int(n.findFailures.Load()))
+	n.logDiscovery(ctx, err)
 	if err == nil && addr != n.addr() {
-		n.news.Store(&addr)
-		n.doubt(&Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errMoved})
+		n.announced.Store(&addr)
+		n.suspect(&Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errMoved})
 	}
 	n.changed()
 	if healthy := n.finder.replicas.Load(); n.replicas != nil && err == nil && healthy != nil {
@@ -277,22 +277,22 @@ func (n *node) moved(ctx context.Context) {
 // logFinding says that the Sentinels do not tell where the master is, while
 // the one that is known goes on, and when they do again. Before one is known,
 // Redis is not available, and the log says so.
-func (n *node) logFinding(ctx context.Context, err error) {
+func (n *node) logDiscovery(ctx context.Context, err error) {
 	switch {
 	case err == nil:
-		n.unfound.Store(0)
-		if n.lost.Clear() {
+		n.findFailures.Store(0)
+		if n.discoveryReasons.Clear() {
 			n.log.Info("the Sentinels tell where the master is again")
 		}
 	case ctx.Err() == nil:
-		if n.unfound.Add(1) > 1 && n.found.Load() && n.lost.First(err) {
+		if n.findFailures.Add(1) > 1 && n.found.Load() && n.discoveryReasons.First(err) {
 			n.log.Warn("the Sentinels do not tell where the master is: a failover would not be followed", "reason", err)
 		}
 	}
 }
 
-func (n *node) verdict() time.Duration {
-	d := max(verdictAfter, 3*time.Duration(n.handshake.Load()))
+func (n *node) downAfter() time.Duration {
+	d := max(minDownAfter, 3*time.Duration(n.handshake.Load()))
 	if n.finder != nil {
 		d += n.cfg.Sentinel.SocketTimeout + min(time.Duration(n.finder.first.Load()), time.Second)
 	}
@@ -343,8 +343,8 @@ func (n *node) probe(ctx context.Context, timeout time.Duration) error {
 
 // connect makes sure that the lane has a connection that answers, and replaces
 // one that does not.
-func (l *lane) connect(ctx context.Context) error {
-	n := l.node
+func (s *sharedConn) ensureConnected(ctx context.Context) error {
+	n := s.node
 	var err error
 	for try := 0; try < 4 && ctx.Err() == nil; try++ {
 		if try > 0 {
@@ -352,59 +352,59 @@ func (l *lane) connect(ctx context.Context) error {
 		}
 		start := clock.Now()
 		timeout := n.probeTimeout(try)
-		if try == 0 && l.conn.Load() != nil {
+		if try == 0 && s.conn.Load() != nil {
 			timeout = n.usual() // it is open, and replaced if it stays silent
 		}
 		one, cancel := context.WithTimeout(ctx, timeout)
-		err = l.greet(one)
+		err = s.hello(one)
 		cancel()
 		if err == nil {
-			l.answered(start)
-			l.wakeAll()
-			return l.serveReads(ctx)
+			s.noteReply(start)
+			s.wakeWaiting()
+			return s.serveReads(ctx)
 		}
 		if reply, ok := rueidis.IsRedisErr(err); ok {
 			kind, _ := classifyReply(reply.Error())
-			if l.conn.Load() == nil {
+			if s.conn.Load() == nil {
 				return err
 			}
 			switch {
-			case kind == KindBusy, missing(err):
+			case kind == KindBusy, commandUnavailable(err):
 				return nil // it answers, if not this
 			case kind == KindAuth: // connect anew, with the credentials of today
 			default:
 				return err
 			}
 		}
-		if errors.Is(err, context.DeadlineExceeded) && l.conn.Load() != nil && l.lastRead.Load() >= start {
+		if errors.Is(err, context.DeadlineExceeded) && s.conn.Load() != nil && s.lastRead.Load() >= start {
 			continue // it answers, late
 		}
-		l.hangUp()
+		s.closeConn()
 	}
 	return err
 }
 
 // serveReads tells a replica of a cluster that this connection only reads.
-func (l *lane) serveReads(ctx context.Context) error {
-	if !l.node.replica {
+func (s *sharedConn) serveReads(ctx context.Context) error {
+	if !s.node.replica {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, l.node.probeTimeout(0))
+	ctx, cancel := context.WithTimeout(ctx, s.node.probeTimeout(0))
 	defer cancel()
-	return l.client.Do(ctx, l.node.builder.Readonly().Build()).Error()
+	return s.client.Do(ctx, s.node.builder.Readonly().Build()).Error()
 }
 
 // readInfo keeps what health pages show. A user who may not run INFO is fine.
 func (n *node) readInfo(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, infoTimeout)
 	defer cancel()
-	l := n.lanes[0]
-	if err := l.enter(ctx); err != nil {
+	s := n.shared[0]
+	if err := s.enter(ctx); err != nil {
 		return
 	}
-	text, err := l.do(ctx, n.builder.Info().Build(), false).ToString()
+	text, err := s.do(ctx, n.builder.Info().Build(), false).ToString()
 	if _, reply := rueidis.IsRedisErr(err); reply {
-		n.restrict(classify(ctx, "INFO", err, reads))
+		n.restrict(classify(ctx, "INFO", err, readOnly))
 	} else if err != nil {
 		return
 	}
@@ -417,9 +417,9 @@ func (n *node) readInfo(ctx context.Context) {
 	n.info.Store(&info)
 	n.setReadOnly(info.Role == "slave")
 	if n.byName && info.Role == "slave" {
-		n.lookElsewhere(ctx)
+		n.checkName(ctx)
 	} else {
-		n.lookNext, n.lookPause = 0, 0
+		n.nameCheckNext, n.nameCheckPause = 0, 0
 	}
 }
 
@@ -428,17 +428,17 @@ func (n *node) readInfo(ctx context.Context) {
 // demoted, and would stay with its old data. Nothing is cut off before another
 // master is found: the node may be a replica on purpose. The pauses are those
 // of [node.demoted].
-func (n *node) lookElsewhere(ctx context.Context) {
+func (n *node) checkName(ctx context.Context) {
 	now := clock.Now()
-	if now < n.lookNext {
+	if now < n.nameCheckNext {
 		return
 	}
-	n.lookPause = min(max(2*n.lookPause, int64(time.Second)), int64(30*time.Second))
-	n.lookNext = now + n.lookPause
-	if n.pool.permit(ctx) != nil {
+	n.nameCheckPause = min(max(2*n.nameCheckPause, int64(time.Second)), int64(30*time.Second))
+	n.nameCheckNext = now + n.nameCheckPause
+	if n.dedicated.acquirePermit(ctx) != nil {
 		return
 	}
-	c, err := n.pool.open(ctx)
+	c, err := n.dedicated.open(ctx)
 	if err != nil {
 		return
 	}
@@ -447,13 +447,13 @@ func (n *node) lookElsewhere(ctx context.Context) {
 	text, failed := c.do(ctx, n.builder.Info().Section("replication").Build())[0].ToString()
 	if failed == nil && parseInfo(text).Role == "master" {
 		n.redial.Store(true)
-		n.doubt(&Error{Op: "connect", Kind: KindReadOnly, Outcome: OutcomeNotApplied, Err: errMoved})
+		n.suspect(&Error{Op: "connect", Kind: KindReadOnly, Outcome: OutcomeNotApplied, Err: errMoved})
 	}
 }
 
 func (n *node) setReadOnly(v bool) {
 	if n.readOnly.CompareAndSwap(!v, v) {
-		n.untrack()
+		n.endTracking()
 		n.logReadOnly(v)
 		n.changed()
 	}
@@ -476,7 +476,7 @@ func (n *node) logReadOnly(v bool) {
 // there may be another master by now, which only a new connection finds: it is
 // made after 1 s at the soonest and ever more rarely, up to 30 s, because the
 // node may also be a replica on purpose.
-func (n *node) demoted(cause error) {
+func (n *node) noteDemoted(cause error) {
 	n.setReadOnly(true)
 	now := clock.Now()
 	next, pause := n.redialNext.Load(), n.redialPause.Load()
@@ -489,5 +489,5 @@ func (n *node) demoted(cause error) {
 	}
 	n.redialPause.Store(pause)
 	n.redial.Store(true)
-	n.doubt(&Error{Op: "connect", Kind: KindReadOnly, Outcome: OutcomeNotApplied, Err: cause})
+	n.suspect(&Error{Op: "connect", Kind: KindReadOnly, Outcome: OutcomeNotApplied, Err: cause})
 }

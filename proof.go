@@ -51,7 +51,7 @@ func newPushProof(n *node) *pushProof {
 func (p *pushProof) arrived() {
 	p.proven.Store(true)
 	p.once[0].Do(func() { close(p.pushed) })
-	if p.node.pushless.CompareAndSwap(true, false) {
+	if p.node.noPushes.CompareAndSwap(true, false) {
 		p.node.log.Info("redis tells of changes: near copies are kept true", "address", p.node.addr())
 	}
 }
@@ -75,27 +75,27 @@ func (p *pushProof) wait(ctx context.Context) {
 }
 
 // sayPushless says, once for a node, that copies are not kept true.
-func (n *node) sayPushless(why error) {
-	if n.pushless.CompareAndSwap(false, true) && !n.cfg.Embedded {
+func (n *node) logNoPushes(why error) {
+	if n.noPushes.CompareAndSwap(false, true) && !n.cfg.Embedded {
 		n.log.Warn("redis does not tell of changes: near copies are believed for a short time only (NearTTL)", "address", n.addr(), "reason", why)
 	}
 }
 
 // proofRequest asks the connector for a proof.
 type proofRequest struct {
-	lane  *lane
-	proof *pushProof
-	key   string
+	shared *sharedConn
+	proof  *pushProof
+	key    string
 }
 
 // askForProof has the connector prove the connection, if it is time to.
-func (l *lane) askForProof(p *pushProof, key func() string) {
+func (s *sharedConn) requestProof(p *pushProof, key func() string) {
 	now, at := clock.Now(), p.again.Load()
 	if now < at || !p.again.CompareAndSwap(at, now+int64(2*pushWithin+proofSoon)) {
 		return
 	}
 	select {
-	case l.node.proofs <- proofRequest{l, p, key()}:
+	case s.node.proofs <- proofRequest{s, p, key()}:
 	default: // others are waiting already
 	}
 }
@@ -104,21 +104,21 @@ func (l *lane) askForProof(p *pushProof, key func() string) {
 // waits for the push. A server that cannot be asked, say for want of rights or
 // of memory, proves nothing: reads go on under tracking, and the first push of
 // any of them is the proof.
-func (l *lane) prove(ctx context.Context, r proofRequest) {
+func (s *sharedConn) prove(ctx context.Context, r proofRequest) {
 	ctx, cancel := context.WithTimeout(ctx, 2*pushWithin)
 	defer cancel()
 	defer r.proof.triedOnce()
-	n, p := l.node, r.proof
+	n, p := s.node, r.proof
 	if r.key == "" {
 		return // the node has none of our keys
 	}
-	t := l.tracking.Load()
-	if err := l.changeTracked(ctx, r.key); err != nil {
+	t := s.tracking.Load()
+	if err := s.changeTracked(ctx, r.key); err != nil {
 		p.again.Store(clock.Now() + int64(proofSoon))
 		if reply, ok := rueidis.IsRedisErr(err); ok {
 			if kind, _ := classifyReply(reply.Error()); kind == KindPermission || kind == KindServer {
 				p.again.Store(clock.Now() + int64(proofLater))
-				n.sayPushless(fmt.Errorf("whether pushes arrive cannot be tried; grant the user GET and SET of the keys %sm1:tracking:*: %w", n.cfg.KeyPrefix, err))
+				n.logNoPushes(fmt.Errorf("whether pushes arrive cannot be tried; grant the user GET and SET of the keys %sm1:tracking:*: %w", n.cfg.KeyPrefix, err))
 			}
 		}
 		return
@@ -132,33 +132,33 @@ func (l *lane) prove(ctx context.Context, r proofRequest) {
 		return
 	case <-timer.C:
 	}
-	if l.proof.Load() != p || p.proven.Load() {
+	if s.proof.Load() != p || p.proven.Load() {
 		return // another connection by now
 	}
-	if t == nil || l.tracking.Load() != t {
+	if t == nil || s.tracking.Load() != t {
 		p.again.Store(clock.Now() + int64(proofSoon))
 		return // FLUSHALL came between: the server had forgotten that it was asked
 	}
 	p.again.Store(clock.Now() + int64(proofLater))
-	l.untracked.Store(true)
-	l.untrack()
-	n.sayPushless(errPushless)
+	s.trackingRefused.Store(true)
+	s.endTracking()
+	n.logNoPushes(errNoPushes)
 }
 
-var errPushless = errors.New("it accepts CLIENT TRACKING, but its pushes do not arrive: RESP3 is switched off, or a proxy drops them")
+var errNoPushes = errors.New("it accepts CLIENT TRACKING, but its pushes do not arrive: RESP3 is switched off, or a proxy drops them")
 
 // changeTracked reads the key under tracking and writes it as somebody else.
-func (l *lane) changeTracked(ctx context.Context, key string) error {
-	n := l.node
-	c, e := n.pool.take(ctx) // first: opening it may take a while
+func (s *sharedConn) changeTracked(ctx context.Context, key string) error {
+	n := s.node
+	c, e := n.dedicated.acquire(ctx) // first: opening it may take a while
 	if e != nil {
 		return e
 	}
 	defer c.release()
-	if e := l.enter(ctx); e != nil {
+	if e := s.enter(ctx); e != nil {
 		return e
 	}
-	for _, res := range l.doMulti(ctx, []Command{n.builder.ClientCaching().Yes().Build(), n.builder.Get().Key(key).Build()}) {
+	for _, res := range s.doMulti(ctx, []Command{n.builder.ClientCaching().Yes().Build(), n.builder.Get().Key(key).Build()}) {
 		if err := res.Error(); err != nil && !rueidis.IsRedisNil(err) {
 			return err
 		}

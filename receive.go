@@ -25,7 +25,7 @@ func (r *Redis) Receive(ctx context.Context, subscribe func(Builder) Command, fn
 	}
 	n, e := r.pick(ctx, subscriptionSlot(cmd))
 	if e == nil {
-		e = n.gate.pass(ctx)
+		e = n.availability.wait(ctx)
 	}
 	if e != nil {
 		return e.of(op)
@@ -37,7 +37,7 @@ func (r *Redis) Receive(ctx context.Context, subscribe func(Builder) Command, fn
 	defer cancel()
 	defer context.AfterFunc(r.subs.life, cancel)()
 	err := r.subs.listen(ctx, n, op, channels, fn)
-	for hops := 0; err != nil && err != errLeft && hops < maxHops; hops++ { // a sharded channel moves with its slot
+	for redirects := 0; err != nil && err != errCallerLeft && redirects < maxRedirects; redirects++ { // a sharded channel moves with its slot
 		next, moved := r.follow(n, err)
 		if !moved {
 			break
@@ -48,13 +48,13 @@ func (r *Redis) Receive(ctx context.Context, subscribe func(Builder) Command, fn
 	if err == nil {
 		return nil
 	}
-	if err == errLeft {
+	if err == errCallerLeft {
 		if ctx.Err() == nil {
 			return refusedClosed(op)
 		}
 		return &Error{Op: op, Kind: contextKind(ctx.Err()), Outcome: OutcomeNotApplied, Err: ctx.Err()}
 	}
-	return n.failed(ctx, op, err, reads).Error
+	return n.noteFailure(ctx, op, err, readOnly).Error
 }
 
 // subscriptionSlot says which slot's node tells of a channel: any node tells of

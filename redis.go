@@ -35,7 +35,7 @@ type Redis struct {
 	cluster *cluster
 	// replicas serve DoReplica; nil when they are not wanted.
 	replicas  *replicas
-	listeners listeners
+	listeners invalidationListeners
 	builder   Builder
 	life      context.Context // ends with Close
 
@@ -136,7 +136,7 @@ func (r *Redis) start() {
 	}
 	r.workers.Go(func() { r.node.run(r.life) })
 	if f := r.node.finder; f != nil {
-		r.workers.Go(func() { f.watch(r.life, func() { r.node.moved(r.life) }) })
+		r.workers.Go(func() { f.watch(r.life, func() { r.node.checkMaster(r.life) }) })
 	}
 }
 
@@ -153,7 +153,7 @@ func (r *Redis) awaitFirst(ctx context.Context) error {
 			return &Error{Op: "open", Kind: e.Kind, Outcome: OutcomeNotApplied, Err: e.Err, permanent: true}
 		}
 	}
-	_, why := r.look()
+	_, why := r.currentAvailability()
 	if why == nil {
 		return &Error{Op: "open", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: fmt.Errorf("%s: %w", r.cfg.address(), errSilent)}
 	}

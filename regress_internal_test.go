@@ -9,7 +9,7 @@ import (
 )
 
 func bareRedis() *Redis {
-	r := &Redis{watchers: map[chan Status]struct{}{}, node: &node{gate: newGate(), conns: newConnSet(1)}}
+	r := &Redis{watchers: map[chan Status]struct{}{}, node: &node{availability: newAvailability(), conns: newConnSet(1)}}
 	r.node.move("127.0.0.1:1")
 	r.last = Status{State: StateConnecting}
 	return r
@@ -23,9 +23,9 @@ func TestRegress_ObserveTypedNil(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() { // the connector
 		for time.Now().Before(stop) {
-			r.node.gate.settle(gateOpen, nil)
+			r.node.availability.set(availabilityUp, nil)
 			r.observe()
-			r.node.gate.settle(gateShut, why)
+			r.node.availability.set(availabilityDown, why)
 			r.observe()
 		}
 	})
@@ -55,7 +55,7 @@ func TestRegress_WatchMissesTheLastState(t *testing.T) {
 		go func() {
 			defer close(done)
 			time.Sleep(time.Microsecond)
-			r.node.gate.settle(gateOpen, nil)
+			r.node.availability.set(availabilityUp, nil)
 			r.observe()
 		}()
 		var all []<-chan Status
@@ -81,16 +81,16 @@ func TestRegress_WatchMissesTheLastState(t *testing.T) {
 
 // The gate opens between the load of its state and the lock.
 func TestRegress_GatePassFailsWhenItOpens(t *testing.T) {
-	g := newGate()
+	a := newAvailability()
 	stop := time.Now().Add(200 * time.Millisecond)
 	go func() {
 		for time.Now().Before(stop) {
-			g.settle(gateShut, &Error{Kind: KindUnavailable, Err: errSilent})
-			g.settle(gateOpen, nil)
+			a.set(availabilityDown, &Error{Kind: KindUnavailable, Err: errSilent})
+			a.set(availabilityUp, nil)
 		}
 	}()
 	for time.Now().Before(stop) {
-		if err := g.pass(context.Background()); err != nil && errors.Is(err.Err, errNotConnected) {
+		if err := a.wait(context.Background()); err != nil && errors.Is(err.Err, errNotConnected) {
 			t.Fatalf("an open gate said: %v", err)
 		}
 	}

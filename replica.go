@@ -19,10 +19,10 @@ type replicas struct {
 	r       *Redis
 	cluster bool
 
-	mu    sync.Mutex
-	nodes map[string]*clusterNode // by address
-	of    map[string]string       // the replica that serves for a master
-	over  bool
+	mu     sync.Mutex
+	nodes  map[string]*clusterNode // by address
+	of     map[string]string       // the replica that serves for a master
+	closed bool
 }
 
 func newReplicas(r *Redis) *replicas {
@@ -34,7 +34,7 @@ func (s *replicas) follow(addrs []string, master string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old, had := s.of[master]
-	if s.over || had && slices.Contains(addrs, old) {
+	if s.closed || had && slices.Contains(addrs, old) {
 		return
 	}
 	if had {
@@ -71,7 +71,7 @@ func (s *replicas) keep(masters map[string]*node) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for m := range s.of {
-		if masters[m] == nil && !s.over {
+		if masters[m] == nil && !s.closed {
 			s.drop(m)
 		}
 	}
@@ -115,7 +115,7 @@ func (s *replicas) open(addr string) *clusterNode {
 func (s *replicas) serving(master string) *node {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if n := s.nodes[s.of[master]]; n != nil && n.gate.state.Load() == gateOpen {
+	if n := s.nodes[s.of[master]]; n != nil && n.availability.state.Load() == availabilityUp {
 		return n.node
 	}
 	return nil
@@ -126,7 +126,7 @@ func (s *replicas) count() (serving int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, n := range s.nodes {
-		if n.gate.state.Load() == gateOpen {
+		if n.availability.state.Load() == availabilityUp {
 			serving++
 		}
 	}
@@ -135,7 +135,7 @@ func (s *replicas) count() (serving int) {
 
 func (s *replicas) close() {
 	s.mu.Lock()
-	s.over = true
+	s.closed = true
 	nodes := s.nodes
 	s.nodes = map[string]*clusterNode{}
 	s.mu.Unlock()
@@ -186,10 +186,10 @@ func (r *Redis) tryReplica(ctx context.Context, build func(Builder) Command) (ms
 		return msg, "", false
 	}
 	op = args[0]
-	l, err := n.enter(ctx)
+	s, err := n.enter(ctx)
 	if err != nil {
 		return msg, op, false
 	}
-	msg, failed := l.do(ctx, cmd, false).ToMessage()
+	msg, failed := s.do(ctx, cmd, false).ToMessage()
 	return msg, op, failed == nil || failed == rueidis.Nil
 }

@@ -33,7 +33,7 @@ func TestReplicas_OneThatMovesToAnotherMaster(t *testing.T) {
 		t.Error(err)
 	}
 	for i, n := range []*clusterNode{first, ofA, ofB} {
-		if n != nil && n.gate.state.Load() != gateClosed {
+		if n != nil && n.availability.state.Load() != availabilityClosed {
 			t.Errorf("node %d is not closed", i)
 		}
 	}

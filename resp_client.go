@@ -16,7 +16,7 @@ import (
 // asker makes single exchanges with servers, beside the connections that carry
 // calls: with Sentinels, and with cluster nodes about their map. All of it
 // ends with its context.
-type asker struct {
+type respClient struct {
 	cfg      Config
 	sentinel bool // it is for Sentinels
 	useTLS   bool
@@ -24,15 +24,15 @@ type asker struct {
 	hint     string // where the credentials come from
 
 	// ask is nil when the user and password never change.
-	ask     func(ctx context.Context) (Credentials, error)
-	timeout time.Duration
-	mu      sync.Mutex
-	have    bool
-	current Credentials
+	credentialsFn func(ctx context.Context) (Credentials, error)
+	timeout       time.Duration
+	mu            sync.Mutex
+	have          bool
+	current       Credentials
 }
 
 // line is an open connection of an asker.
-type line struct {
+type respConn struct {
 	net.Conn
 	r       *bufio.Reader
 	step    time.Duration // bounds each step; 0: only the context does
@@ -40,7 +40,7 @@ type line struct {
 }
 
 // within runs one step, which ends with ctx and in time.
-func (l *line) within(ctx context.Context, do func(ctx context.Context) error) error {
+func (l *respConn) within(ctx context.Context, do func(ctx context.Context) error) error {
 	if l.step > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, l.step)
@@ -60,8 +60,8 @@ func (l *line) within(ctx context.Context, do func(ctx context.Context) error) e
 }
 
 // exchange sends commands and returns their replies, all of it within ctx.
-func (a *asker) exchange(ctx context.Context, addr string, commands ...[]string) ([]any, error) {
-	l, err := a.open(ctx, 0, addr)
+func (rc *respClient) exchange(ctx context.Context, addr string, commands ...[]string) ([]any, error) {
+	l, err := rc.open(ctx, 0, addr)
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +69,7 @@ func (a *asker) exchange(ctx context.Context, addr string, commands ...[]string)
 	return l.exchange(ctx, commands...)
 }
 
-func (l *line) exchange(ctx context.Context, commands ...[]string) ([]any, error) {
+func (l *respConn) exchange(ctx context.Context, commands ...[]string) ([]any, error) {
 	replies := make([]any, len(commands))
 	err := l.within(ctx, func(context.Context) error {
 		err := resp.Write(l, commands...)
@@ -83,12 +83,12 @@ func (l *line) exchange(ctx context.Context, commands ...[]string) ([]any, error
 
 // open connects and authenticates. The dial, the TLS handshake and AUTH are a
 // step each: what is far away needs a round trip or more for every one.
-func (a *asker) open(ctx context.Context, step time.Duration, addr string) (*line, error) {
-	l := &line{step: step}
+func (rc *respClient) open(ctx context.Context, step time.Duration, addr string) (*respConn, error) {
+	l := &respConn{step: step}
 	var raw net.Conn
 	err := l.within(ctx, func(ctx context.Context) error {
-		return leave(ctx, func() (err error) { // also a dialer that does not hear it
-			raw, err = a.dial(ctx, "tcp", addr)
+		return runDetached(ctx, func() (err error) { // also a dialer that does not hear it
+			raw, err = rc.dial(ctx, "tcp", addr)
 			return err
 		}, func() {
 			if raw != nil {
@@ -100,14 +100,14 @@ func (a *asker) open(ctx context.Context, step time.Duration, addr string) (*lin
 		return nil, err
 	}
 	l.Conn = raw
-	if a.useTLS {
-		t := tls.Client(raw, named(a.cfg.files.tlsNow(), addr))
-		err = a.cfg.files.explain(l.within(ctx, t.HandshakeContext))
+	if rc.useTLS {
+		t := tls.Client(raw, named(rc.cfg.files.tlsNow(), addr))
+		err = rc.cfg.files.explain(l.within(ctx, t.HandshakeContext))
 		l.Conn = t
 	}
 	l.r = bufio.NewReaderSize(l.Conn, 4096)
 	if err == nil {
-		err = l.within(ctx, func(context.Context) error { return a.authenticate(l, l.r) })
+		err = l.within(ctx, func(context.Context) error { return rc.authenticate(l, l.r) })
 	}
 	if err != nil {
 		_ = l.Close()
@@ -116,12 +116,12 @@ func (a *asker) open(ctx context.Context, step time.Duration, addr string) (*lin
 	return l, nil
 }
 
-func (a *asker) authenticate(c io.Writer, r *bufio.Reader) error {
-	a.mu.Lock()
-	user, password := a.current.Username, a.current.Password
-	a.mu.Unlock()
-	if a.ask == nil {
-		user, password = a.cfg.credentials(a.sentinel)
+func (rc *respClient) authenticate(c io.Writer, r *bufio.Reader) error {
+	rc.mu.Lock()
+	user, password := rc.current.Username, rc.current.Password
+	rc.mu.Unlock()
+	if rc.credentialsFn == nil {
+		user, password = rc.cfg.credentials(rc.sentinel)
 	}
 	if password == "" {
 		return nil
@@ -138,7 +138,7 @@ func (a *asker) authenticate(c io.Writer, r *bufio.Reader) error {
 		return err
 	}
 	if refused, ok := reply.(resp.Error); ok {
-		return a.denied(refused)
+		return rc.denied(refused)
 	}
 	return nil
 }
@@ -152,19 +152,19 @@ type errDenied struct {
 func (e errDenied) Error() string { return e.reply.Error() + "; check " + e.hint }
 func (e errDenied) Unwrap() error { return e.reply }
 
-func (a *asker) denied(reply resp.Error) error {
-	a.mu.Lock()
-	a.have = false // what rotates is fetched again
-	a.mu.Unlock()
-	return errDenied{withoutArguments(reply), a.hint}
+func (rc *respClient) denied(reply resp.Error) error {
+	rc.mu.Lock()
+	rc.have = false // what rotates is fetched again
+	rc.mu.Unlock()
+	return errDenied{withoutArguments(reply), rc.hint}
 }
 
 // refused explains an error reply to a command: a server that wants a password
 // says so only there, when none was sent.
-func (a *asker) refused(reply resp.Error) error {
+func (rc *respClient) refused(reply resp.Error) error {
 	switch kind, _ := classifyReply(string(reply)); kind {
 	case KindAuth:
-		return a.denied(reply)
+		return rc.denied(reply)
 	case KindPermission:
 		return fmt.Errorf("%w; grant the user this command", reply)
 	}
@@ -174,21 +174,21 @@ func (a *asker) refused(reply resp.Error) error {
 // fetch gets credentials where they rotate and those at hand are used up. It
 // is apart from the exchanges, which are short, and leaves a function behind
 // that does not hear its context.
-func (a *asker) fetch(ctx context.Context) error {
-	a.mu.Lock()
-	fresh := a.ask == nil || a.have && (a.current.RefreshAfter.IsZero() || time.Now().Before(a.current.RefreshAfter))
-	a.mu.Unlock()
+func (rc *respClient) fetch(ctx context.Context) error {
+	rc.mu.Lock()
+	fresh := rc.credentialsFn == nil || rc.have && (rc.current.RefreshAfter.IsZero() || time.Now().Before(rc.current.RefreshAfter))
+	rc.mu.Unlock()
 	if fresh {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, a.timeout)
+	ctx, cancel := context.WithTimeout(ctx, rc.timeout)
 	defer cancel()
 	var got Credentials
-	err := leave(ctx, func() (err error) {
-		got, err = a.ask(ctx)
+	err := runDetached(ctx, func() (err error) {
+		got, err = rc.credentialsFn(ctx)
 		return err
 	}, func() {})
-	if err == errLeft {
+	if err == errCallerLeft {
 		err = ctx.Err()
 	}
 	if err != nil {
@@ -197,29 +197,29 @@ func (a *asker) fetch(ctx context.Context) error {
 	if soonest := time.Now().Add(refreshAtLeast); !got.RefreshAfter.IsZero() && got.RefreshAfter.Before(soonest) {
 		got.RefreshAfter = soonest
 	}
-	a.mu.Lock()
-	a.current, a.have = got, true
-	a.mu.Unlock()
+	rc.mu.Lock()
+	rc.current, rc.have = got, true
+	rc.mu.Unlock()
 	return nil
 }
 
 // askerOf returns the one for data nodes, or for Sentinels.
-func askerOf(cfg Config, sentinel bool) *asker {
-	a := &asker{cfg: cfg, sentinel: sentinel, useTLS: cfg.TLS.Enabled, dial: cfg.Dialer, timeout: cfg.ConnectTimeout, hint: "REDIS_USERNAME and REDIS_PASSWORD, or REDIS_CLUSTERS_PASSWORD"}
+func newRESPClient(cfg Config, sentinel bool) *respClient {
+	rc := &respClient{cfg: cfg, sentinel: sentinel, useTLS: cfg.TLS.Enabled, dial: cfg.Dialer, timeout: cfg.ConnectTimeout, hint: "REDIS_USERNAME and REDIS_PASSWORD, or REDIS_CLUSTERS_PASSWORD"}
 	addrs := cfg.Cluster.Addresses
 	if sentinel {
-		a.hint = "REDIS_SENTINEL_USERNAME and REDIS_SENTINEL_PASSWORD"
-		a.useTLS = cfg.sentinelTLS()
+		rc.hint = "REDIS_SENTINEL_USERNAME and REDIS_SENTINEL_PASSWORD"
+		rc.useTLS = cfg.sentinelTLS()
 		addrs = cfg.Sentinel.Addresses
 	}
-	if a.dial == nil {
-		a.dial = (&net.Dialer{KeepAlive: 15 * time.Second}).DialContext
+	if rc.dial == nil {
+		rc.dial = (&net.Dialer{KeepAlive: 15 * time.Second}).DialContext
 	}
 	if cfg.Credentials != nil {
-		a.hint = "what Config.Credentials returns"
-		a.ask = func(ctx context.Context) (Credentials, error) {
+		rc.hint = "what Config.Credentials returns"
+		rc.credentialsFn = func(ctx context.Context) (Credentials, error) {
 			return cfg.Credentials(ctx, CredentialsRequest{Address: addrs[0], Sentinel: sentinel})
 		}
 	}
-	return a
+	return rc
 }

@@ -14,9 +14,9 @@ import (
 type restricted uint8
 
 const (
-	nothingRestricted restricted = iota
-	noQuota                      // its provider's quota is used up: it refuses all calls
-	noScripts                    // it runs no scripts for us
+	unrestricted restricted = iota
+	noQuota                 // its provider's quota is used up: it refuses all calls
+	noScripts               // it runs no scripts for us
 	restrictions
 )
 
@@ -37,7 +37,7 @@ var restrictionLines = [restrictions]struct{ begins, ends string }{
 
 // restrict notes what a failed call says of the node, and says so once.
 func (n *node) restrict(f failure) {
-	if f.restricted == nothingRestricted {
+	if f.restricted == unrestricted {
 		return
 	}
 	r := &n.restrictions[f.restricted]
@@ -71,22 +71,22 @@ func (n *node) restriction() *Error {
 // reply to a command that any user may run; one that was refused for the quota
 // has been noted.
 func (n *node) recheck(ctx context.Context) {
-	l := n.lanes[0]
+	s := n.shared[0]
 	quota := &n.restrictions[noQuota]
-	if quota.why.Load() != nil && clock.Now()-quota.last.Load() > int64(quotaQuiet) && l.enter(ctx) == nil {
-		err := l.do(ctx, n.builder.Time().Build(), false).Error() // one that is counted, unlike INFO
-		if _, answered := rueidis.IsRedisErr(err); err == nil || answered && classify(ctx, "TIME", err, once).restricted != noQuota {
+	if quota.why.Load() != nil && clock.Now()-quota.last.Load() > int64(quotaQuiet) && s.enter(ctx) == nil {
+		err := s.do(ctx, n.builder.Time().Build(), false).Error() // one that is counted, unlike INFO
+		if _, answered := rueidis.IsRedisErr(err); err == nil || answered && classify(ctx, "TIME", err, nonIdempotent).restricted != noQuota {
 			n.lift(noQuota)
 		}
 	}
-	if n.restrictions[noScripts].why.Load() == nil || l.enter(ctx) != nil {
+	if n.restrictions[noScripts].why.Load() == nil || s.enter(ctx) != nil {
 		return
 	}
 	// Both: they may be two rights, or one of them renamed away.
-	results := l.doMulti(ctx, []Command{
+	results := s.doMulti(ctx, []Command{
 		n.builder.Evalsha().Sha1(noSuchScript).Numkeys(0).Build(), n.builder.Eval().Script("return 1").Numkeys(0).Build(),
 	})
-	if err := results[0].Error(); err != nil && unknownScript(classify(ctx, "EVALSHA", err, once).Error) && results[1].Error() == nil {
+	if err := results[0].Error(); err != nil && unknownScript(classify(ctx, "EVALSHA", err, nonIdempotent).Error) && results[1].Error() == nil {
 		n.lift(noScripts)
 	}
 }

@@ -111,11 +111,11 @@ func (r *Redis) once(ctx context.Context, cmds ...Command) []rueidis.RedisResult
 		err := res.Error()
 		if err == nil || rueidis.IsRedisNil(err) {
 			if msg, err := res.ToMessage(); err == nil {
-				n.heed(ctx, p.cmds[i].op, msg)
+				n.inspectExec(ctx, p.cmds[i].op, msg)
 			}
 			continue
 		}
-		f := n.failed(ctx, p.cmds[i].op, err, p.repeat)
+		f := n.noteFailure(ctx, p.cmds[i].op, err, p.idempotency)
 		if _, ok := rueidis.IsRedisErr(err); !ok {
 			replies[i] = rueidis.NewErrorResult(f.Error)
 		}
@@ -150,7 +150,7 @@ func (c *client) DoMultiStream(ctx context.Context, multi ...rueidis.Completed) 
 	}
 	n, err := c.r.pick(ctx, firstSlot(multi))
 	if err == nil {
-		err = n.gate.pass(ctx)
+		err = n.availability.wait(ctx)
 	}
 	if err != nil {
 		return rueidis.NewErrorResultStream(err.of(multi[0].Commands()[0]))
@@ -161,9 +161,9 @@ func (c *client) DoMultiStream(ctx context.Context, multi ...rueidis.Completed) 
 }
 
 func (c *client) Dedicated(fn func(rueidis.DedicatedClient) error) error {
-	d, release := c.Dedicate()
+	dc, release := c.Dedicate()
 	defer release()
-	return fn(d)
+	return fn(dc)
 }
 
 func (c *client) Dedicate() (rueidis.DedicatedClient, func()) {
@@ -171,54 +171,54 @@ func (c *client) Dedicate() (rueidis.DedicatedClient, func()) {
 	defer cancel()
 	n, e := c.r.pick(ctx, keyless)
 	if e == nil {
-		e = n.pool.permit(ctx)
+		e = n.dedicated.acquirePermit(ctx)
 	}
 	if e != nil {
-		return refusedConn{c: c, err: e.of("dedicate")}, func() {}
+		return refusedClient{c: c, err: e.of("dedicate")}, func() {}
 	}
-	p := n.pool
-	l := &loan{pool: p, dirty: true} // never lent again
-	var d rueidis.DedicatedClient
-	err := leave(ctx, func() error {
+	p := n.dedicated
+	d := &dedicatedConn{pool: p, dirty: true} // never lent again
+	var dc rueidis.DedicatedClient
+	err := runDetached(ctx, func() error {
 		var err error
-		if l.client, err = p.node.newClient(clientSpec{loan: l, ringScale: 4}); err == nil {
-			d, _ = l.client.Dedicate()
+		if d.client, err = p.node.newClient(clientSpec{dedicated: d, ringScale: 4}); err == nil {
+			dc, _ = d.client.Dedicate()
 		}
 		return err
-	}, l.release)
+	}, d.release)
 	if err != nil {
-		if err != errLeft {
-			l.release()
+		if err != errCallerLeft {
+			d.release()
 		}
-		return refusedConn{c: c, err: &Error{Op: "dedicate", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: err}}, func() {}
+		return refusedClient{c: c, err: &Error{Op: "dedicate", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: err}}, func() {}
 	}
-	lent := lentConn{DedicatedClient: d, end: sync.OnceFunc(l.release)}
+	lent := dedicatedClient{DedicatedClient: dc, end: sync.OnceFunc(d.release)}
 	return lent, lent.end
 }
 
 // lentConn is a dedicated connection; either way to end it gives it back.
-type lentConn struct {
+type dedicatedClient struct {
 	rueidis.DedicatedClient
 	end func()
 }
 
-func (d lentConn) Close() { d.end() }
+func (d dedicatedClient) Close() { d.end() }
 
 // refusedConn stands for a dedicated connection that could not be had.
-type refusedConn struct {
+type refusedClient struct {
 	c   *client
 	err error
 }
 
-var _ rueidis.DedicatedClient = refusedConn{}
+var _ rueidis.DedicatedClient = refusedClient{}
 
-func (d refusedConn) B() rueidis.Builder { return d.c.B() }
+func (d refusedClient) B() rueidis.Builder { return d.c.B() }
 
-func (d refusedConn) Do(context.Context, rueidis.Completed) rueidis.RedisResult {
+func (d refusedClient) Do(context.Context, rueidis.Completed) rueidis.RedisResult {
 	return rueidis.NewErrorResult(d.err)
 }
 
-func (d refusedConn) DoMulti(_ context.Context, multi ...rueidis.Completed) []rueidis.RedisResult {
+func (d refusedClient) DoMulti(_ context.Context, multi ...rueidis.Completed) []rueidis.RedisResult {
 	out := make([]rueidis.RedisResult, len(multi))
 	for i := range out {
 		out[i] = rueidis.NewErrorResult(d.err)
@@ -226,19 +226,19 @@ func (d refusedConn) DoMulti(_ context.Context, multi ...rueidis.Completed) []ru
 	return out
 }
 
-func (d refusedConn) Receive(context.Context, rueidis.Completed, func(rueidis.PubSubMessage)) error {
+func (d refusedClient) Receive(context.Context, rueidis.Completed, func(rueidis.PubSubMessage)) error {
 	return d.err
 }
 
-func (d refusedConn) SetPubSubHooks(rueidis.PubSubHooks) <-chan error { return d.gone() }
+func (d refusedClient) SetPubSubHooks(rueidis.PubSubHooks) <-chan error { return d.gone() }
 
-func (d refusedConn) SetOnInvalidations(func([]rueidis.RedisMessage)) <-chan error { return d.gone() }
+func (d refusedClient) SetOnInvalidations(func([]rueidis.RedisMessage)) <-chan error { return d.gone() }
 
-func (d refusedConn) gone() <-chan error {
+func (d refusedClient) gone() <-chan error {
 	ch := make(chan error, 1)
 	ch <- d.err
 	close(ch)
 	return ch
 }
 
-func (d refusedConn) Close() {}
+func (d refusedClient) Close() {}

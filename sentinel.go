@@ -34,12 +34,12 @@ const (
 	maxSentinels = 16
 	// missesTold is how often in a row a Sentinel is silent before the log says
 	// so: one may be busy for a moment.
-	missesTold = 3
+	missesLogged = 3
 )
 
 // finder finds the master of one service.
 type finder struct {
-	*asker
+	*respClient
 	cfg Config
 	log *slog.Logger
 
@@ -103,13 +103,13 @@ type SentinelStatus struct {
 }
 
 func newFinder(cfg Config) *finder {
-	f := &finder{asker: askerOf(cfg, true), cfg: cfg, log: cfg.Logger, addrs: slices.Clone(cfg.Sentinel.Addresses), answered: map[string]bool{}, ids: map[string]identity{}, misses: map[string]int{}}
+	f := &finder{respClient: newRESPClient(cfg, true), cfg: cfg, log: cfg.Logger, addrs: slices.Clone(cfg.Sentinel.Addresses), answered: map[string]bool{}, ids: map[string]identity{}, misses: map[string]int{}}
 	f.epoch.Store(-1)
 	return f
 }
 
 // opinion is what one Sentinel says.
-type opinion struct {
+type sentinelReply struct {
 	sentinel string
 	master   string
 	epoch    int64
@@ -127,7 +127,7 @@ type opinion struct {
 // patience is how long each step of an exchange with a Sentinel may take. It
 // doubles with each failure, as the time for the map of a cluster does, so that
 // Sentinels which are far away are found as well.
-func (f *finder) patience(failures int) time.Duration {
+func (f *finder) stepTimeout(failures int) time.Duration {
 	usual := max(f.cfg.Sentinel.SocketTimeout, 2*time.Duration(f.slowest.Load()))
 	return min(usual<<min(failures, 6), max(f.cfg.ConnectTimeout, f.cfg.Sentinel.SocketTimeout))
 }
@@ -150,12 +150,12 @@ func (f *finder) find(ctx context.Context, failures int) (string, error) {
 	f.mu.Unlock()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	step, began := f.patience(failures), time.Now()
-	answers := make(chan opinion, len(addrs))
+	step, began := f.stepTimeout(failures), time.Now()
+	answers := make(chan sentinelReply, len(addrs))
 	for _, a := range addrs {
-		go func() { answers <- f.ask(ctx, step, a) }()
+		go func() { answers <- f.query(ctx, step, a) }()
 	}
-	var good []opinion
+	var good []sentinelReply
 	silent := make(map[string]error, len(addrs)) // those that gave no opinion
 	for _, a := range addrs {
 		silent[a] = f.failed(a, errSilent)
@@ -226,7 +226,7 @@ func (f *finder) explain(failed map[string]error) error {
 	if len(unknown) > 0 {
 		return fmt.Errorf("%w: %q (REDIS_SENTINEL_SERVICE_NAME), says %s", ErrUnknownMaster, f.cfg.Sentinel.ServiceName, strings.Join(unknown, ", "))
 	}
-	if isOther := func(err error) bool { return errors.Is(err, errNotSentinel) }; !all(rest, isOther) {
+	if isOther := func(err error) bool { return errors.Is(err, errNotSentinel) }; !allAre(rest, isOther) {
 		rest = textsOf(rest, isOther)
 	}
 	return fmt.Errorf("%w: %w", ErrNoSentinel, errors.Join(rest...))
@@ -234,8 +234,8 @@ func (f *finder) explain(failed map[string]error) error {
 
 // learn believes the best answer, or says why not. It keeps what was said and
 // the Sentinels that were not configured. The epoch was known before asking.
-func (f *finder) learn(good []opinion, silent map[string]error, asked []string, all bool, known int64) (string, error) {
-	best := slices.MaxFunc(good, func(a, b opinion) int { return int(a.epoch - b.epoch) })
+func (f *finder) learn(good []sentinelReply, silent map[string]error, asked []string, all bool, known int64) (string, error) {
+	best := slices.MaxFunc(good, func(a, b sentinelReply) int { return int(a.epoch - b.epoch) })
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	reached := f.identify(good)
@@ -252,9 +252,9 @@ func (f *finder) learn(good []opinion, silent map[string]error, asked []string, 
 	f.master = best.master
 	f.seen.Store(&SentinelStatus{Reachable: reached, Known: max(f.distinct(), len(best.peers)+1, reached), Quorum: best.quorum, Replicas: best.replicas, At: time.Now()})
 	f.epoch.Store(best.epoch)
-	f.tellReplicas(good, best.epoch)
+	f.storeReplicas(good, best.epoch)
 	if all {
-		f.forget(good, asked)
+		f.dropGone(good, asked)
 	}
 	for _, p := range best.peers {
 		if len(f.addrs) < maxSentinels && !slices.Contains(f.addrs, p) && !f.reaches(p, best.peerIDs[p]) {
@@ -270,7 +270,7 @@ func (f *finder) learn(good []opinion, silent map[string]error, asked []string, 
 // identify notes who answered, and returns how many Sentinels these are. One
 // that answers by two addresses is asked by one of them from now on, by both
 // if both were configured.
-func (f *finder) identify(good []opinion) (reached int) {
+func (f *finder) identify(good []sentinelReply) (reached int) {
 	byKey := map[string]string{}
 	for _, o := range good {
 		if !slices.Contains(f.addrs, o.sentinel) {
@@ -294,7 +294,7 @@ func (f *finder) identify(good []opinion) (reached int) {
 
 // count notes who was silent, and tells of those that stay so. One that only
 // others name may be out of reach for good.
-func (f *finder) count(good []opinion, silent map[string]error) {
+func (f *finder) count(good []sentinelReply, silent map[string]error) {
 	for addr, err := range silent {
 		if !slices.Contains(f.addrs, addr) {
 			continue
@@ -302,12 +302,12 @@ func (f *finder) count(good []opinion, silent map[string]error) {
 		id := f.ids[addr]
 		id.lately = false
 		f.ids[addr] = id
-		if f.misses[addr]++; f.misses[addr] == missesTold && (f.configured(addr) || f.answered[addr]) {
+		if f.misses[addr]++; f.misses[addr] == missesLogged && (f.configured(addr) || f.answered[addr]) {
 			f.log.Warn("a Sentinel does not answer", "reason", err)
 		}
 	}
 	for _, o := range good {
-		if f.misses[o.sentinel] >= missesTold {
+		if f.misses[o.sentinel] >= missesLogged {
 			f.log.Info("a Sentinel answers again", "address", o.sentinel)
 		}
 		delete(f.misses, o.sentinel)
@@ -333,7 +333,7 @@ func (f *finder) reaches(addr, id string) bool {
 }
 
 // tellReplicas keeps the list of replicas of those who tell it.
-func (f *finder) tellReplicas(good []opinion, epoch int64) {
+func (f *finder) storeReplicas(good []sentinelReply, epoch int64) {
 	var hidden error
 	for _, o := range good {
 		if o.epoch == epoch && o.hidden == nil {
@@ -361,10 +361,10 @@ func (f *finder) drop(addr string) {
 // most says whether most Sentinels answered. One that is silent and was not
 // configured counts while an answer names it, unless it never answered: clients
 // may not reach what Sentinels call each other.
-func (f *finder) most(good []opinion, reached int, asked []string) bool {
+func (f *finder) most(good []sentinelReply, reached int, asked []string) bool {
 	silent := 0
 	for _, a := range asked {
-		if !gave(good, a) && (f.configured(a) || f.answered[a] && names(good, a)) {
+		if !repliedFrom(good, a) && (f.configured(a) || f.answered[a] && names(good, a)) {
 			silent++
 		}
 	}
@@ -373,9 +373,9 @@ func (f *finder) most(good []opinion, reached int, asked []string) bool {
 
 // forget drops the Sentinels that are gone: they do not answer, nobody names
 // them any more, and they were not configured.
-func (f *finder) forget(good []opinion, asked []string) {
+func (f *finder) dropGone(good []sentinelReply, asked []string) {
 	for _, a := range asked {
-		if !f.configured(a) && !gave(good, a) && !names(good, a) {
+		if !f.configured(a) && !repliedFrom(good, a) && !names(good, a) {
 			f.drop(a)
 		}
 	}
@@ -386,25 +386,25 @@ func (f *finder) configured(addr string) bool {
 }
 
 // gave says whether one of the answers is from addr.
-func gave(good []opinion, addr string) bool {
-	return slices.ContainsFunc(good, func(o opinion) bool { return o.sentinel == addr })
+func repliedFrom(good []sentinelReply, addr string) bool {
+	return slices.ContainsFunc(good, func(o sentinelReply) bool { return o.sentinel == addr })
 }
 
 // names says whether one of the answers names addr.
-func names(good []opinion, addr string) bool {
-	return slices.ContainsFunc(good, func(o opinion) bool { return slices.Contains(o.peers, addr) })
+func names(good []sentinelReply, addr string) bool {
+	return slices.ContainsFunc(good, func(o sentinelReply) bool { return slices.Contains(o.peers, addr) })
 }
 
 // ask makes one exchange with one Sentinel.
-func (f *finder) ask(ctx context.Context, step time.Duration, addr string) opinion {
-	o := opinion{sentinel: addr}
-	if err := f.consult(ctx, step, &o); err != nil {
+func (f *finder) query(ctx context.Context, step time.Duration, addr string) sentinelReply {
+	o := sentinelReply{sentinel: addr}
+	if err := f.queryOnce(ctx, step, &o); err != nil {
 		o.err = f.failed(addr, err)
 	}
 	return o
 }
 
-func (f *finder) consult(ctx context.Context, step time.Duration, o *opinion) error {
+func (f *finder) queryOnce(ctx context.Context, step time.Duration, o *sentinelReply) error {
 	l, err := f.open(ctx, step, o.sentinel)
 	if err != nil {
 		return err
@@ -454,7 +454,7 @@ func (f *finder) consult(ctx context.Context, step time.Duration, o *opinion) er
 }
 
 // read takes the master's address out of a reply.
-func (o *opinion) read(reply any, name string, explain func(resp.Error) error) error {
+func (o *sentinelReply) read(reply any, name string, explain func(resp.Error) error) error {
 	if refused, ok := reply.(resp.Error); ok {
 		return explain(refused)
 	}
@@ -514,7 +514,7 @@ func (f *finder) watch(ctx context.Context, changed func()) {
 	defer tick.Stop()
 	changed()
 	for {
-		f.hear(ctx, heard, &listeners, changed)
+		f.listenAll(ctx, heard, &listeners, changed)
 		select {
 		case <-tick.C:
 			changed()
@@ -526,8 +526,8 @@ func (f *finder) watch(ctx context.Context, changed func()) {
 
 // hear begins to listen to each Sentinel that is new, and ends with those that
 // are gone.
-func (f *finder) hear(ctx context.Context, heard map[string]context.CancelFunc, listeners *sync.WaitGroup, changed func()) {
-	addrs := f.each()
+func (f *finder) listenAll(ctx context.Context, heard map[string]context.CancelFunc, listeners *sync.WaitGroup, changed func()) {
+	addrs := f.distinctAddrs()
 	for addr, stop := range heard {
 		if !slices.Contains(addrs, addr) {
 			stop()
@@ -544,7 +544,7 @@ func (f *finder) hear(ctx context.Context, heard map[string]context.CancelFunc, 
 }
 
 // each returns one address of each Sentinel.
-func (f *finder) each() []string {
+func (f *finder) distinctAddrs() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var addrs []string
@@ -587,7 +587,7 @@ func (f *finder) listen(ctx context.Context, addr string, failures int, changed 
 	if err := f.fetch(ctx); err != nil {
 		return false, err
 	}
-	c, err := f.open(ctx, f.patience(failures), addr)
+	c, err := f.open(ctx, f.stepTimeout(failures), addr)
 	if err != nil {
 		return false, err
 	}
@@ -606,7 +606,7 @@ func (f *finder) listen(ctx context.Context, addr string, failures int, changed 
 			if err = resp.Write(c, []string{"PING"}); err != nil {
 				return begun, err
 			}
-			_ = c.SetReadDeadline(time.Now().Add(f.patience(0)))
+			_ = c.SetReadDeadline(time.Now().Add(f.stepTimeout(0)))
 			reply, err = resp.Read(c.r)
 		}
 		if err != nil {

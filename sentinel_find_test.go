@@ -242,7 +242,7 @@ func TestSentinelFind_OneSentinelByTwoAddresses(t *testing.T) {
 		if got, want := slices.Sorted(slices.Values(f.addrs)), slices.Sorted(slices.Values(addrs)); !slices.Equal(got, want) {
 			t.Errorf("asks %v, want %v", got, want)
 		}
-		if n := len(f.each()); n != len(f.addrs) {
+		if n := len(f.distinctAddrs()); n != len(f.addrs) {
 			t.Errorf("listens to %d of %d", n, len(f.addrs))
 		}
 	}
@@ -264,8 +264,8 @@ func TestSentinelFind_ConfiguredTwiceIsOne(t *testing.T) {
 	}
 	f := s.finder(t, slices.Concat(fleetNames, fleetOld)...)
 	mustFind(t, f, masterOld)
-	if st := f.seen.Load(); st.Known != 3 || st.Reachable != 3 || len(f.each()) != 3 || len(f.addrs) != 6 {
-		t.Errorf("%+v, listens to %v, asks %v", st, f.each(), f.addrs)
+	if st := f.seen.Load(); st.Known != 3 || st.Reachable != 3 || len(f.distinctAddrs()) != 3 || len(f.addrs) != 6 {
+		t.Errorf("%+v, listens to %v, asks %v", st, f.distinctAddrs(), f.addrs)
 	}
 	s.silence(fleetNames[0], fleetOld[0])
 	mustFind(t, f, masterOld)
@@ -295,8 +295,8 @@ func TestSentinelFind_BehindABalancer(t *testing.T) {
 		if st := f.seen.Load(); n > 1 && (st.Known != 3 || st.Reachable != 3) {
 			t.Errorf("%d: %+v", n, st)
 		}
-		if n > 2 && (len(f.addrs) != 4 || len(f.each()) != 4) {
-			t.Errorf("%d: asks %v, listens to %v", n, f.addrs, f.each())
+		if n > 2 && (len(f.addrs) != 4 || len(f.distinctAddrs()) != 4) {
+			t.Errorf("%d: asks %v, listens to %v", n, f.addrs, f.distinctAddrs())
 		}
 	}
 }
@@ -310,7 +310,7 @@ func TestSentinelFind_TellsOnceThatOneDoesNotAnswer(t *testing.T) {
 	f.log = slog.New(slog.NewTextHandler(&log, nil))
 	mustFind(t, f, masterOld)
 	s.silence(fleetOld[0])
-	for range 3 * missesTold {
+	for range 3 * missesLogged {
 		mustFind(t, f, masterOld)
 	}
 	s.say(view{master: masterOld, epoch: 3}, fleetOld[0])
@@ -345,7 +345,7 @@ func TestSentinelFind_PatienceGrowsAndFallsBack(t *testing.T) {
 	f := s.finder(t, fleetOld...)
 	f.cfg.Sentinel.SocketTimeout, f.cfg.ConnectTimeout = 100*time.Millisecond, 5*time.Second
 	for failures, want := range []time.Duration{100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000} {
-		if got := f.patience(failures); got != want*time.Millisecond {
+		if got := f.stepTimeout(failures); got != want*time.Millisecond {
 			t.Errorf("after %d failures %v, want %v ms", failures, got, want)
 		}
 	}
@@ -365,7 +365,7 @@ func TestSentinelFind_PatienceGrowsAndFallsBack(t *testing.T) {
 	if took := time.Since(start); took > 2*time.Second {
 		t.Errorf("a frozen Sentinel held up a find for %v", took)
 	}
-	if got := f.patience(0); got < 180*time.Millisecond || got > 2*time.Second {
+	if got := f.stepTimeout(0); got < 180*time.Millisecond || got > 2*time.Second {
 		t.Errorf("after an answer in 90 ms: %v", got)
 	}
 }
@@ -375,11 +375,11 @@ func TestLogFinding_OnceAndAgainWhenItIsOver(t *testing.T) {
 	var log strings.Builder
 	n := &node{log: slog.New(slog.NewTextHandler(&log, nil))}
 	away := fmt.Errorf("%w: away", ErrNoSentinel)
-	n.logFinding(t.Context(), away)
-	n.logFinding(t.Context(), away) // Redis itself is not available: that was said
+	n.logDiscovery(t.Context(), away)
+	n.logDiscovery(t.Context(), away) // Redis itself is not available: that was said
 	n.found.Store(true)
 	for _, err := range []error{nil, away, nil, away, away, away, nil, nil} {
-		n.logFinding(t.Context(), err)
+		n.logDiscovery(t.Context(), err)
 	}
 	lines := strings.Split(strings.TrimSpace(log.String()), "\n")
 	if len(lines) != 2 || !strings.Contains(lines[0], "do not tell") || !strings.Contains(lines[1], "again") {
@@ -461,7 +461,7 @@ func TestSentinelFind_ListensToThoseThatAreKnown(t *testing.T) {
 		f.mu.Lock()
 		f.addrs = addrs
 		f.mu.Unlock()
-		f.hear(ctx, heard, &listeners, func() {})
+		f.listenAll(ctx, heard, &listeners, func() {})
 	}
 	expect := func(from chan string, want string) {
 		t.Helper()

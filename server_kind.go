@@ -25,13 +25,13 @@ func wrongServer(op string, err error) *Error {
 
 // greet asks whether the connection answers, and in the same round trip who
 // does: one connection of a node is enough for that.
-func (l *lane) greet(ctx context.Context) error {
-	n, b := l.node, l.client.B()
-	if n.replica || l != n.lanes[0] {
-		return l.client.Do(ctx, b.Ping().Build()).Error()
+func (s *sharedConn) hello(ctx context.Context) error {
+	n, b := s.node, s.client.B()
+	if n.replica || s != n.shared[0] {
+		return s.client.Do(ctx, b.Ping().Build()).Error()
 	}
-	replies := l.client.DoMulti(ctx, b.Ping().Build(), b.Arbitrary("HELLO").Build(), b.Evalsha().Sha1(noSuchScript).Numkeys(0).Build())
-	n.greeting = replies[1:]
+	replies := s.client.DoMulti(ctx, b.Ping().Build(), b.Arbitrary("HELLO").Build(), b.Evalsha().Sha1(noSuchScript).Numkeys(0).Build())
+	n.helloReplies = replies[1:]
 	return replies[0].Error()
 }
 
@@ -42,8 +42,8 @@ const noSuchScript = "0000000000000000000000000000000000000000"
 // answered to a greeting. The error is of one that serves nothing; lesser
 // faults are kept in misfit.
 func (n *node) identify(ctx context.Context) error {
-	greeting := n.greeting
-	n.greeting = nil
+	greeting := n.helloReplies
+	n.helloReplies = nil
 	if len(greeting) < 2 {
 		return nil
 	}
@@ -51,7 +51,7 @@ func (n *node) identify(ctx context.Context) error {
 	defer cancel()
 	if err := greeting[1].Error(); err != nil {
 		// A user who may run none may need none, and hears of it from a call.
-		if f := classify(ctx, "EVALSHA", err, once); f.restricted == noScripts && f.Kind != KindPermission {
+		if f := classify(ctx, "EVALSHA", err, nonIdempotent); f.restricted == noScripts && f.Kind != KindPermission {
 			n.restrict(f)
 		}
 	}
@@ -81,7 +81,7 @@ func (n *node) mode(ctx context.Context, hello rueidis.RedisResult) string {
 			return text
 		}
 	}
-	text, err := n.lanes[0].client.Do(ctx, n.builder.Info().Section("server").Build()).ToString()
+	text, err := n.shared[0].client.Do(ctx, n.builder.Info().Section("server").Build()).ToString()
 	if err != nil {
 		return ""
 	}
@@ -109,7 +109,7 @@ func (n *node) redirects(ctx context.Context) bool {
 			cmds = append(cmds, cmd)
 		}
 	}
-	return slices.ContainsFunc(n.lanes[0].client.DoMulti(ctx, cmds...), func(r rueidis.RedisResult) bool {
+	return slices.ContainsFunc(n.shared[0].client.DoMulti(ctx, cmds...), func(r rueidis.RedisResult) bool {
 		return r.Error() != nil && isRedirection(r.Error().Error())
 	})
 }
@@ -181,7 +181,7 @@ func (n *node) misfitCause() error {
 
 // blame names the setting in the error of a call that only another server, or
 // another setting, can answer.
-func (n *node) blame(e *Error) {
+func (n *node) explainReply(e *Error) {
 	reply, ok := rueidis.IsRedisErr(e.Err)
 	if !ok {
 		return

@@ -19,10 +19,10 @@ func (r *Redis) State() State {
 
 // Available says whether a call would be sent now. It asks nobody.
 func (r *Redis) Available() bool {
-	switch state, _ := r.look(); state {
-	case gateOpen:
+	switch state, _ := r.currentAvailability(); state {
+	case availabilityUp:
 		return true
-	case gateDoubt:
+	case availabilityProbing:
 		s := r.State()
 		return s == StateUp || s == StateDegraded
 	}
@@ -35,7 +35,7 @@ func (r *Redis) Err() error {
 	if r.Available() {
 		return nil
 	}
-	if _, why := r.look(); why != nil {
+	if _, why := r.currentAvailability(); why != nil {
 		return why
 	}
 	return &Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errNotConnected}
@@ -114,15 +114,15 @@ func (r *Redis) update() (from, to Status) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	from, to = r.last, r.last
-	state, why := r.look()
+	state, why := r.currentAvailability()
 	to.ReadOnly = false
 	r.each(func(n *node) { to.ReadOnly = to.ReadOnly || n.readOnly.Load() })
 	switch state {
-	case gateClosed:
+	case availabilityClosed:
 		to.State, to.Err = StateClosed, ErrClosed
-	case gateShut:
+	case availabilityDown:
 		to.State, to.Err = StateDown, why
-	case gateOpen:
+	case availabilityUp:
 		to.State, to.Err = StateUp, nil
 		if to.ReadOnly {
 			to.State, to.Err = StateDegraded, &Error{Op: "connect", Kind: KindReadOnly, Outcome: OutcomeNotApplied, Err: ErrReadOnly}
@@ -133,7 +133,7 @@ func (r *Redis) update() (from, to Status) {
 		} else if why := r.restriction(); why != nil {
 			to.State, to.Err = StateDegraded, why
 		}
-	case gateDoubt: // no verdict, no change
+	case availabilityProbing: // no verdict, no change
 	}
 	if from.State == StateClosed || to.State == from.State && to.ReadOnly == from.ReadOnly && sameText(to.Err, from.Err) {
 		return from, from

@@ -94,14 +94,14 @@ func (s *subscriptions) listen(ctx context.Context, n *node, op string, channels
 	l := &listener{ctx: ctx, fn: fn, over: make(chan error, 1)}
 	carriers := s.join(n, op, channels, l)
 	if carriers == nil {
-		return errLeft
+		return errCallerLeft
 	}
 	defer s.part(l, carriers)
 	select {
 	case err := <-l.over:
 		return err
 	case <-ctx.Done():
-		return errLeft
+		return errCallerLeft
 	}
 }
 
@@ -192,7 +192,7 @@ func (s *subscriptions) part(l *listener, carriers []*carrier) {
 		}
 	}
 	s.mu.Unlock()
-	if len(last) == 0 || last[0].node.gate.state.Load() == gateClosed {
+	if len(last) == 0 || last[0].node.availability.state.Load() == availabilityClosed {
 		return
 	}
 	enough := time.NewTimer(farewellWait)

@@ -20,9 +20,9 @@ import (
 // node is no longer the one that serves. What was read under a Tracking that
 // is over may be stale.
 type Tracking struct {
-	over  atomic.Bool
-	gate  *gate // of the node
-	proof *pushProof
+	over         atomic.Bool
+	availability *availability // of the node
+	proof        *pushProof
 }
 
 // Valid says whether it still lasts, and the node is not known to be away: it
@@ -30,7 +30,7 @@ type Tracking struct {
 // then what it had to tell has come before that, and the Tracking is valid
 // again. Valid is false for nil.
 func (t *Tracking) Valid() bool {
-	return t != nil && !t.over.Load() && (t.gate == nil || t.gate.state.Load() < gateShut)
+	return t != nil && !t.over.Load() && (t.availability == nil || t.availability.state.Load() < availabilityDown)
 }
 
 // Tracked is what [Redis.GetTracked] read of one key.
@@ -64,13 +64,13 @@ func (r *Redis) OnInvalidate(fn func(key string)) (stop func()) {
 }
 
 // listeners are told of changed keys.
-type listeners struct {
+type invalidationListeners struct {
 	mu   sync.Mutex
 	byID map[*func(string)]func(string)
 	list atomic.Pointer[[]func(string)]
 }
 
-func (s *listeners) add(fn func(string)) (stop func()) {
+func (s *invalidationListeners) add(fn func(string)) (stop func()) {
 	id := &fn
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -78,21 +78,21 @@ func (s *listeners) add(fn func(string)) (stop func()) {
 		s.byID = map[*func(string)]func(string){}
 	}
 	s.byID[id] = fn
-	s.renew()
+	s.rebuild()
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.byID, id)
-		s.renew()
+		s.rebuild()
 	}
 }
 
-func (s *listeners) renew() {
+func (s *invalidationListeners) rebuild() {
 	list := slices.Collect(maps.Values(s.byID))
 	s.list.Store(&list)
 }
 
-func (s *listeners) tell(keys []rueidis.RedisMessage) {
+func (s *invalidationListeners) notify(keys []rueidis.RedisMessage) {
 	list := s.list.Load()
 	if list == nil {
 		return
@@ -108,79 +108,79 @@ func (s *listeners) tell(keys []rueidis.RedisMessage) {
 
 // invalidated is told by the client what the server pushed: nil is everything,
 // and the end of the connection.
-func (l *lane) invalidated(keys []rueidis.RedisMessage) {
+func (s *sharedConn) onInvalidation(keys []rueidis.RedisMessage) {
 	if keys == nil {
-		l.untrack()
+		s.endTracking()
 		return
 	}
-	if p := l.proof.Load(); p != nil && !p.proven.Load() {
+	if p := s.proof.Load(); p != nil && !p.proven.Load() {
 		p.arrived()
 	}
-	if s := l.node.listeners; s != nil {
-		s.tell(keys)
+	if s := s.node.listeners; s != nil {
+		s.notify(keys)
 	}
 }
 
 // untrack ends what was tracked on the lane. The next tracked read begins anew.
-func (l *lane) untrack() {
-	if t := l.tracking.Swap(nil); t != nil {
+func (s *sharedConn) endTracking() {
+	if t := s.tracking.Swap(nil); t != nil {
 		t.over.Store(true)
 	}
 }
 
-func (n *node) untrack() {
-	for _, l := range n.lanes {
-		l.untrack()
+func (n *node) endTracking() {
+	for _, s := range n.shared {
+		s.endTracking()
 	}
 }
 
 // track returns the tracking of the lane's connection, beginning it where
 // needed. It is nil where the server refuses: the reads go on without. proofKey
 // makes the key that the proof of the connection writes.
-func (l *lane) track(ctx context.Context, proofKey func() string) *Tracking {
-	if t := l.tracking.Load(); t != nil {
+func (s *sharedConn) ensureTracking(ctx context.Context, proofKey func() string) *Tracking {
+	if t := s.tracking.Load(); t != nil {
 		if !t.proof.proven.Load() {
-			l.askForProof(t.proof, proofKey)
+			s.requestProof(t.proof, proofKey)
 		}
 		return t
 	}
-	if l.isUntracked() || l.node.readOnly.Load() {
+	if s.trackingUnavailable() || s.node.readOnly.Load() {
 		return nil // a node that is no master may fall behind unseen
 	}
 	select {
-	case l.beginning <- struct{}{}:
-		defer func() { <-l.beginning }()
+	case s.trackingSetup <- struct{}{}:
+		defer func() { <-s.trackingSetup }()
 	case <-ctx.Done():
 		return nil
 	}
-	if t := l.tracking.Load(); t != nil || l.isUntracked() {
+	if t := s.tracking.Load(); t != nil || s.trackingUnavailable() {
 		return t
 	}
-	c, p := l.conn.Load(), l.proof.Load()
-	if c == nil || p == nil || l.enter(ctx) != nil {
+	c, p := s.conn.Load(), s.proof.Load()
+	if c == nil || p == nil || s.enter(ctx) != nil {
 		return nil
 	}
-	t := &Tracking{gate: l.node.gate, proof: p}
-	err := l.do(ctx, l.node.builder.ClientTracking().On().Optin().Build(), false).Error()
+	t := &Tracking{availability: s.node.availability, proof: p}
+	err := s.do(ctx, s.node.builder.ClientTracking().On().Optin().Build(), false).Error()
 	if err != nil {
 		if reply, ok := rueidis.IsRedisErr(err); ok {
 			if kind, _ := classifyReply(reply.Error()); kind != KindPermission && kind != KindServer {
 				return nil // for the moment only
 			}
 			p.again.Store(never)
-			l.untracked.Store(true)
-			l.node.sayPushless(fmt.Errorf("it refuses CLIENT TRACKING: %w", err))
+			s.trackingRefused.Store(true)
+			s.node.logNoPushes(fmt.Errorf("it refuses CLIENT TRACKING: %w", err))
 		}
 		return nil
 	}
-	l.untracked.Store(false)
-	l.tracking.Store(t)
-	if l.conn.Load() != c || l.node.readOnly.Load() { // it is another connection by now, or no master
-		l.untrack()
+	s.trackingRefused.Store(false)
+	s.tracking.Store(t)
+	if s.conn.Load() != c || s.node.readOnly.Load() { // it is another connection by now, or no master
+		s.endTracking()
 		return nil
 	}
 	if !p.proven.Load() {
-		l.askForProof(p, proofKey)
+		s.requestProof(p, proofKey)
 		p.wait(ctx)
 	}
 	return t
@@ -188,11 +188,11 @@ func (l *lane) track(ctx context.Context, proofKey func() string) *Tracking {
 
 // isUntracked says whether the connection is known to tell nothing. Where pushes
 // did not arrive that is tried again from time to time.
-func (l *lane) isUntracked() bool {
-	if !l.untracked.Load() {
+func (s *sharedConn) trackingUnavailable() bool {
+	if !s.trackingRefused.Load() {
 		return false
 	}
-	p := l.proof.Load()
+	p := s.proof.Load()
 	return p == nil || clock.Now() < p.again.Load()
 }
 
@@ -280,17 +280,17 @@ func (r *Redis) slotOf(key string) uint16 {
 // getOfNode reads keys of one node.
 func (r *Redis) getOfNode(ctx context.Context, track bool, keys []string, of []int, out []Tracked) {
 	n, e := r.pick(ctx, r.slotOf(keys[of[0]]))
-	var l *lane
-	if e == nil && n.gate.state.Load() != gateOpen {
-		e = n.gate.pass(ctx)
+	var s *sharedConn
+	if e == nil && n.availability.state.Load() != availabilityUp {
+		e = n.availability.wait(ctx)
 	}
 	var t *Tracking
 	if e == nil {
-		l = n.lane()
+		s = n.nextShared()
 		if track {
-			t = l.track(ctx, func() string { return r.proofKey(n) })
+			t = s.ensureTracking(ctx, func() string { return r.proofKey(n) })
 		}
-		e = l.enter(ctx)
+		e = s.enter(ctx)
 	}
 	if e != nil {
 		for _, i := range of {
@@ -309,7 +309,7 @@ func (r *Redis) getOfNode(ctx context.Context, track bool, keys []string, of []i
 		}
 		cmds = append(cmds, n.builder.Get().Key(keys[i]).Build(), n.builder.Pttl().Key(keys[i]).Build())
 	}
-	replies := l.doMulti(ctx, cmds)
+	replies := s.doMulti(ctx, cmds)
 	for k, i := range of {
 		part := replies[k*each : (k+1)*each]
 		tracked := t
@@ -339,7 +339,7 @@ func (r *Redis) readTracked(ctx context.Context, n *node, key string, replies []
 	if err == nil {
 		err = replies[1].Error()
 	}
-	if f := n.failed(ctx, "GET", err, reads); !f.again && !redirected(f) {
+	if f := n.noteFailure(ctx, "GET", err, readOnly); !f.again && !redirected(f) {
 		return Tracked{Err: f.Error}
 	}
 	results, _, e := r.doMulti(ctx, func(b Builder) []Command {
@@ -350,14 +350,14 @@ func (r *Redis) readTracked(ctx context.Context, n *node, key string, replies []
 	}
 	ms, err := results[1].Message.AsInt64()
 	if err != nil {
-		return Tracked{Err: n.failed(ctx, "PTTL", err, reads).Error}
+		return Tracked{Err: n.noteFailure(ctx, "PTTL", err, readOnly).Error}
 	}
 	return Tracked{Message: results[0].Message, TTL: lifeOf(results[0].Message, ms)}
 }
 
 func redirected(f failure) bool {
 	_, reply := rueidis.IsRedisErr(f.Err)
-	return reply && f.Kind == KindUnavailable && f.restricted == nothingRestricted
+	return reply && f.Kind == KindUnavailable && f.restricted == unrestricted
 }
 
 // lifeOf is the lifetime by the reply to PTTL: a value that was there when it

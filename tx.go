@@ -19,13 +19,13 @@ const txTries = 32
 // Tx is one try of a transaction. It is valid inside the function given to
 // [Redis.Tx] only, and not for concurrent use.
 type Tx struct {
-	r     *Redis
-	n     *node
-	conn  *loan
-	hop   hop  // where a redirection led
-	next  *hop // where the next try goes
-	ctx   context.Context
-	queue []func(Builder) Command
+	r        *Redis
+	n        *node
+	conn     *dedicatedConn
+	redirect redirect  // where a redirection led
+	next     *redirect // where the next try goes
+	ctx      context.Context
+	queue    []func(Builder) Command
 }
 
 // Tx runs fn between WATCH and EXEC: fn reads with [Tx.Do] and queues writes
@@ -57,7 +57,7 @@ func (r *Redis) Tx(ctx context.Context, keys []string, fn func(*Tx) error) ([]Me
 }
 
 func (r *Redis) transact(ctx context.Context, keys []string, fn func(*Tx) error) ([]Message, int, error) {
-	var next hop
+	var next redirect
 	failures, waits := 0, 0
 	for try := 0; try < txTries; try++ {
 		msgs, again, err := r.tryTx(ctx, keys, fn, &next)
@@ -95,7 +95,7 @@ func conflict(tries int) *Error {
 
 // tryTx makes one try. again without an error is a conflict; with one it is a
 // failure before anything could be applied.
-func (r *Redis) tryTx(ctx context.Context, keys []string, fn func(*Tx) error, next *hop) (msgs []Message, again bool, err error) {
+func (r *Redis) tryTx(ctx context.Context, keys []string, fn func(*Tx) error, next *redirect) (msgs []Message, again bool, err error) {
 	tx, e := r.begin(ctx, keys, next)
 	if e != nil {
 		return nil, e.Outcome == OutcomeNotApplied && (e.Kind == KindUnavailable && r.Available() || errors.Is(e, errMoved) || e.later), e
@@ -116,7 +116,7 @@ func (r *Redis) tryTx(ctx context.Context, keys []string, fn func(*Tx) error, ne
 }
 
 // begin borrows a connection and watches the keys on it.
-func (r *Redis) begin(ctx context.Context, keys []string, next *hop) (*Tx, *Error) {
+func (r *Redis) begin(ctx context.Context, keys []string, next *redirect) (*Tx, *Error) {
 	slot := uint16(keyless)
 	if len(keys) > 0 {
 		cmd := r.builder.Get().Key(keys[0]).Build()
@@ -125,7 +125,7 @@ func (r *Redis) begin(ctx context.Context, keys []string, next *hop) (*Tx, *Erro
 		return nil, refused("WATCH", errTxKeys)
 	}
 	at := *next
-	*next = hop{}
+	*next = redirect{}
 	n, err := at.node, (*Error)(nil)
 	if n == nil {
 		n, err = r.pick(ctx, slot)
@@ -133,7 +133,7 @@ func (r *Redis) begin(ctx context.Context, keys []string, next *hop) (*Tx, *Erro
 	if err != nil {
 		return nil, err.of("WATCH")
 	}
-	c, err := n.pool.take(ctx)
+	c, err := n.dedicated.acquire(ctx)
 	if err != nil {
 		return nil, err.of("WATCH")
 	}
@@ -142,17 +142,17 @@ func (r *Redis) begin(ctx context.Context, keys []string, next *hop) (*Tx, *Erro
 		if err := res[len(res)-1].Error(); err != nil {
 			c.dirty = true
 			c.release()
-			if h, moved := r.follow(n, err); moved {
-				*next = h
+			if rd, moved := r.follow(n, err); moved {
+				*next = rd
 				err = fmt.Errorf("%w: %w", errMoved, err)
 				return nil, &Error{Op: "WATCH", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: err}
 			}
-			f := n.failed(ctx, "WATCH", err, reads)
+			f := n.noteFailure(ctx, "WATCH", err, readOnly)
 			f.later = f.backoff
 			return nil, f.Error
 		}
 	}
-	return &Tx{r: r, n: n, conn: c, ctx: ctx, hop: at, next: next}, nil
+	return &Tx{r: r, n: n, conn: c, ctx: ctx, redirect: at, next: next}, nil
 }
 
 // Do sends a command at once, inside the watch: reads belong here. What it
@@ -167,12 +167,12 @@ func (tx *Tx) Do(build func(Builder) Command) (Message, error) {
 	if tx.conn.dirty {
 		return Message{}, &Error{Op: op, Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errRefused}
 	}
-	res := tx.conn.do(tx.ctx, tx.hop.ask(tx.r.builder, cmds...)...)
+	res := tx.conn.do(tx.ctx, tx.redirect.ask(tx.r.builder, cmds...)...)
 	msg, err := res[len(res)-1].ToMessage()
 	if err == nil || err == rueidis.Nil {
 		return msg, nil
 	}
-	return Message{}, tx.n.failed(tx.ctx, op, err, p.repeat).Error
+	return Message{}, tx.n.noteFailure(tx.ctx, op, err, p.idempotency).Error
 }
 
 // Queue adds a command to those that EXEC applies together. build is called
@@ -194,7 +194,7 @@ func (tx *Tx) exec() (msgs []Message, again bool, err error) {
 	if tx.conn.dirty {
 		return nil, false, &Error{Op: "EXEC", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errRefused}
 	}
-	res := tx.conn.do(tx.ctx, tx.hop.ask(b, append(cmds, b.Exec().Build())...)...)
+	res := tx.conn.do(tx.ctx, tx.redirect.ask(b, append(cmds, b.Exec().Build())...)...)
 	res = res[len(res)-len(cmds)-1:]
 	msgs, err = res[len(res)-1].ToArray()
 	switch {
@@ -206,11 +206,11 @@ func (tx *Tx) exec() (msgs []Message, again bool, err error) {
 	// EXECABORT only says that a command was refused; the refusal says why.
 	for _, r := range res[1 : len(res)-1] {
 		if reply, ok := rueidis.IsRedisErr(r.Error()); ok {
-			if h, moved := tx.r.follow(tx.n, reply); moved { // its slot moved after WATCH
-				*tx.next = h
+			if rd, moved := tx.r.follow(tx.n, reply); moved { // its slot moved after WATCH
+				*tx.next = rd
 				return nil, true, nil
 			}
-			f := tx.n.failed(tx.ctx, "QUEUE", reply, once)
+			f := tx.n.noteFailure(tx.ctx, "QUEUE", reply, nonIdempotent)
 			f.Op = "EXEC"
 			f.Outcome, f.later = OutcomeNotApplied, f.backoff
 			return nil, f.again, f.Error
@@ -218,12 +218,12 @@ func (tx *Tx) exec() (msgs []Message, again bool, err error) {
 	}
 	// Some servers queue a command of a slot that moves, and EXEC is redirected.
 	if reply, ok := rueidis.IsRedisErr(err); ok {
-		if h, moved := tx.r.follow(tx.n, reply); moved {
-			*tx.next = h
+		if rd, moved := tx.r.follow(tx.n, reply); moved {
+			*tx.next = rd
 			return nil, true, nil
 		}
 	}
-	f := tx.n.failed(tx.ctx, "EXEC", err, once)
+	f := tx.n.noteFailure(tx.ctx, "EXEC", err, nonIdempotent)
 	f.later = f.backoff
 	return nil, errors.Is(err, errRefused) || f.later, f.Error
 }
@@ -239,7 +239,7 @@ func (tx *Tx) refusedInside(msgs []Message) error {
 			applied = true
 			continue
 		}
-		f := tx.n.failed(tx.ctx, "EXEC", e, once)
+		f := tx.n.noteFailure(tx.ctx, "EXEC", e, nonIdempotent)
 		applied = applied || f.Outcome != OutcomeNotApplied
 		if first == nil {
 			first = f.Error
@@ -257,8 +257,8 @@ func (tx *Tx) refusedInside(msgs []Message) error {
 var errTxKeys = errors.New("a transaction in a cluster needs a key to watch: it says which node")
 
 // ask puts ASKING before commands for a slot that is being moved.
-func (h hop) ask(b Builder, cmds ...Command) []Command {
-	if !h.asking {
+func (rd redirect) ask(b Builder, cmds ...Command) []Command {
+	if !rd.asking {
 		return cmds
 	}
 	return append([]Command{b.Asking().Build()}, cmds...)
