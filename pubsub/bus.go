@@ -39,41 +39,41 @@ type Options struct {
 // Bus is what the topics of a process share: its subscriptions. It is safe for
 // concurrent use. Make it with [New].
 type Bus struct {
-	r      *madcrow.Redis
-	rec    madcrow.Recorder // nil: nobody listens
-	log    *slog.Logger
-	prefix string
-	node   string // names this process in envelopes
+	r         *madcrow.Redis
+	rec       madcrow.Recorder // nil: nobody listens
+	log       *slog.Logger
+	prefix    string
+	processID string // names this process in envelopes
 
-	born    time.Time
-	probing time.Duration // Options.Probe
-	silence time.Duration // how long a dead connection may go unnoticed
-	most    int           // how large a message may be
-	queue   int           // Options.QueueBytes
-	bulk    int           // how large is large
+	born          time.Time
+	probeAfter    time.Duration // Options.Probe
+	silenceLimit  time.Duration // how long a dead connection may go unnoticed
+	maxMessage    int           // how large a message may be
+	queueBytes    int           // Options.QueueBytes
+	bulkThreshold int           // how large is large
 
-	closing atomic.Bool // nothing more is published
-	streams atomic.Bool // the server knows what streams need
+	draining atomic.Bool // nothing more is published
+	streams  atomic.Bool // the server knows what streams need
 
-	life context.Context
-	stop context.CancelFunc
-	busy sync.WaitGroup
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
 
-	mu       sync.Mutex
-	feeds    map[feedKey]*feed
-	watched  int                // feeds that are no probes
-	stopping context.CancelFunc // ends the prober
-	wires    map[string]*wire   // by node
-	numbers  map[string]*numbers
-	numbered int // how often numbers were forgotten
-	closed   bool
-	outbox   *outbox
-	turns    chan struct{} // bounds how many subscribe at the same time
+	mu           sync.Mutex
+	shared       map[channelKey]*sharedSub
+	probedSubs   int                 // feeds that are no probes
+	stopProber   context.CancelFunc  // ends the prober
+	subConns     map[string]*subConn // by node
+	numbers      map[string]*numbers
+	numberResets int // how often numbers were forgotten
+	closed       bool
+	outbox       *outbox
+	subscribeSem chan struct{} // bounds how many subscribe at the same time
 }
 
 // subscribeTurns is how many channels subscribe at the same time after the
 // connection was made again.
-const subscribeTurns = 512
+const maxSubscribing = 512
 
 // New makes a bus on r, which the bus does not close. Close it before the
 // Redis.
@@ -98,10 +98,10 @@ func New(r *madcrow.Redis, options Options) (*Bus, error) {
 	}
 	cfg := r.Config()
 	b := &Bus{
-		r: r, log: options.Logger, prefix: cfg.KeyPrefix, node: rand.Text()[:12],
-		born: time.Now(), probing: options.Probe, most: cfg.MaxValueSize, queue: options.QueueBytes, bulk: cfg.BulkThreshold, silence: 2*time.Second + max(time.Second, cfg.CommandTimeout),
-		feeds: map[feedKey]*feed{}, wires: map[string]*wire{}, numbers: map[string]*numbers{},
-		turns: make(chan struct{}, subscribeTurns),
+		r: r, log: options.Logger, prefix: cfg.KeyPrefix, processID: rand.Text()[:12],
+		born: time.Now(), probeAfter: options.Probe, maxMessage: cfg.MaxValueSize, queueBytes: options.QueueBytes, bulkThreshold: cfg.BulkThreshold, silenceLimit: 2*time.Second + max(time.Second, cfg.CommandTimeout),
+		shared: map[channelKey]*sharedSub{}, subConns: map[string]*subConn{}, numbers: map[string]*numbers{},
+		subscribeSem: make(chan struct{}, maxSubscribing),
 	}
 	if b.log == nil {
 		b.log = cfg.Logger
@@ -113,7 +113,7 @@ func New(r *madcrow.Redis, options Options) (*Bus, error) {
 	if _, nobody := r.Recorder().(madcrow.NopRecorder); !nobody {
 		b.rec = r.Recorder()
 	}
-	b.life, b.stop = context.WithCancel(context.Background())
+	b.ctx, b.cancel = context.WithCancel(context.Background())
 	if options.Outbox > 0 {
 		b.outbox = newOutbox(b, options.Outbox, options.OutboxBytes)
 	}
@@ -131,15 +131,15 @@ func (b *Bus) Close(ctx context.Context) error {
 	if again {
 		return nil
 	}
-	b.closing.Store(true)
+	b.draining.Store(true)
 	var err error
 	if b.outbox != nil {
 		if n := b.outbox.drain(ctx); n > 0 {
 			err = fmt.Errorf("pubsub: %d messages were not sent: %w", n, ErrClosed)
 		}
 	}
-	b.stop()
-	b.busy.Wait()
+	b.cancel()
+	b.wg.Wait()
 	return err
 }
 

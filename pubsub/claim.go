@@ -14,11 +14,11 @@ const claimPage = 100
 
 // reclaim takes over what is due: what failed a while ago, here or elsewhere,
 // and what processes had that went away. It says how many slots are left.
-func (w *work[T]) reclaim(ctx, own context.Context, free int) (left int, err error) {
+func (c *consumer[T]) reclaim(ctx, own context.Context, free int) (left int, err error) {
 	for from := "-"; ctx.Err() == nil; {
-		list, err := w.pending(ctx, from, w.opt.ClaimAfter, "")
+		list, err := c.pending(ctx, from, c.opt.ClaimAfter, "")
 		if err != nil {
-			if noGroup(err) {
+			if isNoGroup(err) {
 				err = nil // the read makes it
 			}
 			return free, err
@@ -28,20 +28,20 @@ func (w *work[T]) reclaim(ctx, own context.Context, free int) (left int, err err
 			switch {
 			case ctx.Err() != nil:
 				return free, nil
-			case w.has(p.id):
-			case p.deliveries >= int64(w.opt.MaxDeliveries):
-				_ = w.putAside(ctx, p.id, p.deliveries, "", w.opt.ClaimAfter, "") // whoever looks next does this again
+			case c.owns(p.id):
+			case p.deliveries >= int64(c.opt.MaxDeliveries):
+				_ = c.moveToDead(ctx, p.id, p.deliveries, "", c.opt.ClaimAfter, "") // whoever looks next does this again
 			case free == 0:
-				w.looks = time.Time{} // there is more
+				c.nextReclaim = time.Time{} // there is more
 				return 0, nil
 			default:
-				taken, err := w.claim(own, p)
+				taken, err := c.claim(own, p)
 				if err != nil {
 					return free, err
 				}
 				if taken {
 					free--
-					w.s.b.event("claimed", 1)
+					c.s.b.event("claimed", 1)
 				}
 			}
 		}
@@ -59,9 +59,9 @@ type pendingMessage struct {
 
 // pending lists messages of the group that are not done, of one consumer or of
 // all.
-func (w *work[T]) pending(ctx context.Context, from string, idle time.Duration, consumer string) (list []pendingMessage, err error) {
-	m, err := w.s.b.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
-		page := b.Xpending().Key(w.s.log()).Group(w.group).Idle(idle.Milliseconds()).Start(from).End("+").Count(claimPage)
+func (c *consumer[T]) pending(ctx context.Context, from string, idle time.Duration, consumer string) (list []pendingMessage, err error) {
+	m, err := c.s.b.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
+		page := b.Xpending().Key(c.s.logKey()).Group(c.group).Idle(idle.Milliseconds()).Start(from).End("+").Count(claimPage)
 		if consumer != "" {
 			return page.Consumer(consumer).Build()
 		}
@@ -91,27 +91,27 @@ func (w *work[T]) pending(ctx context.Context, from string, idle time.Duration, 
 
 // has says whether a message is being worked on here, or waits for its next
 // try.
-func (w *work[T]) has(id string) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	_, held := w.held[id]
-	_, resting := w.resting[id]
+func (c *consumer[T]) owns(id string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, held := c.held[id]
+	_, resting := c.retrying[id]
 	return held || resting
 }
 
 // claim takes a message over, if it still is idle for long enough, and works on
 // it in a slot that is taken.
-func (w *work[T]) claim(own context.Context, p pendingMessage) (taken bool, err error) {
-	return w.takeOver(own, p.id, w.opt.ClaimAfter, "", p.deliveries+1, "")
+func (c *consumer[T]) claim(own context.Context, p pendingMessage) (taken bool, err error) {
+	return c.claimOne(own, p.id, c.opt.ClaimAfter, "", p.deliveries+1, "")
 }
 
 // takeOver claims a message that was idle for so long, of one consumer or of any,
 // and works on it.
-func (w *work[T]) takeOver(own context.Context, id string, idle time.Duration, from string, deliveries int64, note string) (taken bool, _ error) {
-	m, err := w.s.b.r.Eval(own, scriptClaim, []string{w.s.log(), w.s.reason(w.group), w.s.lost()},
-		[]string{w.group, w.me, id, milliseconds(idle), from, note})
+func (c *consumer[T]) claimOne(own context.Context, id string, idle time.Duration, from string, deliveries int64, note string) (taken bool, _ error) {
+	m, err := c.s.b.r.Eval(own, scriptClaim, []string{c.s.logKey(), c.s.reasonKey(c.group), c.s.lostKey()},
+		[]string{c.group, c.name, id, milliseconds(idle), from, note})
 	if err != nil {
-		w.mayStray(err)
+		c.noteLostReply(err)
 		return false, err
 	}
 	list, err := m.ToArray()
@@ -119,13 +119,13 @@ func (w *work[T]) takeOver(own context.Context, id string, idle time.Duration, f
 		return false, errors.Join(errReply, err)
 	}
 	if gone, _ := list[0].AsInt64(); gone == 1 {
-		w.s.b.event("trimmed", 1)
-		w.sayLost(1)
+		c.s.b.event("trimmed", 1)
+		c.reportLost(1)
 		return false, nil
 	}
 	entries, err := list[1].AsXRange()
 	if err == nil && len(entries) == 1 {
-		w.start(own, entries[0], deliveries)
+		c.start(own, entries[0], deliveries)
 		return true, nil
 	}
 	return false, nil // somebody else has it
@@ -135,36 +135,36 @@ func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseco
 
 // mayStray notes that a reply was lost that may have given us messages. A read
 // of a connection that died unnoticed may even take some later.
-func (w *work[T]) mayStray(err error) {
+func (c *consumer[T]) noteLostReply(err error) {
 	var e *madcrow.Error
 	if errors.As(err, &e) && e.Outcome == madcrow.OutcomeUnknown {
-		w.strays = time.Now().Add(2 * readBlock)
+		c.unseenUntil = time.Now().Add(2 * readBlock)
 	}
 }
 
 // adopt works on messages that are ours and that we never saw. It is no further
 // delivery: nobody has tried them.
-func (w *work[T]) adopt(own context.Context, free int) (left int, err error) {
+func (c *consumer[T]) claimUnseen(own context.Context, free int) (left int, err error) {
 	for from := "-"; free > 0; {
-		list, err := w.pending(own, from, 0, w.me)
+		list, err := c.pending(own, from, 0, c.name)
 		if err != nil {
-			if noGroup(err) {
+			if isNoGroup(err) {
 				err = nil
 			}
 			return free, err
 		}
 		for _, p := range list {
 			from = "(" + p.id
-			if free == 0 || w.has(p.id) {
+			if free == 0 || c.owns(p.id) {
 				continue
 			}
-			taken, err := w.takeOver(own, p.id, 0, w.me, p.deliveries, strconv.FormatInt(p.deliveries, 10))
+			taken, err := c.claimOne(own, p.id, 0, c.name, p.deliveries, strconv.FormatInt(p.deliveries, 10))
 			if err != nil {
 				return free, err
 			}
 			if taken {
 				free--
-				w.s.b.event("adopted", 1)
+				c.s.b.event("adopted", 1)
 			}
 		}
 		if len(list) < claimPage {
@@ -175,8 +175,8 @@ func (w *work[T]) adopt(own context.Context, free int) (left int, err error) {
 }
 
 // keepAlive shows that what is worked on here is worked on.
-func (w *work[T]) keepAlive(ctx context.Context) {
-	tick := time.NewTicker(w.opt.ClaimAfter / 3)
+func (c *consumer[T]) heartbeat(ctx context.Context) {
+	tick := time.NewTicker(c.opt.ClaimAfter / 3)
 	defer tick.Stop()
 	for {
 		select {
@@ -184,39 +184,39 @@ func (w *work[T]) keepAlive(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		w.beat.Lock()
-		w.mu.Lock()
-		ids := make([]string, 0, len(w.held))
-		for id, gone := range w.held {
+		c.heartbeatMu.Lock()
+		c.mu.Lock()
+		ids := make([]string, 0, len(c.held))
+		for id, gone := range c.held {
 			if !gone {
 				ids = append(ids, id)
 			}
 		}
-		w.mu.Unlock()
+		c.mu.Unlock()
 		for part := range slices.Chunk(ids, claimPage) {
-			w.noteGone(w.keep(ctx, 0, "", part...))
+			c.markOvertaken(c.renew(ctx, 0, "", part...))
 		}
-		w.beat.Unlock()
+		c.heartbeatMu.Unlock()
 	}
 }
 
 // noteGone notes which of the messages in hand MaxLen overtook. What becomes of one
 // is told when its try is over: a failure then is the last one.
-func (w *work[T]) noteGone(ids []string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+func (c *consumer[T]) markOvertaken(ids []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	for _, id := range ids {
-		if _, held := w.held[id]; held {
-			w.held[id] = true
+		if _, held := c.held[id]; held {
+			c.held[id] = true
 		}
 	}
 }
 
 // keep claims messages anew, as idle for so long, that are still ours; and notes
 // why they failed, if they did. It returns those that are in the stream no more.
-func (w *work[T]) keep(ctx context.Context, idle time.Duration, why string, ids ...string) (gone []string) {
-	args := append([]string{w.group, w.me, milliseconds(idle), why}, ids...)
-	m, err := w.s.b.r.Eval(ctx, scriptKeep, []string{w.s.log(), w.s.reason(w.group), w.s.lost()}, args)
+func (c *consumer[T]) renew(ctx context.Context, idle time.Duration, why string, ids ...string) (gone []string) {
+	args := append([]string{c.group, c.name, milliseconds(idle), why}, ids...)
+	m, err := c.s.b.r.Eval(ctx, scriptKeep, []string{c.s.logKey(), c.s.reasonKey(c.group), c.s.lostKey()}, args)
 	if err == nil {
 		gone, _ = m.AsStrSlice()
 	}
@@ -231,18 +231,18 @@ var (
 )
 
 // sweep removes the consumers that were left behind, with nothing pending.
-func (w *work[T]) sweep(ctx context.Context) {
-	m, err := w.s.b.r.Eval(ctx, scriptConsumers, []string{w.s.log()}, []string{w.group, milliseconds(consumerIdle)})
+func (c *consumer[T]) removeIdleConsumers(ctx context.Context) {
+	m, err := c.s.b.r.Eval(ctx, scriptConsumers, []string{c.s.logKey()}, []string{c.group, milliseconds(consumerIdle)})
 	if n, _ := m.AsInt64(); err == nil && n > 0 {
-		w.s.b.event("consumers_removed", int(n))
+		c.s.b.event("consumers_removed", int(n))
 	}
 }
 
 // leave removes this consumer, if nothing of its is pending. A read that still
 // waits in Redis may take a message for it at any moment.
-func (w *work[T]) leave() {
+func (c *consumer[T]) removeConsumer() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	w.tidy(ctx)
-	_, _ = w.s.b.r.Eval(ctx, scriptLeave, []string{w.s.log()}, []string{w.group, w.me})
+	c.finalTrim(ctx)
+	_, _ = c.s.b.r.Eval(ctx, scriptLeave, []string{c.s.logKey()}, []string{c.group, c.name})
 }

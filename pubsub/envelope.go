@@ -13,7 +13,7 @@ import (
 //
 //	m1 <publisher> <number> <unix milliseconds>[ <void>,<void>…]\n
 //
-// The numbers of one publisher and channel have no holes but for the voids,
+// The numbers of one publisher and channel have no holes but for the skipped,
 // "7" or "7-12": messages that surely were not published. So a subscriber can
 // count what it missed.
 
@@ -23,15 +23,15 @@ const (
 	maxEnvelope  = 4096
 	maxPublisher = 64
 	// Number and time need at most so many bytes, a void so many.
-	numberSize = 40
-	voidSize   = 42
+	numberSize  = 40
+	skippedSize = 42
 )
 
 type envelope struct {
 	publisher string
 	number    uint64
 	sent      time.Time
-	voids     []span
+	skipped   []span
 	payload   string
 }
 
@@ -40,7 +40,7 @@ type span struct{ from, to uint64 }
 
 func (e envelope) text() string {
 	var b strings.Builder
-	b.Grow(len(envelopeMark) + len(e.publisher) + numberSize + voidSize*len(e.voids) + len(e.payload))
+	b.Grow(len(envelopeMark) + len(e.publisher) + numberSize + skippedSize*len(e.skipped) + len(e.payload))
 	b.WriteString(envelopeMark)
 	b.WriteString(e.publisher)
 	var num [24]byte
@@ -48,7 +48,7 @@ func (e envelope) text() string {
 	b.Write(strconv.AppendUint(num[:0], e.number, 10))
 	b.WriteByte(' ')
 	b.Write(strconv.AppendInt(num[:0], e.sent.UnixMilli(), 10))
-	for i, v := range e.voids {
+	for i, v := range e.skipped {
 		if i == 0 {
 			b.WriteByte(' ')
 		} else {
@@ -84,15 +84,15 @@ func parseEnvelope(s string) (e envelope, ok bool) {
 	if !ok {
 		return e, false
 	}
-	sent, voids, hasVoids := strings.Cut(line, " ")
+	sent, skipped, hasSkipped := strings.Cut(line, " ")
 	n, ok := parseNumber(number)
 	ms, err := strconv.ParseInt(sent, 10, 64)
 	if !ok || err != nil {
 		return e, false
 	}
 	e = envelope{publisher: publisher, number: n, sent: time.UnixMilli(ms), payload: payload}
-	if hasVoids {
-		if e.voids, ok = parseVoids(voids); !ok {
+	if hasSkipped {
+		if e.skipped, ok = parseSkipped(skipped); !ok {
 			return envelope{}, false
 		}
 	}
@@ -104,7 +104,7 @@ func parseNumber(s string) (uint64, bool) {
 	return n, err == nil && n > 0
 }
 
-func parseVoids(s string) (list []span, ok bool) {
+func parseSkipped(s string) (list []span, ok bool) {
 	for one := range strings.SplitSeq(s, ",") {
 		from, to, isSpan := strings.Cut(one, "-")
 		if !isSpan {
@@ -123,67 +123,67 @@ func parseVoids(s string) (list []span, ok bool) {
 const (
 	// maxVoids bounds what is told of numbers that were not published. While
 	// Redis is away they are all neighbours.
-	maxVoids = 64
+	maxSkipped = 64
 	// tellVoids is how long they are told again: the message that tells them
 	// may be lost as well.
-	tellVoids = 2 * time.Second
+	repeatSkipped = 2 * time.Second
 )
 
 // numbers gives out the numbers of one channel.
 type numbers struct {
 	publisher string // who has these numbers
 
-	mu    sync.Mutex
-	last  uint64
-	voids []void // surely not published, in order
+	mu      sync.Mutex
+	last    uint64
+	skipped []skippedSpan // surely not published, in order
 }
 
-type void struct {
+type skippedSpan struct {
 	span
-	since time.Time
-	told  bool // in a message that was sent
+	since     time.Time
+	announced bool // in a message that was sent
 }
 
-func (n *numbers) next(now time.Time) (number uint64, voids []span) {
+func (n *numbers) next(now time.Time) (number uint64, skipped []span) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.last++
-	if len(n.voids) > 0 {
-		n.voids = slices.DeleteFunc(n.voids, func(v void) bool { return v.told && now.Sub(v.since) > tellVoids })
-		for _, v := range n.voids {
-			voids = append(voids, v.span)
+	if len(n.skipped) > 0 {
+		n.skipped = slices.DeleteFunc(n.skipped, func(v skippedSpan) bool { return v.announced && now.Sub(v.since) > repeatSkipped })
+		for _, v := range n.skipped {
+			skipped = append(skipped, v.span)
 		}
 	}
-	return n.last, voids
+	return n.last, skipped
 }
 
 // void notes that a number surely was not published.
-func (n *numbers) void(number uint64, now time.Time) {
+func (n *numbers) skip(number uint64, now time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	at, _ := slices.BinarySearchFunc(n.voids, number, func(v void, number uint64) int { return compare(v.from, number) })
-	n.voids = slices.Insert(n.voids, at, void{span: span{number, number}, since: now})
-	if at+1 < len(n.voids) && n.voids[at+1].from == number+1 { // neighbours become one
-		n.voids[at].to = n.voids[at+1].to
-		n.voids = slices.Delete(n.voids, at+1, at+2)
+	at, _ := slices.BinarySearchFunc(n.skipped, number, func(v skippedSpan, number uint64) int { return compare(v.from, number) })
+	n.skipped = slices.Insert(n.skipped, at, skippedSpan{span: span{number, number}, since: now})
+	if at+1 < len(n.skipped) && n.skipped[at+1].from == number+1 { // neighbours become one
+		n.skipped[at].to = n.skipped[at+1].to
+		n.skipped = slices.Delete(n.skipped, at+1, at+2)
 	}
-	if at > 0 && n.voids[at-1].to+1 == number {
-		n.voids[at-1] = void{span: span{n.voids[at-1].from, n.voids[at].to}, since: now}
-		n.voids = slices.Delete(n.voids, at, at+1)
+	if at > 0 && n.skipped[at-1].to+1 == number {
+		n.skipped[at-1] = skippedSpan{span: span{n.skipped[at-1].from, n.skipped[at].to}, since: now}
+		n.skipped = slices.Delete(n.skipped, at, at+1)
 	}
-	if len(n.voids) > maxVoids {
-		n.voids = n.voids[1:] // those are told as missing: rather too many than too few
+	if len(n.skipped) > maxSkipped {
+		n.skipped = n.skipped[1:] // those are told as missing: rather too many than too few
 	}
 }
 
-// told notes voids that a message has told.
-func (n *numbers) told(voids []span) {
+// told notes skipped that a message has told.
+func (n *numbers) markAnnounced(skipped []span) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for _, s := range voids {
-		for i := range n.voids {
-			if n.voids[i].span == s {
-				n.voids[i].told = true
+	for _, s := range skipped {
+		for i := range n.skipped {
+			if n.skipped[i].span == s {
+				n.skipped[i].announced = true
 			}
 		}
 	}
@@ -211,11 +211,11 @@ func (b *Bus) numbersOf(channel string) *numbers {
 	if n == nil {
 		if len(b.numbers) >= maxNumbered {
 			clear(b.numbers)
-			b.numbered++
+			b.numberResets++
 		}
-		n = &numbers{publisher: b.node}
-		if b.numbered > 0 {
-			n.publisher += "." + strconv.Itoa(b.numbered)
+		n = &numbers{publisher: b.processID}
+		if b.numberResets > 0 {
+			n.publisher += "." + strconv.Itoa(b.numberResets)
 		}
 		b.numbers[channel] = n
 	}

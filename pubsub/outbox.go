@@ -13,19 +13,21 @@ import (
 // outbox holds messages while Redis is away, and sends them in order when it is
 // back. While it holds any, every message goes behind them.
 type outbox struct {
-	lost  logonce.Reasons // why messages may be
-	b     *Bus
-	bound int
-	bytes int // bound of their size together
+	lost        logonce.Reasons // why messages may be
+	b           *Bus
+	maxMessages int
+	maxBytes    int // bound of their size together
 
-	mu      sync.Mutex
-	parcels []parcel
-	size    int // of parcels
-	running bool
-	over    bool // the bus is being closed: nothing more comes in
+	mu       sync.Mutex
+	messages []outgoing
+	size     int // of parcels
+	running  bool
+	closed   bool // the bus is being closed: nothing more comes in
 }
 
-func newOutbox(b *Bus, bound, bytes int) *outbox { return &outbox{b: b, bound: bound, bytes: bytes} }
+func newOutbox(b *Bus, bound, bytes int) *outbox {
+	return &outbox{b: b, maxMessages: bound, maxBytes: bytes}
+}
 
 func (o *outbox) holds() bool {
 	o.mu.Lock()
@@ -34,24 +36,24 @@ func (o *outbox) holds() bool {
 }
 
 // put takes a message. The error is always one: that it is queued, or full.
-func (o *outbox) put(p parcel, cause error) error {
+func (o *outbox) put(p outgoing, cause error) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch {
-	case o.over:
+	case o.closed:
 		return ErrClosed
-	case len(o.parcels) >= o.bound, len(o.parcels) > 0 && o.size+p.size() > o.bytes:
+	case len(o.messages) >= o.maxMessages, len(o.messages) > 0 && o.size+p.size() > o.maxBytes:
 		if errors.Is(cause, ErrQueued) {
 			return ErrOutboxFull // that it is queued would not be true
 		}
 		return errors.Join(ErrOutboxFull, cause)
 	}
-	o.parcels = append(o.parcels, p)
+	o.messages = append(o.messages, p)
 	o.size += p.size()
 	o.b.event("queued", 1)
 	if !o.running {
 		o.running = true
-		o.b.busy.Go(o.run)
+		o.b.wg.Go(o.run)
 	}
 	if errors.Is(cause, ErrQueued) {
 		return ErrQueued
@@ -60,24 +62,24 @@ func (o *outbox) put(p parcel, cause error) error {
 }
 
 // mostParcels is how many messages are sent in one round trip.
-const mostParcels = 256
+const maxBatch = 256
 
 // run sends what waits until nothing does: first one message, then more and
 // more at a time, so that little is lost on a connection that is not well yet,
 // and the outbox gets empty however fast others fill it.
 func (o *outbox) run() {
-	for wait := 10 * time.Millisecond; ; wait = min(2*wait, retryMost) {
+	for wait := 10 * time.Millisecond; ; wait = min(2*wait, maxRetry) {
 		if !o.await(wait) {
-			o.end() // also where the Redis was closed first
+			o.refuse() // also where the Redis was closed first
 			return
 		}
-		for n := 1; ; n = min(2*n, mostParcels) {
-			list := o.first(n)
+		for n := 1; ; n = min(2*n, maxBatch) {
+			list := o.nextBatch(n)
 			if len(list) == 0 {
 				return
 			}
-			errs := o.b.sendAll(o.b.life, list)
-			if o.b.life.Err() != nil {
+			errs := o.b.sendAll(o.b.ctx, list)
+			if o.b.ctx.Err() != nil {
 				return
 			}
 			unsent := o.settle(list, errs)
@@ -95,25 +97,25 @@ func (o *outbox) run() {
 // first returns the first messages, up to n, as far as they do not make a large
 // pipeline, or one that is refused. There are none when the outbox is empty, and
 // closed by that.
-func (o *outbox) first(n int) []parcel {
+func (o *outbox) nextBatch(n int) []outgoing {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(o.parcels) == 0 {
-		o.running, o.parcels, o.size = false, nil, 0
+	if len(o.messages) == 0 {
+		o.running, o.messages, o.size = false, nil, 0
 		return nil
 	}
 	size, i := 0, 0
-	for i < min(n, len(o.parcels)) && (i == 0 || size < o.b.bulk/2 && size+o.parcels[i].size() <= o.b.most) {
-		size += o.parcels[i].size()
+	for i < min(n, len(o.messages)) && (i == 0 || size < o.b.bulkThreshold/2 && size+o.messages[i].size() <= o.b.maxMessage) {
+		size += o.messages[i].size()
 		i++
 	}
-	return o.parcels[:i:i]
+	return o.messages[:i:i]
 }
 
 // settle takes out what was sent, and what may have been or never can be:
 // sending that again could say it twice. It returns how many stay.
-func (o *outbox) settle(list []parcel, errs []error) (unsent int) {
-	var stay []parcel
+func (o *outbox) settle(list []outgoing, errs []error) (unsent int) {
+	var stay []outgoing
 	lost := false
 	for i, err := range errs {
 		switch {
@@ -138,18 +140,18 @@ func (o *outbox) settle(list []parcel, errs []error) (unsent int) {
 	for _, p := range stay {
 		o.size += p.size()
 	}
-	clear(o.parcels[:len(list)-len(stay)])
-	o.parcels = o.parcels[len(list)-len(stay):]
-	copy(o.parcels, stay)
+	clear(o.messages[:len(list)-len(stay)])
+	o.messages = o.messages[len(list)-len(stay):]
+	copy(o.messages, stay)
 	return len(stay)
 }
 
 // await waits a while, and until Redis can be used; false after Close.
 func (o *outbox) await(wait time.Duration) bool {
-	if !pauseFor(o.b.life, wait) {
+	if !sleep(o.b.ctx, wait) {
 		return false
 	}
-	ctx, cancel := context.WithCancel(o.b.life)
+	ctx, cancel := context.WithCancel(o.b.ctx)
 	defer cancel()
 	for st := range o.b.r.Watch(ctx) {
 		switch st.State {
@@ -163,20 +165,20 @@ func (o *outbox) await(wait time.Duration) bool {
 }
 
 // end lets nothing more in.
-func (o *outbox) end() {
+func (o *outbox) refuse() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.over = true
+	o.closed = true
 }
 
 // drain waits until everything is sent, or ctx ends, and says how much is left.
 func (o *outbox) drain(ctx context.Context) int {
-	o.end()
+	o.refuse()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		o.mu.Lock()
-		left := len(o.parcels)
+		left := len(o.messages)
 		o.mu.Unlock()
 		if left == 0 || !o.b.r.Available() {
 			return left

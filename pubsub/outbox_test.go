@@ -199,7 +199,7 @@ func TestOutbox_TakesNothingThatCannotBeSent(t *testing.T) {
 
 // Whatever the size of messages, those that were taken are sent, and for the
 // others it is said at once that they are not.
-func TestRegress_OutboxTakesNothingThatTheEnvelopeMakesTooLarge(t *testing.T) {
+func TestOutbox_RefusesMessagesThatTheEnvelopeMakesTooLarge(t *testing.T) {
 	events := &counter{}
 	s := newSender(t, 10_000, func(cfg *madcrow.Config) { cfg.MaxValueSize, cfg.Recorder = 1000, events })
 	s.away(true)

@@ -10,7 +10,7 @@ import (
 )
 
 // numbered is a message that carries its number, from 1.
-func numbered(n int) item {
+func numberedItem(n int) item {
 	return item{kind: EventMessage, message: &message{env: envelope{number: uint64(n)}}}
 }
 
@@ -26,7 +26,7 @@ type reader struct {
 
 func (r *reader) take(s *subscriber) bool {
 	r.t.Helper()
-	it, ok, _ := s.take()
+	it, ok, _ := s.next()
 	if !ok {
 		return false
 	}
@@ -50,7 +50,7 @@ func (r *reader) take(s *subscriber) bool {
 
 // Whatever the rule: what is received and what is dropped is what came, in
 // order and at its place, and what is no message is never dropped.
-func TestOverflow_EverythingIsToldAtItsPlace(t *testing.T) {
+func TestSubscriber_EventsKeepTheirPlaceBetweenMessages(t *testing.T) {
 	rules := map[string]Overflow{"newest": DropNewest, "oldest": DropOldest, "block": Block(20 * time.Millisecond)}
 	for name, rule := range rules {
 		t.Run(name, func(t *testing.T) {
@@ -75,7 +75,7 @@ func TestOverflow_EverythingIsToldAtItsPlace(t *testing.T) {
 							told++
 						default:
 							pushed++
-							s.push(numbered(pushed))
+							s.push(numberedItem(pushed))
 						}
 						if s.messages > bound || len(s.arrived) > bound {
 							t.Fatalf("%d in the queue, %d waiting, of %d", s.messages, len(s.arrived), bound)
@@ -97,13 +97,13 @@ func TestOverflow_EachRuleDropsWhatItSays(t *testing.T) {
 		fill := func(rule Overflow) *subscriber {
 			s := newSubscriber(3, rule)
 			for i := range 10 {
-				s.push(numbered(i + 1))
+				s.push(numberedItem(i + 1))
 			}
 			return s
 		}
 		list := func(s *subscriber) (out string) {
 			for {
-				it, ok, err := s.take()
+				it, ok, err := s.next()
 				switch {
 				case errors.Is(err, ErrSlow):
 					return out + "slow"
@@ -136,13 +136,13 @@ func TestOverflow_EachRuleDropsWhatItSays(t *testing.T) {
 }
 
 // What waits for a place waits no longer for an event that came before it.
-func TestRegress_BlockedMessagesExpireBehindAnEvent(t *testing.T) {
+func TestOverflow_BlockedMessagesExpireBehindAnEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSubscriber(1, Block(time.Second))
-		s.push(numbered(1))
-		s.push(numbered(2))
+		s.push(numberedItem(1))
+		s.push(numberedItem(2))
 		s.push(item{kind: EventInterrupted, since: time.Unix(2, 0)})
-		s.push(numbered(3))
+		s.push(numberedItem(3))
 		time.Sleep(2 * time.Hour)
 		r := &reader{t: t}
 		for r.take(s) {
@@ -155,27 +155,27 @@ func TestRegress_BlockedMessagesExpireBehindAnEvent(t *testing.T) {
 
 // A subscriber that is stuck while the connection breaks again and again holds
 // no more than its queue, and is told the outcome.
-func TestRegress_StuckSubscriberIsBoundedWhateverIsTold(t *testing.T) {
+func TestOverflow_EventsOfAStuckSubscriberAreBounded(t *testing.T) {
 	for name, rule := range map[string]Overflow{"newest": DropNewest, "oldest": DropOldest, "block": Block(time.Hour), "disconnect": Disconnect} {
 		s := newSubscriber(4, rule)
 		start := time.Now()
 		s.push(item{kind: EventSubscribed})
 		for i := range 10_000 {
 			for range 3 {
-				s.push(numbered(1))
+				s.push(numberedItem(1))
 			}
 			s.push(item{kind: EventMissed, n: 2})
 			s.push(item{kind: EventInterrupted})
 			s.push(item{kind: EventGap, since: start.Add(time.Duration(i) * time.Second), until: start.Add(time.Duration(i+1) * time.Second)})
 		}
 		s.push(item{kind: EventInterrupted})
-		if n := s.past.n + s.queue.n + s.waiting.n; n > 400 {
+		if n := s.beforeQueue.n + s.queue.n + s.waiting.n; n > 400 {
 			t.Errorf("%s: %d items wait", name, n)
 		}
 		var missed, messages, dropped, level, subscribed int
 		var covered time.Duration
 		for {
-			it, ok, _ := s.take()
+			it, ok, _ := s.next()
 			if !ok {
 				break
 			}
@@ -212,7 +212,7 @@ func TestOverflow_DroppingCostsTheSameInALongQueue(t *testing.T) {
 	for _, rule := range []Overflow{DropNewest, DropOldest, Block(time.Hour)} {
 		for _, bound := range []int{16, 65_536} {
 			s := newSubscriber(bound, rule)
-			it := numbered(1)
+			it := numberedItem(1)
 			push := func(n int) time.Duration {
 				start := time.Now()
 				for i := range n {
@@ -234,7 +234,7 @@ func TestOverflow_DroppingCostsTheSameInALongQueue(t *testing.T) {
 // were 2 GB.
 func TestOverflow_QueueIsBoundedInBytes(t *testing.T) {
 	sized := func(n, size int) item {
-		it := numbered(n)
+		it := numberedItem(n)
 		it.message.raw = string(make([]byte, size))
 		return it
 	}
@@ -242,12 +242,12 @@ func TestOverflow_QueueIsBoundedInBytes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(1, 2))
 			s, r := newSubscriber(1024, rule), &reader{t: t}
-			s.most = 1000
+			s.maxBytes = 1000
 			const total = 2000
 			for n := 1; n <= total; n++ {
 				s.push(sized(n, rnd.IntN(400)))
-				if s.bytes > s.most || s.delayed > s.most {
-					t.Fatalf("%d and %d bytes", s.bytes, s.delayed)
+				if s.bytes > s.maxBytes || s.waitingBytes > s.maxBytes {
+					t.Fatalf("%d and %d bytes", s.bytes, s.waitingBytes)
 				}
 				if rnd.IntN(4) == 0 {
 					r.take(s)
@@ -255,8 +255,8 @@ func TestOverflow_QueueIsBoundedInBytes(t *testing.T) {
 			}
 			for r.take(s) {
 			}
-			if r.received+r.dropped != total || r.received < 20 || s.bytes != 0 || s.delayed != 0 {
-				t.Errorf("%d received and %d dropped of %d; %d and %d bytes left", r.received, r.dropped, total, s.bytes, s.delayed)
+			if r.received+r.dropped != total || r.received < 20 || s.bytes != 0 || s.waitingBytes != 0 {
+				t.Errorf("%d received and %d dropped of %d; %d and %d bytes left", r.received, r.dropped, total, s.bytes, s.waitingBytes)
 			}
 			s.push(sized(total+1, 5000))
 			if r.take(s); r.received+r.dropped != total+1 || s.bytes != 0 {
@@ -265,13 +265,13 @@ func TestOverflow_QueueIsBoundedInBytes(t *testing.T) {
 		})
 	}
 	s := newSubscriber(1024, Disconnect)
-	s.most = 1000
+	s.maxBytes = 1000
 	s.push(sized(1, 600))
 	s.push(sized(2, 600))
-	if it, ok, err := s.take(); !ok || err != nil || it.message.env.number != 1 {
+	if it, ok, err := s.next(); !ok || err != nil || it.message.env.number != 1 {
 		t.Errorf("%v %v", ok, err)
 	}
-	if _, ok, err := s.take(); ok || !errors.Is(err, ErrSlow) {
+	if _, ok, err := s.next(); ok || !errors.Is(err, ErrSlow) {
 		t.Errorf("%v %v", ok, err)
 	}
 }

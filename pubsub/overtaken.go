@@ -24,32 +24,32 @@ const (
 	// no more than so many can be published.
 	onePublish = time.Microsecond
 	// mostSafe bounds how long nobody looks.
-	mostSafe = 10 * time.Second
+	maxNoLoss = 10 * time.Second
 	// lossOver is how long a group must have lost nothing until that is said.
-	lossOver = 10 * time.Second
+	lossOverAfter = 10 * time.Second
 )
 
 // take reads new messages. Those of a read that cannot wait come over the
 // connection that all calls share, so that no more than fit are read by it.
-func (w *work[T]) take(own context.Context, n int) ([]rueidis.XRangeEntry, error) {
+func (c *consumer[T]) readNew(own context.Context, n int) ([]rueidis.XRangeEntry, error) {
 	now := time.Now()
-	trim := now.After(w.trims) && (w.did.Load() || w.losing)
-	if trim || now.After(w.safe) {
-		entries, err := w.readHere(own, min(n, w.fit), trim)
+	trim := now.After(c.nextTrim) && (c.trimDue.Load() || c.losing)
+	if trim || now.After(c.noLossUntil) {
+		entries, err := c.readInline(own, min(n, c.inlineMax), trim)
 		if err != nil || len(entries) > 0 {
 			return entries, err
 		}
 	}
-	entries, err := w.readGroup(own, n)
+	entries, err := c.readGroup(own, n)
 	if err == nil && len(entries) == 0 {
-		w.safeFor(time.Now(), 0) // there was nothing
+		c.setNoLossUntil(time.Now(), 0) // there was nothing
 	}
 	return entries, err
 }
 
 // sized lets the number of messages that come before other calls fit their size;
 // it is 0 for large ones.
-func (w *work[T]) sized(entries []rueidis.XRangeEntry) {
+func (c *consumer[T]) adaptInlineMax(entries []rueidis.XRangeEntry) {
 	if len(entries) == 0 {
 		return
 	}
@@ -58,29 +58,29 @@ func (w *work[T]) sized(entries []rueidis.XRangeEntry) {
 		size += len(e.FieldValues["d"])
 	}
 	each := max(1, size/len(entries))
-	w.fit = min(4*max(w.fit, 1), w.s.b.bulk/each, mostRead)
+	c.inlineMax = min(4*max(c.inlineMax, 1), c.s.b.bulkThreshold/each, maxRead)
 }
 
 // safeFor notes how many messages waited for the group at a time.
-func (w *work[T]) safeFor(at time.Time, waiting int64) {
-	room := max(int64(w.s.opt.MaxLen)-waiting, 0)
-	w.safe = at.Add(time.Duration(min(room, int64(mostSafe/onePublish))) * onePublish)
+func (c *consumer[T]) setNoLossUntil(at time.Time, waiting int64) {
+	room := max(int64(c.s.opt.MaxLen)-waiting, 0)
+	c.noLossUntil = at.Add(time.Duration(min(room, int64(maxNoLoss/onePublish))) * onePublish)
 }
 
 // readHere reads what is there, trims, and says what was lost.
-func (w *work[T]) readHere(own context.Context, n int, trim bool) ([]rueidis.XRangeEntry, error) {
+func (c *consumer[T]) readInline(own context.Context, n int, trim bool) ([]rueidis.XRangeEntry, error) {
 	began := time.Now()
 	how := "0"
-	if trim && !w.s.opt.KeepDone {
+	if trim && !c.s.opt.KeepDone {
 		how = "1"
 	}
 	if trim {
-		w.did.Store(false)
+		c.trimDue.Store(false)
 	}
-	m, err := w.s.b.r.Eval(own, scriptRead, []string{w.s.log(), w.s.lost()}, []string{w.group, w.me, strconv.Itoa(n), strconv.Itoa(w.s.opt.MaxLen), how})
+	m, err := c.s.b.r.Eval(own, scriptRead, []string{c.s.logKey(), c.s.lostKey()}, []string{c.group, c.name, strconv.Itoa(n), strconv.Itoa(c.s.opt.MaxLen), how})
 	if err != nil {
-		w.did.Store(true)
-		w.fit = 0 // it may have been too much
+		c.trimDue.Store(true)
+		c.inlineMax = 0 // it may have been too much
 		return nil, err
 	}
 	list, err := m.ToArray()
@@ -94,40 +94,40 @@ func (w *work[T]) readHere(own context.Context, n int, trim bool) ([]rueidis.XRa
 		return nil, errors.Join(errReply, err)
 	}
 	if trim {
-		w.trims = time.Now().Add(trimEvery)
+		c.nextTrim = time.Now().Add(trimEvery)
 	}
 	if waiting < 0 {
-		waiting = int64(w.s.opt.MaxLen) // unknown
+		waiting = int64(c.s.opt.MaxLen) // unknown
 	}
-	w.sized(entries)
-	w.safeFor(began, waiting)
-	w.sayLost(int(lost))
-	if w.losing && waiting < int64(w.s.opt.MaxLen)/2 && time.Since(w.lostAt) > lossOver {
-		w.losing = false
-		w.s.b.log.Info("a group of workers loses no more messages", "stream", w.s.name, "group", w.group, "lost", w.lost)
+	c.adaptInlineMax(entries)
+	c.setNoLossUntil(began, waiting)
+	c.reportLost(int(lost))
+	if c.losing && waiting < int64(c.s.opt.MaxLen)/2 && time.Since(c.lostAt) > lossOverAfter {
+		c.losing = false
+		c.s.b.log.Info("a group of workers loses no more messages", "stream", c.s.name, "group", c.group, "lost", c.lostCount)
 	}
 	return entries, nil
 }
 
 // sayLost tells of messages that were lost, of each time that lasts once.
-func (w *work[T]) sayLost(n int) {
+func (c *consumer[T]) reportLost(n int) {
 	if n == 0 {
 		return
 	}
-	w.s.b.event("lost", n)
-	w.lostAt = time.Now()
-	if !w.losing {
-		w.losing, w.lost = true, 0
-		w.s.b.log.Warn("a group of workers is too slow: messages are lost before it has done them; add workers, or raise StreamOptions.MaxLen",
-			"stream", w.s.name, "group", w.group, "lost", n, "max_len", w.s.opt.MaxLen)
+	c.s.b.event("lost", n)
+	c.lostAt = time.Now()
+	if !c.losing {
+		c.losing, c.lostCount = true, 0
+		c.s.b.log.Warn("a group of workers is too slow: messages are lost before it has done them; add workers, or raise StreamOptions.MaxLen",
+			"stream", c.s.name, "group", c.group, "lost", n, "max_len", c.s.opt.MaxLen)
 	}
-	w.lost += n
+	c.lostCount += n
 }
 
 // tidy trims once more at the end.
-func (w *work[T]) tidy(ctx context.Context) {
-	if w.did.Load() {
-		_, _ = w.readHere(ctx, 0, true)
+func (c *consumer[T]) finalTrim(ctx context.Context) {
+	if c.trimDue.Load() {
+		_, _ = c.readInline(ctx, 0, true)
 	}
 }
 

@@ -62,7 +62,7 @@ func TestStream_KeepDoneKeepsThem(t *testing.T) {
 // What MaxLen took from a slow group is counted, each message once, and told; and
 // the lag says how many really wait. It said 4,866 where 1,000 were there, then 0,
 // and nobody heard of the rest.
-func TestStream_WhatASlowGroupLosesIsCountedAndTold(t *testing.T) {
+func TestStream_LossesOfASlowGroupAreCountedAndLogged(t *testing.T) {
 	needStreams(t)
 	srv := madcrowtest.StartRedis(t)
 	var logged atomic.Int32
@@ -217,7 +217,7 @@ func TestTopic_ServerWithoutShardedChannelsIsRefusedByName(t *testing.T) {
 // A message that MaxLen overtook while it was worked on, and that failed then,
 // was neither tried again nor counted, and could leave its reason behind: the sign
 // of life takes it from the worker, since Redis 7. One that succeeds is not lost.
-func TestStream_WhatMaxLenOvertookInHandIsLostUnlessItSucceeds(t *testing.T) {
+func TestStream_OvertakenMessageInHandIsLostUnlessItSucceeds(t *testing.T) {
 	failure := errors.New("not today")
 	for name, tc := range map[string]struct {
 		claimAfter time.Duration // three signs of life in that time

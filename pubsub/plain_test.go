@@ -139,7 +139,7 @@ func TestPlain_AndTypedListenersShareAChannel(t *testing.T) {
 
 // What several are given is decoded once where nobody can change it for another,
 // and each gets what its own topic makes of it.
-func TestTopic_ListenersDoNotShareWhatCanBeChanged(t *testing.T) {
+func TestTopic_SubscribersDoNotShareMutableValues(t *testing.T) {
 	type safe struct {
 		N    int
 		Text string

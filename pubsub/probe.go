@@ -18,137 +18,137 @@ import (
 // of its own that is subscribed on the same connection from early on.
 
 // wire is the connection for pub/sub of one node.
-type wire struct {
-	b     *Bus
-	node  string
-	heard atomic.Int64 // when something came last, since the bus was born
-	late  atomic.Int64 // how long the last typed message was under way
+type subConn struct {
+	b            *Bus
+	node         string
+	lastReceived atomic.Int64 // when something came last, since the bus was born
+	delay        atomic.Int64 // how long the last typed message was under way
 
-	silent, renewed atomic.Int64 // when it was made anew, since when it was silent
+	silentSince, renewedAt atomic.Int64 // when it was made anew, since when it was silent
 
 	// Of the prober alone.
-	probe    *feed
+	probe    *sharedSub
 	sub      *subscriber
-	patience time.Duration
+	interval time.Duration
 	warned   bool // the log says that nothing comes
-	asking   sync.Mutex
+	probeMu  sync.Mutex
 }
 
-func (b *Bus) wireOf(node string) *wire {
+func (b *Bus) subConnOf(node string) *subConn {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	w := b.wires[node]
+	w := b.subConns[node]
 	if w == nil {
-		w = &wire{b: b, node: node, patience: b.probing}
-		b.wires[node] = w
+		w = &subConn{b: b, node: node, interval: b.probeAfter}
+		b.subConns[node] = w
 	}
 	return w
 }
 
-func (w *wire) hear(now time.Time) { w.heard.Store(int64(now.Sub(w.b.born))) }
+func (w *subConn) noteReceived(now time.Time) { w.lastReceived.Store(int64(now.Sub(w.b.born))) }
 
 // mostLate bounds how late messages can be: the clocks of others may be wrong.
-const mostLate = time.Hour
+const maxDelay = time.Hour
 
 // hearSent notes when what came was sent.
-func (w *wire) hearSent(now, sent time.Time) {
-	w.late.Store(int64(min(max(now.Sub(sent), 0), mostLate)))
+func (w *subConn) noteDelay(now, sent time.Time) {
+	w.delay.Store(int64(min(max(now.Sub(sent), 0), maxDelay)))
 }
 
 // lostSince says since when messages may have been lost. A connection that fell
 // silent is only noticed later, and one that is behind has not brought what was
 // published since: when Redis hangs up on it, that is thrown away.
-func (w *wire) lostSince(err error, now time.Time) time.Time {
+func (w *subConn) lostSince(err error, now time.Time) time.Time {
 	at := func(v *atomic.Int64) time.Time { return w.b.born.Add(time.Duration(v.Load())) }
 	since := now
 	switch {
-	case w.renewed.Load() != 0 && now.Sub(at(&w.renewed)) < confirmWithin:
-		since = at(&w.silent)
+	case w.renewedAt.Load() != 0 && now.Sub(at(&w.renewedAt)) < confirmWithin:
+		since = at(&w.silentSince)
 	case err != nil:
-		since = now.Add(-w.b.silence)
-		if heard := at(&w.heard); heard.After(since) {
+		since = now.Add(-w.b.silenceLimit)
+		if heard := at(&w.lastReceived); heard.After(since) {
 			since = heard
 		}
 	}
-	return since.Add(-time.Duration(w.late.Load()))
+	return since.Add(-time.Duration(w.delay.Load()))
 }
 
 // watch counts a feed in; with the first one the prober begins. The bus is
 // locked.
-func (b *Bus) watch() {
-	if b.watched++; b.watched > 1 || b.probing < 0 {
+func (b *Bus) startProbing() {
+	if b.probedSubs++; b.probedSubs > 1 || b.probeAfter < 0 {
 		return
 	}
 	var ctx context.Context
-	ctx, b.stopping = context.WithCancel(b.life)
-	b.busy.Go(func() { b.probeAll(ctx) })
+	ctx, b.stopProber = context.WithCancel(b.ctx)
+	b.wg.Go(func() { b.probeAll(ctx) })
 }
 
 // unwatch counts a feed out. The bus is locked.
-func (b *Bus) unwatch() {
-	if b.watched--; b.watched == 0 && b.stopping != nil {
-		b.stopping()
-		b.stopping = nil
+func (b *Bus) stopProbing() {
+	if b.probedSubs--; b.probedSubs == 0 && b.stopProber != nil {
+		b.stopProber()
+		b.stopProber = nil
 	}
 }
 
 // probeAll looks after the connections until ctx ends. What ends before the
 // first look costs nothing.
 func (b *Bus) probeAll(ctx context.Context) {
-	mine := map[*wire]struct{}{}
+	mine := map[*subConn]struct{}{}
 	defer func() {
 		for w := range mine {
-			w.asking.Lock() // not while one is asked
+			w.probeMu.Lock() // not while one is asked
 			w.unsubscribe()
-			w.asking.Unlock()
+			w.probeMu.Unlock()
 		}
 	}()
 	for {
-		every := b.probing / 5
-		if !pauseFor(ctx, every/2+rand.N(every)) { //nolint:gosec // no secret
+		every := b.probeAfter / 5
+		if !sleep(ctx, every/2+rand.N(every)) { //nolint:gosec // no secret
 			return
 		}
-		used := b.used()
+		used := b.subConnsInUse()
 		for w := range mine {
-			if _, ok := used[w]; !ok && w.asking.TryLock() {
+			if _, ok := used[w]; !ok && w.probeMu.TryLock() {
 				w.unsubscribe()
-				w.asking.Unlock()
+				w.probeMu.Unlock()
 				delete(mine, w)
 			}
 		}
 		for w, key := range used {
 			mine[w] = struct{}{}
-			if !w.asking.TryLock() {
+			if !w.probeMu.TryLock() {
 				continue // it is being asked
 			}
-			if w.ready(key) && time.Since(b.born)-time.Duration(w.heard.Load()) >= w.patience {
-				b.busy.Go(func() {
-					defer w.asking.Unlock()
-					w.ask(ctx)
+			if w.ensureProbe(key) && time.Since(b.born)-time.Duration(w.lastReceived.Load()) >= w.interval {
+				b.wg.Go(func() {
+					defer w.probeMu.Unlock()
+					w.sendProbe(ctx)
 				})
 				continue
 			}
-			w.asking.Unlock()
+			w.probeMu.Unlock()
 		}
 	}
 }
 
 // used returns the connections that feeds use, and how to subscribe on each.
-func (b *Bus) used() map[*wire]feedKey {
+func (b *Bus) subConnsInUse() map[*subConn]channelKey {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	used := map[*wire]feedKey{}
-	for key, f := range b.feeds {
+	used := map[*subConn]channelKey{}
+	for key, f := range b.shared {
 		f.mu.Lock()
-		w, ok := f.wire, f.confirmed && !f.probe
+		w, ok := f.conn, f.confirmed && !f.probe
 		f.mu.Unlock()
 		if !ok || w.node == "" {
 			continue
 		}
 		if key.mode != modeSharded {
-			used[w] = feedKey{modeChannel, b.prefix + "m1:probe:" + b.node}
-		} else if tag, ok := hashTag(key.channel); ok && used[w] == (feedKey{}) {
-			used[w] = feedKey{modeSharded, b.prefix + "m1:probe:{" + tag + "}:" + b.node}
+			used[w] = channelKey{modeChannel, b.prefix + "m1:probe:" + b.processID}
+		} else if tag, ok := hashTag(key.channel); ok && used[w] == (channelKey{}) {
+			used[w] = channelKey{modeSharded, b.prefix + "m1:probe:{" + tag + "}:" + b.processID}
 		}
 	}
 	return used
@@ -167,10 +167,10 @@ func hashTag(channel string) (string, bool) {
 
 // ready says whether the probe of a connection is subscribed, and subscribes it
 // where it is not.
-func (w *wire) ready(key feedKey) bool {
+func (w *subConn) ensureProbe(key channelKey) bool {
 	if w.probe != nil {
 		w.probe.mu.Lock()
-		here, confirmed, failed := w.probe.wire == w || w.probe.wire == nil, w.probe.confirmed, w.probe.failed
+		here, confirmed, failed := w.probe.conn == w || w.probe.conn == nil, w.probe.confirmed, w.probe.failed
 		w.probe.mu.Unlock()
 		switch {
 		case failed != nil:
@@ -182,28 +182,28 @@ func (w *wire) ready(key feedKey) bool {
 	}
 	w.sub = newSubscriber(1, DropOldest)
 	w.sub.plain = true
-	f, err := w.b.listen(key, w.sub, true)
+	f, err := w.b.addListener(key, w.sub, true)
 	if err == nil {
 		w.probe = f
 	}
 	return false
 }
 
-func (w *wire) unsubscribe() {
+func (w *subConn) unsubscribe() {
 	if w.probe != nil {
-		w.probe.part(w.sub)
+		w.probe.remove(w.sub)
 		w.probe, w.sub = nil, nil
 	}
 }
 
 // mostPatience is how rarely a connection is tried that does not get better.
-const mostPatience = 20
+const maxIntervalFactor = 20
 
 // ask sends a message to ourselves, and makes the connection anew when neither
 // it nor anything else comes.
-func (w *wire) ask(ctx context.Context) {
+func (w *subConn) sendProbe(ctx context.Context) {
 	b, key := w.b, w.probe.key
-	before := w.heard.Load()
+	before := w.lastReceived.Load()
 	_, err := b.r.Do(ctx, func(rb madcrow.Builder) madcrow.Command {
 		if key.mode == modeSharded {
 			return rb.Spublish().Channel(key.channel).Message("").Build()
@@ -213,21 +213,21 @@ func (w *wire) ask(ctx context.Context) {
 	if err != nil {
 		return // then nothing can be said
 	}
-	for end := time.Now().Add(b.probing / 3); time.Now().Before(end); {
-		if w.heard.Load() != before {
-			w.patience = b.probing
+	for end := time.Now().Add(b.probeAfter / 3); time.Now().Before(end); {
+		if w.lastReceived.Load() != before {
+			w.interval = b.probeAfter
 			if w.warned {
 				w.warned = false
 				b.log.Info("messages come again", "address", w.node)
 			}
 			return
 		}
-		if !pauseFor(ctx, min(b.probing/100, 50*time.Millisecond)) {
+		if !sleep(ctx, min(b.probeAfter/100, 50*time.Millisecond)) {
 			return
 		}
 	}
 	w.probe.mu.Lock()
-	alive := w.probe.confirmed && w.probe.wire == w
+	alive := w.probe.confirmed && w.probe.conn == w
 	w.probe.mu.Unlock()
 	if !alive {
 		return // the loss was noticed meanwhile
@@ -237,8 +237,8 @@ func (w *wire) ask(ctx context.Context) {
 		b.log.Warn("no messages come although redis answers: the connection for them is made anew", "address", w.node)
 	}
 	b.event("renewed", 1)
-	w.patience = min(2*w.patience, mostPatience*b.probing)
-	w.silent.Store(before)
-	w.renewed.Store(int64(time.Since(b.born)))
+	w.interval = min(2*w.interval, maxIntervalFactor*b.probeAfter)
+	w.silentSince.Store(before)
+	w.renewedAt.Store(int64(time.Since(b.born)))
 	b.r.RenewSubscriptions(w.node)
 }

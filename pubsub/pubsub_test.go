@@ -94,7 +94,7 @@ func collect[E any](t testing.TB, events iter.Seq2[E, error], stop func(E) bool)
 	}
 }
 
-func TestTopic_DeliversToEverybodyInOrder(t *testing.T) {
+func TestTopic_DeliversToEverySubscriberInOrder(t *testing.T) {
 	b := newBus(t, open(t), pubsub.Options{})
 	for name, opt := range map[string]pubsub.TopicOptions[note]{"typed": {}, "plain": {Plain: true}, "sharded": {Sharded: true}} {
 		if opt.Sharded && madcrowtest.OlderThan(t, "7.0") {
@@ -136,7 +136,7 @@ func TestTopic_DeliversToEverybodyInOrder(t *testing.T) {
 	}
 }
 
-func TestTopic_GapIsToldWithItsCount(t *testing.T) {
+func TestTopic_GapComesWithItsCount(t *testing.T) {
 	srv := madcrowtest.StartRedis(t)
 	b := newBus(t, openConfig(t, srv.Config()), pubsub.Options{})
 	far := newBus(t, openConfig(t, srv.Config()), pubsub.Options{})
@@ -234,7 +234,7 @@ func TestTopic_SlowSubscriberLosesItsOwnByItsRule(t *testing.T) {
 	}
 }
 
-func TestRecoverable_NothingMissingNothingTwice(t *testing.T) {
+func TestRecoverable_EachMessageComesOnce(t *testing.T) {
 	srv := madcrowtest.StartRedis(t)
 	b := newBus(t, openConfig(t, srv.Config()), pubsub.Options{})
 	far := newBus(t, openConfig(t, srv.Config()), pubsub.Options{})
@@ -295,7 +295,7 @@ func TestRecoverable_NothingMissingNothingTwice(t *testing.T) {
 	}
 }
 
-func TestStream_EachIsDoneAndPoisonIsPutAside(t *testing.T) {
+func TestStream_EachMessageIsDoneAndPoisonBecomesADeadLetter(t *testing.T) {
 	needStreams(t)
 	b := newBus(t, open(t), pubsub.Options{})
 	s, err := pubsub.NewStream(b, "jobs", pubsub.StreamOptions[note]{})

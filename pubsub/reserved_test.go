@@ -70,7 +70,7 @@ func withPrefix(cfg madcrow.Config, prefix string) madcrow.Config {
 }
 
 // The pattern "*" heard recoverable topics, and what servers tell each other.
-func TestReserved_PatternsDoNotHearThem(t *testing.T) {
+func TestReserved_PatternsDoNotMatchReservedChannels(t *testing.T) {
 	srv := madcrowtest.StartRedis(t)
 	b := newBus(t, openConfig(t, srv.Config()), pubsub.Options{})
 	follow := func(pattern string, reserved bool) *ear[pubsub.Event[string]] {

@@ -22,18 +22,18 @@ const (
 
 // sequences counts what is missing of each publisher and channel.
 type sequences struct {
-	of      map[source]*list.Element
-	order   list.List // of *sequence, the one heard last in front
-	waiting int       // spans of holes in all of them
+	bySource  map[source]*list.Element
+	order     list.List // of *sequence, the one heard last in front
+	openHoles int       // spans of holes in all of them
 }
 
 type source struct{ channel, publisher string }
 
 type sequence struct {
 	source
-	next  uint64
-	holes []hole // may still come
-	gone  []span // given up, or from before the first: welcome, not waited for
+	next    uint64
+	holes   []hole // may still come
+	givenUp []span // given up, or from before the first: welcome, not waited for
 }
 
 type hole struct {
@@ -44,21 +44,21 @@ type hole struct {
 // take notes a message. missing are earlier ones that are given up, fresh is
 // false for one that came already. It returns the publisher's name in a string
 // of its own, so that no message is kept for it.
-func (s *sequences) take(channel string, e envelope, now time.Time) (publisher string, missing int, fresh bool) {
+func (s *sequences) record(channel string, e envelope, now time.Time) (publisher string, missing int, fresh bool) {
 	q, forgotten := s.sequence(channel, e)
 	missing = forgotten
 	switch {
 	case e.number >= q.next:
 		if e.number > q.next {
 			q.holes = append(q.holes, hole{span{q.next, e.number - 1}, now.Add(reorderWithin)})
-			s.waiting++
+			s.openHoles++
 		}
 		q.next = e.number + 1
 		fresh = true
 	default:
 		fresh = s.fill(q, span{e.number, e.number})
 	}
-	for _, v := range e.voids {
+	for _, v := range e.skipped {
 		if v.to < e.number { // a number is given out before it is void
 			s.fill(q, v)
 		}
@@ -71,25 +71,25 @@ func (s *sequences) take(channel string, e envelope, now time.Time) (publisher s
 }
 
 func (s *sequences) sequence(channel string, e envelope) (q *sequence, forgotten int) {
-	if s.of == nil {
-		s.of = map[source]*list.Element{}
+	if s.bySource == nil {
+		s.bySource = map[source]*list.Element{}
 	}
-	if el := s.of[source{channel, e.publisher}]; el != nil {
+	if el := s.bySource[source{channel, e.publisher}]; el != nil {
 		s.order.MoveToFront(el)
 		return el.Value.(*sequence), 0
 	}
 	if s.order.Len() >= maxPublishers {
 		oldest := s.order.Remove(s.order.Back()).(*sequence)
-		delete(s.of, oldest.source)
+		delete(s.bySource, oldest.source)
 		for len(oldest.holes) > 0 {
 			forgotten += s.giveUp(oldest)
 		}
 	}
 	q = &sequence{source: source{strings.Clone(channel), strings.Clone(e.publisher)}, next: e.number}
 	if e.number > 1 { // what came before is not known; some of it may be on its way
-		q.gone = []span{{1, e.number - 1}}
+		q.givenUp = []span{{1, e.number - 1}}
 	}
-	s.of[q.source] = s.order.PushFront(q)
+	s.bySource[q.source] = s.order.PushFront(q)
 	return q, forgotten
 }
 
@@ -98,17 +98,17 @@ func (s *sequences) sequence(channel string, e envelope) (q *sequence, forgotten
 func (s *sequences) fill(q *sequence, v span) bool {
 	before := len(q.holes)
 	var waited, welcome bool
-	q.holes, waited = cut(q.holes, v, func(h hole) span { return h.span }, func(h hole, p span) hole { return hole{p, h.until} })
-	s.waiting += len(q.holes) - before
-	q.gone, welcome = cut(q.gone, v, func(p span) span { return p }, func(_ span, p span) span { return p })
-	if over := len(q.gone) - maxSpans; over > 0 {
-		q.gone = q.gone[over:]
+	q.holes, waited = subtract(q.holes, v, func(h hole) span { return h.span }, func(h hole, p span) hole { return hole{p, h.until} })
+	s.openHoles += len(q.holes) - before
+	q.givenUp, welcome = subtract(q.givenUp, v, func(p span) span { return p }, func(_ span, p span) span { return p })
+	if over := len(q.givenUp) - maxSpans; over > 0 {
+		q.givenUp = q.givenUp[over:]
 	}
 	return waited || welcome
 }
 
 // cut takes the numbers of v out of a sorted list.
-func cut[E any](spans []E, v span, of func(E) span, with func(E, span) E) (left []E, any bool) {
+func subtract[E any](spans []E, v span, of func(E) span, with func(E, span) E) (left []E, any bool) {
 	i, _ := slices.BinarySearchFunc(spans, v.from, func(e E, from uint64) int { return compare(of(e).to, from) })
 	end := i
 	var rest []E
@@ -147,10 +147,10 @@ func (s *sequences) giveUp(q *sequence) (missing int) {
 	if q.holes = q.holes[1:]; len(q.holes) == 0 {
 		q.holes = nil
 	}
-	s.waiting--
+	s.openHoles--
 	// It may come all the same; then it is not taken for one that came before.
-	if q.gone = append(q.gone, lost); len(q.gone) > maxSpans {
-		q.gone = q.gone[1:]
+	if q.givenUp = append(q.givenUp, lost); len(q.givenUp) > maxSpans {
+		q.givenUp = q.givenUp[1:]
 	}
 	return lost.size()
 }

@@ -18,7 +18,7 @@ type plainCount struct {
 	gone    map[uint64]bool      // is not expected any more
 }
 
-func (m *plainCount) take(n uint64, voids []span, now time.Time) (missing int, fresh bool) {
+func (m *plainCount) take(n uint64, skipped []span, now time.Time) (missing int, fresh bool) {
 	if m.next == 0 {
 		m.next, m.waiting, m.gone = n, map[uint64]time.Time{}, map[uint64]bool{}
 		for k := uint64(1); k < n; k++ {
@@ -33,7 +33,7 @@ func (m *plainCount) take(n uint64, voids []span, now time.Time) (missing int, f
 	m.next = max(m.next, n+1)
 	delete(m.waiting, n)
 	delete(m.gone, n)
-	for _, v := range voids {
+	for _, v := range skipped {
 		for k := v.from; k <= v.to; k++ {
 			delete(m.waiting, k)
 			delete(m.gone, k)
@@ -60,7 +60,7 @@ func soak(usual, soak int) int {
 	return usual
 }
 
-// Random schedules of losses, delays, duplicates and voids, of several
+// Random schedules of losses, delays, duplicates and skipped, of several
 // publishers at once, against the model.
 func TestSequences_CountLikeAPlainModel(t *testing.T) {
 	for seed := range soak(300, 30_000) {
@@ -75,13 +75,13 @@ func TestSequences_CountLikeAPlainModel(t *testing.T) {
 			p := rnd.IntN(3)
 			n := &sent[p]
 			n.publisher = fmt.Sprint("p", p)
-			number, voids := n.next(now)
-			e := envelope{publisher: n.publisher, number: number, voids: voids}
+			number, skipped := n.next(now)
+			e := envelope{publisher: n.publisher, number: number, skipped: skipped}
 			var now2 []envelope
 			switch rnd.IntN(8) {
 			case 0: // lost
 			case 1:
-				n.void(number, now)
+				n.skip(number, now)
 			case 2:
 				late = append(late, e)
 			case 3:
@@ -97,7 +97,7 @@ func TestSequences_CountLikeAPlainModel(t *testing.T) {
 				now2 = []envelope{e}
 			}
 			if len(now2) > 0 && rnd.IntN(3) > 0 {
-				n.told(voids)
+				n.markAnnounced(skipped)
 			}
 			for _, e := range now2 {
 				m := models[e.publisher]
@@ -105,8 +105,8 @@ func TestSequences_CountLikeAPlainModel(t *testing.T) {
 					m = &plainCount{}
 					models[e.publisher] = m
 				}
-				name, missing, fresh := s.take("c", e, now)
-				wantMissing, wantFresh := m.take(e.number, e.voids, now)
+				name, missing, fresh := s.record("c", e, now)
+				wantMissing, wantFresh := m.take(e.number, e.skipped, now)
 				if name != e.publisher || missing != wantMissing || fresh != wantFresh {
 					t.Fatalf("seed %d, step %d, %+v: missing %d, fresh %v; want %d, %v", seed, step, e, missing, fresh, wantMissing, wantFresh)
 				}
@@ -124,8 +124,8 @@ func TestSequences_CountLikeAPlainModel(t *testing.T) {
 			for el := s.order.Front(); el != nil; el = el.Next() {
 				waiting += len(el.Value.(*sequence).holes)
 			}
-			if waiting != s.waiting {
-				t.Fatalf("seed %d, step %d: %d holes are counted, %d there", seed, step, s.waiting, waiting)
+			if waiting != s.openHoles {
+				t.Fatalf("seed %d, step %d: %d holes are counted, %d there", seed, step, s.openHoles, waiting)
 			}
 		}
 	}
@@ -141,7 +141,7 @@ func TestSequences_ReceivedAndMissedAreWhatWasPublished(t *testing.T) {
 		now := time.Now()
 		published, received, missed := 0, 0, 0
 		took := func(e envelope) {
-			_, missing, fresh := s.take("c", e, now)
+			_, missing, fresh := s.record("c", e, now)
 			missed += missing
 			if fresh {
 				received++
@@ -151,22 +151,22 @@ func TestSequences_ReceivedAndMissedAreWhatWasPublished(t *testing.T) {
 		away := 0
 		for range 2000 {
 			now = now.Add(time.Millisecond)
-			number, voids := n.next(now)
-			e := envelope{publisher: "p", number: number, sent: now, voids: voids}
+			number, skipped := n.next(now)
+			e := envelope{publisher: "p", number: number, sent: now, skipped: skipped}
 			if away--; away < -50 && rnd.IntN(100) == 0 {
 				away = rnd.IntN(300) // Redis is away
 			}
 			switch {
 			case away > 0:
-				n.void(number, now)
+				n.skip(number, now)
 				continue
 			case received > 0 && rnd.IntN(20) == 0: // acknowledged, and the subscriber was not there
-				n.told(voids)
+				n.markAnnounced(skipped)
 			case rnd.IntN(4) == 0:
 				late = append(late, e)
 			default:
 				took(e)
-				n.told(voids)
+				n.markAnnounced(skipped)
 			}
 			published++
 			if len(late) > rnd.IntN(64) {
@@ -181,8 +181,8 @@ func TestSequences_ReceivedAndMissedAreWhatWasPublished(t *testing.T) {
 		for _, e := range late {
 			took(e)
 		}
-		number, voids := n.next(now)
-		took(envelope{publisher: "p", number: number, voids: voids})
+		number, skipped := n.next(now)
+		took(envelope{publisher: "p", number: number, skipped: skipped})
 		now = now.Add(reorderWithin)
 		missed += s.expire(now)
 		if published+1 != received+missed {
@@ -193,42 +193,42 @@ func TestSequences_ReceivedAndMissedAreWhatWasPublished(t *testing.T) {
 
 // The first message that arrives need not be the first that was sent: those
 // before it may be on their way, and are not taken for what came already.
-func TestRegress_FirstMessagesOutOfOrderAreNotDropped(t *testing.T) {
+func TestSequences_FirstMessagesOutOfOrderAreNotDropped(t *testing.T) {
 	var s sequences
 	for _, n := range []uint64{3, 1, 2, 4} {
-		if _, missing, fresh := s.take("c", envelope{publisher: "p", number: n}, time.Now()); !fresh || missing != 0 {
+		if _, missing, fresh := s.record("c", envelope{publisher: "p", number: n}, time.Now()); !fresh || missing != 0 {
 			t.Errorf("%d: fresh %v, %d missing", n, fresh, missing)
 		}
 	}
-	if _, _, fresh := s.take("c", envelope{publisher: "p", number: 2}, time.Now()); fresh {
+	if _, _, fresh := s.record("c", envelope{publisher: "p", number: 2}, time.Now()); fresh {
 		t.Error("2 came twice")
 	}
 }
 
 // One that comes after it was given up is late, and no duplicate.
-func TestRegress_LateMessageIsDelivered(t *testing.T) {
+func TestSequences_LateMessageIsDelivered(t *testing.T) {
 	var s sequences
 	now := time.Now()
-	s.take("c", envelope{publisher: "p", number: 1}, now)
-	s.take("c", envelope{publisher: "p", number: 3}, now)
+	s.record("c", envelope{publisher: "p", number: 1}, now)
+	s.record("c", envelope{publisher: "p", number: 3}, now)
 	if n := s.expire(now.Add(reorderWithin)); n != 1 {
 		t.Errorf("%d missing, want 1", n)
 	}
-	if _, _, fresh := s.take("c", envelope{publisher: "p", number: 2}, now.Add(2*reorderWithin)); !fresh {
+	if _, _, fresh := s.record("c", envelope{publisher: "p", number: 2}, now.Add(2*reorderWithin)); !fresh {
 		t.Error("2 was taken for a duplicate")
 	}
 }
 
 // An outage makes thousands of numbers void, and none of them counts as missed;
 // neither do they when the first message that tells them is lost.
-func TestRegress_NothingPublishedInAnOutageIsMissed(t *testing.T) {
+func TestSequences_UnsentMessagesDoNotCountAsMissed(t *testing.T) {
 	var s sequences
 	n := numbers{publisher: "p"}
 	now := time.Now()
 	take := func() (missing int) {
-		number, voids := n.next(now)
-		_, missing, _ = s.take("c", envelope{publisher: "p", number: number, voids: voids}, now)
-		n.told(voids)
+		number, skipped := n.next(now)
+		_, missing, _ = s.record("c", envelope{publisher: "p", number: number, skipped: skipped}, now)
+		n.markAnnounced(skipped)
 		return missing
 	}
 	take()
@@ -237,24 +237,24 @@ func TestRegress_NothingPublishedInAnOutageIsMissed(t *testing.T) {
 		wg.Go(func() {
 			for range 5000 {
 				number, _ := n.next(now)
-				n.void(number, now)
+				n.skip(number, now)
 			}
 		})
 	}
 	wg.Wait()
-	if len(n.voids) != 1 {
-		t.Errorf("%d spans for one outage", len(n.voids))
+	if len(n.skipped) != 1 {
+		t.Errorf("%d spans for one outage", len(n.skipped))
 	}
-	number, voids := n.next(now) // is lost
-	n.told(voids)
+	number, skipped := n.next(now) // is lost
+	n.markAnnounced(skipped)
 	missing := take()
 	now = now.Add(reorderWithin)
 	if missing += s.expire(now); missing != 1 {
 		t.Errorf("%d missed, want the one message %d", missing, number)
 	}
-	now = now.Add(2 * tellVoids)
-	if _, voids := n.next(now); voids != nil {
-		t.Errorf("still tells %v", voids)
+	now = now.Add(2 * repeatSkipped)
+	if _, skipped := n.next(now); skipped != nil {
+		t.Errorf("still tells %v", skipped)
 	}
 }
 
@@ -264,36 +264,36 @@ func TestSequences_AreBounded(t *testing.T) {
 	missed := 0
 	for i := range 2 * maxPublishers {
 		p := fmt.Sprint("p", i)
-		_, m1, _ := s.take("c", envelope{publisher: p, number: 1}, now)
-		_, m2, _ := s.take("c", envelope{publisher: p, number: 3}, now)
+		_, m1, _ := s.record("c", envelope{publisher: p, number: 1}, now)
+		_, m2, _ := s.record("c", envelope{publisher: p, number: 3}, now)
 		missed += m1 + m2
 	}
-	if len(s.of) != maxPublishers || s.order.Len() != maxPublishers || missed != maxPublishers || s.waiting != maxPublishers {
-		t.Errorf("%d publishers, %d missed, %d waiting", len(s.of), missed, s.waiting)
+	if len(s.bySource) != maxPublishers || s.order.Len() != maxPublishers || missed != maxPublishers || s.openHoles != maxPublishers {
+		t.Errorf("%d publishers, %d missed, %d waiting", len(s.bySource), missed, s.openHoles)
 	}
-	if _, _, fresh := s.take("c", envelope{publisher: fmt.Sprint("p", maxPublishers), number: 2}, now); !fresh {
+	if _, _, fresh := s.record("c", envelope{publisher: fmt.Sprint("p", maxPublishers), number: 2}, now); !fresh {
 		t.Error("one that was heard lately was forgotten")
 	}
 	for i := range uint64(10 * maxSpans) { // every other one is lost
-		_, m, _ := s.take("c", envelope{publisher: "q", number: 2*i + 1}, now)
+		_, m, _ := s.record("c", envelope{publisher: "q", number: 2*i + 1}, now)
 		missed += m
 	}
-	q := s.of[source{"c", "q"}].Value.(*sequence)
-	if len(q.holes) > maxSpans || len(q.gone) > maxSpans {
-		t.Errorf("%d and %d spans", len(q.holes), len(q.gone))
+	q := s.bySource[source{"c", "q"}].Value.(*sequence)
+	if len(q.holes) > maxSpans || len(q.givenUp) > maxSpans {
+		t.Errorf("%d and %d spans", len(q.holes), len(q.givenUp))
 	}
 	// A jump costs nothing, and what comes after it is not lost.
-	_, _, fresh := s.take("c", envelope{publisher: "q", number: 1 << 62}, now)
+	_, _, fresh := s.record("c", envelope{publisher: "q", number: 1 << 62}, now)
 	if m := s.expire(now.Add(reorderWithin)); !fresh || m <= 0 {
 		t.Errorf("after a jump: fresh %v, %d missed", fresh, m)
 	}
-	if _, _, fresh := s.take("c", envelope{publisher: "q", number: 10 * maxSpans * 2}, now); !fresh {
+	if _, _, fresh := s.record("c", envelope{publisher: "q", number: 10 * maxSpans * 2}, now); !fresh {
 		t.Error("after a jump, one from before it is dropped")
 	}
 }
 
 // The names that are kept must not keep the messages that they came in.
-func TestRegress_NoMessageIsKeptForItsPublishersName(t *testing.T) {
+func TestSequences_KeepNoMessageForItsPublishersName(t *testing.T) {
 	var s sequences
 	var before, after runtime.MemStats
 	runtime.GC()
@@ -304,7 +304,7 @@ func TestRegress_NoMessageIsKeptForItsPublishersName(t *testing.T) {
 		if !ok {
 			t.Fatal("no envelope")
 		}
-		s.take("c", e, time.Now())
+		s.record("c", e, time.Now())
 	}
 	runtime.GC()
 	runtime.ReadMemStats(&after)
@@ -317,7 +317,7 @@ func TestRegress_NoMessageIsKeptForItsPublishersName(t *testing.T) {
 // Where too many channels were published to, numbers begin anew under another
 // name: no subscriber takes the new ones for old.
 func TestNumbers_AreBounded(t *testing.T) {
-	b := &Bus{node: "n", numbers: map[string]*numbers{}}
+	b := &Bus{processID: "n", numbers: map[string]*numbers{}}
 	first := b.numbersOf("c")
 	for i := range maxNumbered {
 		b.numbersOf(fmt.Sprint("other", i))
@@ -338,12 +338,12 @@ func FuzzParseEnvelope(f *testing.F) {
 			return
 		}
 		again, ok := parseEnvelope(e.text())
-		if !ok || again.publisher != e.publisher || again.number != e.number || !again.sent.Equal(e.sent) || again.payload != e.payload || fmt.Sprint(again.voids) != fmt.Sprint(e.voids) {
+		if !ok || again.publisher != e.publisher || again.number != e.number || !again.sent.Equal(e.sent) || again.payload != e.payload || fmt.Sprint(again.skipped) != fmt.Sprint(e.skipped) {
 			t.Fatalf("%q: %+v, then %+v", text, e, again)
 		}
 		var s sequences
-		s.take("c", envelope{publisher: e.publisher, number: 2}, time.Now())
-		_, missing, _ := s.take("c", e, time.Now())
+		s.record("c", envelope{publisher: e.publisher, number: 2}, time.Now())
+		_, missing, _ := s.record("c", e, time.Now())
 		if missing += s.expire(time.Now().Add(reorderWithin)); missing < 0 {
 			t.Fatalf("%q: %d missing", text, missing)
 		}
@@ -376,7 +376,7 @@ func FuzzParseLive(f *testing.F) {
 		if !ok {
 			return
 		}
-		if want := fmt.Sprintf("r1 %s %d %s %s %s\n%s", m.at.Epoch, m.at.Offset, m.at.Nonce, m.before, m.seal, m.payload); m.at.Offset == 0 ||
+		if want := fmt.Sprintf("r1 %s %d %s %s %s\n%s", m.at.Epoch, m.at.Offset, m.at.Nonce, m.previous, m.seal, m.payload); m.at.Offset == 0 ||
 			want != text && !strings.Contains(text, " 0") && !strings.Contains(text, " +") {
 			t.Fatalf("%q: %+v", text, m)
 		}

@@ -80,7 +80,7 @@ func latencies(t *testing.T, r *madcrow.Redis) (stop func() (p50, p99 time.Durat
 // One subscriber does not take anything for a long time. The others lose
 // nothing, calls of the same Redis are as fast as before, the server does not
 // hang up, and the one is told afterwards how many it lost.
-func TestSlow_BlockedSubscriberHoldsUpNobody(t *testing.T) {
+func TestSlow_BlockedSubscriberDelaysNoOtherSubscriber(t *testing.T) {
 	madcrowtest.CheckLeaks(t)
 	srv := madcrowtest.StartRedis(t)
 	r := openConfig(t, srv.Config())
@@ -319,7 +319,7 @@ func TestSlow_ComingAndGoingOnABusyChannel(t *testing.T) {
 
 // Redis hangs up on a connection that is behind, and throws away what waits for
 // it: the gap begins with the first message of that.
-func TestRegress_GapBeginsWithWhatRedisThrewAway(t *testing.T) {
+func TestTopic_GapIncludesMessagesThatRedisDiscarded(t *testing.T) {
 	srv := madcrowtest.StartRedis(t)
 	srv.Do(t, "CONFIG", "SET", "client-output-buffer-limit", "pubsub 1mb 0 0")
 	proxy := madcrowtest.StartProxy(t, srv.Addr())

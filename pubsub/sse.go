@@ -164,7 +164,7 @@ func SSEFunc[T any](choose func(*http.Request) (Source[T], error), options SSEOp
 	h.open = func(r *http.Request) (*sseFeed, error) {
 		if opt.Authorize != nil {
 			if err := opt.Authorize(r); err != nil {
-				return nil, refusal(err)
+				return nil, forbidden(err)
 			}
 		}
 		source, err := choose(r)
@@ -194,7 +194,7 @@ func framesOf[T any](events iter.Seq2[told[T], error], encode func(string, T) (s
 }
 
 // refusal makes a 403 of an error that does not know better.
-func refusal(err error) error {
+func forbidden(err error) error {
 	var d problem.Describer
 	if errors.As(err, &d) {
 		return err
@@ -234,14 +234,14 @@ func (h *SSEHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(h.end, cancel)()
-	defer context.AfterFunc(feed.b.life, cancel)()
+	defer context.AfterFunc(feed.b.ctx, cancel)()
 	if h.lifeOfOne > 0 {
 		defer time.AfterFunc(h.lifeOfOne, cancel).Stop()
 	}
 	s := newSSEStream(w, h.settings, cancel)
-	defer s.end()
+	defer s.finish()
 	err = s.relay(feed.frames(ctx, lastEventID(r)))
-	begun, cut := s.end()
+	begun, cut := s.finish()
 	switch {
 	case errors.Is(cut, os.ErrDeadlineExceeded):
 		feed.b.event("sse_cut", 1)

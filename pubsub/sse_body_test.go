@@ -44,7 +44,7 @@ func dialSSE(t *testing.T, srv *httptest.Server, rest string) (net.Conn, *bufio.
 // net/http reads the rest of a body before the header leaves; with the read
 // deadline lifted that had no end, and no write time-out, bound or Close held.
 // Twelve such clients that read nothing kept 1.3 GB of messages for ever.
-func TestSSE_AnUnfinishedBodyIsRefusedAndHoldsUpNothing(t *testing.T) {
+func TestSSE_UnfinishedBodyIsRefusedAndDelaysNothing(t *testing.T) {
 	b := newBus(t, connect(t, nil), pubsub.Options{})
 	topic, _ := pubsub.NewTopic(b, "news", pubsub.TopicOptions[string]{})
 	srv, h := serveSSE(t, topic, pubsub.SSEOptions[string]{})

@@ -16,7 +16,7 @@ import (
 )
 
 // beginWithin is how long the answer waits for the first event.
-const beginWithin = time.Second
+const firstEventTimeout = time.Second
 
 // errEndedAlready answers a write after the end.
 var errEndedAlready = errors.New("the answer has ended")
@@ -31,12 +31,12 @@ type sseStream struct {
 	rc     *http.ResponseController
 	cancel context.CancelFunc
 
-	mu    sync.Mutex // of what follows, and of w
-	buf   []byte
-	begun bool
-	ended bool
-	cut   error // a write failed or took too long
-	timer *time.Timer
+	mu      sync.Mutex // of what follows, and of w
+	buf     []byte
+	started bool
+	ended   bool
+	failure error // a write failed or took too long
+	timer   *time.Timer
 }
 
 func newSSEStream(w http.ResponseWriter, settings sseSettings, cancel context.CancelFunc) *sseStream {
@@ -46,15 +46,15 @@ func newSSEStream(w http.ResponseWriter, settings sseSettings, cancel context.Ca
 	_ = s.rc.SetReadDeadline(time.Time{})
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.timer = time.AfterFunc(beginWithin, s.due)
+	s.timer = time.AfterFunc(firstEventTimeout, s.onTimer)
 	return s
 }
 
 const (
 	// bodyWithin is how long the body of a request may still be on its way.
-	bodyWithin = 2 * time.Second
+	bodyTimeout = 2 * time.Second
 	// bodyMost is how much of it is thrown away, as much as by net/http.
-	bodyMost = 256 << 10
+	maxBody = 256 << 10
 )
 
 // finishBody reads what is left of the body of a request. net/http reads it
@@ -67,7 +67,7 @@ func (h *SSEHandler) finishBody(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	rc := http.NewResponseController(w)
-	if rc.SetReadDeadline(time.Now().Add(bodyWithin)) != nil {
+	if rc.SetReadDeadline(time.Now().Add(bodyTimeout)) != nil {
 		// The server's own time-out holds, since it cannot be lifted either. The
 		// header leaves without it.
 		w.Header().Set("Connection", "close")
@@ -75,7 +75,7 @@ func (h *SSEHandler) finishBody(w http.ResponseWriter, r *http.Request) error {
 	}
 	forbid := func() { _ = rc.SetReadDeadline(time.Unix(1, 0)) }
 	ended := context.AfterFunc(h.end, forbid)
-	_, err := io.CopyN(io.Discard, r.Body, bodyMost+1)
+	_, err := io.CopyN(io.Discard, r.Body, maxBody+1)
 	over := !ended()
 	if err == io.EOF || errors.Is(err, http.ErrBodyReadAfterClose) { //nolint:errorlint // as CopyN returns it
 		return nil // whoever closed it has read it, or net/http closes the connection
@@ -111,33 +111,33 @@ func (s *sseStream) relay(frames iter.Seq2[frame, error]) error {
 func (s *sseStream) send(f frame) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.begin()
+	s.start()
 	s.buf = f.append(s.buf)
 	return s.write()
 }
 
 // due runs when nothing was sent for a while. It is nobody's goroutine: where
 // the writer of a middleware panics, the answer ends.
-func (s *sseStream) due() {
+func (s *sseStream) onTimer() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	written := false
 	defer func() {
 		if _ = recover(); !written {
-			s.ended, s.cut = true, errEndedAlready
+			s.ended, s.failure = true, errEndedAlready
 			s.cancel()
 		}
 	}()
-	s.sendDue()
+	s.sendOverdue()
 	written = true
 }
 
-func (s *sseStream) sendDue() {
+func (s *sseStream) sendOverdue() {
 	switch {
 	case s.ended:
 		return
-	case !s.begun:
-		s.begin()
+	case !s.started:
+		s.start()
 		s.buf = frame{event: EventInterrupted.String(), data: "{}"}.append(s.buf)
 	default:
 		s.buf = append(s.buf, ":\n\n"...)
@@ -149,11 +149,11 @@ func (s *sseStream) sendDue() {
 
 // begin sets the headers, and puts the hint for browsers before the first
 // event. The stream is locked.
-func (s *sseStream) begin() {
-	if s.begun {
+func (s *sseStream) start() {
+	if s.started {
 		return
 	}
-	s.begun = true
+	s.started = true
 	setEventHeaders(s.w.Header())
 	s.w.WriteHeader(http.StatusOK)
 	if s.retry > 0 {
@@ -170,7 +170,7 @@ func setEventHeaders(h http.Header) {
 }
 
 // bufferMost is what is kept for the next event.
-const bufferMost = 16 << 10
+const maxBuffer = 16 << 10
 
 // write sends the buffer. The stream is locked.
 func (s *sseStream) write() error {
@@ -182,11 +182,11 @@ func (s *sseStream) write() error {
 	if err == nil {
 		err = s.rc.Flush()
 	}
-	if s.buf = s.buf[:0]; cap(s.buf) > bufferMost {
+	if s.buf = s.buf[:0]; cap(s.buf) > maxBuffer {
 		s.buf = nil
 	}
 	if err != nil {
-		s.ended, s.cut = true, err
+		s.ended, s.failure = true, err
 		return err
 	}
 	// HTTP/2 resets a stream when its deadline passes, also when nobody writes.
@@ -197,7 +197,7 @@ func (s *sseStream) write() error {
 
 // end lets nothing more be written, and says whether the answer was begun and
 // why it was cut off.
-func (s *sseStream) end() (begun bool, cut error) {
+func (s *sseStream) finish() (begun bool, cut error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.timer.Stop()
@@ -207,7 +207,7 @@ func (s *sseStream) end() (begun bool, cut error) {
 		_ = s.rc.SetWriteDeadline(time.Now().Add(s.timeout))
 	}
 	s.ended = true
-	return s.begun, s.cut
+	return s.started, s.failure
 }
 
 // canFlush says whether events can leave before the answer ends.

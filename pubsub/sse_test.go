@@ -66,7 +66,7 @@ func TestSSE_ABrowserThatComesBackGetsWhatItMissedOnce(t *testing.T) {
 	}
 }
 
-func TestSSE_LostHistoryIsTold(t *testing.T) {
+func TestSSE_LostHistoryIsAnEvent(t *testing.T) {
 	r := connect(t, nil)
 	b := newBus(t, r, pubsub.Options{})
 	topic, _ := pubsub.NewRecoverable(b, "news", pubsub.RecoverableOptions[string]{})
@@ -86,7 +86,7 @@ func TestSSE_LostHistoryIsTold(t *testing.T) {
 	l.want("", "one")
 }
 
-func TestSSE_WithoutAHistoryTheGapIsTold(t *testing.T) {
+func TestSSE_GapWithoutAHistoryIsAnEvent(t *testing.T) {
 	redis := madcrowtest.StartRedis(t)
 	r := connect(t, redis)
 	b := newBus(t, r, pubsub.Options{})
@@ -228,7 +228,7 @@ func TestSSE_LineBreaksStayInTheData(t *testing.T) {
 	}
 }
 
-func TestSSE_ASlowClientIsCutAndHoldsUpNobody(t *testing.T) {
+func TestSSE_SlowClientIsCutOffAndDelaysNoOtherClient(t *testing.T) {
 	madcrowtest.CheckLeaks(t)
 	b := newBus(t, connect(t, nil), pubsub.Options{})
 	topic, _ := pubsub.NewRecoverable(b, "news", pubsub.RecoverableOptions[string]{History: 20})
@@ -256,7 +256,7 @@ func TestSSE_ASlowClientIsCutAndHoldsUpNobody(t *testing.T) {
 	good.want("", "end")
 }
 
-func TestSSE_WithoutAHistoryASlowClientIsToldWhatItLost(t *testing.T) {
+func TestSSE_SlowClientWithoutAHistoryGetsTheNumberDropped(t *testing.T) {
 	b := newBus(t, connect(t, nil), pubsub.Options{})
 	topic, _ := pubsub.NewTopic(b, "news", pubsub.TopicOptions[string]{})
 	for name, rule := range map[string]pubsub.Overflow{"dropped": pubsub.DropNewest, "": pubsub.Disconnect} {
@@ -344,7 +344,7 @@ func TestSSE_EndsWithTheBusWhileRedisIsAway(t *testing.T) {
 	}
 }
 
-func TestSSE_WhoMayNotListenIsToldByAProblem(t *testing.T) {
+func TestSSE_RefusedClientGetsAProblem(t *testing.T) {
 	b := newBus(t, connect(t, nil), pubsub.Options{})
 	h, err := pubsub.SSEFunc(func(r *http.Request) (pubsub.Source[string], error) {
 		return pubsub.NewTopics(b, []string{r.URL.Query().Get("channel")}, pubsub.TopicOptions[string]{})

@@ -89,10 +89,10 @@ func NewStream[T any](b *Bus, name string, options StreamOptions[T]) (*Stream[T]
 	return &Stream[T]{b: b, name: name, base: b.prefix + "m1:stream:{" + keys.Form(name) + "}:", opt: options}, nil
 }
 
-func (s *Stream[T]) log() string                { return s.base + "log" }
-func (s *Stream[T]) dead(group string) string   { return s.base + "dead:" + keys.Form(group) }
-func (s *Stream[T]) lost() string               { return s.base + "lost" }
-func (s *Stream[T]) reason(group string) string { return s.base + "why:" + keys.Form(group) }
+func (s *Stream[T]) logKey() string                { return s.base + "log" }
+func (s *Stream[T]) deadKey(group string) string   { return s.base + "dead:" + keys.Form(group) }
+func (s *Stream[T]) lostKey() string               { return s.base + "lost" }
+func (s *Stream[T]) reasonKey(group string) string { return s.base + "why:" + keys.Form(group) }
 
 // Publish appends a message and returns its id. When the error leaves the
 // outcome unknown, the message may be there.
@@ -101,11 +101,11 @@ func (s *Stream[T]) Publish(ctx context.Context, v T) (id string, err error) {
 	if err != nil {
 		return "", &ValidationError{Field: "message", Message: fmt.Sprintf("cannot be encoded: %T", v)}
 	}
-	if err := s.b.knowStreams(ctx, s.log()); err != nil {
+	if err := s.b.knowStreams(ctx, s.logKey()); err != nil {
 		return "", s.failed("publish", err)
 	}
 	m, err := s.b.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
-		return b.Xadd().Key(s.log()).Maxlen().Almost().Threshold(strconv.Itoa(s.opt.MaxLen)).Id("*").FieldValue().FieldValue("d", payload).Build()
+		return b.Xadd().Key(s.logKey()).Maxlen().Almost().Threshold(strconv.Itoa(s.opt.MaxLen)).Id("*").FieldValue().FieldValue("d", payload).Build()
 	})
 	if err != nil {
 		return "", s.failed("publish", err)
@@ -182,12 +182,12 @@ func (s *Stream[T]) Lag(ctx context.Context, group string) (Lag, error) {
 	}
 	res, err := s.b.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
 		return []madcrow.Command{
-			b.Xlen().Key(s.log()).Build(), b.Xlen().Key(s.dead(group)).Build(), b.XinfoGroups().Key(s.log()).Build(),
-			b.XinfoStream().Key(s.log()).Build(), b.Hget().Key(s.lost()).Field(group).Build(),
+			b.Xlen().Key(s.logKey()).Build(), b.Xlen().Key(s.deadKey(group)).Build(), b.XinfoGroups().Key(s.logKey()).Build(),
+			b.XinfoStream().Key(s.logKey()).Build(), b.Hget().Key(s.lostKey()).Field(group).Build(),
 		}
 	})
 	var l Lag
-	if err != nil && (len(res) != 5 || !noKey(res[2].Err)) {
+	if err != nil && (len(res) != 5 || !isNoKey(res[2].Err)) {
 		return l, s.failed("lag", err)
 	}
 	if l.Length, err = res[0].Message.AsInt64(); err == nil {
@@ -198,7 +198,7 @@ func (s *Stream[T]) Lag(ctx context.Context, group string) (Lag, error) {
 	}
 	l.Lost, _ = res[4].Message.AsInt64()
 	l.Waiting = l.Length
-	fields := fieldsOf(res[2].Message, group)
+	fields := groupInfo(res[2].Message, group)
 	if fields == nil {
 		return l, nil
 	}
@@ -207,14 +207,14 @@ func (s *Stream[T]) Lag(ctx context.Context, group string) (Lag, error) {
 	l.Workers, _ = workers.AsInt64()
 	of, err := res[3].Message.AsMap()
 	if err == nil {
-		s.behind(&l, fields, of)
+		s.setBacklog(&l, fields, of)
 	}
 	return l, nil
 }
 
 // behind says how many messages wait for a group, and how many it has lost that
 // no worker has counted yet. Redis' own count is that of what was published.
-func (s *Stream[T]) behind(l *Lag, group, stream map[string]rueidis.RedisMessage) {
+func (s *Stream[T]) setBacklog(l *Lag, group, stream map[string]rueidis.RedisMessage) {
 	text := func(m rueidis.RedisMessage) string { s, _ := m.ToString(); return s }
 	id := text(group["last-delivered-id"])
 	waiting, first, added, given := group["lag"], stream["first-entry"], stream["entries-added"], group["entries-read"]
@@ -238,7 +238,7 @@ func (s *Stream[T]) behind(l *Lag, group, stream map[string]rueidis.RedisMessage
 }
 
 // fieldsOf finds a group in the reply of XINFO GROUPS; nil: it does not exist.
-func fieldsOf(m madcrow.Message, group string) map[string]rueidis.RedisMessage {
+func groupInfo(m madcrow.Message, group string) map[string]rueidis.RedisMessage {
 	groups, _ := m.ToArray()
 	for i := range groups {
 		fields, err := groups[i].AsMap()
@@ -255,12 +255,12 @@ func fieldsOf(m madcrow.Message, group string) map[string]rueidis.RedisMessage {
 
 // nothing is for when a group has no such dead letters: it says whether there is
 // no such group either.
-func (s *Stream[T]) nothing(ctx context.Context, op, group string) error {
-	m, err := s.b.r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.XinfoGroups().Key(s.log()).Build() })
+func (s *Stream[T]) checkGroup(ctx context.Context, op, group string) error {
+	m, err := s.b.r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.XinfoGroups().Key(s.logKey()).Build() })
 	switch {
-	case err != nil && !noKey(err):
+	case err != nil && !isNoKey(err):
 		return s.failed(op, err)
-	case err != nil || fieldsOf(m, group) == nil:
+	case err != nil || groupInfo(m, group) == nil:
 		return s.failed(op, ErrNoGroup)
 	}
 	return nil
@@ -282,7 +282,7 @@ func idParts(id string) (ms, seq uint64) {
 
 // checkLetter refuses what is no whole id: Redis would take the first part of one
 // for several messages here and for another one there.
-func checkLetter(id string) error {
+func checkDeadID(id string) error {
 	ms, seq, ok := strings.Cut(id, "-")
 	for _, part := range []string{ms, seq} {
 		if _, err := strconv.ParseUint(part, 10, 64); err != nil || part[0] == '+' {
@@ -296,10 +296,10 @@ func checkLetter(id string) error {
 }
 
 // noKey recognises the error of a stream that does not exist.
-func noKey(err error) bool { return err != nil && strings.Contains(err.Error(), "no such key") }
+func isNoKey(err error) bool { return err != nil && strings.Contains(err.Error(), "no such key") }
 
 // noGroup recognises the error of a group that does not exist.
-func noGroup(err error) bool { return err != nil && strings.Contains(err.Error(), "NOGROUP") }
+func isNoGroup(err error) bool { return err != nil && strings.Contains(err.Error(), "NOGROUP") }
 
 // DeadLetter is a message that was put aside.
 type DeadLetter[T any] struct {
@@ -325,14 +325,14 @@ func (s *Stream[T]) Dead(ctx context.Context, group, after string, n int) ([]Dea
 	err := checkChannel("group", group)
 	from := "-"
 	if after != "" {
-		err = errors.Join(err, checkLetter(after))
+		err = errors.Join(err, checkDeadID(after))
 		from = "(" + after
 	}
 	if err != nil {
 		return nil, err
 	}
 	m, err := s.b.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
-		return b.Xrange().Key(s.dead(group)).Start(from).End("+").Count(int64(max(n, 1))).Build()
+		return b.Xrange().Key(s.deadKey(group)).Start(from).End("+").Count(int64(max(n, 1))).Build()
 	})
 	if err != nil {
 		return nil, s.failed("dead", err)
@@ -342,7 +342,7 @@ func (s *Stream[T]) Dead(ctx context.Context, group, after string, n int) ([]Dea
 		return nil, s.failed("dead", errors.Join(errReply, err))
 	}
 	if len(entries) == 0 {
-		return nil, s.nothing(ctx, "dead", group)
+		return nil, s.checkGroup(ctx, "dead", group)
 	}
 	out := make([]DeadLetter[T], len(entries))
 	for i, e := range entries {
@@ -357,15 +357,15 @@ func (s *Stream[T]) Dead(ctx context.Context, group, after string, n int) ([]Dea
 // Replay sends a dead letter again, to all groups of the stream, and says
 // whether there was one. A group that does not exist is [ErrNoGroup].
 func (s *Stream[T]) Replay(ctx context.Context, group, id string) (bool, error) {
-	if err := errors.Join(checkChannel("group", group), checkLetter(id)); err != nil {
+	if err := errors.Join(checkChannel("group", group), checkDeadID(id)); err != nil {
 		return false, err
 	}
-	m, err := s.b.r.Eval(ctx, scriptReplay, []string{s.log(), s.dead(group)}, []string{id, strconv.Itoa(s.opt.MaxLen)})
+	m, err := s.b.r.Eval(ctx, scriptReplay, []string{s.logKey(), s.deadKey(group)}, []string{id, strconv.Itoa(s.opt.MaxLen)})
 	if err != nil {
 		return false, s.failed("replay", err)
 	}
 	if m.IsNil() {
-		return false, s.nothing(ctx, "replay", group)
+		return false, s.checkGroup(ctx, "replay", group)
 	}
 	return true, nil
 }
@@ -375,23 +375,23 @@ func (s *Stream[T]) Replay(ctx context.Context, group, id string) (bool, error) 
 func (s *Stream[T]) Purge(ctx context.Context, group string, ids ...string) (int64, error) {
 	err := checkChannel("group", group)
 	for _, id := range ids {
-		err = errors.Join(err, checkLetter(id))
+		err = errors.Join(err, checkDeadID(id))
 	}
 	if err != nil {
 		return 0, err
 	}
 	m, err := s.b.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
 		if len(ids) == 0 {
-			return b.Xtrim().Key(s.dead(group)).Maxlen().Exact().Threshold("0").Build()
+			return b.Xtrim().Key(s.deadKey(group)).Maxlen().Exact().Threshold("0").Build()
 		}
-		return b.Xdel().Key(s.dead(group)).Id(ids...).Build()
+		return b.Xdel().Key(s.deadKey(group)).Id(ids...).Build()
 	})
 	if err != nil {
 		return 0, s.failed("purge", err)
 	}
 	n, err := m.AsInt64()
 	if err == nil && n == 0 {
-		return 0, s.nothing(ctx, "purge", group)
+		return 0, s.checkGroup(ctx, "purge", group)
 	}
 	return n, s.failed("purge", err)
 }

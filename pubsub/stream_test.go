@@ -95,7 +95,7 @@ func (s *shop) crash(t testing.TB, name string, n int) {
 	s.srv.Do(t, "XREADGROUP", "GROUP", "g", name, "COUNT", fmt.Sprint(n), "STREAMS", shopLog, ">")
 }
 
-func TestRegress_RetriesDoNotWaitForAReadThatWaits(t *testing.T) {
+func TestWork_RetriesDoNotWaitForABlockedRead(t *testing.T) {
 	s := openShop(t, pubsub.StreamOptions[int]{})
 	s.order(t, 1, 200)
 	var tries atomic.Int64
@@ -160,7 +160,7 @@ func TestStream_ConsumerWithPendingMessagesIsNotRemoved(t *testing.T) {
 
 // Replies that hand out messages are lost, again and again: they are done all
 // the same, soon, and nobody's tries are used up by that.
-func TestRegress_MessagesOfALostReplyAreNoFailures(t *testing.T) {
+func TestWork_MessagesOfALostReplyCountAsNoFailure(t *testing.T) {
 	needStreams(t)
 	srv := madcrowtest.StartRedis(t)
 	proxy := madcrowtest.StartProxy(t, srv.Addr())
@@ -207,7 +207,7 @@ func TestRegress_MessagesOfALostReplyAreNoFailures(t *testing.T) {
 // Poison is put aside once, with its reason, its number of tries and its text:
 // after errors, after panics, at once where it cannot be decoded, and when it is
 // no message of a Stream at all. Two processes race for all of it.
-func TestStream_PoisonIsPutAsideOnceWithItsReason(t *testing.T) {
+func TestStream_PoisonBecomesOneDeadLetterWithItsReason(t *testing.T) {
 	s := openShop(t, pubsub.StreamOptions[int]{})
 	s.order(t, 1, 50)
 	s.srv.Do(t, "XADD", shopLog, "*", "d", "no number")
@@ -256,7 +256,7 @@ func TestStream_PoisonIsPutAsideOnceWithItsReason(t *testing.T) {
 
 // With memory full no message is lost between the stream and the dead letters,
 // in neither direction.
-func TestRegress_DeadLettersAreNotLostForWantOfMemory(t *testing.T) {
+func TestWork_DeadLettersAreKeptWhenRedisIsOutOfMemory(t *testing.T) {
 	s := openShop(t, pubsub.StreamOptions[int]{})
 	s.order(t, 1, 1)
 	var tries atomic.Int64
@@ -286,7 +286,7 @@ func TestRegress_DeadLettersAreNotLostForWantOfMemory(t *testing.T) {
 
 // While a message is worked on for longer than ClaimAfter nobody else gets it;
 // and the signs of life do not put off the next try of one that failed.
-func TestStream_SignsOfLifeKeepAMessageAndDelayNoRetry(t *testing.T) {
+func TestStream_HeartbeatsKeepAMessageAndDelayNoRetry(t *testing.T) {
 	s := openShop(t, pubsub.StreamOptions[int]{})
 	s.order(t, 0, 40)
 	var long, tries atomic.Int64
@@ -321,7 +321,7 @@ func TestStream_SignsOfLifeKeepAMessageAndDelayNoRetry(t *testing.T) {
 }
 
 // A message that is trimmed while it is pending is let go of, with its reason.
-func TestStream_TrimmedMessagesAreLetGo(t *testing.T) {
+func TestStream_TrimmedMessagesAreReleased(t *testing.T) {
 	s := openShop(t, pubsub.StreamOptions[int]{})
 	s.order(t, 1, 10)
 	s.crash(t, "crashed", 10)
@@ -379,7 +379,7 @@ func TestStream_GoesOnAfterFlushAll(t *testing.T) {
 
 // Redis stands still while messages are being worked on: each is done once, and
 // told to be when Redis goes on.
-func TestRegress_AckOutlivesAnOutage(t *testing.T) {
+func TestWork_AckOutlivesAnOutage(t *testing.T) {
 	s := openShop(t, pubsub.StreamOptions[int]{})
 	s.order(t, 1, 20)
 	var done atomic.Int64
@@ -557,7 +557,7 @@ func TestStream_WrongGroupsAndHalfIdsAreRefused(t *testing.T) {
 }
 
 // After a failover Redis may count too many as waiting, for ever.
-func TestRegress_LagAfterAFailoverIsNotRedisMiscount(t *testing.T) {
+func TestStream_LagIsRightAfterAFailover(t *testing.T) {
 	t.Cleanup(pubsub.SetSweep(20*time.Millisecond, time.Hour))
 	s := openShop(t, pubsub.StreamOptions[int]{KeepDone: true})
 	s.order(t, 1, 100)

@@ -104,35 +104,35 @@ type message struct {
 // is to be told at its place between them. What else there is, is never dropped;
 // where it becomes very much, it is told in few words.
 type subscriber struct {
-	bound    int
-	most     int // bytes of queue, and of waiting; 0 is no bound
-	overflow Overflow
-	plain    bool          // it wants all texts as they come, and hears of no numbers
-	reserved bool          // as a listener to a pattern, it wants reserved channels too
-	ready    chan struct{} // has a token when there may be something to take
-	dropped  func(n int)   // is told of each loss; nil: nobody asks
+	maxMessages int
+	maxBytes    int // bytes of queue, and of waiting; 0 is no bound
+	overflow    Overflow
+	plain       bool          // it wants all texts as they come, and hears of no numbers
+	reserved    bool          // as a listener to a pattern, it wants reserved channels too
+	ready       chan struct{} // has a token when there may be something to take
+	dropped     func(n int)   // is told of each loss; nil: nobody asks
 
-	mu       sync.Mutex
-	past     ring        // of before the queue: what became of dropped messages
-	queue    ring        // at most bound messages, and notes
-	messages int         // in queue
-	bytes    int         // of the messages in queue
-	waiting  ring        // beyond the bound, by Block
-	delayed  int         // bytes of the messages in waiting
-	arrived  []time.Time // of the messages in waiting
-	over     error       // why nothing more comes
-	ended    bool
+	mu           sync.Mutex
+	beforeQueue  ring        // of before the queue: what became of dropped messages
+	queue        ring        // at most bound messages, and notes
+	messages     int         // in queue
+	bytes        int         // of the messages in queue
+	waiting      ring        // beyond the bound, by Block
+	waitingBytes int         // bytes of the messages in waiting
+	arrived      []time.Time // of the messages in waiting
+	endErr       error       // why nothing more comes
+	ended        bool
 }
 
 func newSubscriber(bound int, overflow Overflow) *subscriber {
-	return &subscriber{bound: bound, overflow: overflow, ready: make(chan struct{}, 1)}
+	return &subscriber{maxMessages: bound, overflow: overflow, ready: make(chan struct{}, 1)}
 }
 
 // push never waits.
 func (s *subscriber) push(it item) {
 	s.mu.Lock()
 	if !s.ended {
-		s.put(it)
+		s.add(it)
 	}
 	s.mu.Unlock()
 	s.wake()
@@ -145,13 +145,13 @@ func (s *subscriber) wake() {
 	}
 }
 
-func (s *subscriber) put(it item) {
+func (s *subscriber) add(it item) {
 	if s.waiting.n > 0 {
 		s.expire(time.Now())
 	}
 	switch {
 	case it.kind != EventMessage:
-		s.last().note(it)
+		s.newest().note(it)
 	case s.hasRoom(it) && s.waiting.n == 0:
 		s.enqueue(it)
 	case s.overflow.rule == ruleOldest:
@@ -160,13 +160,13 @@ func (s *subscriber) put(it item) {
 		}
 		s.enqueue(it)
 	case s.overflow.rule == ruleDisconnect:
-		s.ended, s.over = true, ErrSlow
-	case s.overflow.rule == ruleBlock && len(s.arrived) < s.bound && (len(s.arrived) == 0 || s.most == 0 || s.delayed+it.size() <= s.most):
+		s.ended, s.endErr = true, ErrSlow
+	case s.overflow.rule == ruleBlock && len(s.arrived) < s.maxMessages && (len(s.arrived) == 0 || s.maxBytes == 0 || s.waitingBytes+it.size() <= s.maxBytes):
 		s.waiting.push(it)
-		s.delayed += it.size()
+		s.waitingBytes += it.size()
 		s.arrived = append(s.arrived, time.Now())
 	default:
-		s.lose(s.last())
+		s.noteDrop(s.newest())
 	}
 }
 
@@ -180,7 +180,7 @@ func (it item) size() int {
 
 // hasRoom says whether a message may join the queue. One may, whatever its size.
 func (s *subscriber) hasRoom(it item) bool {
-	return s.messages < s.bound && (s.messages == 0 || s.most == 0 || s.bytes+it.size() <= s.most)
+	return s.messages < s.maxMessages && (s.messages == 0 || s.maxBytes == 0 || s.bytes+it.size() <= s.maxBytes)
 }
 
 func (s *subscriber) enqueue(it item) {
@@ -190,13 +190,13 @@ func (s *subscriber) enqueue(it item) {
 }
 
 // dequeued counts a message out.
-func (s *subscriber) dequeued(it item) {
+func (s *subscriber) countOut(it item) {
 	s.messages--
 	s.bytes -= it.size()
 }
 
 // last is where the newest items are.
-func (s *subscriber) last() *ring {
+func (s *subscriber) newest() *ring {
 	if s.waiting.n > 0 {
 		return &s.waiting
 	}
@@ -204,7 +204,7 @@ func (s *subscriber) last() *ring {
 }
 
 // lose notes the loss of one message at the end of r.
-func (s *subscriber) lose(r *ring) {
+func (s *subscriber) noteDrop(r *ring) {
 	r.note(item{kind: EventDropped, n: 1})
 	if s.dropped != nil {
 		s.dropped(1)
@@ -217,11 +217,11 @@ func (s *subscriber) dropOldest() {
 	for {
 		it := s.queue.pop()
 		if it.kind == EventMessage {
-			s.dequeued(it)
-			s.lose(&s.past)
+			s.countOut(it)
+			s.noteDrop(&s.beforeQueue)
 			return
 		}
-		s.past.note(it)
+		s.beforeQueue.note(it)
 	}
 }
 
@@ -235,8 +235,8 @@ func (s *subscriber) expire(now time.Time) {
 			s.queue.note(*it)
 		case now.Sub(s.arrived[0]) > s.overflow.wait:
 			s.arrived = s.arrived[1:]
-			s.delayed -= it.size()
-			s.lose(&s.queue)
+			s.waitingBytes -= it.size()
+			s.noteDrop(&s.queue)
 		default:
 			return
 		}
@@ -246,23 +246,23 @@ func (s *subscriber) expire(now time.Time) {
 
 // take returns the oldest item. ok is false when there is none now, err why
 // there will be none.
-func (s *subscriber) take() (it item, ok bool, err error) {
+func (s *subscriber) next() (it item, ok bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.waiting.n > 0 {
 		s.expire(time.Now())
 	}
 	switch {
-	case s.past.n > 0:
-		return s.past.pop(), true, nil
+	case s.beforeQueue.n > 0:
+		return s.beforeQueue.pop(), true, nil
 	case s.queue.n == 0:
-		return it, false, s.over
+		return it, false, s.endErr
 	}
 	it = s.queue.pop()
 	if it.kind != EventMessage {
 		return it, true, nil
 	}
-	s.dequeued(it)
+	s.countOut(it)
 	for s.waiting.n > 0 && (s.waiting.at(0).kind != EventMessage || s.hasRoom(*s.waiting.at(0))) {
 		next := s.waiting.pop()
 		if next.kind != EventMessage {
@@ -270,7 +270,7 @@ func (s *subscriber) take() (it item, ok bool, err error) {
 			continue
 		}
 		s.arrived = s.arrived[1:]
-		s.delayed -= next.size()
+		s.waitingBytes -= next.size()
 		s.enqueue(next)
 	}
 	return it, true, nil
@@ -280,7 +280,7 @@ func (s *subscriber) take() (it item, ok bool, err error) {
 func (s *subscriber) end(err error) {
 	s.mu.Lock()
 	if !s.ended {
-		s.ended, s.over = true, err
+		s.ended, s.endErr = true, err
 	}
 	s.mu.Unlock()
 	s.wake()
@@ -327,27 +327,27 @@ func (r *ring) note(it item) {
 		}
 	}
 	r.push(it)
-	r.fold()
+	r.compact()
 }
 
 // foldAt is how many notes may stand in a row.
-const foldAt = 32
+const compactAt = 32
 
 // fold puts a long row of notes at the end into few words: counts are added up,
 // and of changes of the connection so many stay that the outcome is the same,
 // with one gap from the first loss to the last return.
-func (r *ring) fold() {
-	if r.n < foldAt {
+func (r *ring) compact() {
+	if r.n < compactAt {
 		return
 	}
-	for i := range foldAt {
+	for i := range compactAt {
 		if r.at(r.n-1-i).kind == EventMessage {
 			return
 		}
 	}
 	var sum summary
-	r.n -= foldAt
-	for i := range foldAt {
+	r.n -= compactAt
+	for i := range compactAt {
 		sum.add(r.at(r.n + i))
 		*r.at(r.n + i) = item{}
 	}

@@ -107,7 +107,7 @@ func (t *Topic[T]) Publish(ctx context.Context, v T) (receivers int64, err error
 	if err != nil {
 		return 0, &ValidationError{Field: "message", Message: fmt.Sprintf("cannot be encoded: %T", v)}
 	}
-	p := parcel{channel: t.channel, sharded: t.opt.Sharded, payload: payload}
+	p := outgoing{channel: t.channel, sharded: t.opt.Sharded, payload: payload}
 	if !t.opt.Plain {
 		if p.numbers = t.numbers.Load(); p.numbers == nil {
 			p.numbers = t.b.numbersOf(t.channel)
@@ -122,7 +122,7 @@ func (t *Topic[T]) Publish(ctx context.Context, v T) (receivers int64, err error
 }
 
 // parcel is what is sent.
-type parcel struct {
+type outgoing struct {
 	channel string
 	sharded bool
 	payload string
@@ -130,11 +130,11 @@ type parcel struct {
 }
 
 // publish sends it, or puts it into the outbox.
-func (b *Bus) publish(ctx context.Context, p parcel) (int64, error) {
-	if b.closing.Load() {
+func (b *Bus) publish(ctx context.Context, p outgoing) (int64, error) {
+	if b.draining.Load() {
 		return 0, ErrClosed
 	}
-	mayWait := b.outbox != nil && p.size() <= b.most
+	mayWait := b.outbox != nil && p.size() <= b.maxMessage
 	if mayWait && b.outbox.holds() {
 		return 0, b.outbox.put(p, ErrQueued) // after what waits already
 	}
@@ -154,7 +154,7 @@ func surelyUnsent(err error) bool {
 }
 
 // size is how many bytes its command has at most, without voids.
-func (p parcel) size() int {
+func (p outgoing) size() int {
 	n := len("SPUBLISH") + len(p.channel) + len(p.payload)
 	if p.numbers != nil {
 		n += len(envelopeMark) + len(p.numbers.publisher) + numberSize
@@ -163,28 +163,28 @@ func (p parcel) size() int {
 }
 
 // letter is a parcel with its number.
-type letter struct {
-	parcel
-	text   string
-	number uint64
-	voids  []span
+type numbered struct {
+	outgoing
+	text    string
+	number  uint64
+	skipped []span
 }
 
 // letter numbers it. Voids that need more than spare bytes are for a later one.
-func (p parcel) letter(spare int) letter {
-	l := letter{parcel: p, text: p.payload}
+func (p outgoing) number(spare int) numbered {
+	l := numbered{outgoing: p, text: p.payload}
 	if p.numbers != nil {
 		now := time.Now()
-		l.number, l.voids = p.numbers.next(now)
-		if voidSize*len(l.voids) > spare {
-			l.voids = nil
+		l.number, l.skipped = p.numbers.next(now)
+		if skippedSize*len(l.skipped) > spare {
+			l.skipped = nil
 		}
-		l.text = envelope{publisher: p.numbers.publisher, number: l.number, sent: now, voids: l.voids, payload: p.payload}.text()
+		l.text = envelope{publisher: p.numbers.publisher, number: l.number, sent: now, skipped: l.skipped, payload: p.payload}.text()
 	}
 	return l
 }
 
-func (l *letter) command(b madcrow.Builder) madcrow.Command {
+func (l *numbered) command(b madcrow.Builder) madcrow.Command {
 	if l.sharded {
 		return b.Spublish().Channel(l.channel).Message(l.text).Build()
 	}
@@ -192,40 +192,40 @@ func (l *letter) command(b madcrow.Builder) madcrow.Command {
 }
 
 // sent notes what became of it.
-func (l *letter) sent(b *Bus, err error) {
+func (l *numbered) recordOutcome(b *Bus, err error) {
 	var e *madcrow.Error
 	switch {
 	case err == nil:
 		b.event("published", 1)
-		if l.voids != nil {
-			l.numbers.told(l.voids)
+		if l.skipped != nil {
+			l.numbers.markAnnounced(l.skipped)
 		}
 	case l.numbers != nil && errors.As(err, &e) && e.Outcome == madcrow.OutcomeNotApplied:
-		l.numbers.void(l.number, time.Now())
+		l.numbers.skip(l.number, time.Now())
 	}
 }
 
-func (b *Bus) send(ctx context.Context, p parcel) (int64, error) {
-	l := p.letter(b.most - p.size())
+func (b *Bus) send(ctx context.Context, p outgoing) (int64, error) {
+	l := p.number(b.maxMessage - p.size())
 	m, err := b.r.Do(ctx, l.command)
 	if err != nil && p.sharded {
 		err = noSharded(err)
 	}
-	if l.sent(b, err); err != nil {
+	if l.recordOutcome(b, err); err != nil {
 		return 0, err
 	}
 	return m.AsInt64()
 }
 
 // sendAll sends several in one round trip, and returns an error or nil for each.
-func (b *Bus) sendAll(ctx context.Context, list []parcel) []error {
-	letters, spare := make([]letter, len(list)), b.most
+func (b *Bus) sendAll(ctx context.Context, list []outgoing) []error {
+	letters, spare := make([]numbered, len(list)), b.maxMessage
 	for _, p := range list {
 		spare -= p.size()
 	}
 	for i, p := range list {
-		letters[i] = p.letter(spare)
-		spare -= voidSize * len(letters[i].voids)
+		letters[i] = p.number(spare)
+		spare -= skippedSize * len(letters[i].skipped)
 	}
 	res, err := b.r.DoMulti(ctx, func(rb madcrow.Builder) []madcrow.Command {
 		cmds := make([]madcrow.Command, len(letters))
@@ -241,7 +241,7 @@ func (b *Bus) sendAll(ctx context.Context, list []parcel) []error {
 		} else {
 			errs[i] = err
 		}
-		letters[i].sent(b, errs[i])
+		letters[i].recordOutcome(b, errs[i])
 	}
 	return errs
 }
@@ -309,7 +309,7 @@ func (t *Topic[T]) Subscribe(ctx context.Context, opts ...SubscribeOption) iter.
 	if t.opt.Sharded {
 		m = modeSharded
 	}
-	return subscribe(ctx, t.b, feedKey{m, t.channel}, t.opt, opts)
+	return subscribe(ctx, t.b, channelKey{m, t.channel}, t.opt, opts)
 }
 
 // Handle calls fn for every message until ctx ends, which is no error, or the
@@ -348,7 +348,7 @@ func escapePattern(s string) string {
 
 // Subscribe is [Topic.Subscribe].
 func (p *Pattern[T]) Subscribe(ctx context.Context, opts ...SubscribeOption) iter.Seq2[Event[T], error] {
-	return subscribe(ctx, p.b, feedKey{modePattern, p.pattern}, p.opt, opts)
+	return subscribe(ctx, p.b, channelKey{modePattern, p.pattern}, p.opt, opts)
 }
 
 // Handle is [Topic.Handle].
@@ -356,7 +356,7 @@ func (p *Pattern[T]) Handle(ctx context.Context, fn func(context.Context, Event[
 	return handle(ctx, p.Subscribe(ctx, opts...), fn)
 }
 
-func subscribe[T any](ctx context.Context, b *Bus, key feedKey, opt TopicOptions[T], opts []SubscribeOption) iter.Seq2[Event[T], error] {
+func subscribe[T any](ctx context.Context, b *Bus, key channelKey, opt TopicOptions[T], opts []SubscribeOption) iter.Seq2[Event[T], error] {
 	return func(yield func(Event[T], error) bool) {
 		how, err := subscribingOf(opts)
 		if err != nil {
@@ -370,12 +370,12 @@ func subscribe[T any](ctx context.Context, b *Bus, key feedKey, opt TopicOptions
 			yield(Event[T]{}, wrapError(key.channel, err))
 			return
 		}
-		defer f.part(sub)
+		defer f.remove(sub)
 		for ctx.Err() == nil {
-			it, ok, err := sub.take()
+			it, ok, err := sub.next()
 			switch {
 			case ok:
-				if !yield(event(b, it, opt), nil) {
+				if !yield(newEvent(b, it, opt), nil) {
 					return
 				}
 				continue
@@ -387,7 +387,7 @@ func subscribe[T any](ctx context.Context, b *Bus, key feedKey, opt TopicOptions
 			case <-sub.ready:
 			case <-ctx.Done():
 				return
-			case <-b.life.Done():
+			case <-b.ctx.Done():
 				yield(Event[T]{}, wrapError(key.channel, ErrClosed))
 				return
 			}
@@ -403,7 +403,7 @@ func wrapError(channel string, err error) error {
 	return &Error{Channel: channel, Op: "subscribe", Err: err}
 }
 
-func event[T any](b *Bus, it item, opt TopicOptions[T]) Event[T] {
+func newEvent[T any](b *Bus, it item, opt TopicOptions[T]) Event[T] {
 	e := Event[T]{Kind: it.kind, Since: it.since, Until: it.until, N: it.n}
 	if it.kind != EventMessage {
 		return e

@@ -12,7 +12,7 @@ import (
 // none. It is safe for concurrent use.
 type Topics[T any] struct {
 	b    *Bus
-	keys []feedKey
+	keys []channelKey
 	opt  TopicOptions[T]
 }
 
@@ -47,7 +47,7 @@ func newTopics[T any](b *Bus, field string, m mode, prefix string, names []strin
 		if err := b.checkPublic(field, name, options.Reserved); err != nil {
 			return nil, err
 		}
-		if key := (feedKey{m, prefix + name}); !slices.Contains(t.keys, key) {
+		if key := (channelKey{m, prefix + name}); !slices.Contains(t.keys, key) {
 			t.keys = append(t.keys, key)
 		}
 	}
@@ -72,19 +72,19 @@ func (t *Topics[T]) Subscribe(ctx context.Context, opts ...SubscribeOption) iter
 				yield(Event[T]{}, wrapError(key.channel, err))
 				return
 			}
-			defer f.part(sub)
+			defer f.remove(sub)
 		}
 		t.listen(ctx, sub, yield)
 	}
 }
 
 func (t *Topics[T]) listen(ctx context.Context, sub *subscriber, yield func(Event[T], error) bool) {
-	all := unison{want: len(t.keys)}
+	all := mergedState{want: len(t.keys)}
 	for ctx.Err() == nil {
-		it, ok, err := sub.take()
+		it, ok, err := sub.next()
 		switch {
 		case ok:
-			if it, ok = all.tell(it); ok && !yield(event(t.b, it, t.opt), nil) {
+			if it, ok = all.merge(it); ok && !yield(newEvent(t.b, it, t.opt), nil) {
 				return
 			}
 			continue
@@ -96,7 +96,7 @@ func (t *Topics[T]) listen(ctx context.Context, sub *subscriber, yield func(Even
 		case <-sub.ready:
 		case <-ctx.Done():
 			return
-		case <-t.b.life.Done():
+		case <-t.b.ctx.Done():
 			yield(Event[T]{}, wrapError(t.keys[0].channel, ErrClosed))
 			return
 		}
@@ -105,14 +105,14 @@ func (t *Topics[T]) listen(ctx context.Context, sub *subscriber, yield func(Even
 
 // unison makes what each of several feeds tells of its state into what is true
 // of all of them.
-type unison struct {
+type mergedState struct {
 	want, live int
 	started    bool
 	since      time.Time // the first loss of those that are told next
 }
 
 // tell returns what to tell; false is nothing.
-func (u *unison) tell(it item) (item, bool) {
+func (u *mergedState) merge(it item) (item, bool) {
 	switch it.kind {
 	case EventSubscribed, EventGap:
 		u.live++

@@ -41,7 +41,7 @@ func followed(t *testing.T, topics *pubsub.Topics[string]) (next func() pubsub.E
 	}
 }
 
-func TestTopics_AreToldAsOne(t *testing.T) {
+func TestTopics_EventsAreMergedIntoOneState(t *testing.T) {
 	redis := madcrowtest.StartRedis(t)
 	cfg := redis.Config()
 	cfg.KeyPrefix = "app*:"
@@ -105,7 +105,7 @@ func TestTopics_WrongNamesAreRefused(t *testing.T) {
 }
 
 // They end with their context while messages are there.
-func TestRegress_TopicsEndWithTheirContextThoughMessagesCome(t *testing.T) {
+func TestTopics_EndWithTheirContextThoughMessagesCome(t *testing.T) {
 	b := newBus(t, open(t), pubsub.Options{})
 	topics, err := pubsub.NewTopics(b, []string{"a", "b"}, pubsub.TopicOptions[int]{})
 	if err != nil {

@@ -98,64 +98,64 @@ func (s *Stream[T]) Work(ctx context.Context, group string, do func(context.Cont
 	if err := checkChannel("group", group); err != nil {
 		return err
 	}
-	w := &work[T]{
-		s: s, group: group, opt: opt, do: do, me: s.b.node + "-" + strconv.FormatUint(rand.Uint64(), 36), //nolint:gosec // a name
-		slots: make(chan struct{}, opt.Workers), look: make(chan struct{}, 1),
-		held: map[string]bool{}, resting: map[string]struct{}{},
-		fit: firstPage,
+	w := &consumer[T]{
+		s: s, group: group, opt: opt, do: do, name: s.b.processID + "-" + strconv.FormatUint(rand.Uint64(), 36), //nolint:gosec // a name
+		slots: make(chan struct{}, opt.Workers), reclaimNow: make(chan struct{}, 1),
+		held: map[string]bool{}, retrying: map[string]struct{}{},
+		inlineMax: firstPage,
 	}
 	return w.run(ctx)
 }
 
 // work is one call of Work.
-type work[T any] struct {
-	s     *Stream[T]
-	group string
-	me    string // the consumer's name
-	opt   WorkOptions
-	do    func(context.Context, Delivery[T]) error
-	slots chan struct{} // as many as Workers; each message under way has one
-	look  chan struct{} // it is time to look for what can be tried again
-	busy  sync.WaitGroup
+type consumer[T any] struct {
+	s          *Stream[T]
+	group      string
+	name       string // the consumer's name
+	opt        WorkOptions
+	do         func(context.Context, Delivery[T]) error
+	slots      chan struct{} // as many as Workers; each message under way has one
+	reclaimNow chan struct{} // it is time to look for what can be tried again
+	wg         sync.WaitGroup
 
 	// A sign of life must not come after the end of what it is for.
-	beat sync.Mutex
+	heartbeatMu sync.Mutex
 
-	panics guard.Said
-	did    atomic.Bool  // something is done since it was last trimmed
-	gone   atomic.Int64 // what was lost in hand, and is not told yet
+	panics     guard.Said
+	trimDue    atomic.Bool  // something is done since it was last trimmed
+	lostInHand atomic.Int64 // what was lost in hand, and is not told yet
 
-	mu      sync.Mutex
-	held    map[string]bool     // ids that are being worked on here; true: MaxLen overtook it, which is counted
-	resting map[string]struct{} // ids that failed here and are tried again later
+	mu       sync.Mutex
+	held     map[string]bool     // ids that are being worked on here; true: MaxLen overtook it, which is counted
+	retrying map[string]struct{} // ids that failed here and are tried again later
 
 	// Of the reader alone.
-	looks, sweeps time.Time // when it looks for what is due, and for dead consumers
-	strays        time.Time // until when messages may be ours that we never saw
-	safe          time.Time // until when MaxLen cannot have overtaken the group
-	trims         time.Time // when it trims next
-	fit           int       // how many messages may come before other calls
-	losing        bool      // the group loses messages, which was said
-	lost          int       // how many since then
-	lostAt        time.Time
+	nextReclaim, nextSweep time.Time // when it looks for what is due, and for dead consumers
+	unseenUntil            time.Time // until when messages may be ours that we never saw
+	noLossUntil            time.Time // until when MaxLen cannot have overtaken the group
+	nextTrim               time.Time // when it trims next
+	inlineMax              int       // how many messages may come before other calls
+	losing                 bool      // the group loses messages, which was said
+	lostCount              int       // how many since then
+	lostAt                 time.Time
 }
 
-func (w *work[T]) run(ctx context.Context) error {
+func (c *consumer[T]) run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	defer context.AfterFunc(w.s.b.life, stop)()
+	defer context.AfterFunc(c.s.b.ctx, stop)()
 	// What runs is finished after ctx has ended.
 	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	var alive sync.WaitGroup
-	alive.Go(func() { w.keepAlive(own) })
-	err := w.read(ctx, own)
+	alive.Go(func() { c.heartbeat(own) })
+	err := c.read(ctx, own)
 	done := make(chan struct{})
 	go func() {
-		w.busy.Wait()
+		c.wg.Wait()
 		close(done)
 	}()
-	late := time.NewTimer(w.opt.DrainTimeout)
+	late := time.NewTimer(c.opt.DrainTimeout)
 	defer late.Stop()
 	select {
 	case <-done:
@@ -163,58 +163,58 @@ func (w *work[T]) run(ctx context.Context) error {
 	}
 	cancel()
 	alive.Wait()
-	w.sayLost(int(w.gone.Swap(0)))
+	c.reportLost(int(c.lostInHand.Swap(0)))
 	if err == nil {
-		w.leave()
-		if w.s.b.life.Err() != nil {
+		c.removeConsumer()
+		if c.s.b.ctx.Err() != nil {
 			err = ErrClosed
 		}
 	}
-	return w.s.failed("work", err)
+	return c.s.failed("work", err)
 }
 
 // read takes messages as long as there are free workers: first those that are
 // due again, then new ones.
-func (w *work[T]) read(ctx, own context.Context) error {
-	wait := retryFirst
-	w.looks = time.Now().Add(rand.N(w.opt.ClaimAfter / 4)) //nolint:gosec // no secret
-	w.sweeps = time.Now().Add(rand.N(sweepEvery))          //nolint:gosec // no secret
+func (c *consumer[T]) read(ctx, own context.Context) error {
+	wait := minRetry
+	c.nextReclaim = time.Now().Add(rand.N(c.opt.ClaimAfter / 4)) //nolint:gosec // no secret
+	c.nextSweep = time.Now().Add(rand.N(sweepEvery))             //nolint:gosec // no secret
 	for {
-		free := w.free(ctx)
+		free := c.acquireSlots(ctx)
 		if free == 0 {
 			return nil
 		}
-		err := w.round(ctx, own, free)
+		err := c.round(ctx, own, free)
 		switch {
 		case err == nil:
-			wait = retryFirst
+			wait = minRetry
 		case hopelessForWork(err):
 			return err
-		case !pauseFor(ctx, wait/2+rand.N(wait/2)): //nolint:gosec // no secret
+		case !sleep(ctx, wait/2+rand.N(wait/2)): //nolint:gosec // no secret
 			return nil
 		default:
-			wait = min(2*wait, retryMost)
+			wait = min(2*wait, maxRetry)
 		}
 	}
 }
 
 // mostRead is how many messages are read at once.
-const mostRead = 256
+const maxRead = 256
 
 // free takes the slots of the workers that are free, once there is one; 0 is
 // the end of ctx.
-func (w *work[T]) free(ctx context.Context) (n int) {
+func (c *consumer[T]) acquireSlots(ctx context.Context) (n int) {
 	if ctx.Err() != nil {
 		return 0
 	}
 	select {
-	case w.slots <- struct{}{}:
+	case c.slots <- struct{}{}:
 	case <-ctx.Done():
 		return 0
 	}
-	for n = 1; n < min(w.opt.Workers, mostRead); n++ {
+	for n = 1; n < min(c.opt.Workers, maxRead); n++ {
 		select {
-		case w.slots <- struct{}{}:
+		case c.slots <- struct{}{}:
 		default:
 			return n
 		}
@@ -223,65 +223,65 @@ func (w *work[T]) free(ctx context.Context) (n int) {
 }
 
 // round fills the free slots once, and gives back what it does not need.
-func (w *work[T]) round(ctx, own context.Context, free int) (err error) {
+func (c *consumer[T]) round(ctx, own context.Context, free int) (err error) {
 	defer func() {
 		for range free {
-			<-w.slots
+			<-c.slots
 		}
 	}()
-	w.sayLost(int(w.gone.Swap(0)))
-	if err := w.s.b.knowStreams(ctx, w.s.log()); err != nil {
+	c.reportLost(int(c.lostInHand.Swap(0)))
+	if err := c.s.b.knowStreams(ctx, c.s.logKey()); err != nil {
 		return err
 	}
-	if now := time.Now(); now.After(w.sweeps) {
-		w.sweeps = now.Add(sweepEvery/2 + rand.N(sweepEvery)) //nolint:gosec // no secret
-		w.sweep(ctx)
+	if now := time.Now(); now.After(c.nextSweep) {
+		c.nextSweep = now.Add(sweepEvery/2 + rand.N(sweepEvery)) //nolint:gosec // no secret
+		c.removeIdleConsumers(ctx)
 	}
-	if !w.strays.IsZero() {
-		last := time.Now().After(w.strays)
-		if free, err = w.adopt(own, free); err != nil {
+	if !c.unseenUntil.IsZero() {
+		last := time.Now().After(c.unseenUntil)
+		if free, err = c.claimUnseen(own, free); err != nil {
 			return err
 		}
 		if last {
-			w.strays = time.Time{}
+			c.unseenUntil = time.Time{}
 		}
 	}
-	if w.isTime() {
-		if free, err = w.reclaim(ctx, own, free); err != nil {
+	if c.reclaimDue() {
+		if free, err = c.reclaim(ctx, own, free); err != nil {
 			return err
 		}
 	}
 	if free == 0 || ctx.Err() != nil {
 		return nil
 	}
-	entries, err := w.take(own, free)
+	entries, err := c.readNew(own, free)
 	for _, e := range entries {
 		free--
-		w.start(own, e, 1)
+		c.start(own, e, 1)
 	}
 	switch {
 	case err == nil:
-		w.opt.FromNow = false // if the group is lost now, what is there later is new
+		c.opt.FromNow = false // if the group is lost now, what is there later is new
 		return nil
-	case noGroup(err):
-		return w.createGroup(own)
+	case isNoGroup(err):
+		return c.createGroup(own)
 	}
-	w.mayStray(err)
+	c.noteLostReply(err)
 	return err
 }
 
 // isTime says whether it is time to look for what is due again.
-func (w *work[T]) isTime() bool {
+func (c *consumer[T]) reclaimDue() bool {
 	now := time.Now()
 	select {
-	case <-w.look:
+	case <-c.reclaimNow:
 	default:
-		if now.Before(w.looks) {
+		if now.Before(c.nextReclaim) {
 			return false
 		}
 	}
-	every := max(w.opt.ClaimAfter/4, 50*time.Millisecond)
-	w.looks = now.Add(every/2 + rand.N(every)) //nolint:gosec // no secret
+	every := max(c.opt.ClaimAfter/4, 50*time.Millisecond)
+	c.nextReclaim = now.Add(every/2 + rand.N(every)) //nolint:gosec // no secret
 	return true
 }
 
@@ -291,20 +291,20 @@ func hopelessForWork(err error) bool {
 
 // block is how long to wait for new messages: not past the next look, and while
 // something may fail here and be due soon, not past that.
-func (w *work[T]) block() time.Duration {
-	d := min(readBlock, time.Until(w.looks))
-	w.mu.Lock()
-	if len(w.held)+len(w.resting) > 0 {
-		d = min(d, max(w.opt.RetryDelay, 50*time.Millisecond))
+func (c *consumer[T]) blockTime() time.Duration {
+	d := min(readBlock, time.Until(c.nextReclaim))
+	c.mu.Lock()
+	if len(c.held)+len(c.retrying) > 0 {
+		d = min(d, max(c.opt.RetryDelay, 50*time.Millisecond))
 	}
-	w.mu.Unlock()
+	c.mu.Unlock()
 	return max(d, time.Millisecond).Truncate(time.Millisecond) // 0 would be for ever
 }
 
-func (w *work[T]) readGroup(ctx context.Context, n int) ([]rueidis.XRangeEntry, error) {
-	block := w.block()
-	m, err := w.s.b.r.DoBlocking(ctx, block, func(b madcrow.Builder) madcrow.Command {
-		return b.Xreadgroup().Group(w.group, w.me).Count(int64(n)).Block(block.Milliseconds()).Streams().Key(w.s.log()).Id(">").Build()
+func (c *consumer[T]) readGroup(ctx context.Context, n int) ([]rueidis.XRangeEntry, error) {
+	block := c.blockTime()
+	m, err := c.s.b.r.DoBlocking(ctx, block, func(b madcrow.Builder) madcrow.Command {
+		return b.Xreadgroup().Group(c.group, c.name).Count(int64(n)).Block(block.Milliseconds()).Streams().Key(c.s.logKey()).Id(">").Build()
 	})
 	if err != nil || m.IsNil() {
 		return nil, err
@@ -313,110 +313,110 @@ func (w *work[T]) readGroup(ctx context.Context, n int) ([]rueidis.XRangeEntry, 
 	if err != nil {
 		return nil, errors.Join(errReply, err)
 	}
-	entries := streams[w.s.log()]
-	w.sized(entries)
+	entries := streams[c.s.logKey()]
+	c.adaptInlineMax(entries)
 	return entries, nil
 }
 
 // createGroup makes the group that a read did not find. When another one was
 // faster, that is an error, and read pauses.
-func (w *work[T]) createGroup(ctx context.Context) error {
+func (c *consumer[T]) createGroup(ctx context.Context) error {
 	from := "0"
-	if w.opt.FromNow {
+	if c.opt.FromNow {
 		from = "$"
 	}
-	_, err := w.s.b.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
-		return b.XgroupCreate().Key(w.s.log()).Group(w.group).Id(from).Mkstream().Build()
+	_, err := c.s.b.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
+		return b.XgroupCreate().Key(c.s.logKey()).Group(c.group).Id(from).Mkstream().Build()
 	})
 	return err
 }
 
 // start works on a message in a slot that is taken.
-func (w *work[T]) start(own context.Context, e rueidis.XRangeEntry, deliveries int64) {
-	w.mu.Lock()
-	w.held[e.ID] = false
-	delete(w.resting, e.ID)
-	w.mu.Unlock()
-	w.busy.Go(func() {
-		defer func() { <-w.slots }()
-		a := attempt{malformed: true, err: guard.ErrGoexit}
+func (c *consumer[T]) start(own context.Context, e rueidis.XRangeEntry, deliveries int64) {
+	c.mu.Lock()
+	c.held[e.ID] = false
+	delete(c.retrying, e.ID)
+	c.mu.Unlock()
+	c.wg.Go(func() {
+		defer func() { <-c.slots }()
+		a := outcome{malformed: true, err: guard.ErrGoexit}
 		defer func() { // also where the function ends this goroutine
 			if p := recover(); p != nil {
 				a.err = guard.Recovered(p)
 			}
-			w.settle(own, e.ID, deliveries, a)
+			c.settle(own, e.ID, deliveries, a)
 		}()
-		w.attempt(own, e, deliveries, &a)
+		c.try(own, e, deliveries, &a)
 	})
 }
 
 // attempt is what became of one try.
-type attempt struct {
+type outcome struct {
 	malformed bool // it cannot be decoded
 	err       error
 }
 
 // settle tells Redis what became of a try. Whatever happens, the message does
 // not stay in hands that are empty.
-func (w *work[T]) settle(own context.Context, id string, deliveries int64, a attempt) {
+func (c *consumer[T]) settle(own context.Context, id string, deliveries int64, a outcome) {
 	rests := false
 	defer func() {
 		if !rests {
-			w.release(id)
+			c.release(id)
 		}
 	}()
 	why := a.reason()
 	// Not by errors.As: the error may be the user's, with methods that panic.
-	if p, ok := a.err.(*guard.Panic); ok && w.panics.First(why) { //nolint:errorlint // it is ours, as it is
-		w.s.b.log.Error("a message made its worker panic", "stream", w.s.name, "group", w.group, "id", id, "reason", why, "stack", p.Stack)
+	if p, ok := a.err.(*guard.Panic); ok && c.panics.First(why) { //nolint:errorlint // it is ours, as it is
+		c.s.b.log.Error("a message made its worker panic", "stream", c.s.name, "group", c.group, "id", id, "reason", why, "stack", p.Stack)
 	}
 	switch {
 	case a.err == nil:
-		w.ack(own, id)
-	case a.malformed || deliveries >= int64(w.opt.MaxDeliveries):
-		w.s.b.event("failed", 1)
-		w.giveUp(own, id, deliveries, why)
+		c.ack(own, id)
+	case a.malformed || deliveries >= int64(c.opt.MaxDeliveries):
+		c.s.b.event("failed", 1)
+		c.deadLetter(own, id, deliveries, why)
 	default:
-		w.s.b.event("failed", 1)
+		c.s.b.event("failed", 1)
 		rests = true
-		w.rest(own, id, deliveries, why)
+		c.scheduleRetry(own, id, deliveries, why)
 	}
 }
 
-func (w *work[T]) release(id string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	delete(w.held, id)
+func (c *consumer[T]) release(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.held, id)
 }
 
 var errNoMessage = errors.New("it has no field d")
 
-func (w *work[T]) attempt(ctx context.Context, e rueidis.XRangeEntry, deliveries int64, a *attempt) {
+func (c *consumer[T]) try(ctx context.Context, e rueidis.XRangeEntry, deliveries int64, a *outcome) {
 	text, ok := e.FieldValues["d"]
 	if !ok {
 		a.err = errNoMessage
 		return
 	}
-	v, err := w.s.opt.Codec.Decode(text)
+	v, err := c.s.opt.Codec.Decode(text)
 	if err != nil {
 		a.err = err
 		return
 	}
 	a.malformed = false
-	a.err = w.do(ctx, Delivery[T]{ID: e.ID, Deliveries: deliveries, Message: v})
+	a.err = c.do(ctx, Delivery[T]{ID: e.ID, Deliveries: deliveries, Message: v})
 }
 
 const maxReason = 1024
 
 // reason is the text of its error, whatever that does when it is asked for it.
-func (a attempt) reason() string {
-	if a.err == nil {
+func (o outcome) reason() string {
+	if o.err == nil {
 		return ""
 	}
-	text := guard.Text(a.err)
-	if a.malformed {
+	text := guard.Text(o.err)
+	if o.malformed {
 		text = ErrMalformed.Error() + ": " + text
-	} else if a.err == guard.ErrGoexit { //nolint:errorlint // our own value
+	} else if o.err == guard.ErrGoexit { //nolint:errorlint // our own value
 		text = "the worker: " + text
 	}
 	return text[:min(len(text), maxReason)]
@@ -424,25 +424,25 @@ func (a attempt) reason() string {
 
 // ack tells that a message is done, again and again while Redis is away: until
 // it is told, the message would come again.
-func (w *work[T]) ack(own context.Context, id string) {
+func (c *consumer[T]) ack(own context.Context, id string) {
 	ctx := context.WithoutCancel(own) // it is done, whatever else ended
-	for wait := retryFirst; ; wait = min(2*wait, retryMost) {
-		res, err := w.s.b.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
+	for wait := minRetry; ; wait = min(2*wait, maxRetry) {
+		res, err := c.s.b.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
 			return []madcrow.Command{
-				b.Xack().Key(w.s.log()).Group(w.group).Id(id).Build(),
-				b.Hdel().Key(w.s.reason(w.group)).Field(id).Build(),
+				b.Xack().Key(c.s.logKey()).Group(c.group).Id(id).Build(),
+				b.Hdel().Key(c.s.reasonKey(c.group)).Field(id).Build(),
 			}
 		})
 		if err == nil {
-			w.did.Store(true)
-			w.s.b.event("done", 1)
-			if n, _ := res[0].Message.AsInt64(); n == 0 && w.overtaken(id) {
-				w.notLost(ctx)
+			c.trimDue.Store(true)
+			c.s.b.event("done", 1)
+			if n, _ := res[0].Message.AsInt64(); n == 0 && c.isOvertaken(id) {
+				c.uncountLost(ctx)
 			}
 			return
 		}
-		if hopelessForWork(err) || !pauseFor(own, wait) {
-			w.s.b.event("ack_lost", 1)
+		if hopelessForWork(err) || !sleep(own, wait) {
+			c.s.b.event("ack_lost", 1)
 			return
 		}
 	}
@@ -450,23 +450,23 @@ func (w *work[T]) ack(own context.Context, id string) {
 
 // overtaken says whether a sign of life has found that MaxLen overtook a message
 // that is worked on here.
-func (w *work[T]) overtaken(id string) bool {
-	w.beat.Lock() // one that is under way may find it
-	defer w.beat.Unlock()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.held[id]
+func (c *consumer[T]) isOvertaken(id string) bool {
+	c.heartbeatMu.Lock() // one that is under way may find it
+	defer c.heartbeatMu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.held[id]
 }
 
 // notLost takes back that a message counts as lost. It is tried once: Lag.Lost may
 // be too large, and must not be too small.
-func (w *work[T]) notLost(ctx context.Context) {
-	_, _ = w.s.b.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
-		return b.Hincrby().Key(w.s.lost()).Field(w.group).Increment(-1).Build()
+func (c *consumer[T]) uncountLost(ctx context.Context) {
+	_, _ = c.s.b.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
+		return b.Hincrby().Key(c.s.lostKey()).Field(c.group).Increment(-1).Build()
 	})
 }
 
-func pauseFor(ctx context.Context, d time.Duration) bool {
+func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -479,39 +479,39 @@ func pauseFor(ctx context.Context, d time.Duration) bool {
 
 // rest notes why a message failed and when it may be tried again: its idle time
 // is set so that it reaches ClaimAfter then. One that MaxLen overtook is lost.
-func (w *work[T]) rest(own context.Context, id string, deliveries int64, why string) {
-	delay := w.opt.RetryDelay << min(deliveries-1, 20)
-	if delay <= 0 || delay > w.opt.ClaimAfter {
-		delay = w.opt.ClaimAfter
+func (c *consumer[T]) scheduleRetry(own context.Context, id string, deliveries int64, why string) {
+	delay := c.opt.RetryDelay << min(deliveries-1, 20)
+	if delay <= 0 || delay > c.opt.ClaimAfter {
+		delay = c.opt.ClaimAfter
 	}
-	w.beat.Lock()
-	defer w.beat.Unlock()
-	w.mu.Lock()
-	gone := w.held[id]
-	delete(w.held, id)
-	w.resting[id] = struct{}{}
-	w.mu.Unlock()
+	c.heartbeatMu.Lock()
+	defer c.heartbeatMu.Unlock()
+	c.mu.Lock()
+	gone := c.held[id]
+	delete(c.held, id)
+	c.retrying[id] = struct{}{}
+	c.mu.Unlock()
 	if !gone {
-		gone = len(w.keep(own, w.opt.ClaimAfter-delay, why, id)) > 0 // when this fails it is tried again after ClaimAfter
+		gone = len(c.renew(own, c.opt.ClaimAfter-delay, why, id)) > 0 // when this fails it is tried again after ClaimAfter
 	}
 	if gone {
-		w.gone.Add(1)
-		w.mu.Lock()
-		delete(w.resting, id)
-		w.mu.Unlock()
+		c.lostInHand.Add(1)
+		c.mu.Lock()
+		delete(c.retrying, id)
+		c.mu.Unlock()
 		return
 	}
-	w.wakeAfter(delay+time.Millisecond, id)
+	c.wakeAfter(delay+time.Millisecond, id)
 }
 
 // wakeAfter lets a message be tried again.
-func (w *work[T]) wakeAfter(d time.Duration, id string) {
+func (c *consumer[T]) wakeAfter(d time.Duration, id string) {
 	time.AfterFunc(d, func() {
-		w.mu.Lock()
-		delete(w.resting, id)
-		w.mu.Unlock()
+		c.mu.Lock()
+		delete(c.retrying, id)
+		c.mu.Unlock()
 		select {
-		case w.look <- struct{}{}:
+		case c.reclaimNow <- struct{}{}:
 		default:
 		}
 	})
@@ -520,17 +520,17 @@ func (w *work[T]) wakeAfter(d time.Duration, id string) {
 // giveUp puts aside a message that failed here and still is ours, again and again
 // while Redis is away: nobody else knows the reason. What Redis goes on refusing is left to
 // whoever claims it next, so that other messages do not wait for it.
-func (w *work[T]) giveUp(own context.Context, id string, deliveries int64, why string) {
+func (c *consumer[T]) deadLetter(own context.Context, id string, deliveries int64, why string) {
 	defer func() {
-		if w.overtaken(id) {
-			w.gone.Add(1)
+		if c.isOvertaken(id) {
+			c.lostInHand.Add(1)
 		}
 	}()
 	ctx := context.WithoutCancel(own)
-	for wait := retryFirst; ; wait = min(2*wait, retryMost) {
-		err := w.putAside(ctx, id, deliveries, why, 0, w.me)
+	for wait := minRetry; ; wait = min(2*wait, maxRetry) {
+		err := c.moveToDead(ctx, id, deliveries, why, 0, c.name)
 		refused := errors.Is(err, madcrow.ErrOutOfMemory) || errors.Is(err, madcrow.ErrServer)
-		if err == nil || hopelessForWork(err) || noGroup(err) || refused && wait == retryMost || !pauseFor(own, wait) {
+		if err == nil || hopelessForWork(err) || isNoGroup(err) || refused && wait == maxRetry || !sleep(own, wait) {
 			return
 		}
 	}
@@ -539,18 +539,18 @@ func (w *work[T]) giveUp(own context.Context, id string, deliveries int64, why s
 // putAside makes a dead letter of a message that is idle for long enough and in
 // the hands of a consumer, or of any; the reason is that of the last failure,
 // where none is given.
-func (w *work[T]) putAside(ctx context.Context, id string, deliveries int64, why string, idle time.Duration, consumer string) error {
-	m, err := w.s.b.r.Eval(ctx, scriptDead, []string{w.s.log(), w.s.dead(w.group), w.s.reason(w.group), w.s.lost()},
-		[]string{w.group, id, strconv.FormatInt(deliveries, 10), strconv.Itoa(w.s.opt.MaxDead), why, milliseconds(idle), consumer})
+func (c *consumer[T]) moveToDead(ctx context.Context, id string, deliveries int64, why string, idle time.Duration, consumer string) error {
+	m, err := c.s.b.r.Eval(ctx, scriptDead, []string{c.s.logKey(), c.s.deadKey(c.group), c.s.reasonKey(c.group), c.s.lostKey()},
+		[]string{c.group, id, strconv.FormatInt(deliveries, 10), strconv.Itoa(c.s.opt.MaxDead), why, milliseconds(idle), consumer})
 	if err != nil {
 		return err
 	}
-	w.did.Store(true)
+	c.trimDue.Store(true)
 	switch n, _ := m.AsInt64(); n {
 	case 1:
-		w.s.b.event("dead", 1)
+		c.s.b.event("dead", 1)
 	case 2:
-		w.gone.Add(1)
+		c.lostInHand.Add(1)
 	}
 	return nil
 }

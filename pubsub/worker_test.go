@@ -3,12 +3,16 @@ package pubsub_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net"
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 	"github.com/madcrow-go/madcrow/pubsub"
 )
@@ -182,5 +186,219 @@ func TestTopic_DecodingThatPanicsIsAMalformedMessage(t *testing.T) {
 	}
 	if e := l.next(t, "the one after it", is[trap](pubsub.EventMessage)); e.Err != nil || e.Message.what != "fine" {
 		t.Errorf("%+v", e)
+	}
+}
+
+// watchedConn calls before what is written that holds a word.
+type watchedConn struct {
+	net.Conn
+	word   string
+	before func()
+}
+
+func (c watchedConn) Write(p []byte) (int, error) {
+	if strings.Contains(string(p), c.word) {
+		c.before()
+	}
+	return c.Conn.Write(p)
+}
+
+// A message that a stale read takes for a consumer just before that is removed
+// is not forgotten with it.
+func TestWork_MessageDeliveredToALeavingConsumerIsKept(t *testing.T) {
+	needStreams(t)
+	srv := madcrowtest.StartRedis(t)
+	var leaving atomic.Bool
+	atEnd, goOn := make(chan struct{}), make(chan struct{})
+	once := sync.OnceFunc(func() {
+		close(atEnd)
+		<-goOn
+	})
+	cfg := srv.Config()
+	cfg.Dialer = func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := (&net.Dialer{}).DialContext(ctx, network, address)
+		return watchedConn{c, "DELCONSUMER", func() {
+			if leaving.Load() {
+				once()
+			}
+		}}, err
+	}
+	s, err := pubsub.NewStream(newBus(t, openConfig(t, cfg), pubsub.Options{}), "s", pubsub.StreamOptions[int]{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Publish(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	did, ended := make(chan struct{}, 1), make(chan error, 1)
+	go func() {
+		ended <- s.Work(ctx, "g", func(context.Context, pubsub.Delivery[int]) error {
+			did <- struct{}{}
+			return nil
+		}, pubsub.WorkOptions{})
+	}()
+	<-did
+	consumers, _ := srv.Do(t, "XINFO", "CONSUMERS", shopLog, "g").([]any)
+	name, _ := consumers[0].([]any)[1].(string)
+	leaving.Store(true)
+	cancel()
+	select {
+	case <-atEnd:
+	case err := <-ended:
+		t.Fatalf("ended before it left: %v", err)
+	}
+	srv.Do(t, "XADD", shopLog, "*", "d", "2")
+	srv.Do(t, "XREADGROUP", "GROUP", "g", name, "STREAMS", shopLog, ">")
+	close(goOn)
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if l, err := s.Lag(t.Context(), "g"); l.Pending != 1 || l.Waiting != 0 || err != nil {
+		t.Errorf("%+v %v", l, err)
+	}
+}
+
+// calls counts those of one script.
+type calls struct {
+	madcrow.NopRecorder
+	of           string
+	done, failed atomic.Int64
+}
+
+func (c *calls) Operation(o madcrow.Operation) {
+	switch {
+	case o.Name != c.of:
+	case o.Kind == 0:
+		c.done.Add(1)
+	default:
+		c.failed.Add(1)
+	}
+}
+
+// twoSides is a stream behind a wire that can be spoilt, with its calls counted,
+// and the same one without.
+func twoSides(t testing.TB, counted *calls) (near, far *pubsub.Stream[int], wire *madcrowtest.Proxy, srv *madcrowtest.Server) {
+	needStreams(t)
+	t.Helper()
+	srv = madcrowtest.StartRedis(t)
+	wire = madcrowtest.StartProxy(t, srv.Addr())
+	cfg := srv.Config()
+	cfg.Port, cfg.Recorder = wire.Port(), counted
+	near, _ = pubsub.NewStream(newBus(t, openConfig(t, cfg), pubsub.Options{}), "s", pubsub.StreamOptions[int]{})
+	far, _ = pubsub.NewStream(newBus(t, openConfig(t, srv.Config()), pubsub.Options{}), "s", pubsub.StreamOptions[int]{})
+	return near, far, wire, srv
+}
+
+// The reason of a dead letter is not lost when Redis is away as its last try
+// fails, nor is it tried once more for it.
+func TestWork_ReasonOfADeadLetterOutlivesAnOutage(t *testing.T) {
+	dead := &calls{of: "pubsub_dead"}
+	near, far, proxy, _ := twoSides(t, dead)
+	if _, err := far.Publish(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	has, goOn := make(chan struct{}, 10), make(chan struct{})
+	go func() {
+		ended <- near.Work(ctx, "g", func(context.Context, pubsub.Delivery[int]) error {
+			has <- struct{}{}
+			<-goOn
+			return errors.New("the reason")
+		}, pubsub.WorkOptions{MaxDeliveries: 1})
+	}()
+	<-has
+	proxy.Refuse(true)
+	proxy.ResetAll()
+	close(goOn)
+	eventually(t, "it could not be put aside", func() bool { return dead.failed.Load() > 0 })
+	proxy.Refuse(false)
+	eventually(t, "the dead letter with its reason", func() bool {
+		dead, err := far.Dead(t.Context(), "g", "", 10)
+		return err == nil && len(dead) == 1 && dead[0].Reason == "the reason"
+	})
+	cancel()
+	if err := <-ended; err != nil || len(has) > 0 {
+		t.Errorf("%d further tries, %v", len(has), err)
+	}
+}
+
+// What another worker took over while one could not reach Redis stays with it:
+// neither the signs of life nor a failure of the one that is back take it away,
+// or make a dead letter of it.
+func TestWork_ReturningWorkerTakesNothingFromALivingOne(t *testing.T) {
+	beats := &calls{of: "pubsub_keep"}
+	near, far, proxy, srv := twoSides(t, beats)
+	for n := range 2 {
+		if _, err := far.Publish(t.Context(), n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Both get both messages. The first fails at once when it is back, the other
+	// one is worked on meanwhile.
+	type hand struct {
+		has  chan int64 // the deliveries
+		goOn [2]chan error
+	}
+	work := func(s *pubsub.Stream[int]) (h hand, stop func()) {
+		h = hand{has: make(chan int64, 100), goOn: [2]chan error{make(chan error, 100), make(chan error, 100)}}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() {
+			ended <- s.Work(ctx, "g", func(_ context.Context, d pubsub.Delivery[int]) error {
+				h.has <- d.Deliveries
+				return <-h.goOn[d.Message]
+			}, pubsub.WorkOptions{ClaimAfter: 3 * time.Second, RetryDelay: 50 * time.Millisecond, MaxDeliveries: 2})
+		}()
+		return h, func() {
+			t.Helper()
+			cancel()
+			if err := <-ended; err != nil {
+				t.Errorf("work: %v", err)
+			}
+		}
+	}
+	owners := func() string {
+		var names []any
+		list, _ := srv.Do(t, "XPENDING", shopLog, "g", "-", "+", "10").([]any)
+		for _, p := range list {
+			names = append(names, p.([]any)[1])
+		}
+		return fmt.Sprint(names)
+	}
+	silent, stopSilent := work(near)
+	<-silent.has
+	<-silent.has
+	proxy.BlackHole(true)
+	living, stopLiving := work(far)
+	<-living.has
+	<-living.has
+	taken := owners()
+	proxy.BlackHole(false)
+	beats.done.Store(0)
+	silent.goOn[0] <- errors.New("of the silent one")
+	eventually(t, "signs of life of the one that is back", func() bool {
+		if now := owners(); now != taken {
+			t.Fatalf("they were of %s and are of %s", taken, now)
+		}
+		return beats.done.Load() >= 3 // one of them is of the failure
+	})
+	living.goOn[0] <- nil
+	living.goOn[1] <- errors.New("of the living one")
+	eventually(t, "the living one is done with both", func() bool {
+		l, err := far.Lag(t.Context(), "g")
+		return err == nil && l.Pending == 0
+	})
+	silent.goOn[1] <- nil
+	stopSilent()
+	stopLiving()
+	dead, err := far.Dead(t.Context(), "g", "", 10)
+	if err != nil || len(dead) != 1 || dead[0].Message != 1 || dead[0].Reason != "of the living one" {
+		t.Errorf("%+v %v", dead, err)
+	}
+	if n := len(silent.has) + len(living.has); n > 0 {
+		t.Errorf("%d further tries", n)
 	}
 }

@@ -225,7 +225,7 @@ func TestTopic_ConcurrentPublishersAreNotMissed(t *testing.T) {
 
 // Who comes while the connection is lost is told that it is subscribed, not of a
 // gap that it did not see.
-func TestRegress_WhoComesInAnInterruptionIsToldThatItIsSubscribed(t *testing.T) {
+func TestTopic_SubscriberAddedDuringAnInterruptionGetsSubscribed(t *testing.T) {
 	srv := madcrowtest.StartRedis(t)
 	b := newBus(t, openConfig(t, srv.Config()), pubsub.Options{})
 	topic := topicOf(t, b, "t", pubsub.TopicOptions[string]{})
@@ -250,7 +250,7 @@ func TestRegress_WhoComesInAnInterruptionIsToldThatItIsSubscribed(t *testing.T) 
 }
 
 // A subscription with a full queue ends with its context, not with its queue.
-func TestRegress_SubscriptionEndsWithItsContextThoughItsQueueIsFull(t *testing.T) {
+func TestTopic_SubscriptionEndsWithItsContextThoughItsQueueIsFull(t *testing.T) {
 	b := newBus(t, open(t), pubsub.Options{})
 	topic := topicOf(t, b, "t", pubsub.TopicOptions[int]{})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -493,7 +493,7 @@ func TestProbe_SeesWhatPingDoesNot(t *testing.T) {
 }
 
 // A user who may not use the probe's channel is not disturbed by that.
-func TestProbe_ThatIsDeniedDisturbsNobody(t *testing.T) {
+func TestProbe_DeniedProbeDisturbsNoSubscriber(t *testing.T) {
 	if madcrowtest.OlderThan(t, "6.2") {
 		t.Skip("users have rules for channels from Redis 6.2 on")
 	}

@@ -49,7 +49,7 @@ var Beginning = Position{Epoch: anyEpoch}
 // history could be begun.
 const anyEpoch = "*"
 
-var start = Position{Epoch: anyEpoch, Nonce: "0"}
+var startPosition = Position{Epoch: anyEpoch, Nonce: "0"}
 
 // String returns a form for URLs and headers; "" for the zero value.
 func (p Position) String() string {
@@ -135,10 +135,10 @@ func NewRecoverable[T any](b *Bus, name string, options RecoverableOptions[T]) (
 }
 
 // life is how long it is kept where the history ends.
-func (t *Recoverable[T]) life() string { return milliseconds(t.opt.Life + metaLife) }
+func (t *Recoverable[T]) metaTTL() string { return milliseconds(t.opt.Life + metaExtra) }
 
 // metaLife is how much longer than the history it is known where it ends.
-const metaLife = 24 * time.Hour
+const metaExtra = 24 * time.Hour
 
 // Publish appends a message to the history and sends it, in one script: both,
 // or neither. It returns where the message is, and how many connections
@@ -157,7 +157,7 @@ func (t *Recoverable[T]) Publish(ctx context.Context, v T) (at Position, receive
 	nonce, digest := rand.Text()[:12], sha256.Sum256([]byte(payload))
 	m, err := t.b.r.Eval(ctx, scriptPublish, []string{t.meta, t.history}, []string{
 		t.channel, verb, rand.Text()[:12], nonce, strconv.Itoa(t.opt.History),
-		milliseconds(t.opt.Life), t.life(), payload, rand.Text(), hex.EncodeToString(digest[:]),
+		milliseconds(t.opt.Life), t.metaTTL(), payload, rand.Text(), hex.EncodeToString(digest[:]),
 	})
 	if err != nil {
 		return Position{}, 0, &Error{Channel: t.name, Op: "publish", Err: err}
@@ -209,21 +209,21 @@ func (t *Recoverable[T]) Subscribe(ctx context.Context, after Position, opts ...
 			yield(Recovered[T]{}, err)
 			return
 		}
-		if after.Epoch == anyEpoch && after.Nonce != start.Nonce {
+		if after.Epoch == anyEpoch && after.Nonce != startPosition.Nonce {
 			after = Beginning
 		}
-		r := &recovery[T]{t: t, last: after, sub: newSubscriber(how.queue, DropNewest), yield: yield, page: firstPage, wait: retryFirst}
+		r := &historyReader[T]{t: t, position: after, sub: newSubscriber(how.queue, DropNewest), yield: yield, pageSize: firstPage, retryDelay: minRetry}
 		r.sub.plain = true
 		m := modeChannel
 		if t.sharded {
 			m = modeSharded
 		}
-		f, err := t.b.join(feedKey{m, t.channel}, r.sub)
+		f, err := t.b.join(channelKey{m, t.channel}, r.sub)
 		if err != nil {
 			yield(Recovered[T]{}, wrapError(t.name, err))
 			return
 		}
-		defer f.part(r.sub)
+		defer f.remove(r.sub)
 		if err := r.run(ctx); err != nil && err != errStop { //nolint:errorlint // our own value
 			yield(Recovered[T]{}, wrapError(t.name, err))
 		}

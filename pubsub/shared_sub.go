@@ -26,73 +26,73 @@ const (
 )
 
 // feedKey names one server subscription; channel has the prefix.
-type feedKey struct {
+type channelKey struct {
 	mode    mode
 	channel string
 }
 
 // feed is one server subscription and those who listen to it here.
-type feed struct {
+type sharedSub struct {
 	b     *Bus
-	key   feedKey
+	key   channelKey
 	probe bool // it is one of the bus' own, see probe.go
 	stop  context.CancelFunc
 
 	mu        sync.Mutex
-	subs      []listener
+	listeners []listener
 	typed     int       // how many of them are not plain
 	attempt   int       // counts the subscriptions; that of an earlier one is late
-	wire      *wire     // where the messages come from
+	conn      *subConn  // where the messages come from
 	confirmed bool      // the server tells of messages now
 	lost      time.Time // since when it does not, after it did
 	failed    error     // it cannot be mended
 	seen      sequences
-	late      *time.Timer // when messages that are missing are given up
+	lateTimer *time.Timer // when messages that are missing are given up
 }
 
 // listener is a subscriber of a feed.
 type listener struct {
 	*subscriber
-	welcome bool // it was told that it is subscribed
+	notified bool // it was told that it is subscribed
 }
 
 const (
 	// confirmWithin is how long a subscription may take before it is tried
 	// anew.
-	confirmWithin = 5 * time.Second
-	retryAtOnce   = 4 * time.Millisecond // after a connection that was lost
-	retryFirst    = 25 * time.Millisecond
-	retryMost     = 500 * time.Millisecond
+	confirmWithin  = 5 * time.Second
+	reconnectRetry = 4 * time.Millisecond // after a connection that was lost
+	minRetry       = 25 * time.Millisecond
+	maxRetry       = 500 * time.Millisecond
 )
 
 // join adds a subscriber to the feed of a channel, and begins the feed where
 // there is none.
-func (b *Bus) join(key feedKey, sub *subscriber) (*feed, error) {
+func (b *Bus) join(key channelKey, sub *subscriber) (*sharedSub, error) {
 	if b.rec != nil && sub.dropped == nil {
 		sub.dropped = func(n int) { b.event("dropped", n) }
 	}
-	if sub.most == 0 { // it may have joined other feeds, which read it
-		sub.most = b.queue
+	if sub.maxBytes == 0 { // it may have joined other feeds, which read it
+		sub.maxBytes = b.queueBytes
 	}
-	return b.listen(key, sub, false)
+	return b.addListener(key, sub, false)
 }
 
-func (b *Bus) listen(key feedKey, sub *subscriber, probe bool) (*feed, error) {
+func (b *Bus) addListener(key channelKey, sub *subscriber, probe bool) (*sharedSub, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
 		return nil, ErrClosed
 	}
-	f := b.feeds[key]
+	f := b.shared[key]
 	if f == nil {
-		f = &feed{b: b, key: key, probe: probe}
+		f = &sharedSub{b: b, key: key, probe: probe}
 		var ctx context.Context
-		ctx, f.stop = context.WithCancel(b.life)
-		b.feeds[key] = f
+		ctx, f.stop = context.WithCancel(b.ctx)
+		b.shared[key] = f
 		if !probe {
-			b.watch()
+			b.startProbing()
 		}
-		b.busy.Go(func() { f.run(ctx) })
+		b.wg.Go(func() { f.run(ctx) })
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -102,7 +102,7 @@ func (b *Bus) listen(key feedKey, sub *subscriber, probe bool) (*feed, error) {
 	if !sub.plain {
 		f.typed++
 	}
-	f.subs = append(f.subs, listener{sub, f.confirmed})
+	f.listeners = append(f.listeners, listener{sub, f.confirmed})
 	if f.confirmed {
 		sub.push(item{kind: EventSubscribed})
 	}
@@ -110,45 +110,45 @@ func (b *Bus) listen(key feedKey, sub *subscriber, probe bool) (*feed, error) {
 }
 
 // forget takes a feed that ended out of the bus, which is locked.
-func (b *Bus) forget(f *feed) {
-	if b.feeds[f.key] != f {
+func (b *Bus) removeShared(f *sharedSub) {
+	if b.shared[f.key] != f {
 		return
 	}
-	delete(b.feeds, f.key)
+	delete(b.shared, f.key)
 	if !f.probe {
-		b.unwatch()
+		b.stopProbing()
 	}
 }
 
 // part takes a subscriber out, and ends the feed with the last one.
-func (f *feed) part(sub *subscriber) {
+func (f *sharedSub) remove(sub *subscriber) {
 	f.b.mu.Lock()
 	defer f.b.mu.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	i := slices.IndexFunc(f.subs, func(l listener) bool { return l.subscriber == sub })
+	i := slices.IndexFunc(f.listeners, func(l listener) bool { return l.subscriber == sub })
 	if i < 0 {
 		return
 	}
-	f.subs = slices.Delete(f.subs, i, i+1)
+	f.listeners = slices.Delete(f.listeners, i, i+1)
 	if !sub.plain {
 		f.typed--
 	}
 	if f.typed == 0 {
 		f.seen = sequences{} // nobody counts on from here
 	}
-	if len(f.subs) == 0 {
+	if len(f.listeners) == 0 {
 		f.stop()
-		f.b.forget(f)
+		f.b.removeShared(f)
 	}
 }
 
 // run subscribes again and again, until nobody listens or it makes no sense.
-func (f *feed) run(ctx context.Context) {
-	wait := retryFirst
+func (f *sharedSub) run(ctx context.Context) {
+	wait := minRetry
 	for {
 		select {
-		case f.b.turns <- struct{}{}:
+		case f.b.subscribeSem <- struct{}{}:
 		case <-ctx.Done():
 			return
 		}
@@ -159,8 +159,8 @@ func (f *feed) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if f.interrupted(err) {
-			wait = retryAtOnce
+		if f.noteInterrupted(err) {
+			wait = reconnectRetry
 		}
 		if hopeless(err) {
 			f.fail(&Error{Channel: strings.TrimPrefix(f.key.channel, f.b.prefix), Op: "subscribe", Err: err})
@@ -173,23 +173,23 @@ func (f *feed) run(ctx context.Context) {
 			return
 		case <-timer.C:
 		}
-		wait = min(2*wait, retryMost)
+		wait = min(2*wait, maxRetry)
 	}
 }
 
 // receive subscribes once. It holds a turn until it is confirmed.
-func (f *feed) receive(ctx context.Context) error {
+func (f *sharedSub) receive(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	turn := sync.OnceFunc(func() { <-f.b.turns })
+	turn := sync.OnceFunc(func() { <-f.b.subscribeSem })
 	defer turn()
 	tooLate := time.AfterFunc(confirmWithin, cancel)
 	defer tooLate.Stop()
-	wire := f.b.wireOf(f.b.r.SubscriptionNode(f.key.command))
+	conn := f.b.subConnOf(f.b.r.SubscriptionNode(f.key.command))
 	f.mu.Lock()
 	f.attempt++
 	attempt := f.attempt
-	f.wire = wire
+	f.conn = conn
 	f.mu.Unlock()
 	hooked := rueidis.WithOnSubscriptionHook(ctx, func(p rueidis.PubSubSubscription) {
 		if p.Channel == f.key.channel && (p.Kind == "subscribe" || p.Kind == "psubscribe" || p.Kind == "ssubscribe") && ctx.Err() == nil {
@@ -201,7 +201,7 @@ func (f *feed) receive(ctx context.Context) error {
 	return f.b.r.Receive(hooked, f.key.command, f.deliver)
 }
 
-func (k feedKey) command(b madcrow.Builder) madcrow.Command {
+func (k channelKey) command(b madcrow.Builder) madcrow.Command {
 	switch k.mode {
 	case modePattern:
 		return b.Psubscribe().Pattern(k.channel).Build()
@@ -226,7 +226,7 @@ func noSharded(err error) error {
 
 // confirm tells that messages come from now on. That of an earlier attempt
 // comes too late.
-func (f *feed) confirm(attempt int) {
+func (f *sharedSub) confirm(attempt int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.confirmed || f.attempt != attempt {
@@ -234,16 +234,16 @@ func (f *feed) confirm(attempt int) {
 	}
 	now := time.Now()
 	f.confirmed = true
-	f.wire.hear(now)
+	f.conn.noteReceived(now)
 	gap := item{kind: EventGap, since: f.lost, until: now}
 	if !f.lost.IsZero() && !f.probe {
 		f.b.event("gap", 1)
 	}
 	f.lost = time.Time{}
-	for i := range f.subs {
-		l := &f.subs[i]
-		if !l.welcome { // it came while there was nothing to hear
-			l.welcome = true
+	for i := range f.listeners {
+		l := &f.listeners[i]
+		if !l.notified { // it came while there was nothing to hear
+			l.notified = true
 			l.push(item{kind: EventSubscribed})
 		} else {
 			l.push(gap)
@@ -253,60 +253,60 @@ func (f *feed) confirm(attempt int) {
 
 // interrupted notes that messages do not come any more, and why. It says
 // whether they did.
-func (f *feed) interrupted(err error) bool {
+func (f *sharedSub) noteInterrupted(err error) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	was := f.confirmed
 	f.attempt++ // a confirmation that is still on its way is late
 	if f.confirmed = false; was {
-		f.lost = f.wire.lostSince(err, time.Now())
-		f.tell(item{kind: EventInterrupted})
+		f.lost = f.conn.lostSince(err, time.Now())
+		f.notify(item{kind: EventInterrupted})
 	}
 	return was
 }
 
 // fail ends the feed for everybody.
-func (f *feed) fail(err error) {
+func (f *sharedSub) fail(err error) {
 	f.b.mu.Lock()
-	f.b.forget(f)
+	f.b.removeShared(f)
 	f.b.mu.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.failed = err
-	for _, sub := range f.subs {
+	for _, sub := range f.listeners {
 		sub.end(err)
 	}
 }
 
 // tell hands what is no message to everybody who was told that it is
 // subscribed. The feed is locked.
-func (f *feed) tell(it item) {
-	for _, l := range f.subs {
-		if l.welcome && (it.kind != EventMissed || !l.plain) {
+func (f *sharedSub) notify(it item) {
+	for _, l := range f.listeners {
+		if l.notified && (it.kind != EventMissed || !l.plain) {
 			l.push(it)
 		}
 	}
 }
 
 // deliver runs on the reader of the connection: it never waits.
-func (f *feed) deliver(m rueidis.PubSubMessage) {
+func (f *sharedSub) deliver(m rueidis.PubSubMessage) {
 	now := time.Now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.wire.hear(now)
+	f.conn.noteReceived(now)
 	reserved := f.key.mode == modePattern && f.b.reserved(m.Channel)
-	msg, fresh := &message{channel: m.Channel, raw: m.Message, payload: m.Message, shared: len(f.subs) > 1}, true
+	msg, fresh := &message{channel: m.Channel, raw: m.Message, payload: m.Message, shared: len(f.listeners) > 1}, true
 	if f.typed > 0 && !reserved {
 		if env, ok := parseEnvelope(m.Message); ok {
 			var missing int
-			env.publisher, missing, fresh = f.seen.take(m.Channel, env, now)
+			env.publisher, missing, fresh = f.seen.record(m.Channel, env, now)
 			msg.env, msg.payload = env, env.payload
-			f.wire.hearSent(now, env.sent)
-			f.missed(missing)
-			f.watchLate()
+			f.conn.noteDelay(now, env.sent)
+			f.notifyMissed(missing)
+			f.scheduleLate()
 		}
 	}
-	for _, l := range f.subs {
+	for _, l := range f.listeners {
 		if (fresh || l.plain) && (!reserved || l.reserved) {
 			l.push(item{kind: EventMessage, message: msg})
 		}
@@ -323,24 +323,24 @@ func (b *Bus) reserved(channel string) bool {
 }
 
 // missed tells how many typed messages did not come. The feed is locked.
-func (f *feed) missed(n int) {
+func (f *sharedSub) notifyMissed(n int) {
 	if n > 0 {
 		f.b.event("missed", n)
-		f.tell(item{kind: EventMissed, n: n})
+		f.notify(item{kind: EventMissed, n: n})
 	}
 }
 
 // watchLate gives up on what is missing when its time is over, also when no
 // further message comes. The feed is locked.
-func (f *feed) watchLate() {
-	if f.late != nil || f.seen.waiting == 0 {
+func (f *sharedSub) scheduleLate() {
+	if f.lateTimer != nil || f.seen.openHoles == 0 {
 		return
 	}
-	f.late = time.AfterFunc(reorderWithin/4, func() {
+	f.lateTimer = time.AfterFunc(reorderWithin/4, func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		f.late = nil
-		f.missed(f.seen.expire(time.Now()))
-		f.watchLate()
+		f.lateTimer = nil
+		f.notifyMissed(f.seen.expire(time.Now()))
+		f.scheduleLate()
 	})
 }

@@ -124,7 +124,7 @@ func TestRecoverable_ResumesFromEveryPlace(t *testing.T) {
 
 // Several subscribers, one of them too slow for its queue: each gets everything
 // in order, the slow one from the history.
-func TestRecoverable_OverflowIsMadeGoodFromTheHistory(t *testing.T) {
+func TestRecoverable_OverflowIsRefilledFromTheHistory(t *testing.T) {
 	d := keepDiary(t, pubsub.RecoverableOptions[int]{}, nil)
 	slowly, goOn := make(chan struct{}), make(chan struct{})
 	got := make(chan int, 2000)
@@ -161,7 +161,7 @@ func TestRecoverable_OverflowIsMadeGoodFromTheHistory(t *testing.T) {
 }
 
 // What was trimmed while somebody was away is told, and the next messages come.
-func TestRecoverable_TrimmedHistoryIsTold(t *testing.T) {
+func TestRecoverable_TrimmedHistoryIsHistoryLost(t *testing.T) {
 	d := keepDiary(t, pubsub.RecoverableOptions[int]{History: 10}, nil)
 	old := d.write(t, 1, 1)
 	last := d.write(t, 2, 2000)
@@ -184,7 +184,7 @@ func TestRecoverable_TrimmedHistoryIsTold(t *testing.T) {
 
 // A failover may give an offset again. Who heard the message that is gone is not
 // given another one for it, nor made to believe that nothing happened.
-func TestRecoverable_OffsetThatWasGivenAgainIsTold(t *testing.T) {
+func TestRecoverable_ReusedOffsetIsHistoryLost(t *testing.T) {
 	d := keepDiary(t, pubsub.RecoverableOptions[int]{}, nil)
 	d.write(t, 1, 5)
 	l := d.follow(t, pubsub.Beginning)
@@ -268,7 +268,7 @@ func TestRecoverable_LostKeys(t *testing.T) {
 
 // A place before the first message is one of its history too: when that is lost
 // and another one begins, it is told. Who may not write begins none, and listens.
-func TestRegress_PlaceBeforeTheFirstMessageIsOfItsHistory(t *testing.T) {
+func TestRecoverable_PositionBeforeTheFirstMessageBelongsToItsHistory(t *testing.T) {
 	d := keepDiary(t, pubsub.RecoverableOptions[int]{}, nil)
 	l := d.follow(t, pubsub.Position{})
 	at := tells(t, l, "subscribed")
