@@ -1,7 +1,9 @@
 package madcrow
 
 import (
+	"context"
 	"errors"
+	"strconv"
 	"strings"
 )
 
@@ -102,12 +104,23 @@ var kindSentinels = [...]error{
 	KindConfig: ErrConfig, KindServer: ErrServer,
 }
 
-// Error is every error that this package returns, but for what the caller's
-// own functions return.
+// Error is every error that this package, and the packages built on it, return
+// for a failed operation. Errors of the caller's own functions come as they are,
+// or as the cause of an Error.
+//
+// Three questions have an answer here, whatever went wrong: what kind of failure
+// it was (Kind, or errors.Is with a sentinel), whether Redis was changed
+// (Outcome, [Error.NotSent]), and whether to try again ([Error.Retryable]).
 type Error struct {
-	// Op is what was tried: a command's name ("GET"), or "open", "tx", …
+	// Op is what was tried: a command's name ("GET"), "open", "tx", …; in a
+	// package built on this one, that package and its operation: "cache.get".
 	Op string
-	// Kind says what went wrong.
+	// Name is the instance that failed: the name of the cache, of the limiter or
+	// of the session manager, the topic or the stream. It is empty for a call of
+	// [Redis] itself.
+	Name string
+	// Kind says what went wrong. It is 0 where Redis did not fail, as for a
+	// loader's error; Err then says all.
 	Kind Kind
 	// Outcome says whether anything was changed.
 	Outcome Outcome
@@ -120,20 +133,44 @@ type Error struct {
 }
 
 // Error returns one line: what was tried, what went wrong and why.
-func (e *Error) Error() string {
+func (e *Error) Error() string { return "madcrow: " + e.text() }
+
+// text is Error without the name of this package. An Error inside an Error has
+// the same kind and the same outcome: they are said once, by the inner one.
+func (e *Error) text() string {
 	var b strings.Builder
-	b.WriteString("madcrow: ")
 	b.WriteString(e.Op)
-	b.WriteString(": ")
-	b.WriteString(e.Kind.String())
-	if e.Outcome == OutcomeUnknown {
-		b.WriteString(" (outcome unknown)")
+	if e.Name != "" {
+		b.WriteByte(' ')
+		b.WriteString(strconv.Quote(e.Name))
+	}
+	if inner, ok := e.inner(); ok {
+		b.WriteString(": ")
+		b.WriteString(inner.text())
+		return b.String()
+	}
+	if e.Kind != 0 {
+		b.WriteString(": ")
+		b.WriteString(e.Kind.String())
+		if e.Outcome == OutcomeUnknown {
+			b.WriteString(" (outcome unknown)")
+		}
 	}
 	if e.Err != nil {
 		b.WriteString(": ")
 		b.WriteString(e.Err.Error())
 	}
 	return b.String()
+}
+
+// inner returns the Error that this one hands on, with another Op and Name.
+func (e *Error) inner() (*Error, bool) {
+	err := e.Err
+	if r, ok := err.(interface{ Transparent() error }); ok {
+		err = r.Transparent()
+	}
+	inner, ok := err.(*Error) //nolint:errorlint // one inside of another text must not lose that text
+	return inner, ok && inner.Kind == e.Kind && inner.Outcome == e.Outcome
 }
 
 // Unwrap returns the cause.
@@ -145,4 +182,32 @@ func (e *Error) Is(target error) bool {
 		return true
 	}
 	return target == ErrUnavailable && (e.Kind == KindAuth || e.Kind == KindLoading || e.permanent)
+}
+
+// NotSent reports that Redis was surely not changed: the call was not sent, or
+// Redis refused it whole. The contrary is not that it was changed: see
+// [Outcome].
+func (e *Error) NotSent() bool { return e.Outcome == OutcomeNotApplied }
+
+// Temporary reports that the reason may pass without anybody changing the
+// program or its arguments: Redis is away, loading, busy, failing over, or was
+// too slow. It says nothing of whether the call was applied; so it is the
+// question for an operation that may run twice, such as a removal. It is false
+// after Close, and for a Redis that is full.
+func (e *Error) Temporary() bool {
+	if errors.Is(e, ErrClosed) {
+		return false
+	}
+	switch e.Kind {
+	case KindUnavailable, KindTimeout, KindCanceled, KindReadOnly, KindLoading, KindBusy, KindAuth:
+		return true
+	}
+	return errors.Is(e, ErrUnavailable)
+}
+
+// Retryable reports that the same call may be sent again, now or a little later:
+// nothing was applied ([Error.NotSent]) and the reason may pass
+// ([Error.Temporary]). It is false where the caller gave up.
+func (e *Error) Retryable() bool {
+	return e.NotSent() && e.Kind != KindCanceled && !errors.Is(e, context.Canceled) && e.Temporary()
 }

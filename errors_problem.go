@@ -16,7 +16,13 @@ const retryAfter = time.Second
 // operation failed: 503 with Retry-After where Redis cannot serve now, 504 for
 // a deadline, 409 for a conflict or another kind of data, 413 for what is too
 // large, and 500 for the rest. Nothing in it comes from the cause.
+//
+// A cause of another package that is a [problem.Describer] speaks for itself: so
+// each package built on this one has its own codes and texts.
 func (e *Error) Problem() problem.Problem {
+	if own, ok := e.Err.(problem.Describer); ok {
+		return own.Problem()
+	}
 	if (e.Kind == KindPermission || e.Kind == KindConfig) && errors.Is(e, ErrUnavailable) {
 		return unavailable("REDIS_UNAVAILABLE", "Redis is not available") // denied already at connecting, or the wrong server
 	}

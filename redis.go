@@ -197,6 +197,11 @@ func (r *Redis) drain(ctx context.Context) error {
 // taken out.
 func (r *Redis) Config() Config { return r.cfg.redacted() }
 
+// Logger returns the logger of this Redis: Config.Logger, or one that discards
+// all. It is never nil, and a handler that panics does no harm. Packages built
+// on this one log to it unless they are given another.
+func (r *Redis) Logger() *slog.Logger { return r.log }
+
 // Recorder returns the one that Config names, for the rooms that report their
 // own events; it is never nil.
 func (r *Redis) Recorder() Recorder {

@@ -33,6 +33,7 @@ var rooms = map[string][]string{
 
 	"internal/conformance": {".", "cache", "clientip", "health", "inject", "madcrowtest", "problem", "ratelimit", "service", "session"},
 	"internal/limitscript": {"."},
+	"internal/operr":       {".", "problem"},
 }
 
 // thirdParty are the only modules that the library itself may import.
