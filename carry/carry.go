@@ -1,10 +1,10 @@
-// Package carry has what adapters of frameworks share that carry a middleware of
-// net/http into one: such a middleware may run its handler in another goroutine,
-// keep what that writes, change it, throw it away, or answer before it has ended,
-// while a framework uses what belongs to a request for the next one.
+// Package carry runs net/http middleware inside other frameworks. A net/http
+// middleware may run its handler in another goroutine, buffer, change or discard the
+// response, or respond before the handler has returned, while a framework reuses the
+// objects of a request for the next one.
 //
-// It is for authors of adapters; those under contrib are made with it. Programs
-// use their adapter's Middleware.
+// It is for authors of adapters; those under contrib use it. Programs use their
+// adapter's Middleware.
 package carry
 
 import (
@@ -19,17 +19,18 @@ import (
 	"github.com/madcrow-go/madcrow/problem"
 )
 
-// Middleware returns what serves a request of a framework by mw. next is what
-// comes after mw there: it writes its whole answer, also that to an error, to w.
-// Its request ends no sooner than next does: where mw answers before, as
-// http.TimeoutHandler, the client has that answer meanwhile. passed says whether
-// next has returned by itself. With once next cannot run twice.
+// Middleware returns a function that serves a request of a framework by mw. next is
+// the framework's handler behind mw: it writes its whole response, also that to an
+// error, to w. The request ends no sooner than next returns. If mw responds before,
+// as http.TimeoutHandler does, the client has that response in the meantime. passed
+// reports whether next returned without a panic. With once a second run of next is
+// refused.
 func Middleware[C any](mw func(http.Handler) http.Handler, once bool, next func(c C, w http.ResponseWriter, r *http.Request)) func(c C, w http.ResponseWriter, r *http.Request) (passed bool) {
 	key := new(int) // each middleware finds its own run
 	h := mw(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x, ok := r.Context().Value(key).(*run[C])
 		if !ok {
-			Refuse(w, r, "The middleware gives its handler another context than that of the request")
+			Refuse(w, r, "The middleware runs its handler without the context of the request")
 			return
 		}
 		if why := x.enter(once); why != "" {
@@ -52,12 +53,12 @@ func Middleware[C any](mw func(http.Handler) http.Handler, once bool, next func(
 	}
 }
 
-// Refuse answers where a middleware cannot be carried.
+// Refuse answers a request whose middleware is not supported.
 func Refuse(w http.ResponseWriter, r *http.Request, message string) {
 	problem.Write(w, r, nil, problem.New(http.StatusInternalServerError, "MIDDLEWARE_NOT_CARRIED", message))
 }
 
-// run is one request in a middleware, and what the middleware answers to.
+// run is one request in a middleware, and the middleware's response writer.
 type run[C any] struct {
 	answer
 	c      C
@@ -65,7 +66,7 @@ type run[C any] struct {
 	passed bool
 
 	entered, over bool
-	done          chan struct{} // closed by the handler, where somebody waits
+	done          chan struct{} // closed by the handler if end waits
 }
 
 func (x *run[C]) enter(once bool) (why string) {
@@ -73,9 +74,9 @@ func (x *run[C]) enter(once bool) (why string) {
 	defer x.mu.Unlock()
 	switch {
 	case x.over:
-		return "The middleware begins its handler after its request has ended, when the framework uses its context for the next one"
+		return "The middleware starts its handler after the request has ended; the framework has reused its context"
 	case x.running, x.entered && once:
-		return "The middleware runs its handler twice, which this framework cannot"
+		return "The middleware runs its handler more than once, which this framework does not support"
 	}
 	x.entered, x.running = true, true
 	return ""
@@ -90,21 +91,21 @@ func (x *run[C]) leave() {
 	}
 }
 
-// end ends what the middleware answers, and waits for the handler.
+// end completes the response of the middleware and waits for the handler.
 func (x *run[C]) end() {
 	x.mu.Lock()
 	x.over = true
 	if x.running {
 		x.done = make(chan struct{})
 		if x.status != 0 && x.Header().Get("Content-Length") == "" {
-			x.Header().Set("Content-Length", strconv.Itoa(len(x.body))) // it is all there
+			x.Header().Set("Content-Length", strconv.Itoa(len(x.body))) // the body is complete
 		}
 	}
 	x.release()
 	waits, begun := x.done, x.begun
 	x.mu.Unlock()
 	if waits != nil {
-		if begun { // or it panicked, and an answer may come from outside
+		if begun { // otherwise it panicked, and an outer handler may respond
 			_ = http.NewResponseController(x.ResponseWriter).Flush()
 		}
 		<-waits
@@ -114,22 +115,23 @@ func (x *run[C]) end() {
 	x.gone.Store(true)
 }
 
-// answer is the framework's writer for a middleware. What the middleware itself
-// answers while its handler runs is held back until it returns: it then gets a
-// Content-Length, and the client need not wait for the handler.
+// answer wraps the framework's writer for a middleware. A response that the
+// middleware itself writes while its handler runs is buffered until the middleware
+// returns. It then gets a Content-Length, so that the client need not wait for the
+// handler.
 type answer struct {
 	http.ResponseWriter
 	inside atomic.Bool // the handler is writing
-	gone   atomic.Bool // the request is over: the framework's writer is another's
+	gone   atomic.Bool // the request is over: the framework may have reused its writer
 
 	mu      sync.Mutex
 	running bool // the handler
 	begun   bool
-	status  int // of what is held; 0: nothing
+	status  int // of the buffered response; 0 if there is none
 	body    []byte
 }
 
-// maxHeld bounds what is held.
+// maxHeld bounds the buffered body.
 const maxHeld = 64 << 10
 
 func (w *answer) hold(status int, b []byte) bool {
@@ -157,7 +159,7 @@ func (w *answer) release() {
 	}
 	w.writeHeader(w.status)
 	if len(w.body) > 0 {
-		_, _ = w.ResponseWriter.Write(w.body) // there is nobody left to tell
+		_, _ = w.ResponseWriter.Write(w.body) // an error means that the client has gone
 	}
 	w.status, w.body, w.begun = 0, nil, true
 }
@@ -169,9 +171,8 @@ func (w *answer) begin() {
 	w.begun = true
 }
 
-// writeHeader begins the answer also where the framework waits for a body. What
-// comes before it (1xx) is nothing to the framework: it would take it for the
-// answer.
+// writeHeader sends the header even if the framework would wait for a body. Interim
+// responses (1xx) bypass the framework, which would take them for the final one.
 func (w *answer) writeHeader(status int) {
 	if u, ok := w.ResponseWriter.(interface{ Unwrap() http.ResponseWriter }); ok && status < http.StatusOK && status != http.StatusSwitchingProtocols {
 		u.Unwrap().WriteHeader(status)
@@ -183,7 +184,7 @@ func (w *answer) writeHeader(status int) {
 	}
 }
 
-// Header is what [http.ResponseWriter] says.
+// Header implements [http.ResponseWriter].
 func (w *answer) Header() http.Header {
 	if w.gone.Load() {
 		return http.Header{}
@@ -204,7 +205,7 @@ func (w *answer) Write(b []byte) (int, error) {
 	return w.ResponseWriter.Write(b)
 }
 
-// FlushError is what [http.ResponseController] calls.
+// FlushError is called by [http.ResponseController].
 func (w *answer) FlushError() error {
 	if w.gone.Load() {
 		return http.ErrNotSupported
@@ -213,10 +214,10 @@ func (w *answer) FlushError() error {
 	return http.NewResponseController(w.ResponseWriter).Flush()
 }
 
-// Flush is for those who look for [http.Flusher].
+// Flush implements [http.Flusher].
 func (w *answer) Flush() { _ = w.FlushError() }
 
-// Hijack hands the connection over.
+// Hijack implements [http.Hijacker].
 func (w *answer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if w.gone.Load() {
 		return nil, nil, http.ErrNotSupported
@@ -232,16 +233,15 @@ func (w *answer) Unwrap() http.ResponseWriter {
 	return w.ResponseWriter
 }
 
-// inner is the middleware's writer for what comes after it, and says when that
-// writes.
+// inner wraps the middleware's writer for next and records when next writes.
 type inner struct {
 	http.ResponseWriter
 	inside *atomic.Bool
 	direct bool
 }
 
-// Direct says whether the middleware has handed on the framework's own writer, so
-// that nothing in between can keep or change the answer.
+// Direct reports whether the middleware has passed on the framework's own writer, so
+// that it can neither buffer nor change the response.
 func (w *inner) Direct() bool { return w.direct }
 
 func (w *inner) WriteHeader(status int) {
@@ -256,17 +256,17 @@ func (w *inner) Write(b []byte) (int, error) {
 	return w.ResponseWriter.Write(b)
 }
 
-// FlushError is what [http.ResponseController] calls.
+// FlushError is called by [http.ResponseController].
 func (w *inner) FlushError() error {
 	w.inside.Store(true)
 	defer w.inside.Store(false)
 	return http.NewResponseController(w.ResponseWriter).Flush()
 }
 
-// Flush is for those who look for [http.Flusher].
+// Flush implements [http.Flusher].
 func (w *inner) Flush() { _ = w.FlushError() }
 
-// Hijack is for those who look for [http.Hijacker].
+// Hijack implements [http.Hijacker].
 func (w *inner) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return http.NewResponseController(w.ResponseWriter).Hijack()
 }

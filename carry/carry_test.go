@@ -9,7 +9,7 @@ import (
 )
 
 // It had 200 sent, and what was outside could answer no more.
-func TestMiddleware_OneThatPanicsWhileItsHandlerRunsHasSentNothing(t *testing.T) {
+func TestMiddleware_APanicWhileTheHandlerRunsSendsNoResponse(t *testing.T) {
 	begun, leave := make(chan struct{}), make(chan struct{})
 	serve := Middleware(func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -34,7 +34,7 @@ func TestMiddleware_OneThatPanicsWhileItsHandlerRunsHasSentNothing(t *testing.T)
 }
 
 // The framework's writer serves another request by then.
-func TestMiddleware_AfterTheRequestNobodyReachesTheFrameworksWriter(t *testing.T) {
+func TestMiddleware_AfterTheRequestNoOneReachesTheFrameworksWriter(t *testing.T) {
 	begin, done := make(chan struct{}), make(chan struct{})
 	var mine http.ResponseWriter
 	serve := Middleware(func(next http.Handler) http.Handler {

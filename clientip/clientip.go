@@ -13,12 +13,11 @@ import (
 
 var (
 	// ErrUnknown is every error of [Policy.Addr] and [Policy.Key]: the request
-	// does not say whose it is in a way that can be believed. No error text
-	// repeats what the client sent.
-	// It is a 400 where a handler returns it.
+	// does not show its client's address in a way that can be trusted. No error
+	// text repeats what the client sent. Returned by a handler it is a 400.
 	ErrUnknown error = unknown{}
 
-	// ErrPolicy is every error of a constructor: such a policy cannot be. It is
+	// ErrPolicy is every error of a constructor: the policy is invalid. It is
 	// also, besides ErrUnknown, the error of the zero Policy's methods.
 	ErrPolicy = errors.New("clientip: invalid policy")
 )
@@ -29,21 +28,21 @@ func (unknown) Error() string { return "clientip: the client's address is unknow
 
 // Problem returns a 400.
 func (unknown) Problem() problem.Problem {
-	return problem.Problem{Status: http.StatusBadRequest, Code: "CLIENT_UNKNOWN", Message: "The address of the client cannot be told"}
+	return problem.Problem{Status: http.StatusBadRequest, Code: "CLIENT_UNKNOWN", Message: "The client's address cannot be determined"}
 }
 
-// Made once: a refusal is a path that an attacker can make hot.
+// These errors are allocated once: an attacker can make refusals a hot path.
 var (
-	errZero    = fmt.Errorf("%w: it is the zero value; make one with a constructor", ErrPolicy)
-	errNobody  = fmt.Errorf("%w: %w", ErrUnknown, errZero)
-	errRemote  = fmt.Errorf("%w: the connection has no IP address", ErrUnknown)
-	errFew     = fmt.Errorf("%w: X-Forwarded-For has fewer entries than there are trusted proxies", ErrUnknown)
-	errTrusted = fmt.Errorf("%w: every address of the chain is a trusted proxy's", ErrUnknown)
-	errLong    = fmt.Errorf("%w: X-Forwarded-For is too long to be believed", ErrUnknown)
-	errEntry   = fmt.Errorf("%w: the entry of X-Forwarded-For that decides is no IP address", ErrUnknown)
-	errAbsent  = fmt.Errorf("%w: the header is absent", ErrUnknown)
-	errTwice   = fmt.Errorf("%w: the header is there more than once", ErrUnknown)
-	errValue   = fmt.Errorf("%w: the header is no IP address", ErrUnknown)
+	errZero     = fmt.Errorf("%w: it is the zero value; make one with a constructor", ErrPolicy)
+	errZeroUse  = fmt.Errorf("%w: %w", ErrUnknown, errZero)
+	errRemote   = fmt.Errorf("%w: the connection has no IP address", ErrUnknown)
+	errFew      = fmt.Errorf("%w: X-Forwarded-For has fewer entries than there are trusted proxies", ErrUnknown)
+	errTrusted  = fmt.Errorf("%w: every address of the chain is a trusted proxy's", ErrUnknown)
+	errLong     = fmt.Errorf("%w: X-Forwarded-For is too long to be believed", ErrUnknown)
+	errEntry    = fmt.Errorf("%w: the entry of X-Forwarded-For that decides is no IP address", ErrUnknown)
+	errAbsent   = fmt.Errorf("%w: the header is absent", ErrUnknown)
+	errRepeated = fmt.Errorf("%w: the header is there more than once", ErrUnknown)
+	errValue    = fmt.Errorf("%w: the header is no IP address", ErrUnknown)
 )
 
 type model uint8
@@ -60,17 +59,17 @@ const (
 // least a /64, and its owner can use a new address of it for every request.
 const defaultIPv6Bits = 64
 
-// Policy is one way to tell whose address a request has. It does not change
-// and may be used by many goroutines. The zero Policy refuses every request.
+// Policy determines the client's address of a request. It is immutable and safe
+// for concurrent use. The zero Policy refuses every request.
 type Policy struct {
 	model    model
-	hops     uint8 // modelCount
+	proxies  uint8 // modelCount
 	ipv6Bits uint8
 	header   string         // modelHeader, canonical
 	ranges   []netip.Prefix // modelRanges, never written after the constructor
 }
 
-// RemoteAddr takes the address of the connection. No header is read.
+// RemoteAddr uses the address of the connection. It reads no header.
 //
 // Safe when clients connect to this server directly, or through a balancer that
 // keeps their address (AWS NLB with client IP preservation), or where the
@@ -89,9 +88,9 @@ func RemoteAddr() Policy {
 // server behind exactly n proxies, 1 to 32, each of which appends the address
 // that it was called from. The last proxy is the one that connects to this
 // server: its own address is not in the header, so with one proxy the client is
-// the last entry. What a client sends stands further left and is never looked
-// at. The address of the connection is not looked at either, so the last proxy
-// may come through a Unix socket.
+// the last entry. Entries that a client sends are further left and are never read.
+// The address of the connection is not read either, so the last proxy may connect
+// through a Unix socket.
 //
 // Safe when no request can reach this server past one of the n proxies, and
 // each of them appends one entry or, the first one, overwrites the header:
@@ -103,36 +102,36 @@ func RemoteAddr() Policy {
 //   - Cloudflare or CloudFront, then ALB or nginx: 2, if these let in nobody else
 //   - Google Cloud's external balancer: 2, for it appends two entries
 //
-// Too large an n, and every client chooses its own address; too small, and all
-// have a proxy's. Who gets past a proxy chooses too. Fewer than n entries are
+// With too large an n every client chooses its own address; with too small an n
+// all clients have a proxy's address. A client that bypasses a proxy chooses its
+// address too. Fewer than n entries are
 // [ErrUnknown]: health checks of a balancer are, which come without the header.
 func TrustedProxies(n int) (Policy, error) {
-	if n < 1 || n > maxHops {
-		return Policy{}, fmt.Errorf("%w: %d trusted proxies; 1 to %d can be, and without one it is RemoteAddr", ErrPolicy, n, maxHops)
+	if n < 1 || n > maxProxies {
+		return Policy{}, fmt.Errorf("%w: %d trusted proxies; 1 to %d can be, and without one it is RemoteAddr", ErrPolicy, n, maxProxies)
 	}
-	return Policy{model: modelCount, hops: uint8(n), ipv6Bits: defaultIPv6Bits}, nil
+	return Policy{model: modelCount, proxies: uint8(n), ipv6Bits: defaultIPv6Bits}, nil
 }
 
 // TrustedRanges takes the rightmost address that lies in none of the ranges. The
 // chain is X-Forwarded-For and, at its right end, the address of the connection:
-// a client that connects past the proxies is judged by its own address, whatever
-// it sends. [ParseRanges] reads ranges from text.
+// a client that bypasses the proxies has its own address, whatever it sends. [ParseRanges] reads ranges from text.
 //
 // Safe when the ranges hold proxies only, each of which appends the address that
-// it was called from (nginx and ALB as told at [TrustedProxies]). It suits
+// it was called from (for nginx and ALB see [TrustedProxies]). It suits
 // a number of proxies that varies: give the subnets of the ALB, and Cloudflare's
 // published ranges if it stands in front.
 //
-// Spoofable by every client inside a range: what it sends is believed. So 10.0.0.0/8
+// Spoofable by every client inside a range: its header is trusted. So 10.0.0.0/8
 // is too wide where other machines of the network are clients. Where Docker or
-// another NAT shows all clients with the gateway's private address, a range with
-// that gateway lets all of them choose. The ranges of a cloud or of a CDN are
+// another NAT shows all clients with the gateway's private address, a range that
+// contains the gateway lets all of them choose. The ranges of a cloud or of a CDN are
 // those of its other customers as well.
 //
 // If the whole chain is trusted, or longer than 32 trusted entries, the answer is
 // [ErrUnknown]; so it is for a connection through a Unix socket.
 //
-// An IPv4-mapped range (::ffff:10.0.0.0/104) is meant as IPv4. An error names
+// An IPv4-mapped range (::ffff:10.0.0.0/104) is treated as IPv4. An error names
 // every range with bits behind its length (10.1.2.3/8), and every one that
 // trusts all addresses.
 func TrustedRanges(ranges ...netip.Prefix) (Policy, error) {
@@ -154,8 +153,8 @@ func TrustedRanges(ranges ...netip.Prefix) (Policy, error) {
 	return Policy{model: modelRanges, ranges: own, ipv6Bits: defaultIPv6Bits}, nil
 }
 
-// Header takes the one address in the named header. Absent, sent twice, a list
-// or anything else is [ErrUnknown].
+// Header uses the one address in the named header. A header that is absent, sent
+// more than once, a list or no address is [ErrUnknown].
 //
 // Safe when the edge overwrites the header in every request, and no request can
 // reach this server past the edge:
@@ -173,7 +172,7 @@ func TrustedRanges(ranges ...netip.Prefix) (Policy, error) {
 // CloudFront-Viewer-Address, where an IPv6 address and its port run together.
 func Header(name string) (Policy, error) {
 	if name == "" || strings.ContainsFunc(name, notToken) {
-		return Policy{}, fmt.Errorf("%w: %q is no name of a header", ErrPolicy, name)
+		return Policy{}, fmt.Errorf("%w: %q is not a header name", ErrPolicy, name)
 	}
 	name = http.CanonicalHeaderKey(name)
 	switch name {
@@ -185,7 +184,7 @@ func Header(name string) (Policy, error) {
 	return Policy{model: modelHeader, header: name, ipv6Bits: defaultIPv6Bits}, nil
 }
 
-// notToken is true for what a header's name cannot hold (RFC 9110, 5.6.2).
+// notToken reports whether a header name cannot contain r (RFC 9110, 5.6.2).
 func notToken(r rune) bool {
 	switch {
 	case '0' <= r && r <= '9', 'A' <= r && r <= 'Z', 'a' <= r && r <= 'z':
@@ -195,7 +194,7 @@ func notToken(r rune) bool {
 }
 
 // WithIPv6Bits returns p with another length of the networks that [Policy.Key]
-// takes for one client: 48 to 128, by default 64. Fewer bits suit where one
+// treats as one client: 48 to 128, by default 64. Fewer bits suit where one
 // customer has a /56 or a /48, and let neighbours share a limit more often; with
 // 128 whoever has a /64 has 2^64 keys, and so no limit. Other lengths, and the
 // zero Policy, are [ErrPolicy].
@@ -210,13 +209,13 @@ func (p Policy) WithIPv6Bits(bits int) (Policy, error) {
 	return p, nil
 }
 
-// IsValid is false for the zero Policy, which refuses every request. It lets a
-// room that is handed a Policy say so at its start.
+// IsValid is false for the zero Policy, which refuses every request. A package that
+// is given a Policy can check it at its start.
 func (p Policy) IsValid() bool { return p.model != modelNone }
 
 // Addr returns the address of the client. An IPv4-mapped IPv6 address becomes
 // IPv4 and a zone is dropped, so that one client has one address however it is
-// written. Ports, brackets and blanks around an address are passed over. Every
+// written. Ports, brackets and blanks around an address are ignored. Every
 // error is [ErrUnknown]; the address is then the zero netip.Addr.
 func (p Policy) Addr(r *http.Request) (netip.Addr, error) {
 	switch p.model {
@@ -229,13 +228,13 @@ func (p Policy) Addr(r *http.Request) (netip.Addr, error) {
 	case modelHeader:
 		return p.byHeader(r)
 	}
-	return netip.Addr{}, errNobody
+	return netip.Addr{}, errZeroUse
 }
 
-// Key returns what a limiter counts by: the IPv4 address ("192.0.2.1"), or the
+// Key returns the rate limit key of the client: the IPv4 address ("192.0.2.1"), or the
 // IPv6 network ("2001:db8:1:2::/64", see [Policy.WithIPv6Bits]), for an IPv6
 // client can change its address at will within its network. Its errors are those
-// of [Policy.Addr]; the key is then empty and must not be counted by.
+// of [Policy.Addr]; the key is then empty and must not be used.
 func (p Policy) Key(r *http.Request) (string, error) {
 	a, err := p.Addr(r)
 	if err != nil {
@@ -260,9 +259,9 @@ func (p Policy) byRemote(r *http.Request) (netip.Addr, error) {
 func (p Policy) byCount(r *http.Request) (netip.Addr, error) {
 	chain := entries{lines: r.Header[xForwardedFor]}
 	var entry string
-	// Every entry counts, an empty one too: to skip it would move the answer one
+	// Every entry counts, an empty one too: skipping it would move the result one
 	// place to the left, where the client writes.
-	for range p.hops {
+	for range p.proxies {
 		var ok bool
 		if entry, ok = chain.next(); !ok {
 			return netip.Addr{}, errFew
@@ -284,7 +283,7 @@ func (p Policy) byRanges(r *http.Request) (netip.Addr, error) {
 		return a, err
 	}
 	chain := entries{lines: r.Header[xForwardedFor]}
-	for range maxHops {
+	for range maxProxies {
 		entry, ok := chain.next()
 		if !ok {
 			return netip.Addr{}, errTrusted
@@ -306,7 +305,7 @@ func (p Policy) byHeader(r *http.Request) (netip.Addr, error) {
 		return netip.Addr{}, errAbsent
 	}
 	if len(values) > 1 {
-		return netip.Addr{}, errTwice
+		return netip.Addr{}, errRepeated
 	}
 	a, ok := parseAddr(values[0])
 	if !ok {

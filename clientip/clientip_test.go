@@ -232,8 +232,8 @@ func TestHeader_TakesExactlyOneValue(t *testing.T) {
 		{"IPv6", []string{"2001:db8::1"}, "2001:db8::1"},
 		{"absent", nil, ""},
 		{"empty", []string{""}, ""},
-		{"twice", []string{"192.0.2.1", "6.6.6.6"}, ""},
-		{"twice the same", []string{"192.0.2.1", "192.0.2.1"}, ""},
+		{"repeated", []string{"192.0.2.1", "6.6.6.6"}, ""},
+		{"repeated, the same", []string{"192.0.2.1", "192.0.2.1"}, ""},
 		{"a list", []string{"6.6.6.6, 192.0.2.1"}, ""},
 		{"garbage", []string{"unknown"}, ""},
 		{"endless", []string{strings.Repeat(" ", 1<<16) + "192.0.2.1"}, ""},
@@ -263,7 +263,7 @@ func TestPolicy_ZeroRefusesEveryRequest(t *testing.T) {
 	}
 }
 
-func TestConstructors_RefuseWhatCannotBe(t *testing.T) {
+func TestConstructors_RefuseInvalidPolicies(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		make func() (clientip.Policy, error)
@@ -280,9 +280,9 @@ func TestConstructors_RefuseWhatCannotBe(t *testing.T) {
 		{"all of IPv6", rangeOf("::/0"), "every address"},
 		{"bits behind the length", rangeOf("10.1.2.3/8"), "10.0.0.0/8"},
 		{"part of the mapping", rangeOf("::ffff:10.0.0.0/90"), "bits behind"},
-		{"no name", func() (clientip.Policy, error) { return clientip.Header("") }, "no name"},
-		{"a blank in the name", func() (clientip.Policy, error) { return clientip.Header("X Real IP") }, "no name"},
-		{"a colon in the name", func() (clientip.Policy, error) { return clientip.Header("X-Real-IP:") }, "no name"},
+		{"no name", func() (clientip.Policy, error) { return clientip.Header("") }, "not a header name"},
+		{"a blank in the name", func() (clientip.Policy, error) { return clientip.Header("X Real IP") }, "not a header name"},
+		{"a colon in the name", func() (clientip.Policy, error) { return clientip.Header("X-Real-IP:") }, "not a header name"},
 		{"a list", func() (clientip.Policy, error) { return clientip.Header("x-forwarded-for") }, "TrustedProxies"},
 		{"another list", func() (clientip.Policy, error) { return clientip.Header("forwarded") }, "TrustedProxies"},
 		{"address and port in one", func() (clientip.Policy, error) { return clientip.Header("CloudFront-Viewer-Address") }, "port"},
@@ -351,7 +351,7 @@ func TestKey_IsTheAddressOrTheNetwork(t *testing.T) {
 	}
 }
 
-func TestWithIPv6Bits_LeavesTheOriginal(t *testing.T) {
+func TestWithIPv6Bits_LeavesTheReceiverUnchanged(t *testing.T) {
 	p := clientip.RemoteAddr()
 	if _, err := p.WithIPv6Bits(48); err != nil {
 		t.Fatal(err)

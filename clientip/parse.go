@@ -9,36 +9,36 @@ import (
 const (
 	xForwardedFor = "X-Forwarded-For"
 
-	// maxHops bounds the work for one request. No real chain is that long.
-	maxHops = 32
+	// maxProxies bounds the work for one request. No real chain is that long.
+	maxProxies = 32
 	// maxEntry bounds one entry: an IPv6 address with zone, port, brackets and
 	// some blanks is shorter.
 	maxEntry = 128
 )
 
 // entries walks the comma-separated entries of all lines of X-Forwarded-For from
-// the right, reading no more than it is asked for: the left part is the client's
-// and may be as long as the server's limit on headers.
+// the right, on demand: the client writes the left part, which may be as long as
+// the server's limit on headers.
 type entries struct {
-	lines []string // not yet begun; the last is next
-	rest  string   // what is left of the line begun
-	begun bool
+	lines  []string // unread lines; the last is next
+	rest   string   // unread part of the current line
+	inLine bool     // rest is part of a line
 }
 
 // next returns the next entry to the left. One longer than maxEntry has no known
 // beginning: the caller must stop there.
 func (e *entries) next() (string, bool) {
-	if !e.begun {
+	if !e.inLine {
 		if len(e.lines) == 0 {
 			return "", false
 		}
 		last := len(e.lines) - 1
-		e.rest, e.lines, e.begun = e.lines[last], e.lines[:last], true
+		e.rest, e.lines, e.inLine = e.lines[last], e.lines[:last], true
 	}
 	from := max(0, len(e.rest)-maxEntry-1)
 	comma := strings.LastIndexByte(e.rest[from:], ',')
 	if comma < 0 {
-		e.begun = false
+		e.inLine = false
 		return e.rest, true
 	}
 	entry := e.rest[from+comma+1:]
@@ -46,8 +46,8 @@ func (e *entries) next() (string, bool) {
 	return entry, true
 }
 
-// parseAddr reads an address with or without a port, and brings it to the one
-// form that all others compare: IPv4 where it is mapped, no zone.
+// parseAddr parses an address with or without a port and normalizes it: IPv4 where
+// it is mapped, no zone.
 func parseAddr(s string) (netip.Addr, bool) {
 	if len(s) > maxEntry {
 		return netip.Addr{}, false
@@ -56,8 +56,8 @@ func parseAddr(s string) (netip.Addr, bool) {
 	if !ok {
 		return netip.Addr{}, false
 	}
-	// The zone goes before parsing: netip keeps every zone it has seen in
-	// a table, and these are the client's words.
+	// The zone is cut off before parsing: netip keeps every zone it has seen in a
+	// table, and the client chooses these.
 	host, zone, zoned := strings.Cut(host, "%")
 	if zoned && zone == "" {
 		return netip.Addr{}, false
@@ -67,7 +67,7 @@ func parseAddr(s string) (netip.Addr, bool) {
 		return netip.Addr{}, false
 	}
 	a = a.Unmap()
-	// IPv4 has no zones, and 0.0.0.0 and :: are nobody's address.
+	// IPv4 has no zones, and 0.0.0.0 and :: are not addresses of a client.
 	if zoned && a.Is4() || a.IsUnspecified() {
 		return netip.Addr{}, false
 	}

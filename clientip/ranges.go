@@ -39,12 +39,12 @@ func parseRange(s string) (netip.Prefix, error) {
 	}
 	r, err := netip.ParsePrefix(s)
 	if err != nil {
-		return netip.Prefix{}, fmt.Errorf("%q is no range; expected the like of 10.0.0.0/8, fd00::/8 or 192.0.2.7", s)
+		return netip.Prefix{}, fmt.Errorf("%q is not a range; expected, for example, 10.0.0.0/8, fd00::/8 or 192.0.2.7", s)
 	}
 	return checkRange(r)
 }
 
-// checkRange returns r as it is compared with, for addresses are unmapped before.
+// checkRange returns r unmapped, as addresses are compared after unmapping.
 func checkRange(r netip.Prefix) (netip.Prefix, error) {
 	if !r.IsValid() {
 		return r, errors.New("a trusted range is the invalid netip.Prefix")

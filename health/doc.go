@@ -1,7 +1,7 @@
-// Package health tells what is known of Redis, without asking it: the
-// connection is watched in the background, and this is its last word.
+// Package health reports the state of Redis without sending a command: the prober
+// watches the connections in the background, and health reports its last result.
 //
-// Three questions, three handlers: [Live] (does the process serve?), [Ready]
-// (may it be sent requests?) and [Detail] (what is the matter?). None of them
-// shows an address unless it is told to.
+// There are three handlers: [Live] (the process serves), [Ready] (the process may
+// receive requests) and [Detail] (the state of Redis and of services). None of
+// them shows an address unless the options say so.
 package health

@@ -16,8 +16,8 @@ type Status struct {
 
 // Report is the body of [Detail].
 type Report struct {
-	// Status is "healthy", or "degraded" when a service is not: the process
-	// serves all the same.
+	// Status is "healthy", or "degraded" when a service is unavailable. A degraded
+	// process still serves.
 	Status string `json:"status"`
 	// Services are "healthy" or "unavailable", by name.
 	Services map[string]string `json:"services"`
@@ -29,8 +29,8 @@ func Live() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { write(w, Status{"alive"}) })
 }
 
-// Ready answers 200 when Redis can be used, and a 503 problem otherwise or when
-// draining says that the process is about to end. draining may be nil.
+// Ready answers 200 when Redis is available, and a 503 problem otherwise or while
+// draining returns true. draining may be nil.
 func Ready(r *madcrow.Redis, draining func() bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if err := Check(r, draining); err != nil {
@@ -41,7 +41,7 @@ func Ready(r *madcrow.Redis, draining func() bool) http.Handler {
 	})
 }
 
-// Check is what [Ready] answers: nil, or the problem.
+// Check returns nil when [Ready] answers 200, or the problem otherwise.
 func Check(r *madcrow.Redis, draining func() bool) error {
 	switch {
 	case draining != nil && draining():
@@ -52,36 +52,36 @@ func Check(r *madcrow.Redis, draining func() bool) error {
 	return nil
 }
 
-// Options says what [Detail] shows.
+// Options are the options of [Detail].
 type Options struct {
-	// Details shows addresses. Only where no stranger can ask.
+	// Details shows addresses. Never set it on a public route.
 	Details bool
-	// Services are asked too, by name: nil is healthy. They must not wait.
+	// Services are further checks by name; nil is healthy. They must not block.
 	Services map[string]func() error
-	// Note, when set, is shown with Redis.
+	// Note is shown with Redis, unless Redis has a note of its own.
 	Note string
 }
 
-// Detail answers 200 with all that is known.
+// Detail answers 200 with a [Report].
 func Detail(r *madcrow.Redis, opt Options) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { write(w, ReportOf(r, opt)) })
 }
 
-// ReportOf is the body of [Detail].
+// ReportOf returns the body of [Detail].
 func ReportOf(r *madcrow.Redis, opt Options) Report {
 	out := Report{Status: "healthy", Services: map[string]string{}, Redis: Of(r, opt.Details)}
 	if out.Redis.Note == "" {
 		out.Redis.Note = opt.Note
 	}
-	say := func(name string, healthy bool) {
+	add := func(name string, healthy bool) {
 		out.Services[name] = "healthy"
 		if !healthy {
 			out.Services[name], out.Status = "unavailable", "degraded"
 		}
 	}
-	say("redis", out.Redis.Available)
-	for name, ask := range opt.Services {
-		say(name, ask() == nil)
+	add("redis", out.Redis.Available)
+	for name, check := range opt.Services {
+		add(name, check() == nil)
 	}
 	return out
 }
@@ -90,5 +90,5 @@ func write(w http.ResponseWriter, body any) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
-	_ = json.NewEncoder(w).Encode(body) // the caller has gone; there is nobody left to tell
+	_ = json.NewEncoder(w).Encode(body) // an error means that the client has gone
 }

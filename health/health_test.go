@@ -20,7 +20,7 @@ func ask(h http.Handler) (int, string) {
 	return w.Code, w.Body.String()
 }
 
-func TestHealth_TellsWithoutAsking(t *testing.T) {
+func TestHealth_ReportsWithoutACommand(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
 	cfg := s.Config()
 	cfg.Require = true

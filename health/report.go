@@ -10,8 +10,8 @@ import (
 // slotsTotal is how many slots every cluster has.
 const slotsTotal = 16384
 
-// Redis is what is known of one Redis. The members for which addresses are
-// needed are there only where details are asked for.
+// Redis is the state of one Redis. Members with addresses are empty without
+// Options.Details.
 type Redis struct {
 	// Available says whether a call made now would be sent.
 	Available bool   `json:"available"`
@@ -22,35 +22,35 @@ type Redis struct {
 	Role      string     `json:"role,omitempty" enum:"master,replica" doc:"Of the node in use; absent with a cluster"`
 	Master    string     `json:"master,omitempty" doc:"Its address; only where details are shown"`
 	Server    string     `json:"server,omitempty" doc:"Its name and version, such as \"valkey 8.1.1\"; only where details are shown"`
-	Replicas  *Replicas  `json:"replicas,omitempty" doc:"Those that are connected, of all masters together"`
+	Replicas  *Replicas  `json:"replicas,omitempty" doc:"Connected replicas of all masters together"`
 	Sentinels *Sentinels `json:"sentinels,omitempty"`
 	Cluster   *Cluster   `json:"cluster,omitempty"`
 }
 
-// Replicas are those that are connected, of all masters together.
+// Replicas are the connected replicas of all masters together.
 type Replicas struct {
 	Connected     int       `json:"connected"`
-	Online        int       `json:"online" doc:"Those in step with their master"`
+	Online        int       `json:"online" doc:"Replicas in sync with their master"`
 	MaxLagSeconds int       `json:"max_lag_seconds" doc:"Longest time since a master heard of a replica"`
 	Nodes         []Replica `json:"nodes,omitempty" nullable:"false" doc:"Only where details are shown"`
 }
 
-// Replica is one of them.
+// Replica is one connected replica.
 type Replica struct {
 	Address    string `json:"address"`
 	State      string `json:"state"`
 	LagSeconds int    `json:"lag_seconds"`
 }
 
-// Sentinels are those that are asked where the master is.
+// Sentinels are the Sentinels that report the master.
 type Sentinels struct {
-	Reachable int `json:"reachable" doc:"Those that answered when last asked; one with news is enough"`
+	Reachable int `json:"reachable" doc:"Sentinels that answered the last query"`
 	Known     int `json:"known"`
 	Quorum    int `json:"quorum" doc:"How many must agree that the master is down"`
-	Replicas  int `json:"replicas" doc:"Replicas that they know, those that are away included"`
+	Replicas  int `json:"replicas" doc:"Replicas that they know, unreachable ones included"`
 }
 
-// Cluster is how much of a cluster is served.
+// Cluster is the state of a cluster.
 type Cluster struct {
 	SlotsCovered   int    `json:"slots_covered"`
 	SlotsTotal     int    `json:"slots_total"`
@@ -66,19 +66,20 @@ type Node struct {
 	Replicas  int    `json:"replicas"`
 }
 
-// Of is what is known of r, with addresses where details says so. What was read
-// from a node that is not available now is old, and is left out.
+// Of returns the state of r, with addresses if details is true. It leaves out
+// values that were read from a node that is not available now, since they may be
+// outdated.
 func Of(r *madcrow.Redis, details bool) Redis { return of(r.Status(), r.Available(), details) }
 
 func of(st madcrow.Status, available, details bool) Redis {
 	out := Redis{State: st.State.String(), Mode: st.Mode, Available: available}
 	switch {
 	case st.ReadOnly:
-		out.Note = "Redis takes no writes at the moment"
+		out.Note = "Redis accepts no writes at the moment"
 	case errors.Is(st.Err, madcrow.ErrQuota):
-		out.Note = "Redis refuses calls: its quota is used up"
+		out.Note = "Redis rejects commands: its quota is used up"
 	case errors.Is(st.Err, madcrow.ErrNoScripts):
-		out.Note = "Redis runs no scripts: limits, sessions and caches fail"
+		out.Note = "Redis runs no scripts: rate limits, sessions and caches fail"
 	}
 	if s := st.Sentinels; s != nil {
 		out.Sentinels = &Sentinels{Reachable: s.Reachable, Known: s.Known, Quorum: s.Quorum, Replicas: s.Replicas}

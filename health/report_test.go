@@ -8,7 +8,7 @@ import (
 	"github.com/madcrow-go/madcrow"
 )
 
-func TestOf_CountsWhatIsThereAndLeavesOutWhatIsOld(t *testing.T) {
+func TestOf_CountsNodesAndLeavesOutOutdatedValues(t *testing.T) {
 	replica := func(state string, lag time.Duration) madcrow.Replica {
 		return madcrow.Replica{Address: "10.0.0.9:6379", State: state, Lag: lag}
 	}

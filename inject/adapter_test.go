@@ -44,7 +44,7 @@ func TestHandler_AnErrorAfterTheFirstBytesDoesNotEndTheAnswerAsAWhole(t *testing
 	}
 }
 
-func TestScoped_RemembersWhatWasBuilt(t *testing.T) {
+func TestScoped_KeepsBuiltValues(t *testing.T) {
 	set := inject.New(nil, nil)
 	built := 0
 	d := inject.PerRequestPlain(set, func(*http.Request) (int, error) { built++; return built, nil })
@@ -53,7 +53,7 @@ func TestScoped_RemembersWhatWasBuilt(t *testing.T) {
 	}
 	r := inject.Scoped(httptest.NewRequest("GET", "/", nil))
 	if inject.Scoped(r) != r {
-		t.Error("scoped twice")
+		t.Error("scoped again")
 	}
 	for range 2 {
 		if v, err := inject.Get(r, d); v != 1 || err != nil {
@@ -68,7 +68,7 @@ func TestScoped_RemembersWhatWasBuilt(t *testing.T) {
 	}
 }
 
-func TestGet_WhatIsNotPerRequestNeedsNoRequest(t *testing.T) {
+func TestGet_WithoutPerRequestNeedsNoRequest(t *testing.T) {
 	set := inject.New(nil, nil)
 	d := inject.Plain(set, "x")
 	if d.PerRequest() || inject.Maybe(d).PerRequest() {
@@ -152,9 +152,9 @@ func TestCarrier_PutsDependenciesIntoTheContext(t *testing.T) {
 		}
 		r, err := c.Into(r)
 		v, ok := inject.Carried[string](r.Context())
-		o, told := inject.Carried[inject.Optional[string]](r.Context())
-		if _, there := o.Get(); (err == nil) != good || ok != good || (v == "x") != good || !told || there != good || built != 1 {
-			t.Errorf("%s: %v; %q %v; %v %v; built %d times", path, err, v, ok, o, told, built)
+		o, has := inject.Carried[inject.Optional[string]](r.Context())
+		if _, there := o.Get(); (err == nil) != good || ok != good || (v == "x") != good || !has || there != good || built != 1 {
+			t.Errorf("%s: %v; %q %v; %v %v; built %d times", path, err, v, ok, o, has, built)
 		}
 	}
 }
@@ -169,7 +169,7 @@ func TestMaybe_AllocatesNothing(t *testing.T) {
 	}
 }
 
-func TestSet_OfWhatWasNotMadePanics(t *testing.T) {
+func TestSet_OfAZeroDepPanics(t *testing.T) {
 	defer func() {
 		if recover() == nil {
 			t.Error("no panic")

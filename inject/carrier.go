@@ -5,19 +5,18 @@ import (
 	"net/http"
 )
 
-// Carrier puts dependencies into the context of a request, where [Carried] finds
-// them: for adapters whose handlers do not get them as parameters. Make it with
-// [Set.Carrier], and fill it with [Carry] and [CarryOptional], when a route is
-// made.
+// Carrier puts dependencies into the context of a request, for adapters whose
+// handlers cannot take them as parameters; [Carried] returns them. Create it with
+// [Set.Carrier] and fill it with [Carry] and [CarryOptional] when a route is made.
 type Carrier struct {
 	set  *Set
 	each []func(*http.Request) (*http.Request, error)
 }
 
-// Carrier returns one that carries nothing yet.
+// Carrier returns an empty Carrier.
 func (s *Set) Carrier() *Carrier { return &Carrier{set: s} }
 
-// Carry lets c carry the one dependency of type D, see [Find].
+// Carry adds the dependency of type D to c, see [Find].
 func Carry[D any](c *Carrier) error {
 	d, err := Find[D](c.set)
 	if err == nil {
@@ -26,7 +25,7 @@ func Carry[D any](c *Carrier) error {
 	return err
 }
 
-// CarryOptional is Carry for what [Maybe] makes of the dependency.
+// CarryOptional is Carry for the dependency as an [Optional].
 func CarryOptional[D any](c *Carrier) error {
 	d, err := Find[D](c.set)
 	if err == nil {
@@ -47,24 +46,24 @@ func carry[D any](c *Carrier, d Dep[D]) {
 
 type carryKey[D any] struct{}
 
-// Len says how many dependencies c carries.
+// Len returns the number of dependencies in c.
 func (c *Carrier) Len() int { return len(c.each) }
 
-// Into returns a copy of r that is [Scoped] and has the dependencies in its
-// context. The error is that of the first one that cannot be used.
+// Into returns a copy of r that is [Scoped] and has the dependencies in its context,
+// or the error of the first dependency that is unavailable.
 func (c *Carrier) Into(r *http.Request) (*http.Request, error) {
 	r = Scoped(r)
-	for _, put := range c.each {
+	for _, add := range c.each {
 		var err error
-		if r, err = put(r); err != nil {
+		if r, err = add(r); err != nil {
 			return r, err
 		}
 	}
 	return r, nil
 }
 
-// Carried returns what was put into the context: a D by [Carry], an [Optional]
-// by [CarryOptional]; false where neither has.
+// Carried returns the D that [Carry], or the [Optional] that [CarryOptional], has put
+// into the context; false if there is none.
 func Carried[D any](ctx context.Context) (D, bool) {
 	v, ok := ctx.Value(carryKey[D]{}).(D)
 	return v, ok

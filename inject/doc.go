@@ -1,8 +1,8 @@
-// Package inject gives handlers what they need, by the types of their
-// parameters: what FastAPI's Depends is to Python, checked by the compiler.
+// Package inject passes dependencies to handlers as typed parameters, like FastAPI's
+// Depends, but checked by the compiler.
 //
 //	deps := inject.New(r, logger)
-//	users := inject.Value(deps, userCache) // needs Redis, as all values do by default
+//	users := inject.Value(deps, userCache) // needs Redis, the default
 //	db := inject.Plain(deps, database)     // does not
 //	me := inject.PerRequest(deps, currentUser)
 //
@@ -15,16 +15,14 @@
 //
 // # Promises
 //
-//   - A required dependency whose Redis is not usable answers 503, as a problem
-//     with Retry-After, before the handler runs and without asking anybody. With
-//     an optional one the handler runs, and is told.
-//   - A dependency can only be had by making it, so one that is missing does not
-//     compile; one that was not made panics when the route is made, not when it
-//     is asked for.
-//   - An error that a handler returns becomes a problem document. Its text stays
-//     in the log. Where the handler had begun to answer, the connection is closed
-//     instead, if [problem.Writer.Recover] stands around it: nothing else knows.
+//   - While the Redis of a required dependency is unavailable, the route answers 503,
+//     as a problem with Retry-After, before the handler runs and without a command to
+//     Redis. With an optional dependency the handler runs and checks it.
+//   - A missing dependency does not compile. A zero Dep panics when the route is
+//     made, not when it is requested.
+//   - An error that a handler returns becomes a problem document. Its text stays in
+//     the log. If the response has started, the connection is closed instead; that
+//     needs [problem.Writer.Recover] around the handler.
 //   - A value costs a request no allocation and no reflection.
-//   - Tests put something else in the place of a dependency ([Override]), for
-//     one set of dependencies. Nothing is global.
+//   - Tests replace a dependency of one set ([Override]). Nothing is global.
 package inject

@@ -2,12 +2,12 @@ package inject
 
 import "net/http"
 
-// Handler is a handler without dependencies whose error becomes a problem.
+// Handler makes a handler without dependencies; its error becomes a problem.
 func (s *Set) Handler(h func(http.ResponseWriter, *http.Request) error) http.Handler {
 	return handler(s, false, h)
 }
 
-// With makes a handler of a function that needs a.
+// With makes a handler from a function with the dependency a.
 func With[A any](a Dep[A], h func(http.ResponseWriter, *http.Request, A) error) http.Handler {
 	pa := a.provider()
 	return handler(pa.set, pa.scope, func(w http.ResponseWriter, r *http.Request) error {
@@ -19,7 +19,7 @@ func With[A any](a Dep[A], h func(http.ResponseWriter, *http.Request, A) error) 
 	})
 }
 
-// WithOptional makes a handler of a function that is told whether a is there.
+// WithOptional makes a handler from a function with the optional dependency a.
 func WithOptional[A any](a Dep[A], h func(http.ResponseWriter, *http.Request, Optional[A]) error) http.Handler {
 	pa := a.provider()
 	return handler(pa.set, pa.scope, func(w http.ResponseWriter, r *http.Request) error {
@@ -63,11 +63,11 @@ func With3[A, B, C any](a Dep[A], b Dep[B], c Dep[C], h func(http.ResponseWriter
 	})
 }
 
-// Maybe makes an optional dependency of one, for [With2] and [With3]. Make it
-// once, where the routes are made.
+// Maybe returns d as an optional dependency, for [With2] and [With3]. Call it where
+// the routes are made, not for each request.
 func Maybe[D any](d Dep[D]) Dep[Optional[D]] {
 	p := d.provider()
-	// Not add: what adapters find by type is the dependency itself.
+	// It is not added to the set: adapters look up d itself.
 	return Dep[Optional[D]]{&provider[Optional[D]]{set: p.set, scope: p.scope, maybe: true, build: func(r *http.Request) (Optional[D], error) {
 		return OptionalOf(r, d), nil
 	}}}
@@ -79,9 +79,9 @@ type Pair[A, B any] struct {
 	B B
 }
 
-// Join makes one dependency of two, for adapters whose handlers get several:
-// each is asked for as by itself, the first one first. Make it once, where the
-// routes are made.
+// Join combines two dependencies into one, for adapters whose handlers take several.
+// Each is resolved by [Get], the first one first. Call it where the routes are made,
+// not for each request.
 func Join[A, B any](a Dep[A], b Dep[B]) Dep[Pair[A, B]] {
 	pa, pb := a.provider(), b.provider()
 	return Dep[Pair[A, B]]{&provider[Pair[A, B]]{set: pa.set, scope: pa.scope || pb.scope, maybe: true, build: func(r *http.Request) (v Pair[A, B], err error) {

@@ -15,13 +15,13 @@ import (
 )
 
 // Set holds the dependencies of an application. It is safe for concurrent use.
-// Make it with [New].
+// Create it with [New].
 type Set struct {
 	redis    *madcrow.Redis
 	problems problem.Writer
 
 	mu        sync.Mutex
-	byType    map[reflect.Type][]any // for adapters that find by type
+	byType    map[reflect.Type][]any // for Find
 	overrides atomic.Pointer[map[any]any]
 }
 
@@ -37,28 +37,28 @@ func NewWith(r *madcrow.Redis, problems problem.Writer) *Set {
 	return &Set{redis: r, problems: problems, byType: map[reflect.Type][]any{}}
 }
 
-// Problems is what answers the errors of handlers: for adapters, and for
-// middlewares of one's own.
+// Problems returns the writer that answers errors of handlers, for adapters and
+// other middlewares.
 func (s *Set) Problems() problem.Writer { return s.problems }
 
 // Dep is a dependency of type D. Make it with [Value], [Plain], [On],
 // [PerRequest] or [PerRequestPlain]; the zero value is none.
 type Dep[D any] struct{ p *provider[D] }
 
-// provider is what a Dep points to; its address is its name.
+// provider is the target of a Dep; its address identifies the dependency.
 type provider[D any] struct {
 	set   *Set
-	redis *madcrow.Redis // nil: it needs none
+	redis *madcrow.Redis // nil: needs no Redis
 	value D
 	build func(*http.Request) (D, error) // nil: value, for all requests
-	scope bool                           // it, or what it is of, is built once for each request
-	maybe bool                           // build asks others, which remember
+	scope bool                           // it, or a part of it, is built once for each request
+	maybe bool                           // build calls Get of others, which keep their values in the scope
 }
 
 // Value makes a dependency of the application that needs the set's Redis: a
-// service, a cache, a limiter, a session manager, or what is built of them.
+// service, a cache, a limiter, a session manager, or a value built from them.
 func Value[D any](s *Set, v D) Dep[D] {
-	return add(s, &provider[D]{set: s, redis: s.needed(), value: v})
+	return add(s, &provider[D]{set: s, redis: s.requiredRedis(), value: v})
 }
 
 // On is Value for another Redis.
@@ -67,23 +67,23 @@ func On[D any](s *Set, r *madcrow.Redis, v D) Dep[D] {
 }
 
 // Plain makes a dependency of the application that needs no Redis: it is always
-// there.
+// available.
 func Plain[D any](s *Set, v D) Dep[D] { return add(s, &provider[D]{set: s, value: v}) }
 
-// PerRequest makes a dependency that is built for each request that needs it,
-// once however many ask: by [Get] for another dependency, and by handlers. It
-// needs the set's Redis. An error of build becomes the answer; where the
-// dependency is optional, it is told.
+// PerRequest makes a dependency that is built once for each request that needs it,
+// however many handlers, and calls of [Get], use it. It needs the set's Redis. An
+// error of build becomes the response; with an optional dependency the handler gets
+// it from [Optional.Err].
 func PerRequest[D any](s *Set, build func(*http.Request) (D, error)) Dep[D] {
-	return add(s, &provider[D]{set: s, redis: s.needed(), build: build, scope: true})
+	return add(s, &provider[D]{set: s, redis: s.requiredRedis(), build: build, scope: true})
 }
 
-// PerRequestPlain is PerRequest for what needs no Redis.
+// PerRequestPlain is PerRequest without the need for Redis.
 func PerRequestPlain[D any](s *Set, build func(*http.Request) (D, error)) Dep[D] {
 	return add(s, &provider[D]{set: s, build: build, scope: true})
 }
 
-func (s *Set) needed() *madcrow.Redis {
+func (s *Set) requiredRedis() *madcrow.Redis {
 	if s.redis == nil {
 		panic("inject: the set has no Redis: use Plain or PerRequestPlain, or give New one")
 	}
@@ -98,8 +98,8 @@ func add[D any](s *Set, p *provider[D]) Dep[D] {
 	return Dep[D]{p}
 }
 
-// Find returns the one dependency of type D, for adapters that find by type.
-// None, and more than one, are errors: find them when a route is made.
+// Find returns the dependency of type D, for adapters that look up by type. No
+// dependency, or more than one, is an error: call Find when a route is made.
 func Find[D any](s *Set) (Dep[D], error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -110,8 +110,8 @@ func Find[D any](s *Set) (Dep[D], error) {
 	return list[0].(Dep[D]), nil //nolint:forcetypeassert // it is stored under its type
 }
 
-// Available says whether the dependency can be used now: nil, or why not. It
-// asks nobody. The error knows its problem, a 503 with Retry-After.
+// Available returns nil if the dependency can be used now, or the reason. It sends no
+// command. The error's problem is a 503 with Retry-After.
 func (d Dep[D]) Available() error {
 	p := d.provider()
 	if p.redis == nil || p.redis.Available() {
@@ -123,12 +123,12 @@ func (d Dep[D]) Available() error {
 	return &Unavailable{Err: p.redis.Err()}
 }
 
-// Set is where the dependency was made. It panics where it was not: adapters
-// ask when a route is made.
+// Set returns the set of the dependency. It panics for the zero Dep: adapters call it
+// when a route is made.
 func (d Dep[D]) Set() *Set { return d.provider().set }
 
-// PerRequest says whether [Get] looks at the request, which otherwise may be
-// nil, and remembers in it what was built, if it is [Scoped].
+// PerRequest reports whether [Get] uses the request, which otherwise may be nil. Get
+// keeps the built value in a [Scoped] request.
 func (d Dep[D]) PerRequest() bool { return d.provider().scope }
 
 func (d Dep[D]) provider() *provider[D] {
@@ -138,7 +138,7 @@ func (d Dep[D]) provider() *provider[D] {
 	return d.p
 }
 
-// override is what a test put in its place.
+// override returns the replacement that a test has set.
 func (p *provider[D]) override() (v D, ok bool) {
 	all := p.set.overrides.Load()
 	if all == nil {
@@ -151,8 +151,8 @@ func (p *provider[D]) override() (v D, ok bool) {
 	return o.(D), true //nolint:forcetypeassert // Override stored it
 }
 
-// Override puts v in the place of a dependency, available whatever Redis does,
-// until restore is called. It is for tests.
+// Override replaces a dependency by v, which is always available, until restore is
+// called. It is for tests.
 func Override[D any](d Dep[D], v D) (restore func()) {
 	p := d.provider()
 	p.set.replace(p, v, true)
@@ -195,11 +195,11 @@ func Get[D any](r *http.Request, d Dep[D]) (D, error) {
 	return p.built(r)
 }
 
-// scope is the context of one request, and remembers what was built for it.
+// scope is the context of one request and keeps the values built for it.
 type scope struct {
 	context.Context
 	mu    sync.Mutex
-	built []any // pointers to builtValue; a request needs few
+	built []any // pointers to builtValue; usually few
 	space [2]any
 }
 
@@ -212,17 +212,16 @@ func (s *scope) Value(key any) any {
 	return s.Context.Value(key)
 }
 
-// Scope lets dependencies that are made for each request be made once for all
-// handlers and middlewares inside it. Without it, each handler has a scope of
-// its own.
+// Scope shares per-request dependencies among all handlers and middlewares inside
+// it. Without it, each handler has a scope of its own.
 func Scope(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		next.ServeHTTP(w, Scoped(r))
 	})
 }
 
-// Scoped is what [Scope] does, for adapters: it returns r, or a copy in which
-// what is built for a request is remembered.
+// Scoped is [Scope] for adapters: it returns r, or a copy that keeps the values built
+// for the request.
 func Scoped(r *http.Request) *http.Request {
 	if _, ok := r.Context().Value(scopeKey{}).(*scope); ok {
 		return r
@@ -247,13 +246,13 @@ func (p *provider[D]) built(r *http.Request) (D, error) {
 	if !ok {
 		return p.build(Scoped(r))
 	}
-	b := p.in(sc)
+	b := p.builtIn(sc)
 	b.once.Do(func() { b.v, b.err = p.build(r) })
 	return b.v, b.err
 }
 
-// in returns the dependency's place in a scope.
-func (p *provider[D]) in(sc *scope) *builtValue[D] {
+// builtIn returns the dependency's value in a scope.
+func (p *provider[D]) builtIn(sc *scope) *builtValue[D] {
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
 	for _, known := range sc.built {
@@ -266,16 +265,16 @@ func (p *provider[D]) in(sc *scope) *builtValue[D] {
 	return b
 }
 
-// Unavailable says that a dependency cannot be used, because its Redis cannot.
+// Unavailable is the error of a dependency whose Redis is unavailable.
 type Unavailable struct {
-	// Err is why; it may name addresses.
+	// Err is the reason; it may name addresses.
 	Err error
 }
 
 // Error returns one line for logs.
-func (e *Unavailable) Error() string { return fmt.Sprintf("inject: redis is not usable: %v", e.Err) }
+func (e *Unavailable) Error() string { return fmt.Sprintf("inject: redis is unavailable: %v", e.Err) }
 
-// Unwrap returns why.
+// Unwrap returns the reason.
 func (e *Unavailable) Unwrap() error { return e.Err }
 
 // Problem returns a 503 with Retry-After.
@@ -283,19 +282,19 @@ func (e *Unavailable) Problem() problem.Problem {
 	return problem.Problem{Status: http.StatusServiceUnavailable, Code: "REDIS_UNAVAILABLE", Message: "Redis is not available", RetryAfter: time.Second}
 }
 
-// Optional is a dependency that may not be there.
+// Optional is a dependency that may be unavailable.
 type Optional[D any] struct {
 	v   D
 	err error
 }
 
-// Get returns the dependency; false when it cannot be used, see Err.
+// Get returns the dependency; false when it is unavailable, see Err.
 func (o Optional[D]) Get() (D, bool) { return o.v, o.err == nil }
 
-// Err says why it cannot be used.
+// Err returns the reason why it is unavailable, or nil.
 func (o Optional[D]) Err() error { return o.err }
 
-// OptionalOf returns what [Get] does as an Optional.
+// OptionalOf returns the result of [Get] as an Optional.
 func OptionalOf[D any](r *http.Request, d Dep[D]) Optional[D] {
 	v, err := Get(r, d)
 	if err != nil {

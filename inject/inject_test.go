@@ -97,11 +97,11 @@ func TestPerRequest_IsBuiltOnceForEachRequest(t *testing.T) {
 		}
 		return built.Add(1), nil
 	})
-	twice := inject.PerRequestPlain(set, func(r *http.Request) (string, error) {
+	double := inject.PerRequestPlain(set, func(r *http.Request) (string, error) {
 		n, err := inject.Get(r, id)
 		return fmt.Sprint(n, n), err
 	})
-	h := inject.With3(id, twice, id, func(w http.ResponseWriter, _ *http.Request, a int64, s string, b int64) error {
+	h := inject.With3(id, double, id, func(w http.ResponseWriter, _ *http.Request, a int64, s string, b int64) error {
 		fmt.Fprint(w, a, b, s)
 		return nil
 	})
@@ -157,7 +157,7 @@ func TestMount_PrefixAndMiddleware(t *testing.T) {
 	}
 }
 
-func TestWith_WhatWasNotMadePanicsWhenTheRouteIsMade(t *testing.T) {
+func TestWith_AZeroDepPanicsWhenTheRouteIsMade(t *testing.T) {
 	defer func() {
 		if recover() == nil {
 			t.Error("no panic")

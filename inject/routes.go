@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// handler answers the error of h with a problem.
+// handler writes the error of h as a problem.
 func handler(s *Set, scope bool, h func(http.ResponseWriter, *http.Request) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if scope {
@@ -18,12 +18,12 @@ func handler(s *Set, scope bool, h func(http.ResponseWriter, *http.Request) erro
 	})
 }
 
-// Controller is one resource: its routes beside its methods.
+// Controller is one resource with its routes.
 type Controller interface {
 	Routes(*Routes)
 }
 
-// Routes takes the routes of a controller, under its prefix.
+// Routes registers the routes of a controller under its prefix.
 type Routes struct {
 	mux    *http.ServeMux
 	prefix string

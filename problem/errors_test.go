@@ -29,7 +29,7 @@ func redis(kind madcrow.Kind) error {
 	return &madcrow.Error{Op: "GET", Kind: kind, Err: errors.New(secret)}
 }
 
-// The rooms' own errors as they return them.
+// The packages' own errors as they return them.
 func ofCache(err error) error   { return &cache.Error{Cache: "c", Op: "get", Err: err} }
 func ofSession(err error) error { return &session.Error{Op: "load", Err: err} }
 func ofPubsub(err error) error  { return &pubsub.Error{Channel: "user-7", Op: "publish", Err: err} }
@@ -44,8 +44,8 @@ type answer struct {
 	retry  bool
 }
 
-// answers has every exported error of every room, by name; several of one name
-// are told apart by what comes after a blank.
+// answers has every exported error of every package, by name; several of one name
+// differ in the text after a blank.
 var answers = map[string]answer{
 	"madcrow.ErrUnavailable":   {redis(madcrow.KindUnavailable), 503, true},
 	"madcrow.ErrTimeout":       {redis(madcrow.KindTimeout), 504, false},
@@ -113,21 +113,21 @@ var answers = map[string]answer{
 	"service.Error timeout":   {ofService(redis(madcrow.KindTimeout)), 504, false},
 	"service.ValidationError": {&service.ValidationError{Field: "key", Message: "m"}, 422, false},
 
-	"session.ErrEnded":         {ofSession(session.ErrEnded), 401, false},
-	"session.ErrRotated":       {ofSession(session.ErrRotated), 401, false},
-	"session.ErrConflict":      {ofSession(session.ErrConflict), 409, false},
-	"session.ErrHeadersSent":   {ofSession(session.ErrHeadersSent), 500, false},
-	"session.ErrNotReplicated": {ofSession(session.ErrNotReplicated), 503, true},
-	"session.ErrOldLives":      {ofSession(session.ErrOldLives), 503, true},
-	"session.ErrInUse":         {ofSession(&madcrow.Error{Kind: madcrow.KindTimeout, Err: session.ErrInUse}), 504, false},
-	"session.ErrOriginal":      {ofSession(session.ErrOriginal), 500, false},
-	"session.ErrNoUser":        {ofSession(session.ErrNoUser), 401, false},
-	"session.ErrNoMiddleware":  {ofSession(session.ErrNoMiddleware), 500, false},
-	"session.Error":            {ofSession(redis(madcrow.KindUnavailable)), 503, true},
-	"session.ValidationError":  {&session.ValidationError{Field: "key", Message: "m"}, 422, false},
+	"session.ErrEnded":            {ofSession(session.ErrEnded), 401, false},
+	"session.ErrRotated":          {ofSession(session.ErrRotated), 401, false},
+	"session.ErrConflict":         {ofSession(session.ErrConflict), 409, false},
+	"session.ErrHeadersSent":      {ofSession(session.ErrHeadersSent), 500, false},
+	"session.ErrNotReplicated":    {ofSession(session.ErrNotReplicated), 503, true},
+	"session.ErrOldSessionActive": {ofSession(session.ErrOldSessionActive), 503, true},
+	"session.ErrInUse":            {ofSession(&madcrow.Error{Kind: madcrow.KindTimeout, Err: session.ErrInUse}), 504, false},
+	"session.ErrFastAPILayout":    {ofSession(session.ErrFastAPILayout), 500, false},
+	"session.ErrNoUser":           {ofSession(session.ErrNoUser), 401, false},
+	"session.ErrNoMiddleware":     {ofSession(session.ErrNoMiddleware), 500, false},
+	"session.Error":               {ofSession(redis(madcrow.KindUnavailable)), 503, true},
+	"session.ValidationError":     {&session.ValidationError{Field: "key", Message: "m"}, 422, false},
 }
 
-func TestFrom_EveryErrorOfEveryRoomHasItsStatus(t *testing.T) {
+func TestFrom_EveryErrorOfEveryPackageHasItsStatus(t *testing.T) {
 	for name, a := range answers {
 		p := problem.From(a.err)
 		if p.Status != a.status || (p.RetryAfter > 0) != a.retry {
@@ -156,8 +156,8 @@ func TestFrom_TheTableHasEveryExportedError(t *testing.T) {
 		seen[first] = true
 	}
 	found := map[string]bool{}
-	for _, room := range []string{".", "cache", "clientip", "health", "inject", "problem", "pubsub", "ratelimit", "service", "session"} {
-		for _, name := range exportedErrors(t, "../"+room) {
+	for _, pkg := range []string{".", "cache", "clientip", "health", "inject", "problem", "pubsub", "ratelimit", "service", "session"} {
+		for _, name := range exportedErrors(t, "../"+pkg) {
 			found[name] = true
 			if !seen[name] {
 				t.Errorf("%s is not in the table", name)

@@ -13,23 +13,23 @@ import (
 )
 
 // Write answers r with the problem of err, and logs err with the error_id. The
-// logger may be nil. Nothing may have been written to w before; what becomes of
-// it otherwise, [Writer.Write] says. A [Writer] has rules of its own.
+// logger may be nil. Nothing should have been written to w before; see
+// [Writer.Write]. A [Writer] adds rules.
 func Write(w http.ResponseWriter, r *http.Request, logger *slog.Logger, err error) {
 	Writer{Logger: logger}.Write(w, r, err)
 }
 
 // Write answers r with the problem of err, and logs err with the error_id.
 //
-// Nothing may have been written to w before. Where an answer was begun, which w
-// knows inside [Writer.Recover], err is logged, and Write panics with
-// [http.ErrAbortHandler]: the connection is closed, so that the caller does not
-// take half an answer for a whole one. Only an answer that says itself that the
-// request failed, with a status of 400 and more, is left as it is.
+// Nothing should have been written to w before. Inside [Writer.Recover] Write
+// knows whether a response has started. Then it logs err and panics with
+// [http.ErrAbortHandler], which closes the connection: otherwise the client would
+// take a truncated response for a complete one. A response that has started with
+// a status of 400 or more is left as it is.
 func (f Writer) Write(w http.ResponseWriter, r *http.Request, err error) {
 	p := f.From(err)
 	Log(r.Context(), f.Logger, p, err, slog.String("method", r.Method), slog.String("route", r.Pattern))
-	if status := begun(w); status >= 400 {
+	if status := startedStatus(w); status >= 400 {
 		return
 	} else if status > 0 {
 		abort(w)
@@ -42,11 +42,11 @@ func (f Writer) Write(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
-	_ = enc.Encode(p) // the caller has gone; there is nobody left to tell
+	_ = enc.Encode(p) // an error means that the client has gone
 }
 
-// SetHeaders sets the headers that go with p. Content-Length and
-// Content-Encoding of an answer that was begun are removed.
+// SetHeaders sets the headers of p. It removes Content-Length and
+// Content-Encoding, which a handler may have set for another body.
 func (p Problem) SetHeaders(h http.Header) {
 	h.Del("Content-Length")
 	h.Del("Content-Encoding")
@@ -63,9 +63,9 @@ func (p Problem) SetHeaders(h http.Header) {
 	}
 }
 
-// Log writes the cause of p under its error_id: what the server failed at as an
-// error, what the caller did wrong or gave up as information. The logger may be
-// nil.
+// Log writes the cause of p under its error_id: at level Error where the server
+// failed, at level Info where the client made the mistake or canceled. The logger
+// may be nil.
 func Log(ctx context.Context, logger *slog.Logger, p Problem, cause error, attrs ...slog.Attr) {
 	level := slog.LevelInfo
 	if p.Status >= 500 && !errors.Is(cause, context.Canceled) {
@@ -92,14 +92,14 @@ func Log(ctx context.Context, logger *slog.Logger, p Problem, cause error, attrs
 }
 
 // Recover answers a panic of the handler with a 500 problem and logs it with
-// its stack. [http.ErrAbortHandler] passes through, and so does a panic after
-// the answer was begun, as ErrAbortHandler: the connection is then closed, so
-// that the caller does not take half an answer for a whole one.
+// its stack. [http.ErrAbortHandler] passes through. A panic after the response has
+// started becomes ErrAbortHandler, which closes the connection: otherwise the
+// client would take a truncated response for a complete one.
 func Recover(logger *slog.Logger) func(http.Handler) http.Handler {
 	return Writer{Logger: logger}.Recover
 }
 
-// Recover is the middleware of that name, with the rules of the Writer.
+// Recover is the package's [Recover] with the rules of the Writer.
 func (f Writer) Recover(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rw := &recoverWriter{ResponseWriter: w}
@@ -136,26 +136,26 @@ type panicError struct {
 
 func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
 
-// recoverWriter knows whether the answer was begun.
+// recoverWriter records the status of the response.
 type recoverWriter struct {
 	http.ResponseWriter
-	status int // 0: not begun
+	status int // 0: the response has not started
 }
 
-func (w *recoverWriter) begin(status int) {
-	// 1xx answers precede the one that counts.
+func (w *recoverWriter) started(status int) {
+	// 1xx responses precede the final one.
 	if w.status == 0 && status >= 200 {
 		w.status = status
 	}
 }
 
 func (w *recoverWriter) WriteHeader(status int) {
-	w.begin(status)
+	w.started(status)
 	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *recoverWriter) Write(b []byte) (int, error) {
-	w.begin(http.StatusOK)
+	w.started(http.StatusOK)
 	return w.ResponseWriter.Write(b)
 }
 
@@ -163,7 +163,7 @@ func (w *recoverWriter) Write(b []byte) (int, error) {
 func (w *recoverWriter) FlushError() error {
 	err := http.NewResponseController(w.ResponseWriter).Flush()
 	if !errors.Is(err, http.ErrNotSupported) {
-		w.begin(http.StatusOK)
+		w.started(http.StatusOK)
 	}
 	return err
 }
@@ -174,20 +174,21 @@ func (w *recoverWriter) Flush() { _ = w.FlushError() }
 // Unwrap lets [http.ResponseController] find what the server offers.
 func (w *recoverWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// abort ends an answer that was begun, so that nobody takes it for a whole one.
-// It does nothing where the connection was hijacked: it is the handler's.
+// abort closes the connection of a response that has started, so that the client
+// sees that it is truncated. It leaves a hijacked connection to its handler.
 func abort(w http.ResponseWriter) {
 	if _, err := w.Write(nil); errors.Is(err, http.ErrHijacked) {
 		return
 	}
-	// Somebody outside may take the panic for his own, as gin's Recovery does.
+	// An outer middleware may recover the panic, as gin's Recovery does; the write
+	// deadline closes the connection then.
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Unix(1, 0))
 	panic(http.ErrAbortHandler)
 }
 
-// begun is the status of an answer that was begun, as far as w knows; 0 if it
-// was not.
-func begun(w http.ResponseWriter) int {
+// startedStatus returns the status of a response that has started, as far as w
+// knows; 0 if it has not.
+func startedStatus(w http.ResponseWriter) int {
 	for {
 		if v, ok := w.(interface { // gin's
 			Written() bool
@@ -199,8 +200,9 @@ func begun(w http.ResponseWriter) int {
 		case *recoverWriter:
 			return v.status
 		case interface{ SetReadDeadline(t time.Time) error }:
-			// The server's, or one like a cache's, which keeps the answer: what
-			// is under it is another one, and to unwrap it would end the keeping.
+			// The server's writer, or a recording writer such as a cache's. The
+			// latter must not be unwrapped: the client's response is a different
+			// one, and unwrapping ends the recording.
 			return 0
 		case interface{ Unwrap() http.ResponseWriter }:
 			w = v.Unwrap()

@@ -11,7 +11,7 @@ import (
 // ContentType is the media type of a problem document.
 const ContentType = "application/problem+json"
 
-// Codes of the problems that do not come from a room.
+// Codes of the problems that are not specific to a package.
 const (
 	CodeInternal   = "INTERNAL_ERROR"
 	CodeValidation = "VALIDATION_ERROR"
@@ -20,8 +20,8 @@ const (
 // Problem is one problem document. The zero value of every member but Status
 // is filled in by [From].
 type Problem struct {
-	// Type is a URI of the kind of problem. Defaults to "about:blank", which
-	// says that Status tells all; Code tells more.
+	// Type is a URI of the kind of problem. Defaults to "about:blank": the kind
+	// is that of Status, and Code is more precise.
 	Type string `json:"type" example:"about:blank" doc:"URI of the kind of problem"`
 	// Title is the status in words.
 	Title string `json:"title" example:"Service Unavailable" doc:"The status in words"`
@@ -32,7 +32,7 @@ type Problem struct {
 	// Instance names this one occurrence: "urn:uuid:" and the ErrorID.
 	Instance string `json:"instance" format:"uri" doc:"This occurrence"`
 
-	// Error is always true: clients of the original look for it.
+	// Error is always true: clients of FastAPI Madcrow check it.
 	Error bool `json:"error" enum:"true" doc:"Always true"`
 	// Code is for programs. Defaults to the status in words (NOT_FOUND), and to
 	// INTERNAL_ERROR for 500.
@@ -42,11 +42,11 @@ type Problem struct {
 	Message string `json:"message" doc:"What happened, for people"`
 	// ErrorID is a random UUID, also found in the log. Defaults to a new one.
 	ErrorID string `json:"error_id" format:"uuid" doc:"Identifies this occurrence in the server's log"`
-	// Operation and Table say which Redis operation failed: "get",
-	// "redis_cache". Empty for other problems.
+	// Operation and Table name the Redis operation that failed and its kind of
+	// data: "get", "redis_cache". Empty for other problems.
 	Operation string `json:"operation,omitempty" example:"get" doc:"The operation that failed"`
 	Table     string `json:"table,omitempty" example:"redis_cache" doc:"The kind of data it failed on"`
-	// Errors are the members of a request that are wrong.
+	// Errors are the invalid members of the request.
 	Errors []FieldError `json:"errors,omitempty" doc:"The members of the request that are wrong"`
 	// ViolatedPolicies names the limits that deny the request. It goes with the
 	// types of the Internet-Draft on RateLimit headers.
@@ -60,30 +60,30 @@ type Problem struct {
 	Challenge string `json:"-"`
 }
 
-// FieldError is one member of a request that is wrong. It never holds what was
-// sent.
+// FieldError is one invalid member of a request. It never holds the value that
+// was sent.
 type FieldError struct {
 	// Field is the place: "body.key", "query.message".
 	Field string `json:"field" example:"body.key" doc:"Where"`
-	// Message says what is expected.
+	// Message describes the expected value.
 	Message string `json:"message" example:"expected length >= 1" doc:"What is expected"`
 }
 
-// Describer is an error that knows its problem. Problem must be safe for
+// Describer is an error that describes its problem. Problem must be safe for
 // concurrent use and must not put the text of a foreign error into it.
 type Describer interface {
 	Problem() Problem
 }
 
-// New returns an error that is the given problem, for servers' own refusals.
+// New returns an error with the given problem, for refusals of the server itself.
 func New(status int, code, message string) error {
 	return With(Problem{Status: status, Code: code, Message: message})
 }
 
-// With returns an error that is the given problem.
+// With returns an error with the given problem.
 func With(p Problem) error { return described{p} }
 
-// Validation returns the error of a request with wrong members: 422.
+// Validation returns the error of a request with invalid members: 422.
 func Validation(errs ...FieldError) error {
 	return With(Problem{
 		Status:  http.StatusUnprocessableEntity,
@@ -102,7 +102,7 @@ func (d described) Problem() Problem { return d.p }
 // error that does not describe itself is a 500 with a fixed text.
 func From(err error) Problem { return Writer{}.From(err) }
 
-// complete fills in what is missing.
+// complete fills in the defaults.
 func (p Problem) complete() Problem {
 	if p.Status < 400 || p.Status > 599 {
 		p.Status = http.StatusInternalServerError

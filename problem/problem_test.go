@@ -63,7 +63,7 @@ func TestWrite_DescribedErrorCarriesEveryMember(t *testing.T) {
 		t.Errorf("instance = %v", body["instance"])
 	}
 	if strings.Contains(w.Body.String(), "10.1.2.3") {
-		t.Error("the caller is told an address")
+		t.Error("the client receives an address")
 	}
 	if !strings.Contains(log, id) || !strings.Contains(log, "10.1.2.3") || !strings.Contains(log, "level=ERROR") {
 		t.Errorf("the log lacks the id or the cause: %s", log)
@@ -138,7 +138,7 @@ func TestRecover_AbortHandlerPassesThrough(t *testing.T) {
 
 // An error, or a panic, after the first bytes: the caller must not take them for
 // the whole answer.
-func TestWrite_WhatWasBegunDoesNotEndAsIfItWereWhole(t *testing.T) {
+func TestWrite_AStartedResponseDoesNotEndAsIfComplete(t *testing.T) {
 	half := func(w http.ResponseWriter, _ *http.Request) error {
 		_, _ = io.WriteString(w, `[{"n":1},`)
 		return errors.New("boom")

@@ -5,8 +5,8 @@ import (
 	"log/slog"
 )
 
-// Writer makes answers of errors, by rules for those that do not describe
-// themselves. The zero value has no rules. It is safe for concurrent use.
+// Writer writes errors as HTTP responses. Its rules cover errors that do not
+// describe themselves. The zero value has no rules. It is safe for concurrent use.
 //
 //	problems := problem.Writer{Logger: logger, Rules: []problem.Rule{
 //		problem.Is(sql.ErrNoRows, problem.Problem{Status: 404, Code: "NOT_FOUND", Message: "There is no such data"}),
@@ -15,21 +15,22 @@ import (
 type Writer struct {
 	// Logger gets the cause of each problem. Defaults to none.
 	Logger *slog.Logger
-	// Rules are asked in turn, before the error itself ([Describer]): the first
-	// that knows it decides. They are for errors of other packages, and to
-	// answer otherwise than Madcrow does.
+	// Rules are applied in turn, before the error's own description
+	// ([Describer]); the first match decides. They are for errors of other
+	// packages, and to override the answers of Madcrow.
 	Rules []Rule
-	// Debug puts the text of the error into the member detail. It may name
-	// addresses, keys and what others sent: never where strangers can ask.
-	// Defaults to false.
+	// Debug puts the text of the error into the member detail. The text may name
+	// addresses, keys and user input: never enable it in production. Defaults to
+	// false.
 	Debug bool
 }
 
-// Rule says the problem of an error; ok is false where it does not know it. It
-// must be safe for concurrent use.
+// Rule returns the problem of an error; ok is false where the rule does not match.
+// It must be safe for concurrent use.
 type Rule func(err error) (p Problem, ok bool)
 
-// Is is the rule that an error which is target, by [errors.Is], is p.
+// Is returns the rule that answers p for an error that matches target by
+// [errors.Is].
 func Is(target error, p Problem) Rule {
 	return func(err error) (Problem, bool) {
 		if !errors.Is(err, target) {
@@ -39,8 +40,8 @@ func Is(target error, p Problem) Rule {
 	}
 }
 
-// As is the rule that an error of type E, by [errors.As], is what describe says
-// of it.
+// As returns the rule that answers describe(e) for an error of type E, found by
+// [errors.As].
 func As[E error](describe func(E) Problem) Rule {
 	return func(err error) (Problem, bool) {
 		var e E
@@ -51,8 +52,8 @@ func As[E error](describe func(E) Problem) Rule {
 	}
 }
 
-// ByItself is the rule that an error that describes itself is what it says. It
-// is for in front of rules that shall not come before that.
+// ByItself is the rule that answers the problem of a [Describer]. Rules behind it
+// apply only to errors that do not describe themselves.
 func ByItself(err error) (p Problem, ok bool) {
 	var d Describer
 	if errors.As(err, &d) {

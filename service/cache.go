@@ -66,8 +66,8 @@ func (s *Service) GetCacheWithTTL(ctx context.Context, key string) (Entry, error
 	if err != nil {
 		return Entry{}, failed("get", TableCache, err)
 	}
-	// It may have expired between the two commands: then it was there, and
-	// nothing is left of its life.
+	// The key may have expired between the two commands: then it was found with
+	// a TTL of 0.
 	ttl, _ := lifetime(ms)
 	return Entry{Value: value, Found: true, TTL: ttl}, nil
 }
@@ -86,10 +86,10 @@ func (s *Service) SetCache(ctx context.Context, key, value string, ttl time.Dura
 	return failed("set", TableCache, s.set(ctx, s.prefix+key, value, ttl))
 }
 
-// set stores a string. Whole seconds travel as SETEX, as the original's do.
+// set stores a string. Whole seconds are sent as SETEX, as FastAPI Madcrow does.
 func (s *Service) set(ctx context.Context, key, value string, ttl time.Duration) error {
-	s.near.changed(key)       // what is being read now is older
-	defer s.near.changed(key) // and what was read before the reply may be
+	s.near.changed(key)       // discards reads that are under way
+	defer s.near.changed(key) // and reads that began before the reply
 	_, err := s.redis.Do(ctx, func(b madcrow.Builder) madcrow.Command {
 		switch {
 		case ttl == 0:
@@ -102,7 +102,7 @@ func (s *Service) set(ctx context.Context, key, value string, ttl time.Duration)
 	return err
 }
 
-// DeleteCache removes key and says whether it was there.
+// DeleteCache removes key and reports whether it existed.
 func (s *Service) DeleteCache(ctx context.Context, key string) (existed bool, err error) {
 	if err := s.checkCacheKey(key); err != nil {
 		return false, err
@@ -118,7 +118,7 @@ func (s *Service) del(ctx context.Context, key string) (bool, error) {
 	return n > 0, err
 }
 
-// Exists says whether key is there, of whatever type.
+// Exists reports whether key exists, of any type.
 func (s *Service) Exists(ctx context.Context, key string) (bool, error) {
 	if err := s.checkCacheKey(key); err != nil {
 		return false, err

@@ -1,12 +1,12 @@
-// Package service is the facade with the method names of the Python original:
-// a cache, sessions, a rate limit and messages, on data that both programs can
-// read and write.
+// Package service is the facade with the method names of FastAPI Madcrow: a cache,
+// sessions, a rate limit and messages, on data that both programs can read and
+// write.
 //
-// Every method makes one round trip, or none with [WithNearCache], reports
-// failure as an error and absence as absence. An error of Redis is an [*Error],
-// which wraps the one of package madcrow; a wrong argument is a
-// [*ValidationError]. Both know their HTTP answer. When Redis is away every method fails at once with
-// madcrow.ErrUnavailable.
+// Every method makes one round trip, or none with [WithNearCache]. A missing key is
+// a value, not an error. An error of Redis is an [*Error],
+// which wraps the one of package madcrow; an invalid argument is a
+// [*ValidationError]. Both describe their HTTP response. While Redis is unavailable
+// every method fails at once with madcrow.ErrUnavailable.
 //
 // In Redis, with Config.KeyPrefix before every key and every channel:
 //
@@ -15,6 +15,6 @@
 //	rate limit  the key as given     sorted set, score = Unix seconds
 //	message     the channel          text
 //
-// Keys and channels that belong to others are refused, under whatever prefix:
-// see [WithReservedKeys] and [Service.Publish].
+// Reserved keys and channels are refused under any prefix: see [WithReservedKeys]
+// and [Service.Publish].
 package service

@@ -9,7 +9,7 @@ import (
 	"github.com/madcrow-go/madcrow/problem"
 )
 
-// The tables of [Error]: names of the original for the kinds of data.
+// The tables of [Error]: FastAPI Madcrow's names for the kinds of data.
 const (
 	TableCache      = "redis_cache"
 	TableSessions   = "redis_sessions"
@@ -17,14 +17,14 @@ const (
 	TablePubSub     = "redis_pubsub"
 )
 
-// retryAfter is what callers are told to wait: the connection is probed at
-// most every half second.
+// retryAfter is the Retry-After of responses: the prober tries again after half a
+// second at most.
 const retryAfter = time.Second
 
 // Error is a failed operation on Redis. It wraps the error of package madcrow,
 // so errors.Is(err, madcrow.ErrUnavailable) and its like work.
 type Error struct {
-	// Operation is what was tried: "get", "set", "delete", …
+	// Operation is the method's operation: "get", "set", "delete", …
 	Operation string
 	// Table is the kind of data: "redis_cache", …
 	Table string
@@ -38,8 +38,7 @@ func (e *Error) Error() string { return e.Operation + " " + e.Table + ": " + e.E
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Problem returns the HTTP answer; nothing in it comes from the cause but its
-// kind.
+// Problem returns the HTTP response. It shows only the kind of the cause.
 func (e *Error) Problem() problem.Problem {
 	p := problemOf(e.Err)
 	p.Operation, p.Table = e.Operation, e.Table
@@ -62,7 +61,7 @@ func problemOf(err error) problem.Problem {
 type ValidationError struct {
 	// Field is the argument: "key", "channel", "limit", …
 	Field string
-	// Message says what is expected.
+	// Message describes the expected value.
 	Message string
 }
 
@@ -79,6 +78,6 @@ func (e *ValidationError) Problem() problem.Problem {
 	}
 }
 
-// ErrCorrupt is the cause of an [*Error] when what is stored is not what the
-// table holds: a session that is no JSON object.
+// ErrCorrupt is the cause of an [*Error] when the stored data is not valid for the
+// table, for example a session that is not a JSON object.
 var ErrCorrupt = errors.New("stored data is not valid")

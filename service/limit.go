@@ -11,57 +11,56 @@ import (
 	"github.com/madcrow-go/madcrow/internal/limitscript"
 )
 
-// Decision is what a limit says of one request.
+// Decision is the decision of a rate limit about one request.
 type Decision struct {
-	// Allowed is true when the request was admitted, and counted.
+	// Allowed is true if the request was admitted and counted.
 	Allowed bool
-	// Limit is the one that was asked for.
+	// Limit is the limit of the call.
 	Limit int
 	// Remaining is how many more would be admitted now.
 	Remaining int
-	// Count is how many requests stand in the window, this one included when
-	// it was admitted. Beside a Python writer it can exceed Limit.
+	// Count is how many requests are in the window, including this one if it was
+	// admitted. Beside a Python writer it can exceed Limit.
 	Count int
-	// RetryAfter is the exact time until a request would be admitted if
-	// nobody else comes; 0 when this one was.
+	// RetryAfter is the exact time until a request would be admitted if there are
+	// no others; 0 if this one was admitted.
 	RetryAfter time.Duration
 	// ResetAfter is the time until the window is empty.
 	ResetAfter time.Duration
 }
 
-// IsRateLimited counts a request and says whether it must be refused. It is
-// !Allowed of [Service.CheckRateLimit]. On an error it returns true: who lets
-// requests pass when Redis is away decides that by looking at the error.
+// IsRateLimited counts a request and reports whether it must be refused: !Allowed
+// of [Service.CheckRateLimit]. On an error it returns true; a caller that admits
+// requests while Redis is unavailable checks the error.
 func (s *Service) IsRateLimited(ctx context.Context, key string, limit int, window time.Duration) (bool, error) {
 	d, err := s.CheckRateLimit(ctx, key, limit, window)
 	return err != nil || !d.Allowed, err
 }
 
 // CheckRateLimit admits at most limit (1 to 1,000,000) requests in any window
-// (10 ms to 100 years, in whole microseconds) and says how it decided. It is a
+// (10 ms to 100 years, in whole microseconds) and returns its decision. It is a
 // sliding window log on a sorted set, decided in one script by the clock of
-// Redis. A denied request is not stored and prolongs nothing.
+// Redis. A denied request is not stored and does not extend the window.
 //
-// It is exact while every writer of the key is this package. A Python original
-// on the same key also stores what it denies, by its own clock: its entries
+// The limit is exact while this package alone writes the key. FastAPI Madcrow on
+// the same key also stores the requests that it denies, by its own clock. They
 // count here until they are a window old, so a Python client that keeps trying
 // fills the window for both.
 //
-// All callers of one key must use one window: a shorter one forgets entries
+// All callers of one key must use the same window: a shorter one removes entries
 // that a longer one would still count. A failover of Redis can lose the last
 // admissions.
 func (s *Service) CheckRateLimit(ctx context.Context, key string, limit int, window time.Duration) (Decision, error) {
-	return s.askLimit(ctx, "check", "1", key, limit, window)
+	return s.evalLimit(ctx, "check", "1", key, limit, window)
 }
 
-// PeekRateLimit says what CheckRateLimit would say now, and counts nothing;
-// Count and Remaining are without the request.
+// PeekRateLimit returns the decision of a CheckRateLimit made now, without counting
+// the request: Count and Remaining do not include it.
 func (s *Service) PeekRateLimit(ctx context.Context, key string, limit int, window time.Duration) (Decision, error) {
-	return s.askLimit(ctx, "peek", "0", key, limit, window)
+	return s.evalLimit(ctx, "peek", "0", key, limit, window)
 }
 
-// ResetRateLimit forgets the requests of a key and says whether there were
-// any.
+// ResetRateLimit removes the requests of a key and reports whether there were any.
 func (s *Service) ResetRateLimit(ctx context.Context, key string) (existed bool, err error) {
 	if err := s.checkLimitKey(key); err != nil {
 		return false, err
@@ -70,8 +69,8 @@ func (s *Service) ResetRateLimit(ctx context.Context, key string) (existed bool,
 	return existed, failed("reset", TableRateLimits, err)
 }
 
-// askLimit runs the script with a verb of its own.
-func (s *Service) askLimit(ctx context.Context, op, verb, key string, limit int, window time.Duration) (Decision, error) {
+// evalLimit runs the script: verb "1" counts the request, "0" does not.
+func (s *Service) evalLimit(ctx context.Context, op, verb, key string, limit int, window time.Duration) (Decision, error) {
 	if err := s.checkLimitKey(key); err != nil {
 		return Decision{}, err
 	}
@@ -105,8 +104,8 @@ func (s *Service) askLimit(ctx context.Context, op, verb, key string, limit int,
 	return d, nil
 }
 
-// newNonce returns 72 random bits, which make a member unique: never a time,
-// since two requests may share an instant.
+// newNonce returns 72 random bits, which make a member unique. A time would not:
+// two requests may arrive at the same instant.
 func newNonce() string {
 	var raw [9]byte
 	_, _ = rand.Read(raw[:]) // never fails: crypto/rand ends the program instead

@@ -185,7 +185,7 @@ func TestLimit_NoWindowHoldsMoreThanTheLimitAndRetryAfterIsExact(t *testing.T) {
 			}
 			clock += got[0]
 			if got = evalLimit(t, s, "w", limit, window, clock); got[0] != 0 {
-				t.Fatalf("denied after the time it was told to wait: %v", got)
+				t.Fatalf("denied after its RetryAfter: %v", got)
 			}
 		}
 		admitted = append(admitted, clock)
@@ -224,7 +224,7 @@ func TestLimit_ExactlyTheLimitIsAdmittedConcurrently(t *testing.T) {
 	}
 }
 
-func TestLimit_DeniedRequestsProlongNothing(t *testing.T) {
+func TestLimit_DeniedRequestsDoNotExtendTheWindow(t *testing.T) {
 	s, srv := start(t)
 	ctx := t.Context()
 	const window = 600 * time.Millisecond
@@ -251,7 +251,7 @@ func TestLimit_DeniedRequestsProlongNothing(t *testing.T) {
 	}
 }
 
-func TestLimit_PeekCountsNothingAndResetForgets(t *testing.T) {
+func TestLimit_PeekDoesNotCountAndResetRemoves(t *testing.T) {
 	s, srv := start(t)
 	ctx := t.Context()
 	peek := func(want Decision) {

@@ -12,64 +12,64 @@ import (
 	nearby "github.com/madcrow-go/madcrow/internal/near"
 )
 
-// WithNearCache keeps what GetCache and GetCacheWithTTL read in this process
-// too, up to so many bytes, so that the next read asks nobody. That a key is
-// missing is kept as well.
+// WithNearCache keeps the results of GetCache and GetCacheWithTTL in this process,
+// up to the given number of bytes, so that the next read needs no round trip. It
+// also keeps that a key is missing.
 //
-// Redis keeps the copies true: it tells of every change, by whatever program
-// (CLIENT TRACKING). A copy of a key that another process changed may be served
-// until that news arrives, commonly well under a millisecond; SetCache and
-// DeleteCache of this Service are seen by its reads at once. Copies are dropped
-// with the connection, and live no longer than in Redis. Where Redis refuses to
-// track, there are none. While it is away reads are errors, as without.
+// Redis invalidates the entries when any client changes the key (CLIENT TRACKING).
+// An entry that another process has changed may be served until the invalidation
+// arrives, commonly well under a millisecond. Reads of this Service see its own
+// SetCache and DeleteCache at once. Entries are dropped with the connection, and
+// expire no later than in Redis. Without tracking no entries are kept. While Redis is
+// unavailable reads return errors, as without a near cache.
 //
-// The copies last until the Redis is closed: make one Service, not one for each
+// Entries live until the Redis is closed: make one Service, not one for each
 // request.
 func WithNearCache(bytes int64) Option { return func(s *Service) { s.nearBytes = bytes } }
 
-// nearCopy is what Redis said of a key. It does not change.
-type nearCopy struct {
+// nearEntry is the result of a read. It is immutable.
+type nearEntry struct {
 	value    string
 	found    bool
 	expires  int64 // monotonic
 	tracking *madcrow.Tracking
 }
 
-// noEnd is when a copy without a lifetime expires.
+// noEnd is the expiry of an entry without a lifetime.
 const noEnd = math.MaxInt64
 
-// ttl is the lifetime that is left.
-func (c *nearCopy) ttl(now int64) time.Duration {
+// ttl returns the remaining lifetime.
+func (c *nearEntry) ttl(now int64) time.Duration {
 	if c.expires == noEnd {
 		return NoLifetime
 	}
 	return time.Duration(max(0, c.expires-now))
 }
 
-func (c *nearCopy) entry(now int64) Entry {
+func (c *nearEntry) entry(now int64) Entry {
 	if !c.found {
 		return Entry{}
 	}
 	return Entry{Value: c.value, Found: true, TTL: c.ttl(now)}
 }
 
-// nearCache holds copies under the callers' keys. nil holds none.
+// nearCache holds entries under the callers' keys. A nil nearCache holds none.
 type nearCache struct {
-	redis  *madcrow.Redis
-	rec    madcrow.Recorder // nil: nobody listens
-	prefix string
-	reads  *nearby.Reads
-	copies *otter.Cache[string, *nearCopy]
+	redis   *madcrow.Redis
+	rec     madcrow.Recorder // nil without a recorder
+	prefix  string
+	reads   *nearby.Reads
+	entries *otter.Cache[string, *nearEntry]
 }
 
-const nearOverhead = 200 // bytes of a copy beside key and value, about
+const nearOverhead = 200 // bytes of an entry beside key and value, about
 
 func newNearCache(r *madcrow.Redis, bytes int64) *nearCache {
 	n := &nearCache{
 		redis: r, prefix: r.Config().KeyPrefix, reads: nearby.NewReads(),
-		copies: otter.Must(&otter.Options[string, *nearCopy]{
+		entries: otter.Must(&otter.Options[string, *nearEntry]{
 			MaximumWeight: uint64(bytes),
-			Weigher: func(key string, c *nearCopy) uint32 {
+			Weigher: func(key string, c *nearEntry) uint32 {
 				return uint32(min(uint64(len(key)+len(c.value)+nearOverhead), math.MaxUint32))
 			},
 		}),
@@ -81,13 +81,13 @@ func newNearCache(r *madcrow.Redis, bytes int64) *nearCache {
 	return n
 }
 
-// get returns the copy of a key that may be served.
-func (n *nearCache) get(key string) (*nearCopy, bool) {
-	c, ok := n.copies.GetIfPresent(key)
+// get returns a valid entry.
+func (n *nearCache) get(key string) (*nearEntry, bool) {
+	c, ok := n.entries.GetIfPresent(key)
 	if !ok || !c.tracking.Valid() {
 		return nil, false
 	}
-	if c.expires != noEnd && monotonic() >= c.expires { // a clock costs as much as all the rest
+	if c.expires != noEnd && monotonic() >= c.expires { // reading the clock costs as much as the rest
 		return nil, false
 	}
 	if n.rec != nil {
@@ -96,12 +96,12 @@ func (n *nearCache) get(key string) (*nearCopy, bool) {
 	return c, true
 }
 
-// read asks Redis, and keeps a copy unless the key changes meanwhile.
-func (n *nearCache) read(ctx context.Context, key string) (*nearCopy, error) {
+// read reads from Redis, and keeps the result unless the key changes meanwhile.
+func (n *nearCache) read(ctx context.Context, key string) (*nearEntry, error) {
 	version := n.reads.Begin(key)
 	asked := monotonic()
 	got := n.redis.GetTracked(ctx, 0, n.prefix+key)[0]
-	c := &nearCopy{expires: noEnd, tracking: got.Tracking}
+	c := &nearEntry{expires: noEnd, tracking: got.Tracking}
 	err := got.Err
 	if err == nil && !got.Message.IsNil() {
 		c.value, err = got.Message.ToString()
@@ -112,32 +112,32 @@ func (n *nearCache) read(ctx context.Context, key string) (*nearCopy, error) {
 	}
 	var keep func()
 	if err == nil && c.tracking != nil {
-		keep = func() { n.copies.Set(key, c) }
+		keep = func() { n.entries.Set(key, c) }
 	}
 	n.reads.End(key, version, keep)
 	return c, err
 }
 
-// find looks near, then in Redis.
-func (n *nearCache) find(ctx context.Context, key string) (*nearCopy, error) {
+// find returns a valid entry, or reads from Redis.
+func (n *nearCache) find(ctx context.Context, key string) (*nearEntry, error) {
 	if c, ok := n.get(key); ok {
 		return c, nil
 	}
 	return n.read(ctx, key)
 }
 
-// changed drops the copy of a key, as it is named in Redis, and what is being
-// read of it.
+// changed drops the entry of a key, given with its prefix, and fences off reads of
+// the key that are under way.
 func (n *nearCache) changed(redisKey string) {
 	if n == nil {
 		return
 	}
 	if key, ours := strings.CutPrefix(redisKey, n.prefix); ours {
-		n.reads.Change(key, func() { n.copies.Invalidate(key) })
+		n.reads.Change(key, func() { n.entries.Invalidate(key) })
 	}
 }
 
 var began = time.Now()
 
-// monotonic is nanoseconds that no clock change moves.
+// monotonic returns nanoseconds that changes of the clock do not affect.
 func monotonic() int64 { return int64(time.Since(began)) }

@@ -22,8 +22,8 @@ type counter struct {
 
 func (c *counter) Operation(madcrow.Operation) { c.sent.Add(1) }
 
-func (c *counter) Event(room, name string, n int) {
-	if room == "service" && name == "hit_near" {
+func (c *counter) Event(pkg, name string, n int) {
+	if pkg == "service" && name == "hit_near" {
 		c.hits.Add(int64(n))
 	}
 }
@@ -174,7 +174,7 @@ func TestNear_OwnWritesAreReadAtOnce(t *testing.T) {
 }
 
 // Changes that come while no connection listens are seen after it.
-func TestNear_NothingStaleAfterTheConnectionIsKilled(t *testing.T) {
+func TestNear_NoStaleEntryAfterTheConnectionIsKilled(t *testing.T) {
 	s, srv, rec := startNear(t)
 	ctx := t.Context()
 	for i := range 10 {
@@ -183,7 +183,7 @@ func TestNear_NothingStaleAfterTheConnectionIsKilled(t *testing.T) {
 		within(t, func() bool { v, _, _ := s.GetCache(ctx, "k"); return v == want }, "SET %s", want)
 		reads(t, s, rec, "k", want, true)
 		next := want + "!"
-		// Nobody is left to be told of what comes now.
+		// No one receives invalidations now.
 		srv.Do(t, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 		srv.Do(t, "SET", "app:k", next)
 		within(t, func() bool { v, _, _ := s.GetCache(ctx, "k"); return v == next }, "after the kill")
@@ -252,8 +252,8 @@ func TestNear_IsBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s.near.copies.CleanUp()
-	if n := s.near.copies.EstimatedSize(); n*nearOverhead > 1<<20 {
+	s.near.entries.CleanUp()
+	if n := s.near.entries.EstimatedSize(); n*nearOverhead > 1<<20 {
 		t.Errorf("%d copies", n)
 	}
 }

@@ -11,25 +11,24 @@ import (
 	"github.com/madcrow-go/madcrow/pubsub"
 )
 
-// EventKind says what an [Event] tells.
+// EventKind is the kind of an [Event].
 type EventKind uint8
 
 // The kinds of [Event].
 const (
 	// EventMessage is a message.
 	EventMessage EventKind = iota
-	// EventSubscribed: the server has confirmed every channel. What is
-	// published from now on will come.
+	// EventSubscribed: the server has confirmed every channel. Messages published
+	// from now on are delivered.
 	EventSubscribed
-	// EventInterrupted: the connection is lost and being made again. What is
-	// published until the next EventSubscribed will not come.
+	// EventInterrupted: the connection is lost and being restored. Messages
+	// published until the next EventSubscribed are lost.
 	EventInterrupted
-	// EventDropped: the reader was too slow; Missed messages were dropped at
-	// this place.
+	// EventDropped: the reader was too slow; Missed messages were dropped here.
 	EventDropped
 )
 
-// String returns the kind in a word.
+// String returns the name of the kind.
 func (k EventKind) String() string {
 	switch k {
 	case EventMessage:
@@ -44,7 +43,7 @@ func (k EventKind) String() string {
 	return "unknown"
 }
 
-// Event is what a subscriber is told.
+// Event is a message, or an event of the subscription.
 type Event struct {
 	Kind EventKind
 	// Channel and Message are those of an EventMessage; the channel without
@@ -53,19 +52,19 @@ type Event struct {
 	Message string
 	// Missed is the number of messages of an EventDropped.
 	Missed int
-	// Gap is, in an EventSubscribed after an EventInterrupted, how long nothing
-	// was heard.
+	// Gap is how long the subscription was interrupted, in an EventSubscribed
+	// after an EventInterrupted.
 	Gap time.Duration
 }
 
 // subscriberQueue is how many events wait for a slow reader.
 const subscriberQueue = 1024
 
-// Publish sends message to channel and returns how many connections received
-// it: 0 is nobody, not a failure. In a cluster it counts those of one node. The
-// channel has 1 to 1,024 bytes; reserved ones are a [*ValidationError]: what
-// begins with __ is the server's own (Sentinels believe what they hear there),
-// what begins with m1: that of the typed packages, see [WithReservedKeys].
+// Publish sends message to channel and returns how many connections received it; 0
+// is not a failure. In a cluster it counts the connections of one node. The channel
+// has 1 to 1,024 bytes. Reserved channels are a [*ValidationError]: those that begin
+// with __ belong to the server (Sentinels trust messages on theirs), those that begin
+// with m1: to the typed packages, see [WithReservedKeys].
 func (s *Service) Publish(ctx context.Context, channel, message string) (receivers int64, err error) {
 	if err := s.checkChannel(channel); err != nil {
 		return 0, err
@@ -77,15 +76,16 @@ func (s *Service) Publish(ctx context.Context, channel, message string) (receive
 	return n, failed("publish", TablePubSub, err)
 }
 
-// Subscribe yields what is published to the channels, of which none may be
-// reserved (see [Service.Publish]), until ctx ends or the loop is left. It begins when the loop begins, and survives a lost
-// connection: it subscribes again, as often as it takes, and tells the gap by
-// EventInterrupted and EventSubscribed. Redis keeps no messages: what was
-// published in a gap is lost, so read anew what the messages are about.
-// Messages of one channel come in order; between channels there is none.
+// Subscribe yields the messages of the channels until ctx ends or the loop is left.
+// None of the channels may be reserved (see [Service.Publish]). The subscription
+// starts with the loop. After a lost connection it subscribes again, as often as
+// needed, and reports the gap by EventInterrupted and EventSubscribed. Redis keeps no
+// messages: those published in a gap are lost, so read the data that the messages
+// are about again. Messages of one channel arrive in order; there is no order between
+// channels.
 //
-// An error is the last thing that it yields: a [*ValidationError], or an
-// [*Error] that waiting does not mend (no permission, client closed).
+// An error is the last value that it yields: a [*ValidationError], or an [*Error]
+// that does not resolve by waiting (no permission, client closed).
 //
 // Up to 1,024 events wait for a slow reader; further messages are dropped and
 // counted in an EventDropped, so that one slow reader does not hold up the
@@ -102,7 +102,7 @@ func (s *Service) Subscribe(ctx context.Context, channels ...string) iter.Seq2[E
 			if err != nil {
 				var e *pubsub.Error
 				if errors.As(err, &e) {
-					err = e.Err // the rest is said by ours
+					err = e.Err // Operation and Table of ours replace its own
 				}
 				yield(Event{}, failed("subscribe", TablePubSub, err))
 				return
@@ -114,7 +114,7 @@ func (s *Service) Subscribe(ctx context.Context, channels ...string) iter.Seq2[E
 	}
 }
 
-// eventOf says the same in the words of this package; false has none.
+// eventOf converts an event; false for kinds that this package does not have.
 func eventOf(e pubsub.Event[string]) (Event, bool) {
 	switch e.Kind {
 	case pubsub.EventMessage:
@@ -131,7 +131,8 @@ func eventOf(e pubsub.Event[string]) (Event, bool) {
 	return Event{}, false
 }
 
-// listen makes what the channels are listened to by, and counts a listener in.
+// listen returns the topics of the channels, on the shared bus. The caller must
+// call leave.
 func (s *Service) listen(channels []string) (_ *pubsub.Topics[string], leave func(), err error) {
 	bus, leave, err := s.listeners.enter(s.redis)
 	if err != nil {
@@ -149,9 +150,8 @@ func (s *Service) listen(channels []string) (_ *pubsub.Topics[string], leave fun
 	return topics, leave, nil
 }
 
-// listeners have one bus while there are any. A service has no end of its own,
-// so the bus ends with the last of them and leaves nothing behind; that Redis
-// is closed ends them all.
+// listeners share one bus. A service has no Close, so the bus is made for the first
+// listener and closed by the last. Closing the Redis ends them all.
 type listeners struct {
 	mu  sync.Mutex
 	n   int
@@ -181,6 +181,6 @@ func (l *listeners) leave() {
 	}
 	l.bus = nil
 	l.mu.Unlock()
-	// It has no outbox, so there is nothing that could be lost.
+	// It has no outbox, so Close has no messages to wait for.
 	_ = bus.Close(context.Background())
 }

@@ -62,14 +62,14 @@ func TestSubscribe_DeliversEverythingAfterSubscribed(t *testing.T) {
 	if ev := next(t, events); ev != (Event{Channel: "a", Message: "one"}) {
 		t.Errorf("%+v", ev)
 	}
-	if n := srv.Do(t, "PUBLISH", "app:b", "zwei ü"); n != int64(1) { // as the original does
+	if n := srv.Do(t, "PUBLISH", "app:b", "zwei ü"); n != int64(1) { // as FastAPI Madcrow does
 		t.Errorf("%v receivers", n)
 	}
 	if ev := next(t, events); ev != (Event{Channel: "b", Message: "zwei ü"}) {
 		t.Errorf("%+v", ev)
 	}
-	if n, err := s.Publish(t.Context(), "nobody", "x"); n != 0 || err != nil {
-		t.Errorf("nobody listens: %d %v", n, err)
+	if n, err := s.Publish(t.Context(), "unheard", "x"); n != 0 || err != nil {
+		t.Errorf("no subscriber: %d %v", n, err)
 	}
 }
 
@@ -92,7 +92,7 @@ func TestSubscribe_AnotherSubscriberIsNoGap(t *testing.T) {
 	}
 }
 
-func TestSubscribe_SurvivesARestartAndTellsTheGap(t *testing.T) {
+func TestSubscribe_SurvivesARestartAndReportsTheGap(t *testing.T) {
 	madcrowtest.CheckLeaks(t)
 	s, srv := start(t)
 	events, _ := listen(t, s, "a", "b")
@@ -159,7 +159,7 @@ func TestSubscribe_NoPermissionEndsIt(t *testing.T) {
 	_ = s
 }
 
-func TestSubscribe_SlowReaderIsToldWhereAndHowMuchItMissed(t *testing.T) {
+func TestSubscribe_SlowReaderLearnsWhereAndHowManyItMissed(t *testing.T) {
 	s, srv := start(t)
 	events, _ := listen(t, s, "a")
 	if ev := next(t, events); ev.Kind != EventSubscribed {
@@ -191,7 +191,7 @@ func TestSubscribe_SlowReaderIsToldWhereAndHowMuchItMissed(t *testing.T) {
 }
 
 // The bus that subscriptions share ends with the last of them, and with Redis.
-func TestSubscribe_LeavesNothingBehind(t *testing.T) {
+func TestSubscribe_LeavesNoGoroutineBehind(t *testing.T) {
 	madcrowtest.CheckLeaks(t)
 	s, srv := start(t)
 	first, leaveFirst := listen(t, s, "a")

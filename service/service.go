@@ -11,24 +11,24 @@ type Service struct {
 	// rawKeys lifts the refusal of reserved beginnings.
 	rawKeys   bool
 	nearBytes int64
-	near      *nearCache // nil: none
+	near      *nearCache // nil without WithNearCache
 	listeners listeners
 }
 
-// Option changes what [New] makes.
+// Option configures a [Service].
 type Option func(*Service)
 
 // WithReservedKeys lets the cache and limit methods use keys that begin with
-// m1:, session:, login_attempts: or rate_limit:, as the original does. Whoever
-// may choose the key can then read sessions through the cache.
+// m1:, session:, login_attempts: or rate_limit:, as FastAPI Madcrow does. A client
+// that chooses the key can then read sessions through the cache.
 //
-// Without it these beginnings are refused, also where a prefix of another
-// application on the same Redis may end before them: after any sign, but for
-// "_" and "-" before names of the original. So shop:session:7 is refused, and
-// user_session:7 is not. A prefix that ends in a letter or a digit cannot be
-// seen: let prefixes end in ":".
+// Without this option these beginnings are refused at the start of the key and
+// after any sign within it, where the prefix of another application may end; "_"
+// and "-" before session:, login_attempts: and rate_limit: are allowed. So
+// shop:session:7 is refused, and user_session:7 is not. A prefix that ends in a
+// letter or a digit is not recognized: let prefixes end in ":".
 //
-// Channels that begin with m1: or __ are refused in any case.
+// Channels that begin with m1: or __ are always refused.
 func WithReservedKeys() Option { return func(s *Service) { s.rawKeys = true } }
 
 // New returns the facade of r, which must not be nil. The service does not
@@ -44,7 +44,7 @@ func New(r *madcrow.Redis, opts ...Option) *Service {
 	return s
 }
 
-// Available says whether a call made now would be sent. It asks nobody.
+// Available reports whether Redis is available now. It sends no command.
 func (s *Service) Available() bool { return s.redis.Available() }
 
 // Unavailable returns why Redis is not available, as the error that a call of
@@ -54,7 +54,7 @@ func (s *Service) Unavailable(operation, table string) error {
 		return nil
 	}
 	err := s.redis.Err()
-	if err == nil { // it came back in between; the verdict stands
+	if err == nil { // Redis came back between the two calls
 		err = madcrow.ErrUnavailable
 	}
 	return &Error{Operation: operation, Table: table, Err: err}

@@ -46,7 +46,7 @@ func openConfig(t *testing.T, cfg madcrow.Config, change ...func(*madcrow.Config
 	return New(r)
 }
 
-func TestCache_MissIsAValueAndLifetimesAreTold(t *testing.T) {
+func TestCache_MissIsAValueAndLifetimesAreReturned(t *testing.T) {
 	s, srv := start(t)
 	ctx := t.Context()
 
@@ -122,7 +122,7 @@ func TestService_ReservedAndUnusableArgumentsAreRefusedUnsent(t *testing.T) {
 		"long key":             {"key", second(s.GetCacheWithTTL(ctx, long))},
 		"session by the cache": {"key", s.SetCache(ctx, "session:x", "v", 0)},
 		"limit by the cache":   {"key", second(s.DeleteCache(ctx, "rate_limit:x"))},
-		"typed room":           {"key", second(s.Exists(ctx, "m1:x"))},
+		"typed package":        {"key", second(s.Exists(ctx, "m1:x"))},
 		"login limit":          {"key", second(s.CheckRateLimit(ctx, "login_attempts:x", 1, time.Second))},
 		"negative lifetime":    {"ttl", s.SetCache(ctx, "k", "v", -time.Second)},
 		"limit 0":              {"limit", second(s.CheckRateLimit(ctx, "k", 0, time.Second))},
@@ -183,7 +183,7 @@ func TestService_FailureIsAnErrorWithOperationTableAndStatus(t *testing.T) {
 	wantProblem(t, err, 503, "REDIS_UNAVAILABLE", "publish", TablePubSub)
 }
 
-func TestError_EveryKindHasItsStatusAndTellsNothingOfTheCause(t *testing.T) {
+func TestError_EveryKindHasItsStatusAndHidesTheCause(t *testing.T) {
 	for kind, status := range map[madcrow.Kind]int{
 		madcrow.KindUnavailable: 503, madcrow.KindAuth: 503, madcrow.KindLoading: 503, madcrow.KindBusy: 503,
 		madcrow.KindReadOnly: 503, madcrow.KindOutOfMemory: 503, madcrow.KindTimeout: 504, madcrow.KindTooLarge: 413,

@@ -64,7 +64,7 @@ func (s *Service) SetSession(ctx context.Context, id string, data any, ttl time.
 	return failed("set", TableSessions, s.set(ctx, s.prefix+sessionPrefix+id, text, ttl))
 }
 
-// DeleteSession removes session id and says whether it was there.
+// DeleteSession removes session id and reports whether it existed.
 func (s *Service) DeleteSession(ctx context.Context, id string) (existed bool, err error) {
 	if err := checkText("session_id", id, maxSessionID); err != nil {
 		return false, err
@@ -74,7 +74,7 @@ func (s *Service) DeleteSession(ctx context.Context, id string) (existed bool, e
 }
 
 // encodeObject writes plain JSON: no HTML escapes, no newline at the end, as
-// any reader of JSON expects it.
+// other JSON readers expect it.
 func encodeObject(data any) (string, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)

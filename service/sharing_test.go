@@ -148,7 +148,7 @@ func TestSharing_PythonCanCountAndTrimOurEntries(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// The original's pipeline: trim by its clock, count, add, expire.
+	// The pipeline of FastAPI Madcrow: trim by its clock, count, add, expire.
 	now := float64(time.Now().UnixNano()) / 1e9
 	if n := srv.Do(t, "ZREMRANGEBYSCORE", "rate_limit:u", "0", pythonFloat(now-60)); n != int64(0) {
 		t.Errorf("Python trimmed %v entries that are not old", n)

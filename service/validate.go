@@ -18,12 +18,12 @@ const (
 	maxLimit = 1_000_000
 )
 
-// limitPrefix is what the HTTP route puts before a limit's key.
+// limitPrefix is the prefix that the HTTP route adds to a rate limit's key.
 const limitPrefix = "rate_limit:"
 
-// ofOthers begins keys of the original that are no cache's: nobody shall read a
-// session through the cache, or fill a login limit by name.
-var ofOthers = []string{sessionPrefix, "login_attempts:", limitPrefix}
+// reserved are the beginnings of FastAPI Madcrow's other keys. The cache refuses
+// them: a client must not read a session through the cache, or fill a login limit.
+var reserved = []string{sessionPrefix, "login_attempts:", limitPrefix}
 
 func (s *Service) checkCacheKey(key string) error {
 	if err := checkText("key", key, maxKeyChars); err != nil {
@@ -38,7 +38,7 @@ func (s *Service) checkLimitKey(key string) error {
 		return err
 	}
 	if strings.HasPrefix(key, limitPrefix) {
-		return nil // it is a limit's, whatever follows: a limit of session:7 too
+		return nil // a rate limit of anything, for example of session:7
 	}
 	return s.checkReserved(key)
 }
@@ -47,7 +47,7 @@ func (s *Service) checkReserved(key string) error {
 	if s.rawKeys {
 		return nil
 	}
-	if beginning := keys.Reserved(s.prefix, key, ofOthers...); beginning != "" {
+	if beginning := keys.Reserved(s.prefix, key, reserved...); beginning != "" {
 		return &ValidationError{Field: "key", Message: keys.MustNotBegin(beginning)}
 	}
 	return nil

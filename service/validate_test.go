@@ -9,7 +9,7 @@ import (
 	"github.com/madcrow-go/madcrow"
 )
 
-// reservedChannels is what nobody may name who names channels: the servers' own
+// reservedChannels is channels that no client may name: the servers' own
 // and those of the typed packages, under our prefix and under others.
 var reservedChannels = []string{
 	"__sentinel__:hello", "__redis__:invalidate", "__keyspace@0__:k", "m1:topic:{pay}:live", "m1:probe:x", "shop:m1:topic:{pay}:live",
@@ -79,7 +79,7 @@ func TestService_ReservedKeysOfOtherApplicationsAreRefused(t *testing.T) {
 	if _, found, err := shop.GetSession(ctx, "victim"); !found || err != nil {
 		t.Errorf("the session is gone: %v", err)
 	}
-	// What is no other's stays as the original has it.
+	// Other keys stay as FastAPI Madcrow has them.
 	for _, key := range []string{"user_session:7", "cart:7", "room1:lamp", "sessions:all"} {
 		must(t, first.SetCache(ctx, key, "x", time.Minute))
 	}

@@ -40,7 +40,7 @@ func TestAbsolute_EndsWhateverTheUse(t *testing.T) {
 	s := login(t, m, "alice")
 	key, _, _ := m.KeysOf(s.Token())
 	late := loaded(t, m, s.Token())
-	login(t, m, "alice", session.WithLifetimes(time.Minute, time.Minute)) // nobody looks at it
+	login(t, m, "alice", session.WithLifetimes(time.Minute, time.Minute)) // never used
 	*now = now.Add(59*time.Minute + 59*time.Second)
 	if !alive(t, m, s.Token()) {
 		t.Fatal("ended early")
@@ -87,13 +87,13 @@ func TestLogin_SweepsTheIndex(t *testing.T) {
 
 func TestRotate_DoesNotProlongTheAbsoluteTime(t *testing.T) {
 	m, now := clocked(t, open(t), session.Options{Idle: time.Hour, Absolute: time.Hour})
-	s, nobody := login(t, m, "alice"), stored(t, m, "x")
+	s, anonymous := login(t, m, "alice"), stored(t, m, "x")
 	*now = now.Add(59 * time.Minute)
 	must(t, s.Rotate(t.Context()))
-	must(t, nobody.Rotate(t.Context()))
+	must(t, anonymous.Rotate(t.Context()))
 	must(t, s.Rotate(t.Context()))
 	*now = now.Add(time.Minute)
-	if alive(t, m, s.Token()) || alive(t, m, nobody.Token()) {
+	if alive(t, m, s.Token()) || alive(t, m, anonymous.Token()) {
 		t.Error("alive after its end")
 	}
 }
@@ -255,7 +255,7 @@ func TestEpochAndIndex_MissingOnesFailClosed(t *testing.T) {
 		if list, err := m.List(t.Context(), user); err != nil || len(list) != 0 {
 			t.Errorf("%s: %v %v", which, list, err)
 		}
-		fresh := login(t, m, user) // makes both anew, and none of the old ones valid
+		fresh := login(t, m, user) // makes both again, and no old session valid
 		if err := late.Update(t.Context(), add("x")); !errors.Is(err, session.ErrEnded) {
 			t.Errorf("%s: a write: %v", which, err)
 		}

@@ -96,7 +96,7 @@ func (s *Session[T]) choose(ctx context.Context) error {
 // validOf returns those that are valid, and those that were rotated away. What
 // is read next is asked by the script, which alone decides.
 func (m *Manager[T]) validOf(ctx context.Context, shown []ident) (valid, before []ident, err error) {
-	if m.opt.Original {
+	if m.opt.FastAPILayout {
 		res, err := m.r.DoMulti(ctx, func(b madcrow.Builder) (cmds []madcrow.Command) {
 			for _, id := range shown {
 				cmds = append(cmds, b.Get().Key(m.prefix+id.token).Build())
@@ -113,7 +113,7 @@ func (m *Manager[T]) validOf(ctx context.Context, shown []ident) (valid, before 
 	const each = 3 // commands
 	res, err := m.r.DoMulti(ctx, func(b madcrow.Builder) (cmds []madcrow.Command) {
 		for _, id := range shown {
-			at := m.placesOf(id)
+			at := m.keysOf(id)
 			cmds = append(cmds, b.Hmget().Key(at.session).Field("v", "u", "e", "x").Build(),
 				b.Get().Key(at.epoch).Build(), b.Zscore().Key(at.index).Member(id.member).Build())
 		}

@@ -33,9 +33,9 @@ func (l *lines) count(text string) int {
 }
 
 // An old cookie of the name with another domain, or path, stays in the browser
-// beside the one that a login sets. Two were none, so that nobody could log in
+// beside the one that a login sets. Two counted as none, so that no one could log in
 // there any more.
-func TestHTTP_AnOldCookieOfTheNameLocksNobodyOut(t *testing.T) {
+func TestHTTP_AnOldCookieOfTheNameLocksNoOneOut(t *testing.T) {
 	r := open(t)
 	unknown := login(t, newManager(t, r, session.Options{Name: "other"}), "x").Token()
 	for name, opt := range map[string]session.Options{
@@ -89,7 +89,7 @@ func TestHTTP_AnOldCookieOfTheNameLocksNobodyOut(t *testing.T) {
 					t.Errorf("after another login: %q", got)
 				}
 				if n := log.count("several cookies"); n != 1 || log.count("cookie="+cookie) != 1 || log.count("__Host-") != 1 {
-					t.Errorf("told %d times: %s", n, log.text.String())
+					t.Errorf("logged %d times: %s", n, log.text.String())
 				}
 			})
 		}
@@ -127,7 +127,7 @@ func TestHTTP_OfTwoValidCookiesNoneIsBelieved(t *testing.T) {
 	m := newManager(t, open(t), session.Options{Cookie: "sid", InsecureCookie: true})
 	s := newSite(t, m, nil)
 	for _, path := range []string{"/login?user=alice", "/add?item=new", "/logout"} {
-		for name, planted := range map[string]*session.Session[cart]{"a user": login(t, m, "mallory"), "nobody": stored(t, m, "planted")} {
+		for name, planted := range map[string]*session.Session[cart]{"a user": login(t, m, "mallory"), "no user": stored(t, m, "planted")} {
 			t.Run(path+" beside that of "+name, func(t *testing.T) {
 				own := login(t, m, "alice").Token()
 				jar := s.browser().client.Jar
@@ -184,7 +184,7 @@ func TestHTTP_SeveralCookiesAreAskedForInOnePipeline(t *testing.T) {
 }
 
 // A late request may show the one from before a rotation, beside an old one.
-func TestHTTP_ALateRequestWithSeveralCookiesBeginsNothing(t *testing.T) {
+func TestHTTP_ALateRequestWithSeveralCookiesStartsNoSession(t *testing.T) {
 	m := newManager(t, open(t), session.Options{Cookie: "sid", InsecureCookie: true})
 	s := newSite(t, m, nil)
 	own := login(t, m, "alice")
@@ -199,10 +199,10 @@ func TestHTTP_ALateRequestWithSeveralCookiesBeginsNothing(t *testing.T) {
 	}
 }
 
-// The original's sessions have no user that would say whose they are.
-func TestOriginal_AnOldCookieOfTheNameLocksNobodyOut(t *testing.T) {
+// Sessions of the FastAPI layout have no user.
+func TestFastAPILayout_AnOldCookieOfTheNameLocksNoOneOut(t *testing.T) {
 	r := open(t)
-	m := newManager(t, r, session.Options{Original: true, Cookie: "session_id", InsecureCookie: true})
+	m := newManager(t, r, session.Options{FastAPILayout: true, Cookie: "session_id", InsecureCookie: true})
 	s := newSite(t, m, nil)
 	setKey(t, r, t.Name()+":session:abc", `{"items": ["from python"], "n": 1}`)
 	req := httptest.NewRequest("GET", "/me", nil)
@@ -228,8 +228,8 @@ func TestHTTP_APartitionedCookieBesideAnOlderOneCounts(t *testing.T) {
 }
 
 // A value that net/http does not parse was counted, and the valid cookie beside it
-// thrown away: nobody could log in, and a logout ended nothing.
-func TestHTTP_ACookieThatIsNoCookieLocksNobodyOut(t *testing.T) {
+// discarded: no one could log in, and a logout ended no session.
+func TestHTTP_AMalformedCookieLocksNoOneOut(t *testing.T) {
 	for name, opt := range map[string]session.Options{"sid": {Cookie: "sid", InsecureCookie: true}, "__Host-session": {}} {
 		for i, other := range []string{`{"a":1}`, `a\b`, "\xff", ""} {
 			for _, first := range []bool{true, false} {

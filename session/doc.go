@@ -12,32 +12,31 @@
 //
 // # Promises
 //
-//   - Nothing is asked of Redis until the session is touched, nothing is stored
-//     and no cookie is sent until it is first written. It takes one round trip
-//     to load and one to commit; a second one to load what another process has
-//     ended since this one read it.
-//   - Identifiers are 256 random bits, stored only as their SHA-256. One that is
-//     not known is never adopted.
-//   - A commit replaces what it has read and nothing else: parallel requests
-//     lose nothing of each other, also across a login or a rotation, and a late
-//     one never brings a session back that was ended.
+//   - The middleware sends no command to Redis before the handler uses the
+//     session. The first write stores the session and sends the cookie. A load
+//     takes one round trip and a commit one; a load of a session that another
+//     process has just ended takes two.
+//   - Identifiers are 256 random bits, stored only as their SHA-256. An unknown
+//     identifier is never adopted.
+//   - A commit replaces exactly the version that it has read. Parallel requests
+//     lose no change of each other, also across a login or a rotation, and a late
+//     request never revives an ended session.
 //   - After Logout, Revoke, RevokeAll or RevokeOthers has returned, no process
-//     can read or write the sessions that it ended, but for what a failover of
-//     Redis may lose; Options.WaitReplicas bounds that.
-//   - Login and Rotate make a new identifier. After a login the old one is
-//     nothing; after a rotation it can read, for Options.Grace and until the next
-//     rotation or RevokeOthers, what was there before, and can end the session.
-//     Nothing else.
-//   - Idle and absolute time-outs are kept by the clock of Redis.
-//   - A session that cannot be loaded is an error, or what the route's
-//     [Failure] says. It is never taken for none, and never written over.
-//   - Data that no longer decodes is a new session and a count, not an error
-//     until the cookie dies.
+//     can read or write the sessions that it ended. A failover of Redis may lose
+//     that; Options.WaitReplicas bounds the loss.
+//   - Login invalidates the old identifier. Rotate keeps it readable, not
+//     writable, for Options.Grace or until the next Rotate or RevokeOthers; in
+//     that time a Logout with it ends the session.
+//   - Idle and absolute timeouts follow the clock of Redis.
+//   - A session that cannot be loaded is an error, or is served as the route's
+//     [Failure] allows. It is never treated as absent, and never overwritten.
+//   - Data that cannot be decoded starts a new session and is counted. It does not
+//     fail requests until the cookie expires.
 //
 // # Keys
 //
-// Of one user, in one slot of a cluster; {tag} is two bytes of a keyed hash of
-// the user, at random before a login:
+// All keys of one user are in one slot of a cluster. {tag} is two bytes of a
+// keyed hash of the user, random before a login:
 //
 //	<prefix>m1:session:<name>:{tag}:s:<sha-256 of the identifier>  the session
 //	<prefix>m1:session:<name>:{tag}:e:<handle of the user>         the epoch

@@ -10,40 +10,40 @@ import (
 )
 
 var (
-	// ErrEnded is a session that was there and is no more: logged out, revoked
-	// or expired while the request was under way. It is not made again.
+	// ErrEnded: the session was logged out, revoked or expired while the request
+	// was under way. It is not created again.
 	ErrEnded = errors.New("the session has ended")
-	// ErrRotated is a write under the identifier from before a rotation or a
-	// login, made for Options.Grace after that.
+	// ErrRotated: a write under the identifier from before a rotation or a login,
+	// within Options.Grace after it.
 	ErrRotated = errors.New("the session has a new identifier")
-	// ErrConflict is an Update that others were faster than, 32 times; with
-	// Options.Keys also a Rotate.
-	ErrConflict = errors.New("the session is changed by others all the time")
-	// ErrHeadersSent is a change that needs a cookie after the answer began.
-	ErrHeadersSent = errors.New("the answer has begun: its cookie cannot be set any more")
-	// ErrNotReplicated is a change that was made, and that fewer replicas have
-	// than Options.WaitReplicas.
-	ErrNotReplicated = errors.New("fewer replicas than wanted have the change")
-	// ErrOldLives is a login that was made, while what was under the identifier
-	// from before may still be read with that one. The next Login or Logout of the
-	// same Session ends it.
-	ErrOldLives = errors.New("the identifier from before may still be valid")
-	// ErrInUse is a call for a session on which another one takes too long, such
-	// as one from inside the function given to Update. It is also
+	// ErrConflict: other writers were faster 32 times in a row, in an Update or,
+	// with Options.Keys, a Rotate.
+	ErrConflict = errors.New("too many concurrent changes of the session")
+	// ErrHeadersSent: a change needs a cookie after the response has started.
+	ErrHeadersSent = errors.New("the response has started: the session cookie cannot be set")
+	// ErrNotReplicated: the change was made, but fewer replicas than
+	// Options.WaitReplicas confirmed it.
+	ErrNotReplicated = errors.New("the change was made, but too few replicas confirmed it")
+	// ErrOldSessionActive: the login was made, but the session under the previous
+	// identifier could not be ended and may still be read with it. The next Login
+	// or Logout of the same Session ends it.
+	ErrOldSessionActive = errors.New("the previous session could not be invalidated")
+	// ErrInUse: another call on the same Session did not return in time, for
+	// example because the function given to Update uses the session. It is also
 	// [madcrow.ErrTimeout].
-	ErrInUse = errors.New("another call on this session has not returned")
-	// ErrOriginal is what the original's sessions cannot do.
-	ErrOriginal = errors.New("the original's sessions have no users")
-	// ErrNoUser is what needs a session with a user.
-	ErrNoUser = errors.New("nobody is logged in")
-	// ErrNoMiddleware is a context without a session.
+	ErrInUse = errors.New("another call on this session has not returned in time")
+	// ErrFastAPILayout: Options.FastAPILayout does not support the operation.
+	ErrFastAPILayout = errors.New("the FastAPI layout has no users, lists or flashes")
+	// ErrNoUser: the operation needs a session with a user.
+	ErrNoUser = errors.New("no user is logged in")
+	// ErrNoMiddleware: the context has no session.
 	ErrNoMiddleware = errors.New("the handler is not behind Manager.Middleware")
 )
 
 // Error is a failed operation. It wraps its cause, so that
 // errors.Is(err, madcrow.ErrUnavailable) and its like work.
 type Error struct {
-	// Op is what was tried: "load", "commit", "login", …
+	// Op is the operation: "load", "commit", "login", …
 	Op string
 	// Err is the cause; it may name addresses and keys.
 	Err error
@@ -55,12 +55,12 @@ func (e *Error) Error() string { return "session: " + e.Op + ": " + e.Err.Error(
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// redisTable is the original's name for the kind of data.
+// redisTable is FastAPI Madcrow's name for this kind of data.
 const redisTable = "redis_sessions"
 
 // Problem returns 401 for a session that has ended or has no user, 409 for a
-// conflict, 504 for a deadline, 500 for a mistake of the program and 503 for
-// the rest.
+// conflict, 504 for a deadline, 500 for a mistake of the program and 503
+// otherwise.
 func (e *Error) Problem() problem.Problem {
 	p := problem.Problem{Status: http.StatusServiceUnavailable, Code: "SESSION_UNAVAILABLE", Message: "The session is not available at the moment", RetryAfter: time.Second, Operation: e.Op, Table: redisTable}
 	switch {
@@ -68,7 +68,7 @@ func (e *Error) Problem() problem.Problem {
 		return problem.Problem{Status: http.StatusUnauthorized, Code: "SESSION_ENDED", Message: "There is no valid session"}
 	case errors.Is(e.Err, ErrConflict):
 		return problem.Problem{Status: http.StatusConflict, Code: "SESSION_CONFLICT", Message: "The session was changed at the same time"}
-	case errors.Is(e.Err, ErrHeadersSent), errors.Is(e.Err, ErrNoMiddleware), errors.Is(e.Err, ErrOriginal):
+	case errors.Is(e.Err, ErrHeadersSent), errors.Is(e.Err, ErrNoMiddleware), errors.Is(e.Err, ErrFastAPILayout):
 		return problem.Problem{Status: http.StatusInternalServerError}
 	case errors.Is(e.Err, madcrow.ErrTooLarge):
 		return problem.Problem{Status: http.StatusRequestEntityTooLarge, Code: "VALUE_TOO_LARGE", Message: "The session is too large"}

@@ -84,7 +84,7 @@ func ExampleSession_Update() {
 	defer done()
 	ctx := context.Background()
 
-	s := sessions.Open("") // of nobody yet: nothing is stored
+	s := sessions.Open("") // no user yet: nothing is stored
 	fmt.Println("stored:", s.Token() != "")
 	err := s.Update(ctx, func(b *Basket) error {
 		b.Articles = append(b.Articles, "lamp")
@@ -286,15 +286,15 @@ func ExampleOptions_keys() {
 	// [lamp] true <nil>
 }
 
-// The sessions of the Python original are read and written as it does.
-func ExampleOptions_original() {
-	sessions, done := shop("example-original", session.Options{Original: true, Idle: time.Hour})
+// Sessions of FastAPI Madcrow are read and written in its layout.
+func ExampleOptions_fastAPILayout() {
+	sessions, done := shop("example-fastapi", session.Options{FastAPILayout: true, Idle: time.Hour})
 	defer done()
 	ctx := context.Background()
 
 	s := sessions.Open("")
 	_ = s.Update(ctx, func(b *Basket) error { b.Articles = []string{"lamp"}; return nil })
-	fmt.Println(errors.Is(s.Login(ctx, "alice"), session.ErrOriginal))
+	fmt.Println(errors.Is(s.Login(ctx, "alice"), session.ErrFastAPILayout))
 	b, found, _ := sessions.Open(s.Token()).Get(ctx)
 	fmt.Println(b.Articles, found)
 	// Output:

@@ -41,7 +41,7 @@ func (m *Manager[T]) SetClock(micro func() int64) {
 // user.
 func (m *Manager[T]) KeysOf(token string) (session, epoch, index string) {
 	id, _ := parseIdent(token)
-	at := placesOf(m.prefix, id.handle, id.member)
+	at := keysOf(m.prefix, id.handle, id.member)
 	return at.session, at.epoch, at.index
 }
 
@@ -51,7 +51,7 @@ func TagOf(secret []byte, user string) [tagSize]byte {
 	return [tagSize]byte(h[:tagSize])
 }
 
-// ParseIdent is for fuzzing: the identifier, made anew of what was read.
+// ParseIdent is for fuzzing: the identifier, encoded again.
 func ParseIdent(token string) (again, member string, ok bool) {
 	id, ok := parseIdent(token)
 	return id.token, id.member, ok

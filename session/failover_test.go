@@ -84,7 +84,7 @@ func TestCluster_EverythingOfAUserIsInOneSlot(t *testing.T) {
 				}
 			}
 		}
-		m := newManager(t, r, session.Options{Original: true})
+		m := newManager(t, r, session.Options{FastAPILayout: true})
 		for range 20 {
 			s := stored(t, m, "x")
 			must(t, s.Rotate(t.Context()))
@@ -140,10 +140,10 @@ func slotsMove(t *testing.T, c *madcrowtest.Cluster, r *madcrow.Redis) {
 	if !alive(t, plain, first.Token()) {
 		t.Error("a session is lost")
 	}
-	t.Logf("its slot moved twice: %d updates, none lost; %d said that they were not made", saved.Load(), failed.Load())
+	t.Logf("its slot moved two times: %d updates, none lost; %d said that they were not made", saved.Load(), failed.Load())
 }
 
-// rightNode freezes the replica of one master. Only sessions there are told.
+// rightNode freezes the replica of one master. Only sessions there are affected.
 func rightNode(t *testing.T, c *madcrowtest.Cluster, r *madcrow.Redis) {
 	c.WaitReady(t)
 	m := newManager(t, r, session.Options{Name: "right", WaitReplicas: 1, WaitTimeout: 200 * time.Millisecond})
@@ -171,7 +171,7 @@ func rightNode(t *testing.T, c *madcrowtest.Cluster, r *madcrow.Redis) {
 	}
 }
 
-// traffic is what one manager was told in the middle of a failover.
+// traffic is the results of one manager in the middle of a failover.
 type traffic struct {
 	wait    int
 	m       *session.Manager[cart]
@@ -395,7 +395,7 @@ func awaitUp(t testing.TB, r *madcrow.Redis) {
 
 // The reply to a change is lost: the session says what is, not what was
 // thought.
-func TestOutcomeUnknown_TheSessionIsReadAnew(t *testing.T) {
+func TestOutcomeUnknown_TheSessionIsReadAgain(t *testing.T) {
 	srv := madcrowtest.StartRedis(t)
 	proxy := madcrowtest.StartProxy(t, srv.Addr())
 	cfg := srv.Config()

@@ -7,19 +7,20 @@ import (
 
 // Flash is a message for the next page that is shown.
 type Flash struct {
-	// Kind is the program's: "info", "error", …
+	// Kind is chosen by the program: "info", "error", …
 	Kind string `json:"k,omitempty"`
 	Text string `json:"t"`
 }
 
-// maxFlashes bounds those that nobody takes.
+// maxFlashes bounds the messages of a session; the oldest are dropped.
 const maxFlashes = 32
 
-// AddFlash keeps a message until somebody takes it. Of more than 32 the oldest
-// are dropped. Errors are those of Update, and [ErrOriginal].
+// AddFlash stores a message until a TakeFlashes returns it. Of more than 32
+// messages the oldest are dropped. It returns the errors of Update, and
+// [ErrFastAPILayout].
 func (s *Session[T]) AddFlash(ctx context.Context, kind, text string) error {
-	if s.m.opt.Original {
-		return &Error{Op: "commit", Err: ErrOriginal}
+	if s.m.opt.FastAPILayout {
+		return &Error{Op: "commit", Err: ErrFastAPILayout}
 	}
 	return s.update(ctx, func(c *content[T]) error {
 		c.Flash = append(c.Flash, Flash{kind, text})
@@ -30,19 +31,20 @@ func (s *Session[T]) AddFlash(ctx context.Context, kind, text string) error {
 	})
 }
 
-var errNothing = errors.New("nothing to take")
+var errNoFlashes = errors.New("no flash messages")
 
-// TakeFlashes returns the messages, each to one caller alone, oldest first.
-// Errors are those of Update; without messages nothing is written.
+// TakeFlashes returns and removes the messages, oldest first; each message is
+// returned to one caller only. It returns the errors of Update. Without messages
+// it writes nothing.
 func (s *Session[T]) TakeFlashes(ctx context.Context) ([]Flash, error) {
 	var taken []Flash
 	err := s.update(ctx, func(c *content[T]) error {
 		if taken, c.Flash = c.Flash, nil; len(taken) == 0 {
-			return errNothing
+			return errNoFlashes
 		}
 		return nil
 	})
-	if errors.Is(err, errNothing) {
+	if errors.Is(err, errNoFlashes) {
 		return nil, nil
 	}
 	if err != nil {

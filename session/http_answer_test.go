@@ -214,7 +214,7 @@ func TestHTTP_StreamsAfterTheCookie(t *testing.T) {
 	if !lines.Scan() || lines.Text() != "two" || saved != nil || !errors.Is(late, session.ErrHeadersSent) {
 		t.Errorf("%q, %v, %v", lines.Text(), saved, late)
 	}
-	b.want("/me", 200, " true x,y") // the rotation that could not be told did not happen
+	b.want("/me", 200, " true x,y") // the rotation without a cookie did not happen
 }
 
 func TestHTTP_HijackedConnection(t *testing.T) {

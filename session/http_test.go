@@ -132,7 +132,7 @@ func (b *browser) plant(token string) *browser {
 	return b
 }
 
-func TestHTTP_FixationGivesTheAttackerNothing(t *testing.T) {
+func TestHTTP_FixationGivesTheAttackerNoSession(t *testing.T) {
 	s := newSite(t, newManager(t, open(t), session.Options{}), nil)
 	attacker, victim := s.browser(), s.browser()
 	attacker.want("/add?item=bait", 200, "")
@@ -251,7 +251,7 @@ func TestHTTP_RememberedOutlivesTheBrowser(t *testing.T) {
 	}
 }
 
-func TestHTTP_ParallelRequestsOfOneBrowserLoseNothing(t *testing.T) {
+func TestHTTP_ParallelRequestsOfOneBrowserLoseNoChange(t *testing.T) {
 	s := newSite(t, newManager(t, open(t), session.Options{}), nil)
 	b := s.browser()
 	b.want("/login?user=alice", 200, "")

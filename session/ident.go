@@ -11,9 +11,9 @@ import (
 	"sync"
 )
 
-// An identifier is what the cookie holds: a handle of the user, 10 bytes (at
-// random before a login), and 32 random bytes, in base64url. The first two
-// bytes of the handle are the slot tag.
+// The cookie holds an identifier: a handle of the user, 10 bytes (random before a
+// login), and 32 random bytes, in base64url. The first two bytes of the handle
+// are the slot tag.
 const (
 	tagSize    = 2
 	handleSize = 10
@@ -21,8 +21,8 @@ const (
 )
 
 type ident struct {
-	token  string // what the cookie holds
-	member string // its hash: what Redis holds
+	token  string // in the cookie
+	member string // SHA-256 of the identifier, in Redis
 	handle [handleSize]byte
 }
 
@@ -31,7 +31,7 @@ func newIdent(handle [handleSize]byte) ident {
 	var raw [identSize]byte
 	copy(raw[:], handle[:])
 	_, _ = rand.Read(raw[handleSize:]) // never fails: crypto/rand ends the program instead
-	return identOf(raw)
+	return identFromBytes(raw)
 }
 
 // Lengths in base64url.
@@ -40,8 +40,8 @@ const (
 	memberLength = (sha256.Size*8 + 5) / 6
 )
 
-// identOf is the identifier of these bytes. Its two texts share their memory.
-func identOf(raw [identSize]byte) ident {
+// identFromBytes returns the identifier of raw. Token and member share one allocation.
+func identFromBytes(raw [identSize]byte) ident {
 	sum := sha256.Sum256(raw[:])
 	var text [tokenLength + memberLength]byte
 	base64.RawURLEncoding.Encode(text[:], raw[:])
@@ -50,10 +50,10 @@ func identOf(raw [identSize]byte) ident {
 	return ident{token: both[:tokenLength], member: both[tokenLength:], handle: [handleSize]byte(raw[:handleSize])}
 }
 
-// strict accepts one text for the same bytes.
+// strict accepts exactly one text for the same bytes.
 var strict = base64.RawURLEncoding.Strict()
 
-// parseIdent reads a cookie; false for what this package never made.
+// parseIdent decodes a cookie; false for a value that this package cannot have made.
 func parseIdent(token string) (id ident, ok bool) {
 	var raw [identSize]byte
 	var text [tokenLength]byte
@@ -63,9 +63,9 @@ func parseIdent(token string) (id ident, ok bool) {
 	if n, err := strict.Decode(raw[:], text[:]); err != nil || n != identSize {
 		return id, false
 	}
-	// Strict: no other text has these bytes. It is made anew, because some
-	// servers use the memory of a request again.
-	return identOf(raw), true
+	// The text is encoded again instead of kept, because some servers reuse the
+	// memory of a request. Strict decoding guarantees that it is the same text.
+	return identFromBytes(raw), true
 }
 
 func randomHandle() (h [handleSize]byte) {
@@ -73,7 +73,8 @@ func randomHandle() (h [handleSize]byte) {
 	return h
 }
 
-// handles makes the handles of users, by a keyed hash. It is asked at each load.
+// handles computes the handles of users by a keyed hash. Hashes are pooled: each
+// load of a user's session needs one.
 type handles struct{ pool sync.Pool }
 
 type handleHash struct {
@@ -100,14 +101,14 @@ func (h *handles) of(user string) (handle [handleSize]byte) {
 	return handle
 }
 
-// places are the keys of a session, all in one slot.
-type places struct{ session, epoch, index string }
+// sessionKeys are the keys of a session, all in one slot.
+type sessionKeys struct{ session, epoch, index string }
 
-func (p places) keys() []string { return []string{p.session, p.epoch, p.index} }
+func (k sessionKeys) list() []string { return []string{k.session, k.epoch, k.index} }
 
-func (m *Manager[T]) placesOf(id ident) places { return placesOf(m.prefix, id.handle, id.member) }
+func (m *Manager[T]) keysOf(id ident) sessionKeys { return keysOf(m.prefix, id.handle, id.member) }
 
-// validMember says whether a text can be the member of a session.
+// validMember reports whether member has the form of a session's hash.
 func validMember(member string) bool {
 	if len(member) != memberLength {
 		return false
@@ -116,12 +117,12 @@ func validMember(member string) bool {
 	return err == nil
 }
 
-func placesOf(prefix string, handle [handleSize]byte, member string) places {
+func keysOf(prefix string, handle [handleSize]byte, member string) sessionKeys {
 	var tag [2 * tagSize]byte
 	hex.Encode(tag[:], handle[:tagSize])
 	var user [2 * (handleSize - tagSize)]byte
 	hex.Encode(user[:], handle[tagSize:])
-	// One text for all three: it is made for each request.
+	// All three keys share one allocation: every request computes them.
 	slot := len(prefix) + len(tag) + 3
 	ofUser := slot + 2 + len(user)
 	var text strings.Builder
@@ -140,5 +141,5 @@ func placesOf(prefix string, handle [handleSize]byte, member string) places {
 	}
 	all := text.String()
 	first, second := slot+2+len(member), slot+2+len(member)+ofUser
-	return places{all[:first], all[first:second], all[second:]}
+	return sessionKeys{all[:first], all[first:second], all[second:]}
 }

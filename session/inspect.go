@@ -14,8 +14,8 @@ import (
 // Details is one session as [Manager.Inspect] finds it.
 type Details struct {
 	Info
-	// Left is how long it lives if nobody uses it. An original's session that
-	// has no end of its own says Options.Idle.
+	// Left is how long it lives if nobody uses it. A session of the
+	// FastAPI layout without an expiry reports Options.Idle.
 	Left time.Duration
 	// Remember is true where its cookie outlives the browser.
 	Remember bool
@@ -33,11 +33,11 @@ type Details struct {
 
 // Inspect tells an operator about one session of a user, by its handle, without
 // using it: it lives no longer for that. A session of somebody else is none.
-// With Options.Original user is "" and handle the identifier; there is no Info
+// With Options.FastAPILayout user is "" and handle the identifier; there is no Info
 // then but the Handle. It takes three round trips.
 func (m *Manager[T]) Inspect(ctx context.Context, user, handle string) (d Details, found bool, err error) {
-	if m.opt.Original {
-		return m.inspectOriginal(ctx, user, handle)
+	if m.opt.FastAPILayout {
+		return m.inspectLegacy(ctx, user, handle)
 	}
 	if err := checkUser(user); err != nil || !validMember(handle) {
 		return d, false, err
@@ -54,7 +54,7 @@ func (m *Manager[T]) Inspect(ctx context.Context, user, handle string) (d Detail
 	if d.Info, err = readInfo(handle, all[i], now); err != nil {
 		return d, false, &Error{Op: "inspect", Err: err}
 	}
-	key := placesOf(m.prefix, owner, handle).session
+	key := keysOf(m.prefix, owner, handle).session
 	res, err := m.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
 		return []madcrow.Command{b.Hmget().Key(key).Field("v", "d", "r").Build(), b.Pttl().Key(key).Build()}
 	})
@@ -86,14 +86,14 @@ func (m *Manager[T]) Inspect(ctx context.Context, user, handle string) (d Detail
 	return d, true, nil
 }
 
-func (m *Manager[T]) inspectOriginal(ctx context.Context, user, id string) (d Details, found bool, err error) {
+func (m *Manager[T]) inspectLegacy(ctx context.Context, user, id string) (d Details, found bool, err error) {
 	if user != "" {
-		return d, false, &Error{Op: "inspect", Err: ErrOriginal}
+		return d, false, &Error{Op: "inspect", Err: ErrFastAPILayout}
 	}
-	if !validOriginal(id) {
+	if !validLegacyID(id) {
 		return d, false, nil
 	}
-	rec, why, err := m.fetchOriginal(ctx, originalIdent(id))
+	rec, why, err := m.fetchLegacy(ctx, legacyIdent(id))
 	if err != nil || why != "" {
 		return d, false, wrap("inspect", err)
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/madcrow-go/madcrow/session"
 )
 
-func TestInspect_TellsOfASessionWithoutUsingIt(t *testing.T) {
+func TestInspect_DoesNotUseTheSession(t *testing.T) {
 	r := open(t)
 	secret := []byte("a secret of 24 bytes, ok")
 	m := newManager(t, r, session.Options{Idle: 10 * time.Second, RememberIdle: 20 * time.Second, Secret: secret})
@@ -83,9 +83,9 @@ func TestInspect_EncryptedDataNeedsItsKey(t *testing.T) {
 	}
 }
 
-func TestInspect_OfTheOriginals(t *testing.T) {
+func TestInspect_FastAPILayout(t *testing.T) {
 	r := open(t)
-	m := newManager(t, r, session.Options{Original: true, Idle: time.Hour})
+	m := newManager(t, r, session.Options{FastAPILayout: true, Idle: time.Hour})
 	s := m.Open("")
 	if err := s.Update(t.Context(), add("apple")); err != nil {
 		t.Fatal(err)
@@ -98,7 +98,7 @@ func TestInspect_OfTheOriginals(t *testing.T) {
 			t.Errorf("%q: %v %v", id, found, err)
 		}
 	}
-	if _, _, err := m.Inspect(t.Context(), "alice", s.Token()); !errors.Is(err, session.ErrOriginal) {
+	if _, _, err := m.Inspect(t.Context(), "alice", s.Token()); !errors.Is(err, session.ErrFastAPILayout) {
 		t.Error(err)
 	}
 }

@@ -26,11 +26,11 @@ func checkUser(user string) error {
 // Options.MaxPerUser.
 //
 // An error says that nobody was logged in and that the client keeps what it
-// had, but for [ErrNotReplicated], [ErrOldLives], [ErrEnded], where a revocation
+// had, but for [ErrNotReplicated], [ErrOldSessionActive], [ErrEnded], where a revocation
 // at the same time may have ended that too, and an outcome that is unknown.
 func (s *Session[T]) Login(ctx context.Context, user string, opts ...LoginOption) error {
-	if s.m.opt.Original {
-		return &Error{Op: "login", Err: ErrOriginal}
+	if s.m.opt.FastAPILayout {
+		return &Error{Op: "login", Err: ErrFastAPILayout}
 	}
 	if err := checkUser(user); err != nil {
 		return err
@@ -90,7 +90,7 @@ func (s *Session[T]) login(ctx context.Context, user string, l lifetimes) error 
 	olds := s.olds
 	s.olds, s.rivals = nil, false
 	if s.exists {
-		if err = s.moveTo(ctx, &f); errors.Is(err, ErrOldLives) {
+		if err = s.moveTo(ctx, &f); errors.Is(err, ErrOldSessionActive) {
 			s.olds = append(s.olds, s.id)
 		} else if !made(err) {
 			s.olds = olds
@@ -102,10 +102,10 @@ func (s *Session[T]) login(ctx context.Context, user string, l lifetimes) error 
 	for _, old := range olds {
 		if err := s.m.end(ctx, old); !made(err) {
 			s.olds = append(s.olds, old)
-			problems = errors.Join(problems, fmt.Errorf("%w: %w", ErrOldLives, err))
+			problems = errors.Join(problems, fmt.Errorf("%w: %w", ErrOldSessionActive, err))
 		}
 	}
-	s.become(f.id, f.rec, f.c)
+	s.setLoaded(f.id, f.rec, f.c)
 	s.m.event("login")
 	return wrap("login", errors.Join(s.send(), problems))
 }
@@ -115,7 +115,7 @@ func (s *Session[T]) brings(user string) bool { return s.rec.user == "" || s.rec
 
 // moveTo ends the session whose place f takes. What others stored there
 // meanwhile comes along; if it has ended, nothing does. Any error but
-// ErrOldLives and ErrNotReplicated is a login that fails.
+// ErrOldSessionActive and ErrNotReplicated is a login that fails.
 func (s *Session[T]) moveTo(ctx context.Context, f *fresh[T]) error {
 	version := s.rec.version
 	if !s.brings(f.rec.user) {
@@ -123,12 +123,12 @@ func (s *Session[T]) moveTo(ctx context.Context, f *fresh[T]) error {
 	}
 	var short error
 	for try := range updateTries {
-		if try == politeTries && version != "" {
+		if try == maxCASRetries && version != "" {
 			version = "*"
 		}
-		list, err := s.m.eval(ctx, scriptDestroy, s.m.placesOf(s.id).keys(), []string{s.id.member, "", version, millis(s.m.opt.Grace)})
+		list, err := s.m.eval(ctx, scriptDestroy, s.m.keysOf(s.id).list(), []string{s.id.member, "", version, millis(s.m.opt.Grace)})
 		s.m.copies.drop(s.id)
-		s.m.dropBecame(list)
+		s.m.dropSuccessor(list)
 		old, what, why, bad := record{}, replyNone, "", err
 		if made(err) {
 			short = errors.Join(short, err)
@@ -137,7 +137,7 @@ func (s *Session[T]) moveTo(ctx context.Context, f *fresh[T]) error {
 		next := content[T]{} // of what has ended nothing comes along
 		switch {
 		case bad != nil:
-			return fmt.Errorf("%w: %w", ErrOldLives, bad)
+			return fmt.Errorf("%w: %w", ErrOldSessionActive, bad)
 		case what == replyDone, why == rotated: // the latter by another login of this client
 			return short
 		case why == frozen:
@@ -165,24 +165,24 @@ func (s *Session[T]) moveTo(ctx context.Context, f *fresh[T]) error {
 	return ErrConflict
 }
 
-// politeTries is how often a login or a rotation finds that others were faster
+// maxCASRetries is how often a login or a rotation finds that others were faster
 // before it no longer lets them: who has stolen an identifier must not keep its
 // owner from changing it. Until then a failure in between loses nothing.
-const politeTries = 4
+const maxCASRetries = 4
 
 // end removes one session, and what it became by a rotation.
 func (m *Manager[T]) end(ctx context.Context, id ident) error {
 	defer m.copies.drop(id)
-	if m.opt.Original {
-		return m.endOriginal(ctx, id)
+	if m.opt.FastAPILayout {
+		return m.endLegacy(ctx, id)
 	}
-	list, err := m.eval(ctx, scriptDestroy, m.placesOf(id).keys(), []string{id.member, "", "", "0"})
-	m.dropBecame(list)
+	list, err := m.eval(ctx, scriptDestroy, m.keysOf(id).list(), []string{id.member, "", "", "0"})
+	m.dropSuccessor(list)
 	return err
 }
 
-// dropBecame forgets what the destroyed session became by a rotation, too.
-func (m *Manager[T]) dropBecame(list []madcrow.Message) {
+// dropSuccessor forgets what the destroyed session became by a rotation, too.
+func (m *Manager[T]) dropSuccessor(list []madcrow.Message) {
 	if len(list) == 2 {
 		m.copies.drop(ident{member: text(list[1])}) // or why there was none, which is no member
 	}
@@ -208,7 +208,7 @@ func (s *Session[T]) Logout(ctx context.Context) error {
 		ids = append(ids, s.id)
 		s.m.event("logout")
 	}
-	s.gone()
+	s.setEnded()
 	s.olds, s.shown, s.rivals, s.replaced, s.degraded = nil, nil, false, false, nil
 	var failed error
 	for _, id := range ids {
@@ -237,12 +237,12 @@ func (s *Session[T]) Rotate(ctx context.Context) error {
 			return &Error{Op: "rotate", Err: err}
 		}
 	}
-	if s.m.opt.Original {
-		return s.rotateOriginal(ctx)
+	if s.m.opt.FastAPILayout {
+		return s.rotateLegacy(ctx)
 	}
 	id := newIdent(s.id.handle)
 	for try := range updateTries {
-		done, err := s.rotate(ctx, id, try >= politeTries && len(s.m.seal.keys) == 0)
+		done, err := s.rotate(ctx, id, try >= maxCASRetries && len(s.m.seal.keys) == 0)
 		if done || err != nil {
 			return err
 		}
@@ -261,7 +261,7 @@ func (s *Session[T]) rotate(ctx context.Context, id ident, asis bool) (bool, err
 			return false, &Error{Op: "rotate", Err: err}
 		}
 	}
-	keys := append(s.m.placesOf(s.id).keys(), s.m.placesOf(id).session)
+	keys := append(s.m.keysOf(s.id).list(), s.m.keysOf(id).session)
 	list, err := s.m.eval(ctx, scriptRotate, keys, []string{s.id.member, id.member, millis(s.m.opt.Grace), version, data})
 	if !made(err) {
 		s.loaded = false // it may have been moved
@@ -284,7 +284,7 @@ func (s *Session[T]) rotate(ctx context.Context, id ident, asis bool) (bool, err
 	s.m.event("rotated")
 	rec = s.rec
 	rec.data, rec.ends = data, leftOf(list, s.rec.ends)
-	s.become(id, rec, s.now)
+	s.setLoaded(id, rec, s.now)
 	s.loaded = !asis // what was moved may be newer
 	if bad := s.send(); bad != nil {
 		return true, &Error{Op: "rotate", Err: bad}

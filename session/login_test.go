@@ -10,30 +10,30 @@ import (
 // A late request under the first identifier, after two changes of it within the
 // grace, found none and began a session: its cookie took the place of the right
 // one, and the browser was logged out.
-func TestRotate_TwiceInTheGraceTheFirstIdentifierBeginsNothing(t *testing.T) {
+func TestRotate_RepeatedInTheGraceTheFirstIdentifierStartsNoSession(t *testing.T) {
 	m := newManager(t, open(t), session.Options{})
 	rotate := func(s *session.Session[cart]) { must(t, s.Rotate(t.Context())) }
 	again := func(s *session.Session[cart]) { must(t, s.Login(t.Context(), "alice")) }
 	others := func(s *session.Session[cart]) { must(t, second(s.RevokeOthers(t.Context()))) }
 	everywhere := func(s *session.Session[cart]) {
 		must(t, second(m.RevokeAll(t.Context(), "alice")))
-		// The same browser logs in anew.
+		// The same browser logs in again.
 		must(t, m.Open(s.Token()).Login(t.Context(), "alice"))
 	}
 	logout := func(s *session.Session[cart]) { must(t, s.Logout(t.Context())) }
 	for name, steps := range map[string][]func(*session.Session[cart]){
-		"rotated twice":                    {rotate, rotate},
-		"three times":                      {rotate, rotate, rotate},
-		"twice, and the others ended":      {rotate, rotate, others},
-		"in between":                       {rotate, others, rotate},
-		"a login after it":                 {rotate, again},
-		"a login before it":                {again, rotate},
-		"two logins":                       {again, again},
-		"all ended, and a login":           {rotate, everywhere},
-		"logged out after it":              {rotate, logout},
-		"logged out after two, and anew":   {rotate, rotate, logout, again},
-		"logged out after a login":         {again, logout},
-		"rotated twice, the others, login": {rotate, rotate, others, again},
+		"rotated two times":                    {rotate, rotate},
+		"three times":                          {rotate, rotate, rotate},
+		"two times, and the others ended":      {rotate, rotate, others},
+		"in between":                           {rotate, others, rotate},
+		"a login after it":                     {rotate, again},
+		"a login before it":                    {again, rotate},
+		"two logins":                           {again, again},
+		"all ended, and a login":               {rotate, everywhere},
+		"logged out after it":                  {rotate, logout},
+		"logged out after two, and again":      {rotate, rotate, logout, again},
+		"logged out after a login":             {again, logout},
+		"rotated two times, the others, login": {rotate, rotate, others, again},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := login(t, m, "alice")
@@ -66,7 +66,7 @@ func TestRotate_TwiceInTheGraceTheFirstIdentifierBeginsNothing(t *testing.T) {
 
 // A login whose session was rotated and ended meanwhile took its data along, and
 // was said to be made where a revocation had ended what it made, too.
-func TestLogin_BringsNothingBackOfASessionThatWasRotatedAndEnded(t *testing.T) {
+func TestLogin_RevivesNoDataOfARotatedAndEndedSession(t *testing.T) {
 	for name, c := range map[string]struct {
 		end  func(*session.Manager[cart], *session.Session[cart]) error
 		when string

@@ -16,16 +16,16 @@ import (
 // Manager makes sessions whose data is a T. It is safe for concurrent use. Make
 // it with [New].
 type Manager[T any] struct {
-	r       *madcrow.Redis
-	rec     madcrow.Recorder // nil: nobody listens
-	log     *slog.Logger
-	unread  logonce.Reasons // why sessions cannot be read
-	several logonce.Reasons // that several cookies of one name came
-	opt     Options
-	prefix  string
-	seal    seal
-	copies  *copies
-	recents *recents
+	r        *madcrow.Redis
+	rec      madcrow.Recorder // nil: nobody listens
+	log      *slog.Logger
+	unread   logonce.Reasons // why sessions cannot be read
+	several  logonce.Reasons // that several cookies of one name came
+	opt      Options
+	prefix   string
+	seal     seal
+	copies   *fallbackCopies
+	validity *validityCache
 
 	handles *handles
 	timeout time.Duration // of one call to Redis
@@ -43,7 +43,7 @@ func New[T any](r *madcrow.Redis, options Options) (*Manager[T], error) {
 	}
 	cfg := r.Config()
 	m := &Manager[T]{
-		r: r, log: opt.Logger, opt: opt, copies: newCopies(opt.CopyFor), recents: newRecents(), handles: newHandles(opt.Secret),
+		r: r, log: opt.Logger, opt: opt, copies: newFallbackCopies(opt.CopyFor), validity: newValidityCache(), handles: newHandles(opt.Secret),
 		prefix:  cfg.KeyPrefix + "m1:session:" + opt.Name + ":",
 		timeout: cfg.CommandTimeout, cluster: cfg.Cluster.Enabled,
 	}
@@ -62,7 +62,7 @@ func New[T any](r *madcrow.Redis, options Options) (*Manager[T], error) {
 	if m.seal, err = newSeal(opt.Keys); err != nil {
 		return nil, err
 	}
-	if opt.Original {
+	if opt.FastAPILayout {
 		m.prefix = cfg.KeyPrefix + "session:"
 	}
 	return m, nil
@@ -236,7 +236,7 @@ type record struct {
 	end     string        // the absolute one, as stored
 
 	remember bool // its cookie outlives the browser
-	original bool // of the original's layout
+	legacy   bool // of the FastAPI layout
 }
 
 // What the scripts reply.

@@ -19,31 +19,33 @@ type Options struct {
 	// Defaults to "web".
 	Name string
 
-	// Idle is how long a session lives without being used, from 1 second. It may
-	// end up to a tenth sooner: not every use is written down. Defaults to 30
-	// minutes.
+	// Idle is how long an unused session lives, from 1 second. A use is recorded
+	// once in a tenth of it, so a session may end up to a tenth sooner. Defaults
+	// to 30 minutes.
 	Idle time.Duration
-	// Absolute is how long it lives at most, up to 10 years. Defaults to 12
+	// Absolute is the longest life of a session, up to 10 years. Defaults to 12
 	// hours.
 	Absolute time.Duration
-	// RememberIdle and RememberAbsolute are those of a session that was made
-	// with [Remember]; its cookie outlives the browser. Default to 14 and 90
-	// days.
+	// RememberIdle and RememberAbsolute take the place of Idle and Absolute for
+	// a session made with [Remember], whose cookie outlives the browser. Default
+	// to 14 and 90 days.
 	RememberIdle, RememberAbsolute time.Duration
-	// Grace is how long the old identifier can read after [Session.Rotate],
-	// for requests that were under way, and how long their writes under it, or
-	// under that from before a [Session.Login], are [ErrRotated] and do not begin
-	// a new session. Up to 5 minutes. -1 is not at all. Defaults to 10 seconds.
+	// Grace is how long the previous identifier remains readable after
+	// [Session.Rotate], for requests that were under way. In that time a write
+	// under an identifier from before a Rotate or a [Session.Login] is
+	// [ErrRotated] and starts no new session. Up to 5 minutes; -1 disables it.
+	// Defaults to 10 seconds.
 	Grace time.Duration
-	// MaxPerUser ends the session that would end first when a user has more
-	// than this many. The one that logs in again does not count. From 0 to
-	// 10000. Defaults to 0: any number.
+	// MaxPerUser is the largest number of sessions of one user. A login beyond it
+	// ends the session with the earliest absolute end. The session that logs in
+	// again does not count. From 0 to 10000. Defaults to 0: no bound.
 	MaxPerUser int
 
 	// Cookie is the name of the cookie. Defaults to "__Host-session", which
-	// browsers accept only with Secure, for this host alone. Others can set one of
-	// another name for the whole domain; of several the one that is valid counts,
-	// of two valid ones none, until a login, a logout or a new session ends both.
+	// browsers accept only with Secure and from this host alone. A cookie of any
+	// other name can also be set by other hosts of the domain. Of several cookies
+	// of the name the valid one is used; of two valid ones neither, until a login,
+	// a logout or a new session ends both.
 	Cookie string
 	// InsecureCookie sends the cookie without Secure, under the default name
 	// "session", for development without TLS. Never use it elsewhere.
@@ -53,51 +55,51 @@ type Options struct {
 	// Partitioned sets the attribute of that name, for pages inside others.
 	Partitioned bool
 
-	// Secret keys the hash by which a user's sessions are kept together.
-	// Without it, whoever holds an identifier can test whose it is. All
-	// processes must have the same; a change ends the sessions of all users. At
-	// least 16 bytes, better 32 random ones. Defaults to none.
+	// Secret keys the hash of the user in identifiers and keys. Without it,
+	// anyone who has an identifier can test which user it belongs to. All
+	// processes must have the same Secret; a change ends the sessions of all
+	// users. At least 16 bytes, better 32 random ones. Defaults to none.
 	Secret []byte
 	// Keys encrypt the data at rest (AES-256-GCM, 32 bytes each): the first
-	// encrypts, all decrypt. It is bound to its session and user: who can write in
-	// Redis can put it nowhere else. Data that is not encrypted, or with a key that
-	// is not here, is not read. So add a new key behind the old one in all
-	// processes before it is the first in any. User and device are not encrypted.
-	// Defaults to none.
+	// encrypts, all decrypt. Encrypted data is bound to its session and user, so
+	// a writer in Redis cannot move it to another session. Data that is plain, or
+	// encrypted with a key that is not listed, is not read. So add a new key
+	// behind the old one in all processes before it is the first in any. User and
+	// device are not encrypted. Defaults to none.
 	Keys [][]byte
 
-	// Client says whose address a request has, for the list of a user's
-	// sessions. The zero value notes no address.
+	// Client determines the client's address, for the list of a user's
+	// sessions. The zero value records no address.
 	Client clientip.Policy
-	// WaitReplicas is how many replicas must have a login, a commit, a
-	// rotation or a revocation before it returns, up to WaitTimeout; otherwise
-	// it is [ErrNotReplicated]. Each then takes a connection of its own. Only all
-	// replicas together bound what a failover loses: one that stays with the old
-	// master also says that it has the change. Defaults to 0.
+	// WaitReplicas is how many replicas must confirm a login, a commit, a
+	// rotation or a revocation within WaitTimeout; with fewer the call returns
+	// [ErrNotReplicated]. Each such call uses a dedicated connection. Only the
+	// confirmation of all replicas bounds the loss at a failover: a replica that
+	// stays with the old master confirms as well. Defaults to 0.
 	WaitReplicas int
 	// WaitTimeout is less than Config.CommandTimeout; a sooner deadline of the
 	// caller shortens it. Defaults to 100 ms.
 	WaitTimeout time.Duration
-	// CopyFor is how long a copy in this process may answer reads when Redis
-	// cannot be asked, where the route's [Failure] is ReadCopy. What another
-	// process ended is not seen in that time. There are at most 10,000 copies, of
-	// 32 MiB together. Defaults to 1 minute.
+	// CopyFor is how long a fallback copy in this process may serve reads while
+	// Redis is unavailable, where the route's [Failure] is ReadCopy. A session
+	// that another process ends is served until then. There are at most 10,000
+	// copies, of 32 MiB together. Defaults to 1 minute.
 	CopyFor time.Duration
 
-	// OnUndecodable is told of data that cannot be read, each time. Defaults to
-	// a line in the log, once for each reason.
+	// OnUndecodable is called each time that stored data cannot be decoded.
+	// Defaults to a line in the log, once for each reason.
 	OnUndecodable func(ctx context.Context, err error)
-	// Logger receives what goes wrong where no error can be returned.
-	// Defaults to that of the Redis.
+	// Logger receives failures that no call can return. Defaults to the Redis'
+	// logger.
 	Logger *slog.Logger
 
-	// Original reads and writes the sessions of the Python original
-	// (session:{id}, one JSON object), to move away from it. There is no
-	// version there, so the last writer wins, though not over one that has ended;
-	// and no user: Login, List, Revoke and flashes are [ErrOriginal]. Idle is the
-	// whole lifetime from the last write, in whole seconds. It excludes Keys,
-	// MaxPerUser and WaitReplicas.
-	Original bool
+	// FastAPILayout reads and writes the sessions of FastAPI Madcrow
+	// (session:{id}, one JSON object), to migrate from it. That layout has no
+	// version, so the last writer wins, but never revives an ended session. It has
+	// no users: Login, List, Revoke and flashes return [ErrFastAPILayout]. Idle is
+	// the whole lifetime since the last write, in whole seconds. FastAPILayout
+	// excludes Keys, MaxPerUser and WaitReplicas.
+	FastAPILayout bool
 }
 
 const (
@@ -106,7 +108,7 @@ const (
 	minSecret   = 16
 )
 
-// filled returns the options with their defaults, or every problem.
+// filled returns the options with their defaults, or an error that names every problem.
 func (o Options) filled() (Options, error) {
 	var wrong []string
 	between := func(name string, v *time.Duration, def, least, most time.Duration) {
@@ -147,8 +149,8 @@ func (o Options) filled() (Options, error) {
 	if o.SameSite == 0 {
 		o.SameSite = http.SameSiteLaxMode
 	}
-	if o.Original && (len(o.Keys) > 0 || o.MaxPerUser > 0 || o.WaitReplicas > 0) {
-		wrong = append(wrong, "Original excludes Keys, MaxPerUser and WaitReplicas")
+	if o.FastAPILayout && (len(o.Keys) > 0 || o.MaxPerUser > 0 || o.WaitReplicas > 0) {
+		wrong = append(wrong, "FastAPILayout excludes Keys, MaxPerUser and WaitReplicas")
 	}
 	o.Secret = slices.Clone(o.Secret)
 	wrong = append(wrong, o.checkCookie()...)
@@ -166,10 +168,10 @@ func (o *Options) checkCookie() (wrong []string) {
 		}
 	}
 	if err := (&http.Cookie{Name: o.Cookie, Value: "x"}).Valid(); err != nil {
-		wrong = append(wrong, "Cookie is no name of a cookie")
+		wrong = append(wrong, "Cookie must be a valid cookie name")
 	}
 	if o.InsecureCookie && strings.HasPrefix(o.Cookie, "__") {
-		wrong = append(wrong, "Cookie: browsers drop an insecure one of this name")
+		wrong = append(wrong, "Cookie: browsers reject an insecure cookie with a name that begins with __")
 	}
 	if o.InsecureCookie && (o.Partitioned || o.SameSite == http.SameSiteNoneMode) {
 		wrong = append(wrong, "Partitioned and SameSite=None need a secure cookie")
@@ -177,22 +179,23 @@ func (o *Options) checkCookie() (wrong []string) {
 	return wrong
 }
 
-// Failure says what a route does when its session cannot be loaded.
+// Failure is how a route reads a session that cannot be loaded.
 type Failure uint8
 
-// The failures. Writing is an error in each of them.
+// The failures. Writing returns an error in each of them.
 const (
-	// FailClosed: reading is an error too.
+	// FailClosed: reading returns the error.
 	FailClosed Failure = iota
-	// ReadAnonymous: reading finds no session, and [Session.Degraded] tells.
+	// ReadAnonymous: reading finds no session, and [Session.Degraded] returns
+	// the error.
 	ReadAnonymous
-	// ReadCopy: reading finds what this process read last, for up to
-	// Options.CopyFor; without a copy it is an error. Copies are kept from when
-	// a [Manager.Middleware] with it was made.
+	// ReadCopy: reading finds the fallback copy, the state that this process read
+	// last, for up to Options.CopyFor; without a copy it returns the error. Copies
+	// are kept once a [Manager.Middleware] with ReadCopy exists.
 	ReadCopy
 )
 
-// LoginOption changes one session when it is made.
+// LoginOption changes the session that a login makes.
 type LoginOption func(*lifetimes)
 
 type lifetimes struct {

@@ -20,7 +20,7 @@ import (
 	"github.com/madcrow-go/madcrow/session"
 )
 
-// counter counts what reaches Redis, and what the room reports.
+// counter counts what reaches Redis, and what the package reports.
 type counter struct {
 	madcrow.NopRecorder
 	mu     sync.Mutex
@@ -113,7 +113,7 @@ func TestRoundTrips_AreWhatIsPromised(t *testing.T) {
 	want("a logout", 1)
 }
 
-func TestEvents_TellWhoGuessesAndWhatFails(t *testing.T) {
+func TestEvents_CountGuessesAndFailures(t *testing.T) {
 	r, c := counted(t)
 	m := newManager(t, r, session.Options{})
 	s := login(t, m, "alice")
@@ -180,19 +180,19 @@ func TestIdentifier_IsNowhereInRedis(t *testing.T) {
 func TestSecret_AChangeEndsTheSessionsOfAllUsers(t *testing.T) {
 	r := open(t)
 	before, after := newManager(t, r, session.Options{Secret: key(1)}), newManager(t, r, session.Options{Secret: key(2)})
-	token, nobody := login(t, before, "alice").Token(), stored(t, before, "x").Token()
+	token, anonymous := login(t, before, "alice").Token(), stored(t, before, "x").Token()
 	if alive(t, after, token) {
 		t.Error("alive")
 	}
 	if err := after.Open(token).Update(t.Context(), add("x")); err != nil {
-		t.Error(err) // a new session, of nobody
+		t.Error(err) // a new session without user
 	}
-	if !alive(t, before, token) || !alive(t, after, nobody) {
+	if !alive(t, before, token) || !alive(t, after, anonymous) {
 		t.Error("more than that was ended")
 	}
 }
 
-func TestUpdate_TooLargeChangesNothing(t *testing.T) {
+func TestUpdate_TooLargeIsRefusedUnchanged(t *testing.T) {
 	cfg := config
 	cfg.KeyPrefix, cfg.MaxValueSize = t.Name()+":", 10000
 	m := newManager(t, openConfig(t, cfg), session.Options{})
@@ -226,11 +226,11 @@ func TestUpdate_WhatCannotBeJSONIsRefused(t *testing.T) {
 
 // Data that no longer decodes is a new session and a count; the identifier is
 // not adopted for it.
-func TestUndecodable_IsANewSessionAndTold(t *testing.T) {
+func TestUndecodable_StartsANewSessionAndIsReported(t *testing.T) {
 	r := open(t)
-	var told []error
+	var reported []error
 	m := newManager(t, r, session.Options{})
-	other, err := session.New[[]int](r, session.Options{OnUndecodable: func(_ context.Context, err error) { told = append(told, err) }})
+	other, err := session.New[[]int](r, session.Options{OnUndecodable: func(_ context.Context, err error) { reported = append(reported, err) }})
 	must(t, err)
 	token := stored(t, m, "a secret word").Token()
 	s := other.Open(token)
@@ -238,8 +238,8 @@ func TestUndecodable_IsANewSessionAndTold(t *testing.T) {
 		t.Errorf("%v %v", found, err)
 	}
 	must(t, s.Update(t.Context(), func(d *[]int) error { *d = []int{1}; return nil }))
-	if s.Token() == token || len(told) != 1 || strings.Contains(told[0].Error(), "secret") {
-		t.Errorf("%v", told)
+	if s.Token() == token || len(reported) != 1 || strings.Contains(reported[0].Error(), "secret") {
+		t.Errorf("%v", reported)
 	}
 	if !alive(t, m, token) {
 		t.Error("it was deleted: who rolls back has lost it")
@@ -249,7 +249,7 @@ func TestUndecodable_IsANewSessionAndTold(t *testing.T) {
 func TestErrors_HaveTheirStatus(t *testing.T) {
 	for err, want := range map[error]int{
 		session.ErrEnded: 401, session.ErrRotated: 401, session.ErrNoUser: 401,
-		session.ErrConflict: 409, session.ErrHeadersSent: 500, session.ErrNoMiddleware: 500, session.ErrOriginal: 500,
+		session.ErrConflict: 409, session.ErrHeadersSent: 500, session.ErrNoMiddleware: 500, session.ErrFastAPILayout: 500,
 		session.ErrNotReplicated: 503, madcrow.ErrUnavailable: 503, madcrow.ErrTimeout: 504, madcrow.ErrTooLarge: 413,
 	} {
 		if got := problem.From(&session.Error{Op: "x", Err: err}).Status; got != want {

@@ -129,7 +129,7 @@ func (o *modelObject) load() {
 // lost is what it does when it hears that its session has ended.
 func (o *modelObject) lost() { o.at, o.view, o.frozen = nil, nil, false }
 
-func (o *modelObject) become(n *modelSession) {
+func (o *modelObject) setLoaded(n *modelSession) {
 	o.at, o.view, o.frozen, o.replaced, o.loaded = n, n.items, false, false, true
 }
 
@@ -202,7 +202,7 @@ func (w *modelWorld) save(o *modelObject) {
 		w.want("save", err, session.ErrRotated)
 	case o.at == nil:
 		w.want("save", err, nil)
-		o.become(w.add(o.s, "", []string{item}))
+		o.setLoaded(w.add(o.s, "", []string{item}))
 	case o.at.settled() == live:
 		w.want("save", err, nil)
 		o.at.items = append(slices.Clone(o.at.items), item)
@@ -228,7 +228,7 @@ func (w *modelWorld) rotate(o *modelObject) {
 		if o.at.state, o.at.next = frozen, n; o.at.user == "" {
 			o.at.state = noted
 		}
-		o.become(n)
+		o.setLoaded(n)
 	case o.at.settled() == ended:
 		w.want("rotate", err, session.ErrEnded)
 		o.lost()
@@ -256,7 +256,7 @@ func (w *modelWorld) login(o *modelObject) {
 			items = o.view
 		}
 	}
-	o.become(w.add(o.s, w.user, items))
+	o.setLoaded(w.add(o.s, w.user, items))
 }
 
 func (w *modelWorld) others(o *modelObject) {

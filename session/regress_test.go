@@ -86,7 +86,7 @@ func refuse(name string, n int) session.Hook {
 	}
 }
 
-func TestLogout_WithTheOldIdentifierEndsWhatItBecame(t *testing.T) {
+func TestLogout_WithTheOldIdentifierEndsTheRotatedSession(t *testing.T) {
 	m := newManager(t, open(t), session.Options{})
 	s := login(t, m, "alice")
 	old := s.Token()
@@ -97,7 +97,7 @@ func TestLogout_WithTheOldIdentifierEndsWhatItBecame(t *testing.T) {
 	}
 }
 
-func TestRevoke_ByTheOldHandleEndsWhatItBecame(t *testing.T) {
+func TestRevoke_ByTheOldHandleEndsTheRotatedSession(t *testing.T) {
 	m := newManager(t, open(t), session.Options{})
 	s := login(t, m, "alice")
 	list, err := m.List(t.Context(), "alice")
@@ -112,7 +112,7 @@ func TestRevoke_ByTheOldHandleEndsWhatItBecame(t *testing.T) {
 func TestRevoke_LeavesAStrangerInTheSameSlotAlone(t *testing.T) {
 	m := newManager(t, open(t), session.Options{})
 	alice := login(t, m, "alice")
-	nobody := stored(t, m, "x")
+	anonymous := stored(t, m, "x")
 	mallory := ""
 	for i := 0; mallory == "" || session.TagOf(nil, mallory) != session.TagOf(nil, "alice"); i++ {
 		mallory = "mallory" + strconv.Itoa(i)
@@ -120,17 +120,17 @@ func TestRevoke_LeavesAStrangerInTheSameSlotAlone(t *testing.T) {
 	if ok, err := m.Revoke(t.Context(), mallory, alice.Handle()); ok || err != nil || !alive(t, m, alice.Token()) {
 		t.Errorf("%s ended the session of alice: %v, %v", mallory, ok, err)
 	}
-	for _, handle := range []string{"", "x", "}{", strings.Repeat("\x00", 43), strings.Repeat("k", 1<<20), nobody.Handle()} {
+	for _, handle := range []string{"", "x", "}{", strings.Repeat("\x00", 43), strings.Repeat("k", 1<<20), anonymous.Handle()} {
 		if ok, err := m.Revoke(t.Context(), "alice", handle); ok || err != nil {
 			t.Errorf("%.50q: %v, %v", handle, ok, err)
 		}
 	}
-	if !alive(t, m, nobody.Token()) {
+	if !alive(t, m, anonymous.Token()) {
 		t.Error("a session without user was ended")
 	}
 }
 
-func TestRevokeOthers_WithAnIdentifierThatCountsNoMoreEndsNothing(t *testing.T) {
+func TestRevokeOthers_WithAnInvalidIdentifierEndsNoSession(t *testing.T) {
 	m := newManager(t, open(t), session.Options{})
 	s := login(t, m, "alice")
 	other := login(t, m, "alice")
@@ -174,7 +174,7 @@ func TestRevokeOthers_EndsTheGraceOfTheOneThatIsKept(t *testing.T) {
 	}
 }
 
-func TestLogin_LosesNothingOfParallelUpdates(t *testing.T) {
+func TestLogin_KeepsParallelUpdates(t *testing.T) {
 	r := open(t)
 	for _, at := range []string{"create", "destroy"} {
 		m, others := newManager(t, r, session.Options{}), newManager(t, r, session.Options{})
@@ -217,7 +217,7 @@ func TestLogin_CannotBeKeptFromChangingTheIdentifier(t *testing.T) {
 		token = mine.Token()
 		m.SetHook(faster("rotate"))
 		err := mine.Rotate(t.Context())
-		if name == "sealed" { // it would have to be sealed anew each time
+		if name == "sealed" { // it would have to be sealed again each time
 			if !errors.Is(err, session.ErrConflict) || mine.Token() != token {
 				t.Errorf("sealed: %v", err)
 			}
@@ -231,7 +231,7 @@ func TestLogin_CannotBeKeptFromChangingTheIdentifier(t *testing.T) {
 	}
 }
 
-func TestLogin_TakesNothingOfAnotherUser(t *testing.T) {
+func TestLogin_KeepsNoDataOfAnotherUser(t *testing.T) {
 	m := newManager(t, open(t), session.Options{})
 	s := login(t, m, "alice")
 	must(t, s.Update(t.Context(), add("secret of alice")))
@@ -245,7 +245,7 @@ func TestLogin_TakesNothingOfAnotherUser(t *testing.T) {
 	}
 }
 
-func TestLogin_BringsNothingBackOfASessionThatEnded(t *testing.T) {
+func TestLogin_RevivesNoDataOfAnEndedSession(t *testing.T) {
 	r := open(t)
 	m, others := newManager(t, r, session.Options{}), newManager(t, r, session.Options{})
 	s := login(t, others, "alice")
@@ -258,7 +258,7 @@ func TestLogin_BringsNothingBackOfASessionThatEnded(t *testing.T) {
 	}
 }
 
-func TestLogin_OfARotatedSessionLosesNothing(t *testing.T) {
+func TestLogin_OfARotatedSessionKeepsItsData(t *testing.T) {
 	r := open(t)
 	m, others := newManager(t, r, session.Options{}), newManager(t, r, session.Options{})
 	s := login(t, others, "alice")
@@ -357,7 +357,7 @@ func TestLogin_SaysWhenTheOldIdentifierMayLive(t *testing.T) {
 	old := s.Token()
 	m.SetHook(refuse("destroy", 1))
 	err := s.Login(t.Context(), "alice")
-	if !errors.Is(err, session.ErrOldLives) || s.Token() == old || !alive(t, m, s.Token()) {
+	if !errors.Is(err, session.ErrOldSessionActive) || s.Token() == old || !alive(t, m, s.Token()) {
 		t.Errorf("%v", err)
 	}
 	must(t, s.Logout(t.Context()))
@@ -413,7 +413,7 @@ func copyOf(t testing.TB, m *session.Manager[cart], token string) (found bool, e
 	return found, err
 }
 
-func TestReadCopy_ForgetsWhatThisProcessEnded(t *testing.T) {
+func TestReadCopy_DropsSessionsThatThisProcessEnded(t *testing.T) {
 	srv := madcrowtest.StartRedis(t)
 	r := openConfig(t, srv.Config())
 	m := newManager(t, r, session.Options{MaxPerUser: 1})

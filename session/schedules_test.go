@@ -217,7 +217,7 @@ func (s *schedule) check() (dead, kept int) {
 		sorted := slices.Clone(c.Items)
 		slices.Sort(sorted)
 		if len(slices.Compact(sorted)) != len(c.Items) {
-			s.t.Errorf("something is there twice: %v", c.Items)
+			s.t.Errorf("an item is there more than once: %v", c.Items)
 		}
 		for _, item := range c.Items {
 			if refused[item] {

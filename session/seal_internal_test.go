@@ -9,7 +9,7 @@ import (
 
 // What was sealed with a nonce from elsewhere is read, and the other way round:
 // both write nonce, text and tag.
-func TestSeal_ReadsWhatWasSealedWithANonceOfItsOwn(t *testing.T) {
+func TestSeal_ReadsDataWithAnExplicitNonce(t *testing.T) {
 	key := []byte("0123456789abcdef0123456789abcdef")
 	block, err := aes.NewCipher(key)
 	if err != nil {
@@ -36,7 +36,7 @@ func TestSeal_ReadsWhatWasSealedWithANonceOfItsOwn(t *testing.T) {
 		t.Errorf("new: %q %v", got, err)
 	}
 	if len(fresh) != 1+12+3+16 || string(s.close([]byte("new"), to)) == string(fresh) {
-		t.Errorf("%d bytes, or a nonce twice", len(fresh))
+		t.Errorf("%d bytes, or a repeated nonce", len(fresh))
 	}
 	if _, err := s.open(string(fresh[:12]), to); err == nil {
 		t.Error("a part was opened")

@@ -76,7 +76,7 @@ func TestSealed_DataIsBoundToItsSessionAndUser(t *testing.T) {
 	var undecodable int
 	m := newManager(t, r, session.Options{Keys: [][]byte{key(1)}, OnUndecodable: func(context.Context, error) { undecodable++ }})
 	alice, again := login(t, m, "alice"), login(t, m, "alice")
-	bob, nobody, other := login(t, m, "bob"), stored(t, m, "x"), stored(t, m, "y")
+	bob, anonymous, other := login(t, m, "bob"), stored(t, m, "x"), stored(t, m, "y")
 	put := func(name string, from, to *session.Session[cart]) {
 		t.Helper()
 		source, _, _ := m.KeysOf(from.Token())
@@ -90,8 +90,8 @@ func TestSealed_DataIsBoundToItsSessionAndUser(t *testing.T) {
 	}
 	put("from user to user", alice, bob)
 	put("from one session of a user to another", alice, again)
-	put("from nobody to nobody", nobody, other)
-	put("from nobody to a user", nobody, alice)
+	put("from no user to no user", anonymous, other)
+	put("from no user to a user", anonymous, alice)
 
 	target, _, _ := m.KeysOf(bob.Token())
 	setField(t, r, target, "u", "alice")
@@ -110,11 +110,11 @@ func TestSealed_DataIsBoundToItsSessionAndUser(t *testing.T) {
 		}
 	}
 	if undecodable != 11 {
-		t.Errorf("%d times told", undecodable)
+		t.Errorf("reported %d times", undecodable)
 	}
 }
 
-func TestSealed_NotTheSameTwice(t *testing.T) {
+func TestSealed_EqualDataIsSealedDifferently(t *testing.T) {
 	r := open(t)
 	m := newManager(t, r, session.Options{Keys: [][]byte{key(1)}})
 	s := stored(t, m, "x")

@@ -19,8 +19,8 @@ type content[T any] struct {
 
 // encode makes the data of a session.
 func (m *Manager[T]) encode(c content[T], user string, id ident) (string, error) {
-	if m.opt.Original {
-		return encodeOriginal(c)
+	if m.opt.FastAPILayout {
+		return encodeLegacy(c)
 	}
 	plain, err := json.Marshal(c)
 	if err != nil {
@@ -30,7 +30,7 @@ func (m *Manager[T]) encode(c content[T], user string, id ident) (string, error)
 }
 
 func (m *Manager[T]) decode(rec record, id ident) (c content[T], err error) {
-	if rec.original {
+	if rec.legacy {
 		err = exactjson.Unmarshal([]byte(rec.data), &c.Data)
 		return c, err
 	}

@@ -84,8 +84,8 @@ func (s *Session[T]) adopt(token string) {
 }
 
 func (m *Manager[T]) identOf(token string) (ident, bool) {
-	if m.opt.Original {
-		return originalIdent(token), validOriginal(token)
+	if m.opt.FastAPILayout {
+		return legacyIdent(token), validLegacyID(token)
 	}
 	return parseIdent(token)
 }
@@ -142,9 +142,9 @@ func (s *Session[T]) Token() string {
 }
 
 // Handle names this session for [Manager.Revoke] and in [Manager.List]; "" where
-// there is none, and for the original's. Rotate changes it. It does not wait.
+// there is none, and with Options.FastAPILayout. Rotate changes it. It does not wait.
 func (s *Session[T]) Handle() string {
-	if seen := s.look(); seen.has && !s.m.opt.Original {
+	if seen := s.look(); seen.has && !s.m.opt.FastAPILayout {
 		return seen.id.member
 	}
 	return ""
@@ -190,7 +190,7 @@ func (s *Session[T]) load(ctx context.Context) error {
 	if s.carrier != nil {
 		s.carrier.read()
 	}
-	s.none()
+	s.setNone()
 	s.loaded, s.degraded = false, nil
 	if len(s.shown) > 0 {
 		if err := s.choose(ctx); err != nil {
@@ -209,7 +209,7 @@ func (s *Session[T]) load(ctx context.Context) error {
 	if why != "" {
 		s.m.copies.lost(s.id)
 		s.m.event(why)              // "missing" in numbers is somebody who guesses
-		s.none()                    // never adopted:
+		s.setNone()                 // never adopted:
 		s.has = false               // the next write makes a new one,
 		s.replaced = why == rotated // but where that would take the place of the right one
 		return nil
@@ -220,19 +220,19 @@ func (s *Session[T]) load(ctx context.Context) error {
 }
 
 // none notes that there is no session.
-func (s *Session[T]) none() {
+func (s *Session[T]) setNone() {
 	s.loaded, s.exists, s.rec, s.now = true, false, record{}, content[T]{}
 }
 
 // gone notes that the session has ended.
-func (s *Session[T]) gone() {
+func (s *Session[T]) setEnded() {
 	s.m.copies.drop(s.id)
-	s.none()
+	s.setNone()
 	s.has = false
 }
 
 // become makes what was read or stored the session.
-func (s *Session[T]) become(id ident, rec record, c content[T]) {
+func (s *Session[T]) setLoaded(id ident, rec record, c content[T]) {
 	s.id, s.has, s.replaced = id, true, false
 	s.loaded, s.exists, s.rec, s.now = true, true, rec, c
 }
@@ -242,12 +242,12 @@ func (s *Session[T]) take(ctx context.Context, rec record) {
 	c, err := s.m.decode(rec, s.id)
 	if err != nil {
 		s.m.undecodable(ctx, err)
-		s.none()
+		s.setNone()
 		s.has = false
 		s.olds = append(s.olds, s.id)
 		return
 	}
-	s.become(s.id, rec, c)
+	s.setLoaded(s.id, rec, c)
 }
 
 // withoutRedis does what the failure of the route says.
@@ -265,7 +265,7 @@ func (s *Session[T]) withoutRedis(err error, failure Failure) error {
 	case ReadCopy:
 		if rec, ok := s.m.copies.get(s.id); ok {
 			if c, err := s.m.decode(rec, s.id); err == nil {
-				s.become(s.id, rec, c)
+				s.setLoaded(s.id, rec, c)
 				s.degraded, s.under = failed, failure
 				return nil
 			}
@@ -276,16 +276,16 @@ func (s *Session[T]) withoutRedis(err error, failure Failure) error {
 
 // fetch reads a session; why says why there is none.
 func (m *Manager[T]) fetch(ctx context.Context, id ident) (rec record, why string, err error) {
-	if m.opt.Original {
-		return m.fetchOriginal(ctx, id)
+	if m.opt.FastAPILayout {
+		return m.fetchLegacy(ctx, id)
 	}
 	if m.hook == nil { // tests see every script
-		if rec, ok, err := m.fetchRecent(ctx, id); ok || err != nil {
+		if rec, ok, err := m.fetchKnown(ctx, id); ok || err != nil {
 			return rec, "", err
 		}
 	}
-	asked := m.recents.now()
-	list, err := m.read(ctx, scriptLoad, m.placesOf(id).keys(), []string{id.member})
+	asked := m.validity.now()
+	list, err := m.read(ctx, scriptLoad, m.keysOf(id).list(), []string{id.member})
 	if err != nil {
 		return rec, "", err
 	}
@@ -295,7 +295,7 @@ func (m *Manager[T]) fetch(ctx context.Context, id ident) (rec record, why strin
 	case rec.user != "" && m.handles.of(rec.user) != id.handle:
 		why = "revoked" // made with another secret: no revocation would find it
 	default:
-		m.recents.put(id, rec, asked)
+		m.validity.put(id, rec, asked)
 	}
 	return rec, why, err
 }
@@ -316,7 +316,7 @@ func (s *Session[T]) refused(op, why string) error {
 	if why == frozen || why == rotated {
 		return &Error{Op: op, Err: ErrRotated}
 	}
-	s.gone()
+	s.setEnded()
 	return &Error{Op: op, Err: ErrEnded}
 }
 

@@ -88,7 +88,7 @@ func TestSession_IsCreatedByTheFirstWrite(t *testing.T) {
 	}
 }
 
-func TestUpdate_LosesNothingOfParallelRequests(t *testing.T) {
+func TestUpdate_KeepsChangesOfParallelRequests(t *testing.T) {
 	m := newManager(t, open(t), session.Options{Keys: [][]byte{make([]byte, 32)}})
 	s := m.Open("")
 	if err := s.Update(t.Context(), add("first")); err != nil {
@@ -108,7 +108,7 @@ func TestUpdate_LosesNothingOfParallelRequests(t *testing.T) {
 	}
 }
 
-func TestSession_LateWriteRevivesNothing(t *testing.T) {
+func TestSession_LateWriteRevivesNoSession(t *testing.T) {
 	m := newManager(t, open(t), session.Options{})
 	s := m.Open("")
 	if err := s.Login(t.Context(), "alice"); err != nil {
@@ -129,7 +129,7 @@ func TestSession_LateWriteRevivesNothing(t *testing.T) {
 	}
 }
 
-func TestLogin_NewIdentifierAndTheOldIsNothing(t *testing.T) {
+func TestLogin_NewIdentifierAndTheOldIsInvalid(t *testing.T) {
 	m := newManager(t, open(t), session.Options{})
 	s := m.Open("")
 	if err := s.Update(t.Context(), add("a")); err != nil {

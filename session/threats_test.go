@@ -52,9 +52,9 @@ func TestSessionsPage_NamesTestsThatExist(t *testing.T) {
 }
 
 // The code of the page.
-func TestOriginal_MovesToTheTyped(t *testing.T) {
+func TestFastAPILayout_MovesToTheTyped(t *testing.T) {
 	r := open(t)
-	old := newManager(t, r, session.Options{Original: true, Cookie: "session_id", Idle: time.Hour})
+	old := newManager(t, r, session.Options{FastAPILayout: true, Cookie: "session_id", Idle: time.Hour})
 	sessions := newManager(t, r, session.Options{})
 	setKey(t, r, t.Name()+":session:abc", `{"items": ["from python"], "n": 1}`)
 	move := func(next http.Handler) http.Handler {

@@ -66,8 +66,8 @@ func (s *Session[T]) commit(ctx context.Context, next content[T]) (bool, error) 
 		return false, &Error{Op: "commit", Err: ErrRotated}
 	case !s.exists:
 		return true, s.create(ctx, next)
-	case s.m.opt.Original:
-		return true, s.storeOriginal(ctx, next)
+	case s.m.opt.FastAPILayout:
+		return true, s.storeLegacy(ctx, next)
 	}
 	since := s.m.copies.begin()
 	rec, what, why, err := s.m.replace(ctx, s.id, s.rec, next)
@@ -98,7 +98,7 @@ func (m *Manager[T]) replace(ctx context.Context, id ident, rec record, c conten
 	if err != nil {
 		return rec, 0, "", err
 	}
-	list, err := m.eval(ctx, scriptCommit, m.placesOf(id).keys(), []string{id.member, rec.version, data})
+	list, err := m.eval(ctx, scriptCommit, m.keysOf(id).list(), []string{id.member, rec.version, data})
 	if !made(err) {
 		return rec, 0, "", &Error{Op: "commit", Err: err}
 	}
@@ -121,8 +121,8 @@ func (s *Session[T]) create(ctx context.Context, c content[T]) error {
 			return &Error{Op: "create", Err: err}
 		}
 	}
-	if s.m.opt.Original {
-		return s.createOriginal(ctx, c)
+	if s.m.opt.FastAPILayout {
+		return s.createLegacy(ctx, c)
 	}
 	id := newIdent(randomHandle())
 	l := lifetimes{idle: s.m.opt.Idle, absolute: s.m.opt.Absolute}
@@ -130,7 +130,7 @@ func (s *Session[T]) create(ctx context.Context, c content[T]) error {
 	if !made(err) {
 		return err
 	}
-	s.become(id, rec, c)
+	s.setLoaded(id, rec, c)
 	s.endRivals(ctx)
 	if bad := s.send(); bad != nil {
 		return &Error{Op: "create", Err: bad}
@@ -149,7 +149,7 @@ func (s *Session[T]) store(ctx context.Context, id ident, user string, c content
 	if l.remember {
 		remember = "1"
 	}
-	list, err := s.m.eval(ctx, scriptCreate, s.m.placesOf(id).keys(), append([]string{
+	list, err := s.m.eval(ctx, scriptCreate, s.m.keysOf(id).list(), append([]string{
 		id.member, millis(l.idle), micros(l.absolute), user, data, device, rand.Text(),
 		strconv.Itoa(s.m.opt.MaxPerUser), own, remember, strconv.Itoa(len(dead)),
 	}, dead...))

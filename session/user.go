@@ -40,8 +40,8 @@ type Info struct {
 // List returns the live sessions of a user, the latest made first. It takes two
 // round trips.
 func (m *Manager[T]) List(ctx context.Context, user string) ([]Info, error) {
-	if m.opt.Original {
-		return nil, &Error{Op: "list", Err: ErrOriginal}
+	if m.opt.FastAPILayout {
+		return nil, &Error{Op: "list", Err: ErrFastAPILayout}
 	}
 	if err := checkUser(user); err != nil {
 		return nil, err
@@ -91,7 +91,7 @@ func readInfo(member string, f []madcrow.Message, now time.Time) (info Info, err
 // scan reads the index of a user and every session in it: nil for one that is
 // none. now is Redis' clock.
 func (m *Manager[T]) scan(ctx context.Context, handle [handleSize]byte, user string) (members []string, found [][]madcrow.Message, now time.Time, err error) {
-	at := placesOf(m.prefix, handle, "")
+	at := keysOf(m.prefix, handle, "")
 	msg, err := m.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
 		return b.Zrange().Key(at.index).Min("0").Max("-1").Build()
 	})
@@ -139,16 +139,16 @@ func (m *Manager[T]) deadOf(ctx context.Context, handle [handleSize]byte, user s
 // rotation since, for Options.Grace. It says whether there was one. The handle
 // may come from a stranger: a session of somebody else is none.
 func (m *Manager[T]) Revoke(ctx context.Context, user, handle string) (bool, error) {
-	if m.opt.Original {
-		return false, &Error{Op: "revoke", Err: ErrOriginal}
+	if m.opt.FastAPILayout {
+		return false, &Error{Op: "revoke", Err: ErrFastAPILayout}
 	}
 	if err := checkUser(user); err != nil || !validMember(handle) {
 		return false, err
 	}
 	defer m.copies.drop(ident{member: handle})
-	at := placesOf(m.prefix, m.handles.of(user), handle)
-	list, err := m.eval(ctx, scriptDestroy, at.keys(), []string{handle, user, "", "0"})
-	m.dropBecame(list)
+	at := keysOf(m.prefix, m.handles.of(user), handle)
+	list, err := m.eval(ctx, scriptDestroy, at.list(), []string{handle, user, "", "0"})
+	m.dropSuccessor(list)
 	if !made(err) {
 		return false, &Error{Op: "revoke", Err: err}
 	}
@@ -163,13 +163,13 @@ func (m *Manager[T]) Revoke(ctx context.Context, user, handle string) (bool, err
 // were listed: those that were not used for too long may be counted. It takes
 // one round trip, whatever their number.
 func (m *Manager[T]) RevokeAll(ctx context.Context, user string) (int, error) {
-	if m.opt.Original {
-		return 0, &Error{Op: "revoke all", Err: ErrOriginal}
+	if m.opt.FastAPILayout {
+		return 0, &Error{Op: "revoke all", Err: ErrFastAPILayout}
 	}
 	if err := checkUser(user); err != nil {
 		return 0, err
 	}
-	n, _, err := m.revoke(ctx, placesOf(m.prefix, m.handles.of(user), "none"), "")
+	n, _, err := m.revoke(ctx, keysOf(m.prefix, m.handles.of(user), "none"), "")
 	return n, wrap("revoke all", err)
 }
 
@@ -178,8 +178,8 @@ func (m *Manager[T]) RevokeAll(ctx context.Context, user string) (int, error) {
 // [ErrRotated], and ends none.
 func (s *Session[T]) RevokeOthers(ctx context.Context) (int, error) {
 	const op = "revoke others"
-	if s.m.opt.Original {
-		return 0, &Error{Op: op, Err: ErrOriginal}
+	if s.m.opt.FastAPILayout {
+		return 0, &Error{Op: op, Err: ErrFastAPILayout}
 	}
 	if err := s.enter(ctx, op); err != nil {
 		return 0, err
@@ -191,16 +191,16 @@ func (s *Session[T]) RevokeOthers(ctx context.Context) (int, error) {
 	if !s.exists || s.rec.user == "" {
 		return 0, &Error{Op: op, Err: ErrNoUser}
 	}
-	n, why, err := s.m.revoke(ctx, s.m.placesOf(s.id), s.id.member)
+	n, why, err := s.m.revoke(ctx, s.m.keysOf(s.id), s.id.member)
 	if why != "" {
 		return 0, s.refused(op, why)
 	}
 	return n, wrap(op, err)
 }
 
-func (m *Manager[T]) revoke(ctx context.Context, at places, keep string) (n int, why string, err error) {
+func (m *Manager[T]) revoke(ctx context.Context, at sessionKeys, keep string) (n int, why string, err error) {
 	defer m.copies.clear()
-	list, err := m.eval(ctx, scriptRevoke, at.keys(), []string{keep, rand.Text()})
+	list, err := m.eval(ctx, scriptRevoke, at.list(), []string{keep, rand.Text()})
 	if !made(err) {
 		return 0, "", err
 	}

@@ -110,7 +110,7 @@ func routes(router *echo.Echo, k *Kit) {
 	Health(router, k.Redis, k.Draining, health.Options{})
 }
 
-func TestWith_WhatWasNotMadePanicsWhenTheRouteIsMade(t *testing.T) {
+func TestWith_AZeroDepPanicsWhenTheRouteIsMade(t *testing.T) {
 	made := inject.Plain(inject.New(nil, nil), 1)
 	for name, route := range map[string]func(){
 		"first":  func() { With(inject.Dep[int]{}, func(*echo.Context, int) error { return nil }) },

@@ -105,7 +105,7 @@ func routes(router *gin.Engine, k *Kit) {
 	Health(router, k.Redis, k.Draining, health.Options{})
 }
 
-func TestWith_WhatWasNotMadePanicsWhenTheRouteIsMade(t *testing.T) {
+func TestWith_AZeroDepPanicsWhenTheRouteIsMade(t *testing.T) {
 	made := inject.Plain(inject.New(nil, nil), 1)
 	for name, route := range map[string]func(){
 		"first":  func() { With(inject.Dep[int]{}, func(*gin.Context, int) error { return nil }) },

@@ -101,7 +101,7 @@ func (a *app) admit(r *http.Request, name string) (try, error) {
 	ctx := r.Context()
 	addr, err := a.clients.Addr(r)
 	if err != nil {
-		return try{}, problem.New(http.StatusBadRequest, "CLIENT_UNKNOWN", "Your address cannot be told")
+		return try{}, problem.New(http.StatusBadRequest, "CLIENT_UNKNOWN", "Your address cannot be determined")
 	}
 	client, err := a.clients.Key(r)
 	if err != nil {

@@ -173,7 +173,7 @@ func (o *sessionOptions) check(c *cobra.Command) error {
 func (o *sessionOptions) sessions(r *madcrow.Redis) (*session.Manager[any], error) {
 	opt := session.Options{Name: o.name}
 	if o.original != "" {
-		opt = session.Options{Original: true}
+		opt = session.Options{FastAPILayout: true}
 	}
 	if o.secretFile != "" {
 		text, err := os.ReadFile(o.secretFile)

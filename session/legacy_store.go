@@ -13,22 +13,22 @@ import (
 	"github.com/madcrow-go/madcrow"
 )
 
-// The sessions of the Python original: session:{id} is one JSON object, stored
+// The sessions of FastAPI Madcrow: session:{id} is one JSON object, stored
 // with SETEX. There is no version, so the last writer wins.
 
-// maxOriginal is what the original's routes take.
-const maxOriginal = 255
+// maxLegacyID is the longest id that FastAPI Madcrow's routes accept.
+const maxLegacyID = 255
 
-func validOriginal(token string) bool {
-	return token != "" && len(token) <= maxOriginal && strings.IndexFunc(token, func(c rune) bool { return c < '!' || c > '~' }) < 0
+func validLegacyID(token string) bool {
+	return token != "" && len(token) <= maxLegacyID && strings.IndexFunc(token, func(c rune) bool { return c < '!' || c > '~' }) < 0
 }
 
-func originalIdent(token string) ident {
+func legacyIdent(token string) ident {
 	sum := sha256.Sum256([]byte(token))
 	return ident{token: token, member: base64.RawURLEncoding.EncodeToString(sum[:])}
 }
 
-func (m *Manager[T]) fetchOriginal(ctx context.Context, id ident) (rec record, why string, err error) {
+func (m *Manager[T]) fetchLegacy(ctx context.Context, id ident) (rec record, why string, err error) {
 	key := m.prefix + id.token
 	res, err := m.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
 		return []madcrow.Command{b.Get().Key(key).Build(), b.Pttl().Key(key).Build()}
@@ -46,25 +46,25 @@ func (m *Manager[T]) fetchOriginal(ctx context.Context, id ident) (rec record, w
 	if rec.left = time.Duration(left) * time.Millisecond; left < 0 {
 		rec.left = m.opt.Idle
 	}
-	rec.ends, rec.original = rec.left, true
+	rec.ends, rec.legacy = rec.left, true
 	return rec, "", err
 }
 
-func (s *Session[T]) createOriginal(ctx context.Context, c content[T]) error {
-	id := originalIdent(rand.Text())
-	rec, _, err := s.m.setOriginal(ctx, id, c, false)
+func (s *Session[T]) createLegacy(ctx context.Context, c content[T]) error {
+	id := legacyIdent(rand.Text())
+	rec, _, err := s.m.setLegacy(ctx, id, c, false)
 	if err != nil {
 		return err
 	}
-	s.become(id, rec, c)
+	s.setLoaded(id, rec, c)
 	s.endRivals(ctx)
 	return wrap("create", s.send())
 }
 
-// storeOriginal writes a session that was there. One that has ended meanwhile
+// storeLegacy writes a session that was there. One that has ended meanwhile
 // is not made again.
-func (s *Session[T]) storeOriginal(ctx context.Context, c content[T]) error {
-	rec, done, err := s.m.setOriginal(ctx, s.id, c, true)
+func (s *Session[T]) storeLegacy(ctx context.Context, c content[T]) error {
+	rec, done, err := s.m.setLegacy(ctx, s.id, c, true)
 	if err != nil {
 		if !invalid(err) {
 			s.loaded = false // it may have been stored
@@ -78,7 +78,7 @@ func (s *Session[T]) storeOriginal(ctx context.Context, c content[T]) error {
 	return nil
 }
 
-func (m *Manager[T]) setOriginal(ctx context.Context, id ident, c content[T], there bool) (rec record, done bool, err error) {
+func (m *Manager[T]) setLegacy(ctx context.Context, id ident, c content[T], there bool) (rec record, done bool, err error) {
 	data, err := m.encode(c, "", id)
 	if err != nil {
 		return rec, false, err
@@ -93,12 +93,12 @@ func (m *Manager[T]) setOriginal(ctx context.Context, id ident, c content[T], th
 	if err != nil {
 		return rec, false, &Error{Op: "commit", Err: err}
 	}
-	return record{data: data, left: m.opt.Idle, ends: m.opt.Idle, original: true}, !msg.IsNil(), nil
+	return record{data: data, left: m.opt.Idle, ends: m.opt.Idle, legacy: true}, !msg.IsNil(), nil
 }
 
-func (s *Session[T]) rotateOriginal(ctx context.Context) error {
+func (s *Session[T]) rotateLegacy(ctx context.Context) error {
 	old := s.id
-	if err := s.createOriginal(ctx, s.now); err != nil {
+	if err := s.createLegacy(ctx, s.now); err != nil {
 		return err
 	}
 	err := s.m.end(ctx, old)
@@ -108,14 +108,14 @@ func (s *Session[T]) rotateOriginal(ctx context.Context) error {
 	return wrap("rotate", err)
 }
 
-func (m *Manager[T]) endOriginal(ctx context.Context, id ident) error {
+func (m *Manager[T]) endLegacy(ctx context.Context, id ident) error {
 	key := m.prefix + id.token
 	_, err := m.r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Del().Key(key).Build() })
 	return err
 }
 
-// encodeOriginal writes the data alone, as the original does: an object.
-func encodeOriginal[T any](c content[T]) (string, error) {
+// encodeLegacy writes the data alone, as FastAPI Madcrow does: an object.
+func encodeLegacy[T any](c content[T]) (string, error) {
 	plain, err := json.Marshal(c.Data)
 	if err != nil || len(plain) == 0 || plain[0] != '{' {
 		return "", &ValidationError{Field: "data", Message: fmt.Sprintf("must become a JSON object: %T", c.Data)}

@@ -10,8 +10,8 @@ import (
 	"github.com/madcrow-go/madcrow/session"
 )
 
-// twice reads a session as two requests do: the script, then plain commands.
-func twice(t *testing.T, m *session.Manager[cart], token string, c *counter) {
+// readTwoTimes reads a session as two requests do: the script, then plain commands.
+func readTwoTimes(t *testing.T, m *session.Manager[cart], token string, c *counter) {
 	t.Helper()
 	c.took()
 	for _, want := range []string{"session_load", "PIPELINE"} {
@@ -26,7 +26,7 @@ func twice(t *testing.T, m *session.Manager[cart], token string, c *counter) {
 
 // What another process did is seen by the next read, also of a session that was
 // read a moment ago.
-func TestRecent_SeesWhatOtherProcessesDid(t *testing.T) {
+func TestValidityCache_SeesWhatOtherProcessesDid(t *testing.T) {
 	r, c := counted(t)
 	m := newManager(t, r, session.Options{Grace: time.Minute})
 	others := newManager(t, open(t), session.Options{Grace: time.Minute})
@@ -58,7 +58,7 @@ func TestRecent_SeesWhatOtherProcessesDid(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			user := "user of " + name
 			token := login(t, m, user).Token()
-			twice(t, m, token, c)
+			readTwoTimes(t, m, token, c)
 			must(t, do(user, token))
 			c.took()
 			for try, most := range []int{2, 1} { // then it is forgotten
@@ -71,14 +71,14 @@ func TestRecent_SeesWhatOtherProcessesDid(t *testing.T) {
 			}
 		})
 	}
-	for _, user := range []string{"", "alice"} { // of nobody, too
+	for _, user := range []string{"", "alice"} { // without user, too
 		s := m.Open("")
 		must(t, s.Update(ctx, add("a")))
 		if user != "" {
 			must(t, s.Login(ctx, user))
 		}
 		token := s.Token()
-		twice(t, m, token, c)
+		readTwoTimes(t, m, token, c)
 		must(t, others.Open(token).Update(ctx, add("b")))
 		got, found, err := m.Open(token).Get(ctx)
 		if !found || err != nil || len(got.Items) != 2 {
@@ -102,7 +102,7 @@ func del(ctx context.Context, r *madcrow.Redis, key string) error {
 
 // A session that is in use lives on, in one round trip a request, and ends by
 // both its times.
-func TestRecent_IsTouchedWhenDueAndEndsInTime(t *testing.T) {
+func TestValidityCache_IsTouchedWhenDueAndEndsInTime(t *testing.T) {
 	r := open(t)
 	m := newManager(t, r, session.Options{Idle: 3 * time.Second, Absolute: 7 * time.Second})
 	for _, user := range []string{"", "alice"} {
@@ -152,26 +152,26 @@ func TestRecent_IsTouchedWhenDueAndEndsInTime(t *testing.T) {
 }
 
 // One request is one round trip, whether a touch is due or not.
-func TestRecent_OneRoundTripAlsoForATouch(t *testing.T) {
+func TestValidityCache_OneRoundTripAlsoForATouch(t *testing.T) {
 	r, c := counted(t)
 	m := newManager(t, r, session.Options{Idle: 2 * time.Second})
 	token := login(t, m, "alice").Token()
 	c.took()
-	scripts, reads, twice := 0, 0, 0
+	scripts, reads, second := 0, 0, 0
 	for begin := time.Now(); time.Since(begin) < 2500*time.Millisecond; reads++ {
 		if !alive(t, m, token) {
 			t.Fatal("ended in use")
 		}
 		n, what := c.took()
 		if n != 1 { // Redis looked at it later than the process could foresee
-			twice++
+			second++
 			t.Logf("read %d: %d calls %s", reads, n, what)
 		}
 		scripts += strings.Count(what, "session_load")
 		time.Sleep(10 * time.Millisecond)
 	}
-	if twice > 2 {
-		t.Errorf("%d of %d reads took two round trips", twice, reads)
+	if second > 2 {
+		t.Errorf("%d of %d reads took two round trips", second, reads)
 	}
 	// One in a tenth of the idle time, and one before it that came too soon.
 	if scripts < 5 || scripts > 30 {

@@ -11,11 +11,11 @@ import (
 func TestReadCopy_AReplyFromBeforeTheEndIsNotKept(t *testing.T) {
 	rec := record{data: "x", left: time.Hour, ends: time.Hour}
 	one, other := ident{member: "one"}, ident{member: "other"}
-	for name, end := range map[string]func(*copies){
-		"one": func(c *copies) { c.drop(one) },
-		"all": func(c *copies) { c.clear() },
+	for name, end := range map[string]func(*fallbackCopies){
+		"one": func(c *fallbackCopies) { c.drop(one) },
+		"all": func(c *fallbackCopies) { c.clear() },
 	} {
-		c := newCopies(time.Minute)
+		c := newFallbackCopies(time.Minute)
 		c.on.Store(true)
 		since := c.begin()
 		end(c)
@@ -31,7 +31,7 @@ func TestReadCopy_AReplyFromBeforeTheEndIsNotKept(t *testing.T) {
 }
 
 func TestReadCopy_IsBounded(t *testing.T) {
-	c := newCopies(time.Minute)
+	c := newFallbackCopies(time.Minute)
 	rec := record{data: strings.Repeat("x", 1<<20), left: time.Hour, ends: time.Hour}
 	put := func(name string) { c.put(ident{member: name}, rec, c.begin()) }
 	if put("off"); len(c.of) != 0 {

@@ -14,26 +14,26 @@ const (
 
 // copies are what this process read last, for routes that may read without
 // Redis. It forgets at random when it is full.
-type copies struct {
+type fallbackCopies struct {
 	life time.Duration
 	on   atomic.Bool // there is such a route
 	mu   sync.Mutex
-	of   map[string]copied
+	of   map[string]fallbackCopy
 	size int
 	ends uint64 // counts what was ended here
 }
 
-type copied struct {
+type fallbackCopy struct {
 	rec record
 	at  time.Time
 }
 
-func newCopies(life time.Duration) *copies {
-	return &copies{life: life, of: map[string]copied{}}
+func newFallbackCopies(life time.Duration) *fallbackCopies {
+	return &fallbackCopies{life: life, of: map[string]fallbackCopy{}}
 }
 
 // begin is called before a session is read, for put.
-func (c *copies) begin() uint64 {
+func (c *fallbackCopies) begin() uint64 {
 	if !c.on.Load() {
 		return 0
 	}
@@ -44,7 +44,7 @@ func (c *copies) begin() uint64 {
 
 // put keeps what was read, unless a session was ended here since begin: it may
 // be this one, and what was read from before that.
-func (c *copies) put(id ident, rec record, since uint64) {
+func (c *fallbackCopies) put(id ident, rec record, since uint64) {
 	size := len(rec.data) + len(rec.user)
 	if !c.on.Load() || rec.frozen || size > maxCopyBytes/16 {
 		return
@@ -61,18 +61,18 @@ func (c *copies) put(id ident, rec record, since uint64) {
 		}
 		c.remove(k)
 	}
-	c.of[id.member] = copied{rec, time.Now()}
+	c.of[id.member] = fallbackCopy{rec, time.Now()}
 	c.size += size
 }
 
-func (c *copies) remove(member string) {
+func (c *fallbackCopies) remove(member string) {
 	if old, has := c.of[member]; has {
 		c.size -= len(old.rec.data) + len(old.rec.user)
 		delete(c.of, member)
 	}
 }
 
-func (c *copies) get(id ident) (record, bool) {
+func (c *fallbackCopies) get(id ident) (record, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r, ok := c.of[id.member]
@@ -84,7 +84,7 @@ func (c *copies) get(id ident) (record, bool) {
 }
 
 // lost forgets a session that was not found.
-func (c *copies) lost(id ident) {
+func (c *fallbackCopies) lost(id ident) {
 	if !c.on.Load() {
 		return
 	}
@@ -95,7 +95,7 @@ func (c *copies) lost(id ident) {
 
 // drop forgets a session that was ended here. It is called after that: what is
 // read from then on is true.
-func (c *copies) drop(id ident) {
+func (c *fallbackCopies) drop(id ident) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ends++
@@ -103,7 +103,7 @@ func (c *copies) drop(id ident) {
 }
 
 // clear is drop for all.
-func (c *copies) clear() {
+func (c *fallbackCopies) clear() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ends++

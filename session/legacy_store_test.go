@@ -13,11 +13,11 @@ import (
 	"github.com/madcrow-go/madcrow/session"
 )
 
-func original(t testing.TB, r *madcrow.Redis) *session.Manager[cart] {
-	return newManager(t, r, session.Options{Original: true, Idle: time.Hour})
+func fastAPILayout(t testing.TB, r *madcrow.Redis) *session.Manager[cart] {
+	return newManager(t, r, session.Options{FastAPILayout: true, Idle: time.Hour})
 }
 
-// getKey and setKey do what the Python original does.
+// getKey and setKey do what FastAPI Madcrow does.
 func getKey(t testing.TB, r *madcrow.Redis, key string) string {
 	t.Helper()
 	msg, err := r.Do(t.Context(), func(b madcrow.Builder) madcrow.Command { return b.Get().Key(key).Build() })
@@ -34,9 +34,9 @@ func setKey(t testing.TB, r *madcrow.Redis, key, value string) {
 	must(t, err)
 }
 
-func TestOriginal_ReadsAndWritesItsSessions(t *testing.T) {
+func TestFastAPILayout_ReadsAndWritesItsSessions(t *testing.T) {
 	r := open(t)
-	m, prefix := original(t, r), t.Name()+":session:"
+	m, prefix := fastAPILayout(t, r), t.Name()+":session:"
 	setKey(t, r, prefix+"abc", `{"items": ["from python"], "n": 1}`)
 	s := m.Open("abc")
 	must(t, s.Update(t.Context(), add("from go")))
@@ -53,9 +53,9 @@ func TestOriginal_ReadsAndWritesItsSessions(t *testing.T) {
 	}
 }
 
-func TestOriginal_AdoptsNothingAndRevivesNothing(t *testing.T) {
+func TestFastAPILayout_AdoptsAndRevivesNoSession(t *testing.T) {
 	r := open(t)
-	m := original(t, r)
+	m := fastAPILayout(t, r)
 	s := m.Open("chosen-by-the-client")
 	must(t, s.Update(t.Context(), add("x")))
 	if s.Token() == "chosen-by-the-client" {
@@ -73,16 +73,16 @@ func TestOriginal_AdoptsNothingAndRevivesNothing(t *testing.T) {
 	}
 }
 
-func TestOriginal_RotateKeepsTheSessionWhateverHappens(t *testing.T) {
+func TestFastAPILayout_RotateKeepsTheSessionWhateverHappens(t *testing.T) {
 	r := open(t)
-	m := original(t, r)
+	m := fastAPILayout(t, r)
 	s := stored(t, m, "x")
 	old := s.Token()
 	must(t, s.Rotate(t.Context()))
 	if alive(t, m, old) || !alive(t, m, s.Token()) {
 		t.Error("not rotated")
 	}
-	big, err := session.New[map[string]string](r, session.Options{Original: true})
+	big, err := session.New[map[string]string](r, session.Options{FastAPILayout: true})
 	must(t, err)
 	bs := big.Open("")
 	must(t, bs.Update(t.Context(), func(d *map[string]string) error { *d = map[string]string{"a": "b"}; return nil }))
@@ -95,8 +95,8 @@ func TestOriginal_RotateKeepsTheSessionWhateverHappens(t *testing.T) {
 	}
 }
 
-func TestOriginal_SaysWhatItCannotDo(t *testing.T) {
-	m := original(t, open(t))
+func TestFastAPILayout_RefusesUnsupportedOperations(t *testing.T) {
+	m := fastAPILayout(t, open(t))
 	s := stored(t, m, "x")
 	for name, err := range map[string]error{
 		"Login":        s.Login(t.Context(), "alice"),
@@ -106,12 +106,12 @@ func TestOriginal_SaysWhatItCannotDo(t *testing.T) {
 		"RevokeAll":    second(m.RevokeAll(t.Context(), "alice")),
 		"RevokeOthers": second(s.RevokeOthers(t.Context())),
 	} {
-		if !errors.Is(err, session.ErrOriginal) {
+		if !errors.Is(err, session.ErrFastAPILayout) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	for _, opt := range []session.Options{{Keys: [][]byte{key(1)}}, {MaxPerUser: 1}, {WaitReplicas: 1}} {
-		opt.Original = true
+		opt.FastAPILayout = true
 		if _, err := session.New[cart](open(t), opt); err == nil {
 			t.Errorf("%+v was accepted, and would do nothing", opt)
 		}
@@ -120,9 +120,9 @@ func TestOriginal_SaysWhatItCannotDo(t *testing.T) {
 
 func second[T any](_ T, err error) error { return err }
 
-func TestOriginal_WritesNothingWhenItCouldNotBeRead(t *testing.T) {
+func TestFastAPILayout_AFailedReadIsNotOverwritten(t *testing.T) {
 	r := open(t)
-	m := original(t, r)
+	m := fastAPILayout(t, r)
 	token := stored(t, m, "x").Token()
 	key := t.Name() + ":session:" + token
 	// The copy is older than what is in Redis by the time it can be written.

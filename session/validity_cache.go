@@ -9,22 +9,22 @@ import (
 	"github.com/madcrow-go/madcrow"
 )
 
-// recentSlots bounds how many sessions are remembered: those that share a slot
+// validitySlots bounds how many sessions are remembered: those that share a slot
 // replace one another.
-const recentSlots = 1 << 13
+const validitySlots = 1 << 13
 
 // recents are sessions that the script has read: whose they are and when they
 // end, which never changes. Such a session is read with plain commands in its
 // place, at about half the cost for Redis, until it is due to be touched. That
 // it is valid is not remembered: Redis is asked each time.
-type recents struct {
+type validityCache struct {
 	seed  maphash.Seed
 	base  time.Time
-	slots [recentSlots]atomic.Pointer[recent]
+	slots [validitySlots]atomic.Pointer[knownSession]
 }
 
 // recent is one of them. It does not change; times are since base.
-type recent struct {
+type knownSession struct {
 	member, user string
 	remember     bool
 	idle         time.Duration
@@ -32,20 +32,22 @@ type recent struct {
 	ends, left   time.Duration // when it ends, and when it does if nobody uses it
 }
 
-func newRecents() *recents { return &recents{seed: maphash.MakeSeed(), base: time.Now()} }
+func newValidityCache() *validityCache {
+	return &validityCache{seed: maphash.MakeSeed(), base: time.Now()}
+}
 
-func (r *recents) now() time.Duration { return time.Since(r.base) }
+func (r *validityCache) now() time.Duration { return time.Since(r.base) }
 
-func (r *recents) slot(id ident) *atomic.Pointer[recent] {
-	return &r.slots[maphash.String(r.seed, id.member)%recentSlots]
+func (r *validityCache) slot(id ident) *atomic.Pointer[knownSession] {
+	return &r.slots[maphash.String(r.seed, id.member)%validitySlots]
 }
 
 // put remembers what the script replied to a question of that time.
-func (r *recents) put(id ident, rec record, asked time.Duration) {
+func (r *validityCache) put(id ident, rec record, asked time.Duration) {
 	if rec.frozen || rec.idle <= 0 {
 		return
 	}
-	r.slot(id).Store(&recent{
+	r.slot(id).Store(&knownSession{
 		member: id.member, user: rec.user, remember: rec.remember,
 		idle: rec.idle, end: rec.end, ends: asked + rec.ends, left: asked + rec.left,
 	})
@@ -56,7 +58,7 @@ func (r *recents) put(id ident, rec record, asked time.Duration) {
 const travel = 5 * time.Millisecond
 
 // get returns nil for a session that the script must read.
-func (r *recents) get(id ident, now time.Duration) *recent {
+func (r *validityCache) get(id ident, now time.Duration) *knownSession {
 	k := r.slot(id).Load()
 	if k == nil || k.member != id.member || k.due(now, k.left-now-travel) {
 		return nil
@@ -66,12 +68,12 @@ func (r *recents) get(id ident, now time.Duration) *recent {
 
 // due says whether the script must look, when so much is left: it touches the
 // session by the same rule, and knows the end to the microsecond.
-func (k *recent) due(now, left time.Duration) bool {
+func (k *knownSession) due(now, left time.Duration) bool {
 	full := min(k.idle, k.ends-now)
 	return full < time.Second || (full-left).Abs() >= k.idle/10
 }
 
-// fetchRecent reads a session in one round trip and without a script. It is
+// fetchKnown reads a session in one round trip and without a script. It is
 // false for any that is not known, and for one that is not plainly valid, which
 // is forgotten.
 //
@@ -79,18 +81,18 @@ func (k *recent) due(now, left time.Duration) bool {
 // and a place in the index that was lost never come back. So what is valid by
 // those was valid when its data was read before, and a revocation that had
 // returned by then is seen.
-func (m *Manager[T]) fetchRecent(ctx context.Context, id ident) (rec record, ok bool, err error) {
-	now := m.recents.now()
-	k := m.recents.get(id, now)
+func (m *Manager[T]) fetchKnown(ctx context.Context, id ident) (rec record, ok bool, err error) {
+	now := m.validity.now()
+	k := m.validity.get(id, now)
 	if k == nil {
 		return rec, false, nil
 	}
 	defer func() {
 		if !ok && err == nil {
-			m.recents.slot(id).CompareAndSwap(k, nil)
+			m.validity.slot(id).CompareAndSwap(k, nil)
 		}
 	}()
-	at := m.placesOf(id)
+	at := m.keysOf(id)
 	res, err := m.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
 		cmds := make([]madcrow.Command, 0, 4)
 		cmds = append(cmds, b.Hmget().Key(at.session).Field("v", "u", "d", "x", "e", "a").Build(), b.Pttl().Key(at.session).Build())
