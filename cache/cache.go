@@ -18,28 +18,28 @@ import (
 // it with [New].
 type Cache[T any] struct {
 	r      *madcrow.Redis
-	rec    madcrow.Recorder // nil: nobody listens
+	rec    madcrow.Recorder // nil: no one listens
 	log    *slog.Logger
 	name   string
-	prefix string // of every key, up to the form of the user's
+	prefix string // of every key, up to the encoded user key
 	opt    Options[T]
 	// lateTags is true where only a load tells how long its tags must live.
 	lateTags bool
 
 	unencodable logonce.Reasons // why values are not cached
 
-	tags    *tagTable
-	near    *near[T]
-	ticks   *ticks
-	flights *flights[T]
-	family  *family
-	outage  removals
-	wakes   wakes
+	tags     *tagTable
+	near     *near[T]
+	clock    *coarseClock
+	flights  *flights[T]
+	registry *registry
+	removals cacheRemovals
+	watchers watchers
 
-	life   context.Context
-	stop   context.CancelFunc
-	unhear func()
-	over   atomic.Bool
+	life          context.Context
+	stop          context.CancelFunc
+	stopListening func()
+	over          atomic.Bool
 }
 
 const maxName = 64
@@ -62,19 +62,19 @@ func New[T any](r *madcrow.Redis, name string, options Options[T]) (*Cache[T], e
 		prefix: valuePrefix(cfg.KeyPrefix, name),
 		tags:   newTagTable(r, cfg.KeyPrefix, name, opt.NearTTL),
 		near:   newNear[T](opt.Near),
-		ticks:  newTicks(),
+		clock:  newCoarseClock(),
 	}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
-	if _, nobody := r.Recorder().(madcrow.NopRecorder); !nobody {
+	if _, none := r.Recorder().(madcrow.NopRecorder); !none {
 		c.rec = r.Recorder()
 	}
 	c.flights = newFlights[T](opt.MaxLoads)
 	c.life, c.stop = context.WithCancel(context.Background())
-	c.family = joinFamily(r, c)
-	c.outage = removals{c.family.outage, c.prefix}
-	c.unhear = r.OnInvalidate(c.told)
+	c.registry = joinRegistry(r, c)
+	c.removals = cacheRemovals{c.registry.pendingRemovals, c.prefix}
+	c.stopListening = r.OnInvalidate(c.invalidated)
 	return c, nil
 }
 
@@ -85,7 +85,7 @@ func checkName(name string) error {
 	return nil
 }
 
-// valuePrefix begins the keys of values; the form of the user's key and a '}'
+// valuePrefix begins the keys of values; the encoded user key and a '}'
 // follow.
 func valuePrefix(prefix, name string) string { return prefix + "m1:cache:" + name + ":{" }
 
@@ -96,7 +96,7 @@ func (c *Cache[T]) Close(ctx context.Context) error {
 	if c.over.Swap(true) {
 		return nil
 	}
-	c.unhear()
+	c.stopListening()
 	done := make(chan struct{})
 	go func() {
 		c.flights.close()
@@ -109,49 +109,49 @@ func (c *Cache[T]) Close(ctx context.Context) error {
 		err = ctx.Err()
 	}
 	c.stop()
-	c.ticks.close()
-	c.family.leave(c)
+	c.clock.close()
+	c.registry.leave(c)
 	return err
 }
 
-// told is called by the reader of a connection with every key that changed.
-func (c *Cache[T]) told(key string) {
-	if c.tags.told(key) {
+// invalidated is called by the reader of a connection with every key that changed.
+func (c *Cache[T]) invalidated(key string) {
+	if c.tags.invalidated(key) {
 		return
 	}
 	c.valueChanges(key)
-	c.wakes.wake(key)
+	c.watchers.wake(key)
 }
 
 // valueChanges is called when a value changes, and before: what was read or
 // loaded until now is no longer what to serve.
 func (c *Cache[T]) valueChanges(key string) {
-	if form, ok := c.formOf(key); ok {
-		c.flights.forget(form)
-		c.near.drop(form)
+	if encKey, ok := c.encKeyOf(key); ok {
+		c.flights.forget(encKey)
+		c.near.drop(encKey)
 	}
 }
 
 // tagChanges is the same for a tag.
 func (c *Cache[T]) tagChanges(key string) {
-	if c.tags.told(key) {
+	if c.tags.invalidated(key) {
 		c.flights.forgetTag(key)
-		c.near.dropSpares(mono())
+		c.near.dropDegraded(mono())
 	}
 }
 
 // formOf is the user's part of one of this cache's value keys.
-func (c *Cache[T]) formOf(key string) (string, bool) {
-	form, ok := strings.CutPrefix(key, c.prefix)
+func (c *Cache[T]) encKeyOf(key string) (string, bool) {
+	encKey, ok := strings.CutPrefix(key, c.prefix)
 	if !ok {
 		return "", false
 	}
-	return strings.CutSuffix(form, "}")
+	return strings.CutSuffix(encKey, "}")
 }
 
 const leaseSuffix = ":lease"
 
-func (c *Cache[T]) valueKey(form string) string { return c.prefix + form + "}" }
+func (c *Cache[T]) valueKey(encKey string) string { return c.prefix + encKey + "}" }
 
 // Name returns the name given to New.
 func (c *Cache[T]) Name() string { return c.name }
@@ -184,7 +184,7 @@ func (c *Cache[T]) options(opts []CallOption) (call, error) {
 // It takes no round trip where the near copy is true, one otherwise, and one
 // more for tags that this process does not know yet.
 func (c *Cache[T]) Get(ctx context.Context, key string, opts ...CallOption) (T, bool, error) {
-	// The form of another key may look like a key that begins with '~'.
+	// Another key, encoded, may look like a key that begins with '~'.
 	if len(opts) == 0 && (key == "" || key[0] != keys.Hashed[0]) {
 		if e, ok := c.hot(key); ok {
 			c.event("hit_near")
@@ -197,27 +197,27 @@ func (c *Cache[T]) Get(ctx context.Context, key string, opts ...CallOption) (T, 
 
 // hot is fromNear for what will be valid, present and not due for anything for
 // some time yet.
-func (c *Cache[T]) hot(form string) (*nearEntry[T], bool) {
+func (c *Cache[T]) hot(encKey string) (*nearEntry[T], bool) {
 	if c.near.values == nil {
 		return nil, false
 	}
-	latest := c.ticks.latest()
-	e, ok := c.near.hot(form, latest)
+	upperBound := c.clock.upperBound()
+	e, ok := c.near.hot(encKey, upperBound)
 	if !ok || e.negative {
 		return nil, false
 	}
-	return e, latest < e.slide && latest < e.refresh && e.valid(latest) && !c.over.Load()
+	return e, upperBound < e.slide && upperBound < e.refresh && e.valid(upperBound) && !c.over.Load()
 }
 
-// fromNear returns the near copy, if it may be served, and begins its life anew
+// fromNear returns the near copy, if it may be served, and restarts its life
 // when that is due.
-func (c *Cache[T]) fromNear(form string, now int64) (*nearEntry[T], bool) {
-	e, ok := c.near.get(form)
+func (c *Cache[T]) fromNear(encKey string, now int64) (*nearEntry[T], bool) {
+	e, ok := c.near.get(encKey)
 	if !ok || !e.valid(now) || c.over.Load() {
 		return nil, false
 	}
 	if now >= e.slide {
-		c.slideLater(form)
+		c.slideLater(encKey)
 	}
 	return e, true
 }
@@ -275,30 +275,30 @@ func (c *Cache[T]) set(ctx context.Context, key string, value T, ca call) error 
 	if c.over.Load() {
 		return c.failed("set", ErrClosed)
 	}
-	form := keys.Form(key)
+	encKey := keys.Form(key)
 	states := c.tags.of(c.opt.Tags, ca.tags)
 	ttl := c.jittered(c.ttlOf(ca))
 	h := header{codec: c.opt.Codec.ID(), freshFor: ttl, storedFor: ttl + c.opt.StaleFor}
 	gens, err := c.tags.fetch(ctx, 0, h.storedFor, states)
 	if err != nil {
-		return c.queue("set", form, err)
+		return c.queue("set", encKey, err)
 	}
 	h.tags = marks(states, gens)
 	entry, err := c.encode(h.appendTo(nil), value)
 	if err != nil {
 		return &Error{Cache: c.name, Op: "encode", Err: err}
 	}
-	vk := c.valueKey(form)
-	c.changing(form)
+	vk := c.valueKey(encKey)
+	c.changing(encKey)
 	_, err = c.r.Eval(ctx, scriptSet, []string{vk, vk + leaseSuffix}, []string{text(entry), millis(h.storedFor)})
 	if c.slotMoves(err) {
 		err = c.setAlone(ctx, vk, text(entry), h.storedFor.Milliseconds())
 	}
-	c.changing(form)
+	c.changing(encKey)
 	if err != nil {
-		return c.queue("set", form, err)
+		return c.queue("set", encKey, err)
 	}
-	c.outage.forget(form)
+	c.removals.forget(encKey)
 	return nil
 }
 
@@ -308,18 +308,18 @@ func (c *Cache[T]) Delete(ctx context.Context, key string) error {
 	if c.over.Load() {
 		return c.failed("delete", ErrClosed)
 	}
-	form := keys.Form(key)
-	vk := c.valueKey(form)
-	c.changing(form)
+	encKey := keys.Form(key)
+	vk := c.valueKey(encKey)
+	c.changing(encKey)
 	_, err := c.r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Del().Key(vk, vk+leaseSuffix).Build() })
 	if c.slotMoves(err) {
 		err = c.deleteAlone(ctx, vk)
 	}
-	c.changing(form)
+	c.changing(encKey)
 	if err != nil {
-		return c.queue("delete", form, err)
+		return c.queue("delete", encKey, err)
 	}
-	c.outage.forget(form)
+	c.removals.forget(encKey)
 	return nil
 }
 
@@ -351,7 +351,7 @@ func fencing(b madcrow.Builder, vk string, change madcrow.Command) []madcrow.Com
 
 // changing is called before and after a change of this process: what was read
 // or loaded before is no longer the value, in all caches of the process.
-func (c *Cache[T]) changing(form string) { c.family.valueChanges(c.valueKey(form)) }
+func (c *Cache[T]) changing(encKey string) { c.registry.valueChanges(c.valueKey(encKey)) }
 
 // DeleteTag removes every entry of a tag, at once, whatever their number: none
 // of them is served again, not even as a stale one. Entries of other caches on
@@ -385,12 +385,12 @@ func (c *Cache[T]) changeTag(ctx context.Context, op, how string, s *tagState) e
 	if c.over.Load() {
 		return c.failed(op, ErrClosed)
 	}
-	err := changeTag(ctx, c.family, s.key, how)
+	err := changeTag(ctx, c.registry, s.key, how)
 	if err != nil {
-		if !c.outage.worth(err) {
+		if !c.removals.retryable(err) {
 			return c.failed(op, err)
 		}
-		c.outage.addTag(s.key, how)
+		c.removals.addTag(s.key, how)
 		c.event("queued")
 		return &Error{Cache: c.name, Op: op, Err: errors.Join(ErrQueued, err)}
 	}
@@ -407,7 +407,7 @@ func (c *Cache[T]) dropTags(ctx context.Context, names []string) error {
 	tagKeys := make([]string, len(names))
 	for i, name := range names {
 		tagKeys[i] = c.tags.state(name).key
-		c.family.tagChanges(tagKeys[i])
+		c.registry.tagChanges(tagKeys[i])
 	}
 	results, err := c.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
 		cmds := make([]madcrow.Command, len(tagKeys))
@@ -422,15 +422,15 @@ func (c *Cache[T]) dropTags(ctx context.Context, names []string) error {
 		if len(results) == len(tagKeys) {
 			bad = results[i].Err
 		}
-		c.family.tagChanges(key)
+		c.registry.tagChanges(key)
 		switch {
 		case bad == nil:
-			c.outage.outage.forget(key)
-		case !c.outage.worth(bad):
+			c.removals.pendingRemovals.forget(key)
+		case !c.removals.retryable(bad):
 			errs = append(errs, c.failed(op, bad))
 		default:
-			c.outage.add(key, c.tags.whole.key)
-			c.family.tagChanges(key)
+			c.removals.add(key, c.tags.whole.key)
+			c.registry.tagChanges(key)
 			c.event("queued")
 			errs = append(errs, &Error{Cache: c.name, Op: op, Err: errors.Join(ErrQueued, bad)})
 		}
@@ -440,12 +440,12 @@ func (c *Cache[T]) dropTags(ctx context.Context, names []string) error {
 
 // queue notes that the value of a key must go when Redis is back. An error that
 // waiting does not mend is returned as it is.
-func (c *Cache[T]) queue(op, form string, err error) error {
-	if !c.outage.worth(err) {
+func (c *Cache[T]) queue(op, encKey string, err error) error {
+	if !c.removals.retryable(err) {
 		return c.failed(op, err)
 	}
-	c.outage.add(c.valueKey(form), c.tags.whole.key)
-	c.changing(form)
+	c.removals.add(c.valueKey(encKey), c.tags.whole.key)
+	c.changing(encKey)
 	c.event("queued")
 	return &Error{Cache: c.name, Op: op, Err: errors.Join(ErrQueued, err)}
 }
@@ -463,17 +463,17 @@ func (c *Cache[T]) TTL(ctx context.Context, key string) (time.Duration, bool, er
 	return res.TTL, res.Found, err
 }
 
-// Touch begins the life of a fresh value anew, and says whether there was one.
+// Touch restarts the life of a fresh value, and says whether there was one.
 // It takes two round trips.
 func (c *Cache[T]) Touch(ctx context.Context, key string) (bool, error) {
 	if c.over.Load() {
 		return false, c.failed("touch", ErrClosed)
 	}
-	form := keys.Form(key)
-	f, err := c.read(ctx, form, call{})
+	encKey := keys.Form(key)
+	f, err := c.read(ctx, encKey, call{})
 	if err == nil && f.state == isFresh && !f.negative {
 		var ok bool
-		ok, err = c.touch(ctx, form, f)
+		ok, err = c.touch(ctx, encKey, f)
 		if err == nil {
 			return ok, nil
 		}
@@ -484,7 +484,7 @@ func (c *Cache[T]) Touch(ctx context.Context, key string) (bool, error) {
 	return false, nil
 }
 
-func (c *Cache[T]) touch(ctx context.Context, form string, f found[T]) (bool, error) {
+func (c *Cache[T]) touch(ctx context.Context, encKey string, f found[T]) (bool, error) {
 	states := make([]*tagState, len(f.tags))
 	for i, t := range f.tags {
 		states[i] = t.state
@@ -492,12 +492,12 @@ func (c *Cache[T]) touch(ctx context.Context, form string, f found[T]) (bool, er
 	if _, err := c.tags.fetch(ctx, c.opt.ReadTimeout, f.storedFor, states); err != nil {
 		return false, err // they must live as long
 	}
-	m, err := c.r.Eval(ctx, scriptTouch, []string{c.valueKey(form)}, []string{f.head, millis(f.storedFor)})
+	m, err := c.r.Eval(ctx, scriptTouch, []string{c.valueKey(encKey)}, []string{f.head, millis(f.storedFor)})
 	if err != nil {
 		return false, err
 	}
 	n, err := m.AsInt64()
-	c.near.drop(form)
+	c.near.drop(encKey)
 	return n == 1, err
 }
 

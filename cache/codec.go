@@ -80,7 +80,7 @@ func (bytesCodec) adopt(data string) []byte {
 // adopter is a codec whose values can be what Redis sent, without a copy.
 type adopter[T any] interface{ adopt(data string) T }
 
-// bytesOf are the bytes of a text that nobody else reads.
+// bytesOf are the bytes of a text that no one else reads.
 func bytesOf(text string) []byte { return unsafe.Slice(unsafe.StringData(text), len(text)) }
 
 // defaultCodec chooses by the type.

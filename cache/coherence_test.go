@@ -20,7 +20,7 @@ type pair struct {
 	near, other *cache.Cache[int]
 }
 
-// pairNearTTL is how long copies are believed of which Redis does not tell.
+// pairNearTTL is how long copies are believed of which Redis does not notify.
 const pairNearTTL = 200 * time.Millisecond
 
 func newPair(t testing.TB, reader, writer madcrow.Config) *pair {
@@ -192,7 +192,7 @@ func TestCoherence_SentinelFailover(t *testing.T) {
 	if strict {
 		how = []bool{false, true}
 	}
-	for i, crash := range how {
+	for i, recordFailure := range how {
 		set.WaitReady(t)
 		key := fmt.Sprint("k", i)
 		p.fill(key, 1)
@@ -201,7 +201,7 @@ func TestCoherence_SentinelFailover(t *testing.T) {
 		old := master.Addr()
 		go func() {
 			defer close(done)
-			if crash {
+			if recordFailure {
 				master.Kill()
 			} else {
 				set.Failover(t)
@@ -255,11 +255,11 @@ func TestCoherence_SentinelFailover(t *testing.T) {
 		cancel()
 		wg.Wait()
 		<-done
-		t.Logf("failover (crash: %v): the new value stood after %v, an old one was served for %v after that", crash, time.Unix(0, moved.Load()).Sub(start), window)
+		t.Logf("failover (crash: %v): the new value stood after %v, an old one was served for %v after that", recordFailure, time.Unix(0, moved.Load()).Sub(start), window)
 		if window > slack(2500*time.Millisecond) {
 			t.Errorf("an old value for %v", window)
 		}
-		if crash {
+		if recordFailure {
 			master.Start()
 		}
 	}

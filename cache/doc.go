@@ -17,7 +17,7 @@
 //     dies costs the others Options.LeaseTTL. A load that fails is tried again
 //     after a backoff, not by every waiter.
 //   - A caller waits as long as its own context and the time-outs say, and harms
-//     nobody when it goes. A load that overruns is given up, a panic is an
+//     no one when it goes. A load that overruns is given up, a panic is an
 //     error.
 //   - Near copies are kept true by Redis (CLIENT TRACKING). They are dropped
 //     with the connection, on FLUSHALL and when the master or the slots move,

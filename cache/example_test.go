@@ -162,7 +162,7 @@ func ExampleCache_Set() {
 	// Bees true <nil>
 }
 
-// After Delete nobody in this process is served the old value, and a load that
+// After Delete no one in this process is served the old value, and a load that
 // began before does not bring it back.
 func ExampleCache_Delete() {
 	ctx := context.Background()
@@ -264,7 +264,7 @@ func ExampleCache_DeleteTag() {
 	// false true
 }
 
-// What is expired is loaded anew, but still there when that fails.
+// What is expired is loaded again, but still there when that fails.
 func ExampleCache_ExpireTag() {
 	ctx := context.Background()
 	c, stop := articles(ctx, "expire-tag", cache.Options[article]{StaleFor: time.Hour})

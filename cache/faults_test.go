@@ -82,7 +82,7 @@ func TestFrozenRedis_GetOrLoadGoesOnWithTheLoader(t *testing.T) {
 	late := measureLateness()
 	s.Pause()
 	time.Sleep(time.Second)
-	behind := late.end()
+	clockError := late.end()
 	phase.Store(&later)
 	lateLater := measureLateness()
 	time.Sleep(time.Second)
@@ -99,8 +99,8 @@ func TestFrozenRedis_GetOrLoadGoesOnWithTheLoader(t *testing.T) {
 		n, p50, p99, most := f.of.sorted()
 		t.Logf("%s: %d calls, beyond the loader: p50 %v, p99 %v, at most %v", f.name, n, p50, p99, most)
 	}
-	t.Logf("the scheduler was late by %v in the first second, by %v later", behind, behindLater)
-	if _, _, p99, _ := first.sorted(); p99 > slack(readTimeout+5*time.Millisecond)+behind { // calls end within 5 ms of their time
+	t.Logf("the scheduler was late by %v in the first second, by %v later", clockError, behindLater)
+	if _, _, p99, _ := first.sorted(); p99 > slack(readTimeout+5*time.Millisecond)+clockError { // calls end within 5 ms of their time
 		t.Errorf("in the first second p99 is the loader and %v", p99)
 	}
 	within := time.Millisecond

@@ -10,10 +10,10 @@ import (
 
 // flight is one load in this process that many callers wait for.
 type flight[T any] struct {
-	form  string
-	tags  []*tagState
-	fails int // in a row, before this one
-	done  chan struct{}
+	encKey string
+	tags   []*tagState
+	fails  int // in a row, before this one
+	done   chan struct{}
 
 	// What tags were when the load began; nil before. Of flights.mu.
 	gens []*tagGen
@@ -70,24 +70,24 @@ func newFlights[T any](most int) *flights[T] {
 
 // join returns the flight of a key: lead is true for a new one, which the
 // caller must run. While a failure holds there is none, and the error is its.
-func (f *flights[T]) join(form string, tags []*tagState) (fl *flight[T], lead bool, err error) {
+func (f *flights[T]) join(encKey string, tags []*tagState) (fl *flight[T], lead bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
 		return nil, false, ErrClosed
 	}
-	if fl := f.running[form]; fl != nil && fl.serves(tags) {
+	if fl := f.running[encKey]; fl != nil && fl.serves(tags) {
 		return fl, false, nil
 	}
 	fails := 0
-	if bad := f.failures[form]; bad != nil {
+	if bad := f.failures[encKey]; bad != nil {
 		if time.Now().Before(bad.until) {
 			return nil, false, bad.err
 		}
 		fails = bad.fails
 	}
-	fl = &flight[T]{form: form, tags: tags, fails: fails, done: make(chan struct{})}
-	f.running[form] = fl
+	fl = &flight[T]{encKey: encKey, tags: tags, fails: fails, done: make(chan struct{})}
+	f.running[encKey] = fl
 	f.all.Add(1)
 	return fl, true, nil
 }
@@ -107,20 +107,20 @@ func (f *flights[T]) found(fl *flight[T], still func() bool) bool {
 	if !still() {
 		return false
 	}
-	f.part(fl)
+	f.detachLocked(fl)
 	return true
 }
 
-// drop lets those who come from now on load anew.
-func (f *flights[T]) drop(fl *flight[T]) {
+// detach lets those who come from now on load again.
+func (f *flights[T]) detach(fl *flight[T]) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.part(fl)
+	f.detachLocked(fl)
 }
 
-func (f *flights[T]) part(fl *flight[T]) {
-	if f.running[fl.form] == fl {
-		delete(f.running, fl.form)
+func (f *flights[T]) detachLocked(fl *flight[T]) {
+	if f.running[fl.encKey] == fl {
+		delete(f.running, fl.encKey)
 	}
 }
 
@@ -141,20 +141,20 @@ func (f *flights[T]) slot(ctx context.Context) error {
 
 func (f *flights[T]) leaveSlot() { <-f.slots }
 
-// land ends a flight.
-func (f *flights[T]) land(fl *flight[T]) {
-	f.drop(fl)
+// finish ends a flight.
+func (f *flights[T]) finish(fl *flight[T]) {
+	f.detach(fl)
 	close(fl.done)
 }
 
-// crash notes that a load failed: others wait for the backoff.
-func (f *flights[T]) crash(fl *flight[T], err error, backoff time.Duration) {
+// recordFailure notes that a load failed: others wait for the backoff.
+func (f *flights[T]) recordFailure(fl *flight[T], err error, backoff time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.running[fl.form] != fl {
+	if f.running[fl.encKey] != fl {
 		return // it was forgotten: the next caller shall find out for itself
 	}
-	if old := f.failures[fl.form]; old != nil {
+	if old := f.failures[fl.encKey]; old != nil {
 		old.timer.Stop()
 	}
 	bad := &failure{err: err, until: time.Now().Add(backoff), fails: fl.fails + 1}
@@ -162,38 +162,38 @@ func (f *flights[T]) crash(fl *flight[T], err error, backoff time.Duration) {
 	bad.timer = time.AfterFunc(2*backoff, func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		if f.failures[fl.form] == bad {
-			delete(f.failures, fl.form)
+		if f.failures[fl.encKey] == bad {
+			delete(f.failures, fl.encKey)
 		}
 	})
-	f.failures[fl.form] = bad
+	f.failures[fl.encKey] = bad
 }
 
-// recover forgets the failures of a key.
-func (f *flights[T]) recover(form string) {
+// clearFailure forgets the failures of a key.
+func (f *flights[T]) clearFailure(encKey string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if bad := f.failures[form]; bad != nil {
+	if bad := f.failures[encKey]; bad != nil {
 		bad.timer.Stop()
-		delete(f.failures, form)
+		delete(f.failures, encKey)
 	}
 }
 
-// forget lets those who come from now on load anew: what is being loaded may be
+// forget lets those who come from now on load again: what is being loaded may be
 // older than a change. Those who wait already get it.
-func (f *flights[T]) forget(form string) {
+func (f *flights[T]) forget(encKey string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.running, form)
+	delete(f.running, encKey)
 }
 
 // forgetTag is forget for all that have a tag.
 func (f *flights[T]) forgetTag(key string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for form, fl := range f.running {
+	for encKey, fl := range f.running {
 		if slices.ContainsFunc(fl.tags, func(s *tagState) bool { return s.key == key }) {
-			delete(f.running, form)
+			delete(f.running, encKey)
 		}
 	}
 }
@@ -227,12 +227,12 @@ func (f *flights[T]) close() {
 }
 
 // wakes lets waiters know that a key changed.
-type wakes struct {
+type watchers struct {
 	mu sync.Mutex
 	of map[string]map[chan struct{}]struct{}
 }
 
-func (w *wakes) add(keys ...string) (ch chan struct{}, done func()) {
+func (w *watchers) add(keys ...string) (ch chan struct{}, done func()) {
 	ch = make(chan struct{}, 1)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -256,7 +256,7 @@ func (w *wakes) add(keys ...string) (ch chan struct{}, done func()) {
 	}
 }
 
-func (w *wakes) wake(key string) {
+func (w *watchers) wake(key string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for ch := range w.of[key] {

@@ -19,7 +19,7 @@ import (
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
-var update = flag.Bool("update", false, "write the golden files of the entry format anew")
+var update = flag.Bool("update", false, "write the golden files of the entry format again")
 
 type point struct {
 	X int    `json:"x"`

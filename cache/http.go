@@ -70,7 +70,7 @@ import (
 // was asked for), and the query with its parameters sorted by
 // name; what headers say was asked for (X-Forwarded-Host and all others of
 // X-Forwarded-, X-Original-URL, X-Scheme and their like, Forwarded
-// without the addresses), so that nobody can have links to elsewhere stored; and
+// without the addresses), so that no one can have links to elsewhere stored; and
 // what HTTPOptions.KeyHeaders names. What names only the way (X-Forwarded-For,
 // X-Forwarded-Server, Via) is no part of it. Every other header that a response depends
 // on must be named by Vary: at most 16. Origin and Accept-Encoding are added for
@@ -85,7 +85,7 @@ import (
 // headers it or they came with, and also of the URLs of the same origin that its
 // response names by Location and Content-Location (RFC 9111 §4.4). A URL is there
 // its path and query, without regard to escapes, order, scheme and host: behind
-// proxies nobody knows which names a page has. Of several hosts behind one cache
+// proxies no one knows which names a page has. Of several hosts behind one cache
 // a change removes the pages of one path on all; give them caches of their own
 // where that is too much.
 //
@@ -93,8 +93,8 @@ import (
 //
 // Of all requests in all processes one runs the handler, and the others wait for
 // it, as with [Cache.GetOrLoad]. As soon as its headers say that the response is
-// nobody else's they run the handler for themselves; for HTTPOptions.PassFor
-// nobody waits then, and every second one request finds out whether it still is
+// not shareable they run the handler for themselves; for HTTPOptions.PassFor
+// no one waits then, and every second one request finds out whether it still is
 // so.
 //
 // That one run has the values of its request's context and not its end: it goes
@@ -120,9 +120,9 @@ import (
 //	                                         by the handler, for another client
 //	madcrow; fwd=stale; fwd-status=503; ttl=-90
 //	                                         the handler failed
-//	madcrow; fwd=miss; detail=pass           by the handler, nobody else's
+//	madcrow; fwd=miss; detail=pass           by the handler, not shareable
 //
-// A stale response is served while it is loaded anew, within
+// A stale response is served while it is loaded again, within
 // stale-while-revalidate; when the handler panics, takes longer than LoadTimeout
 // or answers 500, 502, 503 or 504, flushed or not, within stale-if-error; never with
 // must-revalidate or proxy-revalidate. RFC 9111 forbids it with s-maxage too;
@@ -195,7 +195,7 @@ type HTTPOptions struct {
 	// request: neither the key nor the handler sees them. Defaults to all.
 	Query func(name string) bool
 	// Cookie says which cookies matter, as Query. A request without any is
-	// nobody's in particular. Defaults to all.
+	// no one's in particular. Defaults to all.
 	Cookie func(name string) bool
 	// Credentials are headers by which clients are known beside Authorization,
 	// Cookie, X-Api-Key and those of well-known proxies: "X-User-Id".
@@ -211,10 +211,10 @@ type HTTPOptions struct {
 	// handler run.
 	ObeyRequest bool
 	// PassFor is for how long it is remembered that the response to a URL is
-	// nobody else's. Defaults to 10 seconds.
+	// not shareable. Defaults to 10 seconds.
 	PassFor time.Duration
 	// Detached lets a handler go on after its request has ended, to make a stale
-	// response anew or when its client has left. Set it where Middleware is
+	// response again or when its client has left. Set it where Middleware is
 	// outside of every router, or inside of http.ServeMux alone. Inside of chi,
 	// gin, echo or fiber, which use what belongs to a request for the next one, a
 	// page of one URL could be stored under another. Without it the stale response

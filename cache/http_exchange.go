@@ -16,9 +16,9 @@ import (
 
 // exchange is one run of the handler in a load, and the ResponseWriter that it
 // writes to. It begins by keeping the response. As soon as that turns out to be
-// nobody else's, too large or a stream, the handler goes on with the client of
+// not shareable, too large or a stream, the handler goes on with the client of
 // the request that leads the load, and the load is over; where that client has
-// gone, or there was none, nobody gets the rest.
+// gone, or there was none, no one gets the rest.
 type exchange struct {
 	v       *visit
 	at      spot
@@ -67,7 +67,7 @@ const (
 	phaseIdle    phase = iota // the handler does not run
 	phaseKeep                 // what it writes is kept
 	phaseStream               // the client gets it
-	phaseDiscard              // nobody gets it
+	phaseDiscard              // no one gets it
 	phaseEnd                  // it has returned
 )
 
@@ -196,7 +196,7 @@ func (x *exchange) placed(ctx context.Context, rec *storedResponse) *storedRespo
 			all = ru.tags
 		}
 		if !x.note(ctx, tagsKey(x.v.url), &storedResponse{kind: kindTags, tags: all}) || x.hinted {
-			return passResponse // its tags change all the time: nobody shall wait for that
+			return passResponse // its tags change all the time: no one shall wait for that
 		}
 		return againResponse
 	}
@@ -378,7 +378,7 @@ func (x *exchange) expire() {
 	}
 }
 
-// pass ends the load: nobody else gets the response.
+// pass ends the load: no one else gets the response.
 func (x *exchange) pass() {
 	if x.attached {
 		x.stream()

@@ -15,7 +15,7 @@ import (
 // with scheme and host, what proxies say was asked for, HTTPOptions.KeyHeaders,
 // and whether the request has credentials. All else must be named by Vary.
 //
-// Nobody vouches for what a header says, so all of it only keeps entries apart.
+// No one vouches for what a header says, so all of it only keeps entries apart.
 // What a change removes is found by the URL alone, see [HTTP.urlTags], and the
 // entries of one URL are bounded, see [exchange.admit].
 
@@ -299,7 +299,7 @@ func (h *HTTP) urlTags(r *http.Request) []string {
 }
 
 // tagOf is the tag of a path, without its escapes, and a query in normal form.
-// It says nothing of the scheme and the host: behind proxies nobody knows which
+// It says nothing of the scheme and the host: behind proxies no one knows which
 // names one page has, and to remove too much costs a run of the handler.
 func (h *HTTP) tagOf(plain, query string) string {
 	var b strings.Builder

@@ -139,7 +139,7 @@ func TestHTTP_ClientsAreListenedToAfterARefusalToo(t *testing.T) {
 	expire(t, s)
 	now.Store(set(403, "Cache-Control: private"))
 	eventually(t, "the refusal", func() bool { s.get("/"); return s.runs.Load() == 2 })
-	for _, wait := range []time.Duration{10 * time.Millisecond, 1100 * time.Millisecond} { // known, then to be tried anew
+	for _, wait := range []time.Duration{10 * time.Millisecond, 1100 * time.Millisecond} { // known, then to be tried again
 		time.Sleep(wait)
 		for _, line := range []string{"Cache-Control: no-cache", "Pragma: no-cache", "Cache-Control: max-age=0", "Cache-Control: min-fresh=1"} {
 			if got := s.get("/", line); line != "Cache-Control: max-age=0" || wait > time.Second {

@@ -94,7 +94,7 @@ func TestHTTP_NobodyGetsThePageOfAnother(t *testing.T) {
 	}
 }
 
-// Requests for what is nobody else's do not wait for one another.
+// Requests for what is not shareable do not wait for one another.
 func TestHTTP_WhatIsNotSharedIsNotSerialized(t *testing.T) {
 	const each = 50 * time.Millisecond
 	var n atomic.Int64

@@ -44,9 +44,9 @@ type foundResponse = found[*storedResponse]
 // what it waited for is not for it.
 const maxLooks = 8
 
-// probeAfter is how old it must be, that a response is nobody else's, to be
-// tried anew.
-const probeAfter = time.Second
+// revalidatePassAfter is the minimum age of a hit-for-pass entry before one
+// request checks it again.
+const revalidatePassAfter = time.Second
 
 func (h *HTTP) get(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	if h.bypassed(r) {
@@ -95,7 +95,7 @@ func (v *visit) serve() {
 			if errors.Is(err, ErrClosed) || errors.Is(err, madcrow.ErrCanceled) {
 				break // it says nothing of Redis
 			}
-			f = v.h.c.lastNear(keys.Form(at.key), v.all...)
+			f = v.h.c.lastKnown(keys.Form(at.key), v.all...)
 		}
 		if f.value == nil {
 			f = foundResponse{}
@@ -165,8 +165,8 @@ type use uint8
 const (
 	useNot    use = iota // load
 	useHit               // serve it
-	useStale             // serve it, and load it anew meanwhile
-	usePass              // it is nobody else's: the handler, at once
+	useStale             // serve it, and load it again meanwhile
+	usePass              // it is not shareable: the handler, at once
 	useProbe             // as before, but find out whether it still is
 	useReload            // load, though it is fresh
 	useKept              // serve it, though it is stale: it was tried just now
@@ -179,7 +179,7 @@ func (v *visit) choose(f foundResponse) use {
 		return useNot
 	case s.kind == kindPass && f.state == isFresh:
 		v.fwd = "fwd=miss; detail=pass"
-		probe := f.age > probeAfter
+		probe := f.age > revalidatePassAfter
 		kept := s.swr > 0 && s.overdue(f.age) <= s.swr
 		if kept && v.asks.tooOld(s.age(f.age), 0) {
 			kept, v.fwd = false, "fwd=request"
@@ -224,7 +224,7 @@ func (v *visit) choose(f foundResponse) use {
 // begin starts the load of a response, or joins the one that runs.
 func (v *visit) begin(at spot, f foundResponse, readErr error, x *exchange) (*job[*storedResponse], *flight[*storedResponse], error) {
 	c := v.h.c
-	x.job = &job[*storedResponse]{c: c, form: keys.Form(at.key), load: x.load, old: f, degraded: readErr}
+	x.job = &job[*storedResponse]{c: c, encKey: keys.Form(at.key), load: x.load, old: f, degraded: readErr}
 	x.known, x.hinted = v.knownTags()
 	x.job.ca.tags = union(v.tags, x.known)
 	fl, err := c.start(v.r.Context(), x.job)
@@ -278,7 +278,7 @@ func (v *visit) load(at spot, f foundResponse, readErr error, how use) (again bo
 	}
 	s := res.Value
 	switch {
-	case v.r.Context().Err() != nil: // nobody waits any more, or not so long
+	case v.r.Context().Err() != nil: // no one waits any more, or not so long
 		if _, streamed := x.settle(true); !streamed {
 			v.late()
 		}
@@ -376,7 +376,7 @@ func (v *visit) alone(f foundResponse) {
 	}
 	_, err := x.outcome(ctx)
 	switch {
-	case v.r.Context().Err() != nil: // nobody waits any more
+	case v.r.Context().Err() != nil: // no one waits any more
 		x.settle(true)
 	case err != nil:
 		v.failed(f, x)
@@ -434,7 +434,7 @@ func (v *visit) answer(s *storedResponse, stored time.Duration, aged bool, statu
 	}
 	v.w.WriteHeader(s.status)
 	if v.r.Method != http.MethodHead && len(s.body) > 0 {
-		_, _ = v.w.Write(s.body) // the client has gone; there is nobody left to tell
+		_, _ = v.w.Write(s.body) // the client has gone; there is no one left to tell
 	}
 }
 

@@ -441,7 +441,7 @@ func TestHTTP_ClosedLetsEverythingPass(t *testing.T) {
 
 // Readers and writers at random, on pages with and without variants, whose tags
 // are known from the request, from the header, or that are changed by a POST:
-// nobody gets what was replaced before he asked.
+// no one gets what was replaced before he asked.
 func TestHTTP_NothingOldAfterAChange(t *testing.T) {
 	var versions, changed [6]atomic.Int64
 	page := func(r *http.Request) int { return int(r.URL.Path[1] - '0') }

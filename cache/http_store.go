@@ -17,7 +17,7 @@ type storedKind byte
 const (
 	// kindResponse is a response.
 	kindResponse storedKind = 1 + iota
-	// kindPass says that the responses are nobody else's. It may hold an earlier
+	// kindPass says that the responses are not shareable. It may hold an earlier
 	// one that was for all, to be served within its stale windows.
 	kindPass
 	// kindVary says by which headers the responses of a URL vary.
@@ -38,7 +38,7 @@ type storedResponse struct {
 	ownTag bool // the ETag is not the handler's
 
 	fresh      time.Duration // counted from when it was stored, as swr and sie
-	swr        time.Duration // after that, while it is loaded anew
+	swr        time.Duration // after that, while it is loaded again
 	sie        time.Duration // after fresh, when the handler fails
 	initialAge time.Duration // when it was stored
 

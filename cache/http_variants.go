@@ -120,7 +120,7 @@ func (x *exchange) admit(ctx context.Context, life time.Duration) bool {
 	}
 	c := v.h.c
 	id := sha256.Sum256([]byte(v.h.variantKey(v.key, "", x.at.vary, x.asked))) // the same after the next load, too
-	form := keys.Form(x.at.key)
+	encKey := keys.Form(x.at.key)
 	chance := "0"
 	if rand.IntN(8) == 0 { //nolint:gosec // no secret
 		chance = "1"
@@ -128,7 +128,7 @@ func (x *exchange) admit(ctx context.Context, life time.Duration) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.opt.ReadTimeout)
 	defer cancel()
 	m, err := c.r.Eval(ctx, scriptAdmit, []string{c.valueKey(keys.Form("n|" + v.url))}, []string{
-		base64.RawURLEncoding.EncodeToString(id[:16]), form, millis(life + keptAfter), strconv.Itoa(v.h.opt.MaxVariants), chance,
+		base64.RawURLEncoding.EncodeToString(id[:16]), encKey, millis(life + keptAfter), strconv.Itoa(v.h.opt.MaxVariants), chance,
 	})
 	if err != nil {
 		return false
@@ -142,7 +142,7 @@ func (x *exchange) admit(ctx context.Context, life time.Duration) bool {
 		if old, err := victim.ToString(); err == nil {
 			vk := c.valueKey(old)
 			_, _ = c.r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Del().Key(vk).Build() }) // or it ends by itself
-			c.family.valueChanges(vk)
+			c.registry.valueChanges(vk)
 		}
 	}
 	return err == nil && yes == 1

@@ -53,7 +53,7 @@ func (x *exchange) writeHeader(status int) {
 }
 
 // Written and Status say whether the response was begun, and how: package
-// problem ends one that fails in the middle, so that nobody takes it for whole.
+// problem ends one that fails in the middle, so that no one takes it for whole.
 func (x *exchange) Written() bool { return x.Status() != 0 }
 
 // Status is 0 before it was begun.
@@ -177,12 +177,12 @@ func (x *exchange) Unwrap() http.ResponseWriter {
 	if w, ok := x.client(); ok {
 		return w
 	}
-	return nobody{}
+	return discarding{}
 }
 
-// nobody gets what is written when there is no client.
-type nobody struct{}
+// discarding is the writer when there is no client.
+type discarding struct{}
 
-func (nobody) Header() http.Header         { return http.Header{} }
-func (nobody) WriteHeader(int)             {}
-func (nobody) Write(p []byte) (int, error) { return len(p), nil }
+func (discarding) Header() http.Header         { return http.Header{} }
+func (discarding) WriteHeader(int)             {}
+func (discarding) Write(p []byte) (int, error) { return len(p), nil }

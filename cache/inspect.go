@@ -17,7 +17,7 @@ type Entry struct {
 	// Negative is true where the absence of a value is cached. There is no Data
 	// then.
 	Negative bool
-	// Removed is true when a tag, or the whole cache, was removed since: nobody
+	// Removed is true when a tag, or the whole cache, was removed since: no one
 	// is served it.
 	Removed bool
 	// Age is how long ago it was stored, or touched.
@@ -86,8 +86,8 @@ func Inspect(ctx context.Context, r *madcrow.Redis, name, key string) (Entry, bo
 }
 
 // inspectTags compares an entry with its tags. One that is missing has taken the
-// entry with it, and is not made anew.
-func inspectTags(ctx context.Context, t *tagTable, marks []tagMark) (verdict, error) {
+// entry with it, and is not made again.
+func inspectTags(ctx context.Context, t *tagTable, marks []tagMark) (freshness, error) {
 	names := make([]string, 0, len(marks))
 	for _, m := range marks {
 		if m.name != "" {

@@ -11,55 +11,55 @@ import (
 
 const (
 	// pollFirst and pollMost are how often a waiter looks whether another
-	// process has loaded, beside what Redis tells.
+	// process has loaded, beside what Redis notifies of.
 	pollFirst = 25 * time.Millisecond
 	pollMost  = 250 * time.Millisecond
 )
 
 // heardFailure is a load that failed in another process.
-type heardFailure struct {
+type remoteFailure struct {
 	text string
 	left time.Duration // until others may try
 }
 
-func (e *heardFailure) Error() string { return ErrLoadFailed.Error() + ": " + e.text }
+func (e *remoteFailure) Error() string { return ErrLoadFailed.Error() + ": " + e.text }
 
-func (e *heardFailure) Unwrap() error { return ErrLoadFailed }
+func (e *remoteFailure) Unwrap() error { return ErrLoadFailed }
 
 // lease takes the right to load. done is true when there is nothing to load:
 // another process did, or failed. A lease is taken also where processes load
 // for themselves: without it what is stored is not fenced.
 func (c *Cache[T]) lease(ctx context.Context, j *job[T]) (res Result[T], done bool, err error) {
-	vk := c.valueKey(j.form)
+	vk := c.valueKey(j.encKey)
 	life := c.opt.LeaseTTL
 	if life < 0 {
 		life = c.opt.LoadTimeout
 	}
 	for poll := pollFirst; ; poll = min(2*poll, pollMost) {
-		wake, unwake := c.wakes.add(vk, vk+leaseSuffix)
-		removed := c.outage.hasAny(j.form, j.states)
+		wake, unwake := c.watchers.add(vk, vk+leaseSuffix)
+		removed := c.removals.hasAny(j.encKey, j.states)
 		taken, holder, err := c.tryLease(ctx, j, vk, life)
 		if err != nil || taken != nil {
 			unwake()
 			if err != nil {
 				if e := (*madcrow.Error)(nil); !errors.As(err, &e) || e.Outcome != madcrow.OutcomeNotApplied {
-					c.letGo(j) // perhaps it was taken
+					c.releaseLease(j) // perhaps it was taken
 				}
 				j.away = err
 				return res, false, nil
 			}
 			j.held.Store(true)
-			if removed || c.outage.has(j.form) {
+			if removed || c.removals.has(j.encKey) {
 				return res, false, nil
 			}
 			return c.taken(ctx, j, *taken)
 		}
 		if holder.failed {
 			unwake()
-			return res, true, &heardFailure{holder.text, max(holder.life, time.Millisecond)}
+			return res, true, &remoteFailure{holder.text, max(holder.life, time.Millisecond)}
 		}
-		if j.seat != nil {
-			j.seat.leave() // the others do not wait for this one
+		if j.batchSlot != nil {
+			j.batchSlot.leave() // the others do not wait for this one
 		}
 		if c.opt.LeaseTTL < 0 {
 			unwake()
@@ -81,11 +81,11 @@ func (c *Cache[T]) lease(ctx context.Context, j *job[T]) (res Result[T], done bo
 	}
 }
 
-// letGo gives the lease back in the background, when Redis does not answer as
+// releaseLease gives the lease back in the background, when Redis does not answer as
 // it should.
-func (c *Cache[T]) letGo(j *job[T]) {
+func (c *Cache[T]) releaseLease(j *job[T]) {
 	j.held.Store(false)
-	vk, token := c.valueKey(j.form), j.token
+	vk, token := c.valueKey(j.encKey), j.token
 	c.background("let go "+token, func(ctx context.Context) {
 		_, _ = c.r.Eval(ctx, scriptStore, []string{vk, vk + leaseSuffix}, []string{token, "drop"})
 	})
@@ -172,9 +172,9 @@ func (c *Cache[T]) loadedElsewhere(f found[T]) (Result[T], bool, error) {
 // true when it is worth another try.
 func (c *Cache[T]) awaitHolder(ctx context.Context, j *job[T], wake chan struct{}, poll time.Duration) (f found[T], again bool, err error) {
 	// This also has Redis tell of changes to both.
-	c.r.GetTracked(ctx, c.opt.ReadTimeout, c.valueKey(j.form)+leaseSuffix)
+	c.r.GetTracked(ctx, c.opt.ReadTimeout, c.valueKey(j.encKey)+leaseSuffix)
 	seen := c.tags.changes.Load()
-	f, err = c.read(ctx, j.form, j.ca)
+	f, err = c.read(ctx, j.encKey, j.ca)
 	if err == nil && f.state == isFresh && j.newer(f) && c.flights.found(j.flight, func() bool { return c.tags.still(f.tags, seen) }) {
 		return f, false, nil
 	}
@@ -193,7 +193,7 @@ func (c *Cache[T]) awaitHolder(ctx context.Context, j *job[T], wake chan struct{
 const watchAfter = 5 * time.Millisecond
 
 // hold prolongs the lease while the load runs, and hears when it is taken away:
-// what is being loaded is then older than a change, and nobody who comes later
+// what is being loaded is then older than a change, and no one who comes later
 // shall share it.
 func (c *Cache[T]) hold(ctx context.Context, j *job[T]) (stop func()) {
 	if j.away != nil || !j.held.Load() {
@@ -213,8 +213,8 @@ func (c *Cache[T]) hold(ctx context.Context, j *job[T]) (stop func()) {
 }
 
 func (c *Cache[T]) watch(ctx context.Context, j *job[T]) {
-	key := c.valueKey(j.form) + leaseSuffix
-	wake, unwake := c.wakes.add(key)
+	key := c.valueKey(j.encKey) + leaseSuffix
+	wake, unwake := c.watchers.add(key)
 	defer unwake()
 	every := c.opt.LeaseTTL / 3
 	if c.opt.LeaseTTL < 0 { // it is not prolonged, only looked at
@@ -222,12 +222,12 @@ func (c *Cache[T]) watch(ctx context.Context, j *job[T]) {
 	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	look := time.NewTicker(c.opt.NearTTL) // for where Redis does not tell
+	look := time.NewTicker(c.opt.NearTTL) // for where Redis does not notify
 	defer look.Stop()
 	for {
 		got := c.r.GetTracked(ctx, c.opt.ReadTimeout, key)[0]
 		if holder, err := got.Message.ToString(); got.Err == nil && (err != nil || holder != j.token) {
-			c.flights.drop(j.flight)
+			c.flights.detach(j.flight)
 			return
 		}
 		if got.Err == nil && got.Tracking != nil {

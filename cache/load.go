@@ -93,7 +93,7 @@ func (c *Cache[T]) GetOrLoadWith(ctx context.Context, key string, load func(cont
 		return Result[T]{}, c.failed("load", readErr) // it says nothing of Redis
 	}
 	newJob := func() *job[T] {
-		return &job[T]{c: c, form: keys.Form(key), ca: ca, load: load, old: f, degraded: readErr}
+		return &job[T]{c: c, encKey: keys.Form(key), ca: ca, load: load, old: f, degraded: readErr}
 	}
 	if f.state == isFresh {
 		if f.refresh {
@@ -109,7 +109,7 @@ func (c *Cache[T]) GetOrLoadWith(ctx context.Context, key string, load func(cont
 	c.event("miss")
 	job := newJob()
 	if readErr != nil {
-		job.old = c.lastNear(job.form, ca.tags...)
+		job.old = c.lastKnown(job.encKey, ca.tags...)
 	}
 	fl, err := c.start(ctx, job)
 	return c.await(ctx, job, fl, err)
@@ -160,7 +160,7 @@ func (c *Cache[T]) orStale(j *job[T], err error) (Result[T], error) {
 // start runs the load of a key, or joins the one that runs.
 func (c *Cache[T]) start(ctx context.Context, j *job[T]) (*flight[T], error) {
 	j.states = c.tags.of(c.opt.Tags, j.ca.tags)
-	fl, lead, err := c.flights.join(j.form, j.states)
+	fl, lead, err := c.flights.join(j.encKey, j.states)
 	if lead {
 		j.flight, j.token = fl, newToken()
 		own, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.opt.LoadTimeout)
@@ -177,15 +177,15 @@ func (c *Cache[T]) start(ctx context.Context, j *job[T]) (*flight[T], error) {
 
 // job is what a load is about.
 type job[T any] struct {
-	c        *Cache[T]
-	form     string
-	ca       call
-	load     func(context.Context, *Load[T]) (T, error)
-	old      found[T]
-	states   []*tagState
-	flight   *flight[T] // the one that this job leads
-	degraded error      // why Redis was not asked, before the load
-	seat     *seat[T]   // in a batch; nil for a load alone
+	c         *Cache[T]
+	encKey    string
+	ca        call
+	load      func(context.Context, *Load[T]) (T, error)
+	old       found[T]
+	states    []*tagState
+	flight    *flight[T]    // the one that this job leads
+	degraded  error         // why Redis was not asked, before the load
+	batchSlot *batchSlot[T] // in a batch; nil for a load alone
 
 	// Of the load that runs.
 	away  error // why Redis is not asked
@@ -199,7 +199,7 @@ type job[T any] struct {
 
 // takeSlot waits for one of the loads that may run. A batch takes one for all.
 func (j *job[T]) takeSlot(ctx context.Context) error {
-	if j.seat != nil || j.slots {
+	if j.batchSlot != nil || j.slots {
 		return nil
 	}
 	err := j.c.flights.slot(ctx)
@@ -240,18 +240,18 @@ func (c *Cache[T]) fly(ctx context.Context, fl *flight[T], j *job[T]) {
 		fl.err = ErrLoadTimeout
 	}
 	wait := c.backoff(fl.fails)
-	if heard := (*heardFailure)(nil); errors.As(fl.err, &heard) {
+	if heard := (*remoteFailure)(nil); errors.As(fl.err, &heard) {
 		wait = heard.left
 	}
 	switch {
 	case fl.err == nil || errors.Is(fl.err, ErrNotFound):
-		c.flights.recover(fl.form)
+		c.flights.clearFailure(fl.encKey)
 	case !errors.Is(fl.err, ErrBusy):
-		c.flights.crash(fl, fl.err, wait)
+		c.flights.recordFailure(fl, fl.err, wait)
 	}
-	c.flights.land(fl)
+	c.flights.finish(fl)
 	if !ended || errors.Is(fl.err, errGoexit) {
-		c.fail(ctx, fl, j) // nobody else does
+		c.fail(ctx, fl, j) // no one else does
 	}
 }
 
@@ -264,8 +264,8 @@ func (c *Cache[T]) backoff(fails int) time.Duration {
 
 // run takes a slot and the lease, loads and stores.
 func (c *Cache[T]) run(ctx context.Context, fl *flight[T], j *job[T]) (Result[T], error) {
-	if j.seat != nil {
-		defer j.seat.leave()
+	if j.batchSlot != nil {
+		defer j.batchSlot.leave()
 	}
 	if err := j.takeSlot(ctx); err != nil {
 		return Result[T]{}, err
@@ -287,7 +287,7 @@ func (c *Cache[T]) run(ctx context.Context, fl *flight[T], j *job[T]) (Result[T]
 		}
 		if j.gens, err = c.tags.fetch(ctx, c.opt.ReadTimeout, need, j.states); err != nil {
 			j.away = err
-			c.letGo(j)
+			c.releaseLease(j)
 		} else {
 			c.flights.loads(fl, j.gens)
 		}
@@ -353,7 +353,7 @@ func (c *Cache[T]) finish(ctx context.Context, fl *flight[T], j *job[T], l *Load
 // load: it is noted, and the value is served.
 func (c *Cache[T]) store(ctx context.Context, j *job[T], h header, value T) {
 	if j.away != nil {
-		c.keepSpare(j, h, value)
+		c.keepDegraded(j, h, value)
 		return
 	}
 	if !j.held.Load() {
@@ -389,7 +389,7 @@ func (c *Cache[T]) fail(ctx context.Context, fl *flight[T], j *job[T]) {
 // end gives the lease back, with what came of it. It does not keep the callers
 // waiting for longer than a read.
 func (c *Cache[T]) end(ctx context.Context, j *job[T], how ...string) {
-	if !j.held.Load() || c.outage.has(j.form) {
+	if !j.held.Load() || c.removals.has(j.encKey) {
 		return
 	}
 	done := make(chan struct{})
@@ -414,10 +414,10 @@ func (c *Cache[T]) end(ctx context.Context, j *job[T], how ...string) {
 func (c *Cache[T]) endNow(ctx context.Context, j *job[T], how []string) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	vk := c.valueKey(j.form)
+	vk := c.valueKey(j.encKey)
 	m, err := c.r.Eval(ctx, scriptStore, []string{vk, vk + leaseSuffix}, append([]string{j.token}, how...))
 	if how[0] == "set" || how[0] == "remove" {
-		c.near.drop(j.form) // it is older than what somebody may have seen
+		c.near.drop(j.encKey) // it is older than what somebody may have seen
 	}
 	switch {
 	case errors.Is(err, madcrow.ErrTooLarge) && how[0] == "set": // it was not sent

@@ -16,14 +16,14 @@ import (
 // change. What a hit looks at comes first.
 type nearEntry[T any] struct {
 	key      string
-	noted    atomic.Int64      // the tick at which it was last read, for the front
+	noted    atomic.Int64      // the step in which it was last read, for the hot index
 	expires  int64             // when it is no longer fresh
-	refresh  int64             // when to load it anew in the background
-	slide    int64             // when to begin its life anew
+	refresh  int64             // when to load it again in the background
+	slide    int64             // when to restart its life
 	tracking *madcrow.Tracking // nil: believed until expires
 	tags     []nearTag
 	negative bool
-	spare    bool // Redis does not have it: nothing is known of its tags
+	degraded bool // Redis does not have it: nothing is known of its tags
 
 	weight uint32
 	stored int64 // when it was stored, monotonic
@@ -42,7 +42,7 @@ func (e *nearEntry[T]) valid(now int64) bool {
 	if now >= e.expires || e.tracking != nil && !e.tracking.Valid() {
 		return false
 	}
-	if e.spare {
+	if e.degraded {
 		return true
 	}
 	for i := range e.tags {
@@ -74,10 +74,10 @@ func (e *nearEntry[T]) found(now int64) found[T] {
 // near holds decoded values, bounded by bytes. It is filled only by reads
 // during which nothing was heard of the key.
 type near[T any] struct {
-	values *otter.Cache[string, *nearEntry[T]]
-	front  front[T]
-	reads  *nearby.Reads
-	spares atomic.Int64 // until when there may be values that Redis does not have
+	values        *otter.Cache[string, *nearEntry[T]]
+	index         hotIndex[T]
+	reads         *nearby.Reads
+	degradedUntil atomic.Int64 // until when there may be values that Redis does not have
 }
 
 const nearOverhead = 256 // bytes of an entry beside key and value, about
@@ -95,10 +95,10 @@ func newNear[T any](bytes int64) *near[T] {
 			MaximumWeight: uint64(bytes),
 			Weigher:       func(_ string, e *nearEntry[T]) uint32 { return e.weight },
 			OnAtomicDeletion: func(e otter.DeletionEvent[string, *nearEntry[T]]) {
-				n.front.remove(e.Value, e.Cause == otter.CauseOverflow)
+				n.index.remove(e.Value, e.Cause == otter.CauseOverflow)
 			},
 		})
-		n.front.init(bytes)
+		n.index.init(bytes)
 	}
 	return n
 }
@@ -113,22 +113,22 @@ func (n *near[T]) get(key string) (*nearEntry[T], bool) {
 // set keeps a copy.
 func (n *near[T]) set(key string, e *nearEntry[T]) {
 	e.key = key
-	n.front.held.Add(1)
+	n.index.held.Add(1)
 	n.values.Set(key, e)
 }
 
-// hot is get for one that is likely to be read again at the same tick.
-func (n *near[T]) hot(key string, tick int64) (*nearEntry[T], bool) {
-	if tick < n.front.crowded.Load() {
+// hot is get for an entry that is likely to be read again in the same step.
+func (n *near[T]) hot(key string, step int64) (*nearEntry[T], bool) {
+	if step < n.index.crowded.Load() {
 		return n.get(key)
 	}
-	slot := n.front.slot(key)
-	if e := slot.Load(); e != nil && e.noted.Load() == tick && e.key == key {
+	slot := n.index.slot(key)
+	if e := slot.Load(); e != nil && e.noted.Load() == step && e.key == key {
 		return e, true
 	}
 	e, ok := n.values.GetIfPresent(key)
 	if ok {
-		n.front.put(slot, e, tick)
+		n.index.put(slot, e, step)
 	}
 	return e, ok
 }
@@ -142,20 +142,20 @@ func (n *near[T]) drop(key string) {
 	})
 }
 
-// spare keeps a value that Redis does not have. It may be served until, as a
-// stale one in the end.
-func (n *near[T]) spare(key string, e *nearEntry[T], until int64) {
+// setDegraded keeps a value that Redis does not have. It may be served until then,
+// at last as a stale one.
+func (n *near[T]) setDegraded(key string, e *nearEntry[T], until int64) {
 	n.set(key, e)
-	for old := n.spares.Load(); old < until && !n.spares.CompareAndSwap(old, until); {
-		old = n.spares.Load()
+	for old := n.degradedUntil.Load(); old < until && !n.degradedUntil.CompareAndSwap(old, until); {
+		old = n.degradedUntil.Load()
 	}
 }
 
 // dropSpares drops everything, if there may be values that Redis does not have:
 // of their tags nothing is known.
-func (n *near[T]) dropSpares(now int64) {
-	until := n.spares.Load()
-	if n.values != nil && now < until && n.spares.CompareAndSwap(until, 0) {
+func (n *near[T]) dropDegraded(now int64) {
+	until := n.degradedUntil.Load()
+	if n.values != nil && now < until && n.degradedUntil.CompareAndSwap(until, 0) {
 		n.values.InvalidateAll()
 	}
 }

@@ -25,12 +25,12 @@ type Options[T any] struct {
 	// StaleFor is how long after TTL a value is kept, to be served when the
 	// loader fails or is slow. Defaults to 0: not at all.
 	StaleFor time.Duration
-	// Sliding lets every read begin the life anew. It costs one write for half
+	// Sliding lets every read restart the life. It costs one write for half
 	// a life at most.
 	Sliding bool
 
 	// RefreshAhead lets a read of a value that has used this part of its life
-	// (0 to 1, exclusive) load it anew in the background. 0 is off, unless
+	// (0 to 1, exclusive) load it again in the background. 0 is off, unless
 	// RefreshEarly is set.
 	RefreshAhead float64
 	// RefreshEarly refreshes in the background at random, the earlier the
@@ -160,7 +160,7 @@ type call struct {
 
 // WithTags adds tags to the entry that is stored, at most 63 with those of the
 // options. A read with tags takes an entry without one of them for a miss:
-// nobody could remove it by that tag.
+// no one could remove it by that tag.
 func WithTags(tags ...string) CallOption {
 	return func(c *call) { c.tags = append(c.tags, tags...) }
 }

@@ -36,7 +36,7 @@ type found[T any] struct {
 	storedFor time.Duration
 	head      string // how the entry begins
 	tags      []nearTag
-	refresh   bool // it is time to load it anew
+	refresh   bool // it is time to load it again
 }
 
 // find looks near, then in Redis.
@@ -44,22 +44,22 @@ func (c *Cache[T]) find(ctx context.Context, key string, ca call) (found[T], err
 	if c.over.Load() {
 		return found[T]{}, ErrClosed
 	}
-	form := keys.Form(key)
+	encKey := keys.Form(key)
 	now := mono()
-	if e, ok := c.fromNear(form, now); ok && e.has(ca.tags) {
+	if e, ok := c.fromNear(encKey, now); ok && e.has(ca.tags) {
 		return e.found(now), nil
 	}
-	return c.read(ctx, form, ca)
+	return c.read(ctx, encKey, ca)
 }
 
 // read asks Redis for a value, and for the tags that are not known, in one
 // round trip. It keeps a near copy.
-func (c *Cache[T]) read(ctx context.Context, form string, ca call) (found[T], error) {
+func (c *Cache[T]) read(ctx context.Context, encKey string, ca call) (found[T], error) {
 	states := c.tags.of(c.opt.Tags, ca.tags)
-	removed := c.outage.hasAny(form, states)
+	removed := c.removals.hasAny(encKey, states)
 	gens, unknown := c.tags.known(0, states)
 	ask := make([]string, 1, 1+len(unknown))
-	ask[0] = c.valueKey(form)
+	ask[0] = c.valueKey(encKey)
 	versions := make([]uint64, len(unknown))
 	for i, at := range unknown {
 		ask = append(ask, states[at].key)
@@ -67,7 +67,7 @@ func (c *Cache[T]) read(ctx context.Context, form string, ca call) (found[T], er
 	}
 	var version uint64
 	if c.near.values != nil {
-		version = c.near.reads.Begin(form)
+		version = c.near.reads.Begin(encKey)
 	}
 	asked := mono()
 	var got []madcrow.Tracked
@@ -79,19 +79,19 @@ func (c *Cache[T]) read(ctx context.Context, form string, ca call) (found[T], er
 	for i, at := range unknown {
 		gens[at] = c.tags.accept(states[at], got[1+i], asked, versions[i], 0, false)
 	}
-	f, keep, err := c.take(ctx, form, got[0], states, gens, asked)
+	f, keep, err := c.take(ctx, encKey, got[0], states, gens, asked)
 	if removed {
 		f, keep = found[T]{}, nil
 	}
 	if c.near.values != nil {
-		c.near.reads.End(form, version, keep)
+		c.near.reads.End(encKey, version, keep)
 	}
 	return f, err
 }
 
 // take makes of a reply what was found, and what keeps a copy near, if that is
 // wanted.
-func (c *Cache[T]) take(ctx context.Context, form string, got madcrow.Tracked, states []*tagState, gens []*tagGen, asked int64) (f found[T], keep func(), err error) {
+func (c *Cache[T]) take(ctx context.Context, encKey string, got madcrow.Tracked, states []*tagState, gens []*tagGen, asked int64) (f found[T], keep func(), err error) {
 	switch {
 	case errors.Is(got.Err, madcrow.ErrWrongType):
 		c.event("undecodable")
@@ -101,16 +101,16 @@ func (c *Cache[T]) take(ctx context.Context, form string, got madcrow.Tracked, s
 	}
 	var room [2]tagMark
 	f, marked, ok := c.decode(got, room[:0])
-	if !ok || c.outage.has(form) {
+	if !ok || c.removals.has(encKey) {
 		return found[T]{}, nil, nil
 	}
 	if err := c.judge(ctx, &f, marked, states, gens); err != nil {
 		return found[T]{}, nil, err
 	}
 	if f.state == isFresh {
-		c.plan(&f, form)
+		c.plan(&f, encKey)
 		if c.near.values != nil {
-			keep = c.keep(form, f, got.Tracking, asked, c.weigh(form, &f, sizeOf(got)))
+			keep = c.keep(encKey, f, got.Tracking, asked, c.weigh(encKey, &f, sizeOf(got)))
 		}
 	}
 	return f, keep, nil
@@ -119,12 +119,12 @@ func (c *Cache[T]) take(ctx context.Context, form string, got madcrow.Tracked, s
 // weigh returns what a near copy takes in memory: that of the decoded value,
 // which may be many times what Redis sent, or of what Redis sent where the
 // value is a part of it.
-func (c *Cache[T]) weigh(form string, f *found[T], sent int) uint32 {
+func (c *Cache[T]) weigh(encKey string, f *found[T], sent int) uint32 {
 	size := memsize.Of(&f.value)
 	if _, shares := c.opt.Codec.(adopter[T]); shares {
 		size = max(size, sent)
 	}
-	return weightOf(form, size+len(f.etag))
+	return weightOf(encKey, size+len(f.etag))
 }
 
 func sizeOf(got madcrow.Tracked) int {
@@ -146,7 +146,7 @@ func (c *Cache[T]) judge(ctx context.Context, f *found[T], marked []tagMark, sta
 	removed := false
 	if v != gone && len(missing) > 0 {
 		more := c.tags.of(missing)[1:]
-		removed = c.outage.hasTagOf(more)
+		removed = c.removals.hasTagOf(more)
 		moreGens, err := c.tags.fetch(ctx, c.opt.ReadTimeout, 0, more)
 		if err != nil {
 			return err
@@ -162,11 +162,11 @@ func (c *Cache[T]) judge(ctx context.Context, f *found[T], marked []tagMark, sta
 			f.tags[i] = nearTag{s, gens[i]}
 		}
 	}
-	if removed || c.outage.hasTagOf(states) {
+	if removed || c.removals.hasTagOf(states) {
 		v = gone
 	}
 	switch {
-	case v == gone, v == stale && f.negative: // an old absence helps nobody
+	case v == gone, v == stale && f.negative: // an old absence helps no one
 		*f = found[T]{}
 	case v == stale && f.state == isFresh:
 		f.state, f.ttl = isStale, 0
@@ -206,7 +206,7 @@ func (c *Cache[T]) decodeText(raw string, left time.Duration, room []tagMark) (f
 			return found[T]{}, nil, false
 		}
 	} else if f.state == isStale {
-		return found[T]{}, nil, false // an old absence helps nobody
+		return found[T]{}, nil, false // an old absence helps no one
 	}
 	return f, h.tags, true
 }
@@ -233,16 +233,16 @@ func (c *Cache[T]) encode(dst []byte, v T) (entry []byte, err error) {
 	return c.opt.Codec.Append(dst, v)
 }
 
-// plan says whether it is time to load a fresh value anew, or to begin its life
-// anew.
-func (c *Cache[T]) plan(f *found[T], form string) {
+// plan says whether it is time to load a fresh value again, or to begin its life
+// again.
+func (c *Cache[T]) plan(f *found[T], encKey string) {
 	f.refresh = f.ttl <= c.refreshBefore(*f)
 	if c.opt.Sliding && !f.negative && f.age > (f.age+f.ttl)/2 {
-		c.slide(form, *f)
+		c.slide(encKey, *f)
 	}
 }
 
-// refreshBefore is how long before its end a value is loaded anew.
+// refreshBefore is how long before its end a value is loaded again.
 func (c *Cache[T]) refreshBefore(f found[T]) time.Duration {
 	before := time.Duration(-1)
 	if c.opt.RefreshAhead > 0 {
@@ -256,7 +256,7 @@ func (c *Cache[T]) refreshBefore(f found[T]) time.Duration {
 }
 
 // keep returns what puts a copy near.
-func (c *Cache[T]) keep(form string, f found[T], tracking *madcrow.Tracking, asked int64, weight uint32) func() {
+func (c *Cache[T]) keep(encKey string, f found[T], tracking *madcrow.Tracking, asked int64, weight uint32) func() {
 	life := f.ttl
 	if tracking == nil {
 		life = min(life, c.opt.NearTTL)
@@ -271,18 +271,18 @@ func (c *Cache[T]) keep(form string, f found[T], tracking *madcrow.Tracking, ask
 	if c.opt.Sliding && !f.negative {
 		e.slide = e.stored + int64(f.age+f.ttl)/2
 	}
-	return func() { c.near.set(form, e) }
+	return func() { c.near.set(encKey, e) }
 }
 
-// slide begins the life of a value anew, in the background.
-func (c *Cache[T]) slide(form string, f found[T]) {
-	c.background("slide "+form, func(ctx context.Context) { _, _ = c.touch(ctx, form, f) })
+// slide restarts the life of a value, in the background.
+func (c *Cache[T]) slide(encKey string, f found[T]) {
+	c.background("slide "+encKey, func(ctx context.Context) { _, _ = c.touch(ctx, encKey, f) })
 }
 
-func (c *Cache[T]) slideLater(form string) {
-	c.background("slide "+form, func(ctx context.Context) {
-		if f, err := c.read(ctx, form, call{}); err == nil && f.state == isFresh {
-			_, _ = c.touch(ctx, form, f)
+func (c *Cache[T]) slideLater(encKey string) {
+	c.background("slide "+encKey, func(ctx context.Context) {
+		if f, err := c.read(ctx, encKey, call{}); err == nil && f.state == isFresh {
+			_, _ = c.touch(ctx, encKey, f)
 		}
 	})
 }

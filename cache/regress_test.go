@@ -116,7 +116,7 @@ func TestGetOrLoad_ShortDeadlineOfOneCallerHarmsNoOther(t *testing.T) {
 	}
 }
 
-// The value of a tag that somebody else has written is made anew.
+// The value of a tag that somebody else has written is made again.
 func TestTags_ForeignValueIsMadeAnew(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
 	c := newCache(t, openConfig(t, s.Config()), cache.Options[string]{Near: near})
@@ -247,7 +247,7 @@ func TestGetOrLoad_RefreshesAheadFromNear(t *testing.T) {
 		for i := range loads {
 			get(i)
 		}
-		soon(t, fmt.Sprintf("many %v: each is loaded anew", many), func() bool {
+		soon(t, fmt.Sprintf("many %v: each is loaded again", many), func() bool {
 			for i := range loads {
 				if loads[i].Load() < 2 {
 					return false
@@ -549,7 +549,7 @@ func TestGetOrLoad_WaitingForAnotherProcessTakesNoneOfMaxLoads(t *testing.T) {
 	wg.Wait()
 }
 
-// A value that is loaded anew ahead of its end is there to compare with.
+// A value that is loaded again ahead of its end is there to compare with.
 func TestLoad_RefreshSeesThePreviousValue(t *testing.T) {
 	c := newCache(t, open(t), cache.Options[string]{Near: near, TTL: 2 * time.Second, Jitter: -1, RefreshAhead: 0.05})
 	var seen atomic.Value
@@ -572,7 +572,7 @@ func TestLoad_RefreshSeesThePreviousValue(t *testing.T) {
 		t.Fatal(err)
 	}
 	soon(t, "the refresh sees what there is", func() bool { return seen.Load() == "ve1" })
-	soon(t, "it lives anew", func() bool {
+	soon(t, "it lives again", func() bool {
 		res, err := c.GetResult(t.Context(), "k")
 		return err == nil && res.Value == "v" && res.ETag == "e1" && res.TTL > 1900*time.Millisecond
 	})

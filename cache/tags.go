@@ -20,7 +20,7 @@ import (
 
 // A tag is a random generation in Redis; an entry carries the one that was in
 // force when its load began. Invalidating a tag replaces the generation, in
-// O(1), without clocks. A generation that is not there is made anew, so that
+// O(1), without clocks. A generation that is not there is made again, so that
 // one that was evicted takes its entries with it.
 //
 // There are two of them in one value: "deleted" and "expired". An entry of
@@ -65,7 +65,7 @@ type tagState struct {
 
 	mu      sync.Mutex
 	version uint64 // counts what may have changed it
-	dead    bool   // nobody tells it of changes any more
+	dead    bool   // no one tells it of changes any more
 }
 
 // forget notes that the tag may have changed.
@@ -129,31 +129,31 @@ func newTagTable(r *madcrow.Redis, prefix, name string, nearTTL time.Duration) *
 	t.alone = []*tagState{t.whole}
 	t.states = otter.Must(&otter.Options[string, *tagState]{
 		MaximumSize: maxTagStates,
-		// What near copies hold on to must not be believed when nobody hears
+		// What near copies hold on to must not be believed when no one hears
 		// of its changes any more.
 		OnAtomicDeletion: func(e otter.DeletionEvent[string, *tagState]) {
 			e.Value.die()
-			if form := t.formOf(e.Value.key); form[0] == keys.Hashed[0] {
-				t.hashed.CompareAndDelete(form, e.Value)
+			if encKey := t.encKeyOf(e.Value.key); encKey[0] == keys.Hashed[0] {
+				t.hashed.CompareAndDelete(encKey, e.Value)
 			}
 		},
 	})
 	return t
 }
 
-func (t *tagTable) formOf(key string) string { return key[len(t.prefix) : len(key)-1] }
+func (t *tagTable) encKeyOf(key string) string { return key[len(t.prefix) : len(key)-1] }
 
 func (t *tagTable) state(name string) *tagState {
 	if s, ok := t.states.GetIfPresent(name); ok {
 		return s
 	}
 	name = strings.Clone(name) // it may be a piece of an entry
-	form := keys.Form(name)
-	s, added := t.states.SetIfAbsent(name, &tagState{name: name, key: t.prefix + form + "}"})
-	if added && form[0] == keys.Hashed[0] {
-		t.hashed.Store(form, s)
+	encKey := keys.Form(name)
+	s, added := t.states.SetIfAbsent(name, &tagState{name: name, key: t.prefix + encKey + "}"})
+	if added && encKey[0] == keys.Hashed[0] {
+		t.hashed.Store(encKey, s)
 		if now, _ := t.states.GetIfPresent(name); now != s { // it has gone meanwhile
-			t.hashed.CompareAndDelete(form, s)
+			t.hashed.CompareAndDelete(encKey, s)
 		}
 	}
 	return s
@@ -174,8 +174,8 @@ func (t *tagTable) still(tags []nearTag, seen uint64) bool {
 	return true
 }
 
-// told is called with every key that changed.
-func (t *tagTable) told(key string) bool {
+// invalidated is called with every key that changed.
+func (t *tagTable) invalidated(key string) bool {
 	if key == t.whole.key {
 		t.whole.forget()
 		t.changes.Add(1)
@@ -184,12 +184,12 @@ func (t *tagTable) told(key string) bool {
 	if len(key) < len(t.prefix)+2 || key[:len(t.prefix)] != t.prefix {
 		return false
 	}
-	form := t.formOf(key)
-	if form[0] == keys.Hashed[0] {
-		if s, ok := t.hashed.Load(form); ok {
+	encKey := t.encKeyOf(key)
+	if encKey[0] == keys.Hashed[0] {
+		if s, ok := t.hashed.Load(encKey); ok {
 			s.(*tagState).forget() //nolint:forcetypeassert // there is nothing else in it
 		}
-	} else if s, ok := t.states.GetIfPresent(form); ok {
+	} else if s, ok := t.states.GetIfPresent(encKey); ok {
 		s.forget()
 	}
 	t.changes.Add(1)
@@ -341,7 +341,7 @@ func newGeneration() string {
 
 // changeTag replaces a generation of a tag: both for what is to be gone, one
 // for what is to be stale.
-func changeTag(ctx context.Context, f *family, key, how string) error {
+func changeTag(ctx context.Context, f *registry, key, how string) error {
 	f.tagChanges(key)
 	err := replaceTag(ctx, f.r, key, how)
 	f.tagChanges(key)
@@ -360,18 +360,18 @@ const (
 	tagExpire = "expire"
 )
 
-// verdict compares what an entry carries with what is in force.
-type verdict uint8
+// freshness compares what an entry carries with what is in force.
+type freshness uint8
 
 const (
-	fresh verdict = iota
+	fresh freshness = iota
 	stale
 	gone
 )
 
 // judge says what becomes of an entry by its tags. missing names tags of the
 // entry whose state is not among those that are known.
-func judge(marks []tagMark, states []*tagState, gens []*tagGen) (v verdict, missing []string) {
+func judge(marks []tagMark, states []*tagState, gens []*tagGen) (v freshness, missing []string) {
 	for i := range marks {
 		m := &marks[i]
 		at := slices.IndexFunc(states, func(s *tagState) bool { return s.name == m.name })

@@ -23,11 +23,11 @@ const (
 	replayMost  = time.Second
 )
 
-// outage is what must be removed from Redis when it is back. Until then this
+// pendingRemovals is what must be removed from Redis when it is back. Until then this
 // process takes it for removed.
-type outage struct {
-	family *family
-	log    *slog.Logger
+type pendingRemovals struct {
+	registry *registry
+	log      *slog.Logger
 
 	pending atomic.Int64 // how many there are; 0 almost always
 	mu      sync.Mutex
@@ -54,8 +54,8 @@ type (
 	}
 )
 
-func newOutage(f *family) *outage {
-	o := &outage{family: f, log: f.r.Config().Logger, values: map[string]queuedValue{}, tags: map[string]queuedTag{}}
+func newPendingRemovals(f *registry) *pendingRemovals {
+	o := &pendingRemovals{registry: f, log: f.r.Config().Logger, values: map[string]queuedValue{}, tags: map[string]queuedTag{}}
 	if o.log == nil {
 		o.log = slog.New(slog.DiscardHandler)
 	}
@@ -63,8 +63,8 @@ func newOutage(f *family) *outage {
 	return o
 }
 
-// worth says whether a removal that failed is worth another try later.
-func (o *outage) worth(err error) bool {
+// retryable says whether a removal that failed is worth another try later.
+func (o *pendingRemovals) retryable(err error) bool {
 	var e *madcrow.Error
 	if !errors.As(err, &e) {
 		return false
@@ -81,33 +81,33 @@ func (o *outage) worth(err error) bool {
 }
 
 // hasTagOf says whether one of them waits to be removed.
-func (o *outage) hasTagOf(states []*tagState) bool {
+func (o *pendingRemovals) hasTagOf(states []*tagState) bool {
 	return o.pending.Load() != 0 && slices.ContainsFunc(states, func(s *tagState) bool { return o.hasTag(s.key) })
 }
 
-// removals is the outage as one cache sees it.
-type removals struct {
-	*outage
+// cacheRemovals is pendingRemovals as one cache sees it.
+type cacheRemovals struct {
+	*pendingRemovals
 	prefix string // of its values' keys
 }
 
-func (r removals) has(form string) bool {
-	return r.pending.Load() != 0 && r.outage.has(r.prefix+form+"}")
+func (r cacheRemovals) has(encKey string) bool {
+	return r.pending.Load() != 0 && r.pendingRemovals.has(r.prefix+encKey+"}")
 }
 
 // hasAny is asked before Redis is: what was asked for while a removal waited may
 // come from before it, also when it has been sent since.
-func (r removals) hasAny(form string, states []*tagState) bool {
-	return r.has(form) || r.hasTagOf(states)
+func (r cacheRemovals) hasAny(encKey string, states []*tagState) bool {
+	return r.has(encKey) || r.hasTagOf(states)
 }
 
-func (r removals) forget(form string) {
+func (r cacheRemovals) forget(encKey string) {
 	if r.pending.Load() != 0 {
-		r.outage.forget(r.prefix + form + "}")
+		r.pendingRemovals.forget(r.prefix + encKey + "}")
 	}
 }
 
-func (o *outage) has(key string) bool {
+func (o *pendingRemovals) has(key string) bool {
 	if o.pending.Load() == 0 {
 		return false
 	}
@@ -117,7 +117,7 @@ func (o *outage) has(key string) bool {
 	return ok
 }
 
-func (o *outage) hasTag(key string) bool {
+func (o *pendingRemovals) hasTag(key string) bool {
 	if o.pending.Load() == 0 {
 		return false
 	}
@@ -132,7 +132,7 @@ func (o *outage) hasTag(key string) bool {
 
 // add queues the removal of a value, or of the tag of a URL; whole is the tag of
 // its cache.
-func (o *outage) add(key, whole string) {
+func (o *pendingRemovals) add(key, whole string) {
 	o.put(func() {
 		if o.values[key] = (queuedValue{whole, o.last}); len(o.values) <= maxQueued {
 			return
@@ -144,7 +144,7 @@ func (o *outage) add(key, whole string) {
 	})
 }
 
-func (o *outage) addTag(key, how string) {
+func (o *pendingRemovals) addTag(key, how string) {
 	o.put(func() {
 		if o.tags[key].how == tagDelete {
 			how = tagDelete // the stronger one stays
@@ -153,7 +153,7 @@ func (o *outage) addTag(key, how string) {
 	})
 }
 
-func (o *outage) put(add func()) {
+func (o *pendingRemovals) put(add func()) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.ctx.Err() != nil {
@@ -168,10 +168,10 @@ func (o *outage) put(add func()) {
 	}
 }
 
-func (o *outage) count() { o.pending.Store(int64(len(o.values) + len(o.tags))) }
+func (o *pendingRemovals) count() { o.pending.Store(int64(len(o.values) + len(o.tags))) }
 
 // forget takes a value out that was removed or replaced meanwhile.
-func (o *outage) forget(key string) {
+func (o *pendingRemovals) forget(key string) {
 	if o.pending.Load() == 0 {
 		return
 	}
@@ -182,7 +182,7 @@ func (o *outage) forget(key string) {
 }
 
 // run waits until Redis is back and sends what waits, until nothing does.
-func (o *outage) run() {
+func (o *pendingRemovals) run() {
 	for pause := replayFirst; o.await(pause); pause = min(2*pause, replayMost) {
 		o.replay()
 		o.mu.Lock()
@@ -196,13 +196,13 @@ func (o *outage) run() {
 }
 
 // await waits for a while, and until Redis can be used; false after close.
-func (o *outage) await(pause time.Duration) bool {
+func (o *pendingRemovals) await(pause time.Duration) bool {
 	select {
 	case <-time.After(pause):
 	case <-o.ctx.Done():
 		return false
 	}
-	for st := range o.family.r.Watch(o.ctx) {
+	for st := range o.registry.r.Watch(o.ctx) {
 		switch st.State {
 		case madcrow.StateUp, madcrow.StateDegraded:
 			if !st.ReadOnly {
@@ -215,7 +215,7 @@ func (o *outage) await(pause time.Duration) bool {
 	return false
 }
 
-func (o *outage) close() {
+func (o *pendingRemovals) close() {
 	o.mu.Lock()
 	o.cancel()
 	o.mu.Unlock()
@@ -223,7 +223,7 @@ func (o *outage) close() {
 }
 
 // replay sends what waits, and keeps what is worth another try.
-func (o *outage) replay() {
+func (o *pendingRemovals) replay() {
 	o.mu.Lock()
 	values := make(map[string]queuedValue, len(o.values))
 	for key, v := range o.values {
@@ -235,10 +235,10 @@ func (o *outage) replay() {
 	}
 	o.mu.Unlock()
 	for key, t := range tags {
-		if !o.sent(key, replaceTag(o.ctx, o.family.r, key, t.how)) {
+		if !o.sent(key, replaceTag(o.ctx, o.registry.r, key, t.how)) {
 			return
 		}
-		o.family.tagChanges(key)
+		o.registry.tagChanges(key)
 		o.mu.Lock()
 		if o.tags[key] == t {
 			delete(o.tags, key)
@@ -257,11 +257,11 @@ func (o *outage) replay() {
 	o.replayValues(part, values)
 }
 
-func (o *outage) replayValues(keys []string, values map[string]queuedValue) {
+func (o *pendingRemovals) replayValues(keys []string, values map[string]queuedValue) {
 	if len(keys) == 0 {
 		return
 	}
-	results, err := o.family.r.DoMulti(o.ctx, func(b madcrow.Builder) []madcrow.Command {
+	results, err := o.registry.r.DoMulti(o.ctx, func(b madcrow.Builder) []madcrow.Command {
 		cmds := make([]madcrow.Command, 0, 2*len(keys))
 		for _, key := range keys { // each alone: their slot may be on its way to another node
 			cmds = append(cmds, b.Del().Key(key+leaseSuffix).Build(), b.Del().Key(key).Build())
@@ -277,8 +277,8 @@ func (o *outage) replayValues(keys []string, values map[string]queuedValue) {
 		if !o.sent(key, err) {
 			continue
 		}
-		o.family.valueChanges(key)
-		o.family.tagChanges(key)
+		o.registry.valueChanges(key)
+		o.registry.tagChanges(key)
 		o.mu.Lock()
 		if o.values[key] == values[key] {
 			delete(o.values, key)
@@ -290,11 +290,11 @@ func (o *outage) replayValues(keys []string, values map[string]queuedValue) {
 
 // sent says whether there is no more to do: also where another try is of no
 // use.
-func (o *outage) sent(key string, err error) bool {
+func (o *pendingRemovals) sent(key string, err error) bool {
 	if err == nil {
 		return true
 	}
-	if o.worth(err) || o.ctx.Err() != nil {
+	if o.retryable(err) || o.ctx.Err() != nil {
 		return false
 	}
 	if o.failed.First(err) {

@@ -58,7 +58,7 @@ func (c *Cache[T]) findMany(ctx context.Context, wanted []string, ca call) (map[
 		return out, nil
 	}
 	states := c.tags.of(c.opt.Tags, ca.tags)
-	removed := c.outage.hasTagOf(states)
+	removed := c.removals.hasTagOf(states)
 	gens, err := c.tags.fetch(ctx, c.opt.ReadTimeout, 0, states)
 	if err != nil {
 		for _, key := range ask {
@@ -72,24 +72,24 @@ func (c *Cache[T]) findMany(ctx context.Context, wanted []string, ca call) (map[
 // readMany asks for values whose tags are known; allRemoved says that one of
 // these waited to be removed.
 func (c *Cache[T]) readMany(ctx context.Context, ask []string, states []*tagState, gens []*tagGen, allRemoved bool, out map[string]found[T]) error {
-	forms := make([]string, len(ask))
+	encKeys := make([]string, len(ask))
 	valueKeys := make([]string, len(ask))
 	versions := make([]uint64, len(ask))
 	removed := make([]bool, len(ask))
 	for i, key := range ask {
-		forms[i] = keys.Form(key)
-		removed[i] = allRemoved || c.outage.has(forms[i])
-		valueKeys[i] = c.valueKey(forms[i])
-		versions[i] = c.near.reads.Begin(forms[i])
+		encKeys[i] = keys.Form(key)
+		removed[i] = allRemoved || c.removals.has(encKeys[i])
+		valueKeys[i] = c.valueKey(encKeys[i])
+		versions[i] = c.near.reads.Begin(encKeys[i])
 	}
 	asked := mono()
 	var errs []error
 	for i, got := range c.r.GetTracked(ctx, c.opt.ReadTimeout, valueKeys...) {
-		f, keep, err := c.take(ctx, forms[i], got, states[:len(states):len(states)], slices.Clone(gens), asked)
+		f, keep, err := c.take(ctx, encKeys[i], got, states[:len(states):len(states)], slices.Clone(gens), asked)
 		if removed[i] {
 			f, keep = found[T]{}, nil
 		}
-		c.near.reads.End(forms[i], versions[i], keep)
+		c.near.reads.End(encKeys[i], versions[i], keep)
 		if err != nil {
 			delete(out, ask[i])
 			errs = append(errs, err)
@@ -148,19 +148,19 @@ func (c *Cache[T]) SetMany(ctx context.Context, values map[string]T, opts ...Cal
 	})
 	var errs []error
 	for i, key := range names {
-		form := keys.Form(key)
-		c.changing(form)
+		encKey := keys.Form(key)
+		c.changing(encKey)
 		bad := err
 		if len(results) == len(names) {
 			bad = results[i].Err
 		}
 		if c.slotMoves(bad) {
-			bad = c.setAlone(ctx, c.valueKey(form), entries[i], lives[i])
+			bad = c.setAlone(ctx, c.valueKey(encKey), entries[i], lives[i])
 		}
 		if bad != nil {
-			errs = append(errs, c.queue("set", form, bad))
+			errs = append(errs, c.queue("set", encKey, bad))
 		} else {
-			c.outage.forget(form)
+			c.removals.forget(encKey)
 		}
 	}
 	return errors.Join(errs...)
@@ -206,7 +206,7 @@ func (c *Cache[T]) GetOrLoadMany(ctx context.Context, wanted []string, load func
 	for _, key := range wanted {
 		if _, asked := all[key]; !asked { // Redis could not be asked
 			all[key] = found[T]{}
-			j := b.add(key, ca, c.lastNear(keys.Form(key), ca.tags...))
+			j := b.add(key, ca, c.lastKnown(keys.Form(key), ca.tags...))
 			j.degraded = readErr
 			wait = append(wait, j)
 		}
@@ -214,10 +214,10 @@ func (c *Cache[T]) GetOrLoadMany(ctx context.Context, wanted []string, load func
 	b.start(ctx)
 	var errs []error
 	for _, j := range wait {
-		res, err := c.await(ctx, j, j.seat.flight, j.seat.err)
+		res, err := c.await(ctx, j, j.batchSlot.flight, j.batchSlot.err)
 		switch {
 		case err == nil && res.Found:
-			out[j.seat.key] = res.Value
+			out[j.batchSlot.key] = res.Value
 		case err != nil && !errors.Is(err, ErrNotFound):
 			errs = append(errs, err)
 		}
@@ -253,8 +253,8 @@ type batch[T any] struct {
 	err     error
 }
 
-// seat is the place of one flight in a batch.
-type seat[T any] struct {
+// batchSlot is the place of one flight in a batch.
+type batchSlot[T any] struct {
 	b    *batch[T]
 	key  string
 	once sync.Once
@@ -264,8 +264,8 @@ type seat[T any] struct {
 }
 
 func (b *batch[T]) add(key string, ca call, old found[T]) *job[T] {
-	s := &seat[T]{b: b, key: key}
-	j := &job[T]{c: b.c, form: keys.Form(key), ca: ca, load: s.load, old: old, seat: s}
+	s := &batchSlot[T]{b: b, key: key}
+	j := &job[T]{c: b.c, encKey: keys.Form(key), ca: ca, load: s.load, old: old, batchSlot: s}
 	b.jobs = append(b.jobs, j)
 	return j
 }
@@ -274,15 +274,15 @@ func (b *batch[T]) add(key string, ca call, old found[T]) *job[T] {
 func (b *batch[T]) start(ctx context.Context) {
 	b.expect = len(b.jobs)
 	for _, j := range b.jobs {
-		j.seat.flight, j.seat.err = b.c.start(ctx, j)
+		j.batchSlot.flight, j.batchSlot.err = b.c.start(ctx, j)
 		if j.flight == nil { // somebody else loads it, or it has just failed
-			j.seat.leave()
+			j.batchSlot.leave()
 		}
 	}
 }
 
 // leave says that this flight does not load with the others.
-func (s *seat[T]) leave() {
+func (s *batchSlot[T]) leave() {
 	s.once.Do(func() { s.b.change(func() { s.b.expect-- }) })
 }
 
@@ -295,7 +295,7 @@ func (b *batch[T]) change(how func()) {
 }
 
 // load is the loader of one key.
-func (s *seat[T]) load(ctx context.Context, _ *Load[T]) (v T, err error) {
+func (s *batchSlot[T]) load(ctx context.Context, _ *Load[T]) (v T, err error) {
 	b := s.b
 	together := false
 	s.once.Do(func() {
@@ -333,7 +333,7 @@ func (b *batch[T]) loadNow(ctx context.Context, missing []string) (values map[st
 
 // pick finds one value among those that were loaded. What there is counts even
 // beside an error.
-func (s *seat[T]) pick(values map[string]T, err error) (v T, _ error) {
+func (s *batchSlot[T]) pick(values map[string]T, err error) (v T, _ error) {
 	if v, ok := values[s.key]; ok {
 		return v, nil
 	}

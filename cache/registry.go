@@ -8,13 +8,13 @@ import (
 	"github.com/madcrow-go/madcrow"
 )
 
-// family is the caches of one Redis in this process. What one of them changes
+// registry is the caches of one Redis in this process. What one of them changes
 // the others must not serve either when the change has returned: Redis would
 // tell them, a moment later.
-type family struct {
-	r       *madcrow.Redis
-	members atomic.Pointer[[]member]
-	outage  *outage
+type registry struct {
+	r               *madcrow.Redis
+	members         atomic.Pointer[[]member]
+	pendingRemovals *pendingRemovals
 }
 
 // member is a cache, of whatever type.
@@ -25,21 +25,21 @@ type member interface {
 	tagChanges(key string)
 }
 
-var families = struct {
+var registries = struct {
 	sync.Mutex
-	of map[*madcrow.Redis]*family
-}{of: map[*madcrow.Redis]*family{}}
+	of map[*madcrow.Redis]*registry
+}{of: map[*madcrow.Redis]*registry{}}
 
-// joinFamily makes a cache one of its Redis' family.
-func joinFamily(r *madcrow.Redis, m member) *family {
-	families.Lock()
-	defer families.Unlock()
-	f := families.of[r]
+// joinRegistry adds a cache to the registry of its Redis.
+func joinRegistry(r *madcrow.Redis, m member) *registry {
+	registries.Lock()
+	defer registries.Unlock()
+	f := registries.of[r]
 	if f == nil {
-		f = &family{r: r}
+		f = &registry{r: r}
 		f.members.Store(&[]member{})
-		f.outage = newOutage(f)
-		families.of[r] = f
+		f.pendingRemovals = newPendingRemovals(f)
+		registries.of[r] = f
 	}
 	list := append(slices.Clone(*f.members.Load()), m)
 	f.members.Store(&list)
@@ -47,27 +47,27 @@ func joinFamily(r *madcrow.Redis, m member) *family {
 }
 
 // leave takes a cache out. With the last one goes what was queued.
-func (f *family) leave(m member) {
-	families.Lock()
+func (f *registry) leave(m member) {
+	registries.Lock()
 	list := slices.DeleteFunc(slices.Clone(*f.members.Load()), func(o member) bool { return o == m })
 	f.members.Store(&list)
 	last := len(list) == 0
 	if last {
-		delete(families.of, f.r)
+		delete(registries.of, f.r)
 	}
-	families.Unlock()
+	registries.Unlock()
 	if last {
-		f.outage.close()
+		f.pendingRemovals.close()
 	}
 }
 
-func (f *family) valueChanges(key string) {
+func (f *registry) valueChanges(key string) {
 	for _, m := range *f.members.Load() {
 		m.valueChanges(key)
 	}
 }
 
-func (f *family) tagChanges(key string) {
+func (f *registry) tagChanges(key string) {
 	for _, m := range *f.members.Load() {
 		m.tagChanges(key)
 	}

@@ -23,7 +23,7 @@ func until(t testing.TB, what string, ok func() bool) {
 	t.Fatal(what)
 }
 
-func (o *outage) waits() int { return int(o.pending.Load()) }
+func (o *pendingRemovals) waits() int { return int(o.pending.Load()) }
 
 func mustQueue(t testing.TB, err error) {
 	t.Helper()
@@ -39,7 +39,7 @@ func TestOutage_RemovalDuringAReplayIsNotLost(t *testing.T) {
 	s.Kill()
 	mustQueue(t, c.Delete(t.Context(), "k"))
 	mustQueue(t, c.DeleteTag(t.Context(), "x"))
-	o := c.outage.outage
+	o := c.removals.pendingRemovals
 	o.mu.Lock()
 	value, tag := o.values[c.valueKey("k")], o.tags["m1:tag:{x}"]
 	o.mu.Unlock()
@@ -71,14 +71,14 @@ func TestOutage_TooManyRemovalsClearTheCache(t *testing.T) {
 	for i := range maxQueued + 10 {
 		mustQueue(t, c.Delete(t.Context(), fmt.Sprintf("k%d", i)))
 	}
-	if n := c.outage.waits(); n > maxQueued {
+	if n := c.removals.waits(); n > maxQueued {
 		t.Errorf("%d removals wait", n)
 	}
-	if f := c.lastNear("untouched"); f.state != isMissing {
+	if f := c.lastKnown("untouched"); f.state != isMissing {
 		t.Error("a copy is served though all was given up")
 	}
 	s.Start()
-	until(t, "the removals are sent", func() bool { return c.outage.waits() == 0 })
+	until(t, "the removals are sent", func() bool { return c.removals.waits() == 0 })
 	for _, cc := range []*Cache[string]{c, other} {
 		for _, key := range []string{"k5", "untouched"} {
 			until(t, "they can be read", func() bool { _, err := cc.Exists(t.Context(), key); return err == nil })
@@ -113,7 +113,7 @@ func TestOutage_RemovalThatFailsForGoodBlocksNoOther(t *testing.T) {
 	mustQueue(t, c.Delete(t.Context(), "k"))
 	s.Start()
 	s.Do(t, "ACL", "SETUSER", "app", "-evalsha", "-eval")
-	until(t, "nothing waits any more", func() bool { return c.outage.waits() == 0 })
+	until(t, "nothing waits any more", func() bool { return c.removals.waits() == 0 })
 	if got := s.Do(t, "GET", c.valueKey("k")); got != nil {
 		t.Errorf("the value is there: %q", got)
 	}
@@ -151,7 +151,7 @@ func TestOutage_MasterThatIsReadOnly(t *testing.T) {
 		t.Errorf("%q %v", v, err)
 	}
 	s.Do(t, "CONFIG", "SET", "min-replicas-to-write", "0")
-	until(t, "the removals are sent", func() bool { return c.outage.waits() == 0 })
+	until(t, "the removals are sent", func() bool { return c.removals.waits() == 0 })
 	for _, key := range []string{"a", "c"} {
 		if got := s.Do(t, "EXISTS", c.valueKey(key)); got != int64(0) {
 			t.Errorf("%s is still there", key)
@@ -186,7 +186,7 @@ func TestOutage_RedisThatIsFull(t *testing.T) {
 	if loads != 1 {
 		t.Errorf("%d loads: the value was not kept near", loads)
 	}
-	until(t, "the removal is sent", func() bool { return c.outage.waits() == 0 })
+	until(t, "the removal is sent", func() bool { return c.removals.waits() == 0 })
 	if got := s.Do(t, "EXISTS", c.valueKey("b")); got != int64(0) {
 		t.Error("the old value is still there")
 	}
@@ -309,7 +309,7 @@ func TestTags_ForgottenOneIsNeverBelieved(t *testing.T) {
 		c.flights.all.Add(-2)
 		n := 0
 		c.tags.hashed.Range(func(any, any) bool { n++; return true })
-		if want := min(1, len(c.tags.formOf(state.key))-len(name)) != 0; want && n != 1 || !want && n != 0 {
+		if want := min(1, len(c.tags.encKeyOf(state.key))-len(name)) != 0; want && n != 1 || !want && n != 0 {
 			t.Errorf("%s: %d hashed ones", name, n)
 		}
 	}
@@ -346,7 +346,7 @@ func TestTags_ForeignKeyOfTheirKindHarmsNobody(t *testing.T) {
 	r := startRedis(t, s, nil)
 	c := makeCache(t, r, Options[string]{})
 	for _, key := range []string{"m1:tag:{", "m1:tag:{}", "m1:tag:{x", "m1:cache:c:{", "m1:cache:c:{}", "m1:cache:c:"} {
-		c.told(key)
+		c.invalidated(key)
 		r.GetTracked(t.Context(), 0, key)
 		s.Do(t, "SET", key, "x")
 	}

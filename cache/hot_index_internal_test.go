@@ -10,17 +10,17 @@ import (
 	"time"
 )
 
-// Whatever removes an entry, the front does not serve it afterwards, and does
+// Whatever removes an entry, the hot index does not serve it afterwards, and does
 // not hold on to it.
 func TestFront_HoldsWhatTheValuesHoldAndNothingElse(t *testing.T) {
 	const keys = 7
 	for _, size := range []int64{1, 300, 4 << 10, 1 << 20} {
-		for _, everyRead := range []bool{false, true} { // is a tick of its own
-			t.Run(fmt.Sprintf("%d bytes, ticks %v", size, everyRead), func(t *testing.T) {
+		for _, everyRead := range []bool{false, true} { // is a step of its own
+			t.Run(fmt.Sprintf("%d bytes, steps %v", size, everyRead), func(t *testing.T) {
 				t.Parallel()
 				n := newNear[int64](size)
-				var tick atomic.Int64
-				tick.Store(mono() + int64(time.Hour)) // later than crowded
+				var step atomic.Int64
+				step.Store(mono() + int64(time.Hour)) // later than crowded
 				var least, next [keys]atomic.Int64
 				var changing [keys]sync.Mutex
 				var wg sync.WaitGroup
@@ -29,11 +29,11 @@ func TestFront_HoldsWhatTheValuesHoldAndNothingElse(t *testing.T) {
 					wg.Go(func() {
 						for i := 0; i&63 != 0 || time.Now().Before(end); i++ {
 							if everyRead || i&1023 == 0 {
-								tick.Add(1)
+								step.Add(1)
 							}
 							k := rand.IntN(keys)
 							oldest := least[k].Load()
-							if e, ok := n.hot(strconv.Itoa(k), tick.Load()); ok && e.value < oldest {
+							if e, ok := n.hot(strconv.Itoa(k), step.Load()); ok && e.value < oldest {
 								t.Errorf("%d is served after %d was set", e.value, oldest)
 								return
 							}
@@ -61,14 +61,14 @@ func TestFront_HoldsWhatTheValuesHoldAndNothingElse(t *testing.T) {
 				}
 				wg.Wait()
 				n.values.CleanUp()
-				for i := range n.front.slots {
-					if e := n.front.slots[i].Load(); e != nil {
+				for i := range n.index.slots {
+					if e := n.index.slots[i].Load(); e != nil {
 						if held, ok := n.values.GetIfPresent(e.key); !ok || held != e {
 							t.Errorf("slot %d holds %s, which was removed", i, e.key)
 						}
 					}
 				}
-				if held, want := n.front.held.Load(), int64(n.values.EstimatedSize()); held != want {
+				if held, want := n.index.held.Load(), int64(n.values.EstimatedSize()); held != want {
 					t.Errorf("%d entries are counted, there are %d", held, want)
 				}
 			})

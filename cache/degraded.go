@@ -12,7 +12,7 @@ import (
 // by every caller.
 
 // keepSpare keeps a value that could not be stored.
-func (c *Cache[T]) keepSpare(j *job[T], h header, value T) {
+func (c *Cache[T]) keepDegraded(j *job[T], h header, value T) {
 	if c.near.values == nil {
 		return
 	}
@@ -34,27 +34,27 @@ func (c *Cache[T]) keepSpare(j *job[T], h header, value T) {
 	}
 	now := mono()
 	e := &nearEntry[T]{
-		value: value, negative: h.negative, etag: h.etag, weight: weightOf(j.form, size), tags: tags, spare: true,
+		value: value, negative: h.negative, etag: h.etag, weight: weightOf(j.encKey, size), tags: tags, degraded: true,
 		stored: now, expires: now + int64(min(c.opt.NearTTL, h.freshFor)), refresh: math.MaxInt64, slide: math.MaxInt64,
 	}
 	c.flights.mu.Lock()
 	defer c.flights.mu.Unlock()
 	// A change since the load began has forgotten the flight.
-	if c.flights.running[j.form] == j.flight {
-		c.near.spare(j.form, e, e.expires+int64(c.opt.StaleFor))
+	if c.flights.running[j.encKey] == j.flight {
+		c.near.setDegraded(j.encKey, e, e.expires+int64(c.opt.StaleFor))
 	}
 }
 
 // lastNear is the near copy that was true when Redis was last heard of, as a
 // stale value: for a source that fails while Redis is away.
-func (c *Cache[T]) lastNear(form string, tags ...string) (f found[T]) {
-	e, ok := c.near.get(form)
+func (c *Cache[T]) lastKnown(encKey string, tags ...string) (f found[T]) {
+	e, ok := c.near.get(encKey)
 	now := mono()
-	if !ok || e.negative || c.opt.StaleFor == 0 || now >= e.expires+int64(c.opt.StaleFor) || !e.has(tags) || c.outage.has(form) {
+	if !ok || e.negative || c.opt.StaleFor == 0 || now >= e.expires+int64(c.opt.StaleFor) || !e.has(tags) || c.removals.has(encKey) {
 		return f
 	}
 	for i := range e.tags {
-		if t := &e.tags[i]; !e.spare && t.state.cur.Load() != t.gen || c.outage.hasTag(t.state.key) {
+		if t := &e.tags[i]; !e.degraded && t.state.cur.Load() != t.gen || c.removals.hasTag(t.state.key) {
 			return f // it may have been removed
 		}
 	}
