@@ -22,6 +22,7 @@ var rooms = map[string][]string{
 	"cache":       {".", "problem"},
 	"carry":       {"problem"},
 	"clientip":    {"problem"},
+	"httpcache":   {".", "cache", "problem"},
 	"problem":     {},
 	"pubsub":      {".", "problem"},
 	"ratelimit":   {".", "problem", "clientip"},
@@ -31,7 +32,7 @@ var rooms = map[string][]string{
 	"inject":      {".", "problem", "service"},
 	"madcrowtest": {"."},
 
-	"internal/conformance": {".", "cache", "clientip", "health", "inject", "madcrowtest", "problem", "ratelimit", "service", "session"},
+	"internal/conformance": {".", "cache", "clientip", "health", "httpcache", "inject", "madcrowtest", "problem", "ratelimit", "service", "session"},
 	"internal/limitscript": {"."},
 	"internal/operr":       {".", "problem"},
 }

@@ -23,9 +23,9 @@ func (c *Cache[T]) GetMany(ctx context.Context, wanted []string, opts ...CallOpt
 	out := make(map[string]T, len(wanted))
 	all, err := c.findMany(ctx, wanted, ca)
 	for key, f := range all {
-		if f.state == isFresh {
+		if f.State == Fresh {
 			if res := c.served(f); res.Found {
-				out[key] = f.value
+				out[key] = f.Value
 			}
 		} else {
 			c.event("miss")
@@ -36,11 +36,11 @@ func (c *Cache[T]) GetMany(ctx context.Context, wanted []string, opts ...CallOpt
 
 // findMany is find for many keys. Keys that could not be asked are missing in
 // the result, and the error says why.
-func (c *Cache[T]) findMany(ctx context.Context, wanted []string, ca call) (map[string]found[T], error) {
+func (c *Cache[T]) findMany(ctx context.Context, wanted []string, ca call) (map[string]Found[T], error) {
 	if c.over.Load() {
 		return nil, ErrClosed
 	}
-	out := make(map[string]found[T], len(wanted))
+	out := make(map[string]Found[T], len(wanted))
 	var ask []string
 	now := mono()
 	for _, key := range wanted {
@@ -51,7 +51,7 @@ func (c *Cache[T]) findMany(ctx context.Context, wanted []string, ca call) (map[
 			out[key] = e.found(now)
 			continue
 		}
-		out[key] = found[T]{}
+		out[key] = Found[T]{}
 		ask = append(ask, key)
 	}
 	if len(ask) == 0 {
@@ -71,7 +71,7 @@ func (c *Cache[T]) findMany(ctx context.Context, wanted []string, ca call) (map[
 
 // readMany asks for values whose tags are known; allRemoved says that one of
 // these waited to be removed.
-func (c *Cache[T]) readMany(ctx context.Context, ask []string, states []*tagState, gens []*tagGen, allRemoved bool, out map[string]found[T]) error {
+func (c *Cache[T]) readMany(ctx context.Context, ask []string, states []*tagState, gens []*tagGen, allRemoved bool, out map[string]Found[T]) error {
 	encKeys := make([]string, len(ask))
 	valueKeys := make([]string, len(ask))
 	versions := make([]uint64, len(ask))
@@ -87,7 +87,7 @@ func (c *Cache[T]) readMany(ctx context.Context, ask []string, states []*tagStat
 	for i, got := range c.r.GetTracked(ctx, c.opt.ReadTimeout, valueKeys...) {
 		f, keep, err := c.take(ctx, encKeys[i], got, states[:len(states):len(states)], slices.Clone(gens), asked)
 		if removed[i] {
-			f, keep = found[T]{}, nil
+			f, keep = Found[T]{}, nil
 		}
 		c.near.reads.End(encKeys[i], versions[i], keep)
 		if err != nil {
@@ -188,9 +188,9 @@ func (c *Cache[T]) GetOrLoadMany(ctx context.Context, wanted []string, load func
 	b := &batch[T]{c: c, load: load, ready: make(chan struct{})}
 	var wait []*job[T]
 	for key, f := range all {
-		if f.state == isFresh {
+		if f.State == Fresh {
 			if res := c.served(f); res.Found {
-				out[key] = f.value
+				out[key] = f.Value
 			}
 			if !f.refresh {
 				continue
@@ -199,13 +199,13 @@ func (c *Cache[T]) GetOrLoadMany(ctx context.Context, wanted []string, load func
 			c.event("miss")
 		}
 		j := b.add(key, ca, f)
-		if f.state != isFresh {
+		if f.State != Fresh {
 			wait = append(wait, j)
 		}
 	}
 	for _, key := range wanted {
 		if _, asked := all[key]; !asked { // Redis could not be asked
-			all[key] = found[T]{}
+			all[key] = Found[T]{}
 			j := b.add(key, ca, c.lastKnown(keys.Form(key), ca.tags...))
 			j.degraded = readErr
 			wait = append(wait, j)
@@ -263,7 +263,7 @@ type batchSlot[T any] struct {
 	err    error      // why there is none
 }
 
-func (b *batch[T]) add(key string, ca call, old found[T]) *job[T] {
+func (b *batch[T]) add(key string, ca call, old Found[T]) *job[T] {
 	s := &batchSlot[T]{b: b, key: key}
 	j := &job[T]{c: b.c, encKey: keys.Form(key), ca: ca, load: s.load, old: old, batchSlot: s}
 	b.jobs = append(b.jobs, j)

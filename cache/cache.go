@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/cachelimit"
 	"github.com/madcrow-go/madcrow/internal/keys"
 	"github.com/madcrow-go/madcrow/internal/logonce"
 )
@@ -23,8 +24,8 @@ type Cache[T any] struct {
 	name   string
 	prefix string // of every key, up to the encoded user key
 	opt    Options[T]
-	// lateTags is true where only a load tells how long its tags must live.
-	lateTags bool
+	// lateTTL is true where a load says only at its end how long its entry lives.
+	lateTTL bool
 
 	unencodable logonce.Reasons // why values are not cached
 
@@ -168,8 +169,8 @@ func (c *Cache[T]) options(opts []CallOption) (call, error) {
 	if err := checkTags(ca.tags); err != nil {
 		return ca, err
 	}
-	if len(ca.tags)+len(c.opt.Tags) >= maxTags {
-		return ca, &ValidationError{Field: "tags", Message: fmt.Sprintf("at most %d with those of the options", maxTags-1)}
+	if len(ca.tags)+len(c.opt.Tags) >= cachelimit.MaxTags {
+		return ca, &ValidationError{Field: "tags", Message: fmt.Sprintf("at most %d with those of the options", cachelimit.MaxTags-1)}
 	}
 	if ca.ttl != 0 && (ca.ttl < minTTL || ca.ttl > maxTTL) {
 		return ca, &ValidationError{Field: "ttl", Message: fmt.Sprintf("must be from %v to %v", minTTL, maxTTL)}
@@ -234,7 +235,7 @@ func (c *Cache[T]) GetResult(ctx context.Context, key string, opts ...CallOption
 		c.event("error")
 		return Result[T]{Degraded: true, Err: err}, c.failed("get", err)
 	}
-	if f.state != isFresh {
+	if f.State != Fresh {
 		c.event("miss")
 		return Result[T]{}, nil
 	}
@@ -242,8 +243,8 @@ func (c *Cache[T]) GetResult(ctx context.Context, key string, opts ...CallOption
 }
 
 // served is the result of what was found fresh.
-func (c *Cache[T]) served(f found[T]) Result[T] {
-	res := Result[T]{Value: f.value, Found: true, Source: SourceRedis, Age: f.age, TTL: f.ttl, ETag: f.etag}
+func (c *Cache[T]) served(f Found[T]) Result[T] {
+	res := Result[T]{Value: f.Value, Found: true, Source: SourceRedis, Age: f.Age, TTL: f.TTL, ETag: f.etag}
 	if f.near {
 		res.Source = SourceNear
 	}
@@ -471,7 +472,7 @@ func (c *Cache[T]) Touch(ctx context.Context, key string) (bool, error) {
 	}
 	encKey := keys.Form(key)
 	f, err := c.read(ctx, encKey, call{})
-	if err == nil && f.state == isFresh && !f.negative {
+	if err == nil && f.State == Fresh && !f.negative {
 		var ok bool
 		ok, err = c.touch(ctx, encKey, f)
 		if err == nil {
@@ -484,7 +485,7 @@ func (c *Cache[T]) Touch(ctx context.Context, key string) (bool, error) {
 	return false, nil
 }
 
-func (c *Cache[T]) touch(ctx context.Context, encKey string, f found[T]) (bool, error) {
+func (c *Cache[T]) touch(ctx context.Context, encKey string, f Found[T]) (bool, error) {
 	states := make([]*tagState, len(f.tags))
 	for i, t := range f.tags {
 		states[i] = t.state

@@ -11,8 +11,8 @@ import (
 // Codec turns values into bytes and back. It must be safe for concurrent use.
 type Codec[T any] interface {
 	// ID marks entries, so that a reader with another codec takes them for a
-	// miss: 1 to 9 are those of this package (4 is that of the responses of an
-	// [HTTP]), 10 to 31 those of contrib/codec, 128 to 255 are free for anybody.
+	// miss: 1 to 9 are those of this module (4 is that of the responses of package
+	// httpcache), 10 to 31 those of contrib/codec, 128 to 255 are free for anybody.
 	ID() byte
 	// Append encodes v behind dst.
 	Append(dst []byte, v T) ([]byte, error)

@@ -47,7 +47,7 @@ func (c *Cache[T]) keepDegraded(j *job[T], h header, value T) {
 
 // lastNear is the near copy that was true when Redis was last heard of, as a
 // stale value: for a source that fails while Redis is away.
-func (c *Cache[T]) lastKnown(encKey string, tags ...string) (f found[T]) {
+func (c *Cache[T]) lastKnown(encKey string, tags ...string) (f Found[T]) {
 	e, ok := c.near.get(encKey)
 	now := mono()
 	if !ok || e.negative || c.opt.StaleFor == 0 || now >= e.expires+int64(c.opt.StaleFor) || !e.has(tags) || c.removals.has(encKey) {
@@ -58,5 +58,5 @@ func (c *Cache[T]) lastKnown(encKey string, tags ...string) (f found[T]) {
 			return f // it may have been removed
 		}
 	}
-	return found[T]{state: isStale, near: true, value: e.value, etag: e.etag, age: time.Duration(now - e.stored)}
+	return Found[T]{State: Stale, near: true, Value: e.value, etag: e.etag, Age: time.Duration(now - e.stored)}
 }

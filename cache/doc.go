@@ -26,8 +26,8 @@
 //     time; removals are remembered and sent when it is back.
 //   - An entry that cannot be read, of another codec or format, is a miss.
 //
-// [HTTP] caches the responses of HTTP handlers on the same engine, by what their
-// headers allow (RFC 9111).
+// Package httpcache caches the responses of HTTP handlers on the same engine, by
+// what their headers allow (RFC 9111).
 //
 // What is not promised: DEL by another program while a load runs does not keep
 // its result from being stored. A removal that was queued is lost when the

@@ -16,6 +16,8 @@ import (
 	"unsafe"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/binfmt"
+	"github.com/madcrow-go/madcrow/internal/cachelimit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -232,7 +234,7 @@ func TestFormat_NamesAreCopied(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
 	c := makeCache(t, startRedis(t, s, nil), Options[string]{})
 	f, marked, ok := c.decodeText(raw, time.Hour, nil)
-	if !ok || f.etag != "etag" || f.value != "value" {
+	if !ok || f.etag != "etag" || f.Value != "value" {
 		t.Fatalf("%+v", f)
 	}
 	within := func(piece string) bool { return strings.Contains(raw, piece) && sameMemory(raw, piece) }
@@ -248,12 +250,12 @@ func FuzzHeader(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		h, size, err := parseHeader(s, nil)
 		if err != nil {
-			if !errors.Is(err, errFormat) {
+			if !errors.Is(err, binfmt.ErrFormat) {
 				t.Fatal(err)
 			}
 			return
 		}
-		if size > len(s) || len(h.tags) > maxTags+maxURLTags || h.negative && size != len(s) {
+		if size > len(s) || len(h.tags) > cachelimit.MaxTags+cachelimit.MaxURLTags || h.negative && size != len(s) {
 			t.Fatalf("%d of %d bytes: %+v", size, len(s), h)
 		}
 		again, n, err := parseHeader(string(h.appendTo(nil)), nil)

@@ -138,14 +138,14 @@ func (c *Cache[T]) taken(ctx context.Context, j *job[T], got madcrow.Tracked) (r
 	seen := c.tags.changes.Load()
 	f, marked, ok := c.decode(got, nil)
 	j.there = f
-	if !ok || f.state != isFresh || !j.newer(f) {
+	if !ok || f.State != Fresh || !j.newer(f) {
 		return res, false, nil
 	}
 	gens, err := c.tags.fetch(ctx, c.opt.ReadTimeout, 0, j.states)
 	if err != nil {
 		return res, false, nil //nolint:nilerr // then it is loaded
 	}
-	if err := c.judge(ctx, &f, marked, slices.Clip(j.states), gens); err != nil || f.state != isFresh {
+	if err := c.judge(ctx, &f, marked, slices.Clip(j.states), gens); err != nil || f.State != Fresh {
 		return res, false, nil //nolint:nilerr // as above
 	}
 	if !c.flights.found(j.flight, func() bool { return c.tags.still(f.tags, seen) }) {
@@ -157,10 +157,10 @@ func (c *Cache[T]) taken(ctx context.Context, j *job[T], got madcrow.Tracked) (r
 
 // newer says whether what was found is not what there was when the load was
 // asked for, because it was soon to end. Ages are true to a millisecond or so.
-func (j *job[T]) newer(f found[T]) bool { return !j.old.refresh || f.age < j.old.age/2 }
+func (j *job[T]) newer(f Found[T]) bool { return !j.old.refresh || f.Age < j.old.Age/2 }
 
 // loadedElsewhere is the result of a load by another process.
-func (c *Cache[T]) loadedElsewhere(f found[T]) (Result[T], bool, error) {
+func (c *Cache[T]) loadedElsewhere(f Found[T]) (Result[T], bool, error) {
 	res := c.served(f)
 	if f.negative {
 		return res, true, ErrNotFound
@@ -170,12 +170,12 @@ func (c *Cache[T]) loadedElsewhere(f found[T]) (Result[T], bool, error) {
 
 // awaitHolder waits until something happens to the value or the lease. again is
 // true when it is worth another try.
-func (c *Cache[T]) awaitHolder(ctx context.Context, j *job[T], wake chan struct{}, poll time.Duration) (f found[T], again bool, err error) {
+func (c *Cache[T]) awaitHolder(ctx context.Context, j *job[T], wake chan struct{}, poll time.Duration) (f Found[T], again bool, err error) {
 	// This also has Redis tell of changes to both.
 	c.r.GetTracked(ctx, c.opt.ReadTimeout, c.valueKey(j.encKey)+leaseSuffix)
 	seen := c.tags.changes.Load()
 	f, err = c.read(ctx, j.encKey, j.ca)
-	if err == nil && f.state == isFresh && j.newer(f) && c.flights.found(j.flight, func() bool { return c.tags.still(f.tags, seen) }) {
+	if err == nil && f.State == Fresh && j.newer(f) && c.flights.found(j.flight, func() bool { return c.tags.still(f.tags, seen) }) {
 		return f, false, nil
 	}
 	timer := time.NewTimer(poll)

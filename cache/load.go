@@ -5,10 +5,12 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/cachelimit"
 	"github.com/madcrow-go/madcrow/internal/keys"
 )
 
@@ -20,6 +22,7 @@ type Load[T any] struct {
 	ETag     string
 	Found    bool
 
+	job         *job[T]
 	ttl         time.Duration
 	staleFor    time.Duration
 	etag        string
@@ -46,7 +49,7 @@ func (l *Load[T]) SetStaleFor(d time.Duration) {
 // SetETag stores an ETag with the value, at most 256 bytes; longer ones are
 // ignored.
 func (l *Load[T]) SetETag(etag string) {
-	if len(etag) <= maxTag {
+	if len(etag) <= cachelimit.MaxTagSize {
 		l.etag = etag
 	}
 }
@@ -95,7 +98,7 @@ func (c *Cache[T]) GetOrLoadWith(ctx context.Context, key string, load func(cont
 	newJob := func() *job[T] {
 		return &job[T]{c: c, encKey: keys.Form(key), ca: ca, load: load, old: f, degraded: readErr}
 	}
-	if f.state == isFresh {
+	if f.State == Fresh {
 		if f.refresh {
 			c.event("refresh")
 			c.start(ctx, newJob())
@@ -122,7 +125,7 @@ func (c *Cache[T]) await(ctx context.Context, j *job[T], fl *flight[T], err erro
 		return c.orStale(j, err)
 	}
 	wait := c.opt.HardTimeout
-	soft := j.old.state == isStale && c.opt.SoftTimeout > 0
+	soft := j.old.State == Stale && c.opt.SoftTimeout > 0
 	if soft {
 		wait = c.opt.SoftTimeout
 	}
@@ -146,13 +149,13 @@ func (c *Cache[T]) await(ctx context.Context, j *job[T], fl *flight[T], err erro
 
 // orStale serves the old value in the place of an error.
 func (c *Cache[T]) orStale(j *job[T], err error) (Result[T], error) {
-	if j.old.state != isStale {
+	if j.old.State != Stale {
 		c.event("load_error")
 		return Result[T]{Degraded: j.degraded != nil, Err: err}, c.failed("load", err)
 	}
 	c.event("stale")
 	return Result[T]{
-		Value: j.old.value, Found: true, Source: SourceStale, Age: j.old.age, ETag: j.old.etag,
+		Value: j.old.Value, Found: true, Source: SourceStale, Age: j.old.Age, ETag: j.old.etag,
 		Degraded: j.degraded != nil, Err: err,
 	}, nil
 }
@@ -181,7 +184,7 @@ type job[T any] struct {
 	encKey    string
 	ca        call
 	load      func(context.Context, *Load[T]) (T, error)
-	old       found[T]
+	old       Found[T]
 	states    []*tagState
 	flight    *flight[T]    // the one that this job leads
 	degraded  error         // why Redis was not asked, before the load
@@ -191,10 +194,18 @@ type job[T any] struct {
 	away  error // why Redis is not asked
 	token string
 	held  atomic.Bool // the lease is, or may be
-	there found[T]    // what was in Redis when it was taken
+	there Found[T]    // what was in Redis when it was taken
 	alone bool        // it loads without a lease, and does not store
 	slots bool        // it has one of the slots
 	gens  []*tagGen
+}
+
+// removed says whether f was removed by one of its tags before the load began.
+func (j *job[T]) removed(f Found[T]) bool {
+	return slices.ContainsFunc(f.tags, func(t nearTag) bool {
+		i := slices.IndexFunc(j.states, t.state.same)
+		return i < 0 || i >= len(j.gens) || j.gens[i].deleted != t.gen.deleted
+	})
 }
 
 // takeSlot waits for one of the loads that may run. A batch takes one for all.
@@ -282,7 +293,7 @@ func (c *Cache[T]) run(ctx context.Context, fl *flight[T], j *job[T]) (Result[T]
 		// from now on is invalidated.
 		var err error
 		need := c.opt.LoadTimeout
-		if !c.lateTags {
+		if !c.lateTTL {
 			need += c.ttlOf(j.ca) + c.opt.StaleFor
 		}
 		if j.gens, err = c.tags.fetch(ctx, c.opt.ReadTimeout, need, j.states); err != nil {
@@ -295,7 +306,7 @@ func (c *Cache[T]) run(ctx context.Context, fl *flight[T], j *job[T]) (Result[T]
 	stop := c.hold(ctx, j)
 	defer stop() // also where the loader ends its goroutine
 	began := time.Now()
-	l := &Load[T]{Previous: j.old.value, ETag: j.old.etag, Found: j.old.state != isMissing && !j.old.negative, staleFor: c.opt.StaleFor}
+	l := &Load[T]{job: j, Previous: j.old.Value, ETag: j.old.etag, Found: j.old.State != Missing && !j.old.negative, staleFor: c.opt.StaleFor}
 	value, err := guarded(ctx, j.load, l)
 	cost := time.Since(began)
 	stop()

@@ -64,10 +64,10 @@ func (e *nearEntry[T]) has(tags []string) bool {
 }
 
 // found is what a read finds that finds it.
-func (e *nearEntry[T]) found(now int64) found[T] {
-	return found[T]{
-		state: isFresh, near: true, value: e.value, negative: e.negative, etag: e.etag,
-		age: time.Duration(now - e.stored), ttl: time.Duration(e.expires - now), refresh: now >= e.refresh, tags: e.tags,
+func (e *nearEntry[T]) found(now int64) Found[T] {
+	return Found[T]{
+		State: Fresh, near: true, Value: e.value, negative: e.negative, etag: e.etag,
+		Age: time.Duration(now - e.stored), TTL: time.Duration(e.expires - now), refresh: now >= e.refresh, tags: e.tags,
 	}
 }
 

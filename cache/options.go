@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/madcrow-go/madcrow/internal/cachelimit"
 )
 
 // Options says how a cache works. The zero value works.
@@ -79,8 +81,8 @@ type Options[T any] struct {
 }
 
 const (
-	minTTL     = 10 * time.Millisecond
-	maxTTL     = 10 * 365 * 24 * time.Hour
+	minTTL     = cachelimit.MinTTL
+	maxTTL     = cachelimit.MaxTTL
 	maxBackoff = 32 // times Options.Backoff
 )
 
@@ -168,16 +170,9 @@ func WithTags(tags ...string) CallOption {
 // WithTTL is Options.TTL for what this call stores.
 func WithTTL(ttl time.Duration) CallOption { return func(c *call) { c.ttl = ttl } }
 
-const maxTag = 256
-
 func checkTags(tags []string) *ValidationError {
-	if len(tags) >= maxTags {
-		return &ValidationError{Field: "tags", Message: fmt.Sprintf("at most %d", maxTags-1)}
-	}
-	for _, t := range tags {
-		if t == "" || len(t) > maxTag {
-			return &ValidationError{Field: "tags", Message: fmt.Sprintf("each must have 1 to %d bytes", maxTag)}
-		}
+	if text := cachelimit.TagProblem(tags); text != "" {
+		return &ValidationError{Field: "tags", Message: text}
 	}
 	return nil
 }

@@ -15,23 +15,23 @@ import (
 	"github.com/madcrow-go/madcrow/internal/memsize"
 )
 
-// presence is what a read found.
-type presence uint8
+// Presence is what a read found.
+type Presence uint8
 
 const (
-	isMissing presence = iota
-	isStale
-	isFresh
+	Missing Presence = iota
+	Stale
+	Fresh
 )
 
 // found is what a read found of a key.
-type found[T any] struct {
-	state     presence
+type Found[T any] struct {
+	State     Presence
 	near      bool
-	value     T
+	Value     T
 	negative  bool
 	etag      string
-	age, ttl  time.Duration
+	Age, TTL  time.Duration
 	cost      time.Duration
 	storedFor time.Duration
 	head      string // how the entry begins
@@ -40,9 +40,9 @@ type found[T any] struct {
 }
 
 // find looks near, then in Redis.
-func (c *Cache[T]) find(ctx context.Context, key string, ca call) (found[T], error) {
+func (c *Cache[T]) find(ctx context.Context, key string, ca call) (Found[T], error) {
 	if c.over.Load() {
-		return found[T]{}, ErrClosed
+		return Found[T]{}, ErrClosed
 	}
 	encKey := keys.Form(key)
 	now := mono()
@@ -54,7 +54,7 @@ func (c *Cache[T]) find(ctx context.Context, key string, ca call) (found[T], err
 
 // read asks Redis for a value, and for the tags that are not known, in one
 // round trip. It keeps a near copy.
-func (c *Cache[T]) read(ctx context.Context, encKey string, ca call) (found[T], error) {
+func (c *Cache[T]) read(ctx context.Context, encKey string, ca call) (Found[T], error) {
 	states := c.tags.of(c.opt.Tags, ca.tags)
 	removed := c.removals.hasAny(encKey, states)
 	gens, unknown := c.tags.known(0, states)
@@ -81,7 +81,7 @@ func (c *Cache[T]) read(ctx context.Context, encKey string, ca call) (found[T], 
 	}
 	f, keep, err := c.take(ctx, encKey, got[0], states, gens, asked)
 	if removed {
-		f, keep = found[T]{}, nil
+		f, keep = Found[T]{}, nil
 	}
 	if c.near.values != nil {
 		c.near.reads.End(encKey, version, keep)
@@ -91,7 +91,7 @@ func (c *Cache[T]) read(ctx context.Context, encKey string, ca call) (found[T], 
 
 // take makes of a reply what was found, and what keeps a copy near, if that is
 // wanted.
-func (c *Cache[T]) take(ctx context.Context, encKey string, got madcrow.Tracked, states []*tagState, gens []*tagGen, asked int64) (f found[T], keep func(), err error) {
+func (c *Cache[T]) take(ctx context.Context, encKey string, got madcrow.Tracked, states []*tagState, gens []*tagGen, asked int64) (f Found[T], keep func(), err error) {
 	switch {
 	case errors.Is(got.Err, madcrow.ErrWrongType):
 		c.event("undecodable")
@@ -102,12 +102,12 @@ func (c *Cache[T]) take(ctx context.Context, encKey string, got madcrow.Tracked,
 	var room [2]tagMark
 	f, marked, ok := c.decode(got, room[:0])
 	if !ok || c.removals.has(encKey) {
-		return found[T]{}, nil, nil
+		return Found[T]{}, nil, nil
 	}
 	if err := c.judge(ctx, &f, marked, states, gens); err != nil {
-		return found[T]{}, nil, err
+		return Found[T]{}, nil, err
 	}
-	if f.state == isFresh {
+	if f.State == Fresh {
 		c.plan(&f, encKey)
 		if c.near.values != nil {
 			keep = c.keep(encKey, f, got.Tracking, asked, c.weigh(encKey, &f, sizeOf(got)))
@@ -119,8 +119,8 @@ func (c *Cache[T]) take(ctx context.Context, encKey string, got madcrow.Tracked,
 // weigh returns what a near copy takes in memory: that of the decoded value,
 // which may be many times what Redis sent, or of what Redis sent where the
 // value is a part of it.
-func (c *Cache[T]) weigh(encKey string, f *found[T], sent int) uint32 {
-	size := memsize.Of(&f.value)
+func (c *Cache[T]) weigh(encKey string, f *Found[T], sent int) uint32 {
+	size := memsize.Of(&f.Value)
 	if _, shares := c.opt.Codec.(adopter[T]); shares {
 		size = max(size, sent)
 	}
@@ -134,7 +134,7 @@ func sizeOf(got madcrow.Tracked) int {
 
 // judge finds out what the tags say of an entry, and notes them as they were
 // then. Tags that only the entry knows are asked for now.
-func (c *Cache[T]) judge(ctx context.Context, f *found[T], marked []tagMark, states []*tagState, gens []*tagGen) error {
+func (c *Cache[T]) judge(ctx context.Context, f *Found[T], marked []tagMark, states []*tagState, gens []*tagGen) error {
 	for i := range gens {
 		if gens[i] == nil {
 			if err := c.tags.complete(ctx, c.opt.ReadTimeout, 0, states, gens, []int{i}); err != nil {
@@ -167,16 +167,16 @@ func (c *Cache[T]) judge(ctx context.Context, f *found[T], marked []tagMark, sta
 	}
 	switch {
 	case v == gone, v == stale && f.negative: // an old absence helps no one
-		*f = found[T]{}
-	case v == stale && f.state == isFresh:
-		f.state, f.ttl = isStale, 0
+		*f = Found[T]{}
+	case v == stale && f.State == Fresh:
+		f.State, f.TTL = Stale, 0
 	}
 	return nil
 }
 
 // decode reads an entry; false is a miss, also for what cannot be read. There may
 // be room for its tags.
-func (c *Cache[T]) decode(got madcrow.Tracked, room []tagMark) (f found[T], marked []tagMark, ok bool) {
+func (c *Cache[T]) decode(got madcrow.Tracked, room []tagMark) (f Found[T], marked []tagMark, ok bool) {
 	if got.Message.IsNil() {
 		return f, nil, false
 	}
@@ -187,26 +187,26 @@ func (c *Cache[T]) decode(got madcrow.Tracked, room []tagMark) (f found[T], mark
 	return c.decodeText(raw, got.TTL, room)
 }
 
-func (c *Cache[T]) decodeText(raw string, left time.Duration, room []tagMark) (f found[T], marked []tagMark, ok bool) {
+func (c *Cache[T]) decodeText(raw string, left time.Duration, room []tagMark) (f Found[T], marked []tagMark, ok bool) {
 	h, size, err := parseHeader(raw, room)
 	if err != nil || h.codec != c.opt.Codec.ID() {
 		c.event("undecodable")
 		return f, nil, false
 	}
-	f = found[T]{state: isFresh, negative: h.negative, etag: strings.Clone(h.etag), cost: h.cost, storedFor: h.storedFor, head: raw[:size]}
+	f = Found[T]{State: Fresh, negative: h.negative, etag: strings.Clone(h.etag), cost: h.cost, storedFor: h.storedFor, head: raw[:size]}
 	if left >= 0 { // without a lifetime somebody took it away; it is fresh
-		f.age = max(0, h.storedFor-left)
+		f.Age = max(0, h.storedFor-left)
 	}
-	if f.ttl = h.freshFor - f.age; f.ttl <= 0 {
-		f.state, f.ttl = isStale, 0
+	if f.TTL = h.freshFor - f.Age; f.TTL <= 0 {
+		f.State, f.TTL = Stale, 0
 	}
 	if !h.negative {
-		if f.value, err = c.decodeValue(raw[size:]); err != nil {
+		if f.Value, err = c.decodeValue(raw[size:]); err != nil {
 			c.event("undecodable")
-			return found[T]{}, nil, false
+			return Found[T]{}, nil, false
 		}
-	} else if f.state == isStale {
-		return found[T]{}, nil, false // an old absence helps no one
+	} else if f.State == Stale {
+		return Found[T]{}, nil, false // an old absence helps no one
 	}
 	return f, h.tags, true
 }
@@ -235,18 +235,18 @@ func (c *Cache[T]) encode(dst []byte, v T) (entry []byte, err error) {
 
 // plan says whether it is time to load a fresh value again, or to begin its life
 // again.
-func (c *Cache[T]) plan(f *found[T], encKey string) {
-	f.refresh = f.ttl <= c.refreshBefore(*f)
-	if c.opt.Sliding && !f.negative && f.age > (f.age+f.ttl)/2 {
+func (c *Cache[T]) plan(f *Found[T], encKey string) {
+	f.refresh = f.TTL <= c.refreshBefore(*f)
+	if c.opt.Sliding && !f.negative && f.Age > (f.Age+f.TTL)/2 {
 		c.slide(encKey, *f)
 	}
 }
 
 // refreshBefore is how long before its end a value is loaded again.
-func (c *Cache[T]) refreshBefore(f found[T]) time.Duration {
+func (c *Cache[T]) refreshBefore(f Found[T]) time.Duration {
 	before := time.Duration(-1)
 	if c.opt.RefreshAhead > 0 {
-		before = time.Duration(float64(f.age+f.ttl) * (1 - c.opt.RefreshAhead))
+		before = time.Duration(float64(f.Age+f.TTL) * (1 - c.opt.RefreshAhead))
 	}
 	if c.opt.RefreshEarly > 0 {
 		early := -float64(f.cost) * c.opt.RefreshEarly * math.Log(1-rand.Float64()) //nolint:gosec // no secret
@@ -256,32 +256,32 @@ func (c *Cache[T]) refreshBefore(f found[T]) time.Duration {
 }
 
 // keep returns what puts a copy near.
-func (c *Cache[T]) keep(encKey string, f found[T], tracking *madcrow.Tracking, asked int64, weight uint32) func() {
-	life := f.ttl
+func (c *Cache[T]) keep(encKey string, f Found[T], tracking *madcrow.Tracking, asked int64, weight uint32) func() {
+	life := f.TTL
 	if tracking == nil {
 		life = min(life, c.opt.NearTTL)
 	}
 	e := &nearEntry[T]{
-		value: f.value, negative: f.negative, etag: f.etag, tracking: tracking, weight: weight, tags: f.tags,
-		stored: asked - int64(f.age), expires: asked + int64(life), refresh: math.MaxInt64, slide: math.MaxInt64,
+		value: f.Value, negative: f.negative, etag: f.etag, tracking: tracking, weight: weight, tags: f.tags,
+		stored: asked - int64(f.Age), expires: asked + int64(life), refresh: math.MaxInt64, slide: math.MaxInt64,
 	}
 	if before := c.refreshBefore(f); before >= 0 {
-		e.refresh = asked + int64(f.ttl-before)
+		e.refresh = asked + int64(f.TTL-before)
 	}
 	if c.opt.Sliding && !f.negative {
-		e.slide = e.stored + int64(f.age+f.ttl)/2
+		e.slide = e.stored + int64(f.Age+f.TTL)/2
 	}
 	return func() { c.near.set(encKey, e) }
 }
 
 // slide restarts the life of a value, in the background.
-func (c *Cache[T]) slide(encKey string, f found[T]) {
+func (c *Cache[T]) slide(encKey string, f Found[T]) {
 	c.background("slide "+encKey, func(ctx context.Context) { _, _ = c.touch(ctx, encKey, f) })
 }
 
 func (c *Cache[T]) slideLater(encKey string) {
 	c.background("slide "+encKey, func(ctx context.Context) {
-		if f, err := c.read(ctx, encKey, call{}); err == nil && f.state == isFresh {
+		if f, err := c.read(ctx, encKey, call{}); err == nil && f.State == Fresh {
 			_, _ = c.touch(ctx, encKey, f)
 		}
 	})

@@ -8,8 +8,7 @@ import (
 )
 
 var (
-	//go:embed lua/admit.lua
-	luaAdmit string
+
 	//go:embed lua/tag.lua
 	luaTag string
 	//go:embed lua/lease.lua
@@ -23,7 +22,6 @@ var (
 	//go:embed lua/touch.lua
 	luaTouch string
 
-	scriptAdmit = madcrow.NewScript("cache_admit", luaAdmit)
 	scriptTag   = madcrow.NewScript("cache_tag", luaTag)
 	scriptLease = madcrow.NewScript("cache_lease", luaLease)
 	scriptRenew = madcrow.NewScript("cache_renew", luaRenew)

@@ -29,11 +29,11 @@ import (
 // maxTagStates bounds how many tags a process remembers.
 const maxTagStates = 65536
 
-// minTagLife is how long a tag lives at least after it was made, and minURLLife
-// one of a URL, of which anybody can have many made.
+// minTagLife is how long a tag lives at least after it was made, and minShortLife
+// one of those that anybody can have made.
 const (
-	minTagLife = 24 * time.Hour
-	minURLLife = 10 * time.Minute
+	minTagLife   = 24 * time.Hour
+	minShortLife = 10 * time.Minute
 )
 
 // maxTagTries bounds how often a tag is made that is then not there.
@@ -113,9 +113,11 @@ type tagTable struct {
 	r       *madcrow.Redis
 	prefix  string
 	nearTTL time.Duration
-	whole   *tagState   // of the cache itself, for Clear
-	alone   []*tagState // whole
-	states  *otter.Cache[string, *tagState]
+	// shortLived begins the names of tags that anybody can have made; "" is none.
+	shortLived string
+	whole      *tagState   // of the cache itself, for Clear
+	alone      []*tagState // whole
+	states     *otter.Cache[string, *tagState]
 	// hashed holds those whose key does not show their name, by form: rare.
 	hashed  sync.Map
 	changes atomic.Uint64 // counts those of all tags
@@ -201,7 +203,7 @@ func (t *tagTable) invalidated(key string) bool {
 func (t *tagTable) prolong(ctx context.Context, need time.Duration, states []*tagState, gens []*tagGen) {
 	for i, s := range states {
 		if gens[i].dies-mono() < int64(need) {
-			_ = t.make(ctx, need, s)
+			_ = t.ensure(ctx, need, s)
 		}
 	}
 }
@@ -272,7 +274,7 @@ func (t *tagTable) complete(ctx context.Context, within, need time.Duration, sta
 			if try == maxTagTries {
 				return errTagLost
 			}
-			if err := t.make(ctx, need, states[at]); err != nil {
+			if err := t.ensure(ctx, need, states[at]); err != nil {
 				return err
 			}
 			later = append(later, at)
@@ -296,11 +298,11 @@ func (t *tagTable) accept(s *tagState, got madcrow.Tracked, asked int64, version
 	return g
 }
 
-// make makes a tag that is not there, and prolongs one that is.
-func (t *tagTable) make(ctx context.Context, need time.Duration, s *tagState) error {
+// ensure makes a tag that is not there, and prolongs one that is.
+func (t *tagTable) ensure(ctx context.Context, need time.Duration, s *tagState) error {
 	life := max(2*need, minTagLife)
-	if strings.HasPrefix(s.name, urlTag) {
-		life = max(2*need, minURLLife)
+	if t.shortLived != "" && strings.HasPrefix(s.name, t.shortLived) {
+		life = max(2*need, minShortLife)
 	}
 	_, err := t.r.Eval(ctx, scriptTag, []string{s.key}, []string{newGeneration() + newGeneration(), millis(life), tagKeep})
 	return err

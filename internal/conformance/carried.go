@@ -19,7 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/madcrow-go/madcrow/cache"
+	"github.com/madcrow-go/madcrow/httpcache"
 	"github.com/madcrow-go/madcrow/ratelimit"
 )
 
@@ -133,8 +133,8 @@ func (k *Kit) stacks(t *testing.T) []stack {
 		t.Fatal(err)
 	}
 	limited := ratelimit.Middleware(limit, ratelimit.ByPath())
-	pages := func(opt cache.HTTPOptions) func(http.Handler) http.Handler {
-		c, err := cache.NewHTTP(k.Redis, fmt.Sprint("pages", opt.DefaultTTL), opt)
+	pages := func(opt httpcache.Options) func(http.Handler) http.Handler {
+		c, err := httpcache.New(k.Redis, fmt.Sprint("pages", opt.DefaultTTL), opt)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -160,10 +160,10 @@ func (k *Kit) stacks(t *testing.T) []stack {
 		{name: "compression", around: compressed},
 		// In net/http, too, nobody can flush or take a connection over behind it.
 		{name: "TimeoutHandler", around: func(h http.Handler) http.Handler { return http.TimeoutHandler(h, time.Minute, "late") }, not: "upgrade stream"},
-		{name: "pages", around: pages(cache.HTTPOptions{}), twice: true},
-		{name: "pages with a DefaultTTL", around: pages(cache.HTTPOptions{DefaultTTL: time.Minute}), twice: true},
+		{name: "pages", around: pages(httpcache.Options{}), twice: true},
+		{name: "pages with a DefaultTTL", around: pages(httpcache.Options{DefaultTTL: time.Minute}), twice: true},
 		{name: "compressed pages with sessions and limits", around: func(h http.Handler) http.Handler {
-			return k.Recover(compressed(limited(k.Session(pages(cache.HTTPOptions{DefaultTTL: time.Hour})(h)))))
+			return k.Recover(compressed(limited(k.Session(pages(httpcache.Options{DefaultTTL: time.Hour})(h)))))
 		}, twice: true, not: "panic"},
 	}
 }
@@ -355,7 +355,7 @@ type server func(*testing.T, func(http.Handler) http.Handler) (*Carried, string)
 // reload is what becomes of a page that is loaded anew behind a stale answer,
 // when the framework has long used its context for others.
 func reload(t *testing.T, k *Kit, serve server, kind, after string) {
-	pages, err := cache.NewHTTP(k.Redis, "reload"+strings.ReplaceAll(kind, " ", "-"), cache.HTTPOptions{})
+	pages, err := httpcache.New(k.Redis, "reload"+strings.ReplaceAll(kind, " ", "-"), httpcache.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -386,7 +386,7 @@ func reload(t *testing.T, k *Kit, serve server, kind, after string) {
 
 // validated is a stored file whose 304 keeps it.
 func validated(t *testing.T, k *Kit, serve server) {
-	pages, err := cache.NewHTTP(k.Redis, "validated", cache.HTTPOptions{DefaultTTL: time.Second, StaleIfError: time.Minute})
+	pages, err := httpcache.New(k.Redis, "validated", httpcache.Options{DefaultTTL: time.Second, StaleIfError: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package cache_test
+package httpcache_test
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow/cache"
+	"github.com/madcrow-go/madcrow/httpcache"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -38,7 +39,7 @@ func (h *recycler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // A handler never runs beyond its request, whose values a router may use again.
-func TestHTTP_InsideARouterThatRecyclesRequests(t *testing.T) {
+func TestCache_InsideARouterThatRecyclesRequests(t *testing.T) {
 	t.Parallel()
 	for name, control := range map[string]string{"a client that leaves": "max-age=60", "a stale page": "max-age=60, stale-while-revalidate=60"} {
 		t.Run(name, func(t *testing.T) {
@@ -46,7 +47,7 @@ func TestHTTP_InsideARouterThatRecyclesRequests(t *testing.T) {
 			begun, goOn := make(chan struct{}, 9), make(chan struct{}, 9)
 			page := set(200, "Cache-Control: "+control)
 			goOn <- struct{}{}
-			s := newSiteInside(t, openConfig(t, madcrowtest.StartRedis(t).Config()), tagged(cache.HTTPOptions{}), func(w http.ResponseWriter, r *http.Request) {
+			s := newSiteInside(t, openConfig(t, madcrowtest.StartRedis(t).Config()), tagged(httpcache.Options{}), func(w http.ResponseWriter, r *http.Request) {
 				begun <- struct{}{}
 				<-goOn
 				c, _ := r.Context().Value(recycledKey{}).(*recycled)
@@ -96,9 +97,9 @@ func TestHTTP_InsideARouterThatRecyclesRequests(t *testing.T) {
 	}
 }
 
-func TestHTTP_QueuedDelete(t *testing.T) {
+func TestCache_QueuedDelete(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, openConfig(t, madcrowtest.StartRedis(t).Config()), cache.HTTPOptions{}, set(200, "Cache-Control: max-age=60"))
+	s := newSite(t, openConfig(t, madcrowtest.StartRedis(t).Config()), httpcache.Options{}, set(200, "Cache-Control: max-age=60"))
 	s.get("/")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -119,12 +120,12 @@ func TestHTTP_QueuedDelete(t *testing.T) {
 
 // A load that waited while a page was removed does not bring the other variants
 // of it back.
-func TestHTTP_VariantsStayRemoved(t *testing.T) {
+func TestCache_VariantsStayRemoved(t *testing.T) {
 	t.Parallel()
 	var version sync.Map
 	version.Store("v", "old")
 	running, block := make(chan struct{}), make(chan struct{})
-	s := newSite(t, openConfig(t, madcrowtest.StartRedis(t).Config()), cache.HTTPOptions{MaxLoads: 1}, func(w http.ResponseWriter, r *http.Request) {
+	s := newSite(t, openConfig(t, madcrowtest.StartRedis(t).Config()), httpcache.Options{MaxLoads: 1}, func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.Method == http.MethodPost:
 			version.Store("v", "new")
@@ -159,7 +160,7 @@ func TestHTTP_VariantsStayRemoved(t *testing.T) {
 }
 
 // The condition with which a stale page is validated is not the client's.
-func TestHTTP_NotModifiedIsNotHandedOn(t *testing.T) {
+func TestCache_NotModifiedIsNotHandedOn(t *testing.T) {
 	t.Parallel()
 	for name, say := range map[string]func(http.ResponseWriter){
 		"flushed": func(w http.ResponseWriter) {
@@ -177,7 +178,7 @@ func TestHTTP_NotModifiedIsNotHandedOn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t, openConfig(t, madcrowtest.StartRedis(t).Config()), tagged(cache.HTTPOptions{LoadTimeout: 200 * time.Millisecond, LeaseTTL: time.Second}), func(w http.ResponseWriter, r *http.Request) {
+			s := newSite(t, openConfig(t, madcrowtest.StartRedis(t).Config()), tagged(httpcache.Options{LoadTimeout: 200 * time.Millisecond, LeaseTTL: time.Second}), func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Cache-Control", "max-age=60")
 				w.Header().Set("ETag", `"a"`)
 				if r.Header.Get("If-None-Match") == `"a"` {
@@ -207,9 +208,9 @@ type breaking struct{ http.ResponseWriter }
 
 func (breaking) WriteHeader(int) { panic("no header") }
 
-func TestHTTP_WriterThatPanicsHangsNobody(t *testing.T) {
+func TestCache_WriterThatPanicsHangsNobody(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, openConfig(t, madcrowtest.StartRedis(t).Config()), cache.HTTPOptions{LoadTimeout: 200 * time.Millisecond}, func(w http.ResponseWriter, r *http.Request) {
+	s := newSite(t, openConfig(t, madcrowtest.StartRedis(t).Config()), httpcache.Options{LoadTimeout: 200 * time.Millisecond}, func(w http.ResponseWriter, r *http.Request) {
 		<-r.Context().Done() // until it is the client's alone
 		_, _ = io.WriteString(w, "x")
 	})
@@ -227,9 +228,9 @@ func TestHTTP_WriterThatPanicsHangsNobody(t *testing.T) {
 	}
 }
 
-func TestHTTP_StrippedPrefixesAreApart(t *testing.T) {
+func TestCache_StrippedPrefixesAreApart(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, openConfig(t, madcrowtest.StartRedis(t).Config()), cache.HTTPOptions{Query: func(name string) bool { return name == "q" }}, nil)
+	s := newSite(t, openConfig(t, madcrowtest.StartRedis(t).Config()), httpcache.Options{Query: func(name string) bool { return name == "q" }}, nil)
 	mux := http.NewServeMux()
 	for _, name := range []string{"/a", "/b"} {
 		mux.Handle(name+"/", http.StripPrefix(name, s.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -263,9 +264,9 @@ func TestHTTP_StrippedPrefixesAreApart(t *testing.T) {
 
 // A header whose name is spelt so that the rules do not see it is seen by
 // clients.
-func TestHTTP_OddlySpeltHeadersAreNotShared(t *testing.T) {
+func TestCache_OddlySpeltHeadersAreNotShared(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, openConfig(t, madcrowtest.StartRedis(t).Config()), cache.HTTPOptions{}, func(w http.ResponseWriter, _ *http.Request) {
+	s := newSite(t, openConfig(t, madcrowtest.StartRedis(t).Config()), httpcache.Options{}, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Cache-Control", "max-age=60")
 		w.Header()["set-cookie"] = []string{"sid=secret"}
 	})

@@ -1,4 +1,4 @@
-package cache_test
+package httpcache_test
 
 import (
 	"context"
@@ -8,21 +8,21 @@ import (
 	"strings"
 
 	"github.com/madcrow-go/madcrow"
-	"github.com/madcrow-go/madcrow/cache"
+	"github.com/madcrow-go/madcrow/httpcache"
 )
 
 // Pages are stored for a minute, for everybody; what a client sees when he is
 // logged in is not. An article that changes takes its pages with it.
-func ExampleHTTP() {
+func Example() {
 	cfg := config // of a Redis that the tests started
-	cfg.KeyPrefix, cfg.Require = "ExampleHTTP:", true
+	cfg.KeyPrefix, cfg.Require = "Example:", true
 	r, err := madcrow.Open(context.Background(), cfg)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	defer func() { _ = r.Close(context.Background()) }()
-	pages, err := cache.NewHTTP(r, "pages", cache.HTTPOptions{
+	pages, err := httpcache.New(r, "pages", httpcache.Options{
 		Near: 16 << 20, Detached: true,
 		Tags: func(r *http.Request) []string { return []string{"article:" + r.URL.Query().Get("id")} },
 	})

@@ -1,4 +1,4 @@
-package cache_test
+package httpcache_test
 
 import (
 	"fmt"
@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/madcrow-go/madcrow/cache"
+	"github.com/madcrow-go/madcrow/httpcache"
 )
 
 // userPage answers with what the header says of the user.
@@ -45,7 +45,7 @@ func userPage(header string, response []string) http.HandlerFunc {
 
 // Each of many users who ask at once, in two processes, gets the page that was
 // made for him, however it says that it is his.
-func TestHTTP_NobodyGetsThePageOfAnother(t *testing.T) {
+func TestCache_NobodyGetsThePageOfAnother(t *testing.T) {
 	public := "Cache-Control: public, max-age=60"
 	for name, c := range map[string]struct {
 		user     string // the header that says who asks
@@ -71,7 +71,7 @@ func TestHTTP_NobodyGetsThePageOfAnother(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			handler := userPage(c.user, c.response)
-			opt := cache.HTTPOptions{Near: near, MaxBody: 1000, Credentials: []string{"X-Api-Key"}, DefaultTTL: time.Minute}
+			opt := httpcache.Options{Near: near, MaxBody: 1000, Credentials: []string{"X-Api-Key"}, DefaultTTL: time.Minute}
 			if name == "nothing said" {
 				opt.DefaultTTL = 0
 			}
@@ -95,14 +95,14 @@ func TestHTTP_NobodyGetsThePageOfAnother(t *testing.T) {
 }
 
 // Requests for what is not shareable do not wait for one another.
-func TestHTTP_WhatIsNotSharedIsNotSerialized(t *testing.T) {
+func TestCache_WhatIsNotSharedIsNotSerialized(t *testing.T) {
 	const each = 50 * time.Millisecond
 	var n atomic.Int64
 	for name, response := range map[string]string{
 		"private": "Cache-Control: private", "an error": "Status: 500", "tags that are new each time": "Cache-Control: max-age=60",
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newSite(t, open(t), cache.HTTPOptions{}, func(w http.ResponseWriter, r *http.Request) {
+			s := newSite(t, open(t), httpcache.Options{}, func(w http.ResponseWriter, r *http.Request) {
 				time.Sleep(each)
 				if response == "Status: 500" {
 					w.WriteHeader(500)
@@ -132,9 +132,9 @@ func TestHTTP_WhatIsNotSharedIsNotSerialized(t *testing.T) {
 	}
 }
 
-func TestHTTP_PassIsTriedAnew(t *testing.T) {
+func TestCache_PassIsTriedAnew(t *testing.T) {
 	var public atomic.Bool
-	s := newSite(t, open(t), cache.HTTPOptions{Near: near}, func(w http.ResponseWriter, r *http.Request) {
+	s := newSite(t, open(t), httpcache.Options{Near: near}, func(w http.ResponseWriter, r *http.Request) {
 		if public.Load() {
 			set(200, "Cache-Control: max-age=60")(w, r)
 		} else {
@@ -153,8 +153,8 @@ func TestHTTP_PassIsTriedAnew(t *testing.T) {
 	}
 }
 
-func TestHTTP_HeadersOfOthersAreNotStored(t *testing.T) {
-	s := newSite(t, open(t), cache.HTTPOptions{}, set(200, "Cache-Control: max-age=60", "Vary: X-A", "Cache-Status: origin; hit", "X-Both: inner"))
+func TestCache_HeadersOfOthersAreNotStored(t *testing.T) {
+	s := newSite(t, open(t), httpcache.Options{}, set(200, "Cache-Control: max-age=60", "Vary: X-A", "Cache-Status: origin; hit", "X-Both: inner"))
 	outer := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Set-Cookie", r.URL.Query().Get("utm_user"))
 		w.Header().Set("Vary", "Origin")

@@ -1,4 +1,4 @@
-package cache_test
+package httpcache_test
 
 import (
 	"context"
@@ -13,26 +13,26 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
-	"github.com/madcrow-go/madcrow/cache"
+	"github.com/madcrow-go/madcrow/httpcache"
 )
 
 // site is a handler behind a cache, which counts how often it runs.
 type site struct {
-	*cache.HTTP
+	*httpcache.Cache
 	http.Handler
 	runs atomic.Int64
 }
 
 // newSite is outside of every router.
-func newSite(t testing.TB, r *madcrow.Redis, opt cache.HTTPOptions, handler http.HandlerFunc) *site {
+func newSite(t testing.TB, r *madcrow.Redis, opt httpcache.Options, handler http.HandlerFunc) *site {
 	t.Helper()
 	opt.Detached = true
 	return newSiteInside(t, r, opt, handler)
 }
 
-func newSiteInside(t testing.TB, r *madcrow.Redis, opt cache.HTTPOptions, handler http.HandlerFunc) *site {
+func newSiteInside(t testing.TB, r *madcrow.Redis, opt httpcache.Options, handler http.HandlerFunc) *site {
 	t.Helper()
-	c, err := cache.NewHTTP(r, "pages", opt)
+	c, err := httpcache.New(r, "pages", opt)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +43,7 @@ func newSiteInside(t testing.TB, r *madcrow.Redis, opt cache.HTTPOptions, handle
 			t.Errorf("Close: %v", err)
 		}
 	})
-	s := &site{HTTP: c}
+	s := &site{Cache: c}
 	s.Handler = c.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.runs.Add(1)
 		handler(w, r)
@@ -108,8 +108,8 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-func TestHTTP_ServesWhatItStored(t *testing.T) {
-	for name, opt := range map[string]cache.HTTPOptions{"near": {Near: near}, "far": {}} {
+func TestCache_ServesWhatItStored(t *testing.T) {
+	for name, opt := range map[string]httpcache.Options{"near": {Near: near}, "far": {}} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t, open(t), opt, set(200, "Cache-Control: max-age=60", "X-Two: a", "X-Two: b", "Connection: X-Hop", "X-Hop: 1", "Keep-Alive: 5"))
 			first := s.get("/page?b=2&a=1")
@@ -146,8 +146,8 @@ func TestHTTP_ServesWhatItStored(t *testing.T) {
 	}
 }
 
-func TestHTTP_HeadIsServedFromAStoredGet(t *testing.T) {
-	s := newSite(t, open(t), cache.HTTPOptions{}, set(200, "Cache-Control: max-age=60"))
+func TestCache_HeadIsServedFromAStoredGet(t *testing.T) {
+	s := newSite(t, open(t), httpcache.Options{}, set(200, "Cache-Control: max-age=60"))
 	for range 2 {
 		if got := s.do("HEAD", "/"); isHit(got) || got.Header.Get("Etag") != "" {
 			t.Errorf("a HEAD alone: %v", got.Header)
@@ -163,7 +163,7 @@ func TestHTTP_HeadIsServedFromAStoredGet(t *testing.T) {
 	}
 }
 
-func TestHTTP_ConditionsAreAnsweredWith304(t *testing.T) {
+func TestCache_ConditionsAreAnsweredWith304(t *testing.T) {
 	const changed = "Wed, 01 Jan 2020 10:00:00 GMT"
 	for _, c := range []struct {
 		name, response, condition string
@@ -180,7 +180,7 @@ func TestHTTP_ConditionsAreAnsweredWith304(t *testing.T) {
 		{"by the time it was stored", "X-A: b", "If-Modified-Since: " + time.Now().Add(time.Hour).UTC().Format(http.TimeFormat), 304},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := newSite(t, open(t), cache.HTTPOptions{}, func(w http.ResponseWriter, r *http.Request) {
+			s := newSite(t, open(t), httpcache.Options{}, func(w http.ResponseWriter, r *http.Request) {
 				if r.Header.Get("If-None-Match")+r.Header.Get("If-Modified-Since") != "" {
 					t.Error("the handler sees the condition")
 				}
@@ -200,19 +200,19 @@ func TestHTTP_ConditionsAreAnsweredWith304(t *testing.T) {
 			}
 		})
 	}
-	s := newSite(t, open(t), cache.HTTPOptions{}, set(200, "Cache-Control: max-age=60"))
+	s := newSite(t, open(t), httpcache.Options{}, set(200, "Cache-Control: max-age=60"))
 	tag := s.get("/own").Header.Get("Etag")
 	if got := s.get("/own", "If-None-Match: "+tag); got.StatusCode != 304 || !isHit(got) {
 		t.Errorf("the ETag of the cache: %d", got.StatusCode)
 	}
-	s = newSite(t, open(t), cache.HTTPOptions{}, set(404, "Cache-Control: max-age=60", `ETag: "a"`))
+	s = newSite(t, open(t), httpcache.Options{}, set(404, "Cache-Control: max-age=60", `ETag: "a"`))
 	if got := s.get("/none", `If-None-Match: "a"`); got.StatusCode != 404 {
 		t.Errorf("a 404 with a condition: %d", got.StatusCode)
 	}
 }
 
-func TestHTTP_VariantsByVary(t *testing.T) {
-	s := newSite(t, open(t), cache.HTTPOptions{Near: near}, func(w http.ResponseWriter, r *http.Request) {
+func TestCache_VariantsByVary(t *testing.T) {
+	s := newSite(t, open(t), httpcache.Options{Near: near}, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "max-age=60")
 		w.Header().Add("Vary", "accept-language,  X-Mode")
 		w.Header().Add("Vary", "Accept-Encoding")
@@ -249,9 +249,9 @@ func TestHTTP_VariantsByVary(t *testing.T) {
 	}
 }
 
-func TestHTTP_VaryThatGrowsIsNotMixedUp(t *testing.T) {
+func TestCache_VaryThatGrowsIsNotMixedUp(t *testing.T) {
 	// The response varies by more where X-A is 2.
-	s := newSite(t, open(t), cache.HTTPOptions{}, func(w http.ResponseWriter, r *http.Request) {
+	s := newSite(t, open(t), httpcache.Options{}, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "max-age=60")
 		w.Header().Set("Vary", "X-A")
 		if r.Header.Get("X-A") == "2" {
@@ -272,7 +272,7 @@ func TestHTTP_VaryThatGrowsIsNotMixedUp(t *testing.T) {
 	}
 }
 
-func TestHTTP_OneRunForAllWhoWait(t *testing.T) {
+func TestCache_OneRunForAllWhoWait(t *testing.T) {
 	cfg := ownConfig(t)
 	var runs, collapsed atomic.Int64
 	handler := func(w http.ResponseWriter, r *http.Request) {
@@ -284,7 +284,7 @@ func TestHTTP_OneRunForAllWhoWait(t *testing.T) {
 	}
 	var processes []*site
 	for range 3 {
-		processes = append(processes, newSite(t, openConfig(t, cfg), cache.HTTPOptions{Near: near}, handler))
+		processes = append(processes, newSite(t, openConfig(t, cfg), httpcache.Options{Near: near}, handler))
 	}
 	var wg sync.WaitGroup
 	for _, s := range processes {
@@ -307,9 +307,9 @@ func TestHTTP_OneRunForAllWhoWait(t *testing.T) {
 	}
 }
 
-func TestHTTP_ClientThatGoesDoesNotEndTheRun(t *testing.T) {
+func TestCache_ClientThatGoesDoesNotEndTheRun(t *testing.T) {
 	running, goOn := make(chan struct{}), make(chan struct{})
-	s := newSite(t, open(t), cache.HTTPOptions{}, func(w http.ResponseWriter, r *http.Request) {
+	s := newSite(t, open(t), httpcache.Options{}, func(w http.ResponseWriter, r *http.Request) {
 		close(running)
 		<-goOn
 		if err := r.Context().Err(); err != nil {

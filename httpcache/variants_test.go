@@ -1,4 +1,4 @@
-package cache_test
+package httpcache_test
 
 import (
 	"fmt"
@@ -12,13 +12,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/madcrow-go/madcrow/cache"
+	"github.com/madcrow-go/madcrow/httpcache"
 )
 
 // Anybody could have a page stored under as many keys as he liked.
-func TestHTTP_VariantsOfAURLAreBounded(t *testing.T) {
+func TestCache_VariantsOfAURLAreBounded(t *testing.T) {
 	r := open(t)
-	s := newSite(t, r, cache.HTTPOptions{MaxVariants: 8}, set(200, "Cache-Control: max-age=60", "Vary: Accept-Language"))
+	s := newSite(t, r, httpcache.Options{MaxVariants: 8}, set(200, "Cache-Control: max-age=60", "Vary: Accept-Language"))
 	s.get("/")
 	ways := func(i int) []string { return []string{fmt.Sprint("X-Host: h", i), fmt.Sprint("Accept-Language: l", i)} }
 	for i := range 60 {
@@ -44,8 +44,8 @@ func TestHTTP_VariantsOfAURLAreBounded(t *testing.T) {
 }
 
 // Each list of codings was a variant.
-func TestHTTP_FewVariantsByAcceptEncoding(t *testing.T) {
-	s := newSite(t, open(t), cache.HTTPOptions{}, func(w http.ResponseWriter, r *http.Request) {
+func TestCache_FewVariantsByAcceptEncoding(t *testing.T) {
+	s := newSite(t, open(t), httpcache.Options{}, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "max-age=60")
 		w.Header().Set("Vary", "Accept-Encoding")
 		if e := r.Header.Get("Accept-Encoding"); strings.Contains(e, "gzip") && !strings.Contains(e, "gzip;q=0") {
@@ -70,7 +70,7 @@ func TestHTTP_FewVariantsByAcceptEncoding(t *testing.T) {
 
 // A proxy flushes after each piece of a body without length: nothing that came
 // through one was stored.
-func TestHTTP_ChunkedAnswersOfAProxyAreStored(t *testing.T) {
+func TestCache_ChunkedAnswersOfAProxyAreStored(t *testing.T) {
 	var runs atomic.Int64
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		runs.Add(1)
@@ -87,7 +87,7 @@ func TestHTTP_ChunkedAnswersOfAProxyAreStored(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newSite(t, open(t), cache.HTTPOptions{}, httputil.NewSingleHostReverseProxy(u).ServeHTTP)
+	s := newSite(t, open(t), httpcache.Options{}, httputil.NewSingleHostReverseProxy(u).ServeHTTP)
 	server := httptest.NewServer(s)
 	defer server.Close()
 	get := func(path string) (*http.Response, string, error) {
@@ -116,7 +116,7 @@ func TestHTTP_ChunkedAnswersOfAProxyAreStored(t *testing.T) {
 
 // A refusal took the place of the stale page, which was then not there when the
 // handler failed.
-func TestHTTP_RefusalsDoNotDestroyWhatMayBeServed(t *testing.T) {
+func TestCache_RefusalsDoNotDestroyWhatMayBeServed(t *testing.T) {
 	for name, refuse := range map[string]http.HandlerFunc{
 		"429": set(429, "Retry-After: 1"), "403": set(403), "404": set(404), "401": set(401),
 		"a cookie": set(200, "Set-Cookie: a=b"), "private": set(200, "Cache-Control: private"),
@@ -124,7 +124,7 @@ func TestHTTP_RefusalsDoNotDestroyWhatMayBeServed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			now := set(200, "Cache-Control: max-age=60, stale-if-error=600")
-			s := newSite(t, open(t), tagged(cache.HTTPOptions{}), func(w http.ResponseWriter, r *http.Request) { now(w, r) })
+			s := newSite(t, open(t), tagged(httpcache.Options{}), func(w http.ResponseWriter, r *http.Request) { now(w, r) })
 			s.get("/")
 			expire(t, s)
 			now = refuse
@@ -144,7 +144,7 @@ func TestHTTP_RefusalsDoNotDestroyWhatMayBeServed(t *testing.T) {
 	t.Run("while it is revalidated", func(t *testing.T) {
 		t.Parallel()
 		now := set(200, "Cache-Control: max-age=60, stale-while-revalidate=600")
-		s := newSite(t, open(t), tagged(cache.HTTPOptions{}), func(w http.ResponseWriter, r *http.Request) { now(w, r) })
+		s := newSite(t, open(t), tagged(httpcache.Options{}), func(w http.ResponseWriter, r *http.Request) { now(w, r) })
 		s.get("/")
 		expire(t, s)
 		now = set(429)
@@ -167,7 +167,7 @@ func TestHTTP_RefusalsDoNotDestroyWhatMayBeServed(t *testing.T) {
 	t.Run("a page that is gone", func(t *testing.T) {
 		t.Parallel()
 		now := set(200, "Cache-Control: max-age=60, stale-while-revalidate=600, stale-if-error=600")
-		s := newSite(t, open(t), tagged(cache.HTTPOptions{}), func(w http.ResponseWriter, r *http.Request) { now(w, r) })
+		s := newSite(t, open(t), tagged(httpcache.Options{}), func(w http.ResponseWriter, r *http.Request) { now(w, r) })
 		s.get("/")
 		expire(t, s)
 		now = set(404)
@@ -181,14 +181,14 @@ func TestHTTP_RefusalsDoNotDestroyWhatMayBeServed(t *testing.T) {
 
 // A page with as many tags as there may be was never stored, once it varied by
 // more than was known.
-func TestHTTP_VaryGrowsWithEveryTagThatThereMayBe(t *testing.T) {
+func TestCache_VaryGrowsWithEveryTagThatThereMayBe(t *testing.T) {
 	t.Parallel()
 	for _, path := range []string{"/", "/%61?b=1"} {
 		tags := make([]string, 63)
 		for i := range tags {
 			tags[i] = fmt.Sprint("tag-", i)
 		}
-		s := newSite(t, open(t), cache.HTTPOptions{Tags: func(*http.Request) []string { return tags }}, func(w http.ResponseWriter, r *http.Request) {
+		s := newSite(t, open(t), httpcache.Options{Tags: func(*http.Request) []string { return tags }}, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Cache-Control", "max-age=60")
 			w.Header().Set("Vary", "X-A")
 			if r.Header.Get("X-A") == "2" {
@@ -222,13 +222,13 @@ func TestHTTP_VaryGrowsWithEveryTagThatThereMayBe(t *testing.T) {
 }
 
 // The quota and the trace of one client were told to others.
-func TestHTTP_HeadersOfOneClientAreNotReplayed(t *testing.T) {
+func TestCache_HeadersOfOneClientAreNotReplayed(t *testing.T) {
 	names := []string{"RateLimit", "RateLimit-Policy", "X-RateLimit-Remaining", "Retry-After", "X-Request-Id", "Traceparent", "Server-Timing"}
 	lines := []string{"Cache-Control: max-age=60", "X-Page: a"}
 	for _, name := range names {
 		lines = append(lines, name+": 1")
 	}
-	s := newSite(t, open(t), cache.HTTPOptions{}, set(200, lines...))
+	s := newSite(t, open(t), httpcache.Options{}, set(200, lines...))
 	first, second := s.get("/"), s.get("/")
 	if !isHit(second) || second.Header.Get("X-Page") != "a" {
 		t.Errorf("%v", second.Header)
@@ -239,7 +239,7 @@ func TestHTTP_HeadersOfOneClientAreNotReplayed(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"WWW-Authenticate", "Authentication-Info", "Clear-Site-Data", "X-Auth-Token"} {
-		s := newSite(t, open(t), cache.HTTPOptions{}, set(200, "Cache-Control: max-age=60", name+": x"))
+		s := newSite(t, open(t), httpcache.Options{}, set(200, "Cache-Control: max-age=60", name+": x"))
 		s.get("/")
 		if got := s.get("/"); isHit(got) {
 			t.Errorf("%s: %v", name, got.Header)
@@ -248,15 +248,15 @@ func TestHTTP_HeadersOfOneClientAreNotReplayed(t *testing.T) {
 }
 
 // What a handler forbids caches by a field of their own was stored.
-func TestHTTP_TargetedFieldsForbid(t *testing.T) {
+func TestCache_TargetedFieldsForbid(t *testing.T) {
 	for _, line := range []string{"CDN-Cache-Control: no-store", "CDN-Cache-Control: private", "Surrogate-Control: no-store", "CDN-Cache-Control: max-age=0"} {
-		s := newSite(t, open(t), cache.HTTPOptions{}, set(200, "Cache-Control: max-age=60", line))
+		s := newSite(t, open(t), httpcache.Options{}, set(200, "Cache-Control: max-age=60", line))
 		s.get("/")
 		if got := s.get("/"); isHit(got) {
 			t.Errorf("%s: %v", line, got.Header)
 		}
 	}
-	s := newSite(t, open(t), cache.HTTPOptions{}, set(200, "Cache-Control: no-store", "CDN-Cache-Control: max-age=60"))
+	s := newSite(t, open(t), httpcache.Options{}, set(200, "Cache-Control: no-store", "CDN-Cache-Control: max-age=60"))
 	s.get("/")
 	if got := s.get("/"); isHit(got) {
 		t.Errorf("%v", got.Header)

@@ -1,7 +1,8 @@
-package cache
+package httpcache
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"net/http"
 	"runtime/debug"
@@ -11,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/madcrow-go/madcrow/cache"
+	"github.com/madcrow-go/madcrow/internal/cachelimit"
 	"github.com/madcrow-go/madcrow/internal/guard"
 )
 
@@ -26,7 +29,7 @@ type exchange struct {
 	staleOK bool     // old may be served when the handler fails
 	known   []string // the tags that are known before the handler runs,
 	hinted  bool     // and it gave some of them before
-	job     *job[*storedResponse]
+	tags    []string // of the load
 
 	req        *http.Request // what the handler gets, and may change
 	asked      http.Header   // its header as it was
@@ -87,8 +90,8 @@ func newExchange(v *visit, at spot, f foundResponse) *exchange {
 	for _, name := range unseen {
 		delete(x.req.Header, name)
 	}
-	if s := f.value; f.state == isStale && s.kind == kindResponse {
-		x.staleOK = s.sie > 0 && s.overdue(f.age) <= s.sie
+	if s := f.Value; f.State == cache.Stale && s.kind == kindResponse {
+		x.staleOK = s.sie > 0 && s.overdue(f.Age) <= s.sie
 		if tag := s.etag(); tag != "" && !s.ownTag {
 			x.req.Header.Set("If-None-Match", tag)
 			x.validating = true
@@ -102,7 +105,7 @@ func newExchange(v *visit, at spot, f foundResponse) *exchange {
 }
 
 // load is the loader.
-func (x *exchange) load(ctx context.Context, l *Load[*storedResponse]) (*storedResponse, error) {
+func (x *exchange) load(ctx context.Context, l *cache.Load[*storedResponse]) (*storedResponse, error) {
 	x.mu.Lock()
 	if x.phase != phaseIdle { // its request has ended
 		x.mu.Unlock()
@@ -120,21 +123,21 @@ func (x *exchange) load(ctx context.Context, l *Load[*storedResponse]) (*storedR
 	if err != nil {
 		return nil, err
 	}
-	s = x.placed(ctx, s)
+	s = x.placed(ctx, l, s)
 	switch s.kind {
 	case kindAgain:
 		l.Skip()
 	case kindPass:
-		s = x.keeping(s)
+		s = x.keeping(l, s)
 		ttl, staleFor := x.v.h.opt.PassFor, max(0, s.fresh+max(s.swr, s.sie)-x.v.h.opt.PassFor)
-		if !x.admit(ctx, ttl+staleFor) {
+		if !x.admit(ctx, l, ttl+staleFor) {
 			l.Skip()
 		}
 		l.SetTTL(ttl)
 		l.SetStaleFor(staleFor)
 	default:
-		ttl, staleFor := max(x.ruling.fresh, minTTL), max(x.ruling.swr, x.ruling.sie)
-		if s.unstored || !x.admit(ctx, ttl+staleFor) {
+		ttl, staleFor := max(x.ruling.fresh, cachelimit.MinTTL), max(x.ruling.swr, x.ruling.sie)
+		if s.unstored || !x.admit(ctx, l, ttl+staleFor) {
 			s.unstored = true // placed made it
 			l.Skip()
 		}
@@ -147,24 +150,21 @@ func (x *exchange) load(ctx context.Context, l *Load[*storedResponse]) (*storedR
 // keeping adds to a kindPass the stale response that was there: a refusal, or
 // an answer for one client alone, does not take it away from the others. What was
 // removed meanwhile stays so.
-func (x *exchange) keeping(pass *storedResponse) *storedResponse {
+func (x *exchange) keeping(l *cache.Load[*storedResponse], pass *storedResponse) *storedResponse {
 	f := x.old
-	if f.state != isStale || f.value == nil || f.value.kind != kindResponse {
+	if f.State != cache.Stale || f.Value == nil || f.Value.kind != kindResponse {
 		return pass
 	}
-	for _, t := range f.tags {
-		i := slices.IndexFunc(x.job.states, t.state.same)
-		if i < 0 || i >= len(x.job.gens) || x.job.gens[i].deleted != t.gen.deleted {
-			return pass
-		}
+	if x.v.h.engine.Removed(l, f) {
+		return pass
 	}
-	p := *f.value
+	p := *f.Value
 	x.mu.Lock()
 	if x.status == http.StatusNotFound || x.status == http.StatusGone { // that is of the page, not of a client
 		p.swr = 0
 	}
 	x.mu.Unlock()
-	return p.passing(f.age + time.Since(x.began))
+	return p.passing(f.Age + time.Since(x.began))
 }
 
 // outcome is the response if others may have it.
@@ -175,7 +175,7 @@ func (x *exchange) outcome(ctx context.Context) (*storedResponse, error) {
 	case x.panicked != nil || x.status >= 500:
 		return nil, errHandler
 	case x.expired && (x.staleOK || !errors.Is(ctx.Err(), context.DeadlineExceeded)):
-		return nil, ErrLoadTimeout // what is stored is better than nothing
+		return nil, cache.ErrLoadTimeout // what is stored is better than nothing
 	case x.rec != nil && x.ruling.share:
 		return x.rec, nil
 	}
@@ -185,17 +185,17 @@ func (x *exchange) outcome(ctx context.Context) (*storedResponse, error) {
 // placed is the response as it is stored, where it is stored. Where it cannot
 // be, the next one can: its tags were not known before the handler ran, or it
 // varies by more than was known.
-func (x *exchange) placed(ctx context.Context, rec *storedResponse) *storedResponse {
+func (x *exchange) placed(ctx context.Context, l *cache.Load[*storedResponse], rec *storedResponse) *storedResponse {
 	if rec.kind != kindResponse {
 		return rec
 	}
 	h, ru, known := x.v.h, x.ruling, x.known
 	if all := union(ru.tags, known); len(union(known, ru.tags)) > len(known) {
 		h.taggers.Store(true)
-		if len(all) >= maxTags {
+		if len(all) >= cachelimit.MaxTags {
 			all = ru.tags
 		}
-		if !x.note(ctx, tagsKey(x.v.url), &storedResponse{kind: kindTags, tags: all}) || x.hinted {
+		if !x.note(ctx, l, tagsKey(x.v.url), &storedResponse{kind: kindTags, tags: all}) || x.hinted {
 			return passResponse // its tags change all the time: no one shall wait for that
 		}
 		return againResponse
@@ -203,7 +203,7 @@ func (x *exchange) placed(ctx context.Context, rec *storedResponse) *storedRespo
 	s := *rec
 	s.header = impersonal(rec.header)
 	s.vary = ru.vary
-	old, there := x.old.value, x.job.there.value
+	old, there := x.old.Value, x.v.h.engine.AtLease(l)
 	if there == nil || old != nil && there.gen != old.gen {
 		old = nil // it was removed while this waited, and its variants with it
 	}
@@ -211,7 +211,7 @@ func (x *exchange) placed(ctx context.Context, rec *storedResponse) *storedRespo
 	case x.at.vary != nil:
 		s.vary, s.gen = union(x.at.vary, ru.vary), x.at.gen
 		if slices.Sort(s.vary); len(s.vary) > len(x.at.vary) {
-			if len(s.vary) > 2*maxVary || !x.note(ctx, x.v.key, &storedResponse{kind: kindVary, vary: s.vary, gen: newGeneration()}, x.job.ca.tags...) {
+			if len(s.vary) > 2*maxVary || !x.note(ctx, l, x.v.key, &storedResponse{kind: kindVary, vary: s.vary, gen: rand.Text()}, x.tags...) {
 				return passResponse
 			}
 			return againResponse
@@ -220,7 +220,7 @@ func (x *exchange) placed(ctx context.Context, rec *storedResponse) *storedRespo
 		s.vary, s.gen = union(old.vary, ru.vary), old.gen
 		slices.Sort(s.vary)
 	case len(s.vary) > 0:
-		s.gen = newGeneration()
+		s.gen = rand.Text()
 	}
 	if len(s.vary) > 0 {
 		h.codings.learn(s.vary, x.asked, s.header)
@@ -233,8 +233,8 @@ func (x *exchange) placed(ctx context.Context, rec *storedResponse) *storedRespo
 
 // note stores what helps the next load. It holds nothing that could be out of
 // date.
-func (x *exchange) note(ctx context.Context, key string, s *storedResponse, tags ...string) bool {
-	return x.job.away == nil && x.v.h.c.set(ctx, key, s, call{ttl: max(x.v.h.opt.MaxTTL, time.Hour), tags: tags}) == nil
+func (x *exchange) note(ctx context.Context, l *cache.Load[*storedResponse], key string, s *storedResponse, tags ...string) bool {
+	return !x.v.h.engine.Degraded(l) && x.v.h.engine.Remember(ctx, key, s, max(x.v.h.opt.MaxTTL, time.Hour), tags) == nil
 }
 
 // run runs the handler.
@@ -265,7 +265,7 @@ func (x *exchange) finish(p any) {
 	}
 	x.panicked = p
 	if p != nil && p != http.ErrAbortHandler { //nolint:errorlint // net/http compares it like this too
-		x.v.h.c.log.Error("a handler panicked", "cache", x.v.h.c.name, "panic", p, "stack", string(debug.Stack()))
+		x.v.h.log.Error("a handler panicked", "cache", x.v.h.engine.Name(), "panic", p, "stack", string(debug.Stack()))
 	}
 	x.phase = phaseEnd
 	for _, unbind := range x.unbind {
@@ -292,7 +292,7 @@ func (x *exchange) complete() {
 	switch {
 	case x.status >= 500: // the stale one is served
 	case x.validating && x.status == http.StatusNotModified:
-		s := x.old.value
+		s := x.old.Value
 		header := s.header.Clone()
 		delete(header, "Date")
 		for name, values := range x.sent {
@@ -419,7 +419,7 @@ func (x *exchange) handOver() {
 	}()
 	if x.validating && x.status == http.StatusNotModified {
 		// The condition was not the client's.
-		x.v.answer(x.old.value, x.old.age, true, x.fwd+"; fwd-status=304")
+		x.v.answer(x.old.Value, x.old.Age, true, x.fwd+"; fwd-status=304")
 		x.phase = phaseDiscard // there is no more
 		return
 	}

@@ -1,4 +1,4 @@
-package cache
+package httpcache
 
 import (
 	"iter"
@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/madcrow-go/madcrow/internal/cachelimit"
 )
 
 // The rules of RFC 9111 and RFC 5861, for a shared cache.
@@ -126,7 +128,7 @@ type ruling struct {
 const maxVary = 16
 
 // rule judges a response to a request.
-func (h *HTTP) rule(v *visit, status int, header http.Header) (ru ruling) {
+func (h *Cache) rule(v *visit, status int, header http.Header) (ru ruling) {
 	for name := range header {
 		if name != http.CanonicalHeaderKey(name) {
 			return ru // clients see it, and the rules would not
@@ -137,7 +139,7 @@ func (h *HTTP) rule(v *visit, status int, header http.Header) (ru ruling) {
 	if ru.vary, ok = varyOf(header); !ok || !storable(status, header, cc) || !v.permitted(cc) {
 		return ru
 	}
-	if ru.tags = headerTags(header); checkTags(ru.tags) != nil {
+	if ru.tags = headerTags(header); cachelimit.TagProblem(ru.tags) != "" {
 		return ru // it could not be removed
 	}
 	ru.initialAge = initialAge(header)
@@ -159,7 +161,7 @@ func (h *HTTP) rule(v *visit, status int, header http.Header) (ru ruling) {
 // staleness says for how long a response may be served stale. What the response
 // says counts beside s-maxage, which by RFC 9111 forbids it: who writes both
 // means it.
-func (h *HTTP) staleness(ru *ruling, cc control) {
+func (h *Cache) staleness(ru *ruling, cc control) {
 	ru.strict = cc.mustRevalidate || cc.proxyRevalidate || cc.sMaxAge >= 0 && cc.swr < 0 && cc.sie < 0
 	if ru.strict {
 		return

@@ -1,4 +1,4 @@
-package cache
+package httpcache
 
 import (
 	"bytes"
@@ -9,9 +9,11 @@ import (
 	"slices"
 	"time"
 	"unsafe"
+
+	"github.com/madcrow-go/madcrow/internal/binfmt"
 )
 
-// storedKind says what an entry of an [HTTP] is.
+// storedKind says what an entry is.
 type storedKind byte
 
 const (
@@ -109,7 +111,7 @@ func (s *storedResponse) overdue(stored time.Duration) time.Duration { return ma
 //
 // A text is a uvarint length and so many bytes, a list a uvarint number and so
 // many texts.
-type httpCodec struct{}
+type codec struct{}
 
 const (
 	flagStrict = 1 << iota
@@ -118,9 +120,9 @@ const (
 )
 
 // ID is the next one after those in codec.go. Another layout takes another one.
-func (httpCodec) ID() byte { return 4 }
+func (codec) ID() byte { return 4 }
 
-func (httpCodec) Append(b []byte, s *storedResponse) ([]byte, error) {
+func (codec) Append(b []byte, s *storedResponse) ([]byte, error) {
 	b = slices.Grow(b, len(s.body)+1024)
 	flags := byte(0)
 	if s.strict {
@@ -135,80 +137,47 @@ func (httpCodec) Append(b []byte, s *storedResponse) ([]byte, error) {
 	} {
 		b = binary.AppendUvarint(b, uint64(n))
 	}
-	b = appendList(b, s.vary)
-	b = appendText(b, s.variant)
-	b = appendText(b, s.gen)
-	b = appendList(b, s.tags)
+	b = binfmt.AppendList(b, s.vary)
+	b = binfmt.AppendText(b, s.variant)
+	b = binfmt.AppendText(b, s.gen)
+	b = binfmt.AppendList(b, s.tags)
 	b = binary.AppendUvarint(b, uint64(len(s.header)))
 	for name, values := range s.header {
-		b = appendList(appendText(b, name), values)
+		b = binfmt.AppendList(binfmt.AppendText(b, name), values)
 	}
 	return append(b, s.body...), nil
 }
 
-func appendText(b []byte, s string) []byte {
-	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
-}
-
-func appendList(b []byte, list []string) []byte {
-	b = binary.AppendUvarint(b, uint64(len(list)))
-	for _, s := range list {
-		b = appendText(b, s)
-	}
-	return b
-}
-
-func (httpCodec) Decode(data []byte) (*storedResponse, error) {
-	r := reader{s: unsafe.String(unsafe.SliceData(data), len(data))}
-	s := &storedResponse{kind: storedKind(r.byte())}
-	flags := r.byte()
+func (codec) Decode(data []byte) (*storedResponse, error) {
+	r := binfmt.Reader{Text: unsafe.String(unsafe.SliceData(data), len(data))}
+	s := &storedResponse{kind: storedKind(r.Octet())}
+	flags := r.Octet()
 	if s.kind < kindResponse || s.kind > kindTags || flags&^flagsOfResponse != 0 {
-		return nil, errFormat
+		return nil, binfmt.ErrFormat
 	}
 	s.strict, s.ownTag = flags&flagStrict != 0, flags&flagOwnTag != 0
-	status := r.uvarint()
+	status := r.Uvarint()
 	for _, d := range []*time.Duration{&s.fresh, &s.swr, &s.sie, &s.initialAge} {
-		*d = r.duration(time.Millisecond)
+		*d = r.Duration(time.Millisecond)
 	}
-	s.vary, s.variant, s.gen, s.tags = takeList(&r), takeText(&r), takeText(&r), takeList(&r)
-	n := r.uvarint()
+	s.vary, s.variant, s.gen, s.tags = r.List(), r.Copied(), r.Copied(), r.List()
+	n := r.Uvarint()
 	if n > uint64(len(data)) || s.kind == kindResponse && (status < 200 || status > 999) {
-		return nil, errFormat
+		return nil, binfmt.ErrFormat
 	}
 	s.status = int(status)
 	if n > 0 {
 		s.header = make(http.Header, n)
 	}
 	for range n {
-		name := takeText(&r)
-		if s.header[name] = takeList(&r); r.bad {
+		name := r.Copied()
+		if s.header[name] = r.List(); r.Bad {
 			break
 		}
 	}
-	if r.bad {
-		return nil, errFormat
+	if r.Bad {
+		return nil, binfmt.ErrFormat
 	}
-	s.body = bytes.Clone(data[r.at:])
+	s.body = bytes.Clone(data[r.At:])
 	return s, nil
-}
-
-// takeText copies: what a reader gives lives no longer than what it reads.
-func takeText(r *reader) string { return string([]byte(r.text())) }
-
-func takeList(r *reader) []string {
-	n := r.uvarint()
-	if n == 0 || r.bad {
-		return nil
-	}
-	if n > uint64(len(r.s)-r.at) { // each takes a byte at least
-		r.bad = true
-		return nil
-	}
-	list := make([]string, n)
-	for i := range list {
-		if list[i] = takeText(r); r.bad {
-			return nil
-		}
-	}
-	return list
 }

@@ -1,4 +1,4 @@
-package cache
+package httpcache
 
 import (
 	"crypto/sha256"
@@ -9,14 +9,17 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/madcrow-go/madcrow/internal/binfmt"
+	"github.com/madcrow-go/madcrow/internal/cachelimit"
 )
 
 // A key is made of everything that a handler may make its response of: the URL
-// with scheme and host, what proxies say was asked for, HTTPOptions.KeyHeaders,
+// with scheme and host, what proxies say was asked for, Options.KeyHeaders,
 // and whether the request has credentials. All else must be named by Vary.
 //
 // No one vouches for what a header says, so all of it only keeps entries apart.
-// What a change removes is found by the URL alone, see [HTTP.urlTags], and the
+// What a change removes is found by the URL alone, see [Cache.urlTags], and the
 // entries of one URL are bounded, see [exchange.admit].
 
 // askedHeaders are those by which proxies, and attackers, say what was asked
@@ -89,7 +92,7 @@ func identifies(name string) bool {
 }
 
 // bypassed says whether the cache has nothing to do with a GET or HEAD.
-func (h *HTTP) bypassed(r *http.Request) bool {
+func (h *Cache) bypassed(r *http.Request) bool {
 	if r.ContentLength != 0 { // a handler may make its response of the body
 		return true
 	}
@@ -109,7 +112,7 @@ func (h *HTTP) bypassed(r *http.Request) bool {
 var unseen = []string{"If-None-Match", "If-Modified-Since", "If-Range", "X-Forwarded-Server", "X-Forwarded-By"}
 
 // cleaned is the request without the parameters and cookies that do not matter.
-func (h *HTTP) cleaned(r *http.Request) *http.Request {
+func (h *Cache) cleaned(r *http.Request) *http.Request {
 	query := r.URL.RawQuery
 	if h.opt.Query != nil && query != "" {
 		query = joinKept(query, "&", func(part string) bool { return h.opt.Query(queryName(part)) })
@@ -149,7 +152,7 @@ func (h *HTTP) cleaned(r *http.Request) *http.Request {
 
 // cleanedClaims are those headers that name a URL with parameters that do not
 // matter, without these.
-func (h *HTTP) cleanedClaims(header http.Header) (claims http.Header) {
+func (h *Cache) cleanedClaims(header http.Header) (claims http.Header) {
 	if h.opt.Query == nil {
 		return nil
 	}
@@ -198,7 +201,7 @@ func queryName(part string) string {
 }
 
 // credentials says by what the client may be known.
-func (h *HTTP) credentials(r *http.Request) (authorization, cookie bool) {
+func (h *Cache) credentials(r *http.Request) (authorization, cookie bool) {
 	authorization = r.Header["Authorization"] != nil || r.TLS != nil && len(r.TLS.PeerCertificates) > 0
 	cookie = r.Header["Cookie"] != nil
 	for _, name := range h.opt.Credentials {
@@ -226,7 +229,7 @@ type address struct {
 }
 
 // addressOf is the address of a cleaned request, of one of the two kinds.
-func (h *HTTP) addressOf(r *http.Request, kind string) (a address) {
+func (h *Cache) addressOf(r *http.Request, kind string) (a address) {
 	scheme := "http"
 	if r.TLS != nil {
 		scheme = "https"
@@ -234,7 +237,7 @@ func (h *HTTP) addressOf(r *http.Request, kind string) (a address) {
 	u := r.URL
 	escaped, query, path := u.EscapedPath(), sortedQuery(u.RawQuery), askedPath(r)
 	var b strings.Builder
-	b.Grow(len(kind) + len(r.Host) + len(h.c.name) + 2*(len(escaped)+len(query)+len(path)) + 64)
+	b.Grow(len(kind) + len(r.Host) + len(h.engine.Name()) + 2*(len(escaped)+len(query)+len(path)) + 64)
 	for _, s := range []string{kind, scheme, "://", strings.ToLower(r.Host), "\n"} {
 		b.WriteString(s)
 	}
@@ -258,7 +261,7 @@ func (h *HTTP) addressOf(r *http.Request, kind string) (a address) {
 	h.keyHeaders(&b, r.Header)
 	a.key = b.String()
 	a.url = a.key[:urlEnd]
-	if tag := a.key[start:end]; plain && len(tag) <= maxTag {
+	if tag := a.key[start:end]; plain && len(tag) <= cachelimit.MaxTagSize {
 		a.tags = []string{tag}
 	} else {
 		a.tags = h.urlTags(r)
@@ -269,8 +272,8 @@ func (h *HTTP) addressOf(r *http.Request, kind string) (a address) {
 // urlTag begins the tags of URLs.
 const urlTag = "url|"
 
-func (h *HTTP) writeTag(b *strings.Builder, path, query string) {
-	for _, s := range []string{urlTag, h.c.name, "|", path} {
+func (h *Cache) writeTag(b *strings.Builder, path, query string) {
+	for _, s := range []string{urlTag, h.engine.Name(), "|", path} {
 		b.WriteString(s)
 	}
 	if query != "" {
@@ -282,7 +285,7 @@ func (h *HTTP) writeTag(b *strings.Builder, path, query string) {
 // urlTags are the tags of all that is stored of the URL of a request: of the
 // path that was asked for, and of that which the handler sees. A change removes
 // the first one.
-func (h *HTTP) urlTags(r *http.Request) []string {
+func (h *Cache) urlTags(r *http.Request) []string {
 	query := normalQuery(r.URL.RawQuery)
 	own := h.tagOf(r.URL.Path, query)
 	path := askedPath(r)
@@ -301,14 +304,14 @@ func (h *HTTP) urlTags(r *http.Request) []string {
 // tagOf is the tag of a path, without its escapes, and a query in normal form.
 // It says nothing of the scheme and the host: behind proxies no one knows which
 // names one page has, and to remove too much costs a run of the handler.
-func (h *HTTP) tagOf(plain, query string) string {
+func (h *Cache) tagOf(plain, query string) string {
 	var b strings.Builder
 	h.writeTag(&b, normalPath(plain), query)
-	if b.Len() <= maxTag {
+	if b.Len() <= cachelimit.MaxTagSize {
 		return b.String()
 	}
 	sum := sha256.Sum256([]byte(b.String()))
-	return urlTag + h.c.name + "|" + base64.RawURLEncoding.EncodeToString(sum[:])
+	return urlTag + h.engine.Name() + "|" + base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
 // normalPath is the same for all paths that some router takes for the same.
@@ -355,7 +358,7 @@ func line(b *strings.Builder, name, value string) {
 	}
 }
 
-func (h *HTTP) keyHeaders(b *strings.Builder, header http.Header) {
+func (h *Cache) keyHeaders(b *strings.Builder, header http.Header) {
 	var claims []string
 	for name := range header {
 		if asked(name) {
@@ -399,11 +402,11 @@ func sortedQuery(query string) string {
 
 // variantKey is the key of one of the variants of a URL, and what makes it
 // differ from the others.
-func (h *HTTP) variantKey(key, gen string, vary []string, header http.Header) string {
+func (h *Cache) variantKey(key, gen string, vary []string, header http.Header) string {
 	b := make([]byte, 0, 512)
-	b = appendText(appendText(b, key), gen)
+	b = binfmt.AppendText(binfmt.AppendText(b, key), gen)
 	for _, name := range vary {
-		b = appendText(b, name)
+		b = binfmt.AppendText(b, name)
 		name = http.CanonicalHeaderKey(name)
 		values := header[name]
 		if len(values) == 0 && name != "Accept-Encoding" || slices.Contains(unseen, name) { // of these the handler sees none
@@ -411,10 +414,10 @@ func (h *HTTP) variantKey(key, gen string, vary []string, header http.Header) st
 			continue
 		}
 		if name == "Accept-Encoding" {
-			b = appendText(append(b, 1), h.codings.of(values))
+			b = binfmt.AppendText(append(b, 1), h.codings.of(values))
 			continue
 		}
-		b = appendText(append(b, 1), normalized(name, values)) // an empty one is not an absent one
+		b = binfmt.AppendText(append(b, 1), normalized(name, values)) // an empty one is not an absent one
 	}
 	sum := sha256.Sum256(b)
 	return "v|" + base64.RawURLEncoding.EncodeToString(sum[:])

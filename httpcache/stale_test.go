@@ -1,6 +1,7 @@
-package cache_test
+package httpcache_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow/cache"
+	"github.com/madcrow-go/madcrow/httpcache"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -24,25 +26,25 @@ func expire(t testing.TB, s *site) {
 	}
 }
 
-func tagged(opt cache.HTTPOptions) cache.HTTPOptions {
+func tagged(opt httpcache.Options) httpcache.Options {
 	opt.Tags = func(*http.Request) []string { return []string{"t"} }
 	return opt
 }
 
-func TestHTTP_StaleWhileRevalidate(t *testing.T) {
+func TestCache_StaleWhileRevalidate(t *testing.T) {
 	for name, c := range map[string]struct {
 		control string
-		opt     cache.HTTPOptions
+		opt     httpcache.Options
 		want    bool
 	}{
-		"said":                        {"max-age=60, stale-while-revalidate=60", cache.HTTPOptions{}, true},
-		"of the options":              {"max-age=60", cache.HTTPOptions{StaleWhileRevalidate: time.Minute}, true},
-		"not said":                    {"max-age=60", cache.HTTPOptions{}, false},
-		"said to be none":             {"max-age=60, stale-while-revalidate=0", cache.HTTPOptions{StaleWhileRevalidate: time.Minute}, false},
-		"must-revalidate":             {"max-age=60, must-revalidate, stale-while-revalidate=60", cache.HTTPOptions{}, false},
-		"proxy-revalidate":            {"max-age=60, proxy-revalidate", cache.HTTPOptions{StaleWhileRevalidate: time.Minute}, false},
-		"s-maxage":                    {"s-maxage=60", cache.HTTPOptions{StaleWhileRevalidate: time.Minute}, false},
-		"s-maxage, said all the same": {"s-maxage=60, stale-while-revalidate=60", cache.HTTPOptions{}, true},
+		"said":                        {"max-age=60, stale-while-revalidate=60", httpcache.Options{}, true},
+		"of the options":              {"max-age=60", httpcache.Options{StaleWhileRevalidate: time.Minute}, true},
+		"not said":                    {"max-age=60", httpcache.Options{}, false},
+		"said to be none":             {"max-age=60, stale-while-revalidate=0", httpcache.Options{StaleWhileRevalidate: time.Minute}, false},
+		"must-revalidate":             {"max-age=60, must-revalidate, stale-while-revalidate=60", httpcache.Options{}, false},
+		"proxy-revalidate":            {"max-age=60, proxy-revalidate", httpcache.Options{StaleWhileRevalidate: time.Minute}, false},
+		"s-maxage":                    {"s-maxage=60", httpcache.Options{StaleWhileRevalidate: time.Minute}, false},
+		"s-maxage, said all the same": {"s-maxage=60, stale-while-revalidate=60", httpcache.Options{}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			goOn := make(chan struct{}, 9)
@@ -81,9 +83,9 @@ func TestHTTP_StaleWhileRevalidate(t *testing.T) {
 	}
 }
 
-func TestHTTP_StaleByTime(t *testing.T) {
-	s := newSite(t, open(t), cache.HTTPOptions{Near: near}, set(200, "Cache-Control: max-age=1, stale-while-revalidate=60"))
-	gone := newSite(t, open(t), cache.HTTPOptions{Near: near}, set(200, "Cache-Control: max-age=1"))
+func TestCache_StaleByTime(t *testing.T) {
+	s := newSite(t, open(t), httpcache.Options{Near: near}, set(200, "Cache-Control: max-age=1, stale-while-revalidate=60"))
+	gone := newSite(t, open(t), httpcache.Options{Near: near}, set(200, "Cache-Control: max-age=1"))
 	s.get("/a")
 	gone.get("/b")
 	time.Sleep(2100 * time.Millisecond)
@@ -97,7 +99,7 @@ func TestHTTP_StaleByTime(t *testing.T) {
 	}
 }
 
-func TestHTTP_StaleIfError(t *testing.T) {
+func TestCache_StaleIfError(t *testing.T) {
 	for name, c := range map[string]struct {
 		control string
 		fail    http.HandlerFunc
@@ -115,7 +117,7 @@ func TestHTTP_StaleIfError(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			fails := false
 			good := set(200, "Cache-Control: "+c.control)
-			s := newSite(t, open(t), tagged(cache.HTTPOptions{LoadTimeout: 300 * time.Millisecond}), func(w http.ResponseWriter, r *http.Request) {
+			s := newSite(t, open(t), tagged(httpcache.Options{LoadTimeout: 300 * time.Millisecond}), func(w http.ResponseWriter, r *http.Request) {
 				if fails {
 					c.fail(w, r)
 				} else {
@@ -147,7 +149,7 @@ func TestHTTP_StaleIfError(t *testing.T) {
 
 // A failure that was flushed, as proxies do, went to the client after a moment,
 // without its beginning, in the place of the stale page.
-func TestHTTP_StaleIfErrorOfAFailureThatIsFlushed(t *testing.T) {
+func TestCache_StaleIfErrorOfAFailureThatIsFlushed(t *testing.T) {
 	t.Parallel()
 	fail := func(length string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
@@ -183,7 +185,7 @@ func TestHTTP_StaleIfErrorOfAFailureThatIsFlushed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			now := set(200, "Cache-Control: max-age=60, stale-if-error=600")
-			s := newSite(t, open(t), tagged(cache.HTTPOptions{}), func(w http.ResponseWriter, r *http.Request) { now(w, r) })
+			s := newSite(t, open(t), tagged(httpcache.Options{}), func(w http.ResponseWriter, r *http.Request) { now(w, r) })
 			server := httptest.NewServer(s)
 			defer server.Close()
 			get := func() (*http.Response, string) {
@@ -212,8 +214,8 @@ func TestHTTP_StaleIfErrorOfAFailureThatIsFlushed(t *testing.T) {
 	}
 }
 
-func TestHTTP_StaleOnesAreValidated(t *testing.T) {
-	s := newSite(t, open(t), tagged(cache.HTTPOptions{StaleIfError: time.Minute}), func(w http.ResponseWriter, r *http.Request) {
+func TestCache_StaleOnesAreValidated(t *testing.T) {
+	s := newSite(t, open(t), tagged(httpcache.Options{StaleIfError: time.Minute}), func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "max-age=60")
 		w.Header().Set("ETag", `"v1"`)
 		w.Header().Set("X-Run", r.Header.Get("If-None-Match"))
@@ -233,10 +235,14 @@ func TestHTTP_StaleOnesAreValidated(t *testing.T) {
 	}
 }
 
-func TestHTTP_TagsRemovePagesAndObjects(t *testing.T) {
+func TestCache_TagsRemovePagesAndObjects(t *testing.T) {
 	r := open(t)
-	objects := newCache(t, r, cache.Options[string]{Near: near})
-	s := newSite(t, r, cache.HTTPOptions{
+	objects, err := cache.New(r, "c", cache.Options[string]{Near: near})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = objects.Close(context.Background()) })
+	s := newSite(t, r, httpcache.Options{
 		Near: near, Tags: func(r *http.Request) []string { return []string{"page:" + strings.TrimPrefix(r.URL.Path, "/")} },
 	}, set(200, "Cache-Control: max-age=60"))
 	fill := func() {
@@ -266,10 +272,10 @@ func TestHTTP_TagsRemovePagesAndObjects(t *testing.T) {
 	}
 }
 
-func TestHTTP_TagsOfTheHeader(t *testing.T) {
+func TestCache_TagsOfTheHeader(t *testing.T) {
 	var version atomic.Int64
 	tags := "Surrogate-Key: article-7  front"
-	s := newSite(t, open(t), cache.HTTPOptions{Near: near}, func(w http.ResponseWriter, r *http.Request) {
+	s := newSite(t, open(t), httpcache.Options{Near: near}, func(w http.ResponseWriter, r *http.Request) {
 		set(200, "Cache-Control: max-age=60", "Cache-Tag: x y,z", tags)(w, r)
 		_, _ = fmt.Fprint(w, version.Load())
 	})
@@ -305,12 +311,12 @@ func TestHTTP_TagsOfTheHeader(t *testing.T) {
 	}
 }
 
-func TestHTTP_TagRemovedDuringARunIsNotMissed(t *testing.T) {
+func TestCache_TagRemovedDuringARunIsNotMissed(t *testing.T) {
 	for name, byHeader := range map[string]bool{"by request": false, "by header": true} {
 		t.Run(name, func(t *testing.T) {
 			running, goOn := make(chan struct{}), make(chan struct{})
 			var version, blocked atomic.Int64
-			opt := cache.HTTPOptions{Near: near}
+			opt := httpcache.Options{Near: near}
 			if !byHeader {
 				opt = tagged(opt)
 			}
@@ -357,7 +363,7 @@ func TestHTTP_TagRemovedDuringARunIsNotMissed(t *testing.T) {
 	}
 }
 
-func TestHTTP_WithoutRedis(t *testing.T) {
+func TestCache_WithoutRedis(t *testing.T) {
 	for name, stop := range map[string]func(*madcrowtest.Server){
 		"killed": (*madcrowtest.Server).Kill,
 		"frozen": (*madcrowtest.Server).Pause,
@@ -366,7 +372,7 @@ func TestHTTP_WithoutRedis(t *testing.T) {
 			server := madcrowtest.StartRedis(t)
 			r := openConfig(t, server.Config())
 			var fails atomic.Bool
-			s := newSite(t, r, cache.HTTPOptions{Near: near}, func(w http.ResponseWriter, r *http.Request) {
+			s := newSite(t, r, httpcache.Options{Near: near}, func(w http.ResponseWriter, r *http.Request) {
 				if fails.Load() {
 					w.WriteHeader(503)
 					return
@@ -401,7 +407,7 @@ func TestHTTP_WithoutRedis(t *testing.T) {
 	}
 }
 
-func TestHTTP_NearCopyForAHandlerThatFailsWithoutRedis(t *testing.T) {
+func TestCache_NearCopyForAHandlerThatFailsWithoutRedis(t *testing.T) {
 	server := madcrowtest.StartRedis(t)
 	var fails atomic.Bool
 	handler := func(w http.ResponseWriter, r *http.Request) {
@@ -413,8 +419,8 @@ func TestHTTP_NearCopyForAHandlerThatFailsWithoutRedis(t *testing.T) {
 	}
 	// What another process has stored is near from the first reading on; of one's
 	// own storing, Redis may still have to tell.
-	newSite(t, openConfig(t, server.Config()), cache.HTTPOptions{}, handler).get("/")
-	s := newSite(t, openConfig(t, server.Config()), cache.HTTPOptions{Near: near}, handler)
+	newSite(t, openConfig(t, server.Config()), httpcache.Options{}, handler).get("/")
+	s := newSite(t, openConfig(t, server.Config()), httpcache.Options{Near: near}, handler)
 	if got := s.get("/"); !isHit(got) {
 		t.Fatalf("%v", got.Header)
 	}
@@ -426,8 +432,8 @@ func TestHTTP_NearCopyForAHandlerThatFailsWithoutRedis(t *testing.T) {
 	}
 }
 
-func TestHTTP_ClosedLetsEverythingPass(t *testing.T) {
-	s := newSite(t, open(t), cache.HTTPOptions{}, set(200, "Cache-Control: max-age=60"))
+func TestCache_ClosedLetsEverythingPass(t *testing.T) {
+	s := newSite(t, open(t), httpcache.Options{}, set(200, "Cache-Control: max-age=60"))
 	s.get("/")
 	if err := s.Close(t.Context()); err != nil {
 		t.Fatal(err)
@@ -442,11 +448,11 @@ func TestHTTP_ClosedLetsEverythingPass(t *testing.T) {
 // Readers and writers at random, on pages with and without variants, whose tags
 // are known from the request, from the header, or that are changed by a POST:
 // no one gets what was replaced before he asked.
-func TestHTTP_NothingOldAfterAChange(t *testing.T) {
+func TestCache_NothingOldAfterAChange(t *testing.T) {
 	var versions, changed [6]atomic.Int64
 	page := func(r *http.Request) int { return int(r.URL.Path[1] - '0') }
 	tags := func(r *http.Request) []string { return []string{fmt.Sprint("page-", page(r))}[:1-min(1, page(r)/2)] }
-	s := newSite(t, open(t), cache.HTTPOptions{Near: near, Tags: tags}, func(w http.ResponseWriter, r *http.Request) {
+	s := newSite(t, open(t), httpcache.Options{Near: near, Tags: tags}, func(w http.ResponseWriter, r *http.Request) {
 		i := page(r)
 		if r.Method == http.MethodPost {
 			versions[i].Add(1)
@@ -504,9 +510,9 @@ func TestHTTP_NothingOldAfterAChange(t *testing.T) {
 	}
 }
 
-func TestHTTP_LeavesNothingBehind(t *testing.T) {
+func TestCache_LeavesNothingBehind(t *testing.T) {
 	madcrowtest.CheckLeaks(t)
-	s := newSite(t, open(t), cache.HTTPOptions{Near: near}, set(200, "Cache-Control: max-age=60, stale-while-revalidate=60"))
+	s := newSite(t, open(t), httpcache.Options{Near: near}, set(200, "Cache-Control: max-age=60, stale-while-revalidate=60"))
 	s.get("/")
 	if err := s.ExpireTag(t.Context(), "none"); err != nil {
 		t.Fatal(err)

@@ -1,4 +1,4 @@
-package cache_test
+package httpcache_test
 
 import (
 	"context"
@@ -9,7 +9,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/madcrow-go/madcrow/cache"
+	"github.com/madcrow-go/madcrow/httpcache"
 )
 
 // versions is a handler whose pages show how often their path was changed, and
@@ -32,8 +32,8 @@ func versions() http.HandlerFunc {
 
 // What names only the way was part of the key: each proxy had a cache of its
 // own, and a change through one left the pages of the others.
-func TestHTTP_TheWayIsNoPartOfTheKey(t *testing.T) {
-	s := newSite(t, open(t), cache.HTTPOptions{}, versions())
+func TestCache_TheWayIsNoPartOfTheKey(t *testing.T) {
+	s := newSite(t, open(t), httpcache.Options{}, versions())
 	s.get("/way", "X-Forwarded-Server: t1", "Via: 1.1 a", "X-Forwarded-By: p1", "Forwarded: by=p1;for=1.2.3.4", "X-Original-Forwarded-For: 1.2.3.4")
 	got := s.get("/way", "X-Forwarded-Server: t2", "Via: 1.1 b", "X-Forwarded-By: p2", "Forwarded: by=p2;for=1.2.3.5", "X-Original-Forwarded-For: 1.2.3.5")
 	if b := body(t, got); !isHit(got) || b != "version 0 []" {
@@ -42,7 +42,7 @@ func TestHTTP_TheWayIsNoPartOfTheKey(t *testing.T) {
 }
 
 // A change removed the variant alone that its own headers named.
-func TestHTTP_AChangeRemovesAllVariants(t *testing.T) {
+func TestCache_AChangeRemovesAllVariants(t *testing.T) {
 	ways := [][]string{
 		nil,
 		{"X-Forwarded-Host: shop.example"},
@@ -55,8 +55,8 @@ func TestHTTP_AChangeRemovesAllVariants(t *testing.T) {
 		{"X-Forwarded-Uri: /a?utm=1"},
 	}
 	r := open(t)
-	s := newSite(t, r, cache.HTTPOptions{KeyHeaders: []string{"Accept-Language"}, Near: near}, versions())
-	other := newSite(t, r, cache.HTTPOptions{}, versions())
+	s := newSite(t, r, httpcache.Options{KeyHeaders: []string{"Accept-Language"}, Near: near}, versions())
+	other := newSite(t, r, httpcache.Options{}, versions())
 	for name, change := range map[string]func(){
 		"plain":              func() { s.do("PUT", "/a/b?x=1&y=2") },
 		"a proxy":            func() { s.do("POST", "/a/b?x=1&y=2", "X-Forwarded-Host: other.example", "X-Rewrite-Url: /y") },
@@ -104,7 +104,7 @@ func mustDelete(t *testing.T, s *site, url string) {
 }
 
 // Of a 201 with Location the absence of the new page stayed.
-func TestHTTP_AChangeRemovesWhatItsResponseNames(t *testing.T) {
+func TestCache_AChangeRemovesWhatItsResponseNames(t *testing.T) {
 	for name, c := range map[string]struct {
 		header, value string
 		want          bool // that it is removed
@@ -122,7 +122,7 @@ func TestHTTP_AChangeRemovesWhatItsResponseNames(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			there := false
-			s := newSite(t, open(t), cache.HTTPOptions{}, func(w http.ResponseWriter, r *http.Request) {
+			s := newSite(t, open(t), httpcache.Options{}, func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Cache-Control", "max-age=60")
 				switch {
 				case r.Method == http.MethodPost:
@@ -143,8 +143,8 @@ func TestHTTP_AChangeRemovesWhatItsResponseNames(t *testing.T) {
 }
 
 // A removal while Redis is away holds for this process at once, and is sent.
-func TestHTTP_ChangesAreQueued(t *testing.T) {
-	s := newSite(t, open(t), cache.HTTPOptions{Near: near}, versions())
+func TestCache_ChangesAreQueued(t *testing.T) {
+	s := newSite(t, open(t), httpcache.Options{Near: near}, versions())
 	s.get("/", "X-Forwarded-Host: a")
 	s.get("/", "X-Forwarded-Host: a")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -160,12 +160,12 @@ func TestHTTP_ChangesAreQueued(t *testing.T) {
 
 // Headers that say what was asked for, and were not known as such, let one
 // client have a page stored for others that was made by his header.
-func TestHTTP_NobodyPoisonsByAHeaderThatSaysWhatWasAskedFor(t *testing.T) {
+func TestCache_NobodyPoisonsByAHeaderThatSaysWhatWasAskedFor(t *testing.T) {
 	names := strings.Fields(`X-Forwarded-Uri X-Forwarded-Path X-Forwarded-Url X-Forwarded-Method X-Forwarded-Hostname X-Forwarded-Domain
 		X-Forwarded-Host X-Forwarded-Port X-Forwarded-Prefix X-Forwarded-Proto X-Forwarded-Made-Up X-Forwarded-Ssl
 		X-Scheme X-Envoy-Original-Path X-Envoy-Original-Host X-Replaced-Path X-MS-Original-URL CloudFront-Forwarded-Proto
 		CF-Visitor X-Arr-SSL X-Original-URL X-Original-Uri X-Rewrite-URL X-Host X-Original-Host Forwarded`)
-	s := newSite(t, open(t), cache.HTTPOptions{}, func(w http.ResponseWriter, r *http.Request) {
+	s := newSite(t, open(t), httpcache.Options{}, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "max-age=60")
 		for _, name := range names {
 			_, _ = fmt.Fprint(w, r.Header.Values(name))
@@ -185,7 +185,7 @@ func TestHTTP_NobodyPoisonsByAHeaderThatSaysWhatWasAskedFor(t *testing.T) {
 
 // By what a proxy says of the client he is known, as by a cookie: of those that
 // send no cookie one client got the page of another.
-func TestHTTP_ClientsThatAProxyKnowsAreKnown(t *testing.T) {
+func TestCache_ClientsThatAProxyKnowsAreKnown(t *testing.T) {
 	names := strings.Fields(`X-Auth-Request-User X-Auth-Request-Groups Remote-User Remote-Email Remote-Groups Remote-Name X-Forwarded-User
 		Cf-Access-Jwt-Assertion Cf-Access-Authenticated-User-Email Tailscale-User-Login Tailscale-User-Name
 		X-Consumer-Id X-Consumer-Username X-Consumer-Custom-Id X-Credential-Identifier X-Authenticated-Userid X-Userinfo
@@ -194,7 +194,7 @@ func TestHTTP_ClientsThatAProxyKnowsAreKnown(t *testing.T) {
 		X-Goog-Authenticated-User-Id X-Ms-Client-Principal-Name X-Ms-Token-Aad-Id-Token
 		X-Pomerium-Jwt-Assertion X-Pomerium-Claim-Email X-Authentik-Username X-Vouch-User X-Webauth-Email
 		X-Api-Key Apikey`)
-	s := newSite(t, open(t), cache.HTTPOptions{}, func(w http.ResponseWriter, r *http.Request) {
+	s := newSite(t, open(t), httpcache.Options{}, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "max-age=60")
 		_, _ = fmt.Fprint(w, "for ", r.Header.Get(r.URL.Path[1:]))
 	})
@@ -218,8 +218,8 @@ func TestHTTP_ClientsThatAProxyKnowsAreKnown(t *testing.T) {
 
 // Parameters that do not matter made entries of their own where a proxy repeats
 // the URL in a header.
-func TestHTTP_QueryHoldsForURLsInHeaders(t *testing.T) {
-	s := newSite(t, open(t), cache.HTTPOptions{Query: func(name string) bool { return !strings.HasPrefix(name, "utm_") }}, func(w http.ResponseWriter, r *http.Request) {
+func TestCache_QueryHoldsForURLsInHeaders(t *testing.T) {
+	s := newSite(t, open(t), httpcache.Options{Query: func(name string) bool { return !strings.HasPrefix(name, "utm_") }}, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "max-age=60")
 		_, _ = fmt.Fprint(w, r.Header["X-Original-Uri"], r.Header["X-Original-Url"])
 	})

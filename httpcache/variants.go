@@ -1,8 +1,9 @@
-package cache
+package httpcache
 
 import (
 	"context"
 	"crypto/sha256"
+	_ "embed"
 	"encoding/base64"
 	"maps"
 	"math/rand/v2"
@@ -15,7 +16,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
-	"github.com/madcrow-go/madcrow/internal/keys"
+	"github.com/madcrow-go/madcrow/cache"
 )
 
 // codings is what is known of the content codings that the handlers give. Of
@@ -113,22 +114,21 @@ func (c *codings) learn(vary []string, request, response http.Header) {
 // plain one. Those that a page has had before stay in; of others one in eight
 // takes the place of the oldest, so that neither those who came first nor those
 // who come all the time keep out the rest.
-func (x *exchange) admit(ctx context.Context, life time.Duration) bool {
+func (x *exchange) admit(ctx context.Context, l *cache.Load[*storedResponse], life time.Duration) bool {
 	v := x.v
-	if x.at.key == v.url || x.job.away != nil {
+	if x.at.key == v.url || v.h.engine.Degraded(l) {
 		return true // the second is not stored anyway
 	}
-	c := v.h.c
+	e := v.h.engine
 	id := sha256.Sum256([]byte(v.h.variantKey(v.key, "", x.at.vary, x.asked))) // the same after the next load, too
-	encKey := keys.Form(x.at.key)
 	chance := "0"
 	if rand.IntN(8) == 0 { //nolint:gosec // no secret
 		chance = "1"
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.opt.ReadTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), v.h.opt.ReadTimeout)
 	defer cancel()
-	m, err := c.r.Eval(ctx, scriptAdmit, []string{c.valueKey(keys.Form("n|" + v.url))}, []string{
-		base64.RawURLEncoding.EncodeToString(id[:16]), encKey, millis(life + keptAfter), strconv.Itoa(v.h.opt.MaxVariants), chance,
+	m, err := v.h.r.Eval(ctx, scriptAdmit, []string{e.RedisKey("n|" + v.url)}, []string{
+		base64.RawURLEncoding.EncodeToString(id[:16]), e.EntryName(x.at.key), strconv.FormatInt((life + keptAfter).Milliseconds(), 10), strconv.Itoa(v.h.opt.MaxVariants), chance,
 	})
 	if err != nil {
 		return false
@@ -140,13 +140,16 @@ func (x *exchange) admit(ctx context.Context, life time.Duration) bool {
 	yes, err := list[0].AsInt64()
 	for _, victim := range list[1:] {
 		if old, err := victim.ToString(); err == nil {
-			vk := c.valueKey(old)
-			_, _ = c.r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Del().Key(vk).Build() }) // or it ends by itself
-			c.registry.valueChanges(vk)
+			e.Evict(ctx, old)
 		}
 	}
 	return err == nil && yes == 1
 }
+
+//go:embed lua/admit.lua
+var luaAdmit string
+
+var scriptAdmit = madcrow.NewScript("cache_admit", luaAdmit)
 
 // keptAfter is for how long a variant that has ended may come back.
 const keptAfter = time.Minute

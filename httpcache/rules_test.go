@@ -1,4 +1,4 @@
-package cache_test
+package httpcache_test
 
 import (
 	"crypto/tls"
@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/madcrow-go/madcrow/cache"
+	"github.com/madcrow-go/madcrow/httpcache"
 )
 
 func httpDate(d time.Duration) string { return time.Now().Add(d).UTC().Format(http.TimeFormat) }
@@ -23,71 +23,71 @@ var storable = []struct {
 	status   int
 	response []string
 	request  []string
-	opt      cache.HTTPOptions
+	opt      httpcache.Options
 	want     bool
 }{
-	{"max-age", 200, []string{"Cache-Control: max-age=60"}, nil, cache.HTTPOptions{}, true},
-	{"max-age, quoted, among others", 200, []string{`Cache-Control: x="a,max-age=0",  MAX-AGE="60" `}, nil, cache.HTTPOptions{}, true},
-	{"max-age in a second line", 200, []string{"Cache-Control: public", "Cache-Control: max-age=60"}, nil, cache.HTTPOptions{}, true},
-	{"max-age=0", 200, []string{"Cache-Control: max-age=0"}, nil, cache.HTTPOptions{DefaultTTL: time.Minute, MinTTL: time.Minute}, false},
-	{"max-age that is no number", 200, []string{"Cache-Control: max-age=much"}, nil, cache.HTTPOptions{DefaultTTL: time.Minute}, false},
-	{"negative max-age", 200, []string{"Cache-Control: max-age=-1"}, nil, cache.HTTPOptions{}, false},
-	{"very large max-age", 200, []string{"Cache-Control: max-age=99999999999999999999999"}, nil, cache.HTTPOptions{}, true},
-	{"two max-ages", 200, []string{"Cache-Control: max-age=60, max-age=0"}, nil, cache.HTTPOptions{}, false},
-	{"s-maxage over max-age", 200, []string{"Cache-Control: max-age=0, s-maxage=60"}, nil, cache.HTTPOptions{}, true},
-	{"s-maxage=0 over max-age", 200, []string{"Cache-Control: max-age=60, s-maxage=0"}, nil, cache.HTTPOptions{}, false},
-	{"Expires", 200, []string{"Expires: " + httpDate(time.Minute)}, nil, cache.HTTPOptions{}, true},
-	{"Expires in the past", 200, []string{"Expires: " + httpDate(-time.Minute)}, nil, cache.HTTPOptions{DefaultTTL: time.Minute}, false},
-	{"Expires: 0", 200, []string{"Expires: 0"}, nil, cache.HTTPOptions{DefaultTTL: time.Minute}, false},
-	{"max-age over Expires", 200, []string{"Expires: 0", "Cache-Control: max-age=60"}, nil, cache.HTTPOptions{}, true},
-	{"Expires by Date", 200, []string{"Date: " + httpDate(0), "Expires: " + httpDate(time.Minute)}, nil, cache.HTTPOptions{}, true},
-	{"too old already", 200, []string{"Age: 61", "Cache-Control: max-age=60"}, nil, cache.HTTPOptions{}, false},
-	{"too old already, by Date", 200, []string{"Date: " + httpDate(-time.Hour), "Cache-Control: max-age=60"}, nil, cache.HTTPOptions{}, false},
-	{"public alone", 200, []string{"Cache-Control: public"}, nil, cache.HTTPOptions{}, false},
-	{"nothing said", 200, nil, nil, cache.HTTPOptions{}, false},
-	{"nothing said, with a default", 200, nil, nil, cache.HTTPOptions{DefaultTTL: time.Minute}, true},
-	{"nothing said, 404, with a default", 404, nil, nil, cache.HTTPOptions{DefaultTTL: time.Minute}, true},
-	{"nothing said, 302, with a default", 302, nil, nil, cache.HTTPOptions{DefaultTTL: time.Minute}, false},
-	{"302 with max-age", 302, []string{"Cache-Control: max-age=60", "Location: /x"}, nil, cache.HTTPOptions{}, true},
-	{"204 with max-age", 204, []string{"Cache-Control: max-age=60"}, nil, cache.HTTPOptions{}, true},
-	{"206", 206, []string{"Cache-Control: max-age=60"}, nil, cache.HTTPOptions{}, false},
-	{"304 unasked", 304, []string{"Cache-Control: max-age=60"}, nil, cache.HTTPOptions{}, false},
-	{"500 with max-age", 500, []string{"Cache-Control: max-age=60"}, nil, cache.HTTPOptions{DefaultTTL: time.Minute}, false},
-	{"501 with max-age", 501, []string{"Cache-Control: max-age=60"}, nil, cache.HTTPOptions{DefaultTTL: time.Minute}, false},
-	{"no-store", 200, []string{"Cache-Control: no-store, public, max-age=60"}, nil, cache.HTTPOptions{}, false},
-	{"no-store, must-understand", 200, []string{"Cache-Control: max-age=60, no-store, must-understand"}, nil, cache.HTTPOptions{}, false},
-	{"private", 200, []string{"Cache-Control: private, max-age=60"}, nil, cache.HTTPOptions{}, false},
-	{"private, of a header", 200, []string{`Cache-Control: private="x-a", max-age=60`}, nil, cache.HTTPOptions{}, false},
-	{"no-cache", 200, []string{"Cache-Control: no-cache, max-age=60"}, nil, cache.HTTPOptions{}, false},
-	{"Pragma", 200, []string{"Pragma: no-cache"}, nil, cache.HTTPOptions{DefaultTTL: time.Minute}, false},
-	{"must-revalidate", 200, []string{"Cache-Control: must-revalidate, max-age=60"}, nil, cache.HTTPOptions{}, true},
-	{"Set-Cookie", 200, []string{"Cache-Control: public, max-age=60", "Set-Cookie: a=b"}, nil, cache.HTTPOptions{}, false},
-	{"Vary: *", 200, []string{"Cache-Control: public, max-age=60", "Vary: Accept, *"}, nil, cache.HTTPOptions{}, false},
-	{"too many in Vary", 200, []string{"Cache-Control: max-age=60", "Vary: a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q"}, nil, cache.HTTPOptions{}, false},
-	{"event stream", 200, []string{"Cache-Control: max-age=60", "Content-Type: Text/Event-Stream; charset=utf-8"}, nil, cache.HTTPOptions{}, false},
-	{"trailers", 200, []string{"Cache-Control: max-age=60", "Trailer: X-Sum"}, nil, cache.HTTPOptions{}, false},
-	{"a wrong Content-Length", 200, []string{"Cache-Control: max-age=60", "Content-Length: 7"}, nil, cache.HTTPOptions{}, false},
-	{"a tag that is none", 200, []string{"Cache-Control: max-age=60", "Surrogate-Key: " + strings.Repeat("x", 300)}, nil, cache.HTTPOptions{}, false},
-	{"stale at once, but allowed", 200, []string{"Cache-Control: max-age=0, stale-while-revalidate=60"}, nil, cache.HTTPOptions{}, true},
+	{"max-age", 200, []string{"Cache-Control: max-age=60"}, nil, httpcache.Options{}, true},
+	{"max-age, quoted, among others", 200, []string{`Cache-Control: x="a,max-age=0",  MAX-AGE="60" `}, nil, httpcache.Options{}, true},
+	{"max-age in a second line", 200, []string{"Cache-Control: public", "Cache-Control: max-age=60"}, nil, httpcache.Options{}, true},
+	{"max-age=0", 200, []string{"Cache-Control: max-age=0"}, nil, httpcache.Options{DefaultTTL: time.Minute, MinTTL: time.Minute}, false},
+	{"max-age that is no number", 200, []string{"Cache-Control: max-age=much"}, nil, httpcache.Options{DefaultTTL: time.Minute}, false},
+	{"negative max-age", 200, []string{"Cache-Control: max-age=-1"}, nil, httpcache.Options{}, false},
+	{"very large max-age", 200, []string{"Cache-Control: max-age=99999999999999999999999"}, nil, httpcache.Options{}, true},
+	{"two max-ages", 200, []string{"Cache-Control: max-age=60, max-age=0"}, nil, httpcache.Options{}, false},
+	{"s-maxage over max-age", 200, []string{"Cache-Control: max-age=0, s-maxage=60"}, nil, httpcache.Options{}, true},
+	{"s-maxage=0 over max-age", 200, []string{"Cache-Control: max-age=60, s-maxage=0"}, nil, httpcache.Options{}, false},
+	{"Expires", 200, []string{"Expires: " + httpDate(time.Minute)}, nil, httpcache.Options{}, true},
+	{"Expires in the past", 200, []string{"Expires: " + httpDate(-time.Minute)}, nil, httpcache.Options{DefaultTTL: time.Minute}, false},
+	{"Expires: 0", 200, []string{"Expires: 0"}, nil, httpcache.Options{DefaultTTL: time.Minute}, false},
+	{"max-age over Expires", 200, []string{"Expires: 0", "Cache-Control: max-age=60"}, nil, httpcache.Options{}, true},
+	{"Expires by Date", 200, []string{"Date: " + httpDate(0), "Expires: " + httpDate(time.Minute)}, nil, httpcache.Options{}, true},
+	{"too old already", 200, []string{"Age: 61", "Cache-Control: max-age=60"}, nil, httpcache.Options{}, false},
+	{"too old already, by Date", 200, []string{"Date: " + httpDate(-time.Hour), "Cache-Control: max-age=60"}, nil, httpcache.Options{}, false},
+	{"public alone", 200, []string{"Cache-Control: public"}, nil, httpcache.Options{}, false},
+	{"nothing said", 200, nil, nil, httpcache.Options{}, false},
+	{"nothing said, with a default", 200, nil, nil, httpcache.Options{DefaultTTL: time.Minute}, true},
+	{"nothing said, 404, with a default", 404, nil, nil, httpcache.Options{DefaultTTL: time.Minute}, true},
+	{"nothing said, 302, with a default", 302, nil, nil, httpcache.Options{DefaultTTL: time.Minute}, false},
+	{"302 with max-age", 302, []string{"Cache-Control: max-age=60", "Location: /x"}, nil, httpcache.Options{}, true},
+	{"204 with max-age", 204, []string{"Cache-Control: max-age=60"}, nil, httpcache.Options{}, true},
+	{"206", 206, []string{"Cache-Control: max-age=60"}, nil, httpcache.Options{}, false},
+	{"304 unasked", 304, []string{"Cache-Control: max-age=60"}, nil, httpcache.Options{}, false},
+	{"500 with max-age", 500, []string{"Cache-Control: max-age=60"}, nil, httpcache.Options{DefaultTTL: time.Minute}, false},
+	{"501 with max-age", 501, []string{"Cache-Control: max-age=60"}, nil, httpcache.Options{DefaultTTL: time.Minute}, false},
+	{"no-store", 200, []string{"Cache-Control: no-store, public, max-age=60"}, nil, httpcache.Options{}, false},
+	{"no-store, must-understand", 200, []string{"Cache-Control: max-age=60, no-store, must-understand"}, nil, httpcache.Options{}, false},
+	{"private", 200, []string{"Cache-Control: private, max-age=60"}, nil, httpcache.Options{}, false},
+	{"private, of a header", 200, []string{`Cache-Control: private="x-a", max-age=60`}, nil, httpcache.Options{}, false},
+	{"no-cache", 200, []string{"Cache-Control: no-cache, max-age=60"}, nil, httpcache.Options{}, false},
+	{"Pragma", 200, []string{"Pragma: no-cache"}, nil, httpcache.Options{DefaultTTL: time.Minute}, false},
+	{"must-revalidate", 200, []string{"Cache-Control: must-revalidate, max-age=60"}, nil, httpcache.Options{}, true},
+	{"Set-Cookie", 200, []string{"Cache-Control: public, max-age=60", "Set-Cookie: a=b"}, nil, httpcache.Options{}, false},
+	{"Vary: *", 200, []string{"Cache-Control: public, max-age=60", "Vary: Accept, *"}, nil, httpcache.Options{}, false},
+	{"too many in Vary", 200, []string{"Cache-Control: max-age=60", "Vary: a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q"}, nil, httpcache.Options{}, false},
+	{"event stream", 200, []string{"Cache-Control: max-age=60", "Content-Type: Text/Event-Stream; charset=utf-8"}, nil, httpcache.Options{}, false},
+	{"trailers", 200, []string{"Cache-Control: max-age=60", "Trailer: X-Sum"}, nil, httpcache.Options{}, false},
+	{"a wrong Content-Length", 200, []string{"Cache-Control: max-age=60", "Content-Length: 7"}, nil, httpcache.Options{}, false},
+	{"a tag that is none", 200, []string{"Cache-Control: max-age=60", "Surrogate-Key: " + strings.Repeat("x", 300)}, nil, httpcache.Options{}, false},
+	{"stale at once, but allowed", 200, []string{"Cache-Control: max-age=0, stale-while-revalidate=60"}, nil, httpcache.Options{}, true},
 
-	{"Authorization", 200, []string{"Cache-Control: max-age=60"}, []string{"Authorization: Bearer x"}, cache.HTTPOptions{}, false},
-	{"Authorization, public", 200, []string{"Cache-Control: public, max-age=60"}, []string{"Authorization: Bearer x"}, cache.HTTPOptions{}, true},
-	{"Authorization, s-maxage", 200, []string{"Cache-Control: s-maxage=60"}, []string{"Authorization: Bearer x"}, cache.HTTPOptions{}, true},
-	{"Authorization, must-revalidate", 200, []string{"Cache-Control: must-revalidate, max-age=60"}, []string{"Authorization: Bearer x"}, cache.HTTPOptions{}, true},
-	{"Authorization, proxy-revalidate", 200, []string{"Cache-Control: proxy-revalidate, max-age=60"}, []string{"Authorization: Bearer x"}, cache.HTTPOptions{}, false},
-	{"Cookie", 200, []string{"Cache-Control: max-age=60"}, []string{"Cookie: a=b"}, cache.HTTPOptions{DefaultTTL: time.Minute}, false},
-	{"Cookie, public", 200, []string{"Cache-Control: public, max-age=60"}, []string{"Cookie: a=b"}, cache.HTTPOptions{}, true},
-	{"Cookie, must-revalidate", 200, []string{"Cache-Control: must-revalidate, max-age=60"}, []string{"Cookie: a=b"}, cache.HTTPOptions{}, false},
-	{"Cookie that does not matter", 200, []string{"Cache-Control: max-age=60"}, []string{"Cookie: _ga=b; _gb=c"}, cache.HTTPOptions{Cookie: func(n string) bool { return n[0] != '_' }}, true},
-	{"one Cookie that matters", 200, []string{"Cache-Control: max-age=60"}, []string{"Cookie: _ga=b; id=c"}, cache.HTTPOptions{Cookie: func(n string) bool { return n[0] != '_' }}, false},
-	{"credentials of the options", 200, []string{"Cache-Control: max-age=60"}, []string{"X-Ticket: k"}, cache.HTTPOptions{Credentials: []string{"x-ticket"}}, false},
-	{"a Range", 200, []string{"Cache-Control: max-age=60"}, []string{"Range: bytes=0-1"}, cache.HTTPOptions{}, false},
-	{"another method by header", 200, []string{"Cache-Control: max-age=60"}, []string{"X-HTTP-Method-Override: POST"}, cache.HTTPOptions{}, false},
-	{"no-cache of the client", 200, []string{"Cache-Control: max-age=60"}, []string{"Cache-Control: no-cache", "Pragma: no-cache"}, cache.HTTPOptions{}, true},
-	{"bypassed", 200, []string{"Cache-Control: max-age=60"}, nil, cache.HTTPOptions{Bypass: func(r *http.Request) bool { return r.URL.Path == "/" }}, false},
+	{"Authorization", 200, []string{"Cache-Control: max-age=60"}, []string{"Authorization: Bearer x"}, httpcache.Options{}, false},
+	{"Authorization, public", 200, []string{"Cache-Control: public, max-age=60"}, []string{"Authorization: Bearer x"}, httpcache.Options{}, true},
+	{"Authorization, s-maxage", 200, []string{"Cache-Control: s-maxage=60"}, []string{"Authorization: Bearer x"}, httpcache.Options{}, true},
+	{"Authorization, must-revalidate", 200, []string{"Cache-Control: must-revalidate, max-age=60"}, []string{"Authorization: Bearer x"}, httpcache.Options{}, true},
+	{"Authorization, proxy-revalidate", 200, []string{"Cache-Control: proxy-revalidate, max-age=60"}, []string{"Authorization: Bearer x"}, httpcache.Options{}, false},
+	{"Cookie", 200, []string{"Cache-Control: max-age=60"}, []string{"Cookie: a=b"}, httpcache.Options{DefaultTTL: time.Minute}, false},
+	{"Cookie, public", 200, []string{"Cache-Control: public, max-age=60"}, []string{"Cookie: a=b"}, httpcache.Options{}, true},
+	{"Cookie, must-revalidate", 200, []string{"Cache-Control: must-revalidate, max-age=60"}, []string{"Cookie: a=b"}, httpcache.Options{}, false},
+	{"Cookie that does not matter", 200, []string{"Cache-Control: max-age=60"}, []string{"Cookie: _ga=b; _gb=c"}, httpcache.Options{Cookie: func(n string) bool { return n[0] != '_' }}, true},
+	{"one Cookie that matters", 200, []string{"Cache-Control: max-age=60"}, []string{"Cookie: _ga=b; id=c"}, httpcache.Options{Cookie: func(n string) bool { return n[0] != '_' }}, false},
+	{"credentials of the options", 200, []string{"Cache-Control: max-age=60"}, []string{"X-Ticket: k"}, httpcache.Options{Credentials: []string{"x-ticket"}}, false},
+	{"a Range", 200, []string{"Cache-Control: max-age=60"}, []string{"Range: bytes=0-1"}, httpcache.Options{}, false},
+	{"another method by header", 200, []string{"Cache-Control: max-age=60"}, []string{"X-HTTP-Method-Override: POST"}, httpcache.Options{}, false},
+	{"no-cache of the client", 200, []string{"Cache-Control: max-age=60"}, []string{"Cache-Control: no-cache", "Pragma: no-cache"}, httpcache.Options{}, true},
+	{"bypassed", 200, []string{"Cache-Control: max-age=60"}, nil, httpcache.Options{Bypass: func(r *http.Request) bool { return r.URL.Path == "/" }}, false},
 }
 
-func TestHTTP_WhatMayBeStored(t *testing.T) {
+func TestCache_WhatMayBeStored(t *testing.T) {
 	for _, c := range storable {
 		t.Run(c.name, func(t *testing.T) {
 			s := newSite(t, open(t), c.opt, set(c.status, c.response...))
@@ -105,8 +105,8 @@ func TestHTTP_WhatMayBeStored(t *testing.T) {
 	}
 }
 
-func TestHTTP_BoundsOfLives(t *testing.T) {
-	opt := cache.HTTPOptions{MinTTL: 20 * time.Second, MaxTTL: 100 * time.Second, DefaultTTL: 50 * time.Second}
+func TestCache_BoundsOfLives(t *testing.T) {
+	opt := httpcache.Options{MinTTL: 20 * time.Second, MaxTTL: 100 * time.Second, DefaultTTL: 50 * time.Second}
 	for response, want := range map[string]string{
 		"Cache-Control: max-age=1":                "19",
 		"Cache-Control: max-age=1000":             "9",
@@ -130,11 +130,11 @@ func TestHTTP_BoundsOfLives(t *testing.T) {
 
 // A client who wants no stale page got it all the same, where the handler had
 // refused another one and the page was kept meanwhile.
-func TestHTTP_ClientsAreListenedToAfterARefusalToo(t *testing.T) {
+func TestCache_ClientsAreListenedToAfterARefusalToo(t *testing.T) {
 	t.Parallel()
 	var now atomic.Value
 	now.Store(set(200, "Cache-Control: max-age=60, stale-while-revalidate=600"))
-	s := newSite(t, open(t), tagged(cache.HTTPOptions{ObeyRequest: true}), func(w http.ResponseWriter, r *http.Request) { now.Load().(http.HandlerFunc)(w, r) })
+	s := newSite(t, open(t), tagged(httpcache.Options{ObeyRequest: true}), func(w http.ResponseWriter, r *http.Request) { now.Load().(http.HandlerFunc)(w, r) })
 	s.get("/")
 	expire(t, s)
 	now.Store(set(403, "Cache-Control: private"))
@@ -165,8 +165,8 @@ func TestHTTP_ClientsAreListenedToAfterARefusalToo(t *testing.T) {
 	})
 }
 
-func TestHTTP_ClientsAreListenedToByOption(t *testing.T) {
-	s := newSite(t, open(t), cache.HTTPOptions{ObeyRequest: true}, set(200, "Cache-Control: max-age=60, stale-if-error=60"))
+func TestCache_ClientsAreListenedToByOption(t *testing.T) {
+	s := newSite(t, open(t), httpcache.Options{ObeyRequest: true}, set(200, "Cache-Control: max-age=60, stale-if-error=60"))
 	ask := func(control string) (status int, hit bool) {
 		got := s.get("/", "Cache-Control: "+control)
 		return got.StatusCode, isHit(got)
@@ -210,8 +210,8 @@ func TestHTTP_ClientsAreListenedToByOption(t *testing.T) {
 	}
 }
 
-func TestHTTP_ChangesRemoveTheURL(t *testing.T) {
-	s := newSite(t, open(t), cache.HTTPOptions{Near: near}, func(w http.ResponseWriter, r *http.Request) {
+func TestCache_ChangesRemoveTheURL(t *testing.T) {
+	s := newSite(t, open(t), httpcache.Options{Near: near}, func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.Method == "GET":
 			set(200, "Cache-Control: public, max-age=60", "Vary: X-Mode")(w, r)
@@ -270,7 +270,7 @@ func TestHTTP_ChangesRemoveTheURL(t *testing.T) {
 	}
 }
 
-func TestHTTP_NobodyPoisonsByWhatIsNotInTheKey(t *testing.T) {
+func TestCache_NobodyPoisonsByWhatIsNotInTheKey(t *testing.T) {
 	reflect := func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "max-age=60")
 		if origin := r.Header.Get("Origin"); origin != "" {
@@ -281,7 +281,7 @@ func TestHTTP_NobodyPoisonsByWhatIsNotInTheKey(t *testing.T) {
 		}
 		_, _ = fmt.Fprint(w, r.Host, r.RequestURI, r.URL, r.Header["Forwarded"], r.Header["X-Forwarded-Host"], r.Header["X-Original-Url"], r.Header["X-Tenant"], r.Cookies())
 	}
-	opt := cache.HTTPOptions{
+	opt := httpcache.Options{
 		KeyHeaders: []string{"X-Tenant"},
 		Query:      func(name string) bool { return !strings.HasPrefix(name, "utm_") },
 		Cookie:     func(name string) bool { return name != "ad" },
@@ -332,8 +332,8 @@ func TestHTTP_NobodyPoisonsByWhatIsNotInTheKey(t *testing.T) {
 	}
 }
 
-func TestHTTP_EntriesOfTheKnownAreApart(t *testing.T) {
-	s := newSite(t, open(t), cache.HTTPOptions{}, func(w http.ResponseWriter, r *http.Request) {
+func TestCache_EntriesOfTheKnownAreApart(t *testing.T) {
+	s := newSite(t, open(t), httpcache.Options{}, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "public, max-age=60")
 		_, _ = fmt.Fprint(w, "for ", len(r.Header["Cookie"])+len(r.Header["Authorization"]))
 	})

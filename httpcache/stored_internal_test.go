@@ -1,4 +1,4 @@
-package cache
+package httpcache
 
 import (
 	"net/http"
@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-func TestHTTPCodec_KeepsEverything(t *testing.T) {
+func TestCodec_KeepsEverything(t *testing.T) {
 	for _, s := range []*storedResponse{
 		{
 			kind: kindResponse, status: 404, strict: true, ownTag: true, fresh: time.Minute, swr: time.Second, sie: time.Hour, initialAge: 5 * time.Second,
@@ -20,16 +20,16 @@ func TestHTTPCodec_KeepsEverything(t *testing.T) {
 		{kind: kindVary, vary: []string{"a"}, gen: "g", body: []byte{}},
 		{kind: kindTags, tags: []string{"a"}, body: []byte{}},
 	} {
-		data, err := httpCodec{}.Append([]byte("before"), s)
+		data, err := codec{}.Append([]byte("before"), s)
 		if err != nil || string(data[:6]) != "before" {
 			t.Fatal(err)
 		}
-		got, err := httpCodec{}.Decode(data[6:])
+		got, err := codec{}.Decode(data[6:])
 		if err != nil || !reflect.DeepEqual(got, s) {
 			t.Errorf("%+v\n%+v, %v", s, got, err)
 		}
 		for n := range len(data) - 6 - len(s.body) {
-			if _, err := (httpCodec{}).Decode(data[6 : 6+n]); err == nil {
+			if _, err := (codec{}).Decode(data[6 : 6+n]); err == nil {
 				t.Errorf("the first %d bytes of %d pass for an entry", n, len(data)-6)
 			}
 		}
@@ -41,37 +41,37 @@ func TestHTTPCodec_KeepsEverything(t *testing.T) {
 }
 
 // The layout is a promise: entries of another release are read.
-func TestHTTPCodec_LayoutIsFixed(t *testing.T) {
+func TestCodec_LayoutIsFixed(t *testing.T) {
 	s := &storedResponse{
 		kind: kindResponse, status: 200, ownTag: true, fresh: 1500 * time.Millisecond, swr: time.Second, vary: []string{"x"},
 		variant: "v", gen: "g", tags: []string{"t"}, header: http.Header{"A": {"b"}}, body: []byte("c"),
 	}
-	data, err := httpCodec{}.Append(nil, s)
+	data, err := codec{}.Append(nil, s)
 	want := "\x01\x02\xc8\x01\xdc\x0b\xe8\x07\x00\x00\x01\x01x\x01v\x01g\x01\x01t\x01\x01A\x01\x01bc"
-	if err != nil || string(data) != want || (httpCodec{}).ID() != 4 {
+	if err != nil || string(data) != want || (codec{}).ID() != 4 {
 		t.Errorf("%q %v", data, err)
 	}
 }
 
-func FuzzHTTPCodec(f *testing.F) {
-	data, _ := httpCodec{}.Append(nil, &storedResponse{kind: kindResponse, status: 200, header: http.Header{"A": {"b"}}, tags: []string{"t"}, body: []byte("c")})
+func FuzzCodec(f *testing.F) {
+	data, _ := codec{}.Append(nil, &storedResponse{kind: kindResponse, status: 200, header: http.Header{"A": {"b"}}, tags: []string{"t"}, body: []byte("c")})
 	f.Add(data)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		s, err := httpCodec{}.Decode(data)
+		s, err := codec{}.Decode(data)
 		if err != nil {
 			return
 		}
-		again, err := httpCodec{}.Append(nil, s)
+		again, err := codec{}.Append(nil, s)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s2, err := (httpCodec{}).Decode(again); err != nil || !reflect.DeepEqual(s, s2) {
+		if s2, err := (codec{}).Decode(again); err != nil || !reflect.DeepEqual(s, s2) {
 			t.Errorf("%+v\n%+v %v", s, s2, err)
 		}
 	})
 }
 
-func FuzzHTTPControl(f *testing.F) {
+func FuzzControl(f *testing.F) {
 	for _, s := range []string{`max-age=60, private="a, b", s-maxage="5"`, `x="\",no-store", public`, `="`, `max-stale`, `a;b,"c`} {
 		f.Add(s)
 	}
@@ -95,7 +95,7 @@ func FuzzHTTPControl(f *testing.F) {
 }
 
 // Queries with one key look the same to a handler.
-func FuzzHTTPQuery(f *testing.F) {
+func FuzzQuery(f *testing.F) {
 	f.Add("a=1&b=2&a=3", "b=2&a=1&a=3")
 	f.Add("%61=1&a=2", "a=2&%61=1")
 	f.Fuzz(func(t *testing.T, one, two string) {

@@ -1,4 +1,4 @@
-package cache
+package httpcache
 
 import (
 	"context"
@@ -10,13 +10,14 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
-	"github.com/madcrow-go/madcrow/internal/keys"
+	"github.com/madcrow-go/madcrow/cache"
+	"github.com/madcrow-go/madcrow/internal/cachelimit"
 	"github.com/madcrow-go/madcrow/problem"
 )
 
 // visit is one GET or HEAD on its way through the cache.
 type visit struct {
-	h    *HTTP
+	h    *Cache
 	w    http.ResponseWriter
 	r    *http.Request // as the handler may see it
 	next http.Handler
@@ -38,7 +39,7 @@ type spot struct {
 	gen  string
 }
 
-type foundResponse = found[*storedResponse]
+type foundResponse = cache.Found[*storedResponse]
 
 // How often a request looks at most: for the variants of a URL, and again where
 // what it waited for is not for it.
@@ -48,7 +49,7 @@ const maxLooks = 8
 // request checks it again.
 const revalidatePassAfter = time.Second
 
-func (h *HTTP) get(w http.ResponseWriter, r *http.Request, next http.Handler) {
+func (h *Cache) get(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	if h.bypassed(r) {
 		h.forward(w, r, next, "fwd=bypass")
 		return
@@ -57,8 +58,8 @@ func (h *HTTP) get(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	v := &visit{h: h, w: w, r: r, next: next, fwd: "fwd=uri-miss", obeys: h.opt.ObeyRequest}
 	if h.opt.Tags != nil {
 		v.known = h.opt.Tags(r)
-		if bad := checkTags(v.known); bad != nil {
-			h.c.event("bad_tags") // what could not be removed is not stored
+		if cachelimit.TagProblem(v.known) != "" {
+			h.engine.Count("bad_tags") // what could not be removed is not stored
 			h.forward(w, r, next, "fwd=bypass")
 			return
 		}
@@ -86,43 +87,43 @@ func (h *HTTP) get(w http.ResponseWriter, r *http.Request, next http.Handler) {
 func (v *visit) serve() {
 	at := spot{key: v.key}
 	for range maxLooks {
-		f, err := v.h.c.find(v.r.Context(), at.key, call{tags: v.all})
+		f, err := v.h.engine.Lookup(v.r.Context(), at.key, v.all)
 		if err != nil {
 			if v.r.Context().Err() != nil {
 				v.late()
 				return
 			}
-			if errors.Is(err, ErrClosed) || errors.Is(err, madcrow.ErrCanceled) {
+			if errors.Is(err, cache.ErrClosed) || errors.Is(err, madcrow.ErrCanceled) {
 				break // it says nothing of Redis
 			}
-			f = v.h.c.lastKnown(keys.Form(at.key), v.all...)
+			f = v.h.engine.LastKnown(at.key, v.all)
 		}
-		if f.value == nil {
+		if f.Value == nil {
 			f = foundResponse{}
-		} else if !v.fits(f.value) {
-			at, v.fwd = v.variant(f.value), "fwd=vary-miss"
+		} else if !v.fits(f.Value) {
+			at, v.fwd = v.variant(f.Value), "fwd=vary-miss"
 			continue
 		}
-		how := v.choose(f)
-		if f.value != nil && f.value.kind == kindPass && f.value.status != 0 {
-			f.refresh = f.state == isFresh // then what is there does not count
-			f.state, f.value = isStale, f.value.reserve()
+		how, newer := v.choose(f), false
+		if f.Value != nil && f.Value.kind == kindPass && f.Value.status != 0 {
+			newer = f.State == cache.Fresh // then what is there does not count
+			f.State, f.Value = cache.Stale, f.Value.reserve()
 		}
 		switch how {
 		case useHit:
-			v.h.c.served(f)
+			v.h.engine.CountHit(f)
 			v.hit(f)
 			return
 		case useStale:
-			v.h.c.event("stale")
+			v.h.engine.Count("stale")
 			x := newExchange(v, at, f)
 			x.attached = false
-			j, fl, _ := v.begin(at, f, err, x)
-			defer v.linger(x, j, fl) // also when the client's writer panics
+			l := v.begin(at, f, err, x, newer)
+			defer v.linger(x, l) // also when the client's writer panics
 			v.hit(f)
 			return
 		case useKept:
-			v.h.c.event("stale")
+			v.h.engine.Count("stale")
 			v.hit(f)
 			return
 		}
@@ -137,7 +138,7 @@ func (v *visit) serve() {
 		if v.r.Method == http.MethodHead { // its response is not worth storing
 			break
 		}
-		again, elsewhere := v.load(at, f, err, how)
+		again, elsewhere := v.load(at, f, err, how, newer)
 		if !again {
 			return
 		}
@@ -173,15 +174,15 @@ const (
 )
 
 func (v *visit) choose(f foundResponse) use {
-	s := f.value
+	s := f.Value
 	switch {
-	case f.state == isMissing:
+	case f.State == cache.Missing:
 		return useNot
-	case s.kind == kindPass && f.state == isFresh:
+	case s.kind == kindPass && f.State == cache.Fresh:
 		v.fwd = "fwd=miss; detail=pass"
-		probe := f.age > revalidatePassAfter
-		kept := s.swr > 0 && s.overdue(f.age) <= s.swr
-		if kept && v.asks.tooOld(s.age(f.age), 0) {
+		probe := f.Age > revalidatePassAfter
+		kept := s.swr > 0 && s.overdue(f.Age) <= s.swr
+		if kept && v.asks.tooOld(s.age(f.Age), 0) {
 			kept, v.fwd = false, "fwd=request"
 		}
 		switch {
@@ -198,11 +199,11 @@ func (v *visit) choose(f foundResponse) use {
 	case s.kind != kindResponse:
 		return useNot
 	}
-	fresh, over := f.state == isFresh, s.overdue(f.age)
+	fresh, over := f.State == cache.Fresh, s.overdue(f.Age)
 	if v.obeys {
 		a := v.asks
 		switch {
-		case a.tooOld(s.age(f.age), f.ttl):
+		case a.tooOld(s.age(f.Age), f.TTL):
 			if v.fwd = "fwd=request"; !fresh {
 				v.fwd = "fwd=stale"
 			}
@@ -222,26 +223,25 @@ func (v *visit) choose(f foundResponse) use {
 }
 
 // begin starts the load of a response, or joins the one that runs.
-func (v *visit) begin(at spot, f foundResponse, readErr error, x *exchange) (*job[*storedResponse], *flight[*storedResponse], error) {
-	c := v.h.c
-	x.job = &job[*storedResponse]{c: c, encKey: keys.Form(at.key), load: x.load, old: f, degraded: readErr}
+func (v *visit) begin(at spot, f foundResponse, readErr error, x *exchange, newer bool) *cache.Loading[*storedResponse] {
 	x.known, x.hinted = v.knownTags()
-	x.job.ca.tags = union(v.tags, x.known)
-	fl, err := c.start(v.r.Context(), x.job)
-	return x.job, fl, err
+	x.tags = union(v.tags, x.known)
+	return v.h.engine.Begin(v.r.Context(), cache.LoadRequest[*storedResponse]{
+		Key: at.key, Tags: x.tags, Load: x.load, Newer: newer, Age: f.Age, ReadErr: readErr,
+	})
 }
 
 // linger ends with the handler, if that runs for this request. The client has
 // its answer.
-func (v *visit) linger(x *exchange, j *job[*storedResponse], fl *flight[*storedResponse]) {
-	if j.flight == nil || v.h.opt.Detached {
+func (v *visit) linger(x *exchange, l *cache.Loading[*storedResponse]) {
+	if !l.Leads() || v.h.opt.Detached {
 		return
 	}
 	select {
-	case <-fl.done:
+	case <-l.Done():
 	default:
 		_ = http.NewResponseController(v.w).Flush()
-		<-fl.done
+		<-l.Done()
 	}
 	x.mu.Lock()
 	began := x.phase != phaseIdle
@@ -257,25 +257,21 @@ func (v *visit) linger(x *exchange, j *job[*storedResponse], fl *flight[*storedR
 // load has the response loaded, by this request or another one, and serves it.
 // again is true when what came is not for this request; elsewhere then says
 // where it may be.
-func (v *visit) load(at spot, f foundResponse, readErr error, how use) (again bool, elsewhere *storedResponse) {
-	c := v.h.c
+func (v *visit) load(at spot, f foundResponse, readErr error, how use, newer bool) (again bool, elsewhere *storedResponse) {
 	if how == useProbe || how == useReload {
-		f.refresh = true // what is there does not count
+		newer = true // what is there does not count
 	} else {
-		c.event("miss")
+		v.h.engine.Count("miss")
 	}
 	x := newExchange(v, at, f)
-	j, fl, err := v.begin(at, f, readErr, x)
-	leads := j.flight != nil
-	defer func() { v.linger(x, j, fl) }()
+	l := v.begin(at, f, readErr, x, newer)
+	leads := l.Leads()
+	defer v.linger(x, l)
 	if !leads && how == useProbe {
 		v.pass(f) // another one finds out
 		return false, nil
 	}
-	res, err := c.await(v.r.Context(), j, fl, err)
-	if err == nil && res.Source == SourceStale {
-		err = res.Err
-	}
+	res, err := l.Wait(v.r.Context())
 	s := res.Value
 	switch {
 	case v.r.Context().Err() != nil: // no one waits any more, or not so long
@@ -291,7 +287,7 @@ func (v *visit) load(at spot, f foundResponse, readErr error, how use) (again bo
 		if s.unstored || leads && res.Degraded {
 			status = v.fwd
 		}
-		if !leads || res.Source != SourceLoad {
+		if !leads || res.Source != cache.SourceLoad {
 			v.answer(s, res.Age, true, status+"; collapsed")
 		} else if own, streamed := x.settle(true); !streamed {
 			if own == nil {
@@ -327,12 +323,12 @@ func (v *visit) failed(f foundResponse, x *exchange) {
 	switch {
 	case streamed:
 	case stale:
-		v.h.c.event("stale")
+		v.h.engine.Count("stale")
 		status := "hit"
 		if asked, code := x.ran(); asked {
 			status = v.fwd + code
 		}
-		v.answer(f.value, f.age, true, status+"; ttl="+wholeSeconds(-f.value.overdue(f.age)))
+		v.answer(f.Value, f.Age, true, status+"; ttl="+wholeSeconds(-f.Value.overdue(f.Age)))
 	case own != nil:
 		v.answer(own, 0, false, v.fwd)
 	default:
@@ -342,15 +338,15 @@ func (v *visit) failed(f foundResponse, x *exchange) {
 
 // hit serves what was found.
 func (v *visit) hit(f foundResponse) {
-	ttl := wholeSeconds(f.ttl)
-	if f.state == isStale {
-		ttl = wholeSeconds(-f.value.overdue(f.age))
+	ttl := wholeSeconds(f.TTL)
+	if f.State == cache.Stale {
+		ttl = wholeSeconds(-f.Value.overdue(f.Age))
 	}
-	v.answer(f.value, f.age, true, "hit; ttl="+ttl)
+	v.answer(f.Value, f.Age, true, "hit; ttl="+ttl)
 }
 
 func (v *visit) pass(f foundResponse) {
-	v.h.c.event("pass")
+	v.h.engine.Count("pass")
 	v.alone(f)
 }
 
@@ -362,7 +358,7 @@ func (v *visit) alone(f foundResponse) {
 		v.h.forward(v.w, v.r, v.next, v.fwd)
 		return
 	}
-	ctx, cancel := context.WithTimeout(v.r.Context(), v.h.c.opt.LoadTimeout)
+	ctx, cancel := context.WithTimeout(v.r.Context(), v.h.opt.LoadTimeout)
 	defer cancel()
 	x.phase = phaseKeep
 	x.unbind = append(x.unbind, context.AfterFunc(ctx, x.expire))
@@ -396,13 +392,13 @@ func (v *visit) refuse(code, message string) {
 }
 
 // forward lets the handler answer, without the cache.
-func (h *HTTP) forward(w http.ResponseWriter, r *http.Request, next http.Handler, status string) {
+func (h *Cache) forward(w http.ResponseWriter, r *http.Request, next http.Handler, status string) {
 	h.status(w.Header(), status)
 	next.ServeHTTP(w, r)
 }
 
 // status adds to the header Cache-Status (RFC 9211).
-func (h *HTTP) status(header http.Header, what string) {
+func (h *Cache) status(header http.Header, what string) {
 	if h.opt.StatusName != "-" {
 		header.Add("Cache-Status", h.opt.StatusName+"; "+what)
 	}
@@ -470,11 +466,11 @@ func (v *visit) knownTags() (tags []string, hinted bool) {
 	if !v.h.taggers.Load() {
 		return v.known, false
 	}
-	f, err := v.h.c.find(v.r.Context(), tagsKey(v.url), call{})
-	if err != nil || f.state != isFresh || f.value == nil {
+	f, err := v.h.engine.Lookup(v.r.Context(), tagsKey(v.url), nil)
+	if err != nil || f.State != cache.Fresh || f.Value == nil {
 		return v.known, false
 	}
-	if all := union(v.known, f.value.tags); len(all) < maxTags {
+	if all := union(v.known, f.Value.tags); len(all) < cachelimit.MaxTags {
 		return all, true
 	}
 	return v.known, true

@@ -1,4 +1,4 @@
-package cache_test
+package httpcache_test
 
 import (
 	"bufio"
@@ -18,10 +18,11 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow/cache"
+	"github.com/madcrow-go/madcrow/httpcache"
 	"github.com/madcrow-go/madcrow/problem"
 )
 
-func TestHTTP_StreamsAreNotHeldBack(t *testing.T) {
+func TestCache_StreamsAreNotHeldBack(t *testing.T) {
 	for name, begin := range map[string]func(w http.ResponseWriter){
 		"event stream": func(w http.ResponseWriter) { w.Header().Set("Content-Type", "text/event-stream") },
 		"private":      func(w http.ResponseWriter) { w.Header().Set("Cache-Control", "private") },
@@ -34,7 +35,7 @@ func TestHTTP_StreamsAreNotHeldBack(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			goOn := make(chan struct{})
-			s := newSite(t, open(t), cache.HTTPOptions{LoadTimeout: 100 * time.Millisecond}, func(w http.ResponseWriter, r *http.Request) {
+			s := newSite(t, open(t), httpcache.Options{LoadTimeout: 100 * time.Millisecond}, func(w http.ResponseWriter, r *http.Request) {
 				begin(w)
 				_, _ = io.WriteString(w, "first\n")
 				if name == "under Unwrap" {
@@ -77,9 +78,9 @@ func TestHTTP_StreamsAreNotHeldBack(t *testing.T) {
 	}
 }
 
-func TestHTTP_StreamEndsWithItsClient(t *testing.T) {
+func TestCache_StreamEndsWithItsClient(t *testing.T) {
 	ended := make(chan struct{})
-	s := newSite(t, open(t), cache.HTTPOptions{}, func(w http.ResponseWriter, r *http.Request) {
+	s := newSite(t, open(t), httpcache.Options{}, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		w.(http.Flusher).Flush()
 		<-r.Context().Done()
@@ -105,9 +106,9 @@ func TestHTTP_StreamEndsWithItsClient(t *testing.T) {
 	}
 }
 
-func TestHTTP_LargeBodiesPassThrough(t *testing.T) {
+func TestCache_LargeBodiesPassThrough(t *testing.T) {
 	const size = 3 << 20
-	s := newSite(t, open(t), cache.HTTPOptions{}, func(w http.ResponseWriter, r *http.Request) {
+	s := newSite(t, open(t), httpcache.Options{}, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "max-age=60")
 		n := size
 		if r.URL.Path == "/max" {
@@ -145,8 +146,8 @@ func (endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func TestHTTP_InformationTrailersAndHijack(t *testing.T) {
-	s := newSite(t, open(t), cache.HTTPOptions{}, func(w http.ResponseWriter, r *http.Request) {
+func TestCache_InformationTrailersAndHijack(t *testing.T) {
+	s := newSite(t, open(t), httpcache.Options{}, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "max-age=60")
 		switch r.URL.Path {
 		case "/hints":
@@ -207,11 +208,11 @@ func TestHTTP_InformationTrailersAndHijack(t *testing.T) {
 	}
 }
 
-func TestHTTP_PanicsPass(t *testing.T) {
+func TestCache_PanicsPass(t *testing.T) {
 	cfg := ownConfig(t)
 	var log syncBuffer
 	cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
-	s := newSite(t, openConfig(t, cfg), cache.HTTPOptions{}, func(w http.ResponseWriter, r *http.Request) {
+	s := newSite(t, openConfig(t, cfg), httpcache.Options{}, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/half":
 			w.Header().Set("Cache-Control", "private")
@@ -234,7 +235,7 @@ func TestHTTP_PanicsPass(t *testing.T) {
 			}()
 		}
 	}
-	if !strings.Contains(log.String(), "http_stream_test.go") {
+	if !strings.Contains(log.String(), "stream_test.go") {
 		t.Error("the log lacks the stack")
 	}
 	w := httptest.NewRecorder()
@@ -249,8 +250,8 @@ type brokenWriter struct{ http.ResponseWriter }
 
 func (brokenWriter) Write([]byte) (int, error) { panic(http.ErrAbortHandler) }
 
-func TestHTTP_PanicOfAWriterOutsideIsOfItsRequest(t *testing.T) {
-	s := newSite(t, open(t), cache.HTTPOptions{MaxBody: 10, LoadTimeout: 50 * time.Millisecond}, func(w http.ResponseWriter, r *http.Request) {
+func TestCache_PanicOfAWriterOutsideIsOfItsRequest(t *testing.T) {
+	s := newSite(t, open(t), httpcache.Options{MaxBody: 10, LoadTimeout: 50 * time.Millisecond}, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "max-age=60")
 		_, _ = io.WriteString(w, "12345678")
 		switch r.URL.Path {
@@ -291,9 +292,9 @@ func (b *syncBuffer) String() string {
 	return b.b.String()
 }
 
-func TestHTTP_SlowHandlerIsWaitedForByItsClient(t *testing.T) {
+func TestCache_SlowHandlerIsWaitedForByItsClient(t *testing.T) {
 	type key struct{}
-	s := newSite(t, open(t), cache.HTTPOptions{LoadTimeout: 100 * time.Millisecond}, func(w http.ResponseWriter, r *http.Request) {
+	s := newSite(t, open(t), httpcache.Options{LoadTimeout: 100 * time.Millisecond}, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "max-age=60")
 		if _, err := io.WriteString(w, "user "); err != nil {
 			t.Error(err)
@@ -324,8 +325,8 @@ func TestHTTP_SlowHandlerIsWaitedForByItsClient(t *testing.T) {
 
 // A request whose time is over before Redis has answered does not run its
 // handler: it hung where that did not look at the context.
-func TestHTTP_RequestsThatAreOverDoNotRunTheirHandler(t *testing.T) {
-	s := newSite(t, open(t), cache.HTTPOptions{}, func(http.ResponseWriter, *http.Request) { t.Error("the handler ran") })
+func TestCache_RequestsThatAreOverDoNotRunTheirHandler(t *testing.T) {
+	s := newSite(t, open(t), httpcache.Options{}, func(http.ResponseWriter, *http.Request) { t.Error("the handler ran") })
 	ctx, cancel := context.WithTimeout(t.Context(), time.Nanosecond)
 	defer cancel()
 	<-ctx.Done()
@@ -336,9 +337,9 @@ func TestHTTP_RequestsThatAreOverDoNotRunTheirHandler(t *testing.T) {
 	}
 }
 
-func TestHTTP_DeadlineOfARequestIsKept(t *testing.T) {
+func TestCache_DeadlineOfARequestIsKept(t *testing.T) {
 	release := make(chan struct{})
-	s := newSite(t, open(t), cache.HTTPOptions{}, func(w http.ResponseWriter, r *http.Request) {
+	s := newSite(t, open(t), httpcache.Options{}, func(w http.ResponseWriter, r *http.Request) {
 		<-release
 		set(200, "Cache-Control: max-age=60")(w, r)
 	})
@@ -353,9 +354,9 @@ func TestHTTP_DeadlineOfARequestIsKept(t *testing.T) {
 	eventually(t, "that the response is stored", func() bool { return isHit(s.get("/")) })
 }
 
-func TestHTTP_OptionsAreChecked(t *testing.T) {
+func TestCache_OptionsAreChecked(t *testing.T) {
 	r := open(t)
-	for field, opt := range map[string]cache.HTTPOptions{
+	for field, opt := range map[string]httpcache.Options{
 		"MaxTTL":       {MaxTTL: time.Millisecond},
 		"MinTTL":       {MinTTL: 48 * time.Hour},
 		"DefaultTTL":   {DefaultTTL: -1},
@@ -366,16 +367,16 @@ func TestHTTP_OptionsAreChecked(t *testing.T) {
 		"StatusName":   {StatusName: "a b"},
 		"LoadTimeout":  {LoadTimeout: time.Nanosecond},
 	} {
-		_, err := cache.NewHTTP(r, "pages", opt)
+		_, err := httpcache.New(r, "pages", opt)
 		var bad *cache.ValidationError
 		if !errors.As(err, &bad) || !strings.Contains(bad.Message, field) {
 			t.Errorf("%s: %v", field, err)
 		}
 	}
-	if _, err := cache.NewHTTP(r, "a b", cache.HTTPOptions{}); err == nil {
+	if _, err := httpcache.New(r, "a b", httpcache.Options{}); err == nil {
 		t.Error("a wrong name")
 	}
-	s := newSite(t, r, cache.HTTPOptions{StatusName: "-", Tags: func(*http.Request) []string { return []string{""} }}, set(200, "Cache-Control: max-age=60"))
+	s := newSite(t, r, httpcache.Options{StatusName: "-", Tags: func(*http.Request) []string { return []string{""} }}, set(200, "Cache-Control: max-age=60"))
 	s.get("/")
 	if got := s.get("/"); body(t, got) != "body 2" || got.Header.Get("Cache-Status") != "" {
 		t.Errorf("a tag that is none: %v", got.Header)

@@ -1,0 +1,71 @@
+package httpcache
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"sync/atomic"
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/cache"
+	"github.com/madcrow-go/madcrow/internal/sealed"
+)
+
+// Cache caches the responses of HTTP handlers. Make it with [New]; it is safe for
+// concurrent use.
+type Cache struct {
+	engine  cache.Engine[*storedResponse]
+	r       *madcrow.Redis
+	log     *slog.Logger
+	opt     Options
+	taggers atomic.Bool // handlers give tags by header
+	codings codings
+}
+
+// New makes a cache of responses. name is as for [cache.New], and must not be that
+// of a [cache.Cache]: the entries differ. Redis is not asked. Close the cache when
+// it is not needed any more, after the server and before the Redis.
+func New(r *madcrow.Redis, name string, options Options) (*Cache, error) {
+	opt, err := options.filled(r.Config().MaxValueSize)
+	if err != nil {
+		return nil, err
+	}
+	e, err := cache.NewEngine(sealed.Key{}, r, name, cache.Options[*storedResponse]{
+		Codec: codec{},
+		// Each response says for itself how long it lives. The longest life is
+		// that which its tags must have.
+		TTL: opt.MaxTTL, StaleFor: opt.MaxStale, NegativeTTL: -1,
+		Near: opt.Near, ReadTimeout: opt.ReadTimeout, LoadTimeout: opt.LoadTimeout, LeaseTTL: opt.LeaseTTL, MaxLoads: opt.MaxLoads,
+	}, urlTag)
+	if err != nil {
+		return nil, err
+	}
+	opt.ReadTimeout, opt.LoadTimeout = e.Timeouts()
+	return &Cache{engine: e, r: r, log: logger(r), opt: opt}, nil
+}
+
+// Middleware caches the responses of next. It belongs inside of what every
+// request needs (limits, logins, compression by Accept-Encoding) and outside of
+// what makes the response. The rules are in the documentation of the package.
+func (h *Cache) Middleware(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.Method {
+		case http.MethodGet, http.MethodHead:
+			h.get(w, r, next)
+		case http.MethodOptions, http.MethodTrace:
+			h.forward(w, r, next, "fwd=method")
+		default:
+			h.change(w, r, next)
+		}
+	})
+}
+
+// Close is [cache.Cache.Close]. Requests go to the handler after it.
+func (h *Cache) Close(ctx context.Context) error { return h.engine.Close(ctx) }
+
+func logger(r *madcrow.Redis) *slog.Logger {
+	if log := r.Config().Logger; log != nil {
+		return log
+	}
+	return slog.New(slog.DiscardHandler)
+}
