@@ -1,5 +1,7 @@
 package madcrow
 
+import "github.com/madcrow-go/madcrow/internal/fault"
+
 import (
 	"context"
 	"sync"
@@ -13,7 +15,7 @@ type availability struct {
 
 	mu      sync.Mutex
 	settled chan struct{} // closed when the gate is no longer in doubt
-	cause   *Error        // why it is shut or in doubt
+	cause   *fault.Error  // why it is shut or in doubt
 }
 
 const (
@@ -34,7 +36,7 @@ func newAvailability() *availability {
 
 // pass returns nil when a call may go on. Every error is one of a call that
 // was not sent.
-func (a *availability) wait(ctx context.Context) *Error {
+func (a *availability) wait(ctx context.Context) *fault.Error {
 	for {
 		switch a.state.Load() {
 		case availabilityUp:
@@ -50,7 +52,7 @@ func (a *availability) wait(ctx context.Context) *Error {
 			select {
 			case <-verdict:
 			case <-ctx.Done():
-				return &Error{Kind: contextKind(ctx.Err()), Outcome: OutcomeNotApplied, Err: waited(ctx.Err(), cause)}
+				return &fault.Error{Kind: fault.ContextKind(ctx.Err()), Outcome: fault.OutcomeNotApplied, Err: fault.Waited(ctx.Err(), cause)}
 			}
 		default:
 			if state, cause := a.current(); state == availabilityDown || state == availabilityClosed {
@@ -61,7 +63,7 @@ func (a *availability) wait(ctx context.Context) *Error {
 }
 
 // doubt moves an open gate into doubt, and says whether it did.
-func (a *availability) suspect(cause *Error) bool {
+func (a *availability) suspect(cause *fault.Error) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if !a.state.CompareAndSwap(availabilityUp, availabilityProbing) {
@@ -74,7 +76,7 @@ func (a *availability) suspect(cause *Error) bool {
 
 // settle ends the doubt, or renews the verdict. It says whether anything
 // changed. The first final state stays.
-func (a *availability) set(state uint32, cause *Error) bool {
+func (a *availability) set(state uint32, cause *fault.Error) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	old := a.state.Load()
@@ -91,7 +93,7 @@ func (a *availability) set(state uint32, cause *Error) bool {
 
 // condemn ends the doubt against the node. It does nothing to a gate that is
 // open or shut already.
-func (a *availability) setDownIfProbing(cause *Error) bool {
+func (a *availability) setDownIfProbing(cause *fault.Error) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if !a.state.CompareAndSwap(availabilityProbing, availabilityDown) {
@@ -103,13 +105,13 @@ func (a *availability) setDownIfProbing(cause *Error) bool {
 }
 
 // look returns the state and its cause as they belong together.
-func (a *availability) current() (uint32, *Error) {
+func (a *availability) current() (uint32, *fault.Error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.state.Load(), a.cause
 }
 
-func (a *availability) lastCause() *Error {
+func (a *availability) lastCause() *fault.Error {
 	_, cause := a.current()
 	return cause
 }

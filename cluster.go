@@ -1,5 +1,7 @@
 package madcrow
 
+import "github.com/madcrow-go/madcrow/internal/fault"
+
 import (
 	"context"
 	"errors"
@@ -37,11 +39,7 @@ const (
 	retireAfter = 5 * time.Second
 )
 
-var (
-	errUncovered        = errors.New("no node of the cluster serves this slot")
-	errNotCluster       = errors.New("the server is no cluster: set REDIS_USE_CLUSTERS=false, or name the nodes of a cluster")
-	errTooManyRedirects = errors.New("the cluster redirected the call too often")
-)
+var errNotCluster = errors.New("the server is no cluster: set REDIS_USE_CLUSTERS=false, or name the nodes of a cluster")
 
 // cluster is a map from slots to nodes. Each node has a gate and a connector of
 // its own, so that one that is away harms nobody else.
@@ -136,7 +134,7 @@ func (c *cluster) logMap(ctx context.Context, err error) {
 			if c.gaps.Clear() {
 				c.r.log.Info("every slot of the cluster is served again")
 			}
-		} else if c.gaps.First(errUncovered) {
+		} else if c.gaps.First(fault.ErrUncovered) {
 			c.r.log.Warn("slots of the cluster are served by no node", "slots", n)
 		}
 	case !c.lost.First(err):
@@ -199,7 +197,7 @@ func (c *cluster) refresh(ctx context.Context, failures int) error {
 		if allAre(failed, isNotCluster) || allAre(failed, isDenied) {
 			return errors.Join(failed...)
 		}
-		return errors.Join(errUncovered, errors.Join(textsOf(failed, isNotCluster, isDenied)...))
+		return errors.Join(fault.ErrUncovered, errors.Join(textsOf(failed, isNotCluster, isDenied)...))
 	}
 	return c.apply(best, most)
 }
@@ -230,14 +228,14 @@ func textsOf(errs []error, kinds ...func(error) bool) []error {
 
 // mapError is why there is no map. What all nodes refuse, or a server that is
 // no cluster, is not mended by waiting.
-func mapError(err error) *Error {
-	e := &Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: err}
+func mapError(err error) *fault.Error {
+	e := &fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: err}
 	var denied errDenied
 	switch {
 	case errors.Is(err, errNotCluster):
-		return wrongServer("connect", err)
+		return fault.WrongServer("connect", err)
 	case errors.As(err, &denied):
-		e.Kind, e.permanent = KindAuth, true
+		e.Kind, e.Permanent = fault.KindAuth, true
 	}
 	return e
 }
@@ -281,7 +279,7 @@ func (c *cluster) queryMap(ctx context.Context, addr string, timeout time.Durati
 		a.err = err
 	} else if refused, ok := replies[0].(resp.Error); !ok {
 		a.ranges, a.err = parseSlots(replies[0], addr)
-	} else if a.err = c.respClient.refused(refused); strings.Contains(string(refused), "cluster support disabled") || isUnknownCommand(string(refused)) {
+	} else if a.err = c.respClient.refused(refused); strings.Contains(string(refused), "cluster support disabled") || fault.IsUnknownCommand(string(refused)) {
 		a.err = errNotCluster
 	}
 	return a
@@ -331,7 +329,7 @@ func (c *cluster) apply(ranges []slotRange, covered int) error {
 	for _, r := range ranges {
 		n := c.ensure(r.addrs[0])
 		if n == nil {
-			return errNotConnected // closed meanwhile, or its TLS files are gone
+			return fault.ErrNotConnected // closed meanwhile, or its TLS files are gone
 		}
 		masters[r.addrs[0]] = n
 		for s := r.from; s <= r.to; s++ {
@@ -498,14 +496,14 @@ func (n *clusterNode) retire(life context.Context) {
 }
 
 func (n *clusterNode) end() {
-	n.availability.set(availabilityClosed, &Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errMoved})
+	n.availability.set(availabilityClosed, &fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrMoved})
 	n.stop()
 	n.close()
 	<-n.done
 }
 
 // pick returns the node that serves a slot, or any for a command without key.
-func (c *cluster) pick(ctx context.Context, slot uint16) (*node, *Error) {
+func (c *cluster) pick(ctx context.Context, slot uint16) (*node, *fault.Error) {
 	if c.availability.state.Load() != availabilityUp {
 		if err := c.availability.wait(ctx); err != nil {
 			return nil, err
@@ -517,18 +515,18 @@ func (c *cluster) pick(ctx context.Context, slot uint16) (*node, *Error) {
 	if n := c.slots[slot&(slotCount-1)].Load(); n != nil {
 		return n, nil
 	}
-	return nil, &Error{Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errUncovered}
+	return nil, &fault.Error{Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrUncovered}
 }
 
 // any returns a node that serves, if there is one, and the same as long as it
 // does: what one caller publishes keeps its order. Each process has another.
-func (c *cluster) anyNode() (*node, *Error) {
+func (c *cluster) anyNode() (*node, *fault.Error) {
 	list := *c.masters.Load()
 	if n := c.preferred.Load(); n != nil && n.availability.state.Load() == availabilityUp && slices.Contains(list, n) {
 		return n, nil
 	}
 	if len(list) == 0 {
-		return nil, &Error{Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errUncovered}
+		return nil, &fault.Error{Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrUncovered}
 	}
 	first := rand.IntN(len(list))
 	for i := range list {
@@ -597,7 +595,7 @@ func (c *cluster) each(fn func(*clusterNode)) {
 }
 
 // look is the state of the whole: open while any node serves.
-func (c *cluster) summary() (state uint32, why *Error) {
+func (c *cluster) summary() (state uint32, why *fault.Error) {
 	state, why = c.availability.current()
 	if state != availabilityUp {
 		return state, why
@@ -620,13 +618,13 @@ func (c *cluster) summary() (state uint32, why *Error) {
 	case doubt > 0:
 		return availabilityProbing, nil
 	case why == nil:
-		return availabilityDown, &Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errUncovered}
+		return availabilityDown, &fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrUncovered}
 	}
 	return availabilityDown, why
 }
 
 // lacks says what a server or a cluster lacks that serves all the same.
-func (r *Redis) lacks() error {
+func (r *Redis) lacks() *fault.Error {
 	c := r.cluster
 	if c == nil {
 		if e := r.node.misfit.Load(); e != nil {
@@ -638,7 +636,7 @@ func (r *Redis) lacks() error {
 		return nil
 	}
 	if n := c.covered.Load(); n != slotCount {
-		return &Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: fmt.Errorf("%d of 16384 slots are served by no node", slotCount-n)}
+		return &fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fmt.Errorf("%d of 16384 slots are served by no node", slotCount-n)}
 	}
 	for _, n := range *c.masters.Load() {
 		switch s, why := n.availability.current(); {
@@ -646,7 +644,7 @@ func (r *Redis) lacks() error {
 		case why != nil:
 			return why
 		default:
-			return &Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: fmt.Errorf("%s: %w", n.addr(), errNotConnected)}
+			return &fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fmt.Errorf("%s: %w", n.addr(), fault.ErrNotConnected)}
 		}
 	}
 	return nil
@@ -659,7 +657,7 @@ func (c *cluster) describe(st *Status) {
 		state, why := n.availability.current()
 		ns := NodeStatus{Address: n.addr(), Available: state == availabilityUp, RTT: time.Duration(n.rtt.Load())}
 		if why != nil {
-			ns.Err = why
+			ns.Err = publicError(why)
 		}
 		if info := n.info.Load(); info != nil {
 			ns.Server = *info

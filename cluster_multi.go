@@ -1,5 +1,7 @@
 package madcrow
 
+import "github.com/madcrow-go/madcrow/internal/fault"
+
 import (
 	"context"
 	"errors"
@@ -13,7 +15,7 @@ import (
 // doMultiCluster groups a pipeline by node and sends the groups at the same
 // time. Commands of one slot keep their order; a transaction goes to one node
 // whole.
-func (r *Redis) doMultiCluster(ctx context.Context, build func(Builder) []Command) (out []Result, tries int, first *Error) {
+func (r *Redis) doMultiCluster(ctx context.Context, build func(Builder) []Command) (out []Result, tries int, first *fault.Error) {
 	cmds := build(r.builder)
 	if len(cmds) == 0 {
 		return nil, 0, nil
@@ -36,7 +38,7 @@ func (r *Redis) doMultiCluster(ctx context.Context, build func(Builder) []Comman
 			continue
 		}
 		f := froms[i].noteFailure(ctx, p.cmds[i].op, failed, p.cmds[i].idempotency)
-		out[i].Err = f.Error
+		out[i].Err = publicError(f.Error)
 		if first == nil {
 			first = f.Error
 		}
@@ -101,8 +103,8 @@ func (r *Redis) again(ctx context.Context, p pipeline, i int, reply rueidis.Redi
 	if rd, moved := r.follow(from, err); moved {
 		return rd, true, backoff
 	}
-	f := classify(ctx, p.cmds[i].op, err, p.cmds[i].idempotency)
-	return redirect{}, f.again && (p.cmds[i].idempotency >= idempotent || errors.Is(err, errRefused)), backoff || f.backoff
+	f := fault.Classify(ctx, p.cmds[i].op, err, p.cmds[i].idempotency)
+	return redirect{}, f.Retry && (p.cmds[i].idempotency >= fault.Idempotent || errors.Is(err, fault.ErrNotOpen)), backoff || f.Backoff
 }
 
 // followWhole says whether a transaction is sent once more, and where: to where
@@ -115,7 +117,7 @@ func (r *Redis) followWhole(p pipeline, replies []rueidis.RedisResult, froms []*
 	single := strings.EqualFold(p.cmds[0].op, "MULTI") && strings.EqualFold(p.cmds[last].op, "EXEC") &&
 		!slices.ContainsFunc(p.cmds[1:], func(c pipelined) bool { return strings.EqualFold(c.op, "MULTI") })
 	exec, ok := rueidis.IsRedisErr(replies[last].Error())
-	if !single || !ok || !refusedScript(exec.Error()) {
+	if !single || !ok || !fault.ScriptNotApplied(exec.Error()) {
 		return false, false
 	}
 	for i := range replies {
@@ -130,7 +132,7 @@ func (r *Redis) followWhole(p pipeline, replies []rueidis.RedisResult, froms []*
 			}
 			return true, false
 		}
-		if _, passing := classifyReply(reply.Error()); passing {
+		if _, passing := fault.ClassifyReply(reply.Error()); passing {
 			return true, true
 		}
 	}
@@ -156,9 +158,9 @@ func (r *Redis) round(ctx context.Context, p pipeline, cmds []Command, todo []in
 				n = anywhere
 			}
 			if n == nil {
-				var err *Error
+				var err *fault.Error
 				if n, err = r.pick(ctx, slot); err != nil {
-					replies[i], froms[i] = rueidis.NewErrorResult(err.of(p.cmds[i].op)), r.cluster.anyOrPlaceholder()
+					replies[i], froms[i] = rueidis.NewErrorResult(err.For(p.cmds[i].op)), r.cluster.anyOrPlaceholder()
 					continue
 				}
 			}
@@ -203,7 +205,7 @@ func (r *Redis) sendGroup(ctx context.Context, p pipeline, cmds []Command, n *no
 	got, err := n.send(ctx, pipeline{dedicated: p.dedicated, size: size}, part)
 	for k, i := range of {
 		if err != nil {
-			replies[i] = rueidis.NewErrorResult(err.of(p.cmds[i].op))
+			replies[i] = rueidis.NewErrorResult(err.For(p.cmds[i].op))
 		} else {
 			replies[i] = got[at[k]]
 		}

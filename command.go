@@ -1,5 +1,7 @@
 package madcrow
 
+import "github.com/madcrow-go/madcrow/internal/fault"
+
 import (
 	"errors"
 	"fmt"
@@ -66,16 +68,16 @@ var (
 // after: the client takes them back.
 type pipeline struct {
 	cmds        []pipelined
-	idempotency idempotency // the least of them
-	whole       bool        // holds a transaction
-	dedicated   bool        // needs a connection of its own
+	idempotency fault.Idempotency // the least of them
+	whole       bool              // holds a transaction
+	dedicated   bool              // needs a connection of its own
 	size        int
 }
 
 // pipelined is one command of a pipeline.
 type pipelined struct {
 	op          string
-	idempotency idempotency
+	idempotency fault.Idempotency
 }
 
 // fewCommands are as many as a pipeline usually has at most.
@@ -83,16 +85,16 @@ const fewCommands = 4
 
 // look reads the commands, and refuses those that must not be sent. There may
 // be room for what it notes.
-func look(cmds []Command, most int, room []pipelined) (pipeline, *Error) {
+func look(cmds []Command, most int, room []pipelined) (pipeline, *fault.Error) {
 	if len(room) < len(cmds) {
 		room = make([]pipelined, len(cmds))
 	}
-	p := pipeline{cmds: room[:len(cmds)], idempotency: readOnly, dedicated: len(cmds) >= bulkCommands}
+	p := pipeline{cmds: room[:len(cmds)], idempotency: fault.ReadOnly, dedicated: len(cmds) >= bulkCommands}
 	open := false
 	for i := range cmds {
 		c := &cmds[i]
 		args := c.Commands()
-		p.cmds[i] = pipelined{args[0], idempotencyOf(*c)}
+		p.cmds[i] = pipelined{args[0], fault.IdempotencyOf(*c)}
 		p.idempotency = min(p.idempotency, p.cmds[i].idempotency)
 		p.size += commandSize(args)
 		switch classOf(args) {
@@ -104,7 +106,7 @@ func look(cmds []Command, most int, room []pipelined) (pipeline, *Error) {
 			if open {
 				return p, refused(args[0], errMulti)
 			}
-			open, p.whole, p.idempotency = true, true, nonIdempotent
+			open, p.whole, p.idempotency = true, true, fault.NonIdempotent
 		case classEnd:
 			if !open {
 				return p, refused(args[0], errMulti)
@@ -130,10 +132,10 @@ func commandSize(args []string) (size int) {
 	return size
 }
 
-func refused(op string, why error) *Error {
-	return &Error{Op: op, Kind: KindServer, Outcome: OutcomeNotApplied, Err: why}
+func refused(op string, why error) *fault.Error {
+	return &fault.Error{Op: op, Kind: fault.KindServer, Outcome: fault.OutcomeNotApplied, Err: why}
 }
 
-func tooLarge(op string, size, most int) *Error {
-	return &Error{Op: op, Kind: KindTooLarge, Outcome: OutcomeNotApplied, Err: fmt.Errorf("%d bytes are more than Config.MaxValueSize, %d", size, most)}
+func tooLarge(op string, size, most int) *fault.Error {
+	return &fault.Error{Op: op, Kind: fault.KindTooLarge, Outcome: fault.OutcomeNotApplied, Err: fmt.Errorf("%d bytes are more than Config.MaxValueSize, %d", size, most)}
 }

@@ -1,5 +1,7 @@
 package madcrow
 
+import "github.com/madcrow-go/madcrow/internal/fault"
+
 import (
 	"context"
 	"crypto/tls"
@@ -105,18 +107,18 @@ func (n *node) dialer(spec clientSpec) func(context.Context, string, *net.Dialer
 	return func(ctx context.Context, _ string, _ *net.Dialer, _ *tls.Config) (net.Conn, error) {
 		if spec.shared != nil && ctx.Value(proberKey{}) == nil {
 			// The client knows that the connection is gone before we do.
-			n.suspect(&Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errRefused})
-			return nil, errRefused
+			n.suspect(&fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrNotOpen})
+			return nil, fault.ErrNotOpen
 		}
 		if spec.shared == nil && n.availability.state.Load() != availabilityUp || spec.dedicated != nil && spec.dedicated.established.Load() {
-			return nil, errRefused
+			return nil, fault.ErrNotOpen
 		}
 		wait, cancel := context.WithTimeout(ctx, n.cfg.CommandTimeout)
 		defer cancel()
 		select {
 		case n.conns.slots <- struct{}{}:
 		case <-wait.Done():
-			return nil, fmt.Errorf("%w: all %d connections (REDIS_MAX_CONNECTIONS) are in use", errRefused, cap(n.conns.slots))
+			return nil, fmt.Errorf("%w: all %d connections (REDIS_MAX_CONNECTIONS) are in use", fault.ErrNotOpen, cap(n.conns.slots))
 		}
 		return n.connectSlot(ctx, spec)
 	}
@@ -131,7 +133,7 @@ func (n *node) connectSlot(ctx context.Context, spec clientSpec) (net.Conn, erro
 	raw, err := n.dial(ctx, addr, n.conns.slots)
 	if err == nil && addr != n.addr() {
 		_ = raw.Close() // the master moved meanwhile
-		err = errRefused
+		err = fault.ErrNotOpen
 	}
 	if err != nil {
 		<-n.conns.slots
@@ -149,7 +151,7 @@ func (n *node) connectSlot(ctx context.Context, spec clientSpec) (net.Conn, erro
 	}
 	if n.availability.state.Load() == availabilityClosed {
 		_ = c.Close()
-		return nil, errRefused
+		return nil, fault.ErrNotOpen
 	}
 	return c, nil
 }
@@ -247,7 +249,7 @@ func (n *node) openConn(ctx context.Context, addr string) (net.Conn, error) {
 	if err := t.HandshakeContext(ctx); err != nil {
 		_ = c.Close()
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) && n.speaksPlain(addr) {
-			err = errPlainText
+			err = fault.ErrPlainText
 		}
 		return nil, n.cfg.files.explain(err)
 	}

@@ -1,5 +1,7 @@
 package madcrow
 
+import "github.com/madcrow-go/madcrow/internal/fault"
+
 import (
 	"context"
 	"errors"
@@ -112,8 +114,8 @@ func TestDeadlines_SweeperRestsWhenIdle(t *testing.T) {
 func TestGate_DoubtWaitsForItsVerdict(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAvailability()
-		why := &Error{Kind: KindUnavailable, Err: errSilent}
-		passed := make(chan *Error, 1)
+		why := &fault.Error{Kind: fault.KindUnavailable, Err: fault.ErrSilent}
+		passed := make(chan *fault.Error, 1)
 		go func() { passed <- a.wait(t.Context()) }()
 		synctest.Wait()
 		select {
@@ -130,7 +132,7 @@ func TestGate_DoubtWaitsForItsVerdict(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
 		defer cancel()
-		if err := a.wait(ctx); err == nil || err.Kind != KindTimeout || err.Outcome != OutcomeNotApplied || !errors.Is(err, errSilent) {
+		if err := a.wait(ctx); err == nil || err.Kind != fault.KindTimeout || err.Outcome != fault.OutcomeNotApplied || !errors.Is(err, fault.ErrSilent) {
 			t.Errorf("a deadline in doubt: %v", err)
 		}
 		if !a.setDownIfProbing(why) || a.setDownIfProbing(why) {
@@ -174,7 +176,7 @@ func TestLane_LostSlotsComeBackWithProof(t *testing.T) {
 	}
 	short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
 	defer cancel()
-	if err := s.enter(short); err == nil || err.Kind != KindTimeout || err.Outcome != OutcomeNotApplied {
+	if err := s.enter(short); err == nil || err.Kind != fault.KindTimeout || err.Outcome != fault.OutcomeNotApplied {
 		t.Errorf("entered a full lane: %v", err)
 	}
 	if n.availability.state.Load() != availabilityProbing {

@@ -1,5 +1,7 @@
 package madcrow
 
+import "github.com/madcrow-go/madcrow/internal/fault"
+
 import (
 	"context"
 	"fmt"
@@ -42,7 +44,7 @@ func newDedicatedPool(n *node, size int) *dedicatedPool {
 }
 
 // take borrows a connection. It hears ctx in all that it waits for.
-func (p *dedicatedPool) acquire(ctx context.Context) (*dedicatedConn, *Error) {
+func (p *dedicatedPool) acquire(ctx context.Context) (*dedicatedConn, *fault.Error) {
 	if err := p.acquirePermit(ctx); err != nil {
 		return nil, err
 	}
@@ -60,7 +62,7 @@ func (p *dedicatedPool) acquire(ctx context.Context) (*dedicatedConn, *Error) {
 	return p.open(ctx)
 }
 
-func (p *dedicatedPool) acquirePermit(ctx context.Context) *Error {
+func (p *dedicatedPool) acquirePermit(ctx context.Context) *fault.Error {
 	if err := p.node.availability.wait(ctx); err != nil {
 		return err
 	}
@@ -73,13 +75,13 @@ func (p *dedicatedPool) acquirePermit(ctx context.Context) *Error {
 	case p.permits <- struct{}{}:
 		return nil
 	case <-ctx.Done():
-		return &Error{Kind: contextKind(ctx.Err()), Outcome: OutcomeNotApplied, Err: waited(ctx.Err(), &Error{Err: errDedicatedBusy})}
+		return &fault.Error{Kind: fault.ContextKind(ctx.Err()), Outcome: fault.OutcomeNotApplied, Err: fault.Waited(ctx.Err(), &fault.Error{Err: fault.ErrDedicatedBusy})}
 	}
 }
 
 // open makes a new connection, in a goroutine that the caller can leave: a
 // connection that takes longer than its caller may wait is for the next one.
-func (p *dedicatedPool) open(ctx context.Context) (*dedicatedConn, *Error) {
+func (p *dedicatedPool) open(ctx context.Context) (*dedicatedConn, *fault.Error) {
 	d := &dedicatedConn{pool: p}
 	var failed error
 	err := runDetached(ctx, func() error {
@@ -129,7 +131,7 @@ func runDetached(ctx context.Context, do func() error, abandoned func()) error {
 	case <-ctx.Done():
 	}
 	if decided.CompareAndSwap(false, true) {
-		return errCallerLeft
+		return fault.ErrCallerLeft
 	}
 	return <-done
 }
@@ -147,22 +149,22 @@ func (d *dedicatedConn) connect(ctx context.Context) error {
 	return err
 }
 
-func (p *dedicatedPool) openResult(ctx context.Context, d *dedicatedConn, err error) (*dedicatedConn, *Error) {
+func (p *dedicatedPool) openResult(ctx context.Context, d *dedicatedConn, err error) (*dedicatedConn, *fault.Error) {
 	switch {
 	case err == nil:
 		return d, nil
-	case err != errCallerLeft:
+	case err != fault.ErrCallerLeft:
 		d.dirty = true
 		d.release()
 	}
 	if reply, ok := rueidis.IsRedisErr(err); ok {
-		kind, _ := classifyReply(reply.Error())
-		return nil, &Error{Kind: kind, Outcome: OutcomeNotApplied, Err: err}
+		kind, _ := fault.ClassifyReply(reply.Error())
+		return nil, &fault.Error{Kind: kind, Outcome: fault.OutcomeNotApplied, Err: err}
 	}
 	if ctx.Err() != nil {
-		return nil, &Error{Kind: contextKind(ctx.Err()), Outcome: OutcomeNotApplied, Err: ctx.Err()}
+		return nil, &fault.Error{Kind: fault.ContextKind(ctx.Err()), Outcome: fault.OutcomeNotApplied, Err: ctx.Err()}
 	}
-	return nil, &Error{Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: fmt.Errorf("%w: %w", errRefused, err)}
+	return nil, &fault.Error{Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fmt.Errorf("%w: %w", fault.ErrNotOpen, err)}
 }
 
 // do sends commands. After a failure of the connection, or a caller who left,

@@ -1,5 +1,7 @@
 package madcrow
 
+import "github.com/madcrow-go/madcrow/internal/fault"
+
 import (
 	"context"
 	"crypto/tls"
@@ -11,7 +13,7 @@ import (
 // The few things that differ between one node and a cluster of them.
 
 // pick returns the node for a slot, as the Builder counts them.
-func (r *Redis) pick(ctx context.Context, slot uint16) (*node, *Error) {
+func (r *Redis) pick(ctx context.Context, slot uint16) (*node, *fault.Error) {
 	if r.cluster == nil {
 		return r.node, nil
 	}
@@ -27,7 +29,7 @@ func (r *Redis) follow(from *node, err error) (redirect, bool) {
 }
 
 // look returns the state of the gate, or what the gates of all nodes amount to.
-func (r *Redis) currentAvailability() (uint32, *Error) {
+func (r *Redis) currentAvailability() (uint32, *fault.Error) {
 	if r.cluster == nil {
 		return r.node.availability.current()
 	}
@@ -44,7 +46,7 @@ func (r *Redis) each(fn func(*node)) {
 }
 
 // restriction is what a node refuses that is connected, or nil.
-func (r *Redis) restriction() (why *Error) {
+func (r *Redis) restriction() (why *fault.Error) {
 	r.each(func(n *node) {
 		if why == nil {
 			why = n.restriction()
@@ -59,7 +61,7 @@ func (r *Redis) inflight() (sum int32) {
 }
 
 // shut closes the gates for good.
-func (r *Redis) shut(why *Error) {
+func (r *Redis) shut(why *fault.Error) {
 	if c := r.cluster; c != nil {
 		c.mu.Lock()
 		c.closed = true
@@ -84,7 +86,9 @@ func (r *Redis) closeNodes() {
 func anyBuilder() (Builder, error) {
 	c, err := rueidis.NewClient(rueidis.ClientOption{
 		InitAddress: []string{"none"}, ForceSingleClient: true, DisableCache: true,
-		DialCtxFn: func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error) { return nil, errRefused },
+		DialCtxFn: func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error) {
+			return nil, fault.ErrNotOpen
+		},
 	})
 	if c == nil {
 		return Builder{}, err

@@ -1,5 +1,7 @@
 package madcrow
 
+import "github.com/madcrow-go/madcrow/internal/fault"
+
 import (
 	"context"
 	"errors"
@@ -39,18 +41,18 @@ func (r *Redis) Do(ctx context.Context, build func(Builder) Command) (Message, e
 		r.record(op, 1, start, tries, err)
 	}
 	if err != nil {
-		return msg, err
+		return msg, publicError(err)
 	}
 	return msg, nil
 }
 
-func (r *Redis) do(ctx context.Context, build func(Builder) Command) (msg Message, op string, tries int, e *Error) {
+func (r *Redis) do(ctx context.Context, build func(Builder) Command) (msg Message, op string, tries int, e *fault.Error) {
 	var next redirect
 	for redirects := 0; ; tries++ {
 		cmd := build(r.builder)
 		args := cmd.Commands()
 		op = args[0]
-		again := idempotencyOf(cmd)
+		again := fault.IdempotencyOf(cmd)
 		size := commandSize(args)
 		kind := classOf(args)
 		switch {
@@ -59,21 +61,21 @@ func (r *Redis) do(ctx context.Context, build func(Builder) Command) (msg Messag
 		case size > r.cfg.MaxValueSize:
 			return msg, op, tries, tooLarge(op, size, r.cfg.MaxValueSize)
 		}
-		n, e := next.node, (*Error)(nil)
+		n, e := next.node, (*fault.Error)(nil)
 		if n == nil {
 			if n, e = r.pick(ctx, cmd.Slot()); e != nil {
-				return msg, op, tries, e.of(op)
+				return msg, op, tries, e.For(op)
 			}
 		}
 		var failed error
 		if kind == classPlain && size < r.cfg.BulkThreshold && !cmd.IsBlock() {
 			s, err := n.enter(ctx)
 			if err != nil {
-				if redirects++; errors.Is(err, errMoved) && redirects <= maxRedirects {
+				if redirects++; errors.Is(err, fault.ErrMoved) && redirects <= maxRedirects {
 					next = redirect{} // the node has left the cluster
 					continue
 				}
-				return msg, op, tries, err.of(op)
+				return msg, op, tries, err.For(op)
 			}
 			msg, failed = s.do(ctx, cmd, next.asking).ToMessage()
 		} else {
@@ -87,19 +89,19 @@ func (r *Redis) do(ctx context.Context, build func(Builder) Command) (msg Messag
 			if redirects++; redirects <= maxRedirects {
 				continue
 			}
-			failed = errTooManyRedirects
+			failed = fault.ErrTooManyRedirects
 		}
 		f := n.noteFailure(ctx, op, failed, again)
-		if !f.again || !pause(ctx, tries, f.backoff) {
+		if !f.Retry || !pause(ctx, tries, f.Backoff) {
 			return Message{}, op, tries, f.Error
 		}
 	}
 }
 
 // enter passes the gate and takes a slot on a lane.
-func (n *node) enter(ctx context.Context) (*sharedConn, *Error) {
+func (n *node) enter(ctx context.Context) (*sharedConn, *fault.Error) {
 	if err := ctx.Err(); err != nil {
-		return nil, &Error{Kind: contextKind(err), Outcome: OutcomeNotApplied, Err: err}
+		return nil, &fault.Error{Kind: fault.ContextKind(err), Outcome: fault.OutcomeNotApplied, Err: err}
 	}
 	if n.availability.state.Load() != availabilityUp {
 		if err := n.availability.wait(ctx); err != nil {
@@ -111,13 +113,6 @@ func (n *node) enter(ctx context.Context) (*sharedConn, *Error) {
 		return nil, err
 	}
 	return s, nil
-}
-
-// of names the command in an error that many calls share.
-func (e *Error) of(op string) *Error {
-	named := *e
-	named.Op = op
-	return &named
 }
 
 // alone sends one command on a borrowed connection.
@@ -134,7 +129,7 @@ func (n *node) doDedicated(ctx context.Context, cmd Command, asking bool) rueidi
 }
 
 // borrow sends commands on a borrowed connection.
-func (n *node) doMultiDedicated(ctx context.Context, cmds []Command) ([]rueidis.RedisResult, *Error) {
+func (n *node) doMultiDedicated(ctx context.Context, cmds []Command) ([]rueidis.RedisResult, *fault.Error) {
 	n.dedicated.calls.Add(1)
 	defer n.dedicated.calls.Add(-1)
 	c, err := n.dedicated.acquire(ctx)
@@ -146,16 +141,16 @@ func (n *node) doMultiDedicated(ctx context.Context, cmds []Command) ([]rueidis.
 }
 
 // failed classifies the error of one try, and lets the node draw its lesson.
-func (n *node) noteFailure(ctx context.Context, op string, err error, idem idempotency) failure {
-	f := classify(ctx, op, err, idem)
+func (n *node) noteFailure(ctx context.Context, op string, err error, idem fault.Idempotency) fault.Failure {
+	f := fault.Classify(ctx, op, err, idem)
 	n.explainReply(f.Error)
-	switch f.nodeFault {
-	case KindReadOnly:
+	switch f.NodeFault {
+	case fault.KindReadOnly:
 		n.noteDemoted(f.Err)
-	case KindAuth:
+	case fault.KindAuth:
 		// The password changed while we were connected: connect anew, with
 		// what Credentials says now.
-		n.suspect(&Error{Op: "connect", Kind: KindAuth, Outcome: OutcomeNotApplied, Err: f.Err})
+		n.suspect(&fault.Error{Op: "connect", Kind: fault.KindAuth, Outcome: fault.OutcomeNotApplied, Err: f.Err})
 	}
 	n.restrict(f)
 	return f
@@ -171,10 +166,14 @@ func pause(ctx context.Context, tries int, wait bool) bool {
 	return retryBackoff.Pause(ctx, tries)
 }
 
-func (r *Redis) record(op string, commands int, start int64, retries int, err *Error) {
-	o := Operation{Name: op, Commands: commands, Duration: time.Duration(clock.Now() - start), Retries: retries}
+func (r *Redis) record(op string, commands int, start int64, retries int, err *fault.Error) {
+	kind := Kind(0)
 	if err != nil {
-		o.Kind = err.Kind
+		kind = Kind(err.Kind)
 	}
-	r.rec.Operation(o)
+	r.recordKind(op, commands, start, retries, kind)
+}
+
+func (r *Redis) recordKind(op string, commands int, start int64, retries int, kind Kind) {
+	r.rec.Operation(Operation{Name: op, Commands: commands, Duration: time.Duration(clock.Now() - start), Retries: retries, Kind: kind})
 }

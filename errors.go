@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+
+	"github.com/madcrow-go/madcrow/internal/fault"
 )
 
 // Kind says what went wrong. The zero value is no kind.
@@ -29,21 +31,8 @@ const (
 	KindServer           // any other error that Redis returned
 )
 
-var kindNames = [...]string{
-	KindUnavailable: "unavailable", KindTimeout: "timeout", KindCanceled: "canceled",
-	KindReadOnly: "read-only", KindOutOfMemory: "out of memory", KindAuth: "authentication failed",
-	KindPermission: "permission denied", KindLoading: "loading", KindBusy: "busy",
-	KindConflict: "conflict", KindWrongType: "wrong type", KindTooLarge: "too large",
-	KindConfig: "configuration", KindServer: "server error",
-}
-
 // String returns the kind in words.
-func (k Kind) String() string {
-	if int(k) < len(kindNames) && kindNames[k] != "" {
-		return kindNames[k]
-	}
-	return "unknown"
-}
+func (k Kind) String() string { return fault.Kind(k).String() }
 
 // Outcome says whether a failed call changed anything in Redis.
 type Outcome uint8
@@ -73,36 +62,28 @@ func (o Outcome) String() string {
 // Sentinel errors, for errors.Is. An authentication failure, a loading Redis,
 // and whatever keeps a connection from being made are also ErrUnavailable.
 var (
-	ErrUnavailable = errors.New("redis is unavailable")
-	ErrTimeout     = errors.New("deadline passed")
-	ErrCanceled    = errors.New("canceled by the caller")
-	ErrReadOnly    = errors.New("redis takes no writes")
-	ErrOutOfMemory = errors.New("redis is out of memory")
-	ErrAuth        = errors.New("authentication failed")
-	ErrPermission  = errors.New("permission denied")
-	ErrLoading     = errors.New("redis is loading its data set")
-	ErrBusy        = errors.New("redis is running a script")
-	ErrConflict    = errors.New("a watched key changed")
-	ErrWrongType   = errors.New("the key holds another type")
-	ErrTooLarge    = errors.New("value is too large")
-	ErrConfig      = errors.New("configuration is wrong")
-	ErrServer      = errors.New("redis returned an error")
+	ErrUnavailable = fault.ErrUnavailable
+	ErrTimeout     = fault.ErrTimeout
+	ErrCanceled    = fault.ErrCanceled
+	ErrReadOnly    = fault.ErrReadOnly
+	ErrOutOfMemory = fault.ErrOutOfMemory
+	ErrAuth        = fault.ErrAuth
+	ErrPermission  = fault.ErrPermission
+	ErrLoading     = fault.ErrLoading
+	ErrBusy        = fault.ErrBusy
+	ErrConflict    = fault.ErrConflict
+	ErrWrongType   = fault.ErrWrongType
+	ErrTooLarge    = fault.ErrTooLarge
+	ErrConfig      = fault.ErrConfig
+	ErrServer      = fault.ErrServer
 	// ErrQuota is also ErrUnavailable: Redis answers, and refuses all calls.
-	ErrQuota = errors.New("the quota of requests is used up")
+	ErrQuota = fault.ErrQuota
 	// ErrNoScripts is also ErrServer or ErrPermission. Limits, sessions, caches
 	// and numbered messages need scripts.
-	ErrNoScripts = errors.New("the server runs no Lua scripts for this user: start it with scripts (Garnet: --lua), or grant the user EVAL and EVALSHA")
+	ErrNoScripts = fault.ErrNoScripts
 	// ErrClosed is returned after Close; it is also ErrUnavailable.
-	ErrClosed = errors.New("client is closed")
+	ErrClosed = fault.ErrClosed
 )
-
-var kindSentinels = [...]error{
-	KindUnavailable: ErrUnavailable, KindTimeout: ErrTimeout, KindCanceled: ErrCanceled,
-	KindReadOnly: ErrReadOnly, KindOutOfMemory: ErrOutOfMemory, KindAuth: ErrAuth,
-	KindPermission: ErrPermission, KindLoading: ErrLoading, KindBusy: ErrBusy,
-	KindConflict: ErrConflict, KindWrongType: ErrWrongType, KindTooLarge: ErrTooLarge,
-	KindConfig: ErrConfig, KindServer: ErrServer,
-}
 
 // Error is every error that this package, and the packages built on it, return
 // for a failed operation. Errors of the caller's own functions come as they are,
@@ -129,7 +110,6 @@ type Error struct {
 	Err error
 
 	permanent bool // of a connection: it will not mend by itself
-	later     bool // of a script or a transaction: refused whole, perhaps only for a moment
 }
 
 // Error returns one line: what was tried, what went wrong and why.
@@ -177,11 +157,15 @@ func (e *Error) inner() (*Error, bool) {
 func (e *Error) Unwrap() error { return e.Err }
 
 // Is matches the sentinel errors of this package.
-func (e *Error) Is(target error) bool {
-	if int(e.Kind) < len(kindSentinels) && kindSentinels[e.Kind] == target && target != nil {
-		return true
+func (e *Error) Is(target error) bool { return fault.IsKind(fault.Kind(e.Kind), e.permanent, target) }
+
+// publicError makes the public error of an error of the engine; nil stays nil.
+// It is called where a call returns, and allocates for a failure alone.
+func publicError(e *fault.Error) *Error {
+	if e == nil {
+		return nil
 	}
-	return target == ErrUnavailable && (e.Kind == KindAuth || e.Kind == KindLoading || e.permanent)
+	return &Error{Op: e.Op, Kind: Kind(e.Kind), Outcome: Outcome(e.Outcome), Err: e.Err, permanent: e.Permanent}
 }
 
 // NotSent reports that Redis was surely not changed: the call was not sent, or

@@ -1,5 +1,7 @@
 package madcrow
 
+import "github.com/madcrow-go/madcrow/internal/fault"
+
 import (
 	"context"
 	"strings"
@@ -36,12 +38,12 @@ func (r *Redis) DoMulti(ctx context.Context, build func(Builder) []Command) ([]R
 		r.record("PIPELINE", len(results), start, tries, err)
 	}
 	if err != nil {
-		return results, err
+		return results, publicError(err)
 	}
 	return results, nil
 }
 
-func (r *Redis) doMulti(ctx context.Context, build func(Builder) []Command) (out []Result, tries int, e *Error) {
+func (r *Redis) doMulti(ctx context.Context, build func(Builder) []Command) (out []Result, tries int, e *fault.Error) {
 	if r.cluster != nil {
 		return r.doMultiCluster(ctx, build)
 	}
@@ -58,7 +60,7 @@ func (r *Redis) doMulti(ctx context.Context, build func(Builder) []Command) (out
 		}
 		replies, failed := n.send(ctx, p, cmds)
 		if failed != nil {
-			return nil, tries, failed.of("PIPELINE")
+			return nil, tries, failed.For("PIPELINE")
 		}
 		var again, backoff bool
 		out, again, backoff, e = n.collect(ctx, p, replies)
@@ -70,7 +72,7 @@ func (r *Redis) doMulti(ctx context.Context, build func(Builder) []Command) (out
 
 // send sends commands that were looked at, on a lane or on a connection of
 // their own. Its error is of commands that were not sent.
-func (n *node) send(ctx context.Context, p pipeline, cmds []Command) ([]rueidis.RedisResult, *Error) {
+func (n *node) send(ctx context.Context, p pipeline, cmds []Command) ([]rueidis.RedisResult, *fault.Error) {
 	if !p.dedicated && p.size < n.cfg.BulkThreshold {
 		s, err := n.enter(ctx)
 		if err != nil {
@@ -83,20 +85,20 @@ func (n *node) send(ctx context.Context, p pipeline, cmds []Command) ([]rueidis.
 
 // collect turns replies into results. again is true when no command was
 // applied or all may be repeated, and each failed.
-func (n *node) collect(ctx context.Context, p pipeline, replies []rueidis.RedisResult) (out []Result, again, backoff bool, first *Error) {
+func (n *node) collect(ctx context.Context, p pipeline, replies []rueidis.RedisResult) (out []Result, again, backoff bool, first *fault.Error) {
 	out = make([]Result, len(p.cmds))
 	again = true
 	for i := range p.cmds {
 		var err error
 		if out[i].Message, err = replies[i].ToMessage(); err == nil || err == rueidis.Nil {
-			again = again && p.idempotency >= idempotent
+			again = again && p.idempotency >= fault.Idempotent
 			n.inspectExec(ctx, p.cmds[i].op, out[i].Message)
 			continue
 		}
 		f := n.noteFailure(ctx, p.cmds[i].op, err, p.idempotency)
-		out[i].Err = f.Error
-		again = again && f.again
-		backoff = backoff || f.backoff
+		out[i].Err = publicError(f.Error)
+		again = again && f.Retry
+		backoff = backoff || f.Backoff
 		if first == nil {
 			first = f.Error
 		}
@@ -116,7 +118,7 @@ func (n *node) inspectExec(ctx context.Context, op string, reply Message) {
 	}
 	for i := range inner {
 		if err := inner[i].Error(); err != nil && err != rueidis.Nil {
-			n.noteFailure(ctx, "EXEC", err, nonIdempotent)
+			n.noteFailure(ctx, "EXEC", err, fault.NonIdempotent)
 		}
 	}
 }
@@ -137,7 +139,7 @@ func (r *Redis) DoBlocking(ctx context.Context, block time.Duration, build func(
 		r.record(op, 1, start, tries, err)
 	}
 	if err != nil {
-		return msg, err
+		return msg, publicError(err)
 	}
 	return msg, nil
 }
@@ -149,7 +151,7 @@ func (r *Redis) DoBulk(ctx context.Context, build func(Builder) Command) (Messag
 	return r.DoBlocking(ctx, 0, build)
 }
 
-func (r *Redis) doDedicated(ctx context.Context, build func(Builder) Command) (msg Message, op string, tries int, e *Error) {
+func (r *Redis) doDedicated(ctx context.Context, build func(Builder) Command) (msg Message, op string, tries int, e *fault.Error) {
 	var next redirect
 	var room [1]pipelined
 	for redirects := 0; ; tries++ {
@@ -162,7 +164,7 @@ func (r *Redis) doDedicated(ctx context.Context, build func(Builder) Command) (m
 		n := next.node
 		if n == nil {
 			if n, err = r.pick(ctx, cmds[0].Slot()); err != nil {
-				return msg, op, tries, err.of(op)
+				return msg, op, tries, err.For(op)
 			}
 		}
 		var failed error
@@ -174,14 +176,14 @@ func (r *Redis) doDedicated(ctx context.Context, build func(Builder) Command) (m
 			if redirects++; redirects <= maxRedirects {
 				continue
 			}
-			failed = errTooManyRedirects
+			failed = fault.ErrTooManyRedirects
 		}
 		again := p.idempotency
 		if p.dedicated {
-			again = nonIdempotent
+			again = fault.NonIdempotent
 		}
 		f := n.noteFailure(ctx, op, failed, again)
-		if !f.again || !pause(ctx, tries, f.backoff) {
+		if !f.Retry || !pause(ctx, tries, f.Backoff) {
 			return Message{}, op, tries, f.Error
 		}
 	}

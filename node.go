@@ -1,5 +1,7 @@
 package madcrow
 
+import "github.com/madcrow-go/madcrow/internal/fault"
+
 import (
 	"context"
 	"crypto/tls"
@@ -59,10 +61,10 @@ type node struct {
 	announced    atomic.Pointer[string] // one that they named just now
 	changed      func()
 	readOnly     atomic.Bool
-	served       atomic.Bool           // it did, once
-	misfit       atomic.Pointer[Error] // what is wrong with a server that serves
-	remeasure    bool                  // the last probe was late; for the prober
-	helloReplies []rueidis.RedisResult // of the last connection, for the prober
+	served       atomic.Bool                 // it did, once
+	misfit       atomic.Pointer[fault.Error] // what is wrong with a server that serves
+	remeasure    bool                        // the last probe was late; for the prober
+	helloReplies []rueidis.RedisResult       // of the last connection, for the prober
 
 	downReasons      logonce.Reasons // why it does not serve
 	connectedTo      string          // what the log last said; the connector's
@@ -80,7 +82,7 @@ type node struct {
 	redialPause atomic.Int64
 
 	info         atomic.Pointer[ServerInfo]
-	restrictions [restrictions]restriction
+	restrictions [fault.Restrictions]restriction
 
 	// byName says that the address may lead to another server later: a name,
 	// or a Dialer. The cluster's map and the Sentinels name servers themselves.
@@ -196,7 +198,7 @@ func (n *node) refuseFirst(dial dialFunc) dialFunc {
 	var made atomic.Bool
 	return func(ctx context.Context, addr string, d *net.Dialer, tc *tls.Config) (net.Conn, error) {
 		if made.CompareAndSwap(false, true) {
-			return nil, errRefused
+			return nil, fault.ErrNotOpen
 		}
 		return dial(ctx, addr, d, tc)
 	}
@@ -228,7 +230,7 @@ func (n *node) silence() time.Duration {
 }
 
 // doubt stops new calls until the connector has looked.
-func (n *node) suspect(cause *Error) {
+func (n *node) suspect(cause *fault.Error) {
 	if n.availability.suspect(cause) {
 		n.wake()
 	}

@@ -1,5 +1,7 @@
 package madcrow
 
+import "github.com/madcrow-go/madcrow/internal/fault"
+
 import (
 	"bufio"
 	"context"
@@ -93,7 +95,7 @@ func (n *node) reconnect(ctx context.Context) bool {
 		}
 		n.setDown(err)
 		pause := wait
-		if err.permanent {
+		if err.Permanent {
 			pause = authEvery
 		}
 		wait = min(2*wait, probeEvery)
@@ -118,18 +120,18 @@ func (n *node) logConnected() {
 }
 
 // shut makes calls fail at once, and says so once for each reason.
-func (n *node) setDown(err *Error) {
+func (n *node) setDown(err *fault.Error) {
 	before := n.availability.lastCause()
-	if n.availability.set(availabilityDown, err) || before == nil || !sameText(before, err) {
+	if n.availability.set(availabilityDown, err) || before == nil || !fault.SameText(before, err) {
 		n.logDown(err)
 	}
 	n.dedicated.cancelDials()
-	if !errors.Is(err, errSilent) {
+	if !errors.Is(err, fault.ErrSilent) {
 		n.dedicated.closeIdle(false) // the process is gone, and they with it
 	}
 }
 
-func (n *node) logDown(err *Error) {
+func (n *node) logDown(err *fault.Error) {
 	if n.downReasons.First(err.Err) {
 		n.log.Warn("redis is not available", "reason", err.Err)
 	}
@@ -138,9 +140,9 @@ func (n *node) logDown(err *Error) {
 
 // connect probes the node and then connects the lanes, so that no caller ever
 // waits for a dial.
-func (n *node) connect(ctx context.Context, try int) *Error {
+func (n *node) connect(ctx context.Context, try int) *fault.Error {
 	late := time.AfterFunc(n.downAfter(), func() {
-		e := &Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: fmt.Errorf("%s: %w", n.addr(), errSilent)}
+		e := &fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fmt.Errorf("%s: %w", n.addr(), fault.ErrSilent)}
 		if n.finder != nil && !n.found.Load() {
 			e.Err = n.finder.late()
 		}
@@ -199,7 +201,7 @@ func hungUp(err error) bool {
 
 // locate asks the Sentinels where the master is. When none of them answers,
 // the last one known may still serve, which does not wait long for them.
-func (n *node) locate(ctx context.Context, try int) *Error {
+func (n *node) locate(ctx context.Context, try int) *fault.Error {
 	var addr string
 	var err error
 	if n.found.Load() {
@@ -212,9 +214,9 @@ func (n *node) locate(ctx context.Context, try int) *Error {
 			return nil // what was known last may still serve
 		}
 		if errors.Is(err, errNotSentinel) {
-			return wrongServer("connect", err)
+			return fault.WrongServer("connect", err)
 		}
-		return &Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: err}
+		return &fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: err}
 	}
 	n.found.Store(true)
 	if addr != n.addr() {
@@ -234,9 +236,9 @@ func (n *node) checkRole(ctx context.Context) error {
 	reply, err := c.Do(ctx, c.B().Role().Build()).ToArray()
 	role := ""
 	switch {
-	case commandUnavailable(err): // denied, or renamed
+	case fault.CommandUnavailable(err): // denied, or renamed
 		var info string
-		if info, err = c.Do(ctx, c.B().Info().Section("replication").Build()).ToString(); commandUnavailable(err) {
+		if info, err = c.Do(ctx, c.B().Info().Section("replication").Build()).ToString(); fault.CommandUnavailable(err) {
 			return nil // then READONLY tells
 		}
 		role = parseInfo(info).Role
@@ -244,20 +246,9 @@ func (n *node) checkRole(ctx context.Context) error {
 		role, err = reply[0].ToString()
 	}
 	if err == nil && role != "master" && role != "" {
-		return fmt.Errorf("%w: the Sentinels name it, and it is a %s", ErrReadOnly, role)
+		return fmt.Errorf("%w: the Sentinels name it, and it is a %s", fault.ErrReadOnly, role)
 	}
 	return err
-}
-
-// missing says whether an error reply means that the server has no such command
-// for this user.
-func commandUnavailable(err error) bool {
-	reply, ok := rueidis.IsRedisErr(err)
-	if !ok {
-		return false
-	}
-	kind, _ := classifyReply(reply.Error())
-	return kind == KindPermission || strings.HasPrefix(reply.Error(), "unknown command") // without its code, ERR
 }
 
 // moved looks whether the master is another one now, while all seems well.
@@ -266,7 +257,7 @@ func (n *node) checkMaster(ctx context.Context) {
 	n.logDiscovery(ctx, err)
 	if err == nil && addr != n.addr() {
 		n.announced.Store(&addr)
-		n.suspect(&Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errMoved})
+		n.suspect(&fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrMoved})
 	}
 	n.changed()
 	if healthy := n.finder.replicas.Load(); n.replicas != nil && err == nil && healthy != nil {
@@ -325,15 +316,15 @@ func (n *node) probe(ctx context.Context, timeout time.Duration) error {
 	line, err := bufio.NewReaderSize(c, 512).ReadString('\n')
 	if err != nil {
 		if ctx.Err() != nil {
-			return errSilent
+			return fault.ErrSilent
 		}
 		return err
 	}
 	n.rtt.Store(int64(time.Since(asked)))
 	n.handshake.Store(int64(time.Since(start)))
 	line = strings.TrimRight(line, "\r\n")
-	if text, ok := strings.CutPrefix(line, "-"); ok && refusesConnection(text) {
-		return refusal(text)
+	if text, ok := strings.CutPrefix(line, "-"); ok && fault.RefusesConnection(text) {
+		return fault.Refusal(text)
 	}
 	if !strings.HasPrefix(line, "+") && !strings.HasPrefix(line, "-") {
 		return fmt.Errorf("this is no Redis: it answered %.40q", line)
@@ -364,14 +355,14 @@ func (s *sharedConn) ensureConnected(ctx context.Context) error {
 			return s.serveReads(ctx)
 		}
 		if reply, ok := rueidis.IsRedisErr(err); ok {
-			kind, _ := classifyReply(reply.Error())
+			kind, _ := fault.ClassifyReply(reply.Error())
 			if s.conn.Load() == nil {
 				return err
 			}
 			switch {
-			case kind == KindBusy, commandUnavailable(err):
+			case kind == fault.KindBusy, fault.CommandUnavailable(err):
 				return nil // it answers, if not this
-			case kind == KindAuth: // connect anew, with the credentials of today
+			case kind == fault.KindAuth: // connect anew, with the credentials of today
 			default:
 				return err
 			}
@@ -404,7 +395,7 @@ func (n *node) readInfo(ctx context.Context) {
 	}
 	text, err := s.do(ctx, n.builder.Info().Build(), false).ToString()
 	if _, reply := rueidis.IsRedisErr(err); reply {
-		n.restrict(classify(ctx, "INFO", err, readOnly))
+		n.restrict(fault.Classify(ctx, "INFO", err, fault.ReadOnly))
 	} else if err != nil {
 		return
 	}
@@ -447,7 +438,7 @@ func (n *node) checkName(ctx context.Context) {
 	text, failed := c.do(ctx, n.builder.Info().Section("replication").Build())[0].ToString()
 	if failed == nil && parseInfo(text).Role == "master" {
 		n.redial.Store(true)
-		n.suspect(&Error{Op: "connect", Kind: KindReadOnly, Outcome: OutcomeNotApplied, Err: errMoved})
+		n.suspect(&fault.Error{Op: "connect", Kind: fault.KindReadOnly, Outcome: fault.OutcomeNotApplied, Err: fault.ErrMoved})
 	}
 }
 
@@ -489,5 +480,5 @@ func (n *node) noteDemoted(cause error) {
 	}
 	n.redialPause.Store(pause)
 	n.redial.Store(true)
-	n.suspect(&Error{Op: "connect", Kind: KindReadOnly, Outcome: OutcomeNotApplied, Err: cause})
+	n.suspect(&fault.Error{Op: "connect", Kind: fault.KindReadOnly, Outcome: fault.OutcomeNotApplied, Err: cause})
 }

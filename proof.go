@@ -1,5 +1,7 @@
 package madcrow
 
+import "github.com/madcrow-go/madcrow/internal/fault"
+
 import (
 	"context"
 	"crypto/rand"
@@ -116,7 +118,7 @@ func (s *sharedConn) prove(ctx context.Context, r proofRequest) {
 	if err := s.changeTracked(ctx, r.key); err != nil {
 		p.again.Store(clock.Now() + int64(proofSoon))
 		if reply, ok := rueidis.IsRedisErr(err); ok {
-			if kind, _ := classifyReply(reply.Error()); kind == KindPermission || kind == KindServer {
+			if kind, _ := fault.ClassifyReply(reply.Error()); kind == fault.KindPermission || kind == fault.KindServer {
 				p.again.Store(clock.Now() + int64(proofLater))
 				n.logNoPushes(fmt.Errorf("whether pushes arrive cannot be tried; grant the user GET and SET of the keys %sm1:tracking:*: %w", n.cfg.KeyPrefix, err))
 			}

@@ -1,11 +1,16 @@
 package madcrow
 
+import "github.com/madcrow-go/madcrow/internal/fault"
+
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"github.com/redis/rueidis"
 )
+
+var errNoSubscription = errors.New("Receive takes SUBSCRIBE, PSUBSCRIBE or SSUBSCRIBE")
 
 // Receive subscribes, with a SUBSCRIBE, PSUBSCRIBE or SSUBSCRIBE command, on
 // the connection for pub/sub and calls fn for each message, in the order of its
@@ -21,23 +26,23 @@ func (r *Redis) Receive(ctx context.Context, subscribe func(Builder) Command, fn
 	cmd := subscribe(r.builder)
 	op, channels := cmd.Commands()[0], append([]string(nil), cmd.Commands()[1:]...)
 	if !cmd.NoReply() || strings.Contains(op, "UNSUB") || len(channels) == 0 {
-		return &Error{Op: op, Kind: KindServer, Outcome: OutcomeNotApplied, Err: errNoSubscription}
+		return publicError(fault.NotSent(op, fault.KindServer, errNoSubscription))
 	}
 	n, e := r.pick(ctx, subscriptionSlot(cmd))
 	if e == nil {
 		e = n.availability.wait(ctx)
 	}
 	if e != nil {
-		return e.of(op)
+		return publicError(e.For(op))
 	}
 	if r.subs.life.Err() != nil {
-		return refusedClosed(op)
+		return publicError(refusedClosed(op))
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(r.subs.life, cancel)()
 	err := r.subs.listen(ctx, n, op, channels, fn)
-	for redirects := 0; err != nil && err != errCallerLeft && redirects < maxRedirects; redirects++ { // a sharded channel moves with its slot
+	for redirects := 0; err != nil && err != fault.ErrCallerLeft && redirects < maxRedirects; redirects++ { // a sharded channel moves with its slot
 		next, moved := r.follow(n, err)
 		if !moved {
 			break
@@ -48,13 +53,13 @@ func (r *Redis) Receive(ctx context.Context, subscribe func(Builder) Command, fn
 	if err == nil {
 		return nil
 	}
-	if err == errCallerLeft {
+	if err == fault.ErrCallerLeft {
 		if ctx.Err() == nil {
-			return refusedClosed(op)
+			return publicError(refusedClosed(op))
 		}
-		return &Error{Op: op, Kind: contextKind(ctx.Err()), Outcome: OutcomeNotApplied, Err: ctx.Err()}
+		return publicError(fault.NotSent(op, fault.ContextKind(ctx.Err()), ctx.Err()))
 	}
-	return n.noteFailure(ctx, op, err, readOnly).Error
+	return publicError(n.noteFailure(ctx, op, err, fault.ReadOnly).Error)
 }
 
 // subscriptionSlot says which slot's node tells of a channel: any node tells of
@@ -90,6 +95,6 @@ func (r *Redis) RenewSubscriptions(address string) {
 	})
 }
 
-func refusedClosed(op string) *Error {
-	return &Error{Op: op, Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: ErrClosed}
+func refusedClosed(op string) *fault.Error {
+	return fault.NotSent(op, fault.KindUnavailable, fault.ErrClosed)
 }

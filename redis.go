@@ -1,5 +1,7 @@
 package madcrow
 
+import "github.com/madcrow-go/madcrow/internal/fault"
+
 import (
 	"context"
 	"errors"
@@ -155,9 +157,9 @@ func (r *Redis) awaitFirst(ctx context.Context) error {
 	}
 	_, why := r.currentAvailability()
 	if why == nil {
-		return &Error{Op: "open", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: fmt.Errorf("%s: %w", r.cfg.address(), errSilent)}
+		return &Error{Op: "open", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: fmt.Errorf("%s: %w", r.cfg.address(), fault.ErrSilent)}
 	}
-	return &Error{Op: "open", Kind: why.Kind, Outcome: OutcomeNotApplied, Err: fmt.Errorf("not connected within %v: %w", r.cfg.ConnectTimeout, why.Err)}
+	return &Error{Op: "open", Kind: Kind(why.Kind), Outcome: OutcomeNotApplied, Err: fmt.Errorf("not connected within %v: %w", r.cfg.ConnectTimeout, why.Err)}
 }
 
 // Close refuses new calls, waits for those that run until ctx ends, closes the
@@ -167,7 +169,7 @@ func (r *Redis) Close(ctx context.Context) error {
 	var err error
 	r.closing.Do(func() {
 		defer close(r.closed)
-		r.shut(&Error{Op: "closed", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: ErrClosed})
+		r.shut(&fault.Error{Op: "closed", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrClosed})
 		r.observe()
 		r.stop()
 		err = r.drain(ctx)

@@ -1,5 +1,7 @@
 package madcrow
 
+import "github.com/madcrow-go/madcrow/internal/fault"
+
 import (
 	"context"
 	"errors"
@@ -18,7 +20,7 @@ func bareRedis() *Redis {
 // observe reads the cause and the state one after the other.
 func TestRegress_ObserveTypedNil(t *testing.T) {
 	r := bareRedis()
-	why := &Error{Op: "connect", Kind: KindUnavailable, Err: errors.New("x")}
+	why := &fault.Error{Op: "connect", Kind: fault.KindUnavailable, Err: errors.New("x")}
 	stop := time.Now().Add(300 * time.Millisecond)
 	var wg sync.WaitGroup
 	wg.Go(func() { // the connector
@@ -37,7 +39,7 @@ func TestRegress_ObserveTypedNil(t *testing.T) {
 		}()
 		for time.Now().Before(stop) {
 			r.observe()
-			if e, ok := r.Status().Err.(*Error); ok && e == nil {
+			if e, ok := r.Status().Err.(*fault.Error); ok && e == nil {
 				t.Error("Status().Err is a typed nil")
 				return
 			}
@@ -85,12 +87,12 @@ func TestRegress_GatePassFailsWhenItOpens(t *testing.T) {
 	stop := time.Now().Add(200 * time.Millisecond)
 	go func() {
 		for time.Now().Before(stop) {
-			a.set(availabilityDown, &Error{Kind: KindUnavailable, Err: errSilent})
+			a.set(availabilityDown, &fault.Error{Kind: fault.KindUnavailable, Err: fault.ErrSilent})
 			a.set(availabilityUp, nil)
 		}
 	}()
 	for time.Now().Before(stop) {
-		if err := a.wait(context.Background()); err != nil && errors.Is(err.Err, errNotConnected) {
+		if err := a.wait(context.Background()); err != nil && errors.Is(err.Err, fault.ErrNotConnected) {
 			t.Fatalf("an open gate said: %v", err)
 		}
 	}

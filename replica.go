@@ -1,5 +1,7 @@
 package madcrow
 
+import "github.com/madcrow-go/madcrow/internal/fault"
+
 import (
 	"context"
 	"math/rand/v2"
@@ -158,7 +160,7 @@ func (r *Redis) DoReplica(ctx context.Context, build func(Builder) Command) (Mes
 	defer r.deadlines.leave(cc)
 	msg, op, ok := r.tryReplica(bounded, build)
 	tries := 0
-	var err *Error
+	var err *fault.Error
 	if !ok {
 		msg, op, tries, err = r.do(bounded, build)
 	}
@@ -166,7 +168,7 @@ func (r *Redis) DoReplica(ctx context.Context, build func(Builder) Command) (Mes
 		r.record(op, 1, start, tries, err)
 	}
 	if err != nil {
-		return msg, err
+		return msg, publicError(err)
 	}
 	return msg, nil
 }

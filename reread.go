@@ -1,5 +1,7 @@
 package madcrow
 
+import "github.com/madcrow-go/madcrow/internal/fault"
+
 import (
 	"crypto/tls"
 	"crypto/x509"
@@ -172,19 +174,10 @@ func sameStamps(a, b []fs.FileInfo) bool {
 	return true
 }
 
-// untrusted is a certificate that none of the authorities in a file signed.
-type untrusted struct{ err error }
-
-func (u untrusted) Error() string {
-	return u.err.Error() + "; none of the authorities in the file that REDIS_SSL_CA_FILE names signed the server's certificate: add the one that did"
-}
-
-func (u untrusted) Unwrap() error { return u.err }
-
 // explain says what to do about a failed handshake.
 func (r *rereads) explain(err error) error {
 	if unknown := (x509.UnknownAuthorityError{}); errors.As(err, &unknown) && r.cfg.TLS.CAFile != "" {
-		return untrusted{err}
+		return fault.Untrusted{Err: err}
 	}
 	return err
 }

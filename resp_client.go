@@ -1,5 +1,7 @@
 package madcrow
 
+import "github.com/madcrow-go/madcrow/internal/fault"
+
 import (
 	"bufio"
 	"context"
@@ -54,7 +56,7 @@ func (l *respConn) within(ctx context.Context, do func(ctx context.Context) erro
 	err := do(ctx)
 	l.slowest = max(l.slowest, time.Since(start))
 	if !stop() || err != nil && ctx.Err() != nil {
-		return errSilent
+		return fault.ErrSilent
 	}
 	return err
 }
@@ -156,19 +158,19 @@ func (rc *respClient) denied(reply resp.Error) error {
 	rc.mu.Lock()
 	rc.have = false // what rotates is fetched again
 	rc.mu.Unlock()
-	return errDenied{withoutArguments(reply), rc.hint}
+	return errDenied{fault.WithoutArguments(reply), rc.hint}
 }
 
 // refused explains an error reply to a command: a server that wants a password
 // says so only there, when none was sent.
 func (rc *respClient) refused(reply resp.Error) error {
-	switch kind, _ := classifyReply(string(reply)); kind {
-	case KindAuth:
+	switch kind, _ := fault.ClassifyReply(string(reply)); kind {
+	case fault.KindAuth:
 		return rc.denied(reply)
-	case KindPermission:
+	case fault.KindPermission:
 		return fmt.Errorf("%w; grant the user this command", reply)
 	}
-	return withoutArguments(reply)
+	return fault.WithoutArguments(reply)
 }
 
 // fetch gets credentials where they rotate and those at hand are used up. It
@@ -188,7 +190,7 @@ func (rc *respClient) fetch(ctx context.Context) error {
 		got, err = rc.credentialsFn(ctx)
 		return err
 	}, func() {})
-	if err == errCallerLeft {
+	if err == fault.ErrCallerLeft {
 		err = ctx.Err()
 	}
 	if err != nil {

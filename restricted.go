@@ -1,5 +1,7 @@
 package madcrow
 
+import "github.com/madcrow-go/madcrow/internal/fault"
+
 import (
 	"context"
 	"sync/atomic"
@@ -10,47 +12,37 @@ import (
 	"github.com/madcrow-go/madcrow/internal/clock"
 )
 
-// restricted is what a node refuses that is connected and answers.
-type restricted uint8
-
-const (
-	unrestricted restricted = iota
-	noQuota                 // its provider's quota is used up: it refuses all calls
-	noScripts               // it runs no scripts for us
-	restrictions
-)
-
 // quotaQuiet is how long no call must have been refused before a quota counts
 // as filled up again: some providers do not count INFO.
 const quotaQuiet = 2 * time.Second
 
 // restriction is one of them as it holds now.
 type restriction struct {
-	why  atomic.Pointer[Error] // nil: it does not hold
-	last atomic.Int64          // when a call was refused last
+	why  atomic.Pointer[fault.Error] // nil: it does not hold
+	last atomic.Int64                // when a call was refused last
 }
 
-var restrictionLines = [restrictions]struct{ begins, ends string }{
-	noQuota:   {"redis refuses calls: its quota is used up", "redis takes calls again: its quota is filled up"},
-	noScripts: {"redis refuses scripts: limits, sessions, caches and numbered messages fail, and limits that fail open admit all", "redis runs scripts again"},
+var restrictionLines = [fault.Restrictions]struct{ begins, ends string }{
+	fault.NoQuota:   {"redis refuses calls: its quota is used up", "redis takes calls again: its quota is filled up"},
+	fault.NoScripts: {"redis refuses scripts: limits, sessions, caches and numbered messages fail, and limits that fail open admit all", "redis runs scripts again"},
 }
 
 // restrict notes what a failed call says of the node, and says so once.
-func (n *node) restrict(f failure) {
-	if f.restricted == unrestricted {
+func (n *node) restrict(f fault.Failure) {
+	if f.Restricts == fault.Unrestricted {
 		return
 	}
-	r := &n.restrictions[f.restricted]
+	r := &n.restrictions[f.Restricts]
 	r.last.Store(clock.Now())
-	why := &Error{Op: "connect", Kind: f.Kind, Outcome: OutcomeNotApplied, Err: f.Err}
+	why := &fault.Error{Op: "connect", Kind: f.Kind, Outcome: fault.OutcomeNotApplied, Err: f.Err}
 	if r.why.CompareAndSwap(nil, why) {
-		n.log.Warn(restrictionLines[f.restricted].begins, "address", n.addr(), "reason", f.Err)
+		n.log.Warn(restrictionLines[f.Restricts].begins, "address", n.addr(), "reason", f.Err)
 		n.changed()
 	}
 }
 
 // lift notes that a restriction is over.
-func (n *node) lift(which restricted) {
+func (n *node) lift(which fault.Restriction) {
 	if n.restrictions[which].why.Swap(nil) != nil {
 		n.log.Info(restrictionLines[which].ends, "address", n.addr())
 		n.changed()
@@ -58,7 +50,7 @@ func (n *node) lift(which restricted) {
 }
 
 // restriction is why the node refuses calls now, or nil.
-func (n *node) restriction() *Error {
+func (n *node) restriction() *fault.Error {
 	for i := range n.restrictions {
 		if why := n.restrictions[i].why.Load(); why != nil {
 			return why
@@ -72,21 +64,21 @@ func (n *node) restriction() *Error {
 // has been noted.
 func (n *node) recheck(ctx context.Context) {
 	s := n.shared[0]
-	quota := &n.restrictions[noQuota]
+	quota := &n.restrictions[fault.NoQuota]
 	if quota.why.Load() != nil && clock.Now()-quota.last.Load() > int64(quotaQuiet) && s.enter(ctx) == nil {
 		err := s.do(ctx, n.builder.Time().Build(), false).Error() // one that is counted, unlike INFO
-		if _, answered := rueidis.IsRedisErr(err); err == nil || answered && classify(ctx, "TIME", err, nonIdempotent).restricted != noQuota {
-			n.lift(noQuota)
+		if _, answered := rueidis.IsRedisErr(err); err == nil || answered && fault.Classify(ctx, "TIME", err, fault.NonIdempotent).Restricts != fault.NoQuota {
+			n.lift(fault.NoQuota)
 		}
 	}
-	if n.restrictions[noScripts].why.Load() == nil || s.enter(ctx) != nil {
+	if n.restrictions[fault.NoScripts].why.Load() == nil || s.enter(ctx) != nil {
 		return
 	}
 	// Both: they may be two rights, or one of them renamed away.
 	results := s.doMulti(ctx, []Command{
 		n.builder.Evalsha().Sha1(noSuchScript).Numkeys(0).Build(), n.builder.Eval().Script("return 1").Numkeys(0).Build(),
 	})
-	if err := results[0].Error(); err != nil && unknownScript(classify(ctx, "EVALSHA", err, nonIdempotent).Error) && results[1].Error() == nil {
-		n.lift(noScripts)
+	if err := results[0].Error(); err != nil && fault.IsUnknownScript(fault.Classify(ctx, "EVALSHA", err, fault.NonIdempotent).Error) && results[1].Error() == nil {
+		n.lift(fault.NoScripts)
 	}
 }

@@ -1,5 +1,7 @@
 package madcrow
 
+import "github.com/madcrow-go/madcrow/internal/fault"
+
 import (
 	"context"
 	"sync"
@@ -96,7 +98,7 @@ func (r *Redis) once(ctx context.Context, cmds ...Command) []rueidis.RedisResult
 	if e != nil {
 		replies = make([]rueidis.RedisResult, len(cmds))
 		for i := range replies {
-			replies[i] = rueidis.NewErrorResult(e.of(cmds[i].Commands()[0]))
+			replies[i] = rueidis.NewErrorResult(publicError(e.For(cmds[i].Commands()[0])))
 		}
 	}
 	first := e
@@ -117,7 +119,7 @@ func (r *Redis) once(ctx context.Context, cmds ...Command) []rueidis.RedisResult
 		}
 		f := n.noteFailure(ctx, p.cmds[i].op, err, p.idempotency)
 		if _, ok := rueidis.IsRedisErr(err); !ok {
-			replies[i] = rueidis.NewErrorResult(f.Error)
+			replies[i] = rueidis.NewErrorResult(publicError(f.Error))
 		}
 		if first == nil {
 			first = f.Error
@@ -143,17 +145,17 @@ func (c *client) DoStream(ctx context.Context, cmd rueidis.Completed) rueidis.Re
 
 func (c *client) DoMultiStream(ctx context.Context, multi ...rueidis.Completed) rueidis.MultiRedisResultStream {
 	if len(multi) == 0 {
-		return rueidis.NewErrorResultStream(errNotConnected)
+		return rueidis.NewErrorResultStream(fault.ErrNotConnected)
 	}
 	if _, err := look(multi, c.r.cfg.MaxValueSize, nil); err != nil {
-		return rueidis.NewErrorResultStream(err)
+		return rueidis.NewErrorResultStream(publicError(err))
 	}
 	n, err := c.r.pick(ctx, firstSlot(multi))
 	if err == nil {
 		err = n.availability.wait(ctx)
 	}
 	if err != nil {
-		return rueidis.NewErrorResultStream(err.of(multi[0].Commands()[0]))
+		return rueidis.NewErrorResultStream(publicError(err.For(multi[0].Commands()[0])))
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.r.cfg.CommandTimeout)
 	defer cancel()
@@ -174,7 +176,7 @@ func (c *client) Dedicate() (rueidis.DedicatedClient, func()) {
 		e = n.dedicated.acquirePermit(ctx)
 	}
 	if e != nil {
-		return refusedClient{c: c, err: e.of("dedicate")}, func() {}
+		return refusedClient{c: c, err: publicError(e.For("dedicate"))}, func() {}
 	}
 	p := n.dedicated
 	d := &dedicatedConn{pool: p, dirty: true} // never lent again
@@ -187,10 +189,10 @@ func (c *client) Dedicate() (rueidis.DedicatedClient, func()) {
 		return err
 	}, d.release)
 	if err != nil {
-		if err != errCallerLeft {
+		if err != fault.ErrCallerLeft {
 			d.release()
 		}
-		return refusedClient{c: c, err: &Error{Op: "dedicate", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: err}}, func() {}
+		return refusedClient{c: c, err: publicError(fault.NotSent("dedicate", fault.KindUnavailable, err))}, func() {}
 	}
 	lent := dedicatedClient{DedicatedClient: dc, end: sync.OnceFunc(d.release)}
 	return lent, lent.end

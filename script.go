@@ -1,5 +1,7 @@
 package madcrow
 
+import "github.com/madcrow-go/madcrow/internal/fault"
+
 import (
 	"context"
 	"strings"
@@ -53,22 +55,22 @@ func (r *Redis) Eval(ctx context.Context, s *Script, keys, args []string) (Messa
 	}
 	if err != nil {
 		err.Op = s.name
-		return msg, err
+		return msg, publicError(err)
 	}
 	return msg, nil
 }
 
 // evalAgain goes on after a first try that failed.
-func (r *Redis) evalAgain(ctx context.Context, s *Script, evalsha func(Builder) Command, keys, args []string, tries int, err *Error) (msg Message, _ int, _ *Error) {
+func (r *Redis) evalAgain(ctx context.Context, s *Script, evalsha func(Builder) Command, keys, args []string, tries int, err *fault.Error) (msg Message, _ int, _ *fault.Error) {
 	for waits := 0; ; waits++ {
 		more := 0
-		if unknownScript(err) {
+		if fault.IsUnknownScript(err) {
 			msg, _, more, err = r.do(ctx, func(b Builder) Command {
 				return b.Eval().Script(s.source).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
 			})
 			tries += more + 1
 		}
-		if err == nil || !err.later || s.sends || !pause(ctx, waits, true) {
+		if err == nil || !err.Later || s.sends || !pause(ctx, waits, true) {
 			return msg, tries, err
 		}
 		msg, _, more, err = r.do(ctx, evalsha)
@@ -77,9 +79,4 @@ func (r *Redis) evalAgain(ctx context.Context, s *Script, evalsha func(Builder) 
 			return msg, tries, nil
 		}
 	}
-}
-
-// unknownScript recognises NOSCRIPT, in the words of the server.
-func unknownScript(e *Error) bool {
-	return e.Outcome == OutcomeNotApplied && e.Err != nil && strings.HasPrefix(e.Err.Error(), "NOSCRIPT ")
 }

@@ -1,5 +1,7 @@
 package madcrow
 
+import "github.com/madcrow-go/madcrow/internal/fault"
+
 import (
 	"context"
 	"errors"
@@ -17,6 +19,8 @@ import (
 	"github.com/madcrow-go/madcrow/internal/logonce"
 	"github.com/madcrow-go/madcrow/internal/resp"
 )
+
+var errLagging = errors.New("only Sentinels that lag behind answer")
 
 // Errors of looking for the master. Both are also ErrUnavailable.
 var (
@@ -158,7 +162,7 @@ func (f *finder) find(ctx context.Context, failures int) (string, error) {
 	var good []sentinelReply
 	silent := make(map[string]error, len(addrs)) // those that gave no opinion
 	for _, a := range addrs {
-		silent[a] = f.failed(a, errSilent)
+		silent[a] = f.failed(a, fault.ErrSilent)
 	}
 	var enough <-chan time.Time
 	all := true
@@ -198,14 +202,14 @@ wait:
 func (f *finder) late() error {
 	silent := map[string]error{}
 	for _, a := range f.cfg.Sentinel.Addresses {
-		silent[a] = f.failed(a, errSilent)
+		silent[a] = f.failed(a, fault.ErrSilent)
 	}
 	return f.explain(silent)
 }
 
 // failed explains why a Sentinel gave no opinion.
 func (f *finder) failed(addr string, err error) error {
-	if errors.Is(err, errSilent) {
+	if errors.Is(err, fault.ErrSilent) {
 		return fmt.Errorf("%s: %w (REDIS_SENTINEL_SOCKET_TIMEOUT is %v)", addr, err, f.cfg.Sentinel.SocketTimeout)
 	}
 	return fmt.Errorf("%s: %w", addr, err)
@@ -418,7 +422,7 @@ func (f *finder) queryOnce(ctx context.Context, step time.Duration, o *sentinelR
 	if err == nil {
 		err = o.read(replies[0], name, f.refused)
 	}
-	if err != nil && isUnknownCommand(err.Error()) {
+	if err != nil && fault.IsUnknownCommand(err.Error()) {
 		err = errNotSentinel
 	}
 	if err != nil {

@@ -1,5 +1,7 @@
 package madcrow
 
+import "github.com/madcrow-go/madcrow/internal/fault"
+
 import (
 	"bufio"
 	"context"
@@ -409,7 +411,7 @@ func TestSentinelFind_ASlowOneDoesNotUndoANewerOne(t *testing.T) {
 				case <-thaw:
 				case <-ctx.Done():
 				}
-				return errSilent
+				return fault.ErrSilent
 			}
 			f := s.finder(t, fleetOld...)
 			s.say(view{master: masterOld, epoch: tc.old}, fleetOld...)

@@ -1,5 +1,7 @@
 package madcrow
 
+import "github.com/madcrow-go/madcrow/internal/fault"
+
 import (
 	"context"
 	"errors"
@@ -17,11 +19,6 @@ var (
 	errSentinel    = errors.New("this is a Sentinel, which holds no data: set REDIS_USE_SENTINEL=true, REDIS_SENTINELS and REDIS_SENTINEL_SERVICE_NAME, or name the Redis itself")
 	errNotSentinel = errors.New("this is no Sentinel: set REDIS_SENTINELS to the Sentinels, or REDIS_USE_SENTINEL=false and REDIS_HOST to the Redis itself")
 )
-
-// wrongServer is the error of all calls to a server that is of no use.
-func wrongServer(op string, err error) *Error {
-	return &Error{Op: op, Kind: KindConfig, Outcome: OutcomeNotApplied, Err: err, permanent: true}
-}
 
 // greet asks whether the connection answers, and in the same round trip who
 // does: one connection of a node is enough for that.
@@ -51,24 +48,24 @@ func (n *node) identify(ctx context.Context) error {
 	defer cancel()
 	if err := greeting[1].Error(); err != nil {
 		// A user who may run none may need none, and hears of it from a call.
-		if f := classify(ctx, "EVALSHA", err, nonIdempotent); f.restricted == noScripts && f.Kind != KindPermission {
+		if f := fault.Classify(ctx, "EVALSHA", err, fault.NonIdempotent); f.Restricts == fault.NoScripts && f.Kind != fault.KindPermission {
 			n.restrict(f)
 		}
 	}
-	var fault error
+	var mismatch error
 	mode := n.mode(ctx, greeting[0])
 	switch {
 	case mode == "sentinel":
 		return errSentinel
 	case mode == "cluster" && !n.clustered && !n.replica && n.redirects(ctx):
 		// One that was all of its cluster until now goes on with what it has.
-		if fault = errClusterNode; !n.served.Load() {
-			return fault
+		if mismatch = errClusterNode; !n.served.Load() {
+			return mismatch
 		}
 	case mode != "standalone" && errors.Is(n.misfitCause(), errClusterNode):
-		fault = errClusterNode // a call found out
+		mismatch = errClusterNode // a call found out
 	}
-	n.setMisfit(fault)
+	n.setMisfit(mismatch)
 	return nil
 }
 
@@ -110,25 +107,16 @@ func (n *node) redirects(ctx context.Context) bool {
 		}
 	}
 	return slices.ContainsFunc(n.shared[0].client.DoMulti(ctx, cmds...), func(r rueidis.RedisResult) bool {
-		return r.Error() != nil && isRedirection(r.Error().Error())
+		return r.Error() != nil && fault.IsRedirect(r.Error().Error())
 	})
 }
 
-func isRedirection(reply string) bool {
-	return strings.HasPrefix(reply, "MOVED ") || strings.HasPrefix(reply, "ASK ")
-}
-
-func isUnknownCommand(reply string) bool {
-	reply = strings.TrimPrefix(strings.ToLower(reply), "err ") // the client takes it off
-	return strings.HasPrefix(reply, "unknown command") || strings.HasPrefix(reply, "unsupported command")
-}
-
 // connectError explains why no connection could be made.
-func (n *node) connectError(err error) *Error {
+func (n *node) connectError(err error) *fault.Error {
 	if errors.Is(err, errSentinel) || errors.Is(err, errClusterNode) {
-		return wrongServer("connect", fmt.Errorf("%s: %w", n.addr(), err))
+		return fault.WrongServer("connect", fmt.Errorf("%s: %w", n.addr(), err))
 	}
-	e := connectError(n.addr(), n.cfg.TLS.Enabled, err)
+	e := fault.Connect(n.addr(), n.cfg.TLS.Enabled, err)
 	if reply, ok := rueidis.IsRedisErr(err); ok && n.cfg.DB != 0 && refusesDB(reply.Error()) {
 		hint := fmt.Sprintf("; this server has no database %d, or refuses SELECT: set REDIS_DB=0", n.cfg.DB)
 		if strings.Contains(strings.ToLower(reply.Error()), "cluster") {
@@ -142,10 +130,10 @@ func (n *node) connectError(err error) *Error {
 // refusesDB says whether a server that refused a new connection refused its
 // database: what else it may refuse is a password, a name or a protocol.
 func refusesDB(reply string) bool {
-	switch kind, _ := classifyReply(reply); kind {
-	case KindPermission:
+	switch kind, _ := fault.ClassifyReply(reply); kind {
+	case fault.KindPermission:
 		return strings.Contains(strings.ToLower(reply), "'select'")
-	case KindServer:
+	case fault.KindServer:
 		return !slices.ContainsFunc([]string{"AUTH", "HELLO", "PROTO", "CLIENT", "PASSWORD"}, func(w string) bool {
 			return strings.Contains(strings.ToUpper(reply), w)
 		})
@@ -155,10 +143,10 @@ func refusesDB(reply string) bool {
 
 // setMisfit keeps what is wrong with a server that serves all the same, and
 // says it once.
-func (n *node) setMisfit(fault error) {
-	var e *Error
-	if fault != nil {
-		e = wrongServer("connect", fmt.Errorf("%s: %w", n.addr(), fault))
+func (n *node) setMisfit(mismatch error) {
+	var e *fault.Error
+	if mismatch != nil {
+		e = fault.WrongServer("connect", fmt.Errorf("%s: %w", n.addr(), mismatch))
 	}
 	before := n.misfit.Swap(e)
 	switch {
@@ -181,20 +169,20 @@ func (n *node) misfitCause() error {
 
 // blame names the setting in the error of a call that only another server, or
 // another setting, can answer.
-func (n *node) explainReply(e *Error) {
+func (n *node) explainReply(e *fault.Error) {
 	reply, ok := rueidis.IsRedisErr(e.Err)
 	if !ok {
 		return
 	}
 	switch text := reply.Error(); {
-	case !isRedirection(text) || n.replica:
+	case !fault.IsRedirect(text) || n.replica:
 	case n.clustered:
 		// Those that name a node were followed.
 		if strings.HasSuffix(text, ":0") {
-			e.Err = fmt.Errorf("%w: %s", errUncovered, text)
+			e.Err = fmt.Errorf("%w: %s", fault.ErrUncovered, text)
 		}
 	default:
 		n.setMisfit(errClusterNode)
-		*e = *wrongServer(e.Op, fmt.Errorf("%w; %w", e.Err, errClusterNode))
+		*e = *fault.WrongServer(e.Op, fmt.Errorf("%w; %w", e.Err, errClusterNode))
 	}
 }

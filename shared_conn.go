@@ -1,5 +1,7 @@
 package madcrow
 
+import "github.com/madcrow-go/madcrow/internal/fault"
+
 import (
 	"context"
 	"sync"
@@ -57,7 +59,7 @@ func newSharedConn(n *node) *sharedConn {
 }
 
 // enter takes a slot; when all are taken it waits for one.
-func (s *sharedConn) enter(ctx context.Context) *Error {
+func (s *sharedConn) enter(ctx context.Context) *fault.Error {
 	if s.inflight.Add(1)+s.abandoned.Load() <= sharedSlots {
 		return nil
 	}
@@ -67,12 +69,12 @@ func (s *sharedConn) enter(ctx context.Context) *Error {
 		s.inflight.Add(-1)
 		if s.abandoned.Load() > sharedSlots/2 {
 			// Perhaps nobody is left to prove that the replies came.
-			s.node.suspect(&Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errFull})
+			s.node.suspect(&fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrFull})
 		}
 		select {
 		case <-s.freed:
 		case <-ctx.Done():
-			return &Error{Kind: contextKind(ctx.Err()), Outcome: OutcomeNotApplied, Err: waited(ctx.Err(), &Error{Err: errFull})}
+			return &fault.Error{Kind: fault.ContextKind(ctx.Err()), Outcome: fault.OutcomeNotApplied, Err: fault.Waited(ctx.Err(), &fault.Error{Err: fault.ErrFull})}
 		}
 		if err := s.node.availability.wait(ctx); err != nil {
 			return err
@@ -175,7 +177,7 @@ func (s *sharedConn) wakeWaiting() {
 // suspect puts the node in doubt when not one byte came while a call waited.
 func (s *sharedConn) checkSilence(start int64) {
 	if silence := clock.Now() - start; s.lastRead.Load() < start && silence >= int64(s.node.silence()) {
-		s.node.suspect(&Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errSilent})
+		s.node.suspect(&fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrSilent})
 	}
 }
 
@@ -197,7 +199,7 @@ func (s *sharedConn) disconnected(c *conn) {
 	s.endTracking()
 	s.resetAbandoned()
 	s.wakeWaiting()
-	s.node.suspect(&Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errRefused})
+	s.node.suspect(&fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrNotOpen})
 }
 
 // hangUp ends the lane's connection, if there is one.

@@ -1,13 +1,13 @@
 package madcrow
 
+import "github.com/madcrow-go/madcrow/internal/fault"
+
 import (
 	"context"
 	"net"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/madcrow-go/madcrow/internal/logonce"
 )
 
 // State is what was last observed. It asks nobody.
@@ -36,9 +36,9 @@ func (r *Redis) Err() error {
 		return nil
 	}
 	if _, why := r.currentAvailability(); why != nil {
-		return why
+		return publicError(why)
 	}
-	return &Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errNotConnected}
+	return publicError(fault.NotSent("connect", fault.KindUnavailable, fault.ErrNotConnected))
 }
 
 // Status is all that was last observed. It asks nobody.
@@ -119,23 +119,23 @@ func (r *Redis) update() (from, to Status) {
 	r.each(func(n *node) { to.ReadOnly = to.ReadOnly || n.readOnly.Load() })
 	switch state {
 	case availabilityClosed:
-		to.State, to.Err = StateClosed, ErrClosed
+		to.State, to.Err = StateClosed, fault.ErrClosed
 	case availabilityDown:
-		to.State, to.Err = StateDown, why
+		to.State, to.Err = StateDown, publicError(why)
 	case availabilityUp:
 		to.State, to.Err = StateUp, nil
 		if to.ReadOnly {
-			to.State, to.Err = StateDegraded, &Error{Op: "connect", Kind: KindReadOnly, Outcome: OutcomeNotApplied, Err: ErrReadOnly}
+			to.State, to.Err = StateDegraded, publicError(fault.NotSent("connect", fault.KindReadOnly, fault.ErrReadOnly))
 		} else if r.cfg.Embedded {
 			to.State = StateDegraded
 		} else if why := r.lacks(); why != nil {
-			to.State, to.Err = StateDegraded, why
+			to.State, to.Err = StateDegraded, publicError(why)
 		} else if why := r.restriction(); why != nil {
-			to.State, to.Err = StateDegraded, why
+			to.State, to.Err = StateDegraded, publicError(why)
 		}
 	case availabilityProbing: // no verdict, no change
 	}
-	if from.State == StateClosed || to.State == from.State && to.ReadOnly == from.ReadOnly && sameText(to.Err, from.Err) {
+	if from.State == StateClosed || to.State == from.State && to.ReadOnly == from.ReadOnly && fault.SameText(to.Err, from.Err) {
 		return from, from
 	}
 	if to.State != from.State {
@@ -160,13 +160,6 @@ func (r *Redis) tell(st Status) {
 			close(ch)
 		}
 	}
-}
-
-func sameText(a, b error) bool {
-	if a == nil || b == nil {
-		return a == b
-	}
-	return a.Error() == b.Error() || logonce.Text(a) == logonce.Text(b)
 }
 
 // address is where the data is, without credentials.

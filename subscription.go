@@ -1,5 +1,7 @@
 package madcrow
 
+import "github.com/madcrow-go/madcrow/internal/fault"
+
 import (
 	"context"
 	"errors"
@@ -94,14 +96,14 @@ func (s *subscriptions) listen(ctx context.Context, n *node, op string, channels
 	l := &listener{ctx: ctx, fn: fn, over: make(chan error, 1)}
 	carriers := s.join(n, op, channels, l)
 	if carriers == nil {
-		return errCallerLeft
+		return fault.ErrCallerLeft
 	}
 	defer s.part(l, carriers)
 	select {
 	case err := <-l.over:
 		return err
 	case <-ctx.Done():
-		return errCallerLeft
+		return fault.ErrCallerLeft
 	}
 }
 

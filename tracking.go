@@ -1,5 +1,7 @@
 package madcrow
 
+import "github.com/madcrow-go/madcrow/internal/fault"
+
 import (
 	"context"
 	"fmt"
@@ -164,7 +166,7 @@ func (s *sharedConn) ensureTracking(ctx context.Context, proofKey func() string)
 	err := s.do(ctx, s.node.builder.ClientTracking().On().Optin().Build(), false).Error()
 	if err != nil {
 		if reply, ok := rueidis.IsRedisErr(err); ok {
-			if kind, _ := classifyReply(reply.Error()); kind != KindPermission && kind != KindServer {
+			if kind, _ := fault.ClassifyReply(reply.Error()); kind != fault.KindPermission && kind != fault.KindServer {
 				return nil // for the moment only
 			}
 			p.again.Store(never)
@@ -233,13 +235,13 @@ func (r *Redis) getWithin(ctx context.Context, within time.Duration, track bool,
 		r.getByNode(bounded, track, keys, out)
 	}
 	if r.rec != nil {
-		var first *Error
+		var kind Kind
 		for i := range out {
-			if e, ok := out[i].Err.(*Error); ok && first == nil { //nolint:errorlint // it is made here
-				first = e
+			if e, ok := out[i].Err.(*Error); ok && kind == 0 { //nolint:errorlint // it is made here
+				kind = e.Kind
 			}
 		}
-		r.record("GET", len(keys), start, 0, first)
+		r.recordKind("GET", len(keys), start, 0, kind)
 	}
 	return out
 }
@@ -250,7 +252,7 @@ func (r *Redis) getByNode(ctx context.Context, track bool, keys []string, out []
 	for i, key := range keys {
 		n, err := r.pick(ctx, r.slotOf(key))
 		if err != nil {
-			out[i].Err = err.of("GET")
+			out[i].Err = publicError(err.For("GET"))
 			continue
 		}
 		groups[n] = append(groups[n], i)
@@ -294,7 +296,7 @@ func (r *Redis) getOfNode(ctx context.Context, track bool, keys []string, of []i
 	}
 	if e != nil {
 		for _, i := range of {
-			out[i].Err = e.of("GET")
+			out[i].Err = publicError(e.For("GET"))
 		}
 		return
 	}
@@ -339,25 +341,25 @@ func (r *Redis) readTracked(ctx context.Context, n *node, key string, replies []
 	if err == nil {
 		err = replies[1].Error()
 	}
-	if f := n.noteFailure(ctx, "GET", err, readOnly); !f.again && !redirected(f) {
-		return Tracked{Err: f.Error}
+	if f := n.noteFailure(ctx, "GET", err, fault.ReadOnly); !f.Retry && !redirected(f) {
+		return Tracked{Err: publicError(f.Error)}
 	}
 	results, _, e := r.doMulti(ctx, func(b Builder) []Command {
 		return []Command{b.Get().Key(key).Build(), b.Pttl().Key(key).Build()}
 	})
 	if e != nil {
-		return Tracked{Err: e}
+		return Tracked{Err: publicError(e)}
 	}
 	ms, err := results[1].Message.AsInt64()
 	if err != nil {
-		return Tracked{Err: n.noteFailure(ctx, "PTTL", err, readOnly).Error}
+		return Tracked{Err: publicError(n.noteFailure(ctx, "PTTL", err, fault.ReadOnly).Error)}
 	}
 	return Tracked{Message: results[0].Message, TTL: lifeOf(results[0].Message, ms)}
 }
 
-func redirected(f failure) bool {
+func redirected(f fault.Failure) bool {
 	_, reply := rueidis.IsRedisErr(f.Err)
-	return reply && f.Kind == KindUnavailable && f.restricted == unrestricted
+	return reply && f.Kind == fault.KindUnavailable && f.Restricts == fault.Unrestricted
 }
 
 // lifeOf is the lifetime by the reply to PTTL: a value that was there when it

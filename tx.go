@@ -1,5 +1,7 @@
 package madcrow
 
+import "github.com/madcrow-go/madcrow/internal/fault"
+
 import (
 	"context"
 	"errors"
@@ -48,10 +50,15 @@ func (r *Redis) Tx(ctx context.Context, keys []string, fn func(*Tx) error) ([]Me
 	r.calls.Add(1)
 	defer r.calls.Add(-1)
 	msgs, tries, err := r.transact(ctx, keys, fn)
+	if e, ok := err.(*fault.Error); ok { //nolint:errorlint // made here; an error of fn is returned as it is
+		err = publicError(e)
+	}
 	if r.rec != nil {
-		var e *Error
-		errors.As(err, &e)
-		r.record("TX", len(msgs), start, tries, e)
+		var kind Kind
+		if e := (*Error)(nil); errors.As(err, &e) {
+			kind = e.Kind
+		}
+		r.recordKind("TX", len(msgs), start, tries, kind)
 	}
 	return msgs, err
 }
@@ -64,7 +71,7 @@ func (r *Redis) transact(ctx context.Context, keys []string, fn func(*Tx) error)
 		if !again {
 			return msgs, try, err
 		}
-		if e := (*Error)(nil); errors.As(err, &e) && e.later {
+		if e := (*fault.Error)(nil); errors.As(err, &e) && e.Later {
 			if !pause(ctx, waits, true) {
 				return nil, try, err
 			}
@@ -80,8 +87,8 @@ func (r *Redis) transact(ctx context.Context, keys []string, fn func(*Tx) error)
 		select {
 		case <-time.After(rand.N(time.Duration(min(try+1, 8)) * time.Millisecond)):
 		case <-ctx.Done():
-			if contextKind(ctx.Err()) == KindCanceled {
-				return nil, try, &Error{Op: "TX", Kind: KindCanceled, Outcome: OutcomeNotApplied, Err: ctx.Err()}
+			if fault.ContextKind(ctx.Err()) == fault.KindCanceled {
+				return nil, try, &fault.Error{Op: "TX", Kind: fault.KindCanceled, Outcome: fault.OutcomeNotApplied, Err: ctx.Err()}
 			}
 			return nil, try, conflict(try + 1)
 		}
@@ -89,8 +96,8 @@ func (r *Redis) transact(ctx context.Context, keys []string, fn func(*Tx) error)
 	return nil, txTries, conflict(txTries)
 }
 
-func conflict(tries int) *Error {
-	return &Error{Op: "TX", Kind: KindConflict, Outcome: OutcomeNotApplied, Err: fmt.Errorf("a watched key changed in each of %d tries", tries)}
+func conflict(tries int) *fault.Error {
+	return &fault.Error{Op: "TX", Kind: fault.KindConflict, Outcome: fault.OutcomeNotApplied, Err: fmt.Errorf("a watched key changed in each of %d tries", tries)}
 }
 
 // tryTx makes one try. again without an error is a conflict; with one it is a
@@ -98,7 +105,7 @@ func conflict(tries int) *Error {
 func (r *Redis) tryTx(ctx context.Context, keys []string, fn func(*Tx) error, next *redirect) (msgs []Message, again bool, err error) {
 	tx, e := r.begin(ctx, keys, next)
 	if e != nil {
-		return nil, e.Outcome == OutcomeNotApplied && (e.Kind == KindUnavailable && r.Available() || errors.Is(e, errMoved) || e.later), e
+		return nil, e.Outcome == fault.OutcomeNotApplied && (e.Kind == fault.KindUnavailable && r.Available() || errors.Is(e, fault.ErrMoved) || e.Later), e
 	}
 	finished := false
 	defer func() {
@@ -116,7 +123,7 @@ func (r *Redis) tryTx(ctx context.Context, keys []string, fn func(*Tx) error, ne
 }
 
 // begin borrows a connection and watches the keys on it.
-func (r *Redis) begin(ctx context.Context, keys []string, next *redirect) (*Tx, *Error) {
+func (r *Redis) begin(ctx context.Context, keys []string, next *redirect) (*Tx, *fault.Error) {
 	slot := uint16(keyless)
 	if len(keys) > 0 {
 		cmd := r.builder.Get().Key(keys[0]).Build()
@@ -126,16 +133,16 @@ func (r *Redis) begin(ctx context.Context, keys []string, next *redirect) (*Tx, 
 	}
 	at := *next
 	*next = redirect{}
-	n, err := at.node, (*Error)(nil)
+	n, err := at.node, (*fault.Error)(nil)
 	if n == nil {
 		n, err = r.pick(ctx, slot)
 	}
 	if err != nil {
-		return nil, err.of("WATCH")
+		return nil, err.For("WATCH")
 	}
 	c, err := n.dedicated.acquire(ctx)
 	if err != nil {
-		return nil, err.of("WATCH")
+		return nil, err.For("WATCH")
 	}
 	if len(keys) > 0 {
 		res := c.do(ctx, at.ask(r.builder, r.builder.Watch().Key(keys...).Build())...)
@@ -144,11 +151,11 @@ func (r *Redis) begin(ctx context.Context, keys []string, next *redirect) (*Tx, 
 			c.release()
 			if rd, moved := r.follow(n, err); moved {
 				*next = rd
-				err = fmt.Errorf("%w: %w", errMoved, err)
-				return nil, &Error{Op: "WATCH", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: err}
+				err = fmt.Errorf("%w: %w", fault.ErrMoved, err)
+				return nil, &fault.Error{Op: "WATCH", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: err}
 			}
-			f := n.noteFailure(ctx, "WATCH", err, readOnly)
-			f.later = f.backoff
+			f := n.noteFailure(ctx, "WATCH", err, fault.ReadOnly)
+			f.Later = f.Backoff
 			return nil, f.Error
 		}
 	}
@@ -162,17 +169,17 @@ func (tx *Tx) Do(build func(Builder) Command) (Message, error) {
 	op := cmds[0].Commands()[0]
 	p, e := look(cmds, tx.r.cfg.MaxValueSize, nil)
 	if e != nil {
-		return Message{}, e
+		return Message{}, publicError(e)
 	}
 	if tx.conn.dirty {
-		return Message{}, &Error{Op: op, Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errRefused}
+		return Message{}, publicError(fault.NotSent(op, fault.KindUnavailable, fault.ErrNotOpen))
 	}
 	res := tx.conn.do(tx.ctx, tx.redirect.ask(tx.r.builder, cmds...)...)
 	msg, err := res[len(res)-1].ToMessage()
 	if err == nil || err == rueidis.Nil {
 		return msg, nil
 	}
-	return Message{}, tx.n.noteFailure(tx.ctx, op, err, p.idempotency).Error
+	return Message{}, publicError(tx.n.noteFailure(tx.ctx, op, err, p.idempotency).Error)
 }
 
 // Queue adds a command to those that EXEC applies together. build is called
@@ -192,7 +199,7 @@ func (tx *Tx) exec() (msgs []Message, again bool, err error) {
 		return nil, false, e
 	}
 	if tx.conn.dirty {
-		return nil, false, &Error{Op: "EXEC", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: errRefused}
+		return nil, false, &fault.Error{Op: "EXEC", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrNotOpen}
 	}
 	res := tx.conn.do(tx.ctx, tx.redirect.ask(b, append(cmds, b.Exec().Build())...)...)
 	res = res[len(res)-len(cmds)-1:]
@@ -210,10 +217,10 @@ func (tx *Tx) exec() (msgs []Message, again bool, err error) {
 				*tx.next = rd
 				return nil, true, nil
 			}
-			f := tx.n.noteFailure(tx.ctx, "QUEUE", reply, nonIdempotent)
+			f := tx.n.noteFailure(tx.ctx, "QUEUE", reply, fault.NonIdempotent)
 			f.Op = "EXEC"
-			f.Outcome, f.later = OutcomeNotApplied, f.backoff
-			return nil, f.again, f.Error
+			f.Outcome, f.Later = fault.OutcomeNotApplied, f.Backoff
+			return nil, f.Retry, f.Error
 		}
 	}
 	// Some servers queue a command of a slot that moves, and EXEC is redirected.
@@ -223,15 +230,15 @@ func (tx *Tx) exec() (msgs []Message, again bool, err error) {
 			return nil, true, nil
 		}
 	}
-	f := tx.n.noteFailure(tx.ctx, "EXEC", err, nonIdempotent)
-	f.later = f.backoff
-	return nil, errors.Is(err, errRefused) || f.later, f.Error
+	f := tx.n.noteFailure(tx.ctx, "EXEC", err, fault.NonIdempotent)
+	f.Later = f.Backoff
+	return nil, errors.Is(err, fault.ErrNotOpen) || f.Later, f.Error
 }
 
 // refusedInside is the first error among EXEC's replies. Unless each of them is
 // a refusal, the commands beside it were applied.
 func (tx *Tx) refusedInside(msgs []Message) error {
-	var first *Error
+	var first *fault.Error
 	applied := false
 	for i := range msgs {
 		e := msgs[i].Error()
@@ -239,8 +246,8 @@ func (tx *Tx) refusedInside(msgs []Message) error {
 			applied = true
 			continue
 		}
-		f := tx.n.noteFailure(tx.ctx, "EXEC", e, nonIdempotent)
-		applied = applied || f.Outcome != OutcomeNotApplied
+		f := tx.n.noteFailure(tx.ctx, "EXEC", e, fault.NonIdempotent)
+		applied = applied || f.Outcome != fault.OutcomeNotApplied
 		if first == nil {
 			first = f.Error
 		}
@@ -249,7 +256,7 @@ func (tx *Tx) refusedInside(msgs []Message) error {
 		return nil
 	}
 	if applied {
-		first.Outcome = OutcomeUnknown
+		first.Outcome = fault.OutcomeUnknown
 	}
 	return first
 }

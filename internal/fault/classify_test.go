@@ -1,4 +1,4 @@
-package madcrow
+package fault
 
 import (
 	"errors"
@@ -104,11 +104,11 @@ func TestClassify_EveryWordingOfARefusal(t *testing.T) {
 		{"EVALSHA", "ERR Error running script (call to", KindServer, unknown, false, false, 0},
 		{"EVALSHA", "", KindServer, unknown, false, false, 0},
 	} {
-		f := failure{Error: &Error{Op: c.op, Err: errors.New(c.text)}}
+		f := Failure{Error: &Error{Op: c.op, Err: errors.New(c.text)}}
 		f.read(c.op, c.text)
-		if f.Kind != c.kind || f.Outcome != c.outcome || f.again != c.again || f.later != c.later || f.nodeFault != c.lesson {
+		if f.Kind != c.kind || f.Outcome != c.outcome || f.Retry != c.again || f.Later != c.later || f.NodeFault != c.lesson {
 			t.Errorf("%s %q:\n is %v, %v, again %v, later %v, lesson %v\nnot %v, %v, again %v, later %v, lesson %v",
-				c.op, c.text, f.Kind, f.Outcome, f.again, f.later, f.nodeFault, c.kind, c.outcome, c.again, c.later, c.lesson)
+				c.op, c.text, f.Kind, f.Outcome, f.Retry, f.Later, f.NodeFault, c.kind, c.outcome, c.again, c.later, c.lesson)
 		}
 	}
 }
@@ -130,10 +130,10 @@ func TestClassify_ServersWithoutScripts(t *testing.T) {
 		{"GET", "ERR unknown command 'EVALSHA'", false},
 		{"FCALL", "ERR unknown command 'FCALL'", false}, // ours are no functions
 	} {
-		f := failure{Error: &Error{Op: c.op, Err: errors.New(c.text)}}
+		f := Failure{Error: &Error{Op: c.op, Err: errors.New(c.text)}}
 		f.read(c.op, c.text)
-		if (f.restricted == noScripts) != c.want || errors.Is(f.Error, ErrNoScripts) != c.want || c.want && f.Outcome != OutcomeNotApplied {
-			t.Errorf("%s %q is %v (restricted %v)", c.op, c.text, f.Error, f.restricted)
+		if (f.Restricts == NoScripts) != c.want || errors.Is(f.Error, ErrNoScripts) != c.want || c.want && f.Outcome != OutcomeNotApplied {
+			t.Errorf("%s %q is %v (restricted %v)", c.op, c.text, f.Error, f.Restricts)
 		}
 	}
 }

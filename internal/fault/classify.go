@@ -1,4 +1,4 @@
-package madcrow
+package fault
 
 import (
 	"context"
@@ -16,21 +16,21 @@ import (
 )
 
 var (
-	errNotConnected = errors.New("not connected yet")
+	ErrNotConnected = errors.New("not connected yet")
 	// errRefused is a dial that the gate did not let through. Nothing was sent.
-	errRefused        = errors.New("connection is not open")
-	errPlainText      = errors.New("the server answered in plain text")
-	errSilent         = errors.New("no answer in time")
-	errMoved          = errors.New("the master has moved")
-	errLagging        = errors.New("only Sentinels that lag behind answer")
-	errCallerLeft     = errors.New("the caller has left")
-	errFull           = errors.New("too many calls are waiting for an answer")
-	errDedicatedBusy  = errors.New("all connections for transactions and large values are in use")
-	errNoSubscription = errors.New("Receive takes SUBSCRIBE, PSUBSCRIBE or SSUBSCRIBE")
+	ErrNotOpen          = errors.New("connection is not open")
+	ErrPlainText        = errors.New("the server answered in plain text")
+	ErrSilent           = errors.New("no answer in time")
+	ErrMoved            = errors.New("the master has moved")
+	ErrCallerLeft       = errors.New("the caller has left")
+	ErrTooManyRedirects = errors.New("the cluster redirected the call too often")
+	ErrUncovered        = errors.New("no node of the cluster serves this slot")
+	ErrFull             = errors.New("too many calls are waiting for an answer")
+	ErrDedicatedBusy    = errors.New("all connections for transactions and large values are in use")
 )
 
 // contextKind tells a caller that gave up from a deadline that passed.
-func contextKind(err error) Kind {
+func ContextKind(err error) Kind {
 	if errors.Is(err, context.Canceled) {
 		return KindCanceled
 	}
@@ -38,7 +38,7 @@ func contextKind(err error) Kind {
 }
 
 // waited keeps the reason of a wait in the error of the one who waited.
-func waited(err error, cause *Error) error {
+func Waited(err error, cause *Error) error {
 	if cause == nil {
 		return fmt.Errorf("%w while connecting", err)
 	}
@@ -104,14 +104,14 @@ func outOfQuota(text string) bool {
 
 // refusesConnection says whether a server answers that it takes no connection
 // now, whatever is asked on it.
-func refusesConnection(text string) bool {
+func RefusesConnection(text string) bool {
 	return strings.HasPrefix(text, "LOADING ") || strings.HasPrefix(text, "DENIED ") ||
 		strings.HasPrefix(text, "ERR max number of clients") || strings.HasPrefix(text, "ERR max concurrent connections")
 }
 
 // classifyReply reads an error reply. Any other error of a single command is a
 // refusal too; a script may have written before it failed.
-func classifyReply(text string) (kind Kind, passing bool) {
+func ClassifyReply(text string) (kind Kind, passing bool) {
 	text, _ = unwrapReply(text)
 	code, _, _ := strings.Cut(text, " ")
 	if k, ok := replyKinds[code]; ok {
@@ -239,7 +239,7 @@ func wordedAs(text string, words []string) bool {
 
 // refusedScript says whether nothing was applied, by the error of a script or a
 // transaction.
-func refusedScript(text string) bool {
+func ScriptNotApplied(text string) bool {
 	inner, from := unwrapReply(text)
 	switch from {
 	case inScript:
@@ -276,45 +276,45 @@ func refusesScripts(op, text string) bool {
 }
 
 // failure is the verdict over one failed try.
-type failure struct {
+type Failure struct {
 	*Error
 	// again says that the same call may be tried again: surely nothing was
 	// applied, or applying it twice is harmless.
-	again bool
+	Retry bool
 	// backoff says to wait a little before that.
-	backoff bool
+	Backoff bool
 	// lesson is the kind when it says something of the node.
-	nodeFault Kind
+	NodeFault Kind
 	// restricted is what the node refuses, though it is connected.
-	restricted restricted
+	Restricts Restriction
 }
 
 // repeat says what comes of it when a command runs twice.
-type idempotency uint8
+type Idempotency uint8
 
 const (
-	nonIdempotent idempotency = iota // it must not
-	idempotent                       // it may
-	readOnly                         // nothing: it changes nothing
+	NonIdempotent Idempotency = iota // it must not
+	Idempotent                       // it may
+	ReadOnly                         // nothing: it changes nothing
 )
 
-func idempotencyOf(c Command) idempotency {
+func IdempotencyOf(c rueidis.Completed) Idempotency {
 	switch {
 	case c.IsReadOnly():
-		return readOnly
+		return ReadOnly
 	case c.IsRetryable():
-		return idempotent
+		return Idempotent
 	}
-	return nonIdempotent
+	return NonIdempotent
 }
 
 // classify turns the error of one sent command into a verdict.
-func classify(ctx context.Context, op string, err error, idem idempotency) failure {
+func Classify(ctx context.Context, op string, err error, idem Idempotency) Failure {
 	e := &Error{Op: op, Err: err}
-	f := failure{Error: e}
+	f := Failure{Error: e}
 	if own := (*Error)(nil); errors.As(err, &own) {
-		e.Kind, e.Outcome, e.Err, e.permanent = own.Kind, own.Outcome, own.Err, own.permanent
-		f.again = errors.Is(err, errRefused)
+		e.Kind, e.Outcome, e.Err, e.Permanent = own.Kind, own.Outcome, own.Err, own.Permanent
+		f.Retry = errors.Is(err, ErrNotOpen)
 		return f
 	}
 	if reply, ok := rueidis.IsRedisErr(err); ok {
@@ -322,68 +322,68 @@ func classify(ctx context.Context, op string, err error, idem idempotency) failu
 		return f
 	}
 	switch {
-	case errors.Is(err, errRefused):
-		e.Kind, e.Outcome, f.again = KindUnavailable, OutcomeNotApplied, true
-	case errors.Is(err, errTooManyRedirects) && idem == nonIdempotent: // a redirection is a refusal
+	case errors.Is(err, ErrNotOpen):
+		e.Kind, e.Outcome, f.Retry = KindUnavailable, OutcomeNotApplied, true
+	case errors.Is(err, ErrTooManyRedirects) && idem == NonIdempotent: // a redirection is a refusal
 		e.Kind, e.Outcome = KindUnavailable, OutcomeNotApplied
 	case ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)):
-		e.Kind, e.Outcome = contextKind(ctx.Err()), OutcomeUnknown
+		e.Kind, e.Outcome = ContextKind(ctx.Err()), OutcomeUnknown
 	case errors.Is(err, context.DeadlineExceeded):
 		e.Kind, e.Outcome = KindTimeout, OutcomeUnknown
 	default:
-		e.Kind, e.Outcome, f.again = KindUnavailable, OutcomeUnknown, idem >= idempotent
+		e.Kind, e.Outcome, f.Retry = KindUnavailable, OutcomeUnknown, idem >= Idempotent
 	}
-	if idem == readOnly {
+	if idem == ReadOnly {
 		e.Outcome = OutcomeNotApplied
 	}
 	return f
 }
 
 // read takes the verdict from an error reply.
-func (f *failure) read(op, text string) {
-	kind, passing := classifyReply(text)
+func (f *Failure) read(op, text string) {
+	kind, passing := ClassifyReply(text)
 	f.Kind, f.Outcome = kind, OutcomeNotApplied
 	inner, from := unwrapReply(text)
 	switch {
 	case refusesScripts(op, text):
-		f.restricted = noScripts
-		f.Err = fmt.Errorf("%w: %w", ErrNoScripts, withoutArguments(f.Err))
+		f.Restricts = NoScripts
+		f.Err = fmt.Errorf("%w: %w", ErrNoScripts, WithoutArguments(f.Err))
 		return
-	case isScript(op) && !refusedScript(text):
+	case isScript(op) && !ScriptNotApplied(text):
 		f.Outcome = OutcomeUnknown
 		return
 	case from == byServer:
-		f.again, f.backoff = passing, passing
+		f.Retry, f.Backoff = passing, passing
 	default:
-		f.later = passing
+		f.Later = passing
 	}
 	// NOREPLICAS and MISCONF say nothing of whether it is a master.
 	if kind != KindReadOnly || strings.HasPrefix(inner, "READONLY ") {
-		f.nodeFault = kind
+		f.NodeFault = kind
 	}
 	if outOfQuota(inner) {
-		f.restricted = noQuota
+		f.Restricts = NoQuota
 		f.Err = fmt.Errorf("%w: %w", ErrQuota, f.Err)
 	}
 }
 
 // refusal is what a server answered that cannot serve now.
-type refusal string
+type Refusal string
 
-func (r refusal) Error() string { return string(r) }
+func (r Refusal) Error() string { return string(r) }
 
 // withoutArguments cuts off what a server says of a command that it does not
 // know: AUTH's and HELLO's arguments are a password.
-func withoutArguments(err error) error {
+func WithoutArguments(err error) error {
 	if text, _, cut := strings.Cut(err.Error(), ", with args beginning with"); cut {
-		return refusal(text)
+		return Refusal(text)
 	}
 	return err
 }
 
 // connectError explains why a connection could not be made: what to look at,
 // and whether it is permanent, so that trying again at once is of no use.
-func connectError(addr string, useTLS bool, err error) *Error {
+func Connect(addr string, useTLS bool, err error) *Error {
 	permanent := false
 	e := &Error{Op: "connect", Kind: KindUnavailable, Outcome: OutcomeNotApplied}
 	hint := ""
@@ -392,12 +392,12 @@ func connectError(addr string, useTLS bool, err error) *Error {
 		wrongHost x509.HostnameError
 		badCert   x509.CertificateInvalidError
 		notTLS    tls.RecordHeaderError
-		refused   refusal
-		noneOfCA  untrusted
+		refused   Refusal
+		noneOfCA  Untrusted
 	)
 	if reply, ok := rueidis.IsRedisErr(err); ok {
-		err = withoutArguments(err)
-		e.Kind, _ = classifyReply(reply.Error())
+		err = WithoutArguments(err)
+		e.Kind, _ = ClassifyReply(reply.Error())
 		switch e.Kind {
 		case KindAuth:
 			hint, permanent = "; check the user and the password (REDIS_USERNAME, REDIS_PASSWORD)", true
@@ -411,7 +411,7 @@ func connectError(addr string, useTLS bool, err error) *Error {
 	} else {
 		switch {
 		case errors.As(err, &refused):
-			e.Kind, _ = classifyReply(string(refused))
+			e.Kind, _ = ClassifyReply(string(refused))
 		case errors.As(err, &noneOfCA):
 			permanent = true // it says itself what to do
 		case errors.As(err, &unknownCA):
@@ -420,7 +420,7 @@ func connectError(addr string, useTLS bool, err error) *Error {
 			hint, permanent = "; the certificate is for another name: set REDIS_SSL_SERVER_NAME if that is intended", true
 		case errors.As(err, &badCert):
 			hint, permanent = "; the server's certificate is not valid", true
-		case errors.As(err, &notTLS), errors.Is(err, errPlainText):
+		case errors.As(err, &notTLS), errors.Is(err, ErrPlainText):
 			hint, permanent = "; the server does not speak TLS on this port: set REDIS_USE_SSL=false or use the TLS port", true
 		case !useTLS && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)):
 			hint = "; the server hung up at once: does it expect TLS (REDIS_USE_SSL=true)?"
@@ -430,7 +430,56 @@ func connectError(addr string, useTLS bool, err error) *Error {
 	if errors.As(err, &dns) {
 		hint = "; check the host name (REDIS_HOST)"
 	}
-	e.permanent = permanent
+	e.Permanent = permanent
 	e.Err = fmt.Errorf("%s: %w%s", addr, err, hint)
 	return e
 }
+
+// restricted is what a node refuses that is connected and answers.
+type Restriction uint8
+
+const (
+	Unrestricted Restriction = iota
+	NoQuota                  // its provider's quota is used up: it refuses all calls
+	NoScripts                // it runs no scripts for us
+	Restrictions
+)
+
+// wrongServer is the error of all calls to a server that is of no use.
+func WrongServer(op string, err error) *Error {
+	return &Error{Op: op, Kind: KindConfig, Outcome: OutcomeNotApplied, Err: err, Permanent: true}
+}
+
+func IsRedirect(reply string) bool {
+	return strings.HasPrefix(reply, "MOVED ") || strings.HasPrefix(reply, "ASK ")
+}
+
+func IsUnknownCommand(reply string) bool {
+	reply = strings.TrimPrefix(strings.ToLower(reply), "err ") // the client takes it off
+	return strings.HasPrefix(reply, "unknown command") || strings.HasPrefix(reply, "unsupported command")
+}
+
+// commandUnavailable says whether an error reply means that the server has no such command
+// for this user.
+func CommandUnavailable(err error) bool {
+	reply, ok := rueidis.IsRedisErr(err)
+	if !ok {
+		return false
+	}
+	kind, _ := ClassifyReply(reply.Error())
+	return kind == KindPermission || strings.HasPrefix(reply.Error(), "unknown command") // without its code, ERR
+}
+
+// unknownScript recognises NOSCRIPT, in the words of the server.
+func IsUnknownScript(e *Error) bool {
+	return e.Outcome == OutcomeNotApplied && e.Err != nil && strings.HasPrefix(e.Err.Error(), "NOSCRIPT ")
+}
+
+// untrusted is a certificate that none of the authorities in a file signed.
+type Untrusted struct{ Err error }
+
+func (u Untrusted) Error() string {
+	return u.Err.Error() + "; none of the authorities in the file that REDIS_SSL_CA_FILE names signed the server's certificate: add the one that did"
+}
+
+func (u Untrusted) Unwrap() error { return u.Err }
