@@ -1,11 +1,11 @@
 package madcrow
 
-import "github.com/madcrow-go/madcrow/internal/fault"
-
 import (
 	"context"
 	"sync"
 	"sync/atomic"
+
+	"github.com/madcrow-go/madcrow/internal/fault"
 )
 
 // gate decides in front of a node whether a call may go on. It is what keeps

@@ -1,7 +1,5 @@
 package madcrow
 
-import "github.com/madcrow-go/madcrow/internal/fault"
-
 import (
 	"context"
 	"errors"
@@ -16,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/madcrow-go/madcrow/internal/fault"
 	"github.com/madcrow-go/madcrow/internal/logonce"
 	"github.com/madcrow-go/madcrow/internal/resp"
 )
@@ -162,7 +161,7 @@ func (c *cluster) changed() {
 
 func (c *cluster) healthy() bool {
 	return c.covered.Load() == slotCount && !slices.ContainsFunc(*c.masters.Load(), func(n *node) bool {
-		return n.availability.state.Load() != availabilityUp || n.readOnly.Load()
+		return !n.availability.up() || n.readOnly.Load()
 	})
 }
 
@@ -304,7 +303,7 @@ func (c *cluster) candidates() (good, rest []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, a := range c.known {
-		if n := c.nodes[a]; n != nil && n.availability.state.Load() == availabilityUp {
+		if n := c.nodes[a]; n != nil && n.availability.up() {
 			good = append(good, a)
 		} else {
 			rest = append(rest, a)
@@ -504,7 +503,7 @@ func (n *clusterNode) end() {
 
 // pick returns the node that serves a slot, or any for a command without key.
 func (c *cluster) pick(ctx context.Context, slot uint16) (*node, *fault.Error) {
-	if c.availability.state.Load() != availabilityUp {
+	if !c.availability.up() {
 		if err := c.availability.wait(ctx); err != nil {
 			return nil, err
 		}
@@ -522,7 +521,7 @@ func (c *cluster) pick(ctx context.Context, slot uint16) (*node, *fault.Error) {
 // does: what one caller publishes keeps its order. Each process has another.
 func (c *cluster) anyNode() (*node, *fault.Error) {
 	list := *c.masters.Load()
-	if n := c.preferred.Load(); n != nil && n.availability.state.Load() == availabilityUp && slices.Contains(list, n) {
+	if n := c.preferred.Load(); n != nil && n.availability.up() && slices.Contains(list, n) {
 		return n, nil
 	}
 	if len(list) == 0 {
@@ -530,7 +529,7 @@ func (c *cluster) anyNode() (*node, *fault.Error) {
 	}
 	first := rand.IntN(len(list))
 	for i := range list {
-		if n := list[(first+i)%len(list)]; n.availability.state.Load() == availabilityUp {
+		if n := list[(first+i)%len(list)]; n.availability.up() {
 			c.preferred.Store(n)
 			return n, nil
 		}

@@ -1,7 +1,5 @@
 package madcrow
 
-import "github.com/madcrow-go/madcrow/internal/fault"
-
 import (
 	"context"
 	"errors"
@@ -10,6 +8,8 @@ import (
 	"sync"
 
 	"github.com/redis/rueidis"
+
+	"github.com/madcrow-go/madcrow/internal/fault"
 )
 
 // doMultiCluster groups a pipeline by node and sends the groups at the same

@@ -9,9 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/rueidis"
+
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/madcrowtest"
-	"github.com/redis/rueidis"
 )
 
 func startCluster(t *testing.T, opts ...madcrowtest.Option) (*madcrowtest.Cluster, *madcrow.Redis) {

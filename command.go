@@ -1,11 +1,11 @@
 package madcrow
 
-import "github.com/madcrow-go/madcrow/internal/fault"
-
 import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/madcrow-go/madcrow/internal/fault"
 )
 
 // class says how a command must travel.

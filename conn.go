@@ -1,7 +1,5 @@
 package madcrow
 
-import "github.com/madcrow-go/madcrow/internal/fault"
-
 import (
 	"context"
 	"crypto/tls"
@@ -14,6 +12,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow/internal/clock"
+	"github.com/madcrow-go/madcrow/internal/fault"
 )
 
 // conn is one open connection to a data node. It tells its owner, if it has
@@ -110,7 +109,7 @@ func (n *node) dialer(spec clientSpec) func(context.Context, string, *net.Dialer
 			n.suspect(&fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrNotOpen})
 			return nil, fault.ErrNotOpen
 		}
-		if spec.shared == nil && n.availability.state.Load() != availabilityUp || spec.dedicated != nil && spec.dedicated.established.Load() {
+		if spec.shared == nil && !n.availability.up() || spec.dedicated != nil && spec.dedicated.established.Load() {
 			return nil, fault.ErrNotOpen
 		}
 		wait, cancel := context.WithTimeout(ctx, n.cfg.CommandTimeout)
@@ -149,7 +148,7 @@ func (n *node) connectSlot(ctx context.Context, spec clientSpec) (net.Conn, erro
 	case spec.dedicated != nil:
 		spec.dedicated.conn.Store(c)
 	}
-	if n.availability.state.Load() == availabilityClosed {
+	if n.availability.load() == availabilityClosed {
 		_ = c.Close()
 		return nil, fault.ErrNotOpen
 	}

@@ -10,9 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/rueidis"
+
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/madcrowtest"
-	"github.com/redis/rueidis"
 )
 
 // The controls show the fault with the protection off: a bound that holds

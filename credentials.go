@@ -5,8 +5,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/madcrow-go/madcrow/internal/logonce"
 	"github.com/redis/rueidis"
+
+	"github.com/madcrow-go/madcrow/internal/logonce"
 )
 
 const (

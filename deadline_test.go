@@ -1,7 +1,5 @@
 package madcrow
 
-import "github.com/madcrow-go/madcrow/internal/fault"
-
 import (
 	"context"
 	"errors"
@@ -12,6 +10,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow/internal/clock"
+	"github.com/madcrow-go/madcrow/internal/fault"
 )
 
 func TestDeadlines_EndInTimeAndOnCancel(t *testing.T) {
@@ -179,7 +178,7 @@ func TestLane_LostSlotsComeBackWithProof(t *testing.T) {
 	if err := s.enter(short); err == nil || err.Kind != fault.KindTimeout || err.Outcome != fault.OutcomeNotApplied {
 		t.Errorf("entered a full lane: %v", err)
 	}
-	if n.availability.state.Load() != availabilityProbing {
+	if n.availability.load() != availabilityProbing {
 		t.Error("a lane full of lost calls did not ask for a verdict")
 	}
 	s.noteReply(clock.Now() + abandonedStretch) // later than the stretch they gave up in

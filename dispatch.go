@@ -1,13 +1,13 @@
 package madcrow
 
-import "github.com/madcrow-go/madcrow/internal/fault"
-
 import (
 	"context"
 	"crypto/tls"
 	"net"
 
 	"github.com/redis/rueidis"
+
+	"github.com/madcrow-go/madcrow/internal/fault"
 )
 
 // The few things that differ between one node and a cluster of them.

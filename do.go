@@ -1,7 +1,5 @@
 package madcrow
 
-import "github.com/madcrow-go/madcrow/internal/fault"
-
 import (
 	"context"
 	"errors"
@@ -10,6 +8,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/madcrow-go/madcrow/internal/clock"
+	"github.com/madcrow-go/madcrow/internal/fault"
 )
 
 // retryBackoff gives the pauses between the tries of a call that Redis refuses for
@@ -103,7 +102,7 @@ func (n *node) enter(ctx context.Context) (*sharedConn, *fault.Error) {
 	if err := ctx.Err(); err != nil {
 		return nil, &fault.Error{Kind: fault.ContextKind(err), Outcome: fault.OutcomeNotApplied, Err: err}
 	}
-	if n.availability.state.Load() != availabilityUp {
+	if !n.availability.up() {
 		if err := n.availability.wait(ctx); err != nil {
 			return nil, err
 		}

@@ -1,7 +1,5 @@
 package madcrow
 
-import "github.com/madcrow-go/madcrow/internal/fault"
-
 import (
 	"context"
 	"strings"
@@ -10,6 +8,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/madcrow-go/madcrow/internal/clock"
+	"github.com/madcrow-go/madcrow/internal/fault"
 )
 
 // Result is the outcome of one command of a pipeline.

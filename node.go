@@ -1,7 +1,5 @@
 package madcrow
 
-import "github.com/madcrow-go/madcrow/internal/fault"
-
 import (
 	"context"
 	"crypto/tls"
@@ -12,8 +10,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/madcrow-go/madcrow/internal/logonce"
 	"github.com/redis/rueidis"
+
+	"github.com/madcrow-go/madcrow/internal/fault"
+	"github.com/madcrow-go/madcrow/internal/logonce"
 )
 
 // Times of the connection to a node.

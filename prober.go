@@ -1,7 +1,5 @@
 package madcrow
 
-import "github.com/madcrow-go/madcrow/internal/fault"
-
 import (
 	"bufio"
 	"context"
@@ -18,6 +16,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/madcrow-go/madcrow/internal/clock"
+	"github.com/madcrow-go/madcrow/internal/fault"
 )
 
 const (
@@ -55,7 +54,7 @@ func (n *node) run(ctx context.Context) {
 		}
 	}
 	for ctx.Err() == nil {
-		if n.availability.state.Load() != availabilityUp {
+		if !n.availability.up() {
 			if !n.reconnect(ctx) {
 				return
 			}

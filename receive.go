@@ -1,13 +1,13 @@
 package madcrow
 
-import "github.com/madcrow-go/madcrow/internal/fault"
-
 import (
 	"context"
 	"errors"
 	"strings"
 
 	"github.com/redis/rueidis"
+
+	"github.com/madcrow-go/madcrow/internal/fault"
 )
 
 var errNoSubscription = errors.New("Receive takes SUBSCRIBE, PSUBSCRIBE or SSUBSCRIBE")

@@ -7,9 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/rueidis"
+
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/madcrowtest"
-	"github.com/redis/rueidis"
 )
 
 func TestRegress_IdleStreamConnectionsStarveThePool(t *testing.T) {

@@ -5,9 +5,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/rueidis"
+
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/madcrowtest"
-	"github.com/redis/rueidis"
 )
 
 func fakeSet(t *testing.T, fs ...*fakeSentinel) madcrow.Config {

@@ -1,13 +1,13 @@
 package madcrow
 
-import "github.com/madcrow-go/madcrow/internal/fault"
-
 import (
 	"context"
 	"errors"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/madcrow-go/madcrow/internal/fault"
 )
 
 func bareRedis() *Redis {

@@ -1,7 +1,5 @@
 package madcrow
 
-import "github.com/madcrow-go/madcrow/internal/fault"
-
 import (
 	"context"
 	"math/rand/v2"
@@ -13,6 +11,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/madcrow-go/madcrow/internal/clock"
+	"github.com/madcrow-go/madcrow/internal/fault"
 )
 
 // replicas are nodes that only serve [Redis.DoReplica]. They are apart from
@@ -117,7 +116,7 @@ func (s *replicas) open(addr string) *clusterNode {
 func (s *replicas) serving(master string) *node {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if n := s.nodes[s.of[master]]; n != nil && n.availability.state.Load() == availabilityUp {
+	if n := s.nodes[s.of[master]]; n != nil && n.availability.up() {
 		return n.node
 	}
 	return nil
@@ -128,7 +127,7 @@ func (s *replicas) count() (serving int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, n := range s.nodes {
-		if n.availability.state.Load() == availabilityUp {
+		if n.availability.up() {
 			serving++
 		}
 	}

@@ -33,7 +33,7 @@ func TestReplicas_OneThatMovesToAnotherMaster(t *testing.T) {
 		t.Error(err)
 	}
 	for i, n := range []*clusterNode{first, ofA, ofB} {
-		if n != nil && n.availability.state.Load() != availabilityClosed {
+		if n != nil && n.availability.load() != availabilityClosed {
 			t.Errorf("node %d is not closed", i)
 		}
 	}

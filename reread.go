@@ -1,7 +1,5 @@
 package madcrow
 
-import "github.com/madcrow-go/madcrow/internal/fault"
-
 import (
 	"crypto/tls"
 	"crypto/x509"
@@ -12,6 +10,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/madcrow-go/madcrow/internal/fault"
 	"github.com/madcrow-go/madcrow/internal/guard"
 )
 

@@ -1,7 +1,5 @@
 package madcrow
 
-import "github.com/madcrow-go/madcrow/internal/fault"
-
 import (
 	"bufio"
 	"context"
@@ -12,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/madcrow-go/madcrow/internal/fault"
 	"github.com/madcrow-go/madcrow/internal/resp"
 )
 

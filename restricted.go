@@ -1,7 +1,5 @@
 package madcrow
 
-import "github.com/madcrow-go/madcrow/internal/fault"
-
 import (
 	"context"
 	"sync/atomic"
@@ -10,6 +8,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/madcrow-go/madcrow/internal/clock"
+	"github.com/madcrow-go/madcrow/internal/fault"
 )
 
 // quotaQuiet is how long no call must have been refused before a quota counts

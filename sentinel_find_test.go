@@ -1,7 +1,5 @@
 package madcrow
 
-import "github.com/madcrow-go/madcrow/internal/fault"
-
 import (
 	"bufio"
 	"context"
@@ -17,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/madcrow-go/madcrow/internal/fault"
 	"github.com/madcrow-go/madcrow/internal/resp"
 )
 

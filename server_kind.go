@@ -1,7 +1,5 @@
 package madcrow
 
-import "github.com/madcrow-go/madcrow/internal/fault"
-
 import (
 	"context"
 	"errors"
@@ -10,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/redis/rueidis"
+
+	"github.com/madcrow-go/madcrow/internal/fault"
 )
 
 // Servers that are not what the settings say, each with the setting that mends

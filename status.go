@@ -1,13 +1,13 @@
 package madcrow
 
-import "github.com/madcrow-go/madcrow/internal/fault"
-
 import (
 	"context"
 	"net"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/madcrow-go/madcrow/internal/fault"
 )
 
 // State is what was last observed. It asks nobody.

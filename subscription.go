@@ -1,7 +1,5 @@
 package madcrow
 
-import "github.com/madcrow-go/madcrow/internal/fault"
-
 import (
 	"context"
 	"errors"
@@ -13,6 +11,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"github.com/madcrow-go/madcrow/internal/fault"
 	"github.com/madcrow-go/madcrow/internal/guard"
 )
 
@@ -194,7 +193,7 @@ func (s *subscriptions) part(l *listener, carriers []*carrier) {
 		}
 	}
 	s.mu.Unlock()
-	if len(last) == 0 || last[0].node.availability.state.Load() == availabilityClosed {
+	if len(last) == 0 || last[0].node.availability.load() == availabilityClosed {
 		return
 	}
 	enough := time.NewTimer(farewellWait)

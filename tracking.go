@@ -1,7 +1,5 @@
 package madcrow
 
-import "github.com/madcrow-go/madcrow/internal/fault"
-
 import (
 	"context"
 	"fmt"
@@ -14,6 +12,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/madcrow-go/madcrow/internal/clock"
+	"github.com/madcrow-go/madcrow/internal/fault"
 	"github.com/madcrow-go/madcrow/internal/guard"
 )
 
@@ -32,7 +31,7 @@ type Tracking struct {
 // then what it had to tell has come before that, and the Tracking is valid
 // again. Valid is false for nil.
 func (t *Tracking) Valid() bool {
-	return t != nil && !t.over.Load() && (t.availability == nil || t.availability.state.Load() < availabilityDown)
+	return t != nil && !t.over.Load() && (t.availability == nil || t.availability.load() < availabilityDown)
 }
 
 // Tracked is what [Redis.GetTracked] read of one key.
@@ -283,7 +282,7 @@ func (r *Redis) slotOf(key string) uint16 {
 func (r *Redis) getOfNode(ctx context.Context, track bool, keys []string, of []int, out []Tracked) {
 	n, e := r.pick(ctx, r.slotOf(keys[of[0]]))
 	var s *sharedConn
-	if e == nil && n.availability.state.Load() != availabilityUp {
+	if e == nil && !n.availability.up() {
 		e = n.availability.wait(ctx)
 	}
 	var t *Tracking

@@ -10,9 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/rueidis"
+
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/madcrowtest"
-	"github.com/redis/rueidis"
 )
 
 func TestDo_AbsenceIsNoError(t *testing.T) {
