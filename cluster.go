@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/madcrow-go/madcrow/internal/availability"
 	"github.com/madcrow-go/madcrow/internal/fault"
 	"github.com/madcrow-go/madcrow/internal/logonce"
 	"github.com/madcrow-go/madcrow/internal/resp"
@@ -45,7 +46,7 @@ var errNotCluster = errors.New("the server is no cluster: set REDIS_USE_CLUSTERS
 type cluster struct {
 	r            *Redis
 	respClient   *respClient
-	availability *availability // of the map: in doubt until it was read once
+	availability *availability.Monitor // of the map: in doubt until it was read once
 	slots        [slotCount]atomic.Pointer[node]
 
 	mu     sync.Mutex
@@ -73,7 +74,7 @@ func newCluster(r *Redis) *cluster {
 	cfg := r.cfg
 	cfg.Password = cfg.Cluster.Password
 	c := &cluster{
-		r: r, respClient: newRESPClient(cfg, false), availability: newAvailability(), nodes: map[string]*clusterNode{},
+		r: r, respClient: newRESPClient(cfg, false), availability: availability.New(), nodes: map[string]*clusterNode{},
 		known: slices.Clone(cfg.Cluster.Addresses), kick: make(chan struct{}, 1),
 	}
 	c.masters.Store(&[]*node{})
@@ -93,9 +94,9 @@ func (c *cluster) run(ctx context.Context) {
 		}
 		switch {
 		case err == nil:
-			c.availability.set(availabilityUp, nil)
+			c.availability.Set(availability.Up, nil)
 		case c.covered.Load() == 0:
-			c.availability.set(availabilityDown, mapError(err))
+			c.availability.Set(availability.Down, mapError(err))
 		}
 		c.logMap(ctx, err)
 		c.r.observe()
@@ -161,7 +162,7 @@ func (c *cluster) changed() {
 
 func (c *cluster) healthy() bool {
 	return c.covered.Load() == slotCount && !slices.ContainsFunc(*c.masters.Load(), func(n *node) bool {
-		return !n.availability.up() || n.readOnly.Load()
+		return !n.availability.IsUp() || n.readOnly.Load()
 	})
 }
 
@@ -303,7 +304,7 @@ func (c *cluster) candidates() (good, rest []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, a := range c.known {
-		if n := c.nodes[a]; n != nil && n.availability.up() {
+		if n := c.nodes[a]; n != nil && n.availability.IsUp() {
 			good = append(good, a)
 		} else {
 			rest = append(rest, a)
@@ -495,7 +496,7 @@ func (n *clusterNode) retire(life context.Context) {
 }
 
 func (n *clusterNode) end() {
-	n.availability.set(availabilityClosed, &fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrMoved})
+	n.availability.Set(availability.Closed, &fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrMoved})
 	n.stop()
 	n.close()
 	<-n.done
@@ -503,8 +504,8 @@ func (n *clusterNode) end() {
 
 // pick returns the node that serves a slot, or any for a command without key.
 func (c *cluster) pick(ctx context.Context, slot uint16) (*node, *fault.Error) {
-	if !c.availability.up() {
-		if err := c.availability.wait(ctx); err != nil {
+	if !c.availability.IsUp() {
+		if err := c.availability.Wait(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -521,7 +522,7 @@ func (c *cluster) pick(ctx context.Context, slot uint16) (*node, *fault.Error) {
 // does: what one caller publishes keeps its order. Each process has another.
 func (c *cluster) anyNode() (*node, *fault.Error) {
 	list := *c.masters.Load()
-	if n := c.preferred.Load(); n != nil && n.availability.up() && slices.Contains(list, n) {
+	if n := c.preferred.Load(); n != nil && n.availability.IsUp() && slices.Contains(list, n) {
 		return n, nil
 	}
 	if len(list) == 0 {
@@ -529,7 +530,7 @@ func (c *cluster) anyNode() (*node, *fault.Error) {
 	}
 	first := rand.IntN(len(list))
 	for i := range list {
-		if n := list[(first+i)%len(list)]; n.availability.up() {
+		if n := list[(first+i)%len(list)]; n.availability.IsUp() {
 			c.preferred.Store(n)
 			return n, nil
 		}
@@ -594,17 +595,17 @@ func (c *cluster) each(fn func(*clusterNode)) {
 }
 
 // look is the state of the whole: open while any node serves.
-func (c *cluster) summary() (state uint32, why *fault.Error) {
-	state, why = c.availability.current()
-	if state != availabilityUp {
+func (c *cluster) summary() (state availability.State, why *fault.Error) {
+	state, why = c.availability.Current()
+	if state != availability.Up {
 		return state, why
 	}
 	open, doubt, shut := 0, 0, 0
 	for _, n := range *c.masters.Load() {
-		switch s, cause := n.availability.current(); s {
-		case availabilityUp:
+		switch s, cause := n.availability.Current(); s {
+		case availability.Up:
 			open++
-		case availabilityProbing:
+		case availability.Probing:
 			doubt++
 		default:
 			shut++
@@ -613,13 +614,13 @@ func (c *cluster) summary() (state uint32, why *fault.Error) {
 	}
 	switch {
 	case open > 0:
-		return availabilityUp, why
+		return availability.Up, why
 	case doubt > 0:
-		return availabilityProbing, nil
+		return availability.Probing, nil
 	case why == nil:
-		return availabilityDown, &fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrUncovered}
+		return availability.Down, &fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrUncovered}
 	}
-	return availabilityDown, why
+	return availability.Down, why
 }
 
 // lacks says what a server or a cluster lacks that serves all the same.
@@ -638,8 +639,8 @@ func (r *Redis) lacks() *fault.Error {
 		return &fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fmt.Errorf("%d of 16384 slots are served by no node", slotCount-n)}
 	}
 	for _, n := range *c.masters.Load() {
-		switch s, why := n.availability.current(); {
-		case s == availabilityUp:
+		switch s, why := n.availability.Current(); {
+		case s == availability.Up:
 		case why != nil:
 			return why
 		default:
@@ -653,8 +654,8 @@ func (r *Redis) lacks() *fault.Error {
 func (c *cluster) describe(st *Status) {
 	st.SlotsCovered = int(c.covered.Load())
 	for _, n := range *c.masters.Load() {
-		state, why := n.availability.current()
-		ns := NodeStatus{Address: n.addr(), Available: state == availabilityUp, RTT: time.Duration(n.rtt.Load())}
+		state, why := n.availability.Current()
+		ns := NodeStatus{Address: n.addr(), Available: state == availability.Up, RTT: time.Duration(n.rtt.Load())}
 		if why != nil {
 			ns.Err = publicError(why)
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"github.com/madcrow-go/madcrow/internal/availability"
 	"github.com/madcrow-go/madcrow/internal/fault"
 )
 
@@ -227,7 +228,7 @@ func (c *cluster) anyOrPlaceholder() *node {
 	for _, n := range *c.masters.Load() {
 		return n
 	}
-	n := &node{cfg: c.r.cfg, availability: newAvailability(), kick: make(chan struct{}, 1), changed: func() {}}
+	n := &node{cfg: c.r.cfg, availability: availability.New(), kick: make(chan struct{}, 1), changed: func() {}}
 	n.move("")
 	return n
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/madcrow-go/madcrow/internal/availability"
 	"github.com/madcrow-go/madcrow/internal/clock"
 	"github.com/madcrow-go/madcrow/internal/fault"
 )
@@ -106,10 +107,10 @@ func (n *node) dialer(spec clientSpec) func(context.Context, string, *net.Dialer
 	return func(ctx context.Context, _ string, _ *net.Dialer, _ *tls.Config) (net.Conn, error) {
 		if spec.shared != nil && ctx.Value(proberKey{}) == nil {
 			// The client knows that the connection is gone before we do.
-			n.suspect(&fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrNotOpen})
+			n.availability.Suspect(&fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrNotOpen})
 			return nil, fault.ErrNotOpen
 		}
-		if spec.shared == nil && !n.availability.up() || spec.dedicated != nil && spec.dedicated.established.Load() {
+		if spec.shared == nil && !n.availability.IsUp() || spec.dedicated != nil && spec.dedicated.established.Load() {
 			return nil, fault.ErrNotOpen
 		}
 		wait, cancel := context.WithTimeout(ctx, n.cfg.CommandTimeout)
@@ -148,7 +149,7 @@ func (n *node) connectSlot(ctx context.Context, spec clientSpec) (net.Conn, erro
 	case spec.dedicated != nil:
 		spec.dedicated.conn.Store(c)
 	}
-	if n.availability.load() == availabilityClosed {
+	if n.availability.Load() == availability.Closed {
 		_ = c.Close()
 		return nil, fault.ErrNotOpen
 	}

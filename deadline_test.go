@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/madcrow-go/madcrow/internal/availability"
 	"github.com/madcrow-go/madcrow/internal/clock"
 	"github.com/madcrow-go/madcrow/internal/fault"
 )
@@ -110,52 +111,11 @@ func TestDeadlines_SweeperRestsWhenIdle(t *testing.T) {
 	})
 }
 
-func TestGate_DoubtWaitsForItsVerdict(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		a := newAvailability()
-		why := &fault.Error{Kind: fault.KindUnavailable, Err: fault.ErrSilent}
-		passed := make(chan *fault.Error, 1)
-		go func() { passed <- a.wait(t.Context()) }()
-		synctest.Wait()
-		select {
-		case err := <-passed:
-			t.Fatalf("passed in doubt: %v", err)
-		default:
-		}
-		a.set(availabilityUp, nil)
-		if err := <-passed; err != nil {
-			t.Errorf("after the verdict: %v", err)
-		}
-		if !a.suspect(why) || a.suspect(why) {
-			t.Error("doubt is reported once")
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
-		defer cancel()
-		if err := a.wait(ctx); err == nil || err.Kind != fault.KindTimeout || err.Outcome != fault.OutcomeNotApplied || !errors.Is(err, fault.ErrSilent) {
-			t.Errorf("a deadline in doubt: %v", err)
-		}
-		if !a.setDownIfProbing(why) || a.setDownIfProbing(why) {
-			t.Error("condemn works in doubt, and once")
-		}
-		if err := a.wait(t.Context()); err != why {
-			t.Errorf("shut: %v", err)
-		}
-		a.set(availabilityUp, nil)
-		if a.setDownIfProbing(why) {
-			t.Error("a late verdict shut an open gate")
-		}
-		a.set(availabilityClosed, why)
-		if a.set(availabilityUp, nil) || a.wait(t.Context()) == nil {
-			t.Error("a closed gate was opened")
-		}
-	})
-}
-
 // TestLane_LostSlotsComeBackWithProof checks the accounting of calls that gave
 // up: only a reply to a call that began later frees their slots.
 func TestLane_LostSlotsComeBackWithProof(t *testing.T) {
-	n := &node{availability: newAvailability(), kick: make(chan struct{}, 1)}
-	n.availability.set(availabilityUp, nil)
+	n := &node{availability: availability.New()}
+	n.availability.Set(availability.Up, nil)
 	s := newSharedConn(n)
 	ctx := t.Context()
 	early := clock.Now()
@@ -178,14 +138,14 @@ func TestLane_LostSlotsComeBackWithProof(t *testing.T) {
 	if err := s.enter(short); err == nil || err.Kind != fault.KindTimeout || err.Outcome != fault.OutcomeNotApplied {
 		t.Errorf("entered a full lane: %v", err)
 	}
-	if n.availability.load() != availabilityProbing {
+	if n.availability.Load() != availability.Probing {
 		t.Error("a lane full of lost calls did not ask for a verdict")
 	}
 	s.noteReply(clock.Now() + abandonedStretch) // later than the stretch they gave up in
 	if s.abandoned.Load() != 0 {
 		t.Error("a later reply proved nothing")
 	}
-	n.availability.set(availabilityUp, nil)
+	n.availability.Set(availability.Up, nil)
 	if err := s.enter(ctx); err != nil {
 		t.Errorf("after the proof: %v", err)
 	}

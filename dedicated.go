@@ -63,7 +63,7 @@ func (p *dedicatedPool) acquire(ctx context.Context) (*dedicatedConn, *fault.Err
 }
 
 func (p *dedicatedPool) acquirePermit(ctx context.Context) *fault.Error {
-	if err := p.node.availability.wait(ctx); err != nil {
+	if err := p.node.availability.Wait(ctx); err != nil {
 		return err
 	}
 	select {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"github.com/madcrow-go/madcrow/internal/availability"
 	"github.com/madcrow-go/madcrow/internal/fault"
 )
 
@@ -29,9 +30,9 @@ func (r *Redis) follow(from *node, err error) (redirect, bool) {
 }
 
 // look returns the state of the gate, or what the gates of all nodes amount to.
-func (r *Redis) currentAvailability() (uint32, *fault.Error) {
+func (r *Redis) currentAvailability() (availability.State, *fault.Error) {
 	if r.cluster == nil {
-		return r.node.availability.current()
+		return r.node.availability.Current()
 	}
 	return r.cluster.summary()
 }
@@ -66,9 +67,9 @@ func (r *Redis) shut(why *fault.Error) {
 		c.mu.Lock()
 		c.closed = true
 		c.mu.Unlock()
-		c.availability.set(availabilityClosed, why)
+		c.availability.Set(availability.Closed, why)
 	}
-	r.each(func(n *node) { n.availability.set(availabilityClosed, why) })
+	r.each(func(n *node) { n.availability.Set(availability.Closed, why) })
 }
 
 func (r *Redis) closeNodes() {

@@ -102,8 +102,8 @@ func (n *node) enter(ctx context.Context) (*sharedConn, *fault.Error) {
 	if err := ctx.Err(); err != nil {
 		return nil, &fault.Error{Kind: fault.ContextKind(err), Outcome: fault.OutcomeNotApplied, Err: err}
 	}
-	if !n.availability.up() {
-		if err := n.availability.wait(ctx); err != nil {
+	if !n.availability.IsUp() {
+		if err := n.availability.Wait(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -149,7 +149,7 @@ func (n *node) noteFailure(ctx context.Context, op string, err error, idem fault
 	case fault.KindAuth:
 		// The password changed while we were connected: connect anew, with
 		// what Credentials says now.
-		n.suspect(&fault.Error{Op: "connect", Kind: fault.KindAuth, Outcome: fault.OutcomeNotApplied, Err: f.Err})
+		n.availability.Suspect(&fault.Error{Op: "connect", Kind: fault.KindAuth, Outcome: fault.OutcomeNotApplied, Err: f.Err})
 	}
 	n.restrict(f)
 	return f

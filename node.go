@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"github.com/madcrow-go/madcrow/internal/availability"
 	"github.com/madcrow-go/madcrow/internal/fault"
 	"github.com/madcrow-go/madcrow/internal/logonce"
 )
@@ -39,7 +40,7 @@ type node struct {
 	finder   *finder                // nil when that never changes
 	dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
-	availability *availability
+	availability *availability.Monitor
 	conns        *connSet
 	shared       []*sharedConn
 	next         atomic.Uint32
@@ -106,8 +107,8 @@ func newNode(life context.Context, cfg Config, changed func()) (*node, error) {
 		life: life,
 		cfg:  cfg, log: cfg.Logger, rec: cfg.Recorder, changed: changed,
 		network:      "tcp",
-		availability: newAvailability(), conns: newConnSet(cfg.MaxConnections),
-		kick: make(chan struct{}, 1), proofs: make(chan proofRequest, 4),
+		availability: availability.New(), conns: newConnSet(cfg.MaxConnections),
+		proofs: make(chan proofRequest, 4),
 	}
 	if cfg.Socket != "" {
 		n.network = "unix"
@@ -227,20 +228,6 @@ func (n *node) usual() time.Duration {
 
 func (n *node) silence() time.Duration {
 	return max(minSilence, 2*time.Duration(n.rtt.Load()))
-}
-
-// doubt stops new calls until the connector has looked.
-func (n *node) suspect(cause *fault.Error) {
-	if n.availability.suspect(cause) {
-		n.wake()
-	}
-}
-
-func (n *node) wake() {
-	select {
-	case n.kick <- struct{}{}:
-	default:
-	}
 }
 
 func (n *node) inflight() (sum int32) {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"github.com/madcrow-go/madcrow/internal/availability"
 	"github.com/madcrow-go/madcrow/internal/clock"
 	"github.com/madcrow-go/madcrow/internal/fault"
 )
@@ -54,14 +55,14 @@ func (n *node) run(ctx context.Context) {
 		}
 	}
 	for ctx.Err() == nil {
-		if !n.availability.up() {
+		if !n.availability.IsUp() {
 			if !n.reconnect(ctx) {
 				return
 			}
 			readInfo(n.remeasure)
 		}
 		select {
-		case <-n.kick:
+		case <-n.availability.Woken():
 		case p := <-n.proofs:
 			reading.Go(func() { p.shared.prove(n.life, p) })
 		case <-info.C:
@@ -86,7 +87,7 @@ func (n *node) reconnect(ctx context.Context) bool {
 		}
 		if err == nil {
 			n.served.Store(true)
-			if n.availability.set(availabilityUp, nil) {
+			if n.availability.Set(availability.Up, nil) {
 				n.logConnected()
 				n.changed()
 			}
@@ -120,8 +121,8 @@ func (n *node) logConnected() {
 
 // shut makes calls fail at once, and says so once for each reason.
 func (n *node) setDown(err *fault.Error) {
-	before := n.availability.lastCause()
-	if n.availability.set(availabilityDown, err) || before == nil || !fault.SameText(before, err) {
+	before := n.availability.Cause()
+	if n.availability.Set(availability.Down, err) || before == nil || !fault.SameText(before, err) {
 		n.logDown(err)
 	}
 	n.dedicated.cancelDials()
@@ -145,7 +146,7 @@ func (n *node) connect(ctx context.Context, try int) *fault.Error {
 		if n.finder != nil && !n.found.Load() {
 			e.Err = n.finder.late()
 		}
-		if n.availability.setDownIfProbing(e) {
+		if n.availability.SetDownIfProbing(e) {
 			n.logDown(e)
 			n.dedicated.cancelDials()
 		}
@@ -256,7 +257,7 @@ func (n *node) checkMaster(ctx context.Context) {
 	n.logDiscovery(ctx, err)
 	if err == nil && addr != n.addr() {
 		n.announced.Store(&addr)
-		n.suspect(&fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrMoved})
+		n.availability.Suspect(&fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrMoved})
 	}
 	n.changed()
 	if healthy := n.finder.replicas.Load(); n.replicas != nil && err == nil && healthy != nil {
@@ -437,7 +438,7 @@ func (n *node) checkName(ctx context.Context) {
 	text, failed := c.do(ctx, n.builder.Info().Section("replication").Build())[0].ToString()
 	if failed == nil && parseInfo(text).Role == "master" {
 		n.redial.Store(true)
-		n.suspect(&fault.Error{Op: "connect", Kind: fault.KindReadOnly, Outcome: fault.OutcomeNotApplied, Err: fault.ErrMoved})
+		n.availability.Suspect(&fault.Error{Op: "connect", Kind: fault.KindReadOnly, Outcome: fault.OutcomeNotApplied, Err: fault.ErrMoved})
 	}
 }
 
@@ -479,5 +480,5 @@ func (n *node) noteDemoted(cause error) {
 	}
 	n.redialPause.Store(pause)
 	n.redial.Store(true)
-	n.suspect(&fault.Error{Op: "connect", Kind: fault.KindReadOnly, Outcome: fault.OutcomeNotApplied, Err: cause})
+	n.availability.Suspect(&fault.Error{Op: "connect", Kind: fault.KindReadOnly, Outcome: fault.OutcomeNotApplied, Err: cause})
 }

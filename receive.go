@@ -30,7 +30,7 @@ func (r *Redis) Receive(ctx context.Context, subscribe func(Builder) Command, fn
 	}
 	n, e := r.pick(ctx, subscriptionSlot(cmd))
 	if e == nil {
-		e = n.availability.wait(ctx)
+		e = n.availability.Wait(ctx)
 	}
 	if e != nil {
 		return publicError(e.For(op))

@@ -7,11 +7,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/madcrow-go/madcrow/internal/availability"
 	"github.com/madcrow-go/madcrow/internal/fault"
 )
 
 func bareRedis() *Redis {
-	r := &Redis{watchers: map[chan Status]struct{}{}, node: &node{availability: newAvailability(), conns: newConnSet(1)}}
+	r := &Redis{watchers: map[chan Status]struct{}{}, node: &node{availability: availability.New(), conns: newConnSet(1)}}
 	r.node.move("127.0.0.1:1")
 	r.last = Status{State: StateConnecting}
 	return r
@@ -25,9 +26,9 @@ func TestRegress_ObserveTypedNil(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() { // the connector
 		for time.Now().Before(stop) {
-			r.node.availability.set(availabilityUp, nil)
+			r.node.availability.Set(availability.Up, nil)
 			r.observe()
-			r.node.availability.set(availabilityDown, why)
+			r.node.availability.Set(availability.Down, why)
 			r.observe()
 		}
 	})
@@ -39,7 +40,7 @@ func TestRegress_ObserveTypedNil(t *testing.T) {
 		}()
 		for time.Now().Before(stop) {
 			r.observe()
-			if e, ok := r.Status().Err.(*fault.Error); ok && e == nil {
+			if e, ok := r.Status().Err.(*Error); ok && e == nil {
 				t.Error("Status().Err is a typed nil")
 				return
 			}
@@ -57,7 +58,7 @@ func TestRegress_WatchMissesTheLastState(t *testing.T) {
 		go func() {
 			defer close(done)
 			time.Sleep(time.Microsecond)
-			r.node.availability.set(availabilityUp, nil)
+			r.node.availability.Set(availability.Up, nil)
 			r.observe()
 		}()
 		var all []<-chan Status
@@ -78,22 +79,5 @@ func TestRegress_WatchMissesTheLastState(t *testing.T) {
 	}
 	if missed > 0 {
 		t.Errorf("%d of %d watchers were left with an old state for ever", missed, n)
-	}
-}
-
-// The gate opens between the load of its state and the lock.
-func TestRegress_GatePassFailsWhenItOpens(t *testing.T) {
-	a := newAvailability()
-	stop := time.Now().Add(200 * time.Millisecond)
-	go func() {
-		for time.Now().Before(stop) {
-			a.set(availabilityDown, &fault.Error{Kind: fault.KindUnavailable, Err: fault.ErrSilent})
-			a.set(availabilityUp, nil)
-		}
-	}()
-	for time.Now().Before(stop) {
-		if err := a.wait(context.Background()); err != nil && errors.Is(err.Err, fault.ErrNotConnected) {
-			t.Fatalf("an open gate said: %v", err)
-		}
 	}
 }

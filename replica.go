@@ -116,7 +116,7 @@ func (s *replicas) open(addr string) *clusterNode {
 func (s *replicas) serving(master string) *node {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if n := s.nodes[s.of[master]]; n != nil && n.availability.up() {
+	if n := s.nodes[s.of[master]]; n != nil && n.availability.IsUp() {
 		return n.node
 	}
 	return nil
@@ -127,7 +127,7 @@ func (s *replicas) count() (serving int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, n := range s.nodes {
-		if n.availability.up() {
+		if n.availability.IsUp() {
 			serving++
 		}
 	}

@@ -1,6 +1,10 @@
 package madcrow
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/madcrow-go/madcrow/internal/availability"
+)
 
 // The cluster gives a replica to another master.
 func TestReplicas_OneThatMovesToAnotherMaster(t *testing.T) {
@@ -33,7 +37,7 @@ func TestReplicas_OneThatMovesToAnotherMaster(t *testing.T) {
 		t.Error(err)
 	}
 	for i, n := range []*clusterNode{first, ofA, ofB} {
-		if n != nil && n.availability.load() != availabilityClosed {
+		if n != nil && n.availability.Load() != availability.Closed {
 			t.Errorf("node %d is not closed", i)
 		}
 	}

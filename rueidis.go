@@ -151,7 +151,7 @@ func (c *client) DoMultiStream(ctx context.Context, multi ...rueidis.Completed) 
 	}
 	n, err := c.r.pick(ctx, firstSlot(multi))
 	if err == nil {
-		err = n.availability.wait(ctx)
+		err = n.availability.Wait(ctx)
 	}
 	if err != nil {
 		return rueidis.NewErrorResultStream(publicError(err.For(multi[0].Commands()[0])))

@@ -68,14 +68,14 @@ func (s *sharedConn) enter(ctx context.Context) *fault.Error {
 		s.inflight.Add(-1)
 		if s.abandoned.Load() > sharedSlots/2 {
 			// Perhaps nobody is left to prove that the replies came.
-			s.node.suspect(&fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrFull})
+			s.node.availability.Suspect(&fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrFull})
 		}
 		select {
 		case <-s.freed:
 		case <-ctx.Done():
 			return &fault.Error{Kind: fault.ContextKind(ctx.Err()), Outcome: fault.OutcomeNotApplied, Err: fault.Waited(ctx.Err(), &fault.Error{Err: fault.ErrFull})}
 		}
-		if err := s.node.availability.wait(ctx); err != nil {
+		if err := s.node.availability.Wait(ctx); err != nil {
 			return err
 		}
 		if s.inflight.Add(1)+s.abandoned.Load() <= sharedSlots {
@@ -176,7 +176,7 @@ func (s *sharedConn) wakeWaiting() {
 // suspect puts the node in doubt when not one byte came while a call waited.
 func (s *sharedConn) checkSilence(start int64) {
 	if silence := clock.Now() - start; s.lastRead.Load() < start && silence >= int64(s.node.silence()) {
-		s.node.suspect(&fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrSilent})
+		s.node.availability.Suspect(&fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrSilent})
 	}
 }
 
@@ -198,7 +198,7 @@ func (s *sharedConn) disconnected(c *conn) {
 	s.endTracking()
 	s.resetAbandoned()
 	s.wakeWaiting()
-	s.node.suspect(&fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrNotOpen})
+	s.node.availability.Suspect(&fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrNotOpen})
 }
 
 // hangUp ends the lane's connection, if there is one.

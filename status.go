@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/madcrow-go/madcrow/internal/availability"
 	"github.com/madcrow-go/madcrow/internal/fault"
 )
 
@@ -20,9 +21,9 @@ func (r *Redis) State() State {
 // Available says whether a call would be sent now. It asks nobody.
 func (r *Redis) Available() bool {
 	switch state, _ := r.currentAvailability(); state {
-	case availabilityUp:
+	case availability.Up:
 		return true
-	case availabilityProbing:
+	case availability.Probing:
 		s := r.State()
 		return s == StateUp || s == StateDegraded
 	}
@@ -118,11 +119,11 @@ func (r *Redis) update() (from, to Status) {
 	to.ReadOnly = false
 	r.each(func(n *node) { to.ReadOnly = to.ReadOnly || n.readOnly.Load() })
 	switch state {
-	case availabilityClosed:
+	case availability.Closed:
 		to.State, to.Err = StateClosed, fault.ErrClosed
-	case availabilityDown:
+	case availability.Down:
 		to.State, to.Err = StateDown, publicError(why)
-	case availabilityUp:
+	case availability.Up:
 		to.State, to.Err = StateUp, nil
 		if to.ReadOnly {
 			to.State, to.Err = StateDegraded, publicError(fault.NotSent("connect", fault.KindReadOnly, fault.ErrReadOnly))
@@ -133,7 +134,7 @@ func (r *Redis) update() (from, to Status) {
 		} else if why := r.restriction(); why != nil {
 			to.State, to.Err = StateDegraded, publicError(why)
 		}
-	case availabilityProbing: // no verdict, no change
+	case availability.Probing: // no verdict, no change
 	}
 	if from.State == StateClosed || to.State == from.State && to.ReadOnly == from.ReadOnly && fault.SameText(to.Err, from.Err) {
 		return from, from

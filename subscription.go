@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"github.com/madcrow-go/madcrow/internal/availability"
 	"github.com/madcrow-go/madcrow/internal/fault"
 	"github.com/madcrow-go/madcrow/internal/guard"
 )
@@ -193,7 +194,7 @@ func (s *subscriptions) part(l *listener, carriers []*carrier) {
 		}
 	}
 	s.mu.Unlock()
-	if len(last) == 0 || last[0].node.availability.load() == availabilityClosed {
+	if len(last) == 0 || last[0].node.availability.Load() == availability.Closed {
 		return
 	}
 	enough := time.NewTimer(farewellWait)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"github.com/madcrow-go/madcrow/internal/availability"
 	"github.com/madcrow-go/madcrow/internal/clock"
 	"github.com/madcrow-go/madcrow/internal/fault"
 	"github.com/madcrow-go/madcrow/internal/guard"
@@ -22,7 +23,7 @@ import (
 // is over may be stale.
 type Tracking struct {
 	over         atomic.Bool
-	availability *availability // of the node
+	availability *availability.Monitor // of the node
 	proof        *pushProof
 }
 
@@ -31,7 +32,7 @@ type Tracking struct {
 // then what it had to tell has come before that, and the Tracking is valid
 // again. Valid is false for nil.
 func (t *Tracking) Valid() bool {
-	return t != nil && !t.over.Load() && (t.availability == nil || t.availability.load() < availabilityDown)
+	return t != nil && !t.over.Load() && (t.availability == nil || t.availability.Load() < availability.Down)
 }
 
 // Tracked is what [Redis.GetTracked] read of one key.
@@ -282,8 +283,8 @@ func (r *Redis) slotOf(key string) uint16 {
 func (r *Redis) getOfNode(ctx context.Context, track bool, keys []string, of []int, out []Tracked) {
 	n, e := r.pick(ctx, r.slotOf(keys[of[0]]))
 	var s *sharedConn
-	if e == nil && !n.availability.up() {
-		e = n.availability.wait(ctx)
+	if e == nil && !n.availability.IsUp() {
+		e = n.availability.Wait(ctx)
 	}
 	var t *Tracking
 	if e == nil {
