@@ -44,7 +44,7 @@ var errNotCluster = errors.New("the server is no cluster: set REDIS_USE_CLUSTERS
 // cluster is a map from slots to nodes. Each node has a gate and a connector of
 // its own, so that one that is away harms nobody else.
 type cluster struct {
-	r            *Redis
+	t            *engineTopology
 	respClient   *respClient
 	availability *availability.Monitor // of the map: in doubt until it was read once
 	slots        [slotCount]atomic.Pointer[node]
@@ -70,12 +70,10 @@ type clusterNode struct {
 	done chan struct{}
 }
 
-func newCluster(r *Redis) *cluster {
-	cfg := r.cfg
-	cfg.Password = cfg.Cluster.Password
+func newCluster(t *engineTopology) *cluster {
 	c := &cluster{
-		r: r, respClient: newRESPClient(cfg, false), availability: availability.New(), nodes: map[string]*clusterNode{},
-		known: slices.Clone(cfg.Cluster.Addresses), kick: make(chan struct{}, 1),
+		t: t, respClient: newRESPClient(t.cfg.MapClient), availability: availability.New(), nodes: map[string]*clusterNode{},
+		known: slices.Clone(t.cfg.Seeds), kick: make(chan struct{}, 1),
 	}
 	c.masters.Store(&[]*node{})
 	return c
@@ -99,14 +97,14 @@ func (c *cluster) run(ctx context.Context) {
 			c.availability.Set(availability.Down, mapError(err))
 		}
 		c.logMap(ctx, err)
-		c.r.observe()
+		c.t.cfg.Changed()
 		wait := mapEvery
 		if err != nil || !c.healthy() {
 			wait = mapSoon
 			if ill > 8 {
 				wait = 2 * mapSoon
 			}
-		} else if s := c.r.replicas; s != nil && s.lacks(*c.masters.Load()) {
+		} else if s := c.t.replicas; s != nil && s.lacks(*c.masters.Load()) {
 			wait = mapReplicas
 		}
 		select {
@@ -128,20 +126,20 @@ func (c *cluster) logMap(ctx context.Context, err error) {
 	case ctx.Err() != nil:
 	case err == nil:
 		if c.lost.Clear() {
-			c.r.log.Info("the cluster is found", "nodes", len(*c.masters.Load()))
+			c.t.log.Info("the cluster is found", "nodes", len(*c.masters.Load()))
 		}
 		if n := slotCount - c.covered.Load(); n == 0 {
 			if c.gaps.Clear() {
-				c.r.log.Info("every slot of the cluster is served again")
+				c.t.log.Info("every slot of the cluster is served again")
 			}
 		} else if c.gaps.First(fault.ErrUncovered) {
-			c.r.log.Warn("slots of the cluster are served by no node", "slots", n)
+			c.t.log.Warn("slots of the cluster are served by no node", "slots", n)
 		}
 	case !c.lost.First(err):
 	case c.covered.Load() == 0:
-		c.r.log.Warn("redis is not available", "reason", err)
+		c.t.log.Warn("redis is not available", "reason", err)
 	default:
-		c.r.log.Warn("the map of the cluster cannot be read: the last one is used", "reason", err)
+		c.t.log.Warn("the map of the cluster cannot be read: the last one is used", "reason", err)
 	}
 }
 
@@ -154,7 +152,7 @@ func (c *cluster) wake() {
 
 // changed is told by each node that its gate or role changed.
 func (c *cluster) changed() {
-	c.r.observe()
+	c.t.cfg.Changed()
 	if !c.healthy() {
 		c.wake()
 	}
@@ -174,7 +172,7 @@ func (c *cluster) refresh(ctx context.Context, failures int) error {
 	if err := c.respClient.fetch(ctx); err != nil {
 		return err
 	}
-	timeout := min(mapTimeout<<min(failures, 6), c.r.cfg.ConnectTimeout)
+	timeout := min(mapTimeout<<min(failures, 6), c.t.cfg.Node.Conn.ConnectTimeout)
 	var best []slotRange
 	most := 0
 	var failed []error
@@ -350,7 +348,7 @@ func (c *cluster) apply(ranges []slotRange, covered int) error {
 	slices.SortFunc(list, func(a, b *node) int { return strings.Compare(a.addr(), b.addr()) }) // one reason at a time, and the same one
 	c.masters.Store(&list)
 	c.remember(ranges, masters, covered == slotCount)
-	if s := c.r.replicas; s != nil {
+	if s := c.t.replicas; s != nil {
 		s.keep(masters)
 		for _, r := range ranges {
 			s.follow(r.addrs[1:], r.addrs[0])
@@ -430,7 +428,7 @@ func nodeAddress(node any, askedHost string) string {
 func (c *cluster) remember(ranges []slotRange, masters map[string]*node, full bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	known := slices.Clone(c.r.cfg.Cluster.Addresses)
+	known := slices.Clone(c.t.cfg.Seeds)
 	if !full {
 		known = c.known // the map may have forgotten some
 	}
@@ -445,7 +443,7 @@ func (c *cluster) remember(ranges []slotRange, masters map[string]*node, full bo
 	for addr, n := range c.nodes {
 		if masters[addr] == nil {
 			delete(c.nodes, addr)
-			c.r.workers.Go(func() { n.retire(c.r.life) })
+			c.t.workers.Go(func() { n.retire(c.t.life) })
 		}
 	}
 }
@@ -461,23 +459,18 @@ func (c *cluster) ensure(addr string) *node {
 	if c.closed {
 		return nil
 	}
-	cfg := c.r.cfg
-	cfg.Password = cfg.Cluster.Password
-	host, port, _ := net.SplitHostPort(addr)
-	cfg.Host = host
-	cfg.Port, _ = strconv.Atoi(port)
-	cfg.Cluster = Cluster{}
-	life, stop := context.WithCancel(c.r.life)
-	n, err := newNode(life, cfg, c.changed)
+	life, stop := context.WithCancel(c.t.life)
+	cfg := c.t.cfg.Node
+	cfg.Address, cfg.Clustered, cfg.Changed = addr, true, c.changed
+	n, err := newNode(life, cfg)
 	if err != nil {
 		stop()
 		if reason := fmt.Errorf("%s: %w", addr, err); c.unusable.First(reason) {
-			c.r.log.Error("a cluster node cannot be used", "reason", reason)
+			c.t.log.Error("a cluster node cannot be used", "reason", reason)
 		}
 		return nil
 	}
 	c.unusable.Clear() // what they are made with is one for all
-	n.listeners, n.clustered = &c.r.listeners, true
 	cn := &clusterNode{node: n, stop: stop, done: make(chan struct{})}
 	c.nodes[addr] = cn
 	go func() {
@@ -623,50 +616,10 @@ func (c *cluster) summary() (state availability.State, why *fault.Error) {
 	return availability.Down, why
 }
 
-// lacks says what a server or a cluster lacks that serves all the same.
-func (r *Redis) lacks() *fault.Error {
-	c := r.cluster
-	if c == nil {
-		if e := r.node.misfit.Load(); e != nil {
-			return e
-		}
-		return nil
+// describe returns how many slots are served, and the masters by address.
+func (c *cluster) describe() (covered int, nodes []nodeState) {
+	for _, n := range *c.masters.Load() { // they are in order
+		nodes = append(nodes, stateOf(n))
 	}
-	if c.healthy() {
-		return nil
-	}
-	if n := c.covered.Load(); n != slotCount {
-		return &fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fmt.Errorf("%d of 16384 slots are served by no node", slotCount-n)}
-	}
-	for _, n := range *c.masters.Load() {
-		switch s, why := n.availability.Current(); {
-		case s == availability.Up:
-		case why != nil:
-			return why
-		default:
-			return &fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fmt.Errorf("%s: %w", n.addr(), fault.ErrNotConnected)}
-		}
-	}
-	return nil
-}
-
-// describe adds the nodes to a status.
-func (c *cluster) describe(st *Status) {
-	st.SlotsCovered = int(c.covered.Load())
-	for _, n := range *c.masters.Load() {
-		state, why := n.availability.Current()
-		ns := NodeStatus{Address: n.addr(), Available: state == availability.Up, RTT: time.Duration(n.rtt.Load())}
-		if why != nil {
-			ns.Err = publicError(why)
-		}
-		if info := n.info.Load(); info != nil {
-			ns.Server = *info
-			if st.Server.At.Before(info.At) {
-				st.Server = *info
-			}
-		}
-		st.RTT = max(st.RTT, ns.RTT)
-		st.Nodes = append(st.Nodes, ns)
-	}
-	slices.SortFunc(st.Nodes, func(a, b NodeStatus) int { return strings.Compare(a.Address, b.Address) })
+	return int(c.covered.Load()), nodes
 }

@@ -72,20 +72,20 @@ func TestCluster_RedirectionsToOddAddresses(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close(t.Context())
-	from := r.cluster.ensure("127.0.0.9:7001")
+	from := r.topology.cluster.ensure("127.0.0.9:7001")
 	for text, want := range map[string]string{
 		"MOVED 1 :7000": "127.0.0.9:7000", "ASK 1 :7000": "127.0.0.9:7000", "MOVED 1 ?:7000": "127.0.0.9:7000",
 		"MOVED 1 a.example:7000": "a.example:7000", "MOVED 1 [::1]:7000": "[::1]:7000", "MOVED 1 ::1:7000": "[::1]:7000",
 		"MOVED 1 :0": "", "MOVED 1 ?:0": "", "ASK 1 :0": "", "MOVED 1 :": "", "MOVED 1 h:70000": "", "MOVED 1": "", "MOVED 99999 h:7000": "",
 	} {
-		rd, ok := r.cluster.follow(from, errors.New(text))
+		rd, ok := r.topology.cluster.follow(from, errors.New(text))
 		if ok != (want != "") || ok && rd.node.addr() != want {
 			t.Errorf("%q: %v %+v, want %q", text, ok, rd, want)
 		}
 	}
-	r.cluster.mu.Lock()
-	defer r.cluster.mu.Unlock()
-	if r.cluster.nodes["127.0.0.9:0"] != nil {
+	r.topology.cluster.mu.Lock()
+	defer r.topology.cluster.mu.Unlock()
+	if r.topology.cluster.nodes["127.0.0.9:0"] != nil {
 		t.Error("there is a node on port 0")
 	}
 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/redis/rueidis"
 
-	"github.com/madcrow-go/madcrow/internal/availability"
 	"github.com/madcrow-go/madcrow/internal/fault"
 )
 
@@ -101,7 +100,7 @@ func (r *Redis) again(ctx context.Context, p pipeline, i int, reply rueidis.Redi
 	if err == nil || rueidis.IsRedisNil(err) {
 		return redirect{}, false, backoff
 	}
-	if rd, moved := r.follow(from, err); moved {
+	if rd, moved := r.topology.follow(from, err); moved {
 		return rd, true, backoff
 	}
 	f := fault.Classify(ctx, p.cmds[i].op, err, p.cmds[i].idempotency)
@@ -126,7 +125,7 @@ func (r *Redis) followWhole(p pipeline, replies []rueidis.RedisResult, froms []*
 		if !ok {
 			continue
 		}
-		rd, moved := r.follow(froms[i], reply)
+		rd, moved := r.topology.follow(froms[i], reply)
 		if moved {
 			for k := range next {
 				next[k] = rd
@@ -160,8 +159,8 @@ func (r *Redis) round(ctx context.Context, p pipeline, cmds []Command, todo []in
 			}
 			if n == nil {
 				var err *fault.Error
-				if n, err = r.pick(ctx, slot); err != nil {
-					replies[i], froms[i] = rueidis.NewErrorResult(err.For(p.cmds[i].op)), r.cluster.anyOrPlaceholder()
+				if n, err = r.topology.pick(ctx, slot); err != nil {
+					replies[i], froms[i] = rueidis.NewErrorResult(err.For(p.cmds[i].op)), r.topology.cluster.anyOrPlaceholder()
 					continue
 				}
 			}
@@ -228,7 +227,5 @@ func (c *cluster) anyOrPlaceholder() *node {
 	for _, n := range *c.masters.Load() {
 		return n
 	}
-	n := &node{cfg: c.r.cfg, availability: availability.New(), kick: make(chan struct{}, 1), changed: func() {}}
-	n.move("")
-	return n
+	return placeholderNode(c.t.cfg.Node)
 }

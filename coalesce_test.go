@@ -10,8 +10,8 @@ import (
 	"github.com/madcrow-go/madcrow/internal/clock"
 )
 
-// On processors that are busy with other work, nobody is let go first for long.
-func TestGather_BusyProcessorsHoldUpAWriteOnce(t *testing.T) {
+// On processors that are busy with other work, no other call goes first for long.
+func TestCoalesce_BusyProcessorsHoldUpAWriteOnce(t *testing.T) {
 	s := newSharedConn(nil)
 	s.inflight.Store(5)
 	var stop atomic.Bool
@@ -53,8 +53,8 @@ func TestGather_BusyProcessorsHoldUpAWriteOnce(t *testing.T) {
 	}
 }
 
-// A call that is alone waits for nobody.
-func TestGather_OneCallAlone(t *testing.T) {
+// A call that is alone waits for no other.
+func TestCoalesce_OneCallWaitsForNoOther(t *testing.T) {
 	s := newSharedConn(nil)
 	s.inflight.Store(1)
 	s.coalescing.lastSkip.Store(1)

@@ -83,6 +83,9 @@ func (s *connSet) remove(c *conn) {
 
 func (s *connSet) size() int { return len(s.slots) }
 
+// closeSubscriptions closes the connections for pub/sub.
+func (s *connSet) closeSubscriptions() { s.dropThose(func(c *conn) bool { return c.sub }) }
+
 // drop closes all connections.
 func (s *connSet) drop() { s.dropThose(func(*conn) bool { return true }) }
 
@@ -103,7 +106,7 @@ type proberKey struct{}
 
 // dialer returns the function that opens connections for the owner that spec
 // names.
-func (n *node) dialer(spec clientSpec) func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error) {
+func (n *endpoint) dialer(spec clientSpec) func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error) {
 	return func(ctx context.Context, _ string, _ *net.Dialer, _ *tls.Config) (net.Conn, error) {
 		if spec.shared != nil && ctx.Value(proberKey{}) == nil {
 			// The client knows that the connection is gone before we do.
@@ -126,7 +129,7 @@ func (n *node) dialer(spec clientSpec) func(context.Context, string, *net.Dialer
 
 // connectSlot opens a connection in a slot that is taken, and gives the slot
 // back when that fails.
-func (n *node) connectSlot(ctx context.Context, spec clientSpec) (net.Conn, error) {
+func (n *endpoint) connectSlot(ctx context.Context, spec clientSpec) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.ConnectTimeout)
 	defer cancel()
 	addr := n.addr()
@@ -168,7 +171,7 @@ const (
 // time of ctx, and a packet that is lost costs milliseconds. The first dial is
 // in a slot that is taken; each other one needs one of its own, while there is
 // any. slots is nil for a connection that is not counted.
-func (n *node) dial(ctx context.Context, addr string, slots chan struct{}) (net.Conn, error) {
+func (n *endpoint) dial(ctx context.Context, addr string, slots chan struct{}) (net.Conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	type dialled struct {
@@ -231,37 +234,37 @@ func takeSlot(slots chan struct{}) bool {
 }
 
 // dialRaw opens one connection, TLS included, and reports it.
-func (n *node) dialRaw(ctx context.Context, addr string) (net.Conn, error) {
+func (n *endpoint) dialRaw(ctx context.Context, addr string) (net.Conn, error) {
 	start := time.Now()
 	c, err := n.openConn(ctx, addr)
-	if n.rec != nil {
-		n.rec.Dial(Dial{Address: addr, Duration: time.Since(start), Err: err})
+	if n.cfg.OnDial != nil {
+		n.cfg.OnDial(addr, time.Since(start), err)
 	}
 	return c, err
 }
 
-func (n *node) openConn(ctx context.Context, addr string) (net.Conn, error) {
-	c, err := n.dialFunc(ctx, n.network, addr)
-	if err != nil || !n.cfg.TLS.Enabled {
+func (n *endpoint) openConn(ctx context.Context, addr string) (net.Conn, error) {
+	c, err := n.cfg.Dial(ctx, n.cfg.Network, addr)
+	if err != nil || n.cfg.TLS == nil {
 		return c, err
 	}
-	t := tls.Client(c, named(n.cfg.files.tlsNow(), addr))
+	t := tls.Client(c, n.cfg.TLS(addr))
 	if err := t.HandshakeContext(ctx); err != nil {
 		_ = c.Close()
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) && n.speaksPlain(addr) {
 			err = fault.ErrPlainText
 		}
-		return nil, n.cfg.files.explain(err)
+		return nil, n.cfg.ExplainTLS(err)
 	}
 	return t, nil
 }
 
 // speaksPlain finds out why a server is silent in a TLS handshake: one without
 // TLS waits for the end of what it takes for a command.
-func (n *node) speaksPlain(addr string) bool {
+func (n *endpoint) speaksPlain(addr string) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), n.usual())
 	defer cancel()
-	c, err := n.dialFunc(ctx, n.network, addr)
+	c, err := n.cfg.Dial(ctx, n.cfg.Network, addr)
 	if err != nil {
 		return false
 	}

@@ -28,8 +28,8 @@ type credentialCache struct {
 }
 
 // fetchCredentials asks anew. The connector does so before it connects.
-func (n *node) fetchCredentials(ctx context.Context) error {
-	if n.cfg.Credentials == nil {
+func (n *endpoint) fetchCredentials(ctx context.Context) error {
+	if n.cfg.Fetch == nil {
 		return nil
 	}
 	n.creds.mu.Lock()
@@ -37,17 +37,17 @@ func (n *node) fetchCredentials(ctx context.Context) error {
 	return n.askCredentials(ctx)
 }
 
-func (n *node) askCredentials(ctx context.Context) error {
+func (n *endpoint) askCredentials(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.ConnectTimeout)
 	defer cancel()
 	type answer struct {
-		c   Credentials
+		c   connCredentials
 		err error
 	}
 	done := make(chan answer, 1)
 	addr := n.addr()
 	go func() {
-		c, err := n.cfg.Credentials(ctx, CredentialsRequest{Address: addr})
+		c, err := n.cfg.Fetch(ctx, addr)
 		done <- answer{c, err}
 	}()
 	select {
@@ -61,7 +61,7 @@ func (n *node) askCredentials(ctx context.Context) error {
 		n.creds.last = rueidis.AuthCredentials{Username: a.c.Username, Password: a.c.Password, RefreshAfter: a.c.RefreshAfter}
 		n.creds.have = true
 		if n.creds.stale.Clear() {
-			n.log.Info("the credentials are refreshed again")
+			n.cfg.Log.Info("the credentials are refreshed again")
 		}
 		return nil
 	case <-ctx.Done(): // also of a function that does not hear it
@@ -71,7 +71,7 @@ func (n *node) askCredentials(ctx context.Context) error {
 
 // credentials serves the client, for a new connection or to refresh an old
 // one. A refresh that fails is no reason to end a connection that works.
-func (n *node) credentials(rueidis.AuthCredentialsContext) (rueidis.AuthCredentials, error) {
+func (n *endpoint) credentials(rueidis.AuthCredentialsContext) (rueidis.AuthCredentials, error) {
 	n.creds.mu.Lock()
 	defer n.creds.mu.Unlock()
 	c := &n.creds
@@ -81,7 +81,7 @@ func (n *node) credentials(rueidis.AuthCredentialsContext) (rueidis.AuthCredenti
 	err := n.askCredentials(n.life)
 	if err != nil && c.have {
 		if c.stale.First(err) {
-			n.log.Warn("the credentials could not be refreshed", "reason", err)
+			n.cfg.Log.Warn("the credentials could not be refreshed", "reason", err)
 		}
 		c.last.RefreshAfter = time.Now().Add(refreshAgain)
 		return c.last, nil

@@ -17,13 +17,10 @@ func TestCredentials_LogsOnceThatTheyAreStaleAndThatItIsOver(t *testing.T) {
 	var log strings.Builder
 	away := errors.New("the token service is away")
 	err := away
-	n := &node{log: slog.New(slog.NewTextHandler(&log, nil)), life: t.Context(), cfg: Config{
-		ConnectTimeout: time.Second,
-		Credentials: func(context.Context, CredentialsRequest) (Credentials, error) {
-			return Credentials{Password: "p"}, err
-		},
-	}}
-	n.move("127.0.0.1:6379")
+	n := newEndpoint(t.Context(), connConfig{
+		Log: slog.New(slog.NewTextHandler(&log, nil)), ConnectTimeout: time.Second, MaxConnections: 1,
+		Fetch: func(context.Context, string) (connCredentials, error) { return connCredentials{Password: "p"}, err },
+	}, "127.0.0.1:6379")
 	n.creds.have = true
 	use := func() {
 		t.Helper()

@@ -9,9 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/madcrow-go/madcrow/internal/availability"
 	"github.com/madcrow-go/madcrow/internal/clock"
-	"github.com/madcrow-go/madcrow/internal/fault"
 )
 
 func TestDeadlines_EndInTimeAndOnCancel(t *testing.T) {
@@ -109,44 +107,4 @@ func TestDeadlines_SweeperRestsWhenIdle(t *testing.T) {
 		d.leave(c)
 		d.close()
 	})
-}
-
-// TestLane_LostSlotsComeBackWithProof checks the accounting of calls that gave
-// up: only a reply to a call that began later frees their slots.
-func TestLane_LostSlotsComeBackWithProof(t *testing.T) {
-	n := &node{availability: availability.New()}
-	n.availability.Set(availability.Up, nil)
-	s := newSharedConn(n)
-	ctx := t.Context()
-	early := clock.Now()
-	for range sharedSlots {
-		if err := s.enter(ctx); err != nil {
-			t.Fatal(err)
-		}
-		s.lastRead.Store(clock.Now() + int64(time.Second)) // bytes flow
-		s.leave(early, true)
-	}
-	if s.abandoned.Load() != sharedSlots || s.inflight.Load() != 0 {
-		t.Fatalf("lost %d, in flight %d", s.abandoned.Load(), s.inflight.Load())
-	}
-	s.noteReply(early)
-	if s.abandoned.Load() != sharedSlots {
-		t.Error("an earlier call proved later replies")
-	}
-	short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
-	defer cancel()
-	if err := s.enter(short); err == nil || err.Kind != fault.KindTimeout || err.Outcome != fault.OutcomeNotApplied {
-		t.Errorf("entered a full lane: %v", err)
-	}
-	if n.availability.Load() != availability.Probing {
-		t.Error("a lane full of lost calls did not ask for a verdict")
-	}
-	s.noteReply(clock.Now() + abandonedStretch) // later than the stretch they gave up in
-	if s.abandoned.Load() != 0 {
-		t.Error("a later reply proved nothing")
-	}
-	n.availability.Set(availability.Up, nil)
-	if err := s.enter(ctx); err != nil {
-		t.Errorf("after the proof: %v", err)
-	}
 }

@@ -16,13 +16,13 @@ import (
 // blocking commands and large values. Each has a client of its own, so that it
 // hears contexts and can be ended from outside.
 type dedicatedPool struct {
-	node    *node
-	permits chan struct{}
-	calls   atomic.Int32 // that use a connection, or wait for one
-	mu      sync.Mutex
-	idle    []*dedicatedConn
-	opening map[*dedicatedConn]context.CancelFunc
-	closed  bool
+	endpoint *endpoint
+	permits  chan struct{}
+	calls    atomic.Int32 // that use a connection, or wait for one
+	mu       sync.Mutex
+	idle     []*dedicatedConn
+	opening  map[*dedicatedConn]context.CancelFunc
+	closed   bool
 }
 
 // loan is one borrowed connection.
@@ -39,8 +39,8 @@ type dedicatedConn struct {
 // idleFor is how long a borrowed connection is kept that nobody needs.
 const idleFor = time.Minute
 
-func newDedicatedPool(n *node, size int) *dedicatedPool {
-	return &dedicatedPool{node: n, permits: make(chan struct{}, size), opening: map[*dedicatedConn]context.CancelFunc{}}
+func newDedicatedPool(n *endpoint, size int) *dedicatedPool {
+	return &dedicatedPool{endpoint: n, permits: make(chan struct{}, size), opening: map[*dedicatedConn]context.CancelFunc{}}
 }
 
 // take borrows a connection. It hears ctx in all that it waits for.
@@ -63,7 +63,7 @@ func (p *dedicatedPool) acquire(ctx context.Context) (*dedicatedConn, *fault.Err
 }
 
 func (p *dedicatedPool) acquirePermit(ctx context.Context) *fault.Error {
-	if err := p.node.availability.Wait(ctx); err != nil {
+	if err := p.endpoint.availability.Wait(ctx); err != nil {
 		return err
 	}
 	select {
@@ -85,7 +85,7 @@ func (p *dedicatedPool) open(ctx context.Context) (*dedicatedConn, *fault.Error)
 	d := &dedicatedConn{pool: p}
 	var failed error
 	err := runDetached(ctx, func() error {
-		life, stop := context.WithTimeout(p.node.life, p.node.cfg.ConnectTimeout)
+		life, stop := context.WithTimeout(p.endpoint.life, p.endpoint.cfg.ConnectTimeout)
 		defer stop()
 		p.mu.Lock()
 		p.opening[d] = stop
@@ -138,7 +138,7 @@ func runDetached(ctx context.Context, do func() error, abandoned func()) error {
 
 func (d *dedicatedConn) connect(ctx context.Context) error {
 	var err error
-	if d.client, err = d.pool.node.newClient(clientSpec{dedicated: d, ringScale: 4}); err != nil {
+	if d.client, err = d.pool.endpoint.newClient(clientSpec{dedicated: d, ringScale: 4}); err != nil {
 		return err
 	}
 	err = d.client.Do(ctx, d.client.B().Ping().Build()).Error()
@@ -244,4 +244,24 @@ func broken(results []rueidis.RedisResult) bool {
 		}
 	}
 	return false
+}
+
+// dedicate makes a client of the caller's own, which is ended by release and
+// used by no one else. It connects with its first command. The permit is taken.
+func (p *dedicatedPool) dedicate(ctx context.Context) (client rueidis.DedicatedClient, release func(), err error) {
+	d := &dedicatedConn{pool: p, dirty: true}
+	err = runDetached(ctx, func() error {
+		var err error
+		if d.client, err = p.endpoint.newClient(clientSpec{dedicated: d, ringScale: 4}); err == nil {
+			client, _ = d.client.Dedicate()
+		}
+		return err
+	}, d.release)
+	if err != nil {
+		if err != fault.ErrCallerLeft {
+			d.release()
+		}
+		return nil, nil, err
+	}
+	return client, d.release, nil
 }

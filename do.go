@@ -62,7 +62,7 @@ func (r *Redis) do(ctx context.Context, build func(Builder) Command) (msg Messag
 		}
 		n, e := next.node, (*fault.Error)(nil)
 		if n == nil {
-			if n, e = r.pick(ctx, cmd.Slot()); e != nil {
+			if n, e = r.topology.pick(ctx, cmd.Slot()); e != nil {
 				return msg, op, tries, e.For(op)
 			}
 		}
@@ -84,7 +84,7 @@ func (r *Redis) do(ctx context.Context, build func(Builder) Command) (msg Messag
 			return msg, op, tries, nil
 		}
 		var moved bool
-		if next, moved = r.follow(n, failed); moved {
+		if next, moved = r.topology.follow(n, failed); moved {
 			if redirects++; redirects <= maxRedirects {
 				continue
 			}

@@ -195,3 +195,11 @@ func (e *Error) Temporary() bool {
 func (e *Error) Retryable() bool {
 	return e.NotSent() && e.Kind != KindCanceled && !errors.Is(e, context.Canceled) && e.Temporary()
 }
+
+// Errors of looking for the master. Both are also ErrUnavailable.
+var (
+	// ErrNoSentinel: none of the Sentinels answered.
+	ErrNoSentinel = errNoSentinel
+	// ErrUnknownMaster: Sentinels answered, but know no master of that name.
+	ErrUnknownMaster = errUnknownMaster
+)

@@ -8,8 +8,24 @@ import (
 	"time"
 )
 
+// nodeInfo is a part of the server's INFO.
+type nodeInfo struct {
+	Name, Version    string // the server's own, not of the Redis it stands in for
+	ConnectedClients int
+	UsedMemoryHuman  string
+	Role             string // "master" or "slave", in Redis' words
+	Replicas         []nodeReplica
+	At               time.Time
+}
+
+// nodeReplica is a replica as its master sees it.
+type nodeReplica struct {
+	Address, State string
+	Lag            time.Duration
+}
+
 // parseInfo reads the lines of INFO that we show. What is missing stays zero.
-func parseInfo(text string) (info ServerInfo) {
+func parseInfo(text string) (info nodeInfo) {
 	for line := range strings.Lines(text) {
 		name, value, ok := strings.Cut(strings.TrimRight(line, "\r\n"), ":")
 		if !ok {
@@ -43,7 +59,7 @@ func parseInfo(text string) (info ServerInfo) {
 }
 
 // parseReplica reads "ip=…,port=…,state=online,offset=…,lag=0".
-func parseReplica(text string) (r Replica) {
+func parseReplica(text string) (r nodeReplica) {
 	var ip, port string
 	for part := range strings.SplitSeq(text, ",") {
 		name, value, _ := strings.Cut(part, "=")

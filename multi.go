@@ -43,10 +43,10 @@ func (r *Redis) DoMulti(ctx context.Context, build func(Builder) []Command) ([]R
 }
 
 func (r *Redis) doMulti(ctx context.Context, build func(Builder) []Command) (out []Result, tries int, e *fault.Error) {
-	if r.cluster != nil {
+	if r.topology.clustered() {
 		return r.doMultiCluster(ctx, build)
 	}
-	n := r.node
+	n := r.topology.node
 	var room [fewCommands]pipelined
 	for ; ; tries++ {
 		cmds := build(r.builder)
@@ -72,7 +72,7 @@ func (r *Redis) doMulti(ctx context.Context, build func(Builder) []Command) (out
 // send sends commands that were looked at, on a lane or on a connection of
 // their own. Its error is of commands that were not sent.
 func (n *node) send(ctx context.Context, p pipeline, cmds []Command) ([]rueidis.RedisResult, *fault.Error) {
-	if !p.dedicated && p.size < n.cfg.BulkThreshold {
+	if !p.dedicated && p.size < n.config.BulkThreshold {
 		s, err := n.enter(ctx)
 		if err != nil {
 			return nil, err
@@ -162,7 +162,7 @@ func (r *Redis) doDedicated(ctx context.Context, build func(Builder) Command) (m
 		}
 		n := next.node
 		if n == nil {
-			if n, err = r.pick(ctx, cmds[0].Slot()); err != nil {
+			if n, err = r.topology.pick(ctx, cmds[0].Slot()); err != nil {
 				return msg, op, tries, err.For(op)
 			}
 		}
@@ -171,7 +171,7 @@ func (r *Redis) doDedicated(ctx context.Context, build func(Builder) Command) (m
 			return msg, op, tries, nil
 		}
 		var moved bool
-		if next, moved = r.follow(n, failed); moved {
+		if next, moved = r.topology.follow(n, failed); moved {
 			if redirects++; redirects <= maxRedirects {
 				continue
 			}

@@ -2,93 +2,87 @@ package madcrow
 
 import (
 	"context"
-	"crypto/tls"
 	"log/slog"
-	"math"
-	"net"
 	"runtime"
 	"sync/atomic"
 	"time"
 
 	"github.com/redis/rueidis"
 
-	"github.com/madcrow-go/madcrow/internal/availability"
 	"github.com/madcrow-go/madcrow/internal/fault"
 	"github.com/madcrow-go/madcrow/internal/logonce"
 )
 
-// Times of the connection to a node.
-const (
-	// keepAlive is how often an idle connection is tried by the client.
-	keepAlive = time.Second
-	// minHandshake is the least time after which a dial and its handshake count
-	// as slow.
-	minHandshake = 45 * time.Millisecond
-	// minSilence is how long a lane must have been silent before a call that
-	// gave up puts the node in doubt.
-	minSilence = 20 * time.Millisecond
-	ioBuffer   = 64 << 10
-)
+// nodeConfig is what a node needs to know.
+type nodeConfig struct {
+	Conn          connConfig
+	Address       string // where it is; with Discovery, until that knows
+	BulkThreshold int    // from this size on, commands get a connection of their own
 
-// node is one Redis server: its gate, its connections and its connector.
+	Clustered bool // a master of a cluster
+	Replica   bool // a replica of a cluster: it must be told to serve reads
+	Reader    bool // it is to be a replica
+	// ByName says that the address may lead to another server later: a name,
+	// or a Dialer. The cluster's map and the Sentinels name servers themselves.
+	ByName bool
+
+	Discovery nodeDiscovery // nil: the address does not change
+	Changed   func()        // is called when Status would show something else
+}
+
+// nodeDiscovery finds the server of a node that moves.
+type nodeDiscovery interface {
+	// Locate returns where the master is, or nothing when no one knows and the
+	// master that was known last may still serve. try counts failures.
+	Locate(ctx context.Context, try int) (addr string, err *fault.Error)
+	// Late is why no address was found so far; nil when one was.
+	Late() error
+	// Patience is how much longer calls wait for a node that must be found.
+	Patience() time.Duration
+}
+
+// node is one Redis server: its availability, its connections and its prober.
 type node struct {
-	cfg      Config
-	log      *slog.Logger
-	rec      Recorder
-	network  string
-	target   atomic.Pointer[string] // where it is now
-	finder   *finder                // nil when that never changes
-	dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
+	*endpoint
+	config  nodeConfig
+	log     *slog.Logger
+	changed func()
 
-	availability *availability.Monitor
-	conns        *connSet
-	shared       []*sharedConn
-	next         atomic.Uint32
-	dedicated    *dedicatedPool
-	sub          rueidis.Client
-	// builder makes the commands for all of them.
-	builder Builder
-	// streams serves what is read piece by piece.
-	streams rueidis.Client
-	creds   credentialCache
-	life    context.Context // ends with Close
+	// These are made by newNode and stay.
+	shared  []*sharedConn
+	next    atomic.Uint32 // the shared connection of the next call
+	sub     rueidis.Client
+	streams rueidis.Client // serves what is read piece by piece
 
-	rtt          atomic.Int64 // of the probe's last PING
-	handshake    atomic.Int64 // of the probe's last dial and PING together; 0 before
-	kick         chan struct{}
-	listeners    *invalidationListeners // are told what changed; nil: nobody
-	found        atomic.Bool            // the Sentinels have named a master
-	replicas     *replicas              // nil: none are wanted
-	announced    atomic.Pointer[string] // one that they named just now
-	changed      func()
-	readOnly     atomic.Bool
-	served       atomic.Bool                 // it did, once
-	misfit       atomic.Pointer[fault.Error] // what is wrong with a server that serves
-	remeasure    bool                        // the last probe was late; for the prober
-	helloReplies []rueidis.RedisResult       // of the last connection, for the prober
+	probeState
+	roleState
+	restrictions [fault.Restrictions]restriction
+}
 
-	downReasons      logonce.Reasons // why it does not serve
-	connectedTo      string          // what the log last said; the connector's
-	discoveryReasons logonce.Reasons // why the Sentinels do not tell where it is
-	findFailures     atomic.Int32    // how often in a row they did not
+// probeState is what the prober remembers. Its goroutine alone uses it, but for
+// what is atomic.
+type probeState struct {
+	served       atomic.Bool           // the node did, once
+	remeasure    bool                  // the last probe was late
+	helloReplies []rueidis.RedisResult // of the last connection
+	downReasons  logonce.Reasons       // why it does not serve
+	connectedTo  string                // the address that the log last said
+	readingInfo  atomic.Bool
 
-	clustered   bool        // a master of a cluster
-	noPushes    atomic.Bool // it was said that no pushes arrive
-	proofs      chan proofRequest
-	replica     bool // a replica of a cluster: it must be told to serve reads
-	reader      bool // it is to be a replica
-	readingInfo atomic.Bool
-	redial      atomic.Bool // the next connect makes new connections
+	// redial says that the next connect makes new connections. Whoever finds the
+	// node demoted sets it, at redialNext at the soonest.
+	redial      atomic.Bool
 	redialNext  atomic.Int64
 	redialPause atomic.Int64
+}
 
-	info         atomic.Pointer[ServerInfo]
-	restrictions [fault.Restrictions]restriction
+// roleState is what the server is. The prober and the reader of INFO write it,
+// and calls that were refused.
+type roleState struct {
+	misfit atomic.Pointer[fault.Error] // what is wrong with a server that serves
+	info   atomic.Pointer[nodeInfo]
 
-	// byName says that the address may lead to another server later: a name,
-	// or a Dialer. The cluster's map and the Sentinels name servers themselves.
-	byName         bool
-	nameCheckNext  int64 // when to look there again, by readInfo alone
+	nameCheckNext  int64 // when to look who answers to the name; the reader of INFO alone
 	nameCheckPause int64
 }
 
@@ -102,36 +96,22 @@ func shares(bound int) (lanes, pooled int) {
 	return lanes, bound - lanes - 1 // one is for pub/sub
 }
 
-func newNode(life context.Context, cfg Config, changed func()) (*node, error) {
+func newNode(life context.Context, cfg nodeConfig) (*node, error) {
 	n := &node{
-		life: life,
-		cfg:  cfg, log: cfg.Logger, rec: cfg.Recorder, changed: changed,
-		network:      "tcp",
-		availability: availability.New(), conns: newConnSet(cfg.MaxConnections),
-		proofs: make(chan proofRequest, 4),
+		endpoint: newEndpoint(life, cfg.Conn, cfg.Address),
+		config:   cfg, log: cfg.Conn.Log, changed: cfg.Changed,
 	}
-	if cfg.Socket != "" {
-		n.network = "unix"
-	}
-	n.dialFunc = cfg.Dialer
-	if n.dialFunc == nil {
-		n.dialFunc = (&net.Dialer{KeepAlive: 15 * time.Second}).DialContext
-	}
-	n.move(cfg.address())
 	var err error
-	if cfg.Sentinel.Enabled {
-		n.finder = newFinder(cfg)
-	}
-	lanes, pooled := shares(cfg.MaxConnections)
-	for range lanes {
-		s := newSharedConn(n)
+	shared, dedicated := shares(cfg.Conn.MaxConnections)
+	for range shared {
+		s := newSharedConn(n.endpoint)
 		if s.client, err = n.newClient(clientSpec{shared: s, ringScale: ringScale}); err != nil {
 			return nil, err
 		}
 		n.shared = append(n.shared, s)
 	}
 	n.builder = n.shared[0].client.B()
-	n.dedicated = newDedicatedPool(n, pooled)
+	n.dedicated = newDedicatedPool(n.endpoint, dedicated)
 	if n.streams, err = n.newClient(clientSpec{ringScale: 1, blockwise: true}); err != nil {
 		return nil, err
 	}
@@ -139,95 +119,12 @@ func newNode(life context.Context, cfg Config, changed func()) (*node, error) {
 	return n, err
 }
 
-// clientSpec says for what a client is.
-type clientSpec struct {
-	shared    *sharedConn    // its owner, or
-	dedicated *dedicatedConn // its owner, or none
-	ringScale int
-	sub       bool // it is for pub/sub
-	blockwise bool // one command at a time
-}
-
-// newClient makes a client that is not connected yet: its first dial is
-// refused, which it reports and survives.
-func (n *node) newClient(spec clientSpec) (rueidis.Client, error) {
-	opt := rueidis.ClientOption{
-		InitAddress:         []string{"redis"}, // the dialer knows where that is
-		ForceSingleClient:   true,
-		DialCtxFn:           n.refuseFirst(n.dialer(spec)),
-		Dialer:              net.Dialer{Timeout: n.cfg.ConnectTimeout, KeepAlive: -1},
-		ConnWriteTimeout:    max(keepAlive, 2*n.cfg.CommandTimeout),
-		Username:            n.cfg.Username,
-		Password:            n.cfg.Password,
-		SelectDB:            n.cfg.DB,
-		ClientName:          n.cfg.ClientName,
-		DisableRetry:        true,
-		DisableCache:        true,
-		AlwaysPipelining:    !spec.blockwise,
-		PipelineMultiplex:   -1,
-		RingScaleEachConn:   spec.ringScale,
-		BlockingPipeline:    math.MaxInt,
-		BlockingPoolSize:    n.cfg.MaxConnections,
-		BlockingPoolCleanup: 100 * time.Millisecond,
-		ReadBufferEachConn:  ioBuffer,
-		WriteBufferEachConn: ioBuffer,
-	}
-	if spec.shared != nil {
-		opt.OnInvalidations = spec.shared.onInvalidation
-	}
-	if spec.sub || spec.shared != nil { // tried when idle
-		opt.Dialer.KeepAlive = keepAlive
-		opt.ConnWriteTimeout = max(keepAlive, n.cfg.CommandTimeout)
-	}
-	if n.cfg.Credentials != nil {
-		opt.AuthCredentialsFn = n.credentials
-	} else if len(n.cfg.files.secrets) > 0 {
-		opt.AuthCredentialsFn = func(rueidis.AuthCredentialsContext) (rueidis.AuthCredentials, error) {
-			user, password := n.cfg.credentials(false)
-			return rueidis.AuthCredentials{Username: user, Password: password}, nil
-		}
-	}
-	c, err := rueidis.NewClient(opt)
-	if c == nil {
-		return nil, err
-	}
-	return c, nil
-}
-
-// refuseFirst refuses the dial that the client makes when it is made.
-func (n *node) refuseFirst(dial dialFunc) dialFunc {
-	var made atomic.Bool
-	return func(ctx context.Context, addr string, d *net.Dialer, tc *tls.Config) (net.Conn, error) {
-		if made.CompareAndSwap(false, true) {
-			return nil, fault.ErrNotOpen
-		}
-		return dial(ctx, addr, d, tc)
-	}
-}
-
-type dialFunc = func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error)
-
-func (n *node) addr() string { return *n.target.Load() }
-
-func (n *node) move(addr string) { n.target.Store(&addr) }
-
 // lane chooses where the next call goes.
 func (n *node) nextShared() *sharedConn {
 	if len(n.shared) == 1 {
 		return n.shared[0]
 	}
 	return n.shared[n.next.Add(1)%uint32(len(n.shared))]
-}
-
-// usual is how long a dial with its handshake, or a reply on a connection that
-// is open, takes at most when nothing is amiss. What takes longer is tried once
-// more beside it; it is not given up.
-func (n *node) usual() time.Duration {
-	return max(minHandshake, 3*time.Duration(n.handshake.Load()))
-}
-
-func (n *node) silence() time.Duration {
-	return max(minSilence, 2*time.Duration(n.rtt.Load()))
 }
 
 func (n *node) inflight() (sum int32) {
@@ -251,4 +148,15 @@ func (n *node) close() {
 		n.conns.drop()
 		time.Sleep(time.Millisecond)
 	}
+}
+
+func (n *node) endTracking() {
+	for _, s := range n.shared {
+		s.endTracking()
+	}
+}
+
+// placeholderNode is no server: it classifies an error that no node gave.
+func placeholderNode(cfg nodeConfig) *node {
+	return &node{endpoint: newEndpoint(context.Background(), cfg.Conn, ""), config: cfg, log: cfg.Conn.Log, changed: func() {}}
 }

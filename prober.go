@@ -143,8 +143,10 @@ func (n *node) logDown(err *fault.Error) {
 func (n *node) connect(ctx context.Context, try int) *fault.Error {
 	late := time.AfterFunc(n.downAfter(), func() {
 		e := &fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fmt.Errorf("%s: %w", n.addr(), fault.ErrSilent)}
-		if n.finder != nil && !n.found.Load() {
-			e.Err = n.finder.late()
+		if d := n.config.Discovery; d != nil {
+			if err := d.Late(); err != nil {
+				e.Err = err
+			}
 		}
 		if n.availability.SetDownIfProbing(e) {
 			n.logDown(e)
@@ -152,7 +154,7 @@ func (n *node) connect(ctx context.Context, try int) *fault.Error {
 		}
 	})
 	defer late.Stop()
-	if n.finder != nil {
+	if n.config.Discovery != nil {
 		if err := n.locate(ctx, try); err != nil {
 			return err
 		}
@@ -180,13 +182,13 @@ func (n *node) connect(ctx context.Context, try int) *fault.Error {
 	}
 	for _, s := range n.shared {
 		if err == nil {
-			err = s.ensureConnected(ctx)
+			err = n.connectShared(ctx, s)
 		}
 	}
 	if err == nil {
 		err = n.identify(ctx)
 	}
-	if err == nil && n.finder != nil {
+	if err == nil && n.config.Discovery != nil {
 		err = n.checkRole(ctx)
 	}
 	if err != nil {
@@ -199,31 +201,15 @@ func hungUp(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
-// locate asks the Sentinels where the master is. When none of them answers,
-// the last one known may still serve, which does not wait long for them.
+// locate moves the node where the master is.
 func (n *node) locate(ctx context.Context, try int) *fault.Error {
-	var addr string
-	var err error
-	if n.found.Load() {
-		try = min(try, 3)
+	addr, err := n.config.Discovery.Locate(ctx, try)
+	if err != nil || addr == "" || addr == n.addr() {
+		return err
 	}
-	if news := n.announced.Swap(nil); news != nil {
-		addr = *news
-	} else if addr, err = n.finder.find(ctx, try); err != nil {
-		if n.found.Load() {
-			return nil // what was known last may still serve
-		}
-		if errors.Is(err, errNotSentinel) {
-			return fault.WrongServer("connect", err)
-		}
-		return &fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: err}
-	}
-	n.found.Store(true)
-	if addr != n.addr() {
-		n.log.Info("the master is found", "address", addr)
-		n.move(addr)
-		n.redial.Store(true)
-	}
+	n.log.Info("the master is found", "address", addr)
+	n.move(addr)
+	n.redial.Store(true)
 	return nil
 }
 
@@ -251,41 +237,10 @@ func (n *node) checkRole(ctx context.Context) error {
 	return err
 }
 
-// moved looks whether the master is another one now, while all seems well.
-func (n *node) checkMaster(ctx context.Context) {
-	addr, err := n.finder.find(ctx, int(n.findFailures.Load()))
-	n.logDiscovery(ctx, err)
-	if err == nil && addr != n.addr() {
-		n.announced.Store(&addr)
-		n.availability.Suspect(&fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrMoved})
-	}
-	n.changed()
-	if healthy := n.finder.replicas.Load(); n.replicas != nil && err == nil && healthy != nil {
-		n.replicas.follow(*healthy, addr)
-	}
-}
-
-// logFinding says that the Sentinels do not tell where the master is, while
-// the one that is known goes on, and when they do again. Before one is known,
-// Redis is not available, and the log says so.
-func (n *node) logDiscovery(ctx context.Context, err error) {
-	switch {
-	case err == nil:
-		n.findFailures.Store(0)
-		if n.discoveryReasons.Clear() {
-			n.log.Info("the Sentinels tell where the master is again")
-		}
-	case ctx.Err() == nil:
-		if n.findFailures.Add(1) > 1 && n.found.Load() && n.discoveryReasons.First(err) {
-			n.log.Warn("the Sentinels do not tell where the master is: a failover would not be followed", "reason", err)
-		}
-	}
-}
-
 func (n *node) downAfter() time.Duration {
 	d := max(minDownAfter, 3*time.Duration(n.handshake.Load()))
-	if n.finder != nil {
-		d += n.cfg.Sentinel.SocketTimeout + min(time.Duration(n.finder.first.Load()), time.Second)
+	if n.config.Discovery != nil {
+		d += n.config.Discovery.Patience()
 	}
 	return d
 }
@@ -334,8 +289,7 @@ func (n *node) probe(ctx context.Context, timeout time.Duration) error {
 
 // connect makes sure that the lane has a connection that answers, and replaces
 // one that does not.
-func (s *sharedConn) ensureConnected(ctx context.Context) error {
-	n := s.node
+func (n *node) connectShared(ctx context.Context, s *sharedConn) error {
 	var err error
 	for try := 0; try < 4 && ctx.Err() == nil; try++ {
 		if try > 0 {
@@ -347,12 +301,12 @@ func (s *sharedConn) ensureConnected(ctx context.Context) error {
 			timeout = n.usual() // it is open, and replaced if it stays silent
 		}
 		one, cancel := context.WithTimeout(ctx, timeout)
-		err = s.hello(one)
+		err = n.hello(one, s)
 		cancel()
 		if err == nil {
 			s.noteReply(start)
 			s.wakeWaiting()
-			return s.serveReads(ctx)
+			return n.serveReads(ctx, s)
 		}
 		if reply, ok := rueidis.IsRedisErr(err); ok {
 			kind, _ := fault.ClassifyReply(reply.Error())
@@ -376,13 +330,13 @@ func (s *sharedConn) ensureConnected(ctx context.Context) error {
 }
 
 // serveReads tells a replica of a cluster that this connection only reads.
-func (s *sharedConn) serveReads(ctx context.Context) error {
-	if !s.node.replica {
+func (n *node) serveReads(ctx context.Context, s *sharedConn) error {
+	if !n.config.Replica {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.node.probeTimeout(0))
+	ctx, cancel := context.WithTimeout(ctx, n.probeTimeout(0))
 	defer cancel()
-	return s.client.Do(ctx, s.node.builder.Readonly().Build()).Error()
+	return s.client.Do(ctx, n.builder.Readonly().Build()).Error()
 }
 
 // readInfo keeps what health pages show. A user who may not run INFO is fine.
@@ -407,7 +361,7 @@ func (n *node) readInfo(ctx context.Context) {
 	info.At = time.Now()
 	n.info.Store(&info)
 	n.setReadOnly(info.Role == "slave")
-	if n.byName && info.Role == "slave" {
+	if n.config.ByName && info.Role == "slave" {
 		n.checkName(ctx)
 	} else {
 		n.nameCheckNext, n.nameCheckPause = 0, 0
@@ -455,7 +409,7 @@ func (n *node) setReadOnly(v bool) {
 
 func (n *node) logReadOnly(v bool) {
 	switch {
-	case n.reader: // as it should be
+	case n.config.Reader: // as it should be
 	case v:
 		n.log.Warn("redis takes no writes: it is a replica", "address", n.addr())
 	default:

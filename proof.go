@@ -2,11 +2,9 @@ package madcrow
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"math"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,24 +34,24 @@ const (
 // Until a push has come, of that key or of any other, no copy is believed to be
 // kept true.
 type pushProof struct {
-	node   *node
-	proven atomic.Bool
-	pushed chan struct{} // closed when it is proven
-	tried  chan struct{} // closed after the first try
-	once   [2]sync.Once
-	again  atomic.Int64 // when to try again
+	endpoint *endpoint
+	proven   atomic.Bool
+	pushed   chan struct{} // closed when it is proven
+	tried    chan struct{} // closed after the first try
+	once     [2]sync.Once
+	again    atomic.Int64 // when to try again
 }
 
-func newPushProof(n *node) *pushProof {
-	return &pushProof{node: n, pushed: make(chan struct{}), tried: make(chan struct{})}
+func newPushProof(n *endpoint) *pushProof {
+	return &pushProof{endpoint: n, pushed: make(chan struct{}), tried: make(chan struct{})}
 }
 
 // arrived notes that a push came.
 func (p *pushProof) arrived() {
 	p.proven.Store(true)
 	p.once[0].Do(func() { close(p.pushed) })
-	if p.node.noPushes.CompareAndSwap(true, false) {
-		p.node.log.Info("redis tells of changes: near copies are kept true", "address", p.node.addr())
+	if p.endpoint.noPushes.CompareAndSwap(true, false) {
+		p.endpoint.cfg.Log.Info("redis tells of changes: near copies are kept true", "address", p.endpoint.addr())
 	}
 }
 
@@ -76,9 +74,9 @@ func (p *pushProof) wait(ctx context.Context) {
 }
 
 // sayPushless says, once for a node, that copies are not kept true.
-func (n *node) logNoPushes(why error) {
+func (n *endpoint) logNoPushes(why error) {
 	if n.noPushes.CompareAndSwap(false, true) && !n.cfg.Embedded {
-		n.log.Warn("redis does not tell of changes: near copies are believed for a short time only (NearTTL)", "address", n.addr(), "reason", why)
+		n.cfg.Log.Warn("redis does not tell of changes: near copies are believed for a short time only (NearTTL)", "address", n.addr(), "reason", why)
 	}
 }
 
@@ -96,7 +94,7 @@ func (s *sharedConn) requestProof(p *pushProof, key func() string) {
 		return
 	}
 	select {
-	case s.node.proofs <- proofRequest{s, p, key()}:
+	case s.endpoint.proofs <- proofRequest{s, p, key()}:
 	default: // others are waiting already
 	}
 }
@@ -109,7 +107,7 @@ func (s *sharedConn) prove(ctx context.Context, r proofRequest) {
 	ctx, cancel := context.WithTimeout(ctx, 2*pushWithin)
 	defer cancel()
 	defer r.proof.triedOnce()
-	n, p := s.node, r.proof
+	n, p := s.endpoint, r.proof
 	if r.key == "" {
 		return // the node has none of our keys
 	}
@@ -150,7 +148,7 @@ var errNoPushes = errors.New("it accepts CLIENT TRACKING, but its pushes do not 
 
 // changeTracked reads the key under tracking and writes it as somebody else.
 func (s *sharedConn) changeTracked(ctx context.Context, key string) error {
-	n := s.node
+	n := s.endpoint
 	c, e := n.dedicated.acquire(ctx) // first: opening it may take a while
 	if e != nil {
 		return e
@@ -171,13 +169,3 @@ func (s *sharedConn) changeTracked(ctx context.Context, key string) error {
 
 // never is a time that does not come.
 const never = math.MaxInt64
-
-// proofKey is a key of the library that lies on the node, or "".
-func (r *Redis) proofKey(n *node) string {
-	for i := range 1 << 16 {
-		if key := r.cfg.KeyPrefix + "m1:tracking:{" + strconv.Itoa(i) + "}" + rand.Text(); r.serves(n, key) {
-			return key
-		}
-	}
-	return ""
-}

@@ -28,7 +28,7 @@ func (r *Redis) Receive(ctx context.Context, subscribe func(Builder) Command, fn
 	if !cmd.NoReply() || strings.Contains(op, "UNSUB") || len(channels) == 0 {
 		return publicError(fault.NotSent(op, fault.KindServer, errNoSubscription))
 	}
-	n, e := r.pick(ctx, subscriptionSlot(cmd))
+	n, e := r.topology.pick(ctx, subscriptionSlot(cmd))
 	if e == nil {
 		e = n.availability.Wait(ctx)
 	}
@@ -43,7 +43,7 @@ func (r *Redis) Receive(ctx context.Context, subscribe func(Builder) Command, fn
 	defer context.AfterFunc(r.subs.life, cancel)()
 	err := r.subs.listen(ctx, n, op, channels, fn)
 	for redirects := 0; err != nil && err != fault.ErrCallerLeft && redirects < maxRedirects; redirects++ { // a sharded channel moves with its slot
-		next, moved := r.follow(n, err)
+		next, moved := r.topology.follow(n, err)
 		if !moved {
 			break
 		}
@@ -76,7 +76,7 @@ func subscriptionSlot(cmd Command) uint16 {
 func (r *Redis) SubscriptionNode(subscribe func(Builder) Command) string {
 	now, cancel := context.WithCancel(r.life)
 	cancel()
-	if n, e := r.pick(now, subscriptionSlot(subscribe(r.builder))); e == nil {
+	if n, e := r.topology.pick(now, subscriptionSlot(subscribe(r.builder))); e == nil {
 		return n.addr()
 	}
 	return ""
@@ -88,9 +88,9 @@ func (r *Redis) SubscriptionNode(subscribe func(Builder) Command) string {
 // knows that messages do not come although the server answers, as behind a
 // balancer that has put another server in the place of the one subscribed to.
 func (r *Redis) RenewSubscriptions(address string) {
-	r.each(func(n *node) {
+	r.topology.each(func(n *node) {
 		if address == "" || n.addr() == address {
-			n.conns.dropThose(func(c *conn) bool { return c.sub })
+			n.conns.closeSubscriptions()
 		}
 	})
 }

@@ -32,11 +32,7 @@ type Redis struct {
 	log *slog.Logger
 	rec Recorder // nil when nobody listens: no event is built then
 
-	// node is the one that serves, or nil with a cluster.
-	node    *node
-	cluster *cluster
-	// replicas serve DoReplica; nil when they are not wanted.
-	replicas  *replicas
+	topology  *engineTopology
 	listeners invalidationListeners
 	builder   Builder
 	life      context.Context // ends with Close
@@ -46,7 +42,6 @@ type Redis struct {
 	subs      subscriptions
 
 	stop    context.CancelFunc
-	workers sync.WaitGroup
 	calls   atomic.Int64 // calls on borrowed connections and subscriptions
 	closing sync.Once
 	closed  chan struct{}
@@ -88,7 +83,8 @@ func Open(ctx context.Context, cfg Config) (*Redis, error) {
 	}
 	r.last = Status{State: StateConnecting, Since: time.Now(), Mode: cfg.mode(), Address: cfg.address(), MaxConnections: cfg.MaxConnections}
 	r.life, r.stop = context.WithCancel(context.WithoutCancel(ctx))
-	if err := r.locate(); err != nil {
+	r.topology, err = newTopology(r.life, cfg.topologyConfig(&r.listeners, r.observe))
+	if err != nil {
 		r.stop()
 		return nil, &Error{Op: "open", Kind: KindConfig, Outcome: OutcomeNotApplied, Err: err}
 	}
@@ -97,7 +93,8 @@ func Open(ctx context.Context, cfg Config) (*Redis, error) {
 	for _, w := range cfg.Warnings {
 		r.log.Warn(w)
 	}
-	r.start()
+	r.builder = r.topology.builder
+	r.topology.start()
 	if cfg.Require {
 		if err := r.awaitFirst(ctx); err != nil {
 			_ = r.Close(ctx)
@@ -105,41 +102,6 @@ func Open(ctx context.Context, cfg Config) (*Redis, error) {
 		}
 	}
 	return r, nil
-}
-
-// locate makes the node, or the cluster.
-func (r *Redis) locate() (err error) {
-	if r.cfg.Cluster.Enabled {
-		r.cluster = newCluster(r)
-		r.builder, err = anyBuilder()
-		if err == nil && r.cfg.ReadReplicas {
-			r.replicas = newReplicas(r)
-		}
-		return err
-	}
-	if r.node, err = newNode(r.life, r.cfg, r.observe); err != nil {
-		return err
-	}
-	r.builder = r.node.builder
-	r.node.listeners = &r.listeners
-	r.node.byName = !r.cfg.Sentinel.Enabled && !r.cfg.Embedded && r.cfg.Socket == ""
-	if r.cfg.ReadReplicas && r.cfg.Sentinel.Enabled {
-		r.replicas = newReplicas(r)
-		r.node.replicas = r.replicas
-	}
-	return nil
-}
-
-// start begins to connect.
-func (r *Redis) start() {
-	if r.cluster != nil {
-		r.workers.Go(func() { r.cluster.run(r.life) })
-		return
-	}
-	r.workers.Go(func() { r.node.run(r.life) })
-	if f := r.node.finder; f != nil {
-		r.workers.Go(func() { f.watch(r.life, func() { r.node.checkMaster(r.life) }) })
-	}
 }
 
 // awaitFirst waits for the first connection of a Redis that is required.
@@ -155,7 +117,7 @@ func (r *Redis) awaitFirst(ctx context.Context) error {
 			return &Error{Op: "open", Kind: e.Kind, Outcome: OutcomeNotApplied, Err: e.Err, permanent: true}
 		}
 	}
-	_, why := r.currentAvailability()
+	_, why := r.topology.currentAvailability()
 	if why == nil {
 		return &Error{Op: "open", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: fmt.Errorf("%s: %w", r.cfg.address(), fault.ErrSilent)}
 	}
@@ -169,12 +131,11 @@ func (r *Redis) Close(ctx context.Context) error {
 	var err error
 	r.closing.Do(func() {
 		defer close(r.closed)
-		r.shut(&fault.Error{Op: "closed", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrClosed})
+		r.topology.shut(&fault.Error{Op: "closed", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrClosed})
 		r.observe()
 		r.stop()
 		err = r.drain(ctx)
-		r.closeNodes()
-		r.workers.Wait()
+		r.topology.close()
 		r.deadlines.close()
 	})
 	<-r.closed
@@ -185,7 +146,7 @@ func (r *Redis) drain(ctx context.Context) error {
 	r.subs.stopAll()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for r.calls.Load() != 0 || r.inflight() != 0 {
+	for r.calls.Load() != 0 || r.topology.inflight() != 0 {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

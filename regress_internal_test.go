@@ -12,8 +12,8 @@ import (
 )
 
 func bareRedis() *Redis {
-	r := &Redis{watchers: map[chan Status]struct{}{}, node: &node{availability: availability.New(), conns: newConnSet(1)}}
-	r.node.move("127.0.0.1:1")
+	r := &Redis{watchers: map[chan Status]struct{}{}, topology: &engineTopology{node: placeholderNode(nodeConfig{Conn: connConfig{MaxConnections: 1}})}}
+	r.topology.node.move("127.0.0.1:1")
 	r.last = Status{State: StateConnecting}
 	return r
 }
@@ -26,9 +26,9 @@ func TestRegress_ObserveTypedNil(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() { // the connector
 		for time.Now().Before(stop) {
-			r.node.availability.Set(availability.Up, nil)
+			r.topology.node.availability.Set(availability.Up, nil)
 			r.observe()
-			r.node.availability.Set(availability.Down, why)
+			r.topology.node.availability.Set(availability.Down, why)
 			r.observe()
 		}
 	})
@@ -58,7 +58,7 @@ func TestRegress_WatchMissesTheLastState(t *testing.T) {
 		go func() {
 			defer close(done)
 			time.Sleep(time.Microsecond)
-			r.node.availability.Set(availability.Up, nil)
+			r.topology.node.availability.Set(availability.Up, nil)
 			r.observe()
 		}()
 		var all []<-chan Status

@@ -3,21 +3,14 @@ package madcrow
 import (
 	"context"
 	"math/rand/v2"
-	"net"
 	"slices"
-	"strconv"
 	"sync"
-
-	"github.com/redis/rueidis"
-
-	"github.com/madcrow-go/madcrow/internal/clock"
-	"github.com/madcrow-go/madcrow/internal/fault"
 )
 
 // replicas are nodes that only serve [Redis.DoReplica]. They are apart from
 // the masters: whatever becomes of them, no other call is touched.
 type replicas struct {
-	r       *Redis
+	t       *engineTopology
 	cluster bool
 
 	mu     sync.Mutex
@@ -26,8 +19,8 @@ type replicas struct {
 	closed bool
 }
 
-func newReplicas(r *Redis) *replicas {
-	return &replicas{r: r, cluster: r.cluster != nil, nodes: map[string]*clusterNode{}, of: map[string]string{}}
+func newReplicas(t *engineTopology) *replicas {
+	return &replicas{t: t, cluster: t.cfg.Seeds != nil, nodes: map[string]*clusterNode{}, of: map[string]string{}}
 }
 
 // follow takes over the replicas of one master and drops one that is gone.
@@ -84,26 +77,20 @@ func (s *replicas) drop(master string) {
 	delete(s.of, master)
 	delete(s.nodes, addr)
 	if n != nil {
-		s.r.workers.Go(func() { n.retire(s.r.life) })
+		s.t.workers.Go(func() { n.retire(s.t.life) })
 	}
 }
 
 func (s *replicas) open(addr string) *clusterNode {
-	cfg := s.r.cfg
-	if s.cluster {
-		cfg.Password = cfg.Cluster.Password
-	}
-	host, port, _ := net.SplitHostPort(addr)
-	cfg.Host = host
-	cfg.Port, _ = strconv.Atoi(port)
-	cfg.Cluster, cfg.Sentinel = Cluster{}, Sentinel{}
-	life, stop := context.WithCancel(s.r.life)
-	n, err := newNode(life, cfg, func() {})
+	life, stop := context.WithCancel(s.t.life)
+	cfg := s.t.cfg.Node
+	cfg.Address, cfg.Replica, cfg.Reader, cfg.Changed = addr, s.cluster, true, func() {}
+	cfg.ByName, cfg.Conn.Listeners = false, nil
+	n, err := newNode(life, cfg)
 	if err != nil {
 		stop()
 		return nil
 	}
-	n.replica, n.reader = s.cluster, true
 	cn := &clusterNode{node: n, stop: stop, done: make(chan struct{})}
 	go func() {
 		defer close(cn.done)
@@ -143,54 +130,4 @@ func (s *replicas) close() {
 	for _, n := range nodes {
 		n.end()
 	}
-}
-
-// DoReplica is [Redis.Do] for a read that may be a little old: it asks a
-// replica, and the master when there is none, when it is away, or when it
-// fails. It is for caches; what was just written may not be there yet. It
-// needs Config.ReadReplicas and Sentinel or Cluster, and is Do otherwise; so
-// is a command that is no read.
-func (r *Redis) DoReplica(ctx context.Context, build func(Builder) Command) (Message, error) {
-	if r.replicas == nil {
-		return r.Do(ctx, build)
-	}
-	start := clock.Now()
-	bounded, cc := r.deadlines.enter(ctx, start)
-	defer r.deadlines.leave(cc)
-	msg, op, ok := r.tryReplica(bounded, build)
-	tries := 0
-	var err *fault.Error
-	if !ok {
-		msg, op, tries, err = r.do(bounded, build)
-	}
-	if r.rec != nil {
-		r.record(op, 1, start, tries, err)
-	}
-	if err != nil {
-		return msg, publicError(err)
-	}
-	return msg, nil
-}
-
-func (r *Redis) tryReplica(ctx context.Context, build func(Builder) Command) (msg Message, op string, ok bool) {
-	cmd := build(r.builder)
-	args := cmd.Commands()
-	if !cmd.IsReadOnly() || cmd.IsBlock() || classOf(args) != classPlain || commandSize(args) >= r.cfg.BulkThreshold {
-		return msg, "", false
-	}
-	master, err := r.pick(ctx, cmd.Slot())
-	if err != nil {
-		return msg, "", false
-	}
-	n := r.replicas.serving(master.addr())
-	if n == nil {
-		return msg, "", false
-	}
-	op = args[0]
-	s, err := n.enter(ctx)
-	if err != nil {
-		return msg, op, false
-	}
-	msg, failed := s.do(ctx, cmd, false).ToMessage()
-	return msg, op, failed == nil || failed == rueidis.Nil
 }

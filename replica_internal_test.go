@@ -13,7 +13,7 @@ func TestReplicas_OneThatMovesToAnotherMaster(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close(t.Context())
-	s := r.replicas
+	s := r.topology.replicas
 	at := func(master string) (string, *clusterNode) {
 		s.mu.Lock()
 		defer s.mu.Unlock()

@@ -14,23 +14,34 @@ import (
 	"github.com/madcrow-go/madcrow/internal/resp"
 )
 
-// asker makes single exchanges with servers, beside the connections that carry
-// calls: with Sentinels, and with cluster nodes about their map. All of it
-// ends with its context.
-type respClient struct {
-	cfg      Config
-	sentinel bool // it is for Sentinels
-	useTLS   bool
-	dial     func(ctx context.Context, network, addr string) (net.Conn, error)
-	hint     string // where the credentials come from
-
-	// ask is nil when the user and password never change.
-	credentialsFn func(ctx context.Context) (Credentials, error)
-	timeout       time.Duration
-	mu            sync.Mutex
-	have          bool
-	current       Credentials
+// respConfig is what a respClient needs to know.
+type respConfig struct {
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// TLS makes the configuration of a new connection to addr; nil: without TLS.
+	TLS func(addr string) *tls.Config
+	// ExplainTLS adds to a failed handshake what to do about it.
+	ExplainTLS func(error) error
+	// Credentials returns the user and the password of a new connection.
+	Credentials func() (user, password string)
+	// Fetch asks for credentials that rotate, in the place of Credentials, within
+	// Timeout; nil: none do.
+	Fetch   func(ctx context.Context) (connCredentials, error)
+	Timeout time.Duration
+	Hint    string // the settings that the credentials come from
 }
+
+// respClient makes single exchanges with servers, beside the connections that
+// carry calls: with Sentinels, and with cluster nodes about their map. All of
+// it ends with its context.
+type respClient struct {
+	cfg respConfig
+
+	mu      sync.Mutex
+	have    bool // current is usable
+	current connCredentials
+}
+
+func newRESPClient(cfg respConfig) *respClient { return &respClient{cfg: cfg} }
 
 // line is an open connection of an asker.
 type respConn struct {
@@ -89,7 +100,7 @@ func (rc *respClient) open(ctx context.Context, step time.Duration, addr string)
 	var raw net.Conn
 	err := l.within(ctx, func(ctx context.Context) error {
 		return runDetached(ctx, func() (err error) { // also a dialer that does not hear it
-			raw, err = rc.dial(ctx, "tcp", addr)
+			raw, err = rc.cfg.Dial(ctx, "tcp", addr)
 			return err
 		}, func() {
 			if raw != nil {
@@ -101,9 +112,9 @@ func (rc *respClient) open(ctx context.Context, step time.Duration, addr string)
 		return nil, err
 	}
 	l.Conn = raw
-	if rc.useTLS {
-		t := tls.Client(raw, named(rc.cfg.files.tlsNow(), addr))
-		err = rc.cfg.files.explain(l.within(ctx, t.HandshakeContext))
+	if rc.cfg.TLS != nil {
+		t := tls.Client(raw, rc.cfg.TLS(addr))
+		err = rc.cfg.ExplainTLS(l.within(ctx, t.HandshakeContext))
 		l.Conn = t
 	}
 	l.r = bufio.NewReaderSize(l.Conn, 4096)
@@ -121,8 +132,8 @@ func (rc *respClient) authenticate(c io.Writer, r *bufio.Reader) error {
 	rc.mu.Lock()
 	user, password := rc.current.Username, rc.current.Password
 	rc.mu.Unlock()
-	if rc.credentialsFn == nil {
-		user, password = rc.cfg.credentials(rc.sentinel)
+	if rc.cfg.Fetch == nil {
+		user, password = rc.cfg.Credentials()
 	}
 	if password == "" {
 		return nil
@@ -157,7 +168,7 @@ func (rc *respClient) denied(reply resp.Error) error {
 	rc.mu.Lock()
 	rc.have = false // what rotates is fetched again
 	rc.mu.Unlock()
-	return errDenied{fault.WithoutArguments(reply), rc.hint}
+	return errDenied{fault.WithoutArguments(reply), rc.cfg.Hint}
 }
 
 // refused explains an error reply to a command: a server that wants a password
@@ -177,16 +188,16 @@ func (rc *respClient) refused(reply resp.Error) error {
 // that does not hear its context.
 func (rc *respClient) fetch(ctx context.Context) error {
 	rc.mu.Lock()
-	fresh := rc.credentialsFn == nil || rc.have && (rc.current.RefreshAfter.IsZero() || time.Now().Before(rc.current.RefreshAfter))
+	fresh := rc.cfg.Fetch == nil || rc.have && (rc.current.RefreshAfter.IsZero() || time.Now().Before(rc.current.RefreshAfter))
 	rc.mu.Unlock()
 	if fresh {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, rc.timeout)
+	ctx, cancel := context.WithTimeout(ctx, rc.cfg.Timeout)
 	defer cancel()
-	var got Credentials
+	var got connCredentials
 	err := runDetached(ctx, func() (err error) {
-		got, err = rc.credentialsFn(ctx)
+		got, err = rc.cfg.Fetch(ctx)
 		return err
 	}, func() {})
 	if err == fault.ErrCallerLeft {
@@ -202,25 +213,4 @@ func (rc *respClient) fetch(ctx context.Context) error {
 	rc.current, rc.have = got, true
 	rc.mu.Unlock()
 	return nil
-}
-
-// askerOf returns the one for data nodes, or for Sentinels.
-func newRESPClient(cfg Config, sentinel bool) *respClient {
-	rc := &respClient{cfg: cfg, sentinel: sentinel, useTLS: cfg.TLS.Enabled, dial: cfg.Dialer, timeout: cfg.ConnectTimeout, hint: "REDIS_USERNAME and REDIS_PASSWORD, or REDIS_CLUSTERS_PASSWORD"}
-	addrs := cfg.Cluster.Addresses
-	if sentinel {
-		rc.hint = "REDIS_SENTINEL_USERNAME and REDIS_SENTINEL_PASSWORD"
-		rc.useTLS = cfg.sentinelTLS()
-		addrs = cfg.Sentinel.Addresses
-	}
-	if rc.dial == nil {
-		rc.dial = (&net.Dialer{KeepAlive: 15 * time.Second}).DialContext
-	}
-	if cfg.Credentials != nil {
-		rc.hint = "what Config.Credentials returns"
-		rc.credentialsFn = func(ctx context.Context) (Credentials, error) {
-			return cfg.Credentials(ctx, CredentialsRequest{Address: addrs[0], Sentinel: sentinel})
-		}
-	}
-	return rc
 }

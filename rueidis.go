@@ -32,7 +32,7 @@ func (c *client) B() rueidis.Builder { return c.r.builder }
 
 func (c *client) Mode() rueidis.ClientMode {
 	switch {
-	case c.r.cluster != nil:
+	case c.r.topology.clustered():
 		return rueidis.ClientModeCluster
 	case c.r.cfg.Sentinel.Enabled:
 		return rueidis.ClientModeSentinel
@@ -42,7 +42,7 @@ func (c *client) Mode() rueidis.ClientMode {
 
 func (c *client) Nodes() map[string]rueidis.Client {
 	nodes := map[string]rueidis.Client{}
-	c.r.each(func(n *node) { nodes[n.addr()] = c })
+	c.r.topology.each(func(n *node) { nodes[n.addr()] = c })
 	return nodes
 }
 
@@ -86,13 +86,13 @@ func (r *Redis) once(ctx context.Context, cmds ...Command) []rueidis.RedisResult
 	p, e := look(cmds, r.cfg.MaxValueSize, nil)
 	switch {
 	case e != nil:
-	case r.cluster != nil:
+	case r.topology.clustered():
 		for i := range cmds {
 			cmds[i] = cmds[i].Pin() // it may have to be sent again, elsewhere
 		}
 		replies, froms, _ = r.spread(ctx, p, func() []Command { return cmds })
 	default:
-		replies, e = r.node.send(ctx, p, cmds)
+		replies, e = r.topology.node.send(ctx, p, cmds)
 	}
 	if e != nil {
 		replies = make([]rueidis.RedisResult, len(cmds))
@@ -105,7 +105,7 @@ func (r *Redis) once(ctx context.Context, cmds ...Command) []rueidis.RedisResult
 		if e != nil {
 			continue
 		}
-		n := r.node
+		n := r.topology.node
 		if froms != nil {
 			n = froms[i]
 		}
@@ -149,7 +149,7 @@ func (c *client) DoMultiStream(ctx context.Context, multi ...rueidis.Completed) 
 	if _, err := look(multi, c.r.cfg.MaxValueSize, nil); err != nil {
 		return rueidis.NewErrorResultStream(publicError(err))
 	}
-	n, err := c.r.pick(ctx, firstSlot(multi))
+	n, err := c.r.topology.pick(ctx, firstSlot(multi))
 	if err == nil {
 		err = n.availability.Wait(ctx)
 	}
@@ -170,30 +170,18 @@ func (c *client) Dedicated(fn func(rueidis.DedicatedClient) error) error {
 func (c *client) Dedicate() (rueidis.DedicatedClient, func()) {
 	ctx, cancel := context.WithTimeout(context.Background(), c.r.cfg.CommandTimeout)
 	defer cancel()
-	n, e := c.r.pick(ctx, keyless)
+	n, e := c.r.topology.pick(ctx, keyless)
 	if e == nil {
 		e = n.dedicated.acquirePermit(ctx)
 	}
 	if e != nil {
 		return refusedClient{c: c, err: publicError(e.For("dedicate"))}, func() {}
 	}
-	p := n.dedicated
-	d := &dedicatedConn{pool: p, dirty: true} // never lent again
-	var dc rueidis.DedicatedClient
-	err := runDetached(ctx, func() error {
-		var err error
-		if d.client, err = p.node.newClient(clientSpec{dedicated: d, ringScale: 4}); err == nil {
-			dc, _ = d.client.Dedicate()
-		}
-		return err
-	}, d.release)
+	d, release, err := n.dedicated.dedicate(ctx)
 	if err != nil {
-		if err != fault.ErrCallerLeft {
-			d.release()
-		}
 		return refusedClient{c: c, err: publicError(fault.NotSent("dedicate", fault.KindUnavailable, err))}, func() {}
 	}
-	lent := dedicatedClient{DedicatedClient: dc, end: sync.OnceFunc(d.release)}
+	lent := dedicatedClient{DedicatedClient: d, end: sync.OnceFunc(release)}
 	return lent, lent.end
 }
 

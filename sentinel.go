@@ -21,12 +21,10 @@ import (
 
 var errLagging = errors.New("only Sentinels that lag behind answer")
 
-// Errors of looking for the master. Both are also ErrUnavailable.
+// The root package has these errors under the same names.
 var (
-	// ErrNoSentinel: none of the Sentinels answered.
-	ErrNoSentinel = errors.New("no Sentinel is reachable")
-	// ErrUnknownMaster: Sentinels answered, but know no master of that name.
-	ErrUnknownMaster = errors.New("the Sentinels know no such master")
+	errNoSentinel    = errors.New("no Sentinel is reachable")
+	errUnknownMaster = errors.New("the Sentinels know no such master")
 )
 
 const (
@@ -43,7 +41,7 @@ const (
 // finder finds the master of one service.
 type finder struct {
 	*respClient
-	cfg Config
+	cfg sentinelConfig
 	log *slog.Logger
 
 	mu       sync.Mutex
@@ -53,7 +51,7 @@ type finder struct {
 	misses   map[string]int      // how often in a row each was silent
 	master   string              // that was believed last
 
-	seen  atomic.Pointer[SentinelStatus]
+	seen  atomic.Pointer[sentinelState]
 	epoch atomic.Int64 // that was believed last; -1 before
 	// slowest is the longest step, and first the whole time, of the Sentinel
 	// that answered first in the last find that succeeded.
@@ -93,8 +91,8 @@ func (i identity) key(addr string) string {
 	return addr
 }
 
-// SentinelStatus is what the Sentinels last said of the master.
-type SentinelStatus struct {
+// sentinelState is what the Sentinels last said of the master.
+type sentinelState struct {
 	// Reachable of Known Sentinels answered.
 	Reachable, Known int
 	// Quorum is how many must agree that the master is down.
@@ -105,8 +103,22 @@ type SentinelStatus struct {
 	At time.Time
 }
 
-func newFinder(cfg Config) *finder {
-	f := &finder{respClient: newRESPClient(cfg, true), cfg: cfg, log: cfg.Logger, addrs: slices.Clone(cfg.Sentinel.Addresses), answered: map[string]bool{}, ids: map[string]identity{}, misses: map[string]int{}}
+// sentinelConfig is what a finder needs to know.
+type sentinelConfig struct {
+	Client         respConfig
+	Log            *slog.Logger
+	Addresses      []string
+	ServiceName    string
+	SocketTimeout  time.Duration // of each step
+	ConnectTimeout time.Duration // the most that a step gets after failures
+	ReadReplicas   bool
+	// OwnDialer says that a Dialer of the user connects: the address behind a
+	// connection may be that of a tunnel.
+	OwnDialer bool
+}
+
+func newFinder(cfg sentinelConfig) *finder {
+	f := &finder{respClient: newRESPClient(cfg.Client), cfg: cfg, log: cfg.Log, addrs: slices.Clone(cfg.Addresses), answered: map[string]bool{}, ids: map[string]identity{}, misses: map[string]int{}}
 	f.epoch.Store(-1)
 	return f
 }
@@ -131,8 +143,8 @@ type sentinelReply struct {
 // doubles with each failure, as the time for the map of a cluster does, so that
 // Sentinels which are far away are found as well.
 func (f *finder) stepTimeout(failures int) time.Duration {
-	usual := max(f.cfg.Sentinel.SocketTimeout, 2*time.Duration(f.slowest.Load()))
-	return min(usual<<min(failures, 6), max(f.cfg.ConnectTimeout, f.cfg.Sentinel.SocketTimeout))
+	usual := max(f.cfg.SocketTimeout, 2*time.Duration(f.slowest.Load()))
+	return min(usual<<min(failures, 6), max(f.cfg.ConnectTimeout, f.cfg.SocketTimeout))
 }
 
 // find asks all Sentinels at once and believes the one with the highest
@@ -146,7 +158,7 @@ func (f *finder) stepTimeout(failures int) time.Duration {
 // Failures is how often in a row it has failed.
 func (f *finder) find(ctx context.Context, failures int) (string, error) {
 	if err := f.fetch(ctx); err != nil {
-		return "", fmt.Errorf("%w: %w", ErrNoSentinel, err)
+		return "", fmt.Errorf("%w: %w", errNoSentinel, err)
 	}
 	f.mu.Lock()
 	addrs, before := slices.Clone(f.addrs), f.epoch.Load()
@@ -183,7 +195,7 @@ wait:
 			if took := time.Since(began); enough == nil && o.epoch >= known {
 				f.slowest.Store(int64(o.slowest))
 				f.first.Store(int64(took))
-				enough = time.After(max(f.cfg.Sentinel.SocketTimeout, took))
+				enough = time.After(max(f.cfg.SocketTimeout, took))
 			}
 		case <-enough:
 			break wait
@@ -200,7 +212,7 @@ wait:
 // late is the error of those who have not waited for the first find to end.
 func (f *finder) late() error {
 	silent := map[string]error{}
-	for _, a := range f.cfg.Sentinel.Addresses {
+	for _, a := range f.cfg.Addresses {
 		silent[a] = f.failed(a, fault.ErrSilent)
 	}
 	return f.explain(silent)
@@ -209,7 +221,7 @@ func (f *finder) late() error {
 // failed explains why a Sentinel gave no opinion.
 func (f *finder) failed(addr string, err error) error {
 	if errors.Is(err, fault.ErrSilent) {
-		return fmt.Errorf("%s: %w (REDIS_SENTINEL_SOCKET_TIMEOUT is %v)", addr, err, f.cfg.Sentinel.SocketTimeout)
+		return fmt.Errorf("%s: %w (REDIS_SENTINEL_SOCKET_TIMEOUT is %v)", addr, err, f.cfg.SocketTimeout)
 	}
 	return fmt.Errorf("%s: %w", addr, err)
 }
@@ -220,19 +232,19 @@ func (f *finder) explain(failed map[string]error) error {
 	var unknown []string
 	var rest []error
 	for _, addr := range slices.Sorted(maps.Keys(failed)) {
-		if err := failed[addr]; errors.Is(err, ErrUnknownMaster) {
+		if err := failed[addr]; errors.Is(err, errUnknownMaster) {
 			unknown = append(unknown, addr)
 		} else {
 			rest = append(rest, err)
 		}
 	}
 	if len(unknown) > 0 {
-		return fmt.Errorf("%w: %q (REDIS_SENTINEL_SERVICE_NAME), says %s", ErrUnknownMaster, f.cfg.Sentinel.ServiceName, strings.Join(unknown, ", "))
+		return fmt.Errorf("%w: %q (REDIS_SENTINEL_SERVICE_NAME), says %s", errUnknownMaster, f.cfg.ServiceName, strings.Join(unknown, ", "))
 	}
 	if isOther := func(err error) bool { return errors.Is(err, errNotSentinel) }; !allAre(rest, isOther) {
 		rest = textsOf(rest, isOther)
 	}
-	return fmt.Errorf("%w: %w", ErrNoSentinel, errors.Join(rest...))
+	return fmt.Errorf("%w: %w", errNoSentinel, errors.Join(rest...))
 }
 
 // learn believes the best answer, or says why not. It keeps what was said and
@@ -253,7 +265,7 @@ func (f *finder) learn(good []sentinelReply, silent map[string]error, asked []st
 		return "", errLagging // those who know better are silent
 	}
 	f.master = best.master
-	f.seen.Store(&SentinelStatus{Reachable: reached, Known: max(f.distinct(), len(best.peers)+1, reached), Quorum: best.quorum, Replicas: best.replicas, At: time.Now()})
+	f.seen.Store(&sentinelState{Reachable: reached, Known: max(f.distinct(), len(best.peers)+1, reached), Quorum: best.quorum, Replicas: best.replicas, At: time.Now()})
 	f.epoch.Store(best.epoch)
 	f.storeReplicas(good, best.epoch)
 	if all {
@@ -320,7 +332,7 @@ func (f *finder) count(good []sentinelReply, silent map[string]error) {
 // distinct is how many Sentinels were configured, as far as that is known.
 func (f *finder) distinct() int {
 	keys := map[string]struct{}{}
-	for _, a := range f.cfg.Sentinel.Addresses {
+	for _, a := range f.cfg.Addresses {
 		keys[f.ids[a].key(a)] = struct{}{}
 	}
 	return len(keys)
@@ -385,7 +397,7 @@ func (f *finder) dropGone(good []sentinelReply, asked []string) {
 }
 
 func (f *finder) configured(addr string) bool {
-	return slices.Contains(f.cfg.Sentinel.Addresses, addr)
+	return slices.Contains(f.cfg.Addresses, addr)
 }
 
 // gave says whether one of the answers is from addr.
@@ -413,7 +425,7 @@ func (f *finder) queryOnce(ctx context.Context, step time.Duration, o *sentinelR
 		return err
 	}
 	defer l.Close()
-	name := f.cfg.Sentinel.ServiceName
+	name := f.cfg.ServiceName
 	// The first names a promoted replica a second before the second does.
 	replies, err := l.exchange(ctx, []string{"SENTINEL", "GET-MASTER-ADDR-BY-NAME", name},
 		[]string{"SENTINEL", "MASTER", name}, []string{"SENTINEL", "SENTINELS", name}, []string{"SENTINEL", "REPLICAS", name},
@@ -434,7 +446,7 @@ func (f *finder) queryOnce(ctx context.Context, step time.Duration, o *sentinelR
 	everyone := func(map[string]string) bool { return true }
 	o.peers, o.peerIDs = addressesIn(replies[2], everyone)
 	o.id, _ = replies[4].(string) // an error before 6.2
-	if f.cfg.Dialer == nil {
+	if !f.cfg.OwnDialer {
 		o.remote = l.RemoteAddr().String() // a dialer's may be that of a tunnel
 	}
 	list := replies[3]
@@ -462,7 +474,7 @@ func (o *sentinelReply) read(reply any, name string, explain func(resp.Error) er
 		return explain(refused)
 	}
 	if reply == nil {
-		return fmt.Errorf("%w: %q (REDIS_SENTINEL_SERVICE_NAME)", ErrUnknownMaster, name)
+		return fmt.Errorf("%w: %q (REDIS_SENTINEL_SERVICE_NAME)", errUnknownMaster, name)
 	}
 	at, _ := reply.([]any)
 	if len(at) != 2 {

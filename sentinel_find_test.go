@@ -55,11 +55,11 @@ func (s *fakeFleet) silence(addrs ...string) {
 
 func (s *fakeFleet) finder(t *testing.T, addrs ...string) *finder {
 	t.Helper()
-	return newFinder(Config{
-		Logger: slog.New(slog.DiscardHandler),
-		Dialer: s.connect,
-		// Nothing here waits for it.
-		Sentinel: Sentinel{Enabled: true, ServiceName: "m", Addresses: addrs, SocketTimeout: time.Minute},
+	return newFinder(sentinelConfig{
+		Client:      respConfig{Dial: s.connect, Credentials: func() (user, password string) { return "", "" }},
+		Log:         slog.New(slog.DiscardHandler),
+		ServiceName: "m", Addresses: addrs, OwnDialer: true,
+		SocketTimeout: time.Minute, // nothing here waits for it
 	})
 }
 
@@ -344,7 +344,7 @@ func TestSentinelFind_OneReasonHasOneText(t *testing.T) {
 func TestSentinelFind_PatienceGrowsAndFallsBack(t *testing.T) {
 	s := &fakeFleet{views: map[string]view{}}
 	f := s.finder(t, fleetOld...)
-	f.cfg.Sentinel.SocketTimeout, f.cfg.ConnectTimeout = 100*time.Millisecond, 5*time.Second
+	f.cfg.SocketTimeout, f.cfg.ConnectTimeout = 100*time.Millisecond, 5*time.Second
 	for failures, want := range []time.Duration{100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000} {
 		if got := f.stepTimeout(failures); got != want*time.Millisecond {
 			t.Errorf("after %d failures %v, want %v ms", failures, got, want)
@@ -374,11 +374,11 @@ func TestSentinelFind_PatienceGrowsAndFallsBack(t *testing.T) {
 // All Sentinels away, while the master is well, was in no log.
 func TestLogFinding_OnceAndAgainWhenItIsOver(t *testing.T) {
 	var log strings.Builder
-	n := &node{log: slog.New(slog.NewTextHandler(&log, nil))}
-	away := fmt.Errorf("%w: away", ErrNoSentinel)
+	n := &discovery{finder: &finder{log: slog.New(slog.NewTextHandler(&log, nil))}}
+	away := fmt.Errorf("%w: away", errNoSentinel)
 	n.logDiscovery(t.Context(), away)
 	n.logDiscovery(t.Context(), away) // Redis itself is not available: that was said
-	n.found.Store(true)
+	n.located.Store(true)
 	for _, err := range []error{nil, away, nil, away, away, away, nil, nil} {
 		n.logDiscovery(t.Context(), err)
 	}

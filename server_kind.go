@@ -22,9 +22,9 @@ var (
 
 // greet asks whether the connection answers, and in the same round trip who
 // does: one connection of a node is enough for that.
-func (s *sharedConn) hello(ctx context.Context) error {
-	n, b := s.node, s.client.B()
-	if n.replica || s != n.shared[0] {
+func (n *node) hello(ctx context.Context, s *sharedConn) error {
+	b := s.client.B()
+	if n.config.Replica || s != n.shared[0] {
 		return s.client.Do(ctx, b.Ping().Build()).Error()
 	}
 	replies := s.client.DoMulti(ctx, b.Ping().Build(), b.Arbitrary("HELLO").Build(), b.Evalsha().Sha1(noSuchScript).Numkeys(0).Build())
@@ -57,7 +57,7 @@ func (n *node) identify(ctx context.Context) error {
 	switch {
 	case mode == "sentinel":
 		return errSentinel
-	case mode == "cluster" && !n.clustered && !n.replica && n.redirects(ctx):
+	case mode == "cluster" && !n.config.Clustered && !n.config.Replica && n.redirects(ctx):
 		// One that was all of its cluster until now goes on with what it has.
 		if mismatch = errClusterNode; !n.served.Load() {
 			return mismatch
@@ -116,7 +116,7 @@ func (n *node) connectError(err error) *fault.Error {
 	if errors.Is(err, errSentinel) || errors.Is(err, errClusterNode) {
 		return fault.WrongServer("connect", fmt.Errorf("%s: %w", n.addr(), err))
 	}
-	e := fault.Connect(n.addr(), n.cfg.TLS.Enabled, err)
+	e := fault.Connect(n.addr(), n.cfg.TLS != nil, err)
 	if reply, ok := rueidis.IsRedisErr(err); ok && n.cfg.DB != 0 && refusesDB(reply.Error()) {
 		hint := fmt.Sprintf("; this server has no database %d, or refuses SELECT: set REDIS_DB=0", n.cfg.DB)
 		if strings.Contains(strings.ToLower(reply.Error()), "cluster") {
@@ -175,8 +175,8 @@ func (n *node) explainReply(e *fault.Error) {
 		return
 	}
 	switch text := reply.Error(); {
-	case !fault.IsRedirect(text) || n.replica:
-	case n.clustered:
+	case !fault.IsRedirect(text) || n.config.Replica:
+	case n.config.Clustered:
 		// Those that name a node were followed.
 		if strings.HasSuffix(text, ":0") {
 			e.Err = fmt.Errorf("%w: %s", fault.ErrUncovered, text)

@@ -12,19 +12,11 @@ import (
 	"github.com/madcrow-go/madcrow/internal/fault"
 )
 
-// Each lane is one pipelined connection. Its client keeps sent commands in a
-// ring of this many slots and blocks, deaf to contexts, when the ring is full.
-// So it never gets full.
-const (
-	ringScale   = 12
-	sharedSlots = 1<<ringScale - 64 // some stay for the client's own commands
-)
-
 // lane is one connection that many calls share.
 type sharedConn struct {
-	node   *node
-	client rueidis.Client
-	conn   atomic.Pointer[conn]
+	endpoint *endpoint
+	client   rueidis.Client
+	conn     atomic.Pointer[conn]
 
 	inflight  atomic.Int32 // calls that wait for a reply
 	abandoned atomic.Int32 // calls that gave up, whose replies are still due
@@ -53,8 +45,8 @@ type abandonedCalls struct {
 // lossStretch is how finely the times are kept.
 const abandonedStretch = int64(16 * time.Millisecond)
 
-func newSharedConn(n *node) *sharedConn {
-	return &sharedConn{node: n, freed: make(chan struct{}, sharedSlots), trackingSetup: make(chan struct{}, 1)}
+func newSharedConn(n *endpoint) *sharedConn {
+	return &sharedConn{endpoint: n, freed: make(chan struct{}, sharedSlots), trackingSetup: make(chan struct{}, 1)}
 }
 
 // enter takes a slot; when all are taken it waits for one.
@@ -68,14 +60,14 @@ func (s *sharedConn) enter(ctx context.Context) *fault.Error {
 		s.inflight.Add(-1)
 		if s.abandoned.Load() > sharedSlots/2 {
 			// Perhaps nobody is left to prove that the replies came.
-			s.node.availability.Suspect(&fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrFull})
+			s.endpoint.availability.Suspect(&fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrFull})
 		}
 		select {
 		case <-s.freed:
 		case <-ctx.Done():
 			return &fault.Error{Kind: fault.ContextKind(ctx.Err()), Outcome: fault.OutcomeNotApplied, Err: fault.Waited(ctx.Err(), &fault.Error{Err: fault.ErrFull})}
 		}
-		if err := s.node.availability.Wait(ctx); err != nil {
+		if err := s.endpoint.availability.Wait(ctx); err != nil {
 			return err
 		}
 		if s.inflight.Add(1)+s.abandoned.Load() <= sharedSlots {
@@ -87,7 +79,7 @@ func (s *sharedConn) enter(ctx context.Context) *fault.Error {
 // do sends one command in a slot that is taken, and gives the slot back.
 func (s *sharedConn) do(ctx context.Context, cmd Command, asking bool) (res rueidis.RedisResult) {
 	if asking {
-		return s.doMulti(ctx, []Command{s.node.builder.Asking().Build(), cmd})[1]
+		return s.doMulti(ctx, []Command{s.endpoint.builder.Asking().Build(), cmd})[1]
 	}
 	start := clock.Now()
 	defer func() {
@@ -175,13 +167,13 @@ func (s *sharedConn) wakeWaiting() {
 
 // suspect puts the node in doubt when not one byte came while a call waited.
 func (s *sharedConn) checkSilence(start int64) {
-	if silence := clock.Now() - start; s.lastRead.Load() < start && silence >= int64(s.node.silence()) {
-		s.node.availability.Suspect(&fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrSilent})
+	if silence := clock.Now() - start; s.lastRead.Load() < start && silence >= int64(s.endpoint.silence()) {
+		s.endpoint.availability.Suspect(&fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrSilent})
 	}
 }
 
 func (s *sharedConn) connected(c *conn) {
-	s.proof.Store(newPushProof(s.node)) // before anybody can track on the connection
+	s.proof.Store(newPushProof(s.endpoint)) // before anybody can track on the connection
 	s.conn.Store(c)
 	s.endTracking()
 	s.trackingRefused.Store(false)
@@ -198,7 +190,7 @@ func (s *sharedConn) disconnected(c *conn) {
 	s.endTracking()
 	s.resetAbandoned()
 	s.wakeWaiting()
-	s.node.availability.Suspect(&fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrNotOpen})
+	s.endpoint.availability.Suspect(&fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrNotOpen})
 }
 
 // hangUp ends the lane's connection, if there is one.

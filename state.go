@@ -109,3 +109,15 @@ type NodeStatus struct {
 	RTT       time.Duration
 	Server    ServerInfo
 }
+
+// SentinelStatus is what the Sentinels last said of the master.
+type SentinelStatus struct {
+	// Reachable of Known Sentinels answered.
+	Reachable, Known int
+	// Quorum is how many must agree that the master is down.
+	Quorum int
+	// Replicas is how many replicas the Sentinels know.
+	Replicas int
+	// At is when they were asked.
+	At time.Time
+}

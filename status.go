@@ -20,7 +20,7 @@ func (r *Redis) State() State {
 
 // Available says whether a call would be sent now. It asks nobody.
 func (r *Redis) Available() bool {
-	switch state, _ := r.currentAvailability(); state {
+	switch state, _ := r.topology.currentAvailability(); state {
 	case availability.Up:
 		return true
 	case availability.Probing:
@@ -36,7 +36,7 @@ func (r *Redis) Err() error {
 	if r.Available() {
 		return nil
 	}
-	if _, why := r.currentAvailability(); why != nil {
+	if _, why := r.topology.currentAvailability(); why != nil {
 		return publicError(why)
 	}
 	return publicError(fault.NotSent("connect", fault.KindUnavailable, fault.ErrNotConnected))
@@ -51,25 +51,37 @@ func (r *Redis) Status() Status {
 }
 
 func (r *Redis) detailed(st Status) Status {
-	r.each(func(n *node) { st.Connections += n.conns.size() })
-	if r.replicas != nil {
-		st.ReadReplicas = r.replicas.count()
-	}
-	if r.cluster != nil {
-		r.cluster.describe(&st)
-		return st
-	}
-	st.RTT = time.Duration(r.node.rtt.Load())
-	if f := r.node.finder; f == nil || r.node.found.Load() {
-		st.Master = r.node.addr()
-	}
-	if f := r.node.finder; f != nil {
-		st.Sentinels = f.seen.Load()
-	}
-	if info := r.node.info.Load(); info != nil {
-		st.Server = *info
+	t := r.topology.describe()
+	st.Connections, st.ReadReplicas, st.Master, st.SlotsCovered = t.Connections, t.ReadReplicas, t.Master, t.SlotsCovered
+	st.Sentinels = (*SentinelStatus)(t.Sentinels)
+	for _, n := range t.Nodes {
+		ns := NodeStatus{Address: n.Address, Available: n.Up, RTT: n.RTT, Server: serverInfo(n.Info)}
+		if n.Err != nil {
+			ns.Err = publicError(n.Err)
+		}
+		if n.Info != nil && st.Server.At.Before(n.Info.At) {
+			st.Server = ns.Server
+		}
+		st.RTT = max(st.RTT, n.RTT)
+		if r.topology.clustered() {
+			st.Nodes = append(st.Nodes, ns)
+		}
 	}
 	return st
+}
+
+func serverInfo(info *nodeInfo) (out ServerInfo) {
+	if info == nil {
+		return out
+	}
+	out = ServerInfo{
+		Name: info.Name, Version: info.Version, ConnectedClients: info.ConnectedClients,
+		UsedMemoryHuman: info.UsedMemoryHuman, Role: info.Role, At: info.At,
+	}
+	for _, r := range info.Replicas {
+		out.Replicas = append(out.Replicas, Replica(r))
+	}
+	return out
 }
 
 // Watch yields the current status at once and then every change of it, until
@@ -115,9 +127,8 @@ func (r *Redis) update() (from, to Status) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	from, to = r.last, r.last
-	state, why := r.currentAvailability()
-	to.ReadOnly = false
-	r.each(func(n *node) { to.ReadOnly = to.ReadOnly || n.readOnly.Load() })
+	state, why := r.topology.currentAvailability()
+	to.ReadOnly = r.topology.readOnly()
 	switch state {
 	case availability.Closed:
 		to.State, to.Err = StateClosed, fault.ErrClosed
@@ -129,9 +140,9 @@ func (r *Redis) update() (from, to Status) {
 			to.State, to.Err = StateDegraded, publicError(fault.NotSent("connect", fault.KindReadOnly, fault.ErrReadOnly))
 		} else if r.cfg.Embedded {
 			to.State = StateDegraded
-		} else if why := r.lacks(); why != nil {
+		} else if why := r.topology.lacks(); why != nil {
 			to.State, to.Err = StateDegraded, publicError(why)
-		} else if why := r.restriction(); why != nil {
+		} else if why := r.topology.restriction(); why != nil {
 			to.State, to.Err = StateDegraded, publicError(why)
 		}
 	case availability.Probing: // no verdict, no change

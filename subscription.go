@@ -302,7 +302,7 @@ func (c *carrier) unsubscribe() {
 	defer done()
 	err := c.node.sub.Do(ctx, c.command(op)).Error()
 	if errors.Is(err, context.DeadlineExceeded) {
-		c.node.conns.dropThose(func(o *conn) bool { return o.sub })
+		c.node.conns.closeSubscriptions()
 	}
 }
 

@@ -2,38 +2,16 @@ package madcrow
 
 import (
 	"context"
-	"fmt"
-	"maps"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/rueidis"
 
-	"github.com/madcrow-go/madcrow/internal/availability"
 	"github.com/madcrow-go/madcrow/internal/clock"
 	"github.com/madcrow-go/madcrow/internal/fault"
 	"github.com/madcrow-go/madcrow/internal/guard"
 )
-
-// Tracking is the time in which the server tells this process of changes to
-// what it has read: it ends with the connection, with FLUSHALL, and when the
-// node is no longer the one that serves. What was read under a Tracking that
-// is over may be stale.
-type Tracking struct {
-	over         atomic.Bool
-	availability *availability.Monitor // of the node
-	proof        *pushProof
-}
-
-// Valid says whether it still lasts, and the node is not known to be away: it
-// may be silent to us alone. Should the node come back on the same connection,
-// then what it had to tell has come before that, and the Tracking is valid
-// again. Valid is false for nil.
-func (t *Tracking) Valid() bool {
-	return t != nil && !t.over.Load() && (t.availability == nil || t.availability.Load() < availability.Down)
-}
 
 // Tracked is what [Redis.GetTracked] read of one key.
 type Tracked struct {
@@ -63,139 +41,6 @@ func (r *Redis) OnInvalidate(fn func(key string)) (stop func()) {
 		}()
 		fn(key)
 	})
-}
-
-// listeners are told of changed keys.
-type invalidationListeners struct {
-	mu   sync.Mutex
-	byID map[*func(string)]func(string)
-	list atomic.Pointer[[]func(string)]
-}
-
-func (s *invalidationListeners) add(fn func(string)) (stop func()) {
-	id := &fn
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.byID == nil {
-		s.byID = map[*func(string)]func(string){}
-	}
-	s.byID[id] = fn
-	s.rebuild()
-	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.byID, id)
-		s.rebuild()
-	}
-}
-
-func (s *invalidationListeners) rebuild() {
-	list := slices.Collect(maps.Values(s.byID))
-	s.list.Store(&list)
-}
-
-func (s *invalidationListeners) notify(keys []rueidis.RedisMessage) {
-	list := s.list.Load()
-	if list == nil {
-		return
-	}
-	for i := range keys {
-		if key, err := keys[i].ToString(); err == nil {
-			for _, fn := range *list {
-				fn(key)
-			}
-		}
-	}
-}
-
-// invalidated is told by the client what the server pushed: nil is everything,
-// and the end of the connection.
-func (s *sharedConn) onInvalidation(keys []rueidis.RedisMessage) {
-	if keys == nil {
-		s.endTracking()
-		return
-	}
-	if p := s.proof.Load(); p != nil && !p.proven.Load() {
-		p.arrived()
-	}
-	if s := s.node.listeners; s != nil {
-		s.notify(keys)
-	}
-}
-
-// untrack ends what was tracked on the lane. The next tracked read begins anew.
-func (s *sharedConn) endTracking() {
-	if t := s.tracking.Swap(nil); t != nil {
-		t.over.Store(true)
-	}
-}
-
-func (n *node) endTracking() {
-	for _, s := range n.shared {
-		s.endTracking()
-	}
-}
-
-// track returns the tracking of the lane's connection, beginning it where
-// needed. It is nil where the server refuses: the reads go on without. proofKey
-// makes the key that the proof of the connection writes.
-func (s *sharedConn) ensureTracking(ctx context.Context, proofKey func() string) *Tracking {
-	if t := s.tracking.Load(); t != nil {
-		if !t.proof.proven.Load() {
-			s.requestProof(t.proof, proofKey)
-		}
-		return t
-	}
-	if s.trackingUnavailable() || s.node.readOnly.Load() {
-		return nil // a node that is no master may fall behind unseen
-	}
-	select {
-	case s.trackingSetup <- struct{}{}:
-		defer func() { <-s.trackingSetup }()
-	case <-ctx.Done():
-		return nil
-	}
-	if t := s.tracking.Load(); t != nil || s.trackingUnavailable() {
-		return t
-	}
-	c, p := s.conn.Load(), s.proof.Load()
-	if c == nil || p == nil || s.enter(ctx) != nil {
-		return nil
-	}
-	t := &Tracking{availability: s.node.availability, proof: p}
-	err := s.do(ctx, s.node.builder.ClientTracking().On().Optin().Build(), false).Error()
-	if err != nil {
-		if reply, ok := rueidis.IsRedisErr(err); ok {
-			if kind, _ := fault.ClassifyReply(reply.Error()); kind != fault.KindPermission && kind != fault.KindServer {
-				return nil // for the moment only
-			}
-			p.again.Store(never)
-			s.trackingRefused.Store(true)
-			s.node.logNoPushes(fmt.Errorf("it refuses CLIENT TRACKING: %w", err))
-		}
-		return nil
-	}
-	s.trackingRefused.Store(false)
-	s.tracking.Store(t)
-	if s.conn.Load() != c || s.node.readOnly.Load() { // it is another connection by now, or no master
-		s.endTracking()
-		return nil
-	}
-	if !p.proven.Load() {
-		s.requestProof(p, proofKey)
-		p.wait(ctx)
-	}
-	return t
-}
-
-// isUntracked says whether the connection is known to tell nothing. Where pushes
-// did not arrive that is tried again from time to time.
-func (s *sharedConn) trackingUnavailable() bool {
-	if !s.trackingRefused.Load() {
-		return false
-	}
-	p := s.proof.Load()
-	return p == nil || clock.Now() < p.again.Load()
 }
 
 // trackedChunk is how many keys are read in one pipeline.
@@ -250,7 +95,7 @@ func (r *Redis) getWithin(ctx context.Context, within time.Duration, track bool,
 func (r *Redis) getByNode(ctx context.Context, track bool, keys []string, out []Tracked) {
 	groups := map[*node][]int{}
 	for i, key := range keys {
-		n, err := r.pick(ctx, r.slotOf(key))
+		n, err := r.topology.pick(ctx, r.topology.slotOf(key))
 		if err != nil {
 			out[i].Err = publicError(err.For("GET"))
 			continue
@@ -266,22 +111,9 @@ func (r *Redis) getByNode(ctx context.Context, track bool, keys []string, out []
 	wg.Wait()
 }
 
-// serves says whether the key is still the node's.
-func (r *Redis) serves(n *node, key string) bool {
-	return r.cluster == nil || r.cluster.slots[r.slotOf(key)%slotCount].Load() == n
-}
-
-func (r *Redis) slotOf(key string) uint16 {
-	if r.cluster == nil {
-		return 0
-	}
-	cmd := r.builder.Get().Key(key).Build()
-	return cmd.Slot()
-}
-
 // getOfNode reads keys of one node.
 func (r *Redis) getOfNode(ctx context.Context, track bool, keys []string, of []int, out []Tracked) {
-	n, e := r.pick(ctx, r.slotOf(keys[of[0]]))
+	n, e := r.topology.pick(ctx, r.topology.slotOf(keys[of[0]]))
 	var s *sharedConn
 	if e == nil && !n.availability.IsUp() {
 		e = n.availability.Wait(ctx)
@@ -290,7 +122,7 @@ func (r *Redis) getOfNode(ctx context.Context, track bool, keys []string, of []i
 	if e == nil {
 		s = n.nextShared()
 		if track {
-			t = s.ensureTracking(ctx, func() string { return r.proofKey(n) })
+			t = s.ensureTracking(ctx, func() string { return r.topology.proofKey(n) })
 		}
 		e = s.enter(ctx)
 	}
@@ -319,7 +151,7 @@ func (r *Redis) getOfNode(ctx context.Context, track bool, keys []string, of []i
 			// Who no longer has the slot does not tell, and another has ended
 			// its tracking before we began ours. A connection that is not
 			// proven may never tell.
-			if part[0].Error() != nil || !t.proof.proven.Load() || !r.serves(n, keys[i]) {
+			if part[0].Error() != nil || !t.proof.proven.Load() || !r.topology.serves(n, keys[i]) {
 				tracked = nil
 			}
 			part = part[1:]

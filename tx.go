@@ -127,14 +127,14 @@ func (r *Redis) begin(ctx context.Context, keys []string, next *redirect) (*Tx, 
 	if len(keys) > 0 {
 		cmd := r.builder.Get().Key(keys[0]).Build()
 		slot = cmd.Slot()
-	} else if r.cluster != nil {
+	} else if r.topology.clustered() {
 		return nil, refused("WATCH", errTxKeys)
 	}
 	at := *next
 	*next = redirect{}
 	n, err := at.node, (*fault.Error)(nil)
 	if n == nil {
-		n, err = r.pick(ctx, slot)
+		n, err = r.topology.pick(ctx, slot)
 	}
 	if err != nil {
 		return nil, err.For("WATCH")
@@ -148,7 +148,7 @@ func (r *Redis) begin(ctx context.Context, keys []string, next *redirect) (*Tx, 
 		if err := res[len(res)-1].Error(); err != nil {
 			c.dirty = true
 			c.release()
-			if rd, moved := r.follow(n, err); moved {
+			if rd, moved := r.topology.follow(n, err); moved {
 				*next = rd
 				err = fmt.Errorf("%w: %w", fault.ErrMoved, err)
 				return nil, &fault.Error{Op: "WATCH", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: err}
@@ -212,7 +212,7 @@ func (tx *Tx) exec() (msgs []Message, again bool, err error) {
 	// EXECABORT only says that a command was refused; the refusal says why.
 	for _, r := range res[1 : len(res)-1] {
 		if reply, ok := rueidis.IsRedisErr(r.Error()); ok {
-			if rd, moved := tx.r.follow(tx.n, reply); moved { // its slot moved after WATCH
+			if rd, moved := tx.r.topology.follow(tx.n, reply); moved { // its slot moved after WATCH
 				*tx.next = rd
 				return nil, true, nil
 			}
@@ -224,7 +224,7 @@ func (tx *Tx) exec() (msgs []Message, again bool, err error) {
 	}
 	// Some servers queue a command of a slot that moves, and EXEC is redirected.
 	if reply, ok := rueidis.IsRedisErr(err); ok {
-		if rd, moved := tx.r.follow(tx.n, reply); moved {
+		if rd, moved := tx.r.topology.follow(tx.n, reply); moved {
 			*tx.next = rd
 			return nil, true, nil
 		}

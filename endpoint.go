@@ -1,0 +1,109 @@
+package madcrow
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/madcrow-go/madcrow/internal/availability"
+)
+
+// Times of the connection to a node.
+const (
+	// keepAlive is how often an idle connection is tried by the client.
+	keepAlive = time.Second
+	// minHandshake is the least time after which a dial and its handshake count
+	// as slow.
+	minHandshake = 45 * time.Millisecond
+	// minSilence is how long a lane must have been silent before a call that
+	// gave up puts the node in doubt.
+	minSilence = 20 * time.Millisecond
+	ioBuffer   = 64 << 10
+)
+
+// connConfig is what the connections to one server need to know.
+type connConfig struct {
+	Log     *slog.Logger
+	Network string // "tcp" or "unix"
+	Dial    func(ctx context.Context, network, addr string) (net.Conn, error)
+	// TLS makes the configuration of a new connection to addr; nil: without TLS.
+	TLS func(addr string) *tls.Config
+	// ExplainTLS adds to a failed handshake what to do about it.
+	ExplainTLS func(error) error
+
+	Username, Password string
+	// Reread returns user and password for a new connection, in the place of
+	// Username and Password; nil: they do not change.
+	Reread func() (user, password string)
+	// Fetch asks for credentials that rotate, in the place of both; nil: none do.
+	Fetch func(ctx context.Context, addr string) (connCredentials, error)
+
+	DB             int
+	ClientName     string
+	KeyPrefix      string
+	Embedded       bool
+	ConnectTimeout time.Duration
+	CommandTimeout time.Duration
+	MaxConnections int
+
+	// OnDial is told each attempt to open a connection; nil: no one is.
+	OnDial func(addr string, took time.Duration, err error)
+	// Listeners are notified of invalidations; nil: no one is.
+	Listeners *invalidationListeners
+}
+
+// connCredentials are what one connection authenticates with.
+type connCredentials struct {
+	Username, Password string
+	RefreshAfter       time.Time // when the connection asks for new ones; zero: never
+}
+
+// endpoint is one server as its connections see it: where it is, how it is
+// dialled, which connections are open, and how long its replies usually take.
+type endpoint struct {
+	cfg          connConfig
+	life         context.Context // ends with Close
+	availability *availability.Monitor
+	builder      rueidis.Builder // makes the commands for all connections
+	conns        *connSet
+	dedicated    *dedicatedPool
+	creds        credentialCache
+	target       atomic.Pointer[string] // where the server is now; the prober moves it
+
+	// The prober measures these.
+	rtt       atomic.Int64 // of the last PING
+	handshake atomic.Int64 // of the last dial and PING together; 0 before
+
+	readOnly atomic.Bool // it takes no writes; the node finds out
+	noPushes atomic.Bool // the log said that no pushes arrive
+	proofs   chan proofRequest
+}
+
+func newEndpoint(life context.Context, cfg connConfig, addr string) *endpoint {
+	n := &endpoint{
+		cfg: cfg, life: life, availability: availability.New(), conns: newConnSet(cfg.MaxConnections),
+		proofs: make(chan proofRequest, 4),
+	}
+	n.move(addr)
+	return n
+}
+
+func (n *endpoint) addr() string { return *n.target.Load() }
+
+func (n *endpoint) move(addr string) { n.target.Store(&addr) }
+
+// usual is how long a dial with its handshake, or a reply on a connection that
+// is open, takes at most when nothing is amiss. What takes longer is tried once
+// more beside it; it is not given up.
+func (n *endpoint) usual() time.Duration {
+	return max(minHandshake, 3*time.Duration(n.handshake.Load()))
+}
+
+func (n *endpoint) silence() time.Duration {
+	return max(minSilence, 2*time.Duration(n.rtt.Load()))
+}

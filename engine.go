@@ -1,0 +1,111 @@
+package madcrow
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"time"
+)
+
+// What the engine is told of a Config: each layer gets what it needs, and no
+// more.
+
+func (c Config) topologyConfig(listeners *invalidationListeners, changed func()) topologyConfig {
+	t := topologyConfig{Node: c.nodeConfig(listeners), ReadReplicas: c.ReadReplicas, Changed: changed}
+	switch {
+	case c.Cluster.Enabled:
+		t.Seeds = c.Cluster.Addresses
+		t.MapClient = c.respConfig(false)
+	case c.Sentinel.Enabled:
+		t.Sentinel = c.sentinelConfig()
+	}
+	return t
+}
+
+func (c Config) sentinelConfig() *sentinelConfig {
+	return &sentinelConfig{
+		Client: c.respConfig(true), Log: c.Logger,
+		Addresses: c.Sentinel.Addresses, ServiceName: c.Sentinel.ServiceName,
+		SocketTimeout: c.Sentinel.SocketTimeout, ConnectTimeout: c.ConnectTimeout,
+		ReadReplicas: c.ReadReplicas, OwnDialer: c.Dialer != nil,
+	}
+}
+
+func (c Config) nodeConfig(listeners *invalidationListeners) nodeConfig {
+	return nodeConfig{
+		Conn: c.connConfig(listeners), Address: c.address(), BulkThreshold: c.BulkThreshold,
+		ByName: !c.Sentinel.Enabled && !c.Cluster.Enabled && !c.Embedded && c.Socket == "",
+	}
+}
+
+func (c Config) connConfig(listeners *invalidationListeners) connConfig {
+	if c.Cluster.Enabled {
+		c.Password = c.Cluster.Password
+	}
+	out := connConfig{
+		Log: c.Logger, Network: "tcp", Dial: c.dialer(), ExplainTLS: c.files.explain,
+		Username: c.Username, Password: c.Password, DB: c.DB, ClientName: c.ClientName,
+		KeyPrefix: c.KeyPrefix, Embedded: c.Embedded,
+		ConnectTimeout: c.ConnectTimeout, CommandTimeout: c.CommandTimeout, MaxConnections: c.MaxConnections,
+		Listeners: listeners,
+	}
+	if c.Socket != "" {
+		out.Network = "unix"
+	}
+	if c.TLS.Enabled {
+		out.TLS = c.newTLS
+	}
+	if len(c.files.secrets) > 0 {
+		out.Reread = func() (user, password string) { return c.credentials(false) }
+	}
+	if c.Credentials != nil {
+		out.Fetch = func(ctx context.Context, addr string) (connCredentials, error) {
+			got, err := c.Credentials(ctx, CredentialsRequest{Address: addr})
+			return connCredentials(got), err
+		}
+	}
+	if rec := c.Recorder; rec != nil {
+		out.OnDial = func(addr string, took time.Duration, err error) {
+			rec.Dial(Dial{Address: addr, Duration: took, Err: err})
+		}
+	}
+	return out
+}
+
+// respConfig is that of the client that asks data nodes, or Sentinels.
+func (c Config) respConfig(sentinel bool) respConfig {
+	if c.Cluster.Enabled {
+		c.Password = c.Cluster.Password
+	}
+	out := respConfig{
+		Dial: c.dialer(), ExplainTLS: c.files.explain, Timeout: c.ConnectTimeout,
+		Credentials: func() (user, password string) { return c.credentials(sentinel) },
+		Hint:        "REDIS_USERNAME and REDIS_PASSWORD, or REDIS_CLUSTERS_PASSWORD",
+	}
+	useTLS, addrs := c.TLS.Enabled, c.Cluster.Addresses
+	if sentinel {
+		out.Hint = "REDIS_SENTINEL_USERNAME and REDIS_SENTINEL_PASSWORD"
+		useTLS, addrs = c.sentinelTLS(), c.Sentinel.Addresses
+	}
+	if useTLS {
+		out.TLS = c.newTLS
+	}
+	if c.Credentials != nil {
+		out.Hint = "what Config.Credentials returns"
+		out.Fetch = func(ctx context.Context) (connCredentials, error) {
+			got, err := c.Credentials(ctx, CredentialsRequest{Address: addrs[0], Sentinel: sentinel})
+			return connCredentials(got), err
+		}
+	}
+	return out
+}
+
+// newTLS is the TLS of a new connection to addr.
+func (c Config) newTLS(addr string) *tls.Config { return named(c.files.tlsNow(), addr) }
+
+func (c Config) dialer() func(ctx context.Context, network, addr string) (net.Conn, error) {
+	if c.Dialer != nil {
+		return c.Dialer
+	}
+	return (&net.Dialer{KeepAlive: 15 * time.Second}).DialContext
+}

@@ -1,0 +1,279 @@
+package madcrow
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/madcrow-go/madcrow/internal/availability"
+	"github.com/madcrow-go/madcrow/internal/fault"
+)
+
+// topologyConfig is what a topology needs to know.
+type topologyConfig struct {
+	Node         nodeConfig // of the node, or of each node of a cluster
+	Seeds        []string   // addresses of nodes of a cluster; nil: there is one node
+	MapClient    respConfig // asks the nodes of a cluster for its map
+	Sentinel     *sentinelConfig
+	ReadReplicas bool
+	Changed      func() // is called when Status would show something else
+}
+
+// engineTopology knows which node serves a slot. The node is one, which moves with
+// the master where Sentinels name it, or there is a cluster of them.
+type engineTopology struct {
+	cfg     topologyConfig
+	log     *slog.Logger
+	life    context.Context // ends with Close
+	builder rueidis.Builder
+	workers sync.WaitGroup
+
+	node      *node      // nil with a cluster
+	discovery *discovery // nil without Sentinels
+	cluster   *cluster   // nil without one
+	replicas  *replicas  // serve DoReplica; nil when they are not wanted
+}
+
+func newTopology(life context.Context, cfg topologyConfig) (t *engineTopology, err error) {
+	t = &engineTopology{cfg: cfg, log: cfg.Node.Conn.Log, life: life}
+	if cfg.ReadReplicas && (cfg.Sentinel != nil || cfg.Seeds != nil) {
+		t.replicas = newReplicas(t)
+	}
+	if cfg.Seeds != nil {
+		t.cluster = newCluster(t)
+		t.builder, err = anyBuilder()
+		return t, err
+	}
+	one := cfg.Node
+	one.Changed = cfg.Changed
+	if cfg.Sentinel != nil {
+		t.discovery = &discovery{finder: newFinder(*cfg.Sentinel), changed: cfg.Changed, follower: t.replicas}
+		one.Discovery = t.discovery
+	}
+	if t.node, err = newNode(life, one); err != nil {
+		return nil, err
+	}
+	if t.discovery != nil {
+		t.discovery.node = t.node
+	}
+	t.builder = t.node.builder
+	return t, nil
+}
+
+// start begins to connect.
+func (t *engineTopology) start() {
+	if t.cluster != nil {
+		t.workers.Go(func() { t.cluster.run(t.life) })
+		return
+	}
+	t.workers.Go(func() { t.node.run(t.life) })
+	if d := t.discovery; d != nil {
+		t.workers.Go(func() { d.watch(t.life, func() { d.checkMaster(t.life) }) })
+	}
+}
+
+// clustered reports whether there is a cluster.
+func (t *engineTopology) clustered() bool { return t.cluster != nil }
+
+// close ends every node, and waits for all that runs.
+func (t *engineTopology) close() {
+	t.closeNodes()
+	t.workers.Wait()
+}
+
+// pick returns the node for a slot, as the Builder counts them.
+func (t *engineTopology) pick(ctx context.Context, slot uint16) (*node, *fault.Error) {
+	if t.cluster == nil {
+		return t.node, nil
+	}
+	return t.cluster.pick(ctx, slot)
+}
+
+// follow says where a redirected call goes next.
+func (t *engineTopology) follow(from *node, err error) (redirect, bool) {
+	if t.cluster == nil {
+		return redirect{}, false
+	}
+	return t.cluster.follow(from, err)
+}
+
+// look returns the state of the gate, or what the gates of all nodes amount to.
+func (t *engineTopology) currentAvailability() (availability.State, *fault.Error) {
+	if t.cluster == nil {
+		return t.node.availability.Current()
+	}
+	return t.cluster.summary()
+}
+
+// each calls fn for every node.
+func (t *engineTopology) each(fn func(*node)) {
+	if t.cluster == nil {
+		fn(t.node)
+		return
+	}
+	t.cluster.each(func(n *clusterNode) { fn(n.node) })
+}
+
+// restriction is what a node refuses that is connected, or nil.
+func (t *engineTopology) restriction() (why *fault.Error) {
+	t.each(func(n *node) {
+		if why == nil {
+			why = n.restriction()
+		}
+	})
+	return why
+}
+
+func (t *engineTopology) inflight() (sum int32) {
+	t.each(func(n *node) { sum += n.inflight() })
+	return sum
+}
+
+// shut closes the gates for good.
+func (t *engineTopology) shut(why *fault.Error) {
+	if c := t.cluster; c != nil {
+		c.mu.Lock()
+		c.closed = true
+		c.mu.Unlock()
+		c.availability.Set(availability.Closed, why)
+	}
+	t.each(func(n *node) { n.availability.Set(availability.Closed, why) })
+}
+
+func (t *engineTopology) closeNodes() {
+	if t.replicas != nil {
+		t.replicas.close()
+	}
+	if t.cluster == nil {
+		t.node.close()
+		return
+	}
+	t.cluster.each(func(n *clusterNode) { n.end() })
+}
+
+// proofKey is a key of the library that lies on the node, or "".
+func (t *engineTopology) proofKey(n *node) string {
+	for i := range 1 << 16 {
+		if key := t.cfg.Node.Conn.KeyPrefix + "m1:tracking:{" + strconv.Itoa(i) + "}" + rand.Text(); t.serves(n, key) {
+			return key
+		}
+	}
+	return ""
+}
+
+// serves says whether the key is still the node's.
+func (t *engineTopology) serves(n *node, key string) bool {
+	return t.cluster == nil || t.cluster.slots[t.slotOf(key)%slotCount].Load() == n
+}
+
+func (t *engineTopology) slotOf(key string) uint16 {
+	if t.cluster == nil {
+		return 0
+	}
+	cmd := t.builder.Get().Key(key).Build()
+	return cmd.Slot()
+}
+
+// lacks says what a server or a cluster lacks that serves all the same.
+func (t *engineTopology) lacks() *fault.Error {
+	c := t.cluster
+	if c == nil {
+		if e := t.node.misfit.Load(); e != nil {
+			return e
+		}
+		return nil
+	}
+	if c.healthy() {
+		return nil
+	}
+	if n := c.covered.Load(); n != slotCount {
+		return &fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fmt.Errorf("%d of 16384 slots are served by no node", slotCount-n)}
+	}
+	for _, n := range *c.masters.Load() {
+		switch s, why := n.availability.Current(); {
+		case s == availability.Up:
+		case why != nil:
+			return why
+		default:
+			return &fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fmt.Errorf("%s: %w", n.addr(), fault.ErrNotConnected)}
+		}
+	}
+	return nil
+}
+
+// anyBuilder returns a Builder that belongs to no connection.
+func anyBuilder() (Builder, error) {
+	c, err := rueidis.NewClient(rueidis.ClientOption{
+		InitAddress: []string{"none"}, ForceSingleClient: true, DisableCache: true,
+		DialCtxFn: func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error) {
+			return nil, fault.ErrNotOpen
+		},
+	})
+	if c == nil {
+		return Builder{}, err
+	}
+	defer c.Close()
+	return c.B(), nil
+}
+
+// nodeState is what is known of one node.
+type nodeState struct {
+	Address     string
+	Up          bool
+	Err         *fault.Error
+	RTT         time.Duration
+	Connections int
+	Info        *nodeInfo // nil before the server has told it
+}
+
+func stateOf(n *node) nodeState {
+	state, why := n.availability.Current()
+	return nodeState{
+		Address: n.addr(), Up: state == availability.Up, Err: why,
+		RTT: time.Duration(n.rtt.Load()), Connections: n.conns.size(), Info: n.info.Load(),
+	}
+}
+
+// topologyState is what is known of all nodes. Nothing is asked for it.
+type topologyState struct {
+	Connections  int
+	ReadReplicas int            // how many serve
+	Nodes        []nodeState    // the one node, or the masters of a cluster by address
+	Master       string         // that takes writes; empty with a cluster, and before it is known
+	SlotsCovered int            // of a cluster
+	Sentinels    *sentinelState // nil without Sentinels
+}
+
+// describe returns what is known of all nodes.
+func (t *engineTopology) describe() (s topologyState) {
+	t.each(func(n *node) { s.Connections += n.conns.size() })
+	if t.replicas != nil {
+		s.ReadReplicas = t.replicas.count()
+	}
+	if t.cluster != nil {
+		s.SlotsCovered, s.Nodes = t.cluster.describe()
+		return s
+	}
+	s.Nodes = []nodeState{stateOf(t.node)}
+	if t.discovery == nil || t.discovery.located.Load() {
+		s.Master = t.node.addr()
+	}
+	if t.discovery != nil {
+		s.Sentinels = t.discovery.seen.Load()
+	}
+	return s
+}
+
+// readOnly reports whether a node takes no writes.
+func (t *engineTopology) readOnly() (yes bool) {
+	t.each(func(n *node) { yes = yes || n.readOnly.Load() })
+	return yes
+}

@@ -1,0 +1,115 @@
+package madcrow
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/redis/rueidis"
+
+	"github.com/madcrow-go/madcrow/internal/availability"
+	"github.com/madcrow-go/madcrow/internal/clock"
+	"github.com/madcrow-go/madcrow/internal/fault"
+)
+
+// Tracking is the time in which the server tells this process of changes to
+// what it has read: it ends with the connection, with FLUSHALL, and when the
+// node is no longer the one that serves. What was read under a Tracking that
+// is over may be stale.
+type Tracking struct {
+	over         atomic.Bool
+	availability *availability.Monitor // of the node
+	proof        *pushProof
+}
+
+// Valid says whether it still lasts, and the node is not known to be away: it
+// may be silent to us alone. Should the node come back on the same connection,
+// then what it had to tell has come before that, and the Tracking is valid
+// again. Valid is false for nil.
+func (t *Tracking) Valid() bool {
+	return t != nil && !t.over.Load() && (t.availability == nil || t.availability.Load() < availability.Down)
+}
+
+// invalidated is told by the client what the server pushed: nil is everything,
+// and the end of the connection.
+func (s *sharedConn) onInvalidation(keys []rueidis.RedisMessage) {
+	if keys == nil {
+		s.endTracking()
+		return
+	}
+	if p := s.proof.Load(); p != nil && !p.proven.Load() {
+		p.arrived()
+	}
+	if s := s.endpoint.cfg.Listeners; s != nil {
+		s.notify(keys)
+	}
+}
+
+// untrack ends what was tracked on the lane. The next tracked read begins anew.
+func (s *sharedConn) endTracking() {
+	if t := s.tracking.Swap(nil); t != nil {
+		t.over.Store(true)
+	}
+}
+
+// track returns the tracking of the lane's connection, beginning it where
+// needed. It is nil where the server refuses: the reads go on without. proofKey
+// makes the key that the proof of the connection writes.
+func (s *sharedConn) ensureTracking(ctx context.Context, proofKey func() string) *Tracking {
+	if t := s.tracking.Load(); t != nil {
+		if !t.proof.proven.Load() {
+			s.requestProof(t.proof, proofKey)
+		}
+		return t
+	}
+	if s.trackingUnavailable() || s.endpoint.readOnly.Load() {
+		return nil // a node that is no master may fall behind unseen
+	}
+	select {
+	case s.trackingSetup <- struct{}{}:
+		defer func() { <-s.trackingSetup }()
+	case <-ctx.Done():
+		return nil
+	}
+	if t := s.tracking.Load(); t != nil || s.trackingUnavailable() {
+		return t
+	}
+	c, p := s.conn.Load(), s.proof.Load()
+	if c == nil || p == nil || s.enter(ctx) != nil {
+		return nil
+	}
+	t := &Tracking{availability: s.endpoint.availability, proof: p}
+	err := s.do(ctx, s.endpoint.builder.ClientTracking().On().Optin().Build(), false).Error()
+	if err != nil {
+		if reply, ok := rueidis.IsRedisErr(err); ok {
+			if kind, _ := fault.ClassifyReply(reply.Error()); kind != fault.KindPermission && kind != fault.KindServer {
+				return nil // for the moment only
+			}
+			p.again.Store(never)
+			s.trackingRefused.Store(true)
+			s.endpoint.logNoPushes(fmt.Errorf("it refuses CLIENT TRACKING: %w", err))
+		}
+		return nil
+	}
+	s.trackingRefused.Store(false)
+	s.tracking.Store(t)
+	if s.conn.Load() != c || s.endpoint.readOnly.Load() { // it is another connection by now, or no master
+		s.endTracking()
+		return nil
+	}
+	if !p.proven.Load() {
+		s.requestProof(p, proofKey)
+		p.wait(ctx)
+	}
+	return t
+}
+
+// isUntracked says whether the connection is known to tell nothing. Where pushes
+// did not arrive that is tried again from time to time.
+func (s *sharedConn) trackingUnavailable() bool {
+	if !s.trackingRefused.Load() {
+		return false
+	}
+	p := s.proof.Load()
+	return p == nil || clock.Now() < p.again.Load()
+}
