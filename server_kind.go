@@ -118,11 +118,9 @@ func (n *node) connectError(err error) *fault.Error {
 	}
 	e := fault.Connect(n.addr(), n.cfg.TLS != nil, err)
 	if reply, ok := rueidis.IsRedisErr(err); ok && n.cfg.DB != 0 && refusesDB(reply.Error()) {
-		hint := fmt.Sprintf("; this server has no database %d, or refuses SELECT: set REDIS_DB=0", n.cfg.DB)
-		if strings.Contains(strings.ToLower(reply.Error()), "cluster") {
-			hint += ", and for a cluster REDIS_USE_CLUSTERS=true and REDIS_CLUSTERS to its nodes"
-		}
-		e.Err = fmt.Errorf("%w%s", e.Err, hint)
+		// Nodes of a cluster are named too: those of Valkey 9 refuse a database
+		// in the words of any other server.
+		e.Err = fmt.Errorf("%w; this server has no database %d, or refuses SELECT: set REDIS_DB=0, and for a cluster REDIS_USE_CLUSTERS=true and REDIS_CLUSTERS to its nodes", e.Err, n.cfg.DB)
 	}
 	return e
 }
