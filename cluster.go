@@ -57,6 +57,7 @@ type cluster struct {
 	masters   atomic.Pointer[[]*node]
 	preferred atomic.Pointer[node] // for commands without a key
 	covered   atomic.Int32
+	moving    movingSlots
 	kick      chan struct{}
 
 	lost     logonce.Reasons // why the map cannot be read

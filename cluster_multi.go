@@ -57,86 +57,100 @@ func (r *Redis) spread(ctx context.Context, p pipeline, build func() []Command) 
 	for i := range todo {
 		todo[i] = i
 	}
-	redirects, waits := 0, 0
-	for ; len(todo) > 0; tries++ {
+	c := route{t: r.topology}
+	for len(todo) > 0 {
 		cmds := build()
 		r.round(ctx, p, cmds, todo, next, replies, froms)
-		backoff := false
+		var v roundVerdict
 		if p.whole {
-			var again bool
-			if again, backoff = r.followWhole(p, replies, froms, next); !again {
+			c.slot = firstSlot(cmds)
+			if v = c.retryWhole(ctx, p, replies, froms, next); !v.again {
 				break
 			}
 		} else {
 			todo = slices.DeleteFunc(todo, func(i int) bool {
-				var again bool
-				next[i], again, backoff = r.again(ctx, p, i, replies[i], froms[i], backoff)
-				return !again
+				c.slot = cmds[i].Slot()
+				return !c.retryOne(ctx, p, i, replies[i], froms[i], &next[i], &v)
 			})
 		}
-		switch {
-		case len(todo) == 0:
-			continue
-		case backoff: // it waits as long as the deadline allows
-			if !pause(ctx, waits, true) {
-				return replies, froms, tries
-			}
-			waits++
-		default:
-			if !pause(ctx, redirects, false) {
-				return replies, froms, tries
-			}
-			redirects++
+		if len(todo) > 0 && !c.waitRound(ctx, v) {
+			break
 		}
 	}
-	return replies, froms, tries
+	return replies, froms, c.tries
 }
 
-// again says whether a command is sent once more, and where. Only what was
-// refused before it was sent, redirected, or may run twice: later commands of
-// its slot may have been applied.
-func (r *Redis) again(ctx context.Context, p pipeline, i int, reply rueidis.RedisResult, from *node, backoff bool) (redirect, bool, bool) {
+// roundVerdict is what one round of a pipeline showed of those of its commands
+// that are sent once more.
+type roundVerdict struct {
+	again  bool // there are some
+	passes bool // one was refused for the moment
+	broken bool // one was not sent, or its connection was lost
+}
+
+// waitRound waits before the next round. One of redirects alone comes at once.
+func (c *route) waitRound(ctx context.Context, v roundVerdict) bool {
+	if v.passes || v.broken {
+		return c.wait(ctx, v.passes)
+	}
+	c.redirects++
+	c.tries++
+	return c.redirects <= maxRedirects
+}
+
+// retryOne decides whether one command of a pipeline is sent once more, and
+// where. Only what was refused before it was sent, redirected, or may run twice:
+// later commands of its slot may have been applied.
+func (c *route) retryOne(ctx context.Context, p pipeline, i int, reply rueidis.RedisResult, from *node, next *redirect, v *roundVerdict) bool {
+	*next = redirect{}
 	err := reply.Error()
 	if err == nil || rueidis.IsRedisNil(err) {
-		return redirect{}, false, backoff
+		return false
 	}
-	if rd, moved := r.topology.follow(from, err); moved {
-		return rd, true, backoff
+	if to, moved := c.t.follow(from, err); moved {
+		*next, v.again = to, true
+		return true
 	}
 	f := fault.Classify(ctx, p.cmds[i].op, err, p.cmds[i].idempotency)
-	return redirect{}, f.Retry && (p.cmds[i].idempotency >= fault.Idempotent || errors.Is(err, fault.ErrNotOpen)), backoff || f.Backoff
+	if c.saysMoving(ctx, f) || !f.Retry || p.cmds[i].idempotency < fault.Idempotent && !errors.Is(err, fault.ErrNotOpen) {
+		return false
+	}
+	v.again = true
+	v.passes = v.passes || f.Backoff
+	v.broken = v.broken || !f.Backoff
+	return true
 }
 
-// followWhole says whether a transaction is sent once more, and where: to where
+// retryWhole decides whether a transaction is sent once more, and where: to where
 // its slot is now, or a little later, while its keys are being moved. That is
 // sure only when it is all there is, and EXEC says that nothing of it was
 // applied. Valkey 9 queues a command of a slot that moves, and EXEC is
 // redirected; before, the command is, and EXEC is EXECABORT.
-func (r *Redis) followWhole(p pipeline, replies []rueidis.RedisResult, froms []*node, next []redirect) (again, backoff bool) {
+func (c *route) retryWhole(ctx context.Context, p pipeline, replies []rueidis.RedisResult, froms []*node, next []redirect) (v roundVerdict) {
 	last := len(replies) - 1
 	single := strings.EqualFold(p.cmds[0].op, "MULTI") && strings.EqualFold(p.cmds[last].op, "EXEC") &&
 		!slices.ContainsFunc(p.cmds[1:], func(c pipelined) bool { return strings.EqualFold(c.op, "MULTI") })
 	exec, ok := rueidis.IsRedisErr(replies[last].Error())
 	if !single || !ok || !fault.ScriptNotApplied(exec.Error()) {
-		return false, false
+		return roundVerdict{}
 	}
 	for i := range replies {
 		reply, ok := rueidis.IsRedisErr(replies[i].Error())
 		if !ok {
 			continue
 		}
-		rd, moved := r.topology.follow(froms[i], reply)
+		rd, moved := c.t.follow(froms[i], reply)
 		if moved {
 			for k := range next {
 				next[k] = rd
 			}
-			return true, false
+			return roundVerdict{again: true}
 		}
-		if _, passing := fault.ClassifyReply(reply.Error()); passing {
-			return true, true
+		if f := fault.Classify(ctx, p.cmds[i].op, reply, fault.NonIdempotent); f.Backoff {
+			return roundVerdict{again: !c.saysMoving(ctx, f), passes: true}
 		}
 	}
-	return false, false
+	return roundVerdict{}
 }
 
 // round sends the commands in todo once.

@@ -21,6 +21,7 @@ type callContext struct {
 	deadline int64
 	done     chan struct{}
 	err      error // written once, before done is closed
+	splits   bool  // it is a call of SplitKeys
 	fired    atomic.Bool
 
 	shard      *callShard
@@ -40,7 +41,14 @@ func (c *callContext) Err() error {
 	return c.parent.Err()
 }
 
-func (c *callContext) Value(key any) any { return c.parent.Value(key) }
+func (c *callContext) Value(key any) any {
+	if c.splits {
+		if _, ok := key.(splitsKey); ok {
+			return true
+		}
+	}
+	return c.parent.Value(key)
+}
 
 // callShards keeps the lists of running calls apart, so that they do not
 // contend for one lock.
@@ -90,9 +98,24 @@ func (d *deadlines) within(ctx context.Context, now, timeout int64) (context.Con
 	if t, ok := ctx.Deadline(); ok && clock.At(t) <= now+timeout {
 		return ctx, nil
 	}
+	return d.add(ctx, now+timeout, false)
+}
+
+// enterSplit is enter for SplitKeys, whose context is marked.
+func (d *deadlines) enterSplit(ctx context.Context, now int64, marked bool) (context.Context, *callContext) {
+	if !marked {
+		return d.enter(ctx, now)
+	}
+	end := now + d.timeout
+	if t, ok := ctx.Deadline(); ok {
+		end = min(end, clock.At(t))
+	}
+	return d.add(ctx, end, true)
+}
+
+func (d *deadlines) add(ctx context.Context, end int64, splits bool) (context.Context, *callContext) {
 	c, _ := d.free.Get().(*callContext)
-	c.parent = ctx
-	c.deadline = now + timeout
+	c.parent, c.deadline, c.splits = ctx, end, splits
 	s := c.shard
 	s.mu.Lock()
 	c.prev, c.next = &s.root, s.root.next

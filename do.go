@@ -2,7 +2,6 @@ package madcrow
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -46,58 +45,50 @@ func (r *Redis) Do(ctx context.Context, build func(Builder) Command) (Message, e
 }
 
 func (r *Redis) do(ctx context.Context, build func(Builder) Command) (msg Message, op string, tries int, e *fault.Error) {
-	var next redirect
-	for redirects := 0; ; tries++ {
-		cmd := build(r.builder)
-		args := cmd.Commands()
-		op = args[0]
-		again := fault.IdempotencyOf(cmd)
-		size := commandSize(args)
-		kind := classOf(args)
-		switch {
-		case kind > classBlocks:
-			return msg, op, tries, refused(op, errState)
-		case size > r.cfg.MaxValueSize:
-			return msg, op, tries, tooLarge(op, size, r.cfg.MaxValueSize)
-		}
-		n, e := next.node, (*fault.Error)(nil)
-		if n == nil {
-			if n, e = r.topology.pick(ctx, cmd.Slot()); e != nil {
-				return msg, op, tries, e.For(op)
-			}
-		}
-		var failed error
-		if kind == classPlain && size < r.cfg.BulkThreshold && !cmd.IsBlock() {
-			s, err := n.enter(ctx)
-			if err != nil {
-				if redirects++; errors.Is(err, fault.ErrMoved) && redirects <= maxRedirects {
-					next = redirect{} // the node has left the cluster
-					continue
-				}
-				return msg, op, tries, err.For(op)
-			}
-			msg, failed = s.do(ctx, cmd, next.asking).ToMessage()
-		} else {
-			msg, failed = n.doDedicated(ctx, cmd, next.asking).ToMessage()
-		}
-		if failed == nil || failed == rueidis.Nil {
-			return msg, op, tries, nil
-		}
-		var moved bool
-		if next, moved = r.topology.follow(n, failed); moved {
-			if redirects++; redirects <= maxRedirects {
-				continue
-			}
-			failed = fault.ErrTooManyRedirects
-		}
-		f := n.noteFailure(ctx, op, failed, again)
-		if !f.Retry || !pause(ctx, tries, f.Backoff) {
-			return Message{}, op, tries, f.Error
-		}
+	c := route{t: r.topology}
+	for again := true; again; {
+		msg, op, again, e = r.try(ctx, &c, build(r.builder))
 	}
+	return msg, op, c.tries, e
 }
 
-// enter passes the gate and takes a slot on a lane.
+// try sends one command once. again says to build it again and to try it again.
+func (r *Redis) try(ctx context.Context, c *route, cmd Command) (msg Message, op string, again bool, e *fault.Error) {
+	args := cmd.Commands()
+	op = args[0]
+	idem := fault.IdempotencyOf(cmd)
+	size := commandSize(args)
+	kind := classOf(args)
+	switch {
+	case kind > classBlocks:
+		return msg, op, false, refused(op, errState)
+	case size > r.cfg.MaxValueSize:
+		return msg, op, false, tooLarge(op, size, r.cfg.MaxValueSize)
+	}
+	to, e := c.pick(ctx, cmd.Slot())
+	if e != nil {
+		return msg, op, false, e.For(op)
+	}
+	blocks := kind != classPlain || cmd.IsBlock()
+	var failed error
+	if c.alone || blocks || size >= r.cfg.BulkThreshold {
+		if c.alone && blocks {
+			idem = fault.NonIdempotent
+		}
+		msg, failed = to.node.doDedicated(ctx, cmd, to.asking).ToMessage()
+	} else if s, err := to.node.enter(ctx); err != nil {
+		failed = err
+	} else {
+		msg, failed = s.do(ctx, cmd, to.asking).ToMessage()
+	}
+	if failed == nil || failed == rueidis.Nil { //nolint:errorlint // the client's own value
+		return msg, op, false, nil
+	}
+	again, e = c.retry(ctx, to.node, op, failed, idem)
+	return Message{}, op, again, e
+}
+
+// enter waits until the node is up, and takes a place on a shared connection.
 func (n *node) enter(ctx context.Context) (*sharedConn, *fault.Error) {
 	if err := ctx.Err(); err != nil {
 		return nil, &fault.Error{Kind: fault.ContextKind(err), Outcome: fault.OutcomeNotApplied, Err: err}
@@ -114,7 +105,7 @@ func (n *node) enter(ctx context.Context) (*sharedConn, *fault.Error) {
 	return s, nil
 }
 
-// alone sends one command on a borrowed connection.
+// doDedicated sends one command on a connection of its own.
 func (n *node) doDedicated(ctx context.Context, cmd Command, asking bool) rueidis.RedisResult {
 	cmds := []Command{cmd}
 	if asking {
@@ -127,7 +118,7 @@ func (n *node) doDedicated(ctx context.Context, cmd Command, asking bool) rueidi
 	return results[len(results)-1]
 }
 
-// borrow sends commands on a borrowed connection.
+// doMultiDedicated sends commands on a connection of their own.
 func (n *node) doMultiDedicated(ctx context.Context, cmds []Command) ([]rueidis.RedisResult, *fault.Error) {
 	n.dedicated.calls.Add(1)
 	defer n.dedicated.calls.Add(-1)
@@ -139,7 +130,8 @@ func (n *node) doMultiDedicated(ctx context.Context, cmds []Command) ([]rueidis.
 	return c.do(ctx, cmds...), nil
 }
 
-// failed classifies the error of one try, and lets the node draw its lesson.
+// noteFailure classifies the error of one try, and has the node take notice of
+// what is its own fault.
 func (n *node) noteFailure(ctx context.Context, op string, err error, idem fault.Idempotency) fault.Failure {
 	f := fault.Classify(ctx, op, err, idem)
 	n.explainReply(f.Error)
@@ -147,22 +139,12 @@ func (n *node) noteFailure(ctx context.Context, op string, err error, idem fault
 	case fault.KindReadOnly:
 		n.noteDemoted(f.Err)
 	case fault.KindAuth:
-		// The password changed while we were connected: connect anew, with
-		// what Credentials says now.
+		// The password changed while we were connected: connect again,
+		// with what Credentials says now.
 		n.availability.Suspect(&fault.Error{Op: "connect", Kind: fault.KindAuth, Outcome: fault.OutcomeNotApplied, Err: f.Err})
 	}
 	n.restrict(f)
 	return f
-}
-
-// pause waits before the next try; after a broken connection the first one
-// comes at once. It says false when that makes no sense: too many tries, or no
-// time left, so that the caller learns the real reason and not of a deadline.
-func pause(ctx context.Context, tries int, wait bool) bool {
-	if !wait && (tries == 0 || tries+1 >= maxTries) {
-		return tries == 0 && ctx.Err() == nil
-	}
-	return retryBackoff.Pause(ctx, tries)
 }
 
 func (r *Redis) record(op string, commands int, start int64, retries int, err *fault.Error) {

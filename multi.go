@@ -46,25 +46,25 @@ func (r *Redis) doMulti(ctx context.Context, build func(Builder) []Command) (out
 	if r.topology.clustered() {
 		return r.doMultiCluster(ctx, build)
 	}
-	n := r.topology.node
+	c := route{t: r.topology}
 	var room [fewCommands]pipelined
-	for ; ; tries++ {
+	for {
 		cmds := build(r.builder)
 		if len(cmds) == 0 {
-			return nil, tries, nil
+			return nil, c.tries, nil
 		}
 		p, err := look(cmds, r.cfg.MaxValueSize, room[:])
 		if err != nil {
-			return nil, tries, err
+			return nil, c.tries, err
 		}
-		replies, failed := n.send(ctx, p, cmds)
+		replies, failed := r.topology.node.send(ctx, p, cmds)
 		if failed != nil {
-			return nil, tries, failed.For("PIPELINE")
+			return nil, c.tries, failed.For("PIPELINE")
 		}
-		var again, backoff bool
-		out, again, backoff, e = n.collect(ctx, p, replies)
-		if e == nil || !again || !pause(ctx, tries, backoff) {
-			return out, tries, e
+		var again, passes bool
+		out, again, passes, e = r.topology.node.collect(ctx, p, replies)
+		if e == nil || !again || !c.wait(ctx, passes) {
+			return out, c.tries, e
 		}
 	}
 }
@@ -82,9 +82,10 @@ func (n *node) send(ctx context.Context, p pipeline, cmds []Command) ([]rueidis.
 	return n.doMultiDedicated(ctx, cmds)
 }
 
-// collect turns replies into results. again is true when no command was
-// applied or all may be repeated, and each failed.
-func (n *node) collect(ctx context.Context, p pipeline, replies []rueidis.RedisResult) (out []Result, again, backoff bool, first *fault.Error) {
+// collect turns replies into results. again says that the pipeline may be sent
+// once more: each command failed without being applied, or all may run twice.
+// passes says that the reason passes by itself.
+func (n *node) collect(ctx context.Context, p pipeline, replies []rueidis.RedisResult) (out []Result, again, passes bool, first *fault.Error) {
 	out = make([]Result, len(p.cmds))
 	again = true
 	for i := range p.cmds {
@@ -97,12 +98,12 @@ func (n *node) collect(ctx context.Context, p pipeline, replies []rueidis.RedisR
 		f := n.noteFailure(ctx, p.cmds[i].op, err, p.idempotency)
 		out[i].Err = publicError(f.Error)
 		again = again && f.Retry
-		backoff = backoff || f.Backoff
+		passes = passes || f.Backoff
 		if first == nil {
 			first = f.Error
 		}
 	}
-	return out, again, backoff, first
+	return out, again, passes, first
 }
 
 // heed lets the node draw its lesson from the replies inside of EXEC's: a script
@@ -133,9 +134,17 @@ func (r *Redis) DoBlocking(ctx context.Context, block time.Duration, build func(
 	start := clock.Now()
 	ctx, cancel := context.WithTimeout(ctx, max(block, time.Millisecond)+r.cfg.CommandTimeout)
 	defer cancel()
-	msg, op, tries, err := r.doDedicated(ctx, build)
+	c := route{t: r.topology, alone: true}
+	var (
+		msg Message
+		op  string
+		err *fault.Error
+	)
+	for again := true; again; {
+		msg, op, again, err = r.try(ctx, &c, build(r.builder))
+	}
 	if r.rec != nil {
-		r.record(op, 1, start, tries, err)
+		r.record(op, 1, start, c.tries, err)
 	}
 	if err != nil {
 		return msg, publicError(err)
@@ -148,42 +157,4 @@ func (r *Redis) DoBlocking(ctx context.Context, block time.Duration, build func(
 // behind them.
 func (r *Redis) DoBulk(ctx context.Context, build func(Builder) Command) (Message, error) {
 	return r.DoBlocking(ctx, 0, build)
-}
-
-func (r *Redis) doDedicated(ctx context.Context, build func(Builder) Command) (msg Message, op string, tries int, e *fault.Error) {
-	var next redirect
-	var room [1]pipelined
-	for redirects := 0; ; tries++ {
-		cmds := []Command{build(r.builder)}
-		op = cmds[0].Commands()[0]
-		p, err := look(cmds, r.cfg.MaxValueSize, room[:])
-		if err != nil {
-			return msg, op, tries, err
-		}
-		n := next.node
-		if n == nil {
-			if n, err = r.topology.pick(ctx, cmds[0].Slot()); err != nil {
-				return msg, op, tries, err.For(op)
-			}
-		}
-		var failed error
-		if msg, failed = n.doDedicated(ctx, cmds[0], next.asking).ToMessage(); failed == nil || failed == rueidis.Nil {
-			return msg, op, tries, nil
-		}
-		var moved bool
-		if next, moved = r.topology.follow(n, failed); moved {
-			if redirects++; redirects <= maxRedirects {
-				continue
-			}
-			failed = fault.ErrTooManyRedirects
-		}
-		again := p.idempotency
-		if p.dedicated {
-			again = fault.NonIdempotent
-		}
-		f := n.noteFailure(ctx, op, failed, again)
-		if !f.Retry || !pause(ctx, tries, f.Backoff) {
-			return Message{}, op, tries, f.Error
-		}
-	}
 }

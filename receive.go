@@ -28,10 +28,9 @@ func (r *Redis) Receive(ctx context.Context, subscribe func(Builder) Command, fn
 	if !cmd.NoReply() || strings.Contains(op, "UNSUB") || len(channels) == 0 {
 		return publicError(fault.NotSent(op, fault.KindServer, errNoSubscription))
 	}
-	n, e := r.topology.pick(ctx, subscriptionSlot(cmd))
-	if e == nil {
-		e = n.availability.Wait(ctx)
-	}
+	slot := subscriptionSlot(cmd)
+	c := route{t: r.topology}
+	n, e := c.reach(ctx, slot)
 	if e != nil {
 		return publicError(e.For(op))
 	}
@@ -41,25 +40,24 @@ func (r *Redis) Receive(ctx context.Context, subscribe func(Builder) Command, fn
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(r.subs.life, cancel)()
-	err := r.subs.listen(ctx, n, op, channels, fn)
-	for redirects := 0; err != nil && err != fault.ErrCallerLeft && redirects < maxRedirects; redirects++ { // a sharded channel moves with its slot
-		next, moved := r.topology.follow(n, err)
-		if !moved {
-			break
-		}
-		n = next.node
-		err = r.subs.listen(ctx, n, op, channels, fn)
-	}
-	if err == nil {
-		return nil
-	}
-	if err == fault.ErrCallerLeft {
-		if ctx.Err() == nil {
+	for {
+		err := r.subs.listen(ctx, n, op, channels, fn)
+		switch {
+		case err == nil:
+			return nil
+		case err != fault.ErrCallerLeft: //nolint:errorlint // it is made here
+			if !c.redirected(n, err) { // a sharded channel moves with its slot
+				return publicError(n.noteFailure(ctx, op, err, fault.ReadOnly).Error)
+			}
+			if n, e = c.reach(ctx, slot); e != nil {
+				return publicError(e.For(op))
+			}
+		case ctx.Err() == nil:
 			return publicError(refusedClosed(op))
+		default:
+			return publicError(fault.NotSent(op, fault.ContextKind(ctx.Err()), ctx.Err()))
 		}
-		return publicError(fault.NotSent(op, fault.ContextKind(ctx.Err()), ctx.Err()))
 	}
-	return publicError(n.noteFailure(ctx, op, err, fault.ReadOnly).Error)
 }
 
 // subscriptionSlot says which slot's node tells of a channel: any node tells of

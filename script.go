@@ -42,13 +42,7 @@ func (r *Redis) Eval(ctx context.Context, s *Script, keys, args []string) (Messa
 	start := clock.Now()
 	bounded, cc := r.deadlines.enter(ctx, start)
 	defer r.deadlines.leave(cc)
-	evalsha := func(b Builder) Command {
-		return b.Evalsha().Sha1(s.sha).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
-	}
-	msg, _, tries, err := r.do(bounded, evalsha)
-	if err != nil {
-		msg, tries, err = r.evalAgain(bounded, s, evalsha, keys, args, tries, err)
-	}
+	msg, tries, err := r.eval(bounded, s, keys, args)
 	if r.rec != nil {
 		r.record(s.name, 1, start, tries, err)
 	}
@@ -59,23 +53,24 @@ func (r *Redis) Eval(ctx context.Context, s *Script, keys, args []string) (Messa
 	return msg, nil
 }
 
-// evalAgain goes on after a first try that failed.
-func (r *Redis) evalAgain(ctx context.Context, s *Script, evalsha func(Builder) Command, keys, args []string, tries int, err *fault.Error) (msg Message, _ int, _ *fault.Error) {
-	for waits := 0; ; waits++ {
-		more := 0
-		if fault.IsUnknownScript(err) {
-			msg, _, more, err = r.do(ctx, func(b Builder) Command {
-				return b.Eval().Script(s.source).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
-			})
-			tries += more + 1
+func (r *Redis) eval(ctx context.Context, s *Script, keys, args []string) (Message, int, *fault.Error) {
+	c := route{t: r.topology, repeats: !s.sends}
+	known := true
+	for {
+		var cmd Command
+		if known {
+			cmd = r.builder.Evalsha().Sha1(s.sha).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
+		} else {
+			cmd = r.builder.Eval().Script(s.source).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
 		}
-		if err == nil || !err.Later || s.sends || !pause(ctx, waits, true) {
-			return msg, tries, err
-		}
-		msg, _, more, err = r.do(ctx, evalsha)
-		tries += more + 1
-		if err == nil {
-			return msg, tries, nil
+		msg, _, again, err := r.try(ctx, &c, cmd)
+		switch {
+		case again:
+		case err != nil && known && fault.IsUnknownScript(err):
+			known = false
+			c.tries++
+		default:
+			return msg, c.tries, err
 		}
 	}
 }

@@ -20,13 +20,12 @@ const txTries = 32
 // Tx is one try of a transaction. It is valid inside the function given to
 // [Redis.Tx] only, and not for concurrent use.
 type Tx struct {
-	r        *Redis
-	n        *node
-	conn     *dedicatedConn
-	redirect redirect  // where a redirection led
-	next     *redirect // where the next try goes
-	ctx      context.Context
-	queue    []func(Builder) Command
+	r     *Redis
+	ctx   context.Context
+	route *route   // of all tries
+	to    redirect // where this try goes
+	conn  *dedicatedConn
+	queue []func(Builder) Command
 }
 
 // Tx runs fn between WATCH and EXEC: fn reads with [Tx.Do] and queues writes
@@ -63,102 +62,94 @@ func (r *Redis) Tx(ctx context.Context, keys []string, fn func(*Tx) error) ([]Me
 }
 
 func (r *Redis) transact(ctx context.Context, keys []string, fn func(*Tx) error) ([]Message, int, error) {
-	var next redirect
-	failures, waits := 0, 0
-	for try := 0; try < txTries; try++ {
-		msgs, again, err := r.tryTx(ctx, keys, fn, &next)
-		if !again {
-			return msgs, try, err
-		}
-		if e := (*fault.Error)(nil); errors.As(err, &e) && e.Later {
-			if !pause(ctx, waits, true) {
-				return nil, try, err
-			}
-			waits++
-			try-- // it is no conflict, and may take as long as the deadline allows
+	c := route{t: r.topology}
+	for conflicts := 0; conflicts < txTries; {
+		msgs, next, err := r.tryTx(ctx, &c, keys, fn)
+		switch next {
+		case txDone:
+			return msgs, c.tries + conflicts, err
+		case txAgain:
 			continue
 		}
-		if err != nil {
-			if failures++; failures >= maxTries || ctx.Err() != nil {
-				return nil, try, err
-			}
+		conflicts++
+		if clock.Sleep(ctx, rand.N(time.Duration(min(conflicts, 8))*time.Millisecond)) == nil { //nolint:gosec // no secret
+			continue
 		}
-		select {
-		case <-time.After(rand.N(time.Duration(min(try+1, 8)) * time.Millisecond)):
-		case <-ctx.Done():
-			if fault.ContextKind(ctx.Err()) == fault.KindCanceled {
-				return nil, try, &fault.Error{Op: "TX", Kind: fault.KindCanceled, Outcome: fault.OutcomeNotApplied, Err: ctx.Err()}
-			}
-			return nil, try, conflict(try + 1)
+		if fault.ContextKind(ctx.Err()) == fault.KindCanceled {
+			return nil, c.tries + conflicts, &fault.Error{Op: "TX", Kind: fault.KindCanceled, Outcome: fault.OutcomeNotApplied, Err: ctx.Err()}
 		}
+		return nil, c.tries + conflicts, conflict(conflicts)
 	}
-	return nil, txTries, conflict(txTries)
+	return nil, c.tries + txTries, conflict(txTries)
 }
+
+// txNext is what follows one try of a transaction.
+type txNext uint8
+
+const (
+	txDone     txNext = iota // it succeeded or failed
+	txAgain                  // nothing was applied, and the route leads on
+	txConflict               // a watched key changed
+)
 
 func conflict(tries int) *fault.Error {
 	return &fault.Error{Op: "TX", Kind: fault.KindConflict, Outcome: fault.OutcomeNotApplied, Err: fmt.Errorf("a watched key changed in each of %d tries", tries)}
 }
 
-// tryTx makes one try. again without an error is a conflict; with one it is a
-// failure before anything could be applied.
-func (r *Redis) tryTx(ctx context.Context, keys []string, fn func(*Tx) error, next *redirect) (msgs []Message, again bool, err error) {
-	tx, e := r.begin(ctx, keys, next)
+// tryTx makes one try. The error is that of a transaction that is done.
+func (r *Redis) tryTx(ctx context.Context, c *route, keys []string, fn func(*Tx) error) (msgs []Message, next txNext, err error) {
+	tx, again, e := r.beginTx(ctx, c, keys)
+	if again {
+		return nil, txAgain, nil
+	}
 	if e != nil {
-		return nil, e.Outcome == fault.OutcomeNotApplied && (e.Kind == fault.KindUnavailable && r.Available() || errors.Is(e, fault.ErrMoved) || e.Later), e
+		return nil, txDone, e
 	}
 	finished := false
 	defer func() {
-		// After a panic the watch is still on.
-		tx.conn.dirty = tx.conn.dirty || !finished
-		tx.conn.release()
+		if tx.conn != nil { // after a panic the watch is still on
+			tx.conn.dirty = tx.conn.dirty || !finished
+			tx.conn.release()
+		}
 	}()
 	if err = fn(tx); err == nil && len(tx.queue) > 0 {
-		msgs, again, err = tx.exec()
+		msgs, next, err = tx.exec()
 	} else if len(keys) > 0 && !tx.conn.dirty {
-		tx.conn.do(ctx, r.builder.Unwatch().Build())
+		tx.conn.do(ctx, c.t.builder.Unwatch().Build())
 	}
 	finished = true
-	return msgs, again, err
+	return msgs, next, err
 }
 
-// begin borrows a connection and watches the keys on it.
-func (r *Redis) begin(ctx context.Context, keys []string, next *redirect) (*Tx, *fault.Error) {
+// beginTx acquires a connection and watches the keys on it.
+func (r *Redis) beginTx(ctx context.Context, c *route, keys []string) (_ *Tx, again bool, e *fault.Error) {
+	b := c.t.builder
 	slot := uint16(keyless)
 	if len(keys) > 0 {
-		cmd := r.builder.Get().Key(keys[0]).Build()
+		cmd := b.Get().Key(keys[0]).Build()
 		slot = cmd.Slot()
-	} else if r.topology.clustered() {
-		return nil, refused("WATCH", errTxKeys)
+	} else if c.t.clustered() {
+		return nil, false, refused("WATCH", errTxKeys)
 	}
-	at := *next
-	*next = redirect{}
-	n, err := at.node, (*fault.Error)(nil)
-	if n == nil {
-		n, err = r.topology.pick(ctx, slot)
+	to, e := c.pick(ctx, slot)
+	if e != nil {
+		return nil, false, e.For("WATCH")
 	}
-	if err != nil {
-		return nil, err.For("WATCH")
-	}
-	c, err := n.dedicated.acquire(ctx)
-	if err != nil {
-		return nil, err.For("WATCH")
+	conn, e := to.node.dedicated.acquire(ctx)
+	if e != nil {
+		again, e = c.retry(ctx, to.node, "WATCH", e, fault.ReadOnly)
+		return nil, again, e
 	}
 	if len(keys) > 0 {
-		res := c.do(ctx, at.ask(r.builder, r.builder.Watch().Key(keys...).Build())...)
-		if err := res[len(res)-1].Error(); err != nil {
-			c.dirty = true
-			c.release()
-			if rd, moved := r.topology.follow(n, err); moved {
-				*next = rd
-				err = fmt.Errorf("%w: %w", fault.ErrMoved, err)
-				return nil, &fault.Error{Op: "WATCH", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: err}
-			}
-			f := n.noteFailure(ctx, "WATCH", err, fault.ReadOnly)
-			f.Later = f.Backoff
-			return nil, f.Error
+		res := conn.do(ctx, to.ask(b, b.Watch().Key(keys...).Build())...)
+		if failed := res[len(res)-1].Error(); failed != nil {
+			conn.dirty = true
+			conn.release()
+			again, e = c.retry(ctx, to.node, "WATCH", failed, fault.ReadOnly)
+			return nil, again, e
 		}
 	}
-	return &Tx{r: r, n: n, conn: c, ctx: ctx, redirect: at, next: next}, nil
+	return &Tx{r: r, ctx: ctx, route: c, to: to, conn: conn}, false, nil
 }
 
 // Do sends a command at once, inside the watch: reads belong here. What it
@@ -173,19 +164,19 @@ func (tx *Tx) Do(build func(Builder) Command) (Message, error) {
 	if tx.conn.dirty {
 		return Message{}, publicError(fault.NotSent(op, fault.KindUnavailable, fault.ErrNotOpen))
 	}
-	res := tx.conn.do(tx.ctx, tx.redirect.ask(tx.r.builder, cmds...)...)
+	res := tx.conn.do(tx.ctx, tx.to.ask(tx.r.builder, cmds...)...)
 	msg, err := res[len(res)-1].ToMessage()
 	if err == nil || err == rueidis.Nil {
 		return msg, nil
 	}
-	return Message{}, publicError(tx.n.noteFailure(tx.ctx, op, err, p.idempotency).Error)
+	return Message{}, publicError(tx.to.node.noteFailure(tx.ctx, op, err, p.idempotency).Error)
 }
 
 // Queue adds a command to those that EXEC applies together. build is called
 // after the function has returned.
 func (tx *Tx) Queue(build func(Builder) Command) { tx.queue = append(tx.queue, build) }
 
-func (tx *Tx) exec() (msgs []Message, again bool, err error) {
+func (tx *Tx) exec() (msgs []Message, next txNext, err error) {
 	b := tx.r.builder
 	cmds := make([]Command, 0, len(tx.queue)+2)
 	cmds = append(cmds, b.Multi().Build())
@@ -195,43 +186,39 @@ func (tx *Tx) exec() (msgs []Message, again bool, err error) {
 	queued := cmds[1:]
 	if _, e := look(queued, tx.r.cfg.MaxValueSize, nil); e != nil {
 		tx.conn.dirty = true
-		return nil, false, e
+		return nil, txDone, e
 	}
 	if tx.conn.dirty {
-		return nil, false, &fault.Error{Op: "EXEC", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrNotOpen}
+		return nil, txDone, &fault.Error{Op: "EXEC", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrNotOpen}
 	}
-	res := tx.conn.do(tx.ctx, tx.redirect.ask(b, append(cmds, b.Exec().Build())...)...)
+	res := tx.conn.do(tx.ctx, tx.to.ask(b, append(cmds, b.Exec().Build())...)...)
 	res = res[len(res)-len(cmds)-1:]
 	msgs, err = res[len(res)-1].ToArray()
 	switch {
-	case err == rueidis.Nil:
-		return nil, true, nil
+	case err == rueidis.Nil: //nolint:errorlint // the client's own value
+		return nil, txConflict, nil
 	case err == nil:
-		return msgs, false, tx.refusedInside(msgs)
+		return msgs, txDone, tx.refusedInside(msgs)
 	}
-	// EXECABORT only says that a command was refused; the refusal says why.
+	// EXECABORT only says that a command was refused; the refusal says why. Some
+	// servers queue a command of a slot that moves; then EXEC is redirected.
+	failed := err
 	for _, r := range res[1 : len(res)-1] {
 		if reply, ok := rueidis.IsRedisErr(r.Error()); ok {
-			if rd, moved := tx.r.topology.follow(tx.n, reply); moved { // its slot moved after WATCH
-				*tx.next = rd
-				return nil, true, nil
-			}
-			f := tx.n.noteFailure(tx.ctx, "QUEUE", reply, fault.NonIdempotent)
-			f.Op = "EXEC"
-			f.Outcome, f.Later = fault.OutcomeNotApplied, f.Backoff
-			return nil, f.Retry, f.Error
+			failed = reply
+			break
 		}
 	}
-	// Some servers queue a command of a slot that moves, and EXEC is redirected.
-	if reply, ok := rueidis.IsRedisErr(err); ok {
-		if rd, moved := tx.r.topology.follow(tx.n, reply); moved {
-			*tx.next = rd
-			return nil, true, nil
-		}
+	tx.conn.release() // others need it while this call waits
+	tx.conn = nil
+	again, e := tx.route.retry(tx.ctx, tx.to.node, "EXEC", failed, fault.NonIdempotent)
+	if again {
+		return nil, txAgain, nil
 	}
-	f := tx.n.noteFailure(tx.ctx, "EXEC", err, fault.NonIdempotent)
-	f.Later = f.Backoff
-	return nil, errors.Is(err, fault.ErrNotOpen) || f.Later, f.Error
+	if failed != err { //nolint:errorlint // the very same
+		e.Outcome = fault.OutcomeNotApplied // EXEC was refused with it
+	}
+	return nil, txDone, e
 }
 
 // refusedInside is the first error among EXEC's replies. Unless each of them is
@@ -245,7 +232,7 @@ func (tx *Tx) refusedInside(msgs []Message) error {
 			applied = true
 			continue
 		}
-		f := tx.n.noteFailure(tx.ctx, "EXEC", e, fault.NonIdempotent)
+		f := tx.to.node.noteFailure(tx.ctx, "EXEC", e, fault.NonIdempotent)
 		applied = applied || f.Outcome != fault.OutcomeNotApplied
 		if first == nil {
 			first = f.Error

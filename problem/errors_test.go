@@ -66,6 +66,7 @@ var answers = map[string]answer{
 	"madcrow.ErrNoScripts":     {&madcrow.Error{Kind: madcrow.KindServer, Err: madcrow.ErrNoScripts}, 500, false},
 	"madcrow.ErrNoSentinel":    {&madcrow.Error{Kind: madcrow.KindUnavailable, Err: madcrow.ErrNoSentinel}, 503, true},
 	"madcrow.ErrUnknownMaster": {&madcrow.Error{Kind: madcrow.KindUnavailable, Err: madcrow.ErrUnknownMaster}, 503, true},
+	"madcrow.ErrSlotMoving":    {&madcrow.Error{Kind: madcrow.KindUnavailable, Err: madcrow.ErrSlotMoving}, 503, true},
 	"madcrow.Error":            {fmt.Errorf("outer: %w", redis(madcrow.KindTimeout)), 504, false},
 	"madcrow.ArgumentError":    {&madcrow.ArgumentError{Op: "cache.set", Argument: "key", Reason: secret}, 500, false},
 	"madcrow.ConfigError":      {&madcrow.ConfigError{Problems: []madcrow.Problem{{Reason: secret}}}, 500, false},

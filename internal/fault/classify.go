@@ -285,6 +285,8 @@ type Failure struct {
 	Backoff bool
 	// lesson is the kind when it says something of the node.
 	NodeFault Kind
+	// SlotMoving says that the keys of the call are on their way to another node.
+	SlotMoving bool
 	// restricted is what the node refuses, though it is connected.
 	Restricts Restriction
 }
@@ -356,6 +358,10 @@ func (f *Failure) read(op, text string) {
 		f.Retry, f.Backoff = passing, passing
 	default:
 		f.Later = passing
+	}
+	if strings.HasPrefix(inner, "TRYAGAIN ") {
+		f.SlotMoving = true
+		f.Err = fmt.Errorf("%w: %w", ErrSlotMoving, f.Err)
 	}
 	// NOREPLICAS and MISCONF say nothing of whether it is a master.
 	if kind != KindReadOnly || strings.HasPrefix(inner, "READONLY ") {

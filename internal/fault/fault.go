@@ -79,6 +79,7 @@ var (
 	ErrServer      = errors.New("redis returned an error")
 	ErrQuota       = errors.New("the quota of requests is used up")
 	ErrNoScripts   = errors.New("the server runs no Lua scripts for this user: start it with scripts (Garnet: --lua), or grant the user EVAL and EVALSHA")
+	ErrSlotMoving  = errors.New("the slot is being moved to another node")
 	ErrClosed      = errors.New("client is closed")
 )
 

@@ -1,0 +1,103 @@
+package madcrow
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/madcrow-go/madcrow/internal/clock"
+	"github.com/madcrow-go/madcrow/internal/fault"
+)
+
+// ErrSlotMoving is also ErrUnavailable: a cluster is moving the keys of one call
+// from one node to another, and refuses calls with several of them until all
+// have arrived. Nothing was applied. See [Redis.SplitKeys].
+var ErrSlotMoving = fault.ErrSlotMoving
+
+// SplitKeys makes one call that has two forms, and runs the one that Redis takes
+// now. together uses several keys of one slot, in one command, script or
+// transaction. While a cluster moves that slot to another node, it refuses such
+// a call for as long as the move takes, which may be minutes. apart does the
+// same with commands and scripts of one key each. It is less atomic, and runs
+// only while the slot moves.
+//
+// Both run within one deadline: ctx's, or Config.CommandTimeout from now,
+// whichever is sooner. They must use the context that they get, and must not
+// keep it. together is called at most once. When it fails because the slot
+// moves, that is known after one round trip, nothing was applied, and apart is
+// called. For a second after that, apart is called at once for every key of that
+// slot. The error is that of the form that ran last.
+//
+// Without a cluster it is together alone, and costs nothing more than it.
+func (r *Redis) SplitKeys(ctx context.Context, key string, together, apart func(context.Context) error) error {
+	bounded, cc := r.deadlines.enterSplit(ctx, clock.Now(), r.topology.clustered())
+	defer r.deadlines.leave(cc)
+	if !r.topology.clustered() {
+		return together(bounded)
+	}
+	if !r.topology.cluster.moving.has(r.topology, key) {
+		err := together(bounded)
+		if err == nil || !errors.Is(err, ErrSlotMoving) {
+			return err
+		}
+	}
+	return apart(bounded)
+}
+
+// Within runs fn as one call: all that it sends with the context that it gets
+// ends by ctx's deadline, or by Config.CommandTimeout from now, whichever is
+// sooner. fn must not keep that context.
+func (r *Redis) Within(ctx context.Context, fn func(context.Context) error) error {
+	bounded, cc := r.deadlines.enter(ctx, clock.Now())
+	defer r.deadlines.leave(cc)
+	return fn(bounded)
+}
+
+// splitsKeys reports that a call is one of SplitKeys.
+func splitsKeys(ctx context.Context) bool {
+	if c, ok := ctx.(*callContext); ok {
+		return c.splits
+	}
+	return ctx.Value(splitsKey{}) != nil // its caller derived a context
+}
+
+// splitsKey finds the mark of SplitKeys in a derived context.
+type splitsKey struct{}
+
+// movingFor is how long a slot counts as being moved after that was last seen.
+// When the move has ended is not known: the first call after it finds out.
+const movingFor = time.Second
+
+// movingSlots are those that were seen to move a moment ago.
+type movingSlots struct {
+	until atomic.Int64 // when the last of them is tried again; before now: there is none
+	mu    sync.Mutex
+	slots map[uint16]int64 // until when, each
+}
+
+func (m *movingSlots) note(slot uint16) {
+	now := clock.Now()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.slots == nil || m.until.Load() < now {
+		m.slots = map[uint16]int64{}
+	}
+	m.slots[slot] = now + int64(movingFor)
+	m.until.Store(now + int64(movingFor))
+}
+
+func (m *movingSlots) has(t *engineTopology, key string) bool {
+	until := m.until.Load()
+	if until == 0 {
+		return false
+	}
+	now := clock.Now()
+	if until < now {
+		return false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return now < m.slots[t.slotOf(key)]
+}

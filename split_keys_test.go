@@ -1,0 +1,117 @@
+package madcrow_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/madcrow-go/madcrow"
+)
+
+// A call with two keys of a slot that is being moved was tried again until the
+// deadline; only then could its caller take another way, with a deadline of its
+// own: the call took twice Config.CommandTimeout.
+func TestSplitKeys_TakesTheOtherWayAtOnceAndWithinTheSameDeadline(t *testing.T) {
+	c, r := startCluster(t)
+	mustSet(t, r, "{split}1", "a")
+	mustSet(t, r, "{split}2", "b")
+	to, slot := otherMaster(t, c, "{split}"), c.Slot("{split}")
+	script := madcrow.NewScript("two", "redis.call('SET', KEYS[1], 'x') return redis.call('SET', KEYS[2], 'x')")
+	mset := func(b builder) command {
+		return b.Mset().KeyValue().KeyValue("{split}1", "x").KeyValue("{split}2", "x").Build()
+	}
+	forms := map[string]func(context.Context) error{
+		"Do":     func(ctx context.Context) error { _, err := r.Do(ctx, mset); return err },
+		"DoBulk": func(ctx context.Context) error { _, err := r.DoBulk(ctx, mset); return err },
+		"Eval": func(ctx context.Context) error {
+			_, err := r.Eval(ctx, script, []string{"{split}1", "{split}2"}, nil)
+			return err
+		},
+		"derived": func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, time.Minute)
+			defer cancel()
+			_, err := r.Do(ctx, mset)
+			return err
+		},
+		"DoMulti": func(ctx context.Context) error {
+			_, err := r.DoMulti(ctx, func(b builder) []command { return []command{mset(b), b.Get().Key("elsewhere").Build()} })
+			return err
+		},
+		"MULTI": func(ctx context.Context) error {
+			_, err := r.DoMulti(ctx, func(b builder) []command { return []command{b.Multi().Build(), mset(b), b.Exec().Build()} })
+			return err
+		},
+		"Tx": func(ctx context.Context) error {
+			_, err := r.Tx(ctx, []string{"{split}2"}, func(tx *madcrow.Tx) error { tx.Queue(mset); return nil })
+			return err
+		},
+	}
+	c.BeginMove(t, slot, to)
+	c.MoveKeys(t, to, "{split}1")
+	for name, form := range forms {
+		t.Run(name, func(t *testing.T) {
+			time.Sleep(1100 * time.Millisecond) // the slot is not remembered any more
+			together, apart := 0, 0
+			for range 2 {
+				began := time.Now()
+				err := r.SplitKeys(t.Context(), "{split}1", func(ctx context.Context) error {
+					together++
+					err := form(ctx)
+					if !errors.Is(err, madcrow.ErrSlotMoving) || !errors.Is(err, madcrow.ErrUnavailable) {
+						t.Errorf("refused with %v", err)
+					}
+					return err
+				}, func(ctx context.Context) error {
+					apart++
+					if _, err := r.Do(ctx, set("{split}1", "y")); err != nil {
+						return err
+					}
+					_, err := r.Do(ctx, set("{split}2", "y"))
+					return err
+				})
+				if took := time.Since(began); err != nil || took > slack(100*time.Millisecond) {
+					t.Errorf("%v after %v", err, took)
+				}
+			}
+			if together != 1 || apart != 2 {
+				t.Errorf("together %d times, apart %d times; the second call knows that the slot moves", together, apart)
+			}
+		})
+	}
+	c.FinishMove(t, slot, to)
+	time.Sleep(1100 * time.Millisecond)
+	together := 0
+	if err := r.SplitKeys(t.Context(), "{split}1", func(ctx context.Context) error { together++; return forms["Eval"](ctx) }, nil); err != nil || together != 1 {
+		t.Errorf("after the move: %v, together %d times", err, together)
+	}
+}
+
+// The two forms together end by Config.CommandTimeout, or by the caller's
+// deadline.
+func TestSplitKeys_HasOneDeadline(t *testing.T) {
+	_, many := startCluster(t)
+	_, one := server(t)
+	for name, r := range map[string]*madcrow.Redis{"cluster": many, "one node": one} {
+		for _, within := range []time.Duration{0, 50 * time.Millisecond} {
+			ctx, cancel := context.WithCancel(t.Context())
+			want := r.Config().CommandTimeout
+			if within > 0 {
+				ctx, cancel = context.WithTimeout(t.Context(), within)
+				want = within
+			}
+			began := time.Now()
+			wait := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+			if err := r.SplitKeys(ctx, "k", wait, wait); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%s: %v", name, err)
+			}
+			if err := r.Within(ctx, wait); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%s: %v", name, err)
+			}
+			if took := time.Since(began); took > slack(2*want+100*time.Millisecond) {
+				t.Errorf("%s: two calls of %v took %v", name, want, took)
+			}
+			cancel()
+		}
+	}
+}
