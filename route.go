@@ -104,6 +104,7 @@ func (c *route) redirected(from *node, failed error) bool {
 func (c *route) wait(ctx context.Context, passes bool) bool {
 	if passes {
 		c.waits++
+		c.redirects = 0 // each try may be redirected as before: ASK, then TRYAGAIN, …
 		if !retryBackoff.Pause(ctx, c.waits-1) {
 			return false
 		}

@@ -28,13 +28,14 @@ var ErrSlotMoving = fault.ErrSlotMoving
 // keep it. together is called at most once. When it fails because the slot
 // moves, that is known after one round trip, nothing was applied, and apart is
 // called. For a second after that, apart is called at once for every key of that
-// slot. The error is that of the form that ran last.
+// slot. The error is that of the form that ran last. A nil apart is for a caller
+// that goes on without the call: the refusal is its error, after one round trip.
 //
 // Without a cluster it is together alone, and costs nothing more than it.
 func (r *Redis) SplitKeys(ctx context.Context, key string, together, apart func(context.Context) error) error {
 	bounded, cc := r.deadlines.enterSplit(ctx, clock.Now(), r.topology.clustered())
 	defer r.deadlines.leave(cc)
-	if !r.topology.clustered() {
+	if !r.topology.clustered() || apart == nil {
 		return together(bounded)
 	}
 	if !r.topology.cluster.moving.has(r.topology, key) {

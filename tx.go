@@ -26,6 +26,13 @@ type Tx struct {
 	to    redirect // where this try goes
 	conn  *dedicatedConn
 	queue []func(Builder) Command
+
+	// wrote says that a command of Do that is no read may have been applied.
+	wrote bool
+	// refusal and refused are the last failure of Do, as it came and as it was
+	// returned.
+	refusal error
+	refused *Error
 }
 
 // Tx runs fn between WATCH and EXEC: fn reads with [Tx.Do] and queues writes
@@ -34,8 +41,9 @@ type Tx struct {
 // to 32 times; after that the error is [ErrConflict]. It returns the replies
 // to the queued commands.
 //
-// fn must be safe to repeat. An error of fn ends it: nothing is applied, and
-// the error is returned as it is. All tries together end by ctx's deadline or
+// fn must be safe to repeat. It is repeated also where Redis refused its first
+// [Tx.Do] for the moment, or redirected it. Any other error of fn ends it:
+// nothing is applied, and the error is returned as it is. All tries together end by ctx's deadline or
 // Config.CommandTimeout, whichever is sooner. When EXEC was sent and no reply
 // came the outcome is [OutcomeUnknown]. A transaction has a connection of its
 // own and takes 2 round trips and those of fn; a script ([Redis.Eval]) takes
@@ -118,6 +126,13 @@ func (r *Redis) tryTx(ctx context.Context, c *route, keys []string, fn func(*Tx)
 		tx.conn.do(ctx, c.t.builder.Unwatch().Build())
 	}
 	finished = true
+	if tx.refused != nil && !tx.wrote && errors.Is(err, tx.refused) {
+		tx.conn.release()
+		tx.conn = nil
+		if again, _ := c.retry(ctx, tx.to.node, tx.refused.Op, tx.refusal, fault.NonIdempotent); again {
+			return nil, txAgain, nil
+		}
+	}
 	return msgs, next, err
 }
 
@@ -166,10 +181,14 @@ func (tx *Tx) Do(build func(Builder) Command) (Message, error) {
 	}
 	res := tx.conn.do(tx.ctx, tx.to.ask(tx.r.builder, cmds...)...)
 	msg, err := res[len(res)-1].ToMessage()
-	if err == nil || err == rueidis.Nil {
+	if err == nil || err == rueidis.Nil { //nolint:errorlint // the client's own value
+		tx.wrote = tx.wrote || p.idempotency != fault.ReadOnly
 		return msg, nil
 	}
-	return Message{}, publicError(tx.to.node.noteFailure(tx.ctx, op, err, p.idempotency).Error)
+	f := tx.to.node.noteFailure(tx.ctx, op, err, p.idempotency)
+	tx.refusal, tx.refused = err, publicError(f.Error)
+	tx.wrote = tx.wrote || f.Outcome != fault.OutcomeNotApplied
+	return Message{}, tx.refused
 }
 
 // Queue adds a command to those that EXEC applies together. build is called

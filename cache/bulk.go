@@ -113,6 +113,10 @@ func (c *Cache[T]) SetMany(ctx context.Context, values map[string]T, opts ...Cal
 	if c.over.Load() {
 		return c.failed("set", ErrClosed)
 	}
+	return c.r.Within(ctx, func(ctx context.Context) error { return c.writeMany(ctx, values, ca) })
+}
+
+func (c *Cache[T]) writeMany(ctx context.Context, values map[string]T, ca call) error {
 	states := c.tags.of(c.opt.Tags, ca.tags)
 	names := slices.Collect(maps.Keys(values))
 	gens, err := c.tags.fetch(ctx, 0, c.ttlOf(ca)+c.opt.StaleFor, states)
@@ -138,27 +142,40 @@ func (c *Cache[T]) SetMany(ctx context.Context, values map[string]T, opts ...Cal
 	for _, key := range names {
 		c.changing(keys.Form(key))
 	}
-	results, err := c.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
-		cmds := make([]madcrow.Command, len(names))
+	bad := make([]error, len(names)) // of each
+	err = c.r.SplitKeys(ctx, c.valueKey(keys.Form(names[0])), func(ctx context.Context) error {
+		results, err := c.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
+			cmds := make([]madcrow.Command, len(names))
+			for i, key := range names {
+				vk := c.valueKey(keys.Form(key))
+				cmds[i] = b.Eval().Script(luaSet).Numkeys(2).Key(vk, vk+leaseSuffix).Arg(entries[i], strconv.FormatInt(lives[i], 10)).Build()
+			}
+			return cmds
+		})
 		for i, key := range names {
-			vk := c.valueKey(keys.Form(key))
-			cmds[i] = b.Eval().Script(luaSet).Numkeys(2).Key(vk, vk+leaseSuffix).Arg(entries[i], strconv.FormatInt(lives[i], 10)).Build()
+			if bad[i] = err; len(results) == len(names) {
+				bad[i] = results[i].Err
+			}
+			if errors.Is(bad[i], madcrow.ErrSlotMoving) {
+				bad[i] = c.setSplit(ctx, c.valueKey(keys.Form(key)), entries[i], lives[i])
+			}
 		}
-		return cmds
+		return nil
+	}, func(ctx context.Context) error {
+		for i, key := range names {
+			bad[i] = c.setSplit(ctx, c.valueKey(keys.Form(key)), entries[i], lives[i])
+		}
+		return nil
 	})
+	if err != nil {
+		return err
+	}
 	var errs []error
 	for i, key := range names {
 		encKey := keys.Form(key)
 		c.changing(encKey)
-		bad := err
-		if len(results) == len(names) {
-			bad = results[i].Err
-		}
-		if c.slotMoves(bad) {
-			bad = c.setAlone(ctx, c.valueKey(encKey), entries[i], lives[i])
-		}
-		if bad != nil {
-			errs = append(errs, c.queue("set", encKey, bad))
+		if bad[i] != nil {
+			errs = append(errs, c.queue("set", encKey, bad[i]))
 		} else {
 			c.removals.forget(encKey)
 		}

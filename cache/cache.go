@@ -276,7 +276,11 @@ func (c *Cache[T]) set(ctx context.Context, key string, value T, ca call) error 
 	if c.over.Load() {
 		return c.failed("set", ErrClosed)
 	}
-	encKey := keys.Form(key)
+	return c.r.Within(ctx, func(ctx context.Context) error { return c.write(ctx, keys.Form(key), value, ca) })
+}
+
+// write reads the tags of a value and sends it, within one deadline.
+func (c *Cache[T]) write(ctx context.Context, encKey string, value T, ca call) error {
 	states := c.tags.of(c.opt.Tags, ca.tags)
 	ttl := c.jittered(c.ttlOf(ca))
 	h := header{codec: c.opt.Codec.ID(), freshFor: ttl, storedFor: ttl + c.opt.StaleFor}
@@ -291,10 +295,10 @@ func (c *Cache[T]) set(ctx context.Context, key string, value T, ca call) error 
 	}
 	vk := c.valueKey(encKey)
 	c.changing(encKey)
-	_, err = c.r.Eval(ctx, scriptSet, []string{vk, vk + leaseSuffix}, []string{text(entry), millis(h.storedFor)})
-	if c.slotMoves(err) {
-		err = c.setAlone(ctx, vk, text(entry), h.storedFor.Milliseconds())
-	}
+	err = c.r.SplitKeys(ctx, vk, func(ctx context.Context) error {
+		_, err := c.r.Eval(ctx, scriptSet, []string{vk, vk + leaseSuffix}, []string{text(entry), millis(h.storedFor)})
+		return err
+	}, func(ctx context.Context) error { return c.setSplit(ctx, vk, text(entry), h.storedFor.Milliseconds()) })
 	c.changing(encKey)
 	if err != nil {
 		return c.queue("set", encKey, err)
@@ -312,10 +316,10 @@ func (c *Cache[T]) Delete(ctx context.Context, key string) error {
 	encKey := keys.Form(key)
 	vk := c.valueKey(encKey)
 	c.changing(encKey)
-	_, err := c.r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Del().Key(vk, vk+leaseSuffix).Build() })
-	if c.slotMoves(err) {
-		err = c.deleteAlone(ctx, vk)
-	}
+	err := c.r.SplitKeys(ctx, vk, func(ctx context.Context) error {
+		_, err := c.r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Del().Key(vk, vk+leaseSuffix).Build() })
+		return err
+	}, func(ctx context.Context) error { return c.deleteSplit(ctx, vk) })
 	c.changing(encKey)
 	if err != nil {
 		return c.queue("delete", encKey, err)
@@ -324,21 +328,15 @@ func (c *Cache[T]) Delete(ctx context.Context, key string) error {
 	return nil
 }
 
-// slotMoves says whether a slot of a cluster may be on its way to another node:
-// a command with two keys of it is refused for so long.
-func (c *Cache[T]) slotMoves(err error) bool {
-	var e *madcrow.Error
-	return errors.As(err, &e) && e.Kind == madcrow.KindUnavailable && c.r.Config().Cluster.Enabled
-}
-
-func (c *Cache[T]) setAlone(ctx context.Context, vk, entry string, life int64) error {
+// setSplit stores a value with commands of one key each: its slot is being moved.
+func (c *Cache[T]) setSplit(ctx context.Context, vk, entry string, life int64) error {
 	_, err := c.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
 		return fencing(b, vk, b.Set().Key(vk).Value(entry).PxMilliseconds(life).Build())
 	})
 	return err
 }
 
-func (c *Cache[T]) deleteAlone(ctx context.Context, vk string) error {
+func (c *Cache[T]) deleteSplit(ctx context.Context, vk string) error {
 	_, err := c.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command { return fencing(b, vk, b.Del().Key(vk).Build()) })
 	return err
 }

@@ -103,7 +103,11 @@ type holder struct {
 func (c *Cache[T]) tryLease(ctx context.Context, j *job[T], vk string, life time.Duration) (taken *madcrow.Tracked, h holder, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.opt.ReadTimeout)
 	defer cancel()
-	m, err := c.r.Eval(ctx, scriptLease, []string{vk, vk + leaseSuffix}, []string{j.token, millis(life)})
+	var m madcrow.Message
+	err = c.r.SplitKeys(ctx, vk, func(ctx context.Context) error {
+		m, err = c.r.Eval(ctx, scriptLease, []string{vk, vk + leaseSuffix}, []string{j.token, millis(life)})
+		return err
+	}, nil) // while its slot is being moved, a value is loaded without a lease
 	if err != nil {
 		return nil, h, err
 	}

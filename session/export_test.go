@@ -15,7 +15,7 @@ type Hook func(name string) *madcrow.Script
 func (m *Manager[T]) SetHook(hook Hook) {
 	m.hook = func(s script, args []string) (script, []string) {
 		if other := hook(s.Name()); other != nil {
-			return script{other, ""}, args
+			return script{Script: other}, args
 		}
 		return s, args
 	}
@@ -33,7 +33,7 @@ func (m *Manager[T]) SetClock(micro func() int64) {
 		now := micro()
 		source := strings.Replace(s.source, clock, "{ARGV[#ARGV - 1], ARGV[#ARGV]}", 1)
 		args = append(append([]string{}, args...), strconv.FormatInt(now/1e6, 10), strconv.FormatInt(now%1e6, 10))
-		return script{madcrow.NewScript(s.Name()+"_test", source), source}, args
+		return script{Script: madcrow.NewScript(s.Name()+"_test", source), source: source}, args
 	}
 }
 

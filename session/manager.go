@@ -95,11 +95,11 @@ var (
 	//go:embed lua/list.lua
 	luaList string
 
-	scriptLoad    = newScript("load", luaBegin, luaLoad)
-	scriptCreate  = newScript("create", luaCreate)
-	scriptCommit  = newScript("commit", luaBegin, luaCommit)
+	scriptLoad    = newScript("load", luaBegin, luaLoad).ofOneKey()
+	scriptCreate  = newScript("create", luaCreate).ofOneKey()
+	scriptCommit  = newScript("commit", luaBegin, luaCommit).ofOneKey()
 	scriptRotate  = newScript("rotate", luaBegin, luaRotate)
-	scriptDestroy = newScript("destroy", luaBegin, luaDestroy)
+	scriptDestroy = newScript("destroy", luaBegin, luaDestroy).ofOneKey()
 	scriptRevoke  = newScript("revoke", luaBegin, luaRevoke)
 	scriptList    = newScript("list", luaList)
 )
@@ -109,13 +109,22 @@ var (
 type script struct {
 	*madcrow.Script
 	source string
+	// oneKey says that it also runs with the session's key alone, for a session
+	// without user; of one with a user it then changes nothing and replies
+	// {0, 'whole'}.
+	oneKey bool
+}
+
+func (s script) ofOneKey() script {
+	s.oneKey = true
+	return s
 }
 
 // newScript puts a script together: of those functions alone that it needs, since
 // Redis makes them anew for each call.
 func newScript(name string, parts ...string) script {
 	source := luaClock + strings.Join(parts, "")
-	return script{madcrow.NewScript("session_"+name, source), source}
+	return script{Script: madcrow.NewScript("session_"+name, source), source: source}
 }
 
 // eval runs a script that changes something, and waits for replicas where that
@@ -129,35 +138,18 @@ func (m *Manager[T]) eval(ctx context.Context, s script, keys, args []string) ([
 	}
 	ctx, cancel := context.WithTimeout(ctx, m.timeout)
 	defer cancel()
-	for try := range moves {
-		list, done, err := m.evalOnce(ctx, s, keys, args)
-		// The slot is being moved: nothing was applied.
-		var e *madcrow.Error
-		if done || !errors.As(err, &e) || e.Kind != madcrow.KindUnavailable || e.Outcome != madcrow.OutcomeNotApplied || !m.cluster || !m.r.Available() {
-			return list, err
-		}
-		select {
-		case <-ctx.Done():
-			return nil, err
-		case <-time.After(time.Millisecond << try):
-		}
-	}
-	return nil, &madcrow.Error{Op: s.Name(), Kind: madcrow.KindUnavailable, Outcome: madcrow.OutcomeNotApplied, Err: errMoving}
+	return m.evalAndWait(ctx, s, keys, args)
 }
 
-// moves bounds how often a slot that moves away is followed.
-const moves = 6
-
-var errMoving = errors.New("its slot is being moved")
-
-// evalOnce runs a script and waits for replicas, on one connection: a pipeline
+// evalAndWait runs a script and waits for replicas, on one connection: a pipeline
 // would be taken apart in a cluster, and its first reply lost where the second
-// is late. done says that the script has run.
-func (m *Manager[T]) evalOnce(ctx context.Context, s script, keys, args []string) (list []madcrow.Message, done bool, err error) {
+// is late.
+func (m *Manager[T]) evalAndWait(ctx context.Context, s script, keys, args []string) (list []madcrow.Message, err error) {
 	var watch []string // says which node of a cluster
 	if m.cluster {
 		watch = keys[:1]
 	}
+	done := false // the script has run
 	var short error
 	_, err = m.r.Tx(ctx, watch, func(tx *madcrow.Tx) error {
 		msg, err := tx.Do(func(b madcrow.Builder) madcrow.Command {
@@ -186,9 +178,9 @@ func (m *Manager[T]) evalOnce(ctx context.Context, s script, keys, args []string
 		return nil
 	})
 	if done {
-		return list, true, short
+		return list, short
 	}
-	return nil, false, err
+	return nil, err
 }
 
 // patience is how many milliseconds to wait for replicas: the caller shall
@@ -201,11 +193,42 @@ func (m *Manager[T]) patience(ctx context.Context) int64 {
 	return max(wait.Milliseconds(), 1) // 0 would be for ever
 }
 
-// read runs a script once, on the shared connection.
-func (m *Manager[T]) read(ctx context.Context, s script, keys, args []string) ([]madcrow.Message, error) {
+// read runs a script once, on the shared connection. While a cluster moves the
+// slot of a session, it refuses scripts with all keys of one without user, two of
+// which do not exist: then the script gets the first alone. The keys of a user
+// move together, and soon; that is waited for.
+func (m *Manager[T]) read(ctx context.Context, s script, keys, args []string) (list []madcrow.Message, err error) {
 	if m.hook != nil {
 		s, args = m.hook(s, args)
 	}
+	if !m.cluster || !s.oneKey {
+		return m.run(ctx, s, keys, args)
+	}
+	err = m.r.Within(ctx, func(ctx context.Context) error {
+		return m.r.SplitKeys(ctx, keys[0], func(ctx context.Context) error {
+			list, err = m.run(ctx, s, keys, args)
+			return err
+		}, func(split context.Context) error {
+			list, err = m.run(split, s, keys[:1], args)
+			if err == nil && needsWhole(list) {
+				list, err = m.run(ctx, s, keys, args)
+			}
+			return err
+		})
+	})
+	return list, err
+}
+
+// needsWhole says that a script was given too few keys.
+func needsWhole(list []madcrow.Message) bool {
+	if len(list) != 2 {
+		return false
+	}
+	why, err := list[1].ToString()
+	return err == nil && why == "whole"
+}
+
+func (m *Manager[T]) run(ctx context.Context, s script, keys, args []string) ([]madcrow.Message, error) {
 	msg, err := m.r.Eval(ctx, s.Script, keys, args)
 	if err != nil {
 		return nil, err

@@ -13,6 +13,7 @@ local function fetch(member)
   -- again, has ended or has ended the others. It stays a note of that: a session
   -- that is begun under it would take the place of a right one.
   if s.user ~= '' then
+    if not KEYS[2] then return nil, 'whole' end -- it was asked for as one without user
     local epoch = call('GET', KEYS[2])
     local listed = call('ZSCORE', KEYS[3], s.frozen or member)
     if epoch ~= s.epoch or not listed then

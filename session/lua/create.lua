@@ -4,6 +4,7 @@
 -- whether the cookie outlives the browser, how many members are dead, they.
 -- Returns {1, {evicted, …}}, {2} when there is one already: the identifier is
 -- taken, or it is the same call once more.
+if ARGV[4] ~= '' and not KEYS[2] then return {0, 'whole'} end
 if call('EXISTS', KEYS[1]) == 1 then return {2} end
 local user, ends = ARGV[4], clock + tonumber(ARGV[3])
 local epoch, evicted = '', {}

@@ -10,7 +10,7 @@ if ARGV[3] ~= '' then
   if s.frozen then return {0, 'frozen'} end
   if ARGV[3] ~= '*' and s.version ~= ARGV[3] then return tell(s, touch(s)) end
 end
-call('ZREM', KEYS[3], s.frozen or ARGV[1])
+if s.user ~= '' then call('ZREM', KEYS[3], s.frozen or ARGV[1]) end
 call('DEL', KEYS[1])
 note('', ARGV[4])
 if ARGV[3] == '*' then return tell(s, 0) end
