@@ -202,6 +202,12 @@ func findWords(t *testing.T) []finding {
 	return all
 }
 
+// wordRules look for any word first, as most lines have none.
+type wordRules struct {
+	list             []wordRule
+	anyText, anyName *regexp.Regexp
+}
+
 type wordRule struct {
 	word               string
 	text, name, except *regexp.Regexp
@@ -215,23 +221,32 @@ func isIn(file string, places []string) bool {
 	})
 }
 
-func compileWords() []wordRule {
+func compileWords() wordRules {
 	whole := func(expr string) *regexp.Regexp {
 		if expr == "" {
 			return nil
 		}
 		return regexp.MustCompile(`(?i)(?:\b|_)(?:` + expr + `)(?:\b|_)`)
 	}
-	var rules []wordRule
+	var rules wordRules
+	var texts, names []string
 	for _, name := range slices.Sorted(maps.Keys(words)) {
 		w := words[name]
-		rules = append(rules, wordRule{name, whole(w.text), whole(w.name), whole(w.except), w.only, w.in})
+		rules.list = append(rules.list, wordRule{name, whole(w.text), whole(w.name), whole(w.except), w.only, w.in})
+		if w.text != "" {
+			texts = append(texts, w.text)
+		}
+		if w.name != "" {
+			names = append(names, w.name)
+		}
 	}
+	rules.anyText = whole(strings.Join(texts, "|"))
+	rules.anyName = whole(strings.Join(append(texts, names...), "|"))
 	return rules
 }
 
 type wordSearch struct {
-	rules []wordRule
+	rules wordRules
 	file  string
 	found []finding
 	verbs map[string][]finding
@@ -246,11 +261,14 @@ func (s *wordSearch) add(line int, word, text string) {
 }
 
 func (s *wordSearch) text(line int, text string) {
+	if !s.rules.anyText.MatchString(text) {
+		return
+	}
 	s.check(line, text, text, func(r wordRule) *regexp.Regexp { return r.text })
 }
 
 func (s *wordSearch) check(line int, text, shown string, of func(wordRule) *regexp.Regexp) {
-	for _, r := range s.rules {
+	for _, r := range s.rules.list {
 		if of(r) == nil || isIn(s.file, r.in) || r.only != nil && !isIn(s.file, r.only) {
 			continue
 		}
@@ -329,9 +347,15 @@ func (s *wordSearch) goFile(t *testing.T) {
 }
 
 func (s *wordSearch) name(line int, name string) {
+	if len(name) < 3 {
+		return
+	}
 	split := splitName(name)
+	if !s.rules.anyName.MatchString(split) {
+		return
+	}
 	of := func(r wordRule) *regexp.Regexp { return r.name }
-	if regexp.MustCompile(`^(Test|Benchmark|Fuzz|Example)`).MatchString(name) {
+	if strings.HasSuffix(s.file, "_test.go") && regexp.MustCompile(`^(Test|Benchmark|Fuzz|Example)`).MatchString(name) {
 		of = func(r wordRule) *regexp.Regexp { return r.text }
 	}
 	s.check(line, split, name, of)
