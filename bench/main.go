@@ -43,9 +43,9 @@ var races = []struct {
 	name    string
 	prepare func(*environment) (race, error)
 }{
-	{"waist", waistPlain},
-	{"waist-deadline", waistDeadline},
-	{"waist-cancellable", waistCancellable},
+	{"core", corePlain},
+	{"core-deadline", coreDeadline},
+	{"core-cancellable", coreCancellable},
 	{"http", httpRace},
 	{"limit-admitted", limitAdmitted},
 	{"limit-admitted-one-key", limitAdmittedOneKey},

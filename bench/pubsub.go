@@ -233,10 +233,10 @@ func rueidisMessages(typed bool) messages {
 		e.closers = append(e.closers, func() error { cancel(); return nil })
 		for range d.subscribers {
 			ready := make(chan struct{})
-			told := sync.OnceFunc(func() { close(ready) })
+			subscribed := sync.OnceFunc(func() { close(ready) })
 			hear := d.hearing()
 			go func() {
-				hooked := rueidis.WithOnSubscriptionHook(ctx, func(rueidis.PubSubSubscription) { told() })
+				hooked := rueidis.WithOnSubscriptionHook(ctx, func(rueidis.PubSubSubscription) { subscribed() })
 				_ = e.bare.Receive(hooked, e.bare.B().Subscribe().Channel(channel).Build(), func(m rueidis.PubSubMessage) {
 					if g, err := decoded(typed, m.Message); err == nil {
 						hear(g)

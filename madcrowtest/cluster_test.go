@@ -177,7 +177,7 @@ func failoverIsInOrder(t *testing.T, c *Cluster) {
 	start := time.Now()
 	c.Failover(t, old)
 	if took := time.Since(start); took > 1900*time.Millisecond {
-		t.Errorf("a forced failover took %v, as long as one that nobody orders", took)
+		t.Errorf("a forced failover took %v, as long as one without an order", took)
 	}
 	replica.Resume()
 	c.WaitReady(t)

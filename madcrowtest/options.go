@@ -45,7 +45,7 @@ func WithSentinelPassword(pw string) Option {
 // WithUser adds an ACL user who may do what rules say, in the words of ACL
 // SETUSER: "~app:*", "+@all", "-flushall". Without rules the user may do
 // everything. The default user gets a password that only [Server.Do] knows, so
-// nobody is let in without a name; [Server.Config] holds the first user that
+// no client gets in without a name; [Server.Config] holds the first user that
 // was added.
 func WithUser(name, pw string, rules ...string) Option {
 	return func(s *settings) {

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// FreePort returns a TCP port of 127.0.0.1 on which nobody listens now, for a
+// FreePort returns a TCP port of 127.0.0.1 on which no program listens now, for a
 // server that shall appear there later. It lies below the range from which
 // systems choose the ports of outgoing connections: a client that keeps
 // dialling an absent server on a port of that range sooner or later connects

@@ -322,11 +322,11 @@ func (l *link) cut(data []byte) (part []byte, last bool) {
 	return data, false
 }
 
-func (l *link) close() { l.end(false) }
+func (l *link) close() { l.closeBoth(false) }
 
-func (l *link) reset() { l.end(true) }
+func (l *link) reset() { l.closeBoth(true) }
 
-func (l *link) end(reset bool) {
+func (l *link) closeBoth(reset bool) {
 	l.once.Do(func() {
 		l.p.mu.Lock()
 		delete(l.p.links, l)

@@ -203,14 +203,14 @@ func (s *Server) Start() {
 // seconds it is killed. It does nothing when the server does not run.
 func (s *Server) Stop() {
 	s.t.Helper()
-	s.end(false)
+	s.stopProcess(false)
 }
 
 // Kill ends the server at once (SIGKILL, kill -9) and waits for its end. It
 // does nothing when the server does not run.
 func (s *Server) Kill() {
 	s.t.Helper()
-	s.end(true)
+	s.stopProcess(true)
 }
 
 // Restart is Stop and Start.
@@ -267,7 +267,7 @@ func (s *Server) confFile() string { return filepath.Join(s.dir, "redis.conf") }
 
 func (s *Server) logFile() string { return filepath.Join(s.dir, "redis.log") }
 
-func (s *Server) end(now bool) {
+func (s *Server) stopProcess(now bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.proc == nil {

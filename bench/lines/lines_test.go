@@ -81,7 +81,7 @@ func with(t *testing.T, c *client, s *madcrowtest.Server, heard *site.Heard) {
 		t.Error("429 without Retry-After")
 	}
 	again(t, c, heard)
-	c.want(t, "POST", "/notify/nobody?message=x", 200, `"subscribers":0`)
+	c.want(t, "POST", "/notify/no-one?message=x", 200, `"subscribers":0`)
 }
 
 // again waits until messages are heard (again).

@@ -117,7 +117,7 @@ func (c *compressed[T]) Append(dst []byte, v T) ([]byte, error) {
 	case len(plain) < c.min:
 		return dst, nil
 	}
-	b := borrow(0)
+	b := getBuffer(0)
 	defer b.giveBack()
 	b.of = c.pack(b.of[:0], plain)
 	if len(b.of)+binary.MaxVarintLen32 >= len(plain) {
@@ -143,7 +143,7 @@ func (c *compressed[T]) Decode(data []byte) (v T, err error) {
 	if size > uint64(c.max) {
 		return v, fmt.Errorf("%w: %d bytes, at most %d are allowed", madcrow.ErrTooLarge, size, c.max)
 	}
-	b := borrow(int(size))
+	b := getBuffer(int(size))
 	defer b.giveBack()
 	plain, err := c.unpack(b.of[:0], data[n:])
 	if err != nil {
@@ -161,19 +161,19 @@ type buffer struct{ of []byte }
 var buffers = sync.Pool{New: func() any { return new(buffer) }}
 
 const (
-	// spareRoom is what the decoder of Zstandard wants behind the end, to be
+	// extraSpace is what the decoder of Zstandard wants behind the end, to be
 	// fast.
-	spareRoom = 16
+	extraSpace = 16
 	// largestKept keeps one huge value from holding its memory for ever.
 	largestKept = 1 << 20
 )
 
-// borrow returns a buffer with room for size bytes. One that was used before may
+// getBuffer returns a buffer with space for size bytes. One that was used before may
 // have more.
-func borrow(size int) *buffer {
+func getBuffer(size int) *buffer {
 	b, _ := buffers.Get().(*buffer)
-	if cap(b.of) < size+spareRoom {
-		b.of = make([]byte, 0, size+spareRoom)
+	if cap(b.of) < size+extraSpace {
+		b.of = make([]byte, 0, size+extraSpace)
 	}
 	return b
 }

@@ -59,7 +59,7 @@ func (msgpackCodec[T]) Append(dst []byte, v T) (out []byte, err error) {
 
 // reader is a decoder and what it reads from. The library takes an extension
 // where a map should be for a map that begins inside of it, and then reads
-// lengths that nobody has looked at. So the content of an extension cannot be
+// lengths that were not checked. So the content of an extension cannot be
 // read byte by byte, which is how the head of a value is read.
 type reader struct {
 	bytes.Reader

@@ -131,7 +131,7 @@ func TestCache_NearBoundsWhatIsDecompressed(t *testing.T) {
 	before, near := m.HeapAlloc, 0
 	for i := range values {
 		key := strconv.Itoa(i)
-		for range 3 { // the first may come before the write is told
+		for range 3 { // the first may come before the write is pushed
 			if _, _, err := c.Get(t.Context(), key); err != nil {
 				t.Fatal(err)
 			}

@@ -20,8 +20,8 @@ const (
 	mostGap   = time.Second
 )
 
-// aging makes keys expire in real time. miniredis stands still until it is
-// told how much time has passed, and takes that off every key, those that were
+// aging makes keys expire in real time. miniredis stands still until it
+// hears how much time has passed, and takes that off every key, those that were
 // set a moment ago included: a slow tick alone would let keys expire up to a
 // tick too early. So time passes whenever a request arrives, too. (Not in a
 // hook before each command: commands within a script pass it as well, under

@@ -204,7 +204,7 @@ func TestServer_ShortLivedKeysDoNotExpireEarly(t *testing.T) {
 	t.Logf("judged %d of 40", judged)
 }
 
-func TestServer_KeysLeaveWhenNobodyAsks(t *testing.T) {
+func TestServer_KeysExpireWithoutARead(t *testing.T) {
 	s := start(t)
 	if err := s.redis.Set("k", "v"); err != nil {
 		t.Fatal(err)
@@ -324,14 +324,14 @@ func publishUntilHeard(t *testing.T, c rueidis.Client, channel, text string) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatal("nobody subscribed within 5 s")
+			t.Fatal("no subscriber within 5 s")
 		}
 	}
 }
 
 // Through an unbuffered pipe, one subscriber that does not read would stop
 // PUBLISH, which holds the lock of the whole server.
-func TestServer_ASlowSubscriberStopsNobody(t *testing.T) {
+func TestServer_ASlowSubscriberStopsNoOther(t *testing.T) {
 	s := start(t)
 	c, sub := connect(t, s), connect(t, s)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)

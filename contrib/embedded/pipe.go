@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// How many bytes may be under way. Requests wait for room, as on a socket.
+// How many bytes may be under way. Requests wait for space, as on a socket.
 // Replies never wait: like Redis itself the server goes on reading while a
 // client does not, and hangs up when too much is unread. Without that, a
 // client that sends a long pipeline before it reads would deadlock with the
 // server, and one slow subscriber would stop everybody, since PUBLISH holds
 // the lock of the whole server.
 const (
-	requestRoom = 256 << 10
+	requestWindow = 256 << 10
 	replyLimit  = 64 << 20
 	keptBuffer  = 64 << 10
 )
@@ -25,7 +25,7 @@ var errUnread = errors.New("embedded: the client does not read its replies")
 
 // newPipe returns the two ends of a connection in memory.
 func newPipe() (client, server *end) {
-	requests, replies := newHalf(requestRoom, 0), newHalf(0, replyLimit)
+	requests, replies := newHalf(requestWindow, 0), newHalf(0, replyLimit)
 	return &end{in: replies, out: requests}, &end{in: requests, out: replies}
 }
 
@@ -84,7 +84,7 @@ func (address) String() string  { return "embedded" }
 // writer closed, net.ErrClosed on the own closed end, io.ErrClosedPipe when the
 // reader closed, and os.ErrDeadlineExceeded, which is a net.Error.
 type half struct {
-	room  int // a write waits while this much is unread; 0: never
+	window  int // a write waits while this much is unread; 0: never
 	limit int // a write fails while this much is unread; 0: never
 
 	mu      sync.Mutex
@@ -96,8 +96,8 @@ type half struct {
 	readBy, writeBy            time.Time
 }
 
-func newHalf(room, limit int) *half {
-	h := &half{room: room, limit: limit}
+func newHalf(window, limit int) *half {
+	h := &half{window: window, limit: limit}
 	h.changed.L = &h.mu
 	return h
 }
@@ -134,7 +134,7 @@ func (h *half) take(p []byte) int {
 	default:
 		h.data, h.off = h.data[:0], 0
 	}
-	if h.room > 0 {
+	if h.window > 0 {
 		h.changed.Broadcast()
 	}
 	return n
@@ -158,8 +158,8 @@ func (h *half) write(p []byte) (int, error) {
 			return n, errUnread
 		}
 		part := p[n:]
-		if h.room > 0 {
-			part = part[:min(len(part), max(0, h.room-h.unread()))]
+		if h.window > 0 {
+			part = part[:min(len(part), max(0, h.window-h.unread()))]
 		}
 		h.put(part)
 		if n += len(part); n == len(p) {

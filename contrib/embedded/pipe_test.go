@@ -16,7 +16,7 @@ var _ net.Conn = (*end)(nil)
 
 func TestPipe_CarriesBytesBothWays(t *testing.T) {
 	client, server := newPipe()
-	want := bytes.Repeat([]byte("0123456789abcdef!"), 100_000) // beyond all room
+	want := bytes.Repeat([]byte("0123456789abcdef!"), 100_000) // beyond all window
 	var wg sync.WaitGroup
 	wg.Go(func() { // echo
 		_, _ = io.Copy(server, server)
@@ -54,12 +54,12 @@ func TestPipe_DeadlinesEndAWait(t *testing.T) {
 			t.Errorf("read waited %v", waited)
 		}
 		_ = client.SetDeadline(time.Now().Add(2 * time.Second))
-		n, err := client.Write(make([]byte, requestRoom+1))
-		if n != requestRoom || !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(begin) != 5*time.Second {
+		n, err := client.Write(make([]byte, requestWindow+1))
+		if n != requestWindow || !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(begin) != 5*time.Second {
 			t.Errorf("write: %d bytes, %v, after %v", n, err, time.Since(begin))
 		}
 		_ = client.SetDeadline(time.Time{})
-		if _, err := io.ReadFull(server, make([]byte, requestRoom)); err != nil {
+		if _, err := io.ReadFull(server, make([]byte, requestWindow)); err != nil {
 			t.Error(err)
 		}
 		if _, err := client.Write([]byte("x")); err != nil {

@@ -30,16 +30,16 @@ import (
 // what the handlers see.
 //
 // Fiber sends nothing before all handlers have ended. So a client waits for what
-// a middleware leaves running: a page that is loaded anew behind a stale one, and
+// a middleware leaves running: a page that is loaded again behind a stale one, and
 // what [http.TimeoutHandler] has already answered with 503. A body of
 // [fiber.Ctx.SendStreamWriter] and a connection that is taken over (websockets)
-// go past the middleware, which is told by Flush or Hijack; one that changes
+// go past the middleware, which sees Flush or Hijack; one that changes
 // bodies reads the stream to its end, up to 16 MiB and 30 seconds, and is answered
 // with 500 MIDDLEWARE_NOT_CARRIED for what does not end.
 //
 // A body of the request that a middleware wraps or changes is read into memory, up
 // to Fiber's BodyLimit or 16 MiB, if that is more; what is larger is 413. With
-// StreamRequestBody a body that nobody has read to its end is read and thrown
+// StreamRequestBody a body that was not read to its end is read and thrown
 // away, up to 256 KiB, as in net/http; if there is more, or it is chunked, the
 // connection is closed after the answer.
 func Middleware(mw func(http.Handler) http.Handler) fiber.Handler {
@@ -110,7 +110,7 @@ func next(x call, rw http.ResponseWriter, r *http.Request) {
 	if !res.IsBodyStream() {
 		w.body = res.Body()
 	}
-	if w.ran = true; direct { // nobody is between
+	if w.ran = true; direct { // no handler is between
 		w.kept, w.status = true, res.StatusCode()
 	}
 	w.mu.Unlock()
@@ -159,7 +159,7 @@ func (w *writer) give(rw http.ResponseWriter, r *http.Request) {
 		w.mu.Lock()
 		w.refused = r.Context().Err() == nil // or the middleware has answered without it
 		w.mu.Unlock()
-		panic(http.ErrAbortHandler) // nobody shall end or keep that as an answer
+		panic(http.ErrAbortHandler) // it must not end, or be kept, as an answer
 	}
 	rw.WriteHeader(status)
 	_, _ = rw.Write(body)

@@ -23,7 +23,7 @@ func wrap(f func(next http.Handler, w http.ResponseWriter, r *http.Request)) fib
 	})
 }
 
-// With StreamRequestBody fasthttp does not skip what nobody has read: the rest of
+// With StreamRequestBody fasthttp does not skip what was not read: the rest of
 // a body that a limit had refused was answered as the next request.
 func TestMiddleware_WhatIsLeftOfABodyIsNotTheNextRequest(t *testing.T) {
 	app := fiber.New(fiber.Config{StreamRequestBody: true})
@@ -95,7 +95,7 @@ func TestMiddleware_WhatIsLeftOfABodyIsNotTheNextRequest(t *testing.T) {
 
 // A refusal came out as the status of what the middleware had kept, that is 200,
 // and what keeps answers kept an empty page.
-func TestMiddleware_WhatCannotBeCarriedIs500AndKeptByNobody(t *testing.T) {
+func TestMiddleware_WhatCannotBeCarriedIs500AndNotKept(t *testing.T) {
 	app := fiber.New()
 	kept := make(chan int, 1)
 	endless := func(c fiber.Ctx) error {
@@ -244,7 +244,7 @@ func TestMiddleware_ABodyThatIsWrappedIsReadWithABound(t *testing.T) {
 	}
 }
 
-// The memory of the request's headers was written anew: what a middleware of
+// The memory of the request's headers was written again: what a middleware of
 // Fiber outside had read of them became other values.
 func TestMiddleware_WhatFiberHasReadOfARequestStaysAsItIs(t *testing.T) {
 	app := fiber.New()

@@ -55,7 +55,7 @@ func routes(router *fiber.App, k *Kit) {
 		return reply(c, a, err)
 	}))
 	router.Get("/optional", With(inject.Maybe(k.Store), func(c fiber.Ctx, s inject.Optional[*Store]) error {
-		return reply(c, Told(s), nil)
+		return reply(c, ReadOptional(s), nil)
 	}))
 	router.Get("/caller", With2(k.Caller, k.Greeting, func(c fiber.Ctx, who Caller, g Greeting) error {
 		return reply(c, Called(who, g), nil)

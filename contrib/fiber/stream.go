@@ -72,8 +72,8 @@ func (c streamContext) Value(key any) any {
 }
 
 // onlyConn is a listener with one connection, on which a request has come. The
-// connection is Fiber's again once Accept has returned a second time, so nobody
-// is inside of it by then, and nobody comes in after Close.
+// connection is Fiber's again once Accept has returned a second time, so no
+// call is inside of it by then, and none comes in after Close.
 type onlyConn struct {
 	in            io.Reader // what Fiber has read already comes first
 	conn          net.Conn  // the connection itself: Fiber's own ends later, and reads on
@@ -84,7 +84,7 @@ type onlyConn struct {
 	mu     sync.Mutex
 	inside int // calls of the connection that have not returned
 	closed bool
-	over   chan struct{} // closed when it is closed and nobody is inside
+	over   chan struct{} // closed when it is closed and no call is inside
 }
 
 func newOnlyConn(c net.Conn, head string) *onlyConn {

@@ -43,7 +43,7 @@ func routes(router *gin.Engine, k *Kit) {
 		return reply(c, a, err)
 	}))
 	router.GET("/optional", With(inject.Maybe(k.Store), func(c *gin.Context, s inject.Optional[*Store]) error {
-		return reply(c, Told(s), nil)
+		return reply(c, ReadOptional(s), nil)
 	}))
 	router.GET("/caller", With2(k.Caller, k.Greeting, func(c *gin.Context, who Caller, g Greeting) error {
 		return reply(c, Called(who, g), nil)

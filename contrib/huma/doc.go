@@ -9,7 +9,7 @@
 //	type GetUser struct {
 //		ID    string `path:"id"`
 //		Users madcrowhuma.Required[*cache.Cache[User]] // 503 where it cannot be used
-//		Hits  madcrowhuma.Optional[*Counter]           // told
+//		Hits  madcrowhuma.Optional[*Counter]           // empty where it cannot
 //	}
 //
 //	op := huma.Operation{Method: "GET", Path: "/users/{id}"}

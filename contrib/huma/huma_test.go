@@ -69,7 +69,7 @@ func routes(api huma.API, k *Kit) {
 		return reply(in.Store.Get().Read(ctx, in.Key))
 	})
 	Register(k.Set, api, op("GET /optional"), func(_ context.Context, in *struct{ Store Optional[*Store] }) (*output, error) {
-		return reply(Told(in.Store.Optional), nil)
+		return reply(ReadOptional(in.Store.Optional), nil)
 	})
 	Register(k.Set, api, op("GET /caller"), func(_ context.Context, in *struct {
 		Caller   Required[Caller]
@@ -132,7 +132,7 @@ func routes(api huma.API, k *Kit) {
 	})
 }
 
-// documented looks at what the OpenAPI document says without being told.
+// documented looks at what the OpenAPI document says by itself.
 func documented(t *testing.T, api huma.API) {
 	t.Helper()
 	for path, want := range map[string]string{"/store/{key}": "503", "/limited": "429 503 504", "/optional": "-503 -429", "/plain": "-429"} {
@@ -217,10 +217,10 @@ func TestRegister_FindsFieldsInsideOfStructs(t *testing.T) {
 	})
 	Register(set, api, op("GET /nested"), func(_ context.Context, in *struct {
 		In   struct{ Deps Deps }
-		Told struct{ Word Optional[string] }
+		Dep  struct{ Word Optional[string] }
 	},
 	) (*output, error) {
-		word, ok := in.Told.Word.Get()
+		word, ok := in.Dep.Word.Get()
 		return say(in.In.Deps.N.Get(), word, ok)
 	})
 	Register(set, api, op("GET /single"), func(_ context.Context, in *struct{ S Single }) (*output, error) {

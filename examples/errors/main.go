@@ -112,7 +112,7 @@ func order(w http.ResponseWriter, r *http.Request) error {
 	if left := stock[article]; pieces > left {
 		return &stockError{article, left}
 	}
-	// Nobody thought of 0 pieces: a panic is a 500, and the program goes on.
+	// 0 pieces were forgotten: a panic is a 500, and the program goes on.
 	return reply(w, map[string]int{"pieces": pieces, "grams_each": 1000 / pieces})
 }
 

@@ -61,7 +61,7 @@ func newApp(cfg config, r *madcrow.Redis, accounts *users, log *slog.Logger) (*a
 		return nil, err
 	}
 	// Closed: without Redis there is no session to be had anyway, and guesses
-	// that nobody counts are the last thing to admit.
+	// that are not counted are the last thing to admit.
 	if a.logins, err = ratelimit.NewLogin(r, limits, ratelimit.FailClosed); err != nil {
 		return nil, err
 	}

@@ -35,7 +35,7 @@ func TestWithoutRedis(t *testing.T) {
 			s.redis.Start()
 			s.redis.Resume()
 			waitFor(t, func() bool { return s.browser(firefox).get("/login").code == 200 })
-			b.plant(cookie) // the server was not told of the logout, if it has the session still
+			b.plant(cookie) // the logout did not reach the server, if it has the session still
 			if kept := name == "frozen"; b.in("ada") != kept {
 				t.Errorf("the session is there: %v", !kept)
 			}

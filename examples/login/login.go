@@ -96,7 +96,7 @@ type try struct {
 }
 
 // admit counts a guess of a password. An error is the answer: too many, or
-// nobody knows.
+// not known.
 func (a *app) admit(r *http.Request, name string) (try, error) {
 	ctx := r.Context()
 	addr, err := a.clients.Addr(r)
@@ -153,7 +153,7 @@ func (a *app) begin(ctx context.Context, account user, password string, remember
 	now, _, err := a.users.byID(ctx, strconv.FormatInt(account.id, 10))
 	right := now.hash == account.hash
 	if err == nil && !right {
-		right, err = a.hasher.matches(ctx, now.hash, password) // another login may have hashed it anew
+		right, err = a.hasher.matches(ctx, now.hash, password) // another login may have hashed it again
 	}
 	if err != nil || !right {
 		return account, false, errors.Join(err, a.sessions.From(ctx).Logout(ctx))

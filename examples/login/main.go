@@ -22,7 +22,7 @@
 //     wrong password, gets the same answer, and is limited alike.
 //   - Failed logins are counted by name and address before the password is
 //     looked at, and all logins of one address, for those who try one password
-//     on many names. Without Redis nobody logs in: 503.
+//     on many names. Without Redis no login succeeds: 503.
 //   - A login makes a new session, whatever identifier the browser came with. A
 //     new password gives this session a new identifier and ends all others,
 //     also that of a login under way with the old one.

@@ -78,7 +78,7 @@ func TestLogin_JSONForPrograms(t *testing.T) {
 func TestLogin_WrongPasswordsAreLimitedAlikeForNamesThatAreNot(t *testing.T) {
 	b := open(t).browser(firefox)
 	pages := map[string][]string{}
-	for _, name := range []string{"ada", "nobody"} {
+	for _, name := range []string{"ada", "no-one"} {
 		for range 3 {
 			a := b.post("/login", "name", name, "password", "wrong horse battery")
 			if a.code != 401 || a.header.Get("Set-Cookie") != "" {
@@ -91,7 +91,7 @@ func TestLogin_WrongPasswordsAreLimitedAlikeForNamesThatAreNot(t *testing.T) {
 			t.Error(a)
 		}
 	}
-	if !slices.Equal(pages["ada"], pages["nobody"]) {
+	if !slices.Equal(pages["ada"], pages["no-one"]) {
 		t.Errorf("the answers differ:\n%s", pages)
 	}
 	if a := b.post("/login", "name", " ADA ", "password", password); a.code != 429 {
@@ -105,13 +105,13 @@ func TestLogin_WrongPasswordsAreLimitedAlikeForNamesThatAreNot(t *testing.T) {
 // disturbed by what else this machine does.
 func TestLogin_AnUnknownNameTakesAsLong(t *testing.T) {
 	b := open(t, "RATE_LIMIT_LOGIN_MAX_ATTEMPTS=100").browser(firefox)
-	least := map[string]time.Duration{"ada": time.Hour, "nobody": time.Hour}
+	least := map[string]time.Duration{"ada": time.Hour, "no-one": time.Hour}
 	for range 10 {
 		for name, d := range least {
 			least[name] = min(d, b.post("/login", "name", name, "password", "wrong horse battery").took)
 		}
 	}
-	if known, unknown := least["ada"], least["nobody"]; unknown < known/2 || known < unknown/2 {
+	if known, unknown := least["ada"], least["no-one"]; unknown < known/2 || known < unknown/2 {
 		t.Errorf("known %v, unknown %v", known, unknown)
 	}
 }
@@ -144,15 +144,15 @@ func TestLogin_PlantedIdentifiers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nobodys := sessions.Open("")
-	if err := nobodys.AddFlash(t.Context(), "ok", "a message for nobody"); err != nil {
+	anonymous := sessions.Open("")
+	if err := anonymous.AddFlash(t.Context(), "ok", "a message for no user"); err != nil {
 		t.Fatal(err)
 	}
 	bobs := s.browser(iphone)
 	bobs.login("bob")
 
 	for name, id := range map[string]string{
-		"unknown": strings.Repeat("A", len(nobodys.Token())), "malformed": "x", "nobody's": nobodys.Token(), "bob's": bobs.cookie(),
+		"unknown": strings.Repeat("A", len(anonymous.Token())), "malformed": "x", "anonymous": anonymous.Token(), "bob's": bobs.cookie(),
 	} {
 		t.Run(name, func(t *testing.T) {
 			victim := s.browser(firefox)

@@ -47,7 +47,7 @@ func style(w http.ResponseWriter, _ *http.Request) {
 // page is what every page shows.
 type page struct {
 	Title, Sheet string
-	User         string // "" for nobody
+	User         string // "" without a login
 	At           string // the page's path, for the menu
 	Old          bool   // from a copy, without Redis
 	Notes        []session.Flash
@@ -81,7 +81,7 @@ func render(w http.ResponseWriter, status int, name string, p page) error {
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
-	_, _ = b.WriteTo(w) // the browser has gone; there is nobody left to tell
+	_, _ = b.WriteTo(w) // the browser may have gone; no answer reaches it
 	return nil
 }
 

@@ -19,7 +19,7 @@ import (
 )
 
 // The least that the OWASP Password Storage Cheat Sheet asks of argon2id: 19
-// MiB of memory, two passes, one lane. Hashes tell theirs, so these can grow.
+// MiB of memory, two passes, one lane. Hashes hold their own, so these can grow.
 const (
 	hashMemory = 19 * 1024 // KiB
 	hashTime   = 2
@@ -35,13 +35,13 @@ var hashParams = fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$", argon2.Version, h
 // whoever sends many logins takes neither the memory nor the time of the rest.
 type hasher struct {
 	slots  chan struct{}
-	nobody string // the hash for names without an account
+	absent string // the hash for names without an account
 }
 
 func newHasher() *hasher {
 	return &hasher{
 		slots:  make(chan struct{}, runtime.GOMAXPROCS(0)),
-		nobody: encodeHash(rand.Text()),
+		absent: encodeHash(rand.Text()),
 	}
 }
 
@@ -75,7 +75,7 @@ func (h *hasher) matches(ctx context.Context, hash, password string) (bool, erro
 	}
 	defer func() { <-h.slots }()
 	if hash == "" {
-		_, err := sameHash(h.nobody, password)
+		_, err := sameHash(h.absent, password)
 		return false, err
 	}
 	return sameHash(hash, password)

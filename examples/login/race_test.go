@@ -59,7 +59,7 @@ func openPair(t *testing.T, hash string) *pair {
 	var a *app
 	_, p.fast = serve()
 	a, p.slow = serve()
-	a.hasher.slots = p.turn // without room: an entry and an end both wait for the test
+	a.hasher.slots = p.turn // unbuffered: an entry and an end both wait for the test
 	p.accounts = a.users
 	if err := p.accounts.add(t.Context(), "ada", "editor", hash); err != nil {
 		t.Fatal(err)
@@ -136,7 +136,7 @@ func TestLogin_TheOldPasswordDoesNotOutliveAChange(t *testing.T) {
 			p := openPair(t, hash)
 			owner, thief := p.fast.browser(firefox), p.slow.browser(iphone)
 			owner.login("ada")
-			// As it was: a login on the fast server has hashed it anew.
+			// As it was: a login on the fast server has hashed it again.
 			if err := p.accounts.setHash(t.Context(), 1, p.hash(), hash); err != nil {
 				t.Fatal(err)
 			}
@@ -159,9 +159,9 @@ func TestLogin_TheOldPasswordDoesNotOutliveAChange(t *testing.T) {
 	}
 }
 
-// Of two logins at the same time the other one has hashed the password anew: it
+// Of two logins at the same time the other one has hashed the password again: it
 // is right all the same.
-func TestLogin_AHashMadeAnewMeanwhileIsNoWrongPassword(t *testing.T) {
+func TestLogin_AHashMadeAgainMeanwhileIsNoWrongPassword(t *testing.T) {
 	p := openPair(t, weakHash(password))
 	one, two := p.slow.browser(firefox), p.fast.browser(iphone)
 	a := p.meanwhile(func() answer { return one.post("/login", "name", "ada", "password", password) }, func() { two.login("ada") })

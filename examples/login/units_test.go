@@ -107,7 +107,7 @@ func TestHash_IsThatOfOtherPrograms(t *testing.T) {
 	}
 }
 
-func TestHasher_WhoWaitsTooLongIsToldSo(t *testing.T) {
+func TestHasher_WaitingTooLongIsAnErrorOfItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &hasher{slots: make(chan struct{}, 1)}
 		h.slots <- struct{}{} // somebody else's turn

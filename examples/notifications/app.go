@@ -19,7 +19,7 @@ var files embed.FS
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// notification is what a page is told.
+// notification is one event for a page.
 type notification struct {
 	Message string    `json:"message"`
 	Sent    time.Time `json:"sent"`

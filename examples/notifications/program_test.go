@@ -168,7 +168,7 @@ func (b *browser) listen(ctx context.Context, feed string) {
 	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return // nobody is there
+		return // no one is there
 	}
 	defer func() { _ = res.Body.Close() }()
 	var event, data string

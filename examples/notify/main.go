@@ -85,11 +85,11 @@ type inbox struct {
 	gaps int // how often messages may have been missed
 }
 
-// listen outlives breaks of the connection, and is told of them.
+// listen outlives breaks of the connection, and is notified of them.
 func (in *inbox) listen(ctx context.Context, redis *service.Service) {
 	for event, err := range redis.Subscribe(ctx, "notifications") {
 		if err != nil { // what waiting does not mend: no permission, closed
-			in.log.Error("nobody listens any more", "reason", err)
+			in.log.Error("the subscription has ended", "reason", err)
 			return
 		}
 		switch event.Kind {

@@ -41,7 +41,7 @@ func TestNotify_SendsAndListensThroughBreaks(t *testing.T) {
 			return strings.HasSuffix(p.Ask(t, "GET", "/notifications", "").Member("messages"), `"three"]`)
 		})
 		if gaps := p.Ask(t, "GET", "/notifications", "").Member("gaps"); gaps == "0" {
-			t.Error("nobody was told of the gap")
+			t.Error("the gap was not notified")
 		}
 	}
 }

@@ -61,7 +61,7 @@ func post(t *testing.T, addr string) answer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.Header.Set("X-Forwarded-For", "203.0.113."+strconv.Itoa(time.Now().Nanosecond()%250)) // nobody listens to it
+	req.Header.Set("X-Forwarded-For", "203.0.113."+strconv.Itoa(time.Now().Nanosecond()%250)) // it is not believed
 	begin := time.Now()
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -126,7 +126,7 @@ func TestRateLimit_TenAMinuteForAllProcessesWithAndWithoutRedis(t *testing.T) {
 	s.Start()
 	waitFor(t, func() bool { return post(t, one).code == 200 && s.Do(t, "DBSIZE") != int64(0) })
 
-	// A frozen one holds up nobody either.
+	// A frozen one holds up no request either.
 	s.Pause()
 	for range 12 {
 		if a := post(t, one); a.code != 200 && a.code != 429 || a.took > 2*time.Second {

@@ -112,7 +112,7 @@ func (s *sheet) life() {
 	end := at(ttl + staleFor)
 	refresh := at(time.Duration(float64(ttl) * refreshAhead))
 	s.text(24, lifeTop+20, "name", "start", "The value in Redis")
-	s.text(24, lifeTop+38, "soft", "start", "if nobody loads it anew")
+	s.text(24, lifeTop+38, "soft", "start", "if it is not loaded again")
 	s.box("hit", at(0), at(ttl), lifeTop, tall)
 	s.box("old", at(ttl), end, lifeTop, tall)
 	s.box("gone", end, right, lifeTop, tall)

@@ -158,7 +158,7 @@ func (k *Kit) stacks(t *testing.T) []stack {
 		{name: "all three", around: func(h http.Handler) http.Handler { return k.Recover(limited(touched(h))) }, not: "panic"},
 		{name: "MaxBytesHandler", around: func(h http.Handler) http.Handler { return http.MaxBytesHandler(h, 100) }},
 		{name: "compression", around: compressed},
-		// In net/http, too, nobody can flush or take a connection over behind it.
+		// In net/http, too, no handler can flush or take a connection over behind it.
 		{name: "TimeoutHandler", around: func(h http.Handler) http.Handler { return http.TimeoutHandler(h, time.Minute, "late") }, not: "upgrade stream"},
 		{name: "pages", around: pages(httpcache.Options{}), twice: true},
 		{name: "pages with a DefaultTTL", around: pages(httpcache.Options{DefaultTTL: time.Minute}), twice: true},
@@ -352,7 +352,7 @@ var ids = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f-]{27}`)
 
 type server func(*testing.T, func(http.Handler) http.Handler) (*Carried, string)
 
-// reload is what becomes of a page that is loaded anew behind a stale answer,
+// reload is a page that is loaded again behind a stale answer,
 // when the framework has long used its context for others.
 func reload(t *testing.T, k *Kit, serve server, kind, after string) {
 	pages, err := httpcache.New(k.Redis, "reload"+strings.ReplaceAll(kind, " ", "-"), httpcache.Options{})
@@ -400,7 +400,7 @@ func validated(t *testing.T, k *Kit, serve server) {
 	}
 }
 
-// late is a handler that takes longer than its time: the client is told in time,
+// late is a handler that takes longer than its time: the client has its answer in time,
 // and the next request is not answered by it. It is slow itself, or begins when
 // the framework has gone on.
 func late(t *testing.T, serve server) {
@@ -420,7 +420,7 @@ func late(t *testing.T, serve server) {
 			t.Errorf("%s: %+v", path, got)
 		}
 		if took := time.Since(begun); took > slow-50*time.Millisecond && !a.Late {
-			t.Errorf("%s: told after %v", path, took)
+			t.Errorf("%s: answered after %v", path, took)
 		}
 		for range 20 {
 			if got := (ask{method: "GET", path: "/page"}).ask(t, addr); got.status != 200 || got.body != "page" {

@@ -30,7 +30,7 @@ import (
 //
 //	GET  /plain            Plain, needs no Redis                → Greet
 //	GET  /store/{key}      Store, required                      → Store.Read
-//	GET  /optional         Store, optional                      → Told
+//	GET  /optional         Store, optional                      → ReadOptional
 //	GET  /caller           Caller and Greeting, both per request → Called
 //	GET  /session          inside Session                       → Visits
 //	POST /session          inside Session                       → Visit
@@ -103,7 +103,7 @@ type (
 	}
 )
 
-// Secret is what no caller may ever be told.
+// Secret must never reach a caller.
 const Secret = "dial tcp 127.0.0.1:6379: user:alice:token"
 
 const prefix = "confx:"
@@ -167,8 +167,8 @@ func (s *Store) Read(ctx context.Context, key string) (Reply, error) {
 	return Reply{Value: v, Found: found}, err
 }
 
-// Told is a handler.
-func Told(s inject.Optional[*Store]) Reply {
+// ReadOptional is a handler.
+func ReadOptional(s inject.Optional[*Store]) Reply {
 	got, ok := s.Get()
 	return Reply{Available: ok && got != nil && s.Err() == nil}
 }

@@ -36,7 +36,7 @@ func NetHTTP(k *Kit, handle func(pattern string, h http.Handler)) {
 		return reply(w, a, err)
 	}))
 	handle("GET /optional", inject.WithOptional(k.Store, func(w http.ResponseWriter, _ *http.Request, s inject.Optional[*Store]) error {
-		return reply(w, Told(s), nil)
+		return reply(w, ReadOptional(s), nil)
 	}))
 	handle("GET /caller", inject.With2(k.Caller, k.Greeting, func(w http.ResponseWriter, _ *http.Request, c Caller, g Greeting) error {
 		return reply(w, Called(c, g), nil)

@@ -178,7 +178,7 @@ func injection(t *testing.T, a *app) {
 	a.k.server.Do(t, "SET", prefix+"a", "v")
 	c.do(t, "GET", "/store/a", "").ok(t, Reply{Value: "v", Found: true})
 	c.do(t, "GET", "/optional", "").ok(t, Reply{Available: true})
-	for range 2 { // anew for each request, once within it
+	for range 2 { // built again for each request, once within it
 		before := a.k.built.Load()
 		c.do(t, "GET", "/caller", "", "X-User", "bob").ok(t, Reply{Value: "hello bob", User: "bob", Built: before + 1})
 	}
@@ -325,7 +325,7 @@ func stream(t *testing.T, a *app) {
 	}
 }
 
-// crowd is many clients at once: nobody gets what is another's.
+// crowd is many clients at once: none gets another's data.
 func crowd(t *testing.T, a *app) {
 	var wg sync.WaitGroup
 	for i := range 16 {
@@ -336,7 +336,7 @@ func crowd(t *testing.T, a *app) {
 			for n := range 6 {
 				c.do(t, "POST", "/session", "").ok(t, Reply{Visits: n + 1, Found: true, User: name})
 				if got := c.do(t, "GET", "/caller", "", "X-User", name); got.User != name || got.Value != "hello "+name {
-					t.Errorf("%s is told %s", name, got.text)
+					t.Errorf("%s got %s", name, got.text)
 				}
 				if c.do(t, "GET", "/limited", "", "X-Client", name).status == 200 {
 					admitted++

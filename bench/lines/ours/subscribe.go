@@ -12,7 +12,7 @@ func subscribe(ctx context.Context, redis *service.Service, heard *site.Heard) {
 	for event, err := range redis.Subscribe(ctx, "notifications") {
 		switch {
 		case err != nil:
-			slog.Error("nobody listens any more", "reason", err)
+			slog.Error("the subscription has ended", "reason", err)
 		case event.Kind == service.EventMessage:
 			heard.Add(event.Message)
 		}

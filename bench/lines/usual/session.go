@@ -33,7 +33,7 @@ func sessions(mux *http.ServeMux, rdb *redis.Client) {
 	mux.Handle("GET /profile", m.LoadAndSave(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		v, ok := m.Get(r.Context(), "visit").(site.Visit)
 		if !ok {
-			refuse(w, http.StatusUnauthorized, "UNAUTHORIZED", "Nobody is logged in")
+			refuse(w, http.StatusUnauthorized, "UNAUTHORIZED", "Not logged in")
 			return
 		}
 		_ = site.Reply(w, map[string]site.Visit{"user": v})

@@ -3,7 +3,7 @@
 //
 //	GET  /articles/{id}  from the cache, or from the database: with and without Redis
 //	GET  /notes/{key}    needs Redis: 503 without it, before the handler runs
-//	GET  /features       is told whether there is Redis
+//	GET  /features       sees whether there is Redis
 //	POST /visits         a session: 503 without Redis
 //	POST /orders         three a minute for each client, with and without Redis
 //	GET  /health/live, /health/ready, /health

@@ -39,7 +39,7 @@ string of Redis, under REDIS_KEY_PREFIX. With --name it is a key of the typed
 cache of that name in a Go program (package cache): an entry with a lifetime of
 its own, tags and a codec.
 
-Programs that keep near copies are told by Redis of every change.` + cacheExits,
+Redis notifies programs that keep near copies of every change.` + cacheExits,
 		Example: `  madcrow cache get greeting
   madcrow cache set greeting hello --ttl 5m
   madcrow cache get 42 --name users -o json
@@ -191,8 +191,8 @@ whatever typed cache of the Go programs that share the REDIS_KEY_PREFIX.` + cach
 			`Remove all entries of the tags: none of them is served again, not even as a
 stale one.`, `  madcrow cache tag delete user:42`, atLeast(1), changeTags, nil),
 		cacheCommand(expire, "expire TAG…", "Make all entries of the tags stale",
-			`Make all entries of the tags stale: they are loaded anew, and served as stale
-ones where a program allows it.`, `  madcrow cache tag expire prices stock`, atLeast(1), changeTags, nil),
+			`Make all entries of the tags stale: they are loaded again, and served stale
+where a program allows it.`, `  madcrow cache tag expire prices stock`, atLeast(1), changeTags, nil),
 	)
 	return cmd
 }

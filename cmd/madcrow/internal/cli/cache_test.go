@@ -275,7 +275,7 @@ func TestCache_MistakesAreUsageErrors(t *testing.T) {
 
 func long(s string, n int) string { return strings.Repeat(s, n) }
 
-// Without Redis a removal is a failure, and nobody is told that it will be sent.
+// Without Redis a removal is a failure, and the output does not say that it will be sent.
 func TestCache_EndsInTimeWithoutRedis(t *testing.T) {
 	frozen := madcrowtest.StartRedis(t)
 	frozen.Pause()

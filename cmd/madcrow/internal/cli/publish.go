@@ -18,9 +18,9 @@ func newPublish() *cobra.Command {
 		Short: "Send a message to a channel",
 		Long: `Send MESSAGE to CHANNEL, under REDIS_KEY_PREFIX, as it is; '-' reads it from
 standard input. It is the message of the HTTP route /pub-sub/publish/{channel}
-and of service.Publish: whoever listens now gets it, nobody gets it later.
+and of service.Publish: it reaches those who listen now, and no one later.
 
-It prints how many connections received it. That nobody did is no failure. In a
+It prints how many connections received it. That none did is no failure. In a
 cluster it counts those of one node.
 
 Reserved channels are refused: those that begin with __, on which servers speak

@@ -15,7 +15,7 @@ import (
 
 // embeddedNote is for the log and for health.
 const embeddedNote = "An embedded Redis is in use, for development: its data is in the memory of this process, " +
-	"is shared with nobody and is gone when the process ends. " +
+	"is not shared and is gone when the process ends. " +
 	"Set REDIS_HOST=localhost to use the Redis on this machine"
 
 // openRedis opens the Redis that the environment names, or an embedded one
@@ -56,13 +56,13 @@ func embeddedConfig(where, how madcrow.Config) madcrow.Config {
 	return where
 }
 
-// verdictWithin is how long the announcement waits for a verdict. Nothing else
-// waits for it.
-const verdictWithin = time.Second
+// settleWithin is how long the announcement waits for the first connection.
+// Nothing else waits for it.
+const settleWithin = time.Second
 
 // announce says which Redis is used, without secrets.
 func announce(ctx context.Context, log *slog.Logger, r *redisInUse) {
-	st := r.verdict(ctx)
+	st := r.settled(ctx)
 	attrs := []any{slog.String("mode", st.Mode), slog.String("state", st.State.String())}
 	if !r.embedded() {
 		for _, row := range whereIs(r.Config()) {
@@ -104,10 +104,10 @@ func found(st madcrow.Status) []any {
 	return nil
 }
 
-// verdict waits for one, up to verdictWithin: a cluster of which the first
+// settled waits until the first connection was made or has failed, up to settleWithin: a cluster of which the first
 // nodes are connected is still on its way.
-func (r *redisInUse) verdict(ctx context.Context) madcrow.Status {
-	ctx, cancel := context.WithTimeout(ctx, verdictWithin)
+func (r *redisInUse) settled(ctx context.Context) madcrow.Status {
+	ctx, cancel := context.WithTimeout(ctx, settleWithin)
 	defer cancel()
 	for st := range r.Watch(ctx) {
 		onTheWay := st.State == madcrow.StateConnecting || st.State == madcrow.StateDegraded && len(st.Nodes) > 0 && !st.ReadOnly

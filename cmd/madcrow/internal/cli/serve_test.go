@@ -185,7 +185,7 @@ func TestServe_EmbeddedByDefaultAndSaysSo(t *testing.T) {
 			t.Errorf("/health lacks %s: %s", want, body)
 		}
 	}
-	// The line that says so waits for the verdict on Redis, as this test did.
+	// The line that says so waits for the first connection, as this test did.
 	waitFor(t, func() bool {
 		log := p.text()
 		return strings.Contains(log, "REDIS_HOST=localhost") && strings.Contains(log, `"mode":"embedded"`)
@@ -362,7 +362,7 @@ func TestServe_FindsARedisThatAppearsLater(t *testing.T) {
 	t.Logf("usable %v after Redis answered", time.Since(begin))
 }
 
-// The first line about Redis tells the verdict, where it was found, and no
+// The first line about Redis says whether and where it was found, and no
 // secret; /health shows addresses only when it is asked to.
 func TestServe_SaysWhichRedisItUses(t *testing.T) {
 	set := madcrowtest.StartSentinel(t, madcrowtest.WithPassword("s3cret-data"), madcrowtest.WithSentinelPassword("s3cret-watch"))

@@ -18,7 +18,7 @@ import (
 // sessionOptions are the flags of all session commands; each has those it needs.
 type sessionOptions struct {
 	name, secretFile string
-	original         string
+	fastAPI          string
 	data, all        bool
 	oneshot
 }
@@ -36,20 +36,20 @@ func newSession() *cobra.Command {
 as the programs that share it do.
 
 USER is what the program gives to Login: often a number, and not a name. HANDLE
-is a session's name in a list; it is a hash, with which nobody can pretend to be
-the user. Identifiers themselves are not stored, and never printed. Sessions of
-which nobody logged in cannot be found.
+is a session's name in a list; it is a hash, and not enough to act as
+the user. Identifiers themselves are not stored, and never printed. Sessions
+without a login cannot be found.
 
 The program's Options.Name and Options.Secret must be given with --name and
 --secret-file: with others there are no sessions to be found, and no error.
 
---original works on a session of FastAPI Madcrow and of package service
+--fastapi works on a session of FastAPI Madcrow and of package service
 (session:{id}), by its identifier.` + sessionExits,
 		Example: `  madcrow session list 42
   madcrow session show 42 HANDLE --data
   madcrow session revoke 42 HANDLE
   madcrow session revoke 42 --all --name web --secret-file secret
-  madcrow session show --original - < identifier`,
+  madcrow session show --fastapi - < identifier`,
 		Args: usageArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
@@ -73,29 +73,29 @@ longer for it.`,
 
 func newSessionShow() *cobra.Command {
 	o := &sessionOptions{}
-	cmd := o.command("show {USER HANDLE | --original ID}", "Look at one session",
+	cmd := o.command("show {USER HANDLE | --fastapi ID}", "Look at one session",
 		`Print what is known of one session. Looking is no use: it lives no longer for it.
 
 --data prints what the program keeps in it too, which may be anything. Data that
 is encrypted (Options.Keys) is only said to be so: the keys are the program's.`,
 		`  madcrow session show 42 HANDLE
   madcrow session show 42 HANDLE --data -o json
-  madcrow session show --original - --data < identifier`, showSession)
+  madcrow session show --fastapi - --data < identifier`, showSession)
 	cmd.Flags().BoolVar(&o.data, "data", false, "print the data of the session too")
-	return o.addOriginal(cmd)
+	return o.addFastAPI(cmd)
 }
 
 func newSessionRevoke() *cobra.Command {
 	o := &sessionOptions{}
-	cmd := o.command("revoke {USER HANDLE | USER --all | --original ID}", "End one session, or all of a user",
+	cmd := o.command("revoke {USER HANDLE | USER --all | --fastapi ID}", "End one session, or all of a user",
 		`End one session of USER, or all of them, at once: when it has returned no process
 can read or write them, but for routes that read copies while Redis is away
 (session.ReadCopy). The number of --all may count some that had ended unused.`,
 		`  madcrow session revoke 42 HANDLE
   madcrow session revoke 42 --all
-  madcrow session revoke --original - < identifier`, revokeSessions)
+  madcrow session revoke --fastapi - < identifier`, revokeSessions)
 	cmd.Flags().BoolVar(&o.all, "all", false, "end all sessions of the user")
-	return o.addOriginal(cmd)
+	return o.addFastAPI(cmd)
 }
 
 // sessionWork is one of the commands. It prints its answer itself.
@@ -125,15 +125,15 @@ func (o *sessionOptions) command(use, short, long, example string, work sessionW
 	return cmd
 }
 
-func (o *sessionOptions) addOriginal(cmd *cobra.Command) *cobra.Command {
-	cmd.Flags().StringVar(&o.original, "original", "", "the session of the Python original with this `identifier`; - reads it from standard input")
+func (o *sessionOptions) addFastAPI(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().StringVar(&o.fastAPI, "fastapi", "", "the session of FastAPI Madcrow with this `identifier`; - reads it from standard input")
 	return cmd
 }
 
 // wanted is how many arguments there must be.
 func (o *sessionOptions) wanted(c *cobra.Command) int {
 	switch {
-	case c.Flags().Changed("original"):
+	case c.Flags().Changed("fastapi"):
 		return 0
 	case o.all || c.Name() == "list":
 		return 1
@@ -144,21 +144,21 @@ func (o *sessionOptions) wanted(c *cobra.Command) int {
 // check refuses what cannot be meant, and reads what is named.
 func (o *sessionOptions) check(c *cobra.Command) error {
 	f := c.Flags()
-	if f.Changed("original") {
+	if f.Changed("fastapi") {
 		for _, name := range []string{"name", "secret-file", "all"} {
 			if f.Changed(name) {
-				return usageError{fmt.Errorf("--%s does not go with --original: its sessions have no users", name)}
+				return usageError{fmt.Errorf("--%s does not go with --fastapi: its sessions have no users", name)}
 			}
 		}
-		if o.original == "-" {
+		if o.fastAPI == "-" {
 			line, err := bufio.NewReader(io.LimitReader(c.InOrStdin(), 64<<10)).ReadString('\n')
 			if err != nil && !errors.Is(err, io.EOF) {
 				return err
 			}
-			o.original = strings.TrimRight(line, "\r\n")
+			o.fastAPI = strings.TrimRight(line, "\r\n")
 		}
-		if o.original == "" {
-			return usageError{errors.New("--original: the identifier is empty")}
+		if o.fastAPI == "" {
+			return usageError{errors.New("--fastapi: the identifier is empty")}
 		}
 	}
 	for _, name := range []string{"name", "secret-file"} {
@@ -172,7 +172,7 @@ func (o *sessionOptions) check(c *cobra.Command) error {
 // sessions is the manager of the program's sessions, for data of any kind.
 func (o *sessionOptions) sessions(r *madcrow.Redis) (*session.Manager[any], error) {
 	opt := session.Options{Name: o.name}
-	if o.original != "" {
+	if o.fastAPI != "" {
 		opt = session.Options{FastAPILayout: true}
 	}
 	if o.secretFile != "" {

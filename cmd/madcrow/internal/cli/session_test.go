@@ -113,7 +113,7 @@ func TestSession_ListShowAndRevoke(t *testing.T) {
 		}
 	}
 	if _, out, _ := s.run("", "show", "--", "42", first); strings.Contains(out, "note") {
-		t.Errorf("data that nobody asked for: %s", out)
+		t.Errorf("data that was not asked for: %s", out)
 	}
 	for _, text := range []string{out, show} {
 		if strings.Contains(text, firstID) || strings.Contains(text, secondID) {
@@ -230,7 +230,7 @@ func TestSession_NameSecretAndEncryption(t *testing.T) {
 
 var almostAnHour = regexp.MustCompile(`(left  |left_seconds":)(?:1h0m0s|59m[0-9]+s|3600|35[0-9.]+)( without|,)`)
 
-func TestSession_OfTheOriginal(t *testing.T) {
+func TestSession_InTheFastAPILayout(t *testing.T) {
 	s := openShop(t, session.Options{})
 	const id = "0b9e7d52-8f0f-4d2a-9f6c-0c3f1d7b5a11"
 	if err := service.New(s.redis).SetSession(t.Context(), id, map[string]string{"username": "ada"}, time.Hour); err != nil {
@@ -242,14 +242,14 @@ func TestSession_OfTheOriginal(t *testing.T) {
 		code        int
 		want        string
 	}{
-		{"", "show --original " + id, exitOK, facts},
-		{id + "\n", "show --original -", exitOK, facts},
-		{id, "show --original - --data", exitOK, facts + "\n{\n  \"username\": \"ada\"\n}"},
-		{id, "show --original - -o json --data", exitOK, `{"found":true,"left_seconds":H,"remembered":false,"messages":0,"bytes":18,"encrypted":false,"data":{"username":"ada"}}`},
-		{"", "show --original other", exitMiss, ""},
-		{"", "revoke --original other", exitMiss, ""},
-		{id, "revoke --original -", exitOK, "revoked"},
-		{id, "revoke --original - -o json", exitMiss, `{"revoked":false}`},
+		{"", "show --fastapi " + id, exitOK, facts},
+		{id + "\n", "show --fastapi -", exitOK, facts},
+		{id, "show --fastapi - --data", exitOK, facts + "\n{\n  \"username\": \"ada\"\n}"},
+		{id, "show --fastapi - -o json --data", exitOK, `{"found":true,"left_seconds":H,"remembered":false,"messages":0,"bytes":18,"encrypted":false,"data":{"username":"ada"}}`},
+		{"", "show --fastapi other", exitMiss, ""},
+		{"", "revoke --fastapi other", exitMiss, ""},
+		{id, "revoke --fastapi -", exitOK, "revoked"},
+		{id, "revoke --fastapi - -o json", exitMiss, `{"revoked":false}`},
 	} {
 		code, out, stderr := s.run(step.stdin, strings.Fields(step.args)...)
 		out = almostAnHour.ReplaceAllString(out, "${1}H$2")
@@ -273,7 +273,7 @@ func TestSession_MistakesAreUsageErrors(t *testing.T) {
 		"list":                                "session list USER",
 		"list a b":                            "session list USER",
 		"list a --data":                       "unknown flag",
-		"list a --original x":                 "unknown flag",
+		"list a --fastapi x":                 "unknown flag",
 		"list " + long("x", 513):              "user: must have 1 to 512 bytes",
 		"list a --name a:b":                   "Name must be",
 		"list a --name=":                      "--name must not be empty",
@@ -285,15 +285,15 @@ func TestSession_MistakesAreUsageErrors(t *testing.T) {
 		"list a --env-file nowhere":           "nowhere",
 		"show a":                              "wrong number of arguments",
 		"show a -xyz":                         "begins with '-' write --",
-		"show a --original x":                 "wrong number of arguments",
-		"show --original=":                    "identifier is empty",
-		"show --original -":                   "identifier is empty",
-		"show --original x --name web":        "--name does not go with --original",
+		"show a --fastapi x":                 "wrong number of arguments",
+		"show --fastapi=":                    "identifier is empty",
+		"show --fastapi -":                   "identifier is empty",
+		"show --fastapi x --name web":        "--name does not go with --fastapi",
 		"revoke a":                            "wrong number of arguments",
 		"revoke a b --all":                    "wrong number of arguments",
 		"revoke --all":                        "wrong number of arguments",
-		"revoke --all --original x":           "--all does not go with",
-		"revoke --original " + long("x", 256): "session_id",
+		"revoke --all --fastapi x":           "--all does not go with",
+		"revoke --fastapi " + long("x", 256): "session_id",
 	} {
 		code, out, stderr := s.run("", strings.Fields(args)...)
 		if code != exitUsage || out != "" || !strings.Contains(stderr, want) {
@@ -304,7 +304,7 @@ func TestSession_MistakesAreUsageErrors(t *testing.T) {
 		t.Errorf("help: %d %s", code, out)
 	}
 	s.server.Stop()
-	for _, args := range []string{"list a", "show a b", "revoke a --all", "revoke --original x"} {
+	for _, args := range []string{"list a", "show a b", "revoke a --all", "revoke --fastapi x"} {
 		if code, out, stderr := s.run("", append(strings.Fields(args), "--timeout", "500ms")...); code != exitFailed || out != "" || stderr == "" {
 			t.Errorf("without Redis: %s: %d %s%s", args, code, out, stderr)
 		}

@@ -30,8 +30,8 @@ func newTail() *cobra.Command {
 		Use:   "tail CHANNEL...",
 		Short: "Show the messages of channels as they come",
 		Long: `Show the messages of channels, under REDIS_KEY_PREFIX, as they come, until
-Ctrl-C. It goes on after Redis was away; what it cannot show is told on standard
-error: that it does not hear at the moment, and from when to when it did not,
+Ctrl-C. It goes on after Redis was away; standard
+error says what it cannot show: that it does not hear at the moment, and from when to when it did not,
 and how many messages were missed, where their publishers number them.
 
 Each message is one line, with the channel and a tab before it where there can
@@ -78,7 +78,7 @@ settings.`,
 func (o *tailOptions) follow(c *cobra.Command, names []string) error {
 	ctx, restore := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
 	defer restore()
-	// The second signal ends it at once: nobody may read what it writes.
+	// The second signal ends it at once: its output may be blocked.
 	defer context.AfterFunc(ctx, restore)()
 	connect, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
@@ -120,7 +120,7 @@ func (o *tailOptions) show(ctx context.Context, c *cobra.Command, r *madcrow.Red
 			tellTail(c.ErrOrStderr(), e, names)
 			continue
 		}
-		if err := o.print(c.OutOrStdout(), e, len(names) > 1 || o.pattern); err != nil {
+		if err := o.show(c.OutOrStdout(), e, len(names) > 1 || o.pattern); err != nil {
 			return err
 		}
 		if shown++; shown == o.count {
@@ -140,7 +140,7 @@ type tailed struct {
 	Sent      *time.Time `json:"sent,omitempty"`
 }
 
-func (o *tailOptions) print(w io.Writer, e pubsub.Event[string], several bool) error {
+func (o *tailOptions) show(w io.Writer, e pubsub.Event[string], several bool) error {
 	if o.output == "json" {
 		line := tailed{Channel: e.Channel, payload: payloadOf(e.Message), Received: time.Now().UTC(), Publisher: e.Publisher, Number: e.Number}
 		if !e.Sent.IsZero() {

@@ -276,7 +276,7 @@ func TestOneLine_ShowsWhatWouldSteerATerminal(t *testing.T) {
 	}
 }
 
-// Nobody reads what it writes: the second signal ends it all the same.
+// Its output is not read: the second signal ends it all the same.
 func TestTail_TheSecondSignalEndsItWhileItsOutputIsBlocked(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
 	r, w, err := os.Pipe()

@@ -18,7 +18,7 @@ const api = "/api/v1/redis-example"
 
 var manyDigits = strings.Repeat("1234567890", 40)
 
-// suite is what a client of the original relies on: members, order, status.
+// suite is what a client of FastAPI Madcrow relies on: members, order, status.
 var suite = []step{
 	{"GET", "/cache/a", "", `{"key":"a","value":null,"exists":false,"ttl":null}`},
 	{"POST", "/cache", `{"key":"a","value":"b","expire_seconds":3600}`, `{"key":"a","value":"b","exists":true,"ttl":3600}`},
@@ -58,12 +58,12 @@ var suite = []step{
 // TestAPI runs all that follows on each kind of Redis, each started once. The
 // answers are the same everywhere. Where Redis itself differs nothing of it
 // shows: in a cluster PUBLISH counts the receivers of one node only, and the
-// suite publishes to nobody.
+// suite publishes where no one listens.
 func TestAPI(t *testing.T) {
 	for name, backend := range backends() {
 		t.Run(name, func(t *testing.T) {
 			cfg := backend(t)
-			t.Run("AnswersAsTheOriginal", func(t *testing.T) { answersAsTheOriginal(t, cfg) })
+			t.Run("AnswersAsTheOriginal", func(t *testing.T) { answersAsFastAPIMadcrow(t, cfg) })
 			t.Run("BadInputIs422AndIsNotSentBack", func(t *testing.T) { badInput(t, cfg) })
 			t.Run("SubscribersGetWhatIsPublished", func(t *testing.T) { subscribersGet(t, cfg) })
 			t.Run("HealthTellsTheSnapshot", func(t *testing.T) { healthTells(t, cfg) })
@@ -72,7 +72,7 @@ func TestAPI(t *testing.T) {
 	}
 }
 
-func answersAsTheOriginal(t *testing.T, cfg madcrow.Config) {
+func answersAsFastAPIMadcrow(t *testing.T, cfg madcrow.Config) {
 	w := startWeb(t, cfg).waitAvailable()
 	for _, s := range suite {
 		a := w.do(s.method, api+s.path, s.body)
@@ -156,7 +156,7 @@ func badInput(t *testing.T, cfg madcrow.Config) {
 			t.Errorf("%s %s %s: what was sent comes back: %s", tc.method, tc.path, tc.body, a.body)
 		}
 	}
-	// What is spelt otherwise is unknown, and ignored as the original does.
+	// What is spelt otherwise is unknown, and ignored as FastAPI Madcrow does.
 	odd := w.do("POST", api+"/cache", `{"key":"a","KEY":"m1:x","value":"b","Value":"c","Expire_Seconds":36028797018963968}`)
 	if want := `{"key":"a","value":"b","exists":true,"ttl":null}`; odd.status != 200 || odd.body != want {
 		t.Errorf("%d %s", odd.status, odd.body)

@@ -74,7 +74,7 @@ func (c CacheController) get(ctx context.Context, in *cacheKeyInput) (*cacheEntr
 		out.Value = &e.Value
 	}
 	if e.Found && e.TTL != service.NoLifetime {
-		// Rounded as Redis' own TTL rounds, which the original shows.
+		// Rounded as Redis' own TTL rounds, which FastAPI Madcrow shows.
 		seconds := int64((e.TTL + time.Second/2) / time.Second)
 		out.TTL = &seconds
 	}

@@ -22,8 +22,8 @@ func lifetime(seconds int64) time.Duration {
 }
 
 // exactFormats is JSON whose members are called exactly as they should be:
-// encoding/json takes "Value" for "value", and of both the last. The original
-// ignores what it does not know.
+// encoding/json takes "Value" for "value", and of both the last. FastAPI
+// Madcrow ignores members that it does not know.
 func exactFormats() map[string]huma.Format {
 	f := huma.DefaultJSONFormat
 	f.Unmarshal = unmarshalExact

@@ -67,7 +67,7 @@ func wantNoRedisText(t *testing.T, a answer, srv *madcrowtest.Server) {
 	t.Helper()
 	for _, secret := range []string{srv.Addr(), fmt.Sprint(srv.Port()), "127.0.0.1", "dial", "WRONGTYPE", "NOPERM", "OOM", "madcrow:", "ERR "} {
 		if strings.Contains(a.body, secret) {
-			t.Errorf("the caller is told %q: %s", secret, a.body)
+			t.Errorf("the answer shows %q: %s", secret, a.body)
 		}
 	}
 }

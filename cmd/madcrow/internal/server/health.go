@@ -9,8 +9,8 @@ import (
 	"github.com/madcrow-go/madcrow/health"
 )
 
-// HealthController tells what is known of Redis. It asks nobody: the
-// connection is watched in the background, and this is its last word.
+// HealthController reports what is known of Redis. It makes no call: the
+// connection is watched in the background, and this is its last state.
 type HealthController struct {
 	redis    *madcrow.Redis
 	note     string
@@ -20,7 +20,7 @@ type HealthController struct {
 
 type noInput struct{}
 
-// exampleHealth has the members of the original; without Redis only the first
+// exampleHealth has the members of FastAPI Madcrow; without Redis only the first
 // three.
 type exampleHealth struct {
 	Status           string `json:"status" enum:"healthy,unavailable"`
@@ -77,7 +77,7 @@ func (c HealthController) example(context.Context, *noInput) (*exampleHealth, er
 	return out, nil
 }
 
-// known is the original's word for what the server does not say of itself.
+// known is FastAPI Madcrow's word for a fact that the server does not report.
 func known(s string) string {
 	if s == "" {
 		return "unknown"

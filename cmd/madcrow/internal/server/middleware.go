@@ -17,7 +17,7 @@ import (
 
 const requestIDHeader = "X-Request-Id"
 
-// noSniff is shared by all answers; nobody appends to it.
+// noSniff is shared by all answers; it is never appended to.
 var noSniff = []string{"nosniff"}
 
 // ServeHTTP is all that stands around a route, in one place and with one

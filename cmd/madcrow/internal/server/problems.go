@@ -47,7 +47,7 @@ var tame = sync.OnceFunc(func() {
 
 // humaConfig is huma's without $schema in the bodies, without its
 // documentation (which loads scripts from the internet), and with unknown
-// members allowed, as the original does.
+// members allowed, as FastAPI Madcrow does.
 func (s *Server) humaConfig() huma.Config {
 	tame()
 	c := huma.DefaultConfig("Madcrow", s.opt.Version)

@@ -7,7 +7,7 @@ import (
 	"github.com/madcrow-go/madcrow/service"
 )
 
-// limitKeyPrefix is what the original puts before the caller's key.
+// limitKeyPrefix is FastAPI Madcrow's, before the caller's key.
 const limitKeyPrefix = "rate_limit:"
 
 // RateLimitController answers whether a request may pass. To be limited is an

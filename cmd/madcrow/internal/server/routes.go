@@ -86,7 +86,7 @@ func stream[I any](g routes, rt route, about string, handler http.Handler) {
 	})
 }
 
-// requireRedis is the required dependency: it asks nobody.
+// requireRedis is the required dependency: it makes no call.
 func (s *Server) requireRedis(operation, table string) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
 		if err := s.svc.Unavailable(operation, table); err != nil {

@@ -17,7 +17,7 @@ import (
 	"github.com/madcrow-go/madcrow/service"
 )
 
-// Prefix of the routes of the original.
+// Prefix of the routes of FastAPI Madcrow.
 const apiPrefix = "/api/v1/redis-example"
 
 // DefaultMaxBody is the default of Options.MaxBody.
@@ -109,7 +109,7 @@ func New(opt Options) (*Server, error) {
 	return s, nil
 }
 
-// Leave makes readiness fail, so that load balancers send nobody new. All is
+// Leave makes readiness fail, so that load balancers send no new clients. Requests are
 // served as before.
 func (s *Server) Leave() { s.draining.Store(true) }
 

@@ -8,33 +8,33 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// waistPlain is the first row of the budgets: what the waist costs a call
+// corePlain is the first row of the budgets: what the core costs a call
 // whose context cannot end, or ends by itself soon enough.
-func waistPlain(e *environment) (race, error) {
+func corePlain(e *environment) (race, error) {
 	background := func() (context.Context, func()) { return context.Background(), func() {} }
-	return race{name: "waist", what: "Redis.Do(GET), 128 bytes", contestants: []contestant{
+	return race{name: "core", what: "Redis.Do(GET), 128 bytes", contestants: []contestant{
 		{"rueidis, background", 0, bareGet(e, e.bare, background)},
 		{"rueidis with one connection, background", 0, bareGet(e, e.one, background)},
 		{"madcrow, background", 0.95, madcrowGet(e, background)},
 	}}, nil
 }
 
-// waistDeadline is the same under contexts that end sooner than the default.
-func waistDeadline(e *environment) (race, error) {
+// coreDeadline is the same under contexts that end sooner than the default.
+func coreDeadline(e *environment) (race, error) {
 	sooner := func() (context.Context, func()) {
 		return context.WithTimeout(context.Background(), 400*time.Millisecond)
 	}
-	return race{name: "waist-deadline", what: "Redis.Do(GET) under a context with a sooner deadline", contestants: []contestant{
+	return race{name: "core-deadline", what: "Redis.Do(GET) under a context with a sooner deadline", contestants: []contestant{
 		{"rueidis, sooner deadline", 0, bareGet(e, e.bare, sooner)},
 		{"rueidis with one connection, sooner deadline", 0, bareGet(e, e.one, sooner)},
 		{"madcrow, sooner deadline", 0.95, madcrowGet(e, sooner)},
 	}}, nil
 }
 
-// waistCancellable is the second row: the context of an HTTP handler.
-func waistCancellable(e *environment) (race, error) {
+// coreCancellable is the second row: the context of an HTTP handler.
+func coreCancellable(e *environment) (race, error) {
 	handler := func() (context.Context, func()) { return context.WithCancel(context.Background()) }
-	return race{name: "waist-cancellable", what: "Redis.Do(GET) under a cancellable context", contestants: []contestant{
+	return race{name: "core-cancellable", what: "Redis.Do(GET) under a cancellable context", contestants: []contestant{
 		{"rueidis, cancellable", 0, bareGet(e, e.bare, handler)},
 		{"rueidis with one connection, cancellable", 0, bareGet(e, e.one, handler)},
 		{"madcrow, cancellable", 0.85, madcrowGet(e, handler)},

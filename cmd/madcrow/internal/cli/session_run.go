@@ -30,7 +30,7 @@ func infoOf(i session.Info) sessionInfo {
 	return sessionInfo{i.Handle, i.Created.UTC(), i.LastUsed.UTC(), i.Ends.UTC(), i.Device.Address, i.Device.UserAgent}
 }
 
-// sessionAnswer is what show prints as JSON. Of an original's session there is
+// sessionAnswer is what show prints as JSON. Of a session in the FastAPI layout there is
 // no more than is known.
 type sessionAnswer struct {
 	User  string `json:"user,omitempty"`
@@ -96,8 +96,8 @@ func showSession(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o *ses
 	if err != nil {
 		return asSessionUsage(err)
 	}
-	user, handle, answer := "", o.original, sessionAnswer{}
-	if o.original == "" {
+	user, handle, answer := "", o.fastAPI, sessionAnswer{}
+	if o.fastAPI == "" {
 		user, handle = args[0], args[1]
 		answer.User, answer.Name = user, o.name
 	}
@@ -108,7 +108,7 @@ func showSession(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o *ses
 	if answer.Found = found; !found {
 		return o.missing(c, answer)
 	}
-	if o.original == "" {
+	if o.fastAPI == "" {
 		info := infoOf(d.Info)
 		answer.sessionInfo = &info
 	}
@@ -165,8 +165,8 @@ func dataText(data json.RawMessage) string {
 }
 
 func revokeSessions(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o *sessionOptions, args []string) error {
-	if o.original != "" {
-		existed, err := service.New(r).DeleteSession(ctx, o.original)
+	if o.fastAPI != "" {
+		existed, err := service.New(r).DeleteSession(ctx, o.fastAPI)
 		if err != nil {
 			return err
 		}
