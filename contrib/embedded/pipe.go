@@ -17,8 +17,8 @@ import (
 // the lock of the whole server.
 const (
 	requestWindow = 256 << 10
-	replyLimit  = 64 << 20
-	keptBuffer  = 64 << 10
+	replyLimit    = 64 << 20
+	keptBuffer    = 64 << 10
 )
 
 var errUnread = errors.New("embedded: the client does not read its replies")
@@ -84,8 +84,8 @@ func (address) String() string  { return "embedded" }
 // writer closed, net.ErrClosed on the own closed end, io.ErrClosedPipe when the
 // reader closed, and os.ErrDeadlineExceeded, which is a net.Error.
 type half struct {
-	window  int // a write waits while this much is unread; 0: never
-	limit int // a write fails while this much is unread; 0: never
+	window int // a write waits while this much is unread; 0: never
+	limit  int // a write fails while this much is unread; 0: never
 
 	mu      sync.Mutex
 	changed sync.Cond

@@ -216,8 +216,8 @@ func TestRegister_FindsFieldsInsideOfStructs(t *testing.T) {
 		return say(in.N.Get())
 	})
 	Register(set, api, op("GET /nested"), func(_ context.Context, in *struct {
-		In   struct{ Deps Deps }
-		Dep  struct{ Word Optional[string] }
+		In  struct{ Deps Deps }
+		Dep struct{ Word Optional[string] }
 	},
 	) (*output, error) {
 		word, ok := in.Dep.Word.Get()

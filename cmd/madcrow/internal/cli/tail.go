@@ -120,7 +120,7 @@ func (o *tailOptions) show(ctx context.Context, c *cobra.Command, r *madcrow.Red
 			tellTail(c.ErrOrStderr(), e, names)
 			continue
 		}
-		if err := o.show(c.OutOrStdout(), e, len(names) > 1 || o.pattern); err != nil {
+		if err := o.write(c.OutOrStdout(), e, len(names) > 1 || o.pattern); err != nil {
 			return err
 		}
 		if shown++; shown == o.count {
@@ -140,7 +140,7 @@ type tailed struct {
 	Sent      *time.Time `json:"sent,omitempty"`
 }
 
-func (o *tailOptions) show(w io.Writer, e pubsub.Event[string], several bool) error {
+func (o *tailOptions) write(w io.Writer, e pubsub.Event[string], several bool) error {
 	if o.output == "json" {
 		line := tailed{Channel: e.Channel, payload: payloadOf(e.Message), Received: time.Now().UTC(), Publisher: e.Publisher, Number: e.Number}
 		if !e.Sent.IsZero() {
