@@ -6,7 +6,7 @@
 //	func TestOrders(t *testing.T) {
 //		madcrowtest.CheckLeaks(t)
 //		srv := madcrowtest.StartRedis(t)
-//		r, err := madcrow.Open(t.Context(), srv.Config())
+//		r := madcrowtest.Open(t, srv.Config())
 //		…
 //		srv.Kill()  // kill -9
 //		srv.Start() // the same port, the same settings

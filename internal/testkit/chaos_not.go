@@ -1,0 +1,6 @@
+//go:build !chaos
+
+package testkit
+
+// Chaos says whether this is the chaos tier.
+const Chaos = false

@@ -1,0 +1,6 @@
+//go:build soak
+
+package testkit
+
+// Soak says whether this is the soak tier.
+const Soak = true
