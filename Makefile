@@ -14,7 +14,6 @@ help: ## list the targets
 # The tests mostly wait: what only computes runs beside them, and gives way. The
 # root's are first, as the others are compiled meanwhile.
 test: servers ## all that must be green, in every module (needs gcc, for the race detector)
-	@$(GO) test -race -vet=off -c -o /dev/null .
 	@log=$$(mktemp); compiled=$$(mktemp -u); failed=0; \
 	( nice -n 19 $(MAKE) --no-print-directory compile || true; touch $$compiled; \
 	  nice -n 19 $(MAKE) --no-print-directory lint tidy build ) >$$log 2>&1 & beside=$$!; \
@@ -42,13 +41,9 @@ OTHERS = $(shell $(GO) list $(addsuffix /...,$(filter-out $(PROGRAMS),$(MODULES)
 
 unit: root others ## the tests of every module, with the race detector
 
-# Two halves, each of which waits for most of its time.
-FAILOVERS = Sentinel|HA
-
+# In two parts, each of which waits for most of its time.
 root:
-	@$(GO) test -race -vet=off -timeout 9m -run '$(FAILOVERS)' . & half=$$!; failed=0; \
-	$(GO) test -race -vet=off -timeout 9m -skip '$(FAILOVERS)' . || failed=1; \
-	wait $$half || failed=1; exit $$failed
+	@GO=$(GO) ./scripts/shards 2 .
 
 others:
 	@$(GO) test -race -vet=off -timeout 9m $(OTHERS)
@@ -57,8 +52,12 @@ others:
 compile:
 	@$(GO) build -race -o /dev/null $(OTHERS)
 
+# The packages whose tests have a strict form. RUN narrows it: make chaos RUN=Frozen.
+CHAOS = $(shell grep -rlE 'testkit\.(Chaos|Slack|Length|Within)\b' --include=*_test.go . | xargs -n1 dirname | sort -u)
+RUN = .
+
 chaos: servers ## faults in full length, with strict bounds; takes minutes and wants the machine for itself
-	@MADCROW_CHAOS=1 $(GO) test -p 1 -count=1 -timeout 30m -run "^Test(Chaos|Coherence|Stampede|Frozen|Hung|Slow|Sentinel_|Dial_)" -v . ./cache ./session ./pubsub | grep -vE 'level=(INFO|WARN)|^=== '
+	@$(GO) test -tags chaos -p 1 -count=1 -timeout 60m -run '$(RUN)' -v $(CHAOS) | grep -vE 'level=(INFO|WARN)|^=== '
 
 # PACKAGES narrows it: make matrix PACKAGES="./cache ./session".
 PACKAGES = $(addsuffix /...,$(MODULES))
@@ -68,7 +67,7 @@ matrix: ## the suites on each server program of MADCROW_REDIS_SERVERS
 
 soak: servers ## long runs, and the pages in a real Chromium
 	@./scripts/servers chromium
-	@MADCROW_SOAK=1 $(GO) test -tags soak -count=1 -timeout 60m $(addsuffix /...,$(MODULES))
+	@$(GO) test -tags soak -count=1 -timeout 60m $(addsuffix /...,$(MODULES))
 
 fuzz: ## each fuzz test for 30 seconds
 	@for f in $$(grep -lE '^func Fuzz' --include=*_test.go -r . | xargs -n1 dirname | sort -u); do \

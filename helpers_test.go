@@ -3,7 +3,6 @@ package madcrow_test
 import (
 	"context"
 	"log/slog"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -98,7 +98,7 @@ func mustGet(t testing.TB, r *madcrow.Redis, key, want string) {
 
 // strict is true in `make chaos`, which runs alone and without the race
 // detector; otherwise promised times have four times the slack.
-var strict = os.Getenv("MADCROW_CHAOS") == "1"
+var strict = testkit.Chaos
 
 func slack(d time.Duration) time.Duration {
 	if strict {

@@ -1,14 +1,15 @@
 package cache_test
 
 import (
-	"os"
 	"sync/atomic"
 	"time"
+
+	"github.com/madcrow-go/madcrow/internal/testkit"
 )
 
 // strict is true in `make chaos`, which runs alone and without the race
 // detector; otherwise promised times have four times the slack.
-var strict = os.Getenv("MADCROW_CHAOS") == "1"
+var strict = testkit.Chaos
 
 func slack(d time.Duration) time.Duration {
 	if strict {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/cache"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 )
 
 // The model is a source of truth with versions, and processes that change it,
@@ -117,7 +118,7 @@ func modelSeed(t testing.TB) uint64 {
 }
 
 // soak is true in `make soak`.
-var soak = os.Getenv("MADCROW_SOAK") == "1"
+var soak = testkit.Soak
 
 func newModel(t testing.TB, cfg madcrow.Config, faults bool, change func(*cache.Options[modelValue])) *model {
 	m := &model{t: t, seed: modelSeed(t), faults: faults}

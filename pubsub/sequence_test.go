@@ -3,12 +3,13 @@ package pubsub
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/madcrow-go/madcrow/internal/testkit"
 )
 
 // plainCount is the model: every number by itself.
@@ -54,7 +55,7 @@ func (m *plainCount) expire(now time.Time) (missing int) {
 }
 
 func soak(usual, soak int) int {
-	if os.Getenv("MADCROW_SOAK") == "1" {
+	if testkit.Soak {
 		return soak
 	}
 	return usual

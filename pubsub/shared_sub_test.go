@@ -7,7 +7,6 @@ import (
 	"iter"
 	"math/rand/v2"
 	"net"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,13 +14,14 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 	"github.com/madcrow-go/madcrow/pubsub"
 )
 
 var (
-	soaking = os.Getenv("MADCROW_SOAK") == "1"
-	strict  = os.Getenv("MADCROW_CHAOS") == "1"
+	soaking = testkit.Soak
+	strict  = testkit.Chaos
 )
 
 // long is for what a test does more of in `make soak`.

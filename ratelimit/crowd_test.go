@@ -278,7 +278,7 @@ func TestCrowd_ManyProcessesAreAdmittedExactlyTheLimit(t *testing.T) {
 // looks like a denial.
 func TestSoakCrowd_AFailoverAdmitsLessThanTwiceTheLimit(t *testing.T) {
 	if !soak {
-		t.Skip("long: MADCROW_SOAK=1")
+		t.Skip("long: go test -tags soak")
 	}
 	for _, how := range []string{"ordered", "killed"} {
 		t.Run(how, func(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/limitscript"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -25,9 +26,9 @@ import (
 // and the state that is left, must be the same.
 //
 // A failure prints a seed. MADCROW_SEED=<seed> runs that schedule alone, and
-// MADCROW_SOAK=1 runs a hundred times as many.
+// The soak tier runs a hundred times as many.
 
-var soak = os.Getenv("MADCROW_SOAK") == "1"
+var soak = testkit.Soak
 
 // opKind is what a step does.
 type opKind uint8

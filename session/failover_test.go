@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 	"github.com/madcrow-go/madcrow/session"
 )
@@ -292,7 +292,7 @@ func TestFrozenRedis_NoCallOutlivesItsDeadlineAndFailuresHold(t *testing.T) {
 	r := openConfig(t, srv.Config())
 	const deadline = 60 * time.Millisecond
 	slack := 500 * time.Millisecond // the machine may be busy
-	if os.Getenv("MADCROW_CHAOS") == "1" {
+	if testkit.Chaos {
 		slack = 50 * time.Millisecond
 	}
 	var most time.Duration

@@ -3,7 +3,6 @@ package session_test
 import (
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/session"
 )
 
@@ -410,7 +410,7 @@ func (w *modelWorld) run(order []action, variant int) {
 }
 
 // soak makes some tests long.
-var soak = os.Getenv("MADCROW_SOAK") == "1"
+var soak = testkit.Soak
 
 func TestRace_EveryOrderOfTwoAndThree(t *testing.T) {
 	r := open(t)
