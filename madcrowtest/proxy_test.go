@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow/internal/resp"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 )
 
 func TestProxy_PassesEverythingOn(t *testing.T) {
@@ -32,8 +33,8 @@ func TestProxy_PassesEverythingOn(t *testing.T) {
 		t.Errorf("a value of 1 MiB came as %d bytes, %v", len(got), err)
 	}
 	_ = conn.Close()
-	waitFor(t, "the connection to be gone", func() bool { return p.Conns() == 0 })
-	waitFor(t, "the server to see it go", func() bool { return s.ConnectedClients(t) == 0 })
+	testkit.Eventually(t, "the connection to be gone", func() bool { return p.Conns() == 0 })
+	testkit.Eventually(t, "the server to see it go", func() bool { return s.ConnectedClients(t) == 0 })
 }
 
 func TestProxy_SetDelayLengthensEachRoundTrip(t *testing.T) {
@@ -101,7 +102,7 @@ func TestProxy_BlackHoleSwallowsRepliesUnderWay(t *testing.T) {
 	roundTrip(t, conn, "PING")
 	p.SetDelay(100 * time.Millisecond)
 	_, _ = io.WriteString(conn, "SET sent 1\r\n")
-	waitFor(t, "the request to arrive", func() bool { return s.Do(t, "GET", "sent") == "1" })
+	testkit.Eventually(t, "the request to arrive", func() bool { return s.Do(t, "GET", "sent") == "1" })
 	p.BlackHole(true)
 	_ = conn.SetReadDeadline(time.Now().Add(250 * time.Millisecond))
 	if n, err := conn.Read(make([]byte, 10)); n > 0 {
@@ -190,7 +191,7 @@ func TestProxy_EndsWithTheTest(t *testing.T) {
 		}
 		t.Cleanup(func() { _ = conn.Close() })
 		_, _ = io.WriteString(conn, "PING\r\n")
-		waitFor(t, "the proxy to connect", func() bool { return s.ConnectedClients(t) == 1 })
+		testkit.Eventually(t, "the proxy to connect", func() bool { return s.ConnectedClients(t) == 1 })
 		p.BlackHole(true)
 		dialPlain(t, p.Addr())
 	})
@@ -211,13 +212,4 @@ func getBig(conn net.Conn) (string, error) {
 	reply, err := resp.Read(bufio.NewReader(conn))
 	text, _ := reply.(string)
 	return text, err
-}
-
-func waitFor(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); !done(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-	}
 }

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/madcrow-go/madcrow/internal/testkit"
 )
 
 func TestStartSentinel_HasItsRolesAndSettings(t *testing.T) {
@@ -46,7 +48,7 @@ func TestStartSentinel_HasItsRolesAndSettings(t *testing.T) {
 	c := openSet(t, s.Config())
 	setSoon(t, c, "k", "v")
 	for _, n := range s.Nodes() {
-		waitFor(t, "the value to be on "+n.Addr(), func() bool { return n.Do(t, "GET", "k") == "v" })
+		testkit.Eventually(t, "the value to be on "+n.Addr(), func() bool { return n.Do(t, "GET", "k") == "v" })
 	}
 }
 
@@ -168,7 +170,7 @@ func TestSentinelSet_TLSIsEverywhere(t *testing.T) {
 		t.Error("the master is the old one")
 	}
 	// The old one takes writes, too, until the client has asked again.
-	waitFor(t, "a write to reach the new master", func() bool {
+	testkit.Eventually(t, "a write to reach the new master", func() bool {
 		return set(t, c, "k", "v") == nil && s.Master().Do(t, "GET", "k") == "v"
 	})
 }
@@ -238,7 +240,7 @@ func TestStartSentinel_ReplicasHaveEveryWriteFromTheStart(t *testing.T) {
 		s.Master().Do(t, "SET", "a", "1")
 		start := time.Now()
 		for _, r := range s.Replicas() {
-			waitFor(t, "the write on "+r.Addr(), func() bool { return r.Do(t, "GET", "a") == "1" })
+			testkit.Eventually(t, "the write on "+r.Addr(), func() bool { return r.Do(t, "GET", "a") == "1" })
 		}
 		if d := time.Since(start); d > 500*time.Millisecond {
 			t.Errorf("a replica that is online was sent nothing for %v", d)

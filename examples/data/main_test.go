@@ -16,11 +16,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/madcrow-go/madcrow/examples/internal/program"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
-// program is the real one, running.
-type program struct {
+// running is the real program, as a process.
+type running struct {
 	t    *testing.T
 	addr string
 }
@@ -41,7 +42,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-func start(t *testing.T, env ...string) *program {
+func start(t *testing.T, env ...string) *running {
 	t.Helper()
 	cmd := exec.Command(binary)
 	cmd.Env = append([]string{"ADDR=127.0.0.1:0"}, env...)
@@ -74,17 +75,17 @@ func start(t *testing.T, env ...string) *program {
 	if addr == "" {
 		t.Fatal("it ended")
 	}
-	return &program{t, addr}
+	return &running{t, addr}
 }
 
 // get returns what the program says of a record; source is the code of a
 // problem where there is no record.
-func (p *program) get(id string) (data, source string) {
+func (p *running) get(id string) (data, source string) {
 	p.t.Helper()
 	return p.do(http.MethodGet, id, "")
 }
 
-func (p *program) put(id, data string) {
+func (p *running) put(id, data string) {
 	p.t.Helper()
 	body, err := json.Marshal(map[string]string{"data": data})
 	if err != nil {
@@ -95,7 +96,7 @@ func (p *program) put(id, data string) {
 	}
 }
 
-func (p *program) do(method, id, body string) (data, source string) {
+func (p *running) do(method, id, body string) (data, source string) {
 	p.t.Helper()
 	req, err := http.NewRequestWithContext(p.t.Context(), method, p.addr+"/data/"+id, strings.NewReader(body))
 	if err != nil {
@@ -120,7 +121,7 @@ func (p *program) do(method, id, body string) (data, source string) {
 	return out.Data, out.Source + out.Code
 }
 
-func (p *program) want(id, data, source string) {
+func (p *running) want(id, data, source string) {
 	p.t.Helper()
 	if d, s := p.get(id); d != data || s != source {
 		p.t.Errorf("%s: %q from %q, want %q from %q", id, d, s, data, source)
@@ -164,7 +165,7 @@ func TestData_IsCachedAndGoesOnWithoutRedis(t *testing.T) {
 	two.want("1", "while it was away", "database")
 	s.Resume()
 	// The old value is still in Redis, and gone with the removal that waited.
-	waitFor(t, func() bool {
+	program.Wait(t, func() bool {
 		data, source := two.get("1")
 		return data == "while it was away" && source == "cache"
 	})
@@ -175,7 +176,7 @@ func TestData_IsCachedAndGoesOnWithoutRedis(t *testing.T) {
 		one.want("1", "while it was away", "database")
 	}
 	s.Start()
-	waitFor(t, func() bool {
+	program.Wait(t, func() bool {
 		data, source := one.get("1")
 		return data == "while it was away" && source == "cache"
 	})
@@ -193,19 +194,10 @@ func TestData_StartsWithoutRedis(t *testing.T) {
 		t.Errorf("a wrong body: %s", code)
 	}
 	madcrowtest.StartRedis(t, madcrowtest.WithPort(port))
-	waitFor(t, func() bool {
+	program.Wait(t, func() bool {
 		data, source := p.get("1")
 		return data == "new" && source == "cache"
 	})
-}
-
-func waitFor(t *testing.T, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(15 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("did not happen within 15 s")
-		}
-	}
 }
 
 func TestData_AWrongSettingIsNamed(t *testing.T) {

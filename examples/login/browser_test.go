@@ -18,6 +18,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/madcrow-go/madcrow/examples/internal/program"
 )
 
 // TestPages_InABrowser goes through the pages in Chromium, which can resolve no
@@ -72,7 +74,7 @@ func TestPages_InABrowser(t *testing.T) {
 	c.waitFor("document.querySelector('h1').innerText == 'Service Unavailable'")
 	c.picture("error")
 	s.redis.Start()
-	waitFor(t, func() bool { return s.browser(firefox).get("/login").code == 200 })
+	program.Wait(t, func() bool { return s.browser(firefox).get("/login").code == 200 })
 	logInAndOut(c, s, next)
 	for _, line := range c.complaints {
 		t.Errorf("the browser complains: %s", line)

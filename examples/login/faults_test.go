@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/madcrow-go/madcrow/examples/internal/program"
 )
 
 // slow is more than any answer without Redis may take, on a busy machine.
@@ -34,7 +36,7 @@ func TestWithoutRedis(t *testing.T) {
 
 			s.redis.Start()
 			s.redis.Resume()
-			waitFor(t, func() bool { return s.browser(firefox).get("/login").code == 200 })
+			program.Wait(t, func() bool { return s.browser(firefox).get("/login").code == 200 })
 			b.plant(cookie) // the logout did not reach the server, if it has the session still
 			if kept := name == "frozen"; b.in("ada") != kept {
 				t.Errorf("the session is there: %v", !kept)
@@ -50,7 +52,7 @@ func TestWithoutRedis(t *testing.T) {
 // isAway looks at every page. b has been at the profile, unseen has not.
 func isAway(t *testing.T, b, unseen, stranger *browser) {
 	t.Helper()
-	waitFor(t, func() bool { return stranger.get("/login").code == 503 })
+	program.Wait(t, func() bool { return stranger.get("/login").code == 503 })
 	for _, a := range []answer{stranger.get("/login"), stranger.post("/login", "name", "ada", "password", password)} {
 		if a.code != 503 || a.header.Get("Retry-After") == "" || a.header.Get("Set-Cookie") != "" || !a.has("Service Unavailable", "Try again in") || a.took > slow {
 			t.Errorf("login: %v", a)

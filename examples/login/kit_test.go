@@ -296,12 +296,3 @@ func (b *browser) plant(id string) {
 	}
 	b.client.Jar.SetCookies(at, []*http.Cookie{{Name: cookieName, Value: id, Path: "/", Secure: true}})
 }
-
-func waitFor(t *testing.T, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(15 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("did not happen within 15 s")
-		}
-	}
-}

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/madcrow-go/madcrow/examples/internal/program"
 )
 
 // TestPage_InABrowser looks at the page in Chromium while the program and Redis
@@ -187,7 +189,7 @@ func (c *chromium) eval(expression string) string {
 
 func (c *chromium) waitState(state string) {
 	c.t.Helper()
-	waitFor(c.t, func() bool { return c.eval(`document.getElementById("state")?.textContent`) == `"`+state+`"` })
+	program.Wait(c.t, func() bool { return c.eval(`document.getElementById("state")?.textContent`) == `"`+state+`"` })
 }
 
 // waitShown waits until the page shows these messages, the newest first, and
@@ -198,7 +200,7 @@ func (c *chromium) waitShown(want []string) {
 		_ = json.Unmarshal([]byte(c.eval(`Array.from(document.querySelectorAll("#feed .message span"), e => e.textContent).reverse()`)), &texts)
 		return texts
 	}
-	waitFor(c.t, func() bool { return len(shown()) >= len(want) })
+	program.Wait(c.t, func() bool { return len(shown()) >= len(want) })
 	time.Sleep(200 * time.Millisecond)
 	if got := shown(); !slices.Equal(got, want) {
 		c.t.Errorf("the page shows %q, want %q", got, want)

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/madcrow-go/madcrow/examples/internal/program"
 	"github.com/madcrow-go/madcrow/pubsub"
 )
 
@@ -19,9 +20,9 @@ import (
 func TestNotifications_EveryMessageOnceThroughRestarts(t *testing.T) {
 	redis := startRedis(t)
 	serves, sends := startProgram(t, redis), startProgram(t, redis)
-	waitFor(t, func() bool { return sends.send("other", "of another channel") })
+	program.Wait(t, func() bool { return sends.send("other", "of another channel") })
 	early := openBrowser(t, serves.url+"/feed/news")
-	waitFor(t, func() bool { _, events := early.seen(); return slices.Contains(events, "subscribed") })
+	program.Wait(t, func() bool { _, events := early.seen(); return slices.Contains(events, "subscribed") })
 
 	var sure []string
 	faults := map[int]func(){
@@ -46,7 +47,7 @@ func TestNotifications_EveryMessageOnceThroughRestarts(t *testing.T) {
 	sure = append(sure, "last")
 	late := openBrowser(t, serves.url+"/feed/news?last-event-id="+pubsub.Beginning.String())
 	for name, b := range map[string]*browser{"early": early, "late": late} {
-		waitFor(t, func() bool { got, _ := b.seen(); return len(got) > 0 && got[len(got)-1] == "last" })
+		program.Wait(t, func() bool { got, _ := b.seen(); return len(got) > 0 && got[len(got)-1] == "last" })
 		got, events := b.seen()
 		if slices.Contains(events, "history-lost") || name == "early" && !slices.Contains(events, "interrupted") {
 			t.Errorf("%s: %v", name, events)
@@ -108,7 +109,7 @@ func TestNotifications_WhatIsRefused(t *testing.T) {
 		t.Errorf("a page of another site may write: %d", res.StatusCode)
 	}
 	b := openBrowser(t, p.url+"/feed/news?last-event-id="+pubsub.Beginning.String())
-	waitFor(t, func() bool { got, _ := b.seen(); return len(got) == 2 })
+	program.Wait(t, func() bool { got, _ := b.seen(); return len(got) == 2 })
 	if got, _ := b.seen(); !slices.Equal(got, []string{"<b>one</b>", "two\nlines"}) {
 		t.Errorf("%q", got)
 	}
@@ -138,7 +139,7 @@ func TestNotifications_WithoutRedis(t *testing.T) {
 	p := startProgram(t, redis)
 	p.mustSend("news", "one")
 	redis.Kill()
-	waitFor(t, func() bool { return !p.send("news", "lost") })
+	program.Wait(t, func() bool { return !p.send("news", "lost") })
 	res, err := http.Post(p.url+"/notify/news?message=x", "", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -150,9 +151,9 @@ func TestNotifications_WithoutRedis(t *testing.T) {
 		t.Errorf("%d %+v %v", res.StatusCode, problem, err)
 	}
 	b := openBrowser(t, p.url+"/feed/news?last-event-id="+pubsub.Beginning.String())
-	waitFor(t, func() bool { _, events := b.seen(); return fmt.Sprint(events) == "[interrupted]" })
+	program.Wait(t, func() bool { _, events := b.seen(); return fmt.Sprint(events) == "[interrupted]" })
 	redis.Start()
-	waitFor(t, func() bool {
+	program.Wait(t, func() bool {
 		got, events := b.seen()
 		return len(got) > 0 && got[0] == "one" && slices.Contains(events, "subscribed")
 	})

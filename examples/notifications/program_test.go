@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/madcrow-go/madcrow/examples/internal/program"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -44,8 +45,8 @@ func startRedis(t *testing.T) *madcrowtest.Server {
 	return madcrowtest.StartRedis(t, madcrowtest.WithArgs("--appendonly", "yes", "--appendfsync", "always"))
 }
 
-// program is one process of the application, on a port of its own.
-type program struct {
+// process is one process of the application, on a port of its own.
+type process struct {
 	t    *testing.T
 	env  []string
 	url  string
@@ -53,16 +54,16 @@ type program struct {
 	done chan struct{}
 }
 
-func startProgram(t *testing.T, redis *madcrowtest.Server) *program {
+func startProgram(t *testing.T, redis *madcrowtest.Server) *process {
 	t.Helper()
 	addr := "127.0.0.1:" + strconv.Itoa(madcrowtest.FreePort(t))
-	p := &program{t: t, url: "http://" + addr, env: []string{"ADDR=" + addr, "REDIS_HOST=127.0.0.1", "REDIS_PORT=" + strconv.Itoa(redis.Port()), "REDIS_COMMAND_TIMEOUT=5"}}
+	p := &process{t: t, url: "http://" + addr, env: []string{"ADDR=" + addr, "REDIS_HOST=127.0.0.1", "REDIS_PORT=" + strconv.Itoa(redis.Port()), "REDIS_COMMAND_TIMEOUT=5"}}
 	p.start()
 	t.Cleanup(p.stop)
 	return p
 }
 
-func (p *program) start() {
+func (p *process) start() {
 	p.t.Helper()
 	p.cmd = exec.Command(binary)
 	p.cmd.Env = p.env
@@ -93,7 +94,7 @@ func (p *program) start() {
 }
 
 // stop ends it as a deployment does.
-func (p *program) stop() {
+func (p *process) stop() {
 	p.t.Helper()
 	if p.cmd.ProcessState != nil {
 		return
@@ -107,7 +108,7 @@ func (p *program) stop() {
 }
 
 // send is a POST, and says whether the message was surely sent.
-func (p *program) send(channel, message string) bool {
+func (p *process) send(channel, message string) bool {
 	p.t.Helper()
 	res, err := http.Post(p.url+"/notify/"+channel+"?message="+url.QueryEscape(message), "", nil)
 	if err != nil {
@@ -125,9 +126,9 @@ func (p *program) send(channel, message string) bool {
 }
 
 // mustSend waits for Redis.
-func (p *program) mustSend(channel, message string) {
+func (p *process) mustSend(channel, message string) {
 	p.t.Helper()
-	waitFor(p.t, func() bool { return p.send(channel, message) })
+	program.Wait(p.t, func() bool { return p.send(channel, message) })
 }
 
 // browser listens as one does: it comes back by itself, with the id of the last
@@ -208,13 +209,4 @@ func (b *browser) seen() (messages, events []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return append([]string(nil), b.got...), append([]string(nil), b.events...)
-}
-
-func waitFor(t *testing.T, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("did not happen within 20 s")
-		}
-	}
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/madcrow-go/madcrow/examples/internal/program"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -104,7 +105,7 @@ func TestRateLimit_TenAMinuteForAllProcessesWithAndWithoutRedis(t *testing.T) {
 	// Without Redis each process counts alone, and answers at once.
 	s.Stop()
 	allowed := 0
-	waitFor(t, func() bool { // a denial is remembered for up to a second
+	program.Wait(t, func() bool { // a denial is remembered for up to a second
 		if post(t, one).code == 200 {
 			allowed++
 		}
@@ -124,7 +125,7 @@ func TestRateLimit_TenAMinuteForAllProcessesWithAndWithoutRedis(t *testing.T) {
 		t.Errorf("without Redis %d were allowed, want 10", allowed)
 	}
 	s.Start()
-	waitFor(t, func() bool { return post(t, one).code == 200 && s.Do(t, "DBSIZE") != int64(0) })
+	program.Wait(t, func() bool { return post(t, one).code == 200 && s.Do(t, "DBSIZE") != int64(0) })
 
 	// A frozen one holds up no request either.
 	s.Pause()
@@ -134,15 +135,6 @@ func TestRateLimit_TenAMinuteForAllProcessesWithAndWithoutRedis(t *testing.T) {
 		}
 	}
 	s.Resume()
-}
-
-func waitFor(t *testing.T, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(15 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("did not happen within 15 s")
-		}
-	}
 }
 
 func TestRateLimit_AWrongSettingIsNamed(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/cache"
 	"github.com/madcrow-go/madcrow/contrib/codec"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -74,7 +75,7 @@ func TestCache_IsThatOfTheHTTPRoute(t *testing.T) {
 	}
 
 	p := launch(t, []string{"REDIS_URL=redis://" + s.Addr(), "REDIS_KEY_PREFIX=app:"})
-	waitFor(t, func() bool { code, _ := p.get("/readyz"); return code == 200 })
+	testkit.Eventually(t, "it is ready", func() bool { code, _ := p.get("/readyz"); return code == 200 })
 	res, err := http.Get("http://" + p.addr + "/api/v1/redis-example/cache/greeting")
 	if err != nil {
 		t.Fatal(err)
@@ -145,7 +146,7 @@ func TestCache_OfANameIsThatOfAProgram(t *testing.T) {
 	} {
 		step.run(t, s)
 	}
-	waitFor(t, func() bool {
+	testkit.Eventually(t, "the program sees the new value", func() bool {
 		m, found, err := c.Get(t.Context(), "42")
 		return m == member{ID: 43} && found && err == nil
 	})
@@ -160,7 +161,7 @@ func TestCache_OfANameIsThatOfAProgram(t *testing.T) {
 	} {
 		step.run(t, s)
 	}
-	waitFor(t, func() bool { _, found, err := c.Get(t.Context(), "42"); return !found && err == nil })
+	testkit.Eventually(t, "the program sees the removal", func() bool { _, found, err := c.Get(t.Context(), "42"); return !found && err == nil })
 }
 
 func TestCache_CodecsOfTheLibraryAreShown(t *testing.T) {

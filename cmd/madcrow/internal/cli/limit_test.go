@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 	"github.com/madcrow-go/madcrow/ratelimit"
 )
@@ -71,7 +72,7 @@ func TestLimit_IsThatOfTheHTTPRoute(t *testing.T) {
 	}
 
 	p := launch(t, []string{"REDIS_URL=redis://" + s.Addr(), "REDIS_KEY_PREFIX=app:"})
-	waitFor(t, func() bool { code, _ := p.get("/readyz"); return code == 200 })
+	testkit.Eventually(t, "it is ready", func() bool { code, _ := p.get("/readyz"); return code == 200 })
 	res, err := http.Post("http://"+p.addr+"/api/v1/redis-example/rate-limit/check", "application/json", strings.NewReader(`{"key":"u1","limit":2,"window_seconds":3600}`))
 	if err != nil {
 		t.Fatal(err)

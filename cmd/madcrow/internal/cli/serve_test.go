@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -178,7 +179,7 @@ func (p *program) slowPost() (finish func() (int, string, error)) {
 
 func TestServe_EmbeddedByDefaultAndSaysSo(t *testing.T) {
 	p := launch(t, nil)
-	waitFor(t, func() bool { code, _ := p.get("/readyz"); return code == 200 })
+	testkit.Eventually(t, "it is ready", func() bool { code, _ := p.get("/readyz"); return code == 200 })
 	_, body := p.get("/health")
 	for _, want := range []string{`"mode":"embedded"`, `"redis":"healthy"`, "in the memory of this process", "REDIS_HOST=localhost"} {
 		if !strings.Contains(body, want) {
@@ -186,7 +187,7 @@ func TestServe_EmbeddedByDefaultAndSaysSo(t *testing.T) {
 		}
 	}
 	// The line that says so waits for the first connection, as this test did.
-	waitFor(t, func() bool {
+	testkit.Eventually(t, "the log names the Redis", func() bool {
 		log := p.text()
 		return strings.Contains(log, "REDIS_HOST=localhost") && strings.Contains(log, `"mode":"embedded"`)
 	})
@@ -206,10 +207,10 @@ func TestServe_SignalFinishesRequestsInFlight(t *testing.T) {
 		t.Run(sig.String(), func(t *testing.T) {
 			srv := madcrowtest.StartRedis(t)
 			p := launch(t, []string{"REDIS_URL=redis://" + srv.Addr()})
-			waitFor(t, func() bool { code, _ := p.get("/readyz"); return code == 200 })
+			testkit.Eventually(t, "it is ready", func() bool { code, _ := p.get("/readyz"); return code == 200 })
 			finish := p.slowPost()
 			p.signal(sig)
-			waitFor(t, func() bool {
+			testkit.Eventually(t, "it takes no more connections", func() bool {
 				c, err := net.Dial("tcp", p.addr)
 				if err == nil {
 					_ = c.Close()
@@ -240,7 +241,7 @@ func TestServe_SignalFinishesRequestsInFlight(t *testing.T) {
 func TestServe_EventsHaveNoTimeoutAndEndWithTheServer(t *testing.T) {
 	srv := madcrowtest.StartRedis(t)
 	p := launch(t, []string{"REDIS_URL=redis://" + srv.Addr()}, "--write-timeout", "300ms", "--read-timeout", "300ms", "--idle-timeout", "300ms")
-	waitFor(t, func() bool { code, _ := p.get("/readyz"); return code == 200 })
+	testkit.Eventually(t, "it is ready", func() bool { code, _ := p.get("/readyz"); return code == 200 })
 	res, err := http.Get("http://" + p.addr + "/api/v1/redis-example/pub-sub/subscribe/news")
 	if err != nil {
 		t.Fatal(err)
@@ -276,7 +277,7 @@ func TestServe_EventsHaveNoTimeoutAndEndWithTheServer(t *testing.T) {
 // up until --drain-timeout, and made a failure of it.
 func TestServe_AStreamWithAnUnfinishedBodyEndsWithTheServer(t *testing.T) {
 	p := launch(t, nil)
-	waitFor(t, func() bool { code, _ := p.get("/readyz"); return code == 200 })
+	testkit.Eventually(t, "it is ready", func() bool { code, _ := p.get("/readyz"); return code == 200 })
 	for _, rest := range []string{"Content-Length: 1000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n", "Expect: 100-continue\r\nContent-Length: 1000\r\n\r\n"} {
 		conn, err := net.Dial("tcp", p.addr)
 		if err != nil {
@@ -299,10 +300,10 @@ func TestServe_AStreamWithAnUnfinishedBodyEndsWithTheServer(t *testing.T) {
 // Readiness fails first, and all is served until a balancer has seen it.
 func TestServe_DrainDelayServesOnWhileReadinessFails(t *testing.T) {
 	p := launch(t, nil, "--drain-delay", "1500ms")
-	waitFor(t, func() bool { code, _ := p.get("/readyz"); return code == 200 })
+	testkit.Eventually(t, "it is ready", func() bool { code, _ := p.get("/readyz"); return code == 200 })
 	begin := time.Now()
 	p.signal(syscall.SIGTERM)
-	waitFor(t, func() bool { code, _ := p.get("/readyz"); return code == 503 })
+	testkit.Eventually(t, "it is not ready", func() bool { code, _ := p.get("/readyz"); return code == 503 })
 	if code, body := p.get("/api/v1/redis-example/cache/a"); code != 200 {
 		t.Errorf("%d %s", code, body)
 	}
@@ -318,7 +319,7 @@ func TestServe_SecondSignalEndsAtOnce(t *testing.T) {
 	p := launch(t, nil)
 	p.slowPost()
 	p.signal(syscall.SIGTERM)
-	waitFor(t, func() bool { return strings.Contains(p.text(), "shutting down") })
+	testkit.Eventually(t, "it shuts down", func() bool { return strings.Contains(p.text(), "shutting down") })
 	begin := time.Now()
 	p.signal(syscall.SIGTERM)
 	if code := p.exit(); code == exitOK {
@@ -358,7 +359,7 @@ func TestServe_FindsARedisThatAppearsLater(t *testing.T) {
 	}
 	madcrowtest.StartRedis(t, madcrowtest.WithPort(port))
 	begin = time.Now()
-	waitFor(t, func() bool { code, _ := p.get("/api/v1/redis-example/cache/a"); return code == 200 })
+	testkit.Eventually(t, "the value can be read", func() bool { code, _ := p.get("/api/v1/redis-example/cache/a"); return code == 200 })
 	t.Logf("usable %v after Redis answered", time.Since(begin))
 }
 
@@ -388,7 +389,7 @@ func TestServe_SaysWhichRedisItUses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			details := name == "sentinel"
 			p := launch(t, []string{"REDIS_URL=" + tc.url}, fmt.Sprint("--health-details=", details))
-			waitFor(t, func() bool { return strings.Contains(p.text(), `"msg":"redis"`) })
+			testkit.Eventually(t, "the log names the Redis", func() bool { return strings.Contains(p.text(), `"msg":"redis"`) })
 			for _, want := range tc.want {
 				if log := p.text(); !strings.Contains(log, want) {
 					t.Errorf("the log lacks %s:\n%s", want, log)
@@ -412,7 +413,7 @@ func TestServe_EnvFileIsReadAndTheEnvironmentWins(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := launch(t, []string{"REDIS_PASSWORD=hunter2-hunter2"}, "--env-file", file)
-	waitFor(t, func() bool { code, _ := p.get("/readyz"); return code == 200 })
+	testkit.Eventually(t, "it is ready", func() bool { code, _ := p.get("/readyz"); return code == 200 })
 	p.get("/api/v1/redis-example/data/1")
 	if n := srv.Do(t, "EXISTS", "file:data:1"); n != int64(1) {
 		t.Error("the file's REDIS_KEY_PREFIX is not in force")
@@ -480,14 +481,5 @@ func TestCommandLine_ExitCodes(t *testing.T) {
 				t.Errorf("a secret is shown:\n%s", out)
 			}
 		})
-	}
-}
-
-func waitFor(t *testing.T, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(15 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("did not happen within 15 s")
-		}
 	}
 }

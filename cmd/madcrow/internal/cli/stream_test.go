@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 	"github.com/madcrow-go/madcrow/pubsub"
 )
@@ -48,7 +49,7 @@ func deadMails(t *testing.T, s *madcrowtest.Server, n int) *pubsub.Stream[mail] 
 		done <- stream.Work(ctx, "senders", func(context.Context, pubsub.Delivery[mail]) error { return errors.New("no such\nmailbox") },
 			pubsub.WorkOptions{Workers: 1, MaxDeliveries: 1})
 	}()
-	waitFor(t, func() bool { lag, err := stream.Lag(t.Context(), "senders"); return err == nil && lag.Dead == int64(n) })
+	testkit.Eventually(t, "the letters are dead", func() bool { lag, err := stream.Lag(t.Context(), "senders"); return err == nil && lag.Dead == int64(n) })
 	cancel()
 	if err := <-done; err != nil {
 		t.Fatal(err)

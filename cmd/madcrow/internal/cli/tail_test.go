@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 	"github.com/madcrow-go/madcrow/pubsub"
 )
@@ -294,7 +295,7 @@ func TestTail_TheSecondSignalEndsItWhileItsOutputIsBlocked(t *testing.T) {
 	go func() { defer close(ended); _ = cmd.Wait() }()
 	defer func() { _ = cmd.Process.Kill(); <-ended }()
 	channel := ""
-	waitFor(t, func() bool {
+	testkit.Eventually(t, "it is subscribed", func() bool {
 		list, _ := s.Do(t, "PUBSUB", "CHANNELS", "*c").([]any)
 		for _, c := range list {
 			channel, _ = c.(string)
