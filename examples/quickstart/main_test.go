@@ -32,7 +32,7 @@ func TestQuickstart_IsTheProgramOfTheReadme(t *testing.T) {
 
 func TestQuickstart_Runs(t *testing.T) {
 	binary := filepath.Join(t.TempDir(), "quickstart")
-	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-ldflags=-s -w", "-o", binary, ".").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	run := func(env ...string) (string, error) {

@@ -85,7 +85,7 @@ func post(t *testing.T, addr string) answer {
 
 func TestRateLimit_TenAMinuteForAllProcessesWithAndWithoutRedis(t *testing.T) {
 	binary := filepath.Join(t.TempDir(), "ratelimit")
-	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-ldflags=-s -w", "-o", binary, ".").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	s := madcrowtest.StartRedis(t)

@@ -35,7 +35,7 @@ type Program struct {
 func Build(t *testing.T) string {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "program")
-	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-ldflags=-s -w", "-o", binary, ".").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	return binary

@@ -33,7 +33,8 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	binary = filepath.Join(dir, "madcrow")
-	build := exec.Command("go", "build", "-o", binary, "github.com/madcrow-go/madcrow/cmd/madcrow")
+	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", binary, "github.com/madcrow-go/madcrow/cmd/madcrow")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as the other programs are built
 	if out, err := build.CombinedOutput(); err != nil {
 		panic(fmt.Sprintf("%v\n%s", err, out))
 	}
