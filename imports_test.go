@@ -42,7 +42,8 @@ var imports = map[string][]string{
 	"internal/topology": {"internal/node", "internal/conn", "internal/guard", "internal/resp", "internal/clock", "internal/logonce"},
 
 	"internal/conformance": {".", "cache", "httpcache", "clientip", "health", "inject", "madcrowtest", "problem", "ratelimit", "service", "session", "internal/..."},
-	"internal/testkit":     {".", "madcrowtest"},
+	"internal/operr":       {".", "problem"},
+	"internal/testkit":     {},
 }
 
 // sharing are the mechanisms that packages share. They may use the core, and
