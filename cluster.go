@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow/internal/availability"
+	"github.com/madcrow-go/madcrow/internal/conn"
 	"github.com/madcrow-go/madcrow/internal/fault"
 	"github.com/madcrow-go/madcrow/internal/logonce"
 	"github.com/madcrow-go/madcrow/internal/resp"
@@ -45,7 +46,7 @@ var errNotCluster = errors.New("the server is no cluster: set REDIS_USE_CLUSTERS
 // its own, so that one that is away harms nobody else.
 type cluster struct {
 	t            *engineTopology
-	respClient   *respClient
+	respClient   *conn.RESPClient
 	availability *availability.Monitor // of the map: in doubt until it was read once
 	slots        [slotCount]atomic.Pointer[node]
 
@@ -73,7 +74,7 @@ type clusterNode struct {
 
 func newCluster(t *engineTopology) *cluster {
 	c := &cluster{
-		t: t, respClient: newRESPClient(t.cfg.MapClient), availability: availability.New(), nodes: map[string]*clusterNode{},
+		t: t, respClient: conn.NewRESPClient(t.cfg.MapClient), availability: availability.New(), nodes: map[string]*clusterNode{},
 		known: slices.Clone(t.cfg.Seeds), kick: make(chan struct{}, 1),
 	}
 	c.masters.Store(&[]*node{})
@@ -161,7 +162,7 @@ func (c *cluster) changed() {
 
 func (c *cluster) healthy() bool {
 	return c.covered.Load() == slotCount && !slices.ContainsFunc(*c.masters.Load(), func(n *node) bool {
-		return !n.availability.IsUp() || n.readOnly.Load()
+		return !n.Availability.IsUp() || n.ReadOnly.Load()
 	})
 }
 
@@ -170,7 +171,7 @@ func (c *cluster) healthy() bool {
 // node that was reset knows none, and one that was cut off not all. Those that
 // are away are asked together, since each may take its whole time.
 func (c *cluster) refresh(ctx context.Context, failures int) error {
-	if err := c.respClient.fetch(ctx); err != nil {
+	if err := c.respClient.Fetch(ctx); err != nil {
 		return err
 	}
 	timeout := min(mapTimeout<<min(failures, 6), c.t.cfg.Node.Conn.ConnectTimeout)
@@ -204,7 +205,7 @@ func (c *cluster) refresh(ctx context.Context, failures int) error {
 func isNotCluster(err error) bool { return errors.Is(err, errNotCluster) }
 
 func isDenied(err error) bool {
-	denied := (errDenied{})
+	denied := (conn.Denied{})
 	return errors.As(err, &denied)
 }
 
@@ -229,7 +230,7 @@ func textsOf(errs []error, kinds ...func(error) bool) []error {
 // no cluster, is not mended by waiting.
 func mapError(err error) *fault.Error {
 	e := &fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: err}
-	var denied errDenied
+	var denied conn.Denied
 	switch {
 	case errors.Is(err, errNotCluster):
 		return fault.WrongServer("connect", err)
@@ -273,12 +274,12 @@ func (c *cluster) queryMap(ctx context.Context, addr string, timeout time.Durati
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	a := mapReply{addr: addr}
-	replies, err := c.respClient.exchange(ctx, addr, []string{"CLUSTER", "SLOTS"})
+	replies, err := c.respClient.Exchange(ctx, addr, []string{"CLUSTER", "SLOTS"})
 	if err != nil {
 		a.err = err
 	} else if refused, ok := replies[0].(resp.Error); !ok {
 		a.ranges, a.err = parseSlots(replies[0], addr)
-	} else if a.err = c.respClient.refused(refused); strings.Contains(string(refused), "cluster support disabled") || fault.IsUnknownCommand(string(refused)) {
+	} else if a.err = c.respClient.Refused(refused); strings.Contains(string(refused), "cluster support disabled") || fault.IsUnknownCommand(string(refused)) {
 		a.err = errNotCluster
 	}
 	return a
@@ -303,7 +304,7 @@ func (c *cluster) candidates() (good, rest []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, a := range c.known {
-		if n := c.nodes[a]; n != nil && n.availability.IsUp() {
+		if n := c.nodes[a]; n != nil && n.Availability.IsUp() {
 			good = append(good, a)
 		} else {
 			rest = append(rest, a)
@@ -346,7 +347,7 @@ func (c *cluster) apply(ranges []slotRange, covered int) error {
 	for _, n := range masters {
 		list = append(list, n)
 	}
-	slices.SortFunc(list, func(a, b *node) int { return strings.Compare(a.addr(), b.addr()) }) // one reason at a time, and the same one
+	slices.SortFunc(list, func(a, b *node) int { return strings.Compare(a.Addr(), b.Addr()) }) // one reason at a time, and the same one
 	c.masters.Store(&list)
 	c.remember(ranges, masters, covered == slotCount)
 	if s := c.t.replicas; s != nil {
@@ -490,7 +491,7 @@ func (n *clusterNode) retire(life context.Context) {
 }
 
 func (n *clusterNode) end() {
-	n.availability.Set(availability.Closed, &fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrMoved})
+	n.Availability.Set(availability.Closed, &fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrMoved})
 	n.stop()
 	n.close()
 	<-n.done
@@ -516,7 +517,7 @@ func (c *cluster) pick(ctx context.Context, slot uint16) (*node, *fault.Error) {
 // does: what one caller publishes keeps its order. Each process has another.
 func (c *cluster) anyNode() (*node, *fault.Error) {
 	list := *c.masters.Load()
-	if n := c.preferred.Load(); n != nil && n.availability.IsUp() && slices.Contains(list, n) {
+	if n := c.preferred.Load(); n != nil && n.Availability.IsUp() && slices.Contains(list, n) {
 		return n, nil
 	}
 	if len(list) == 0 {
@@ -524,7 +525,7 @@ func (c *cluster) anyNode() (*node, *fault.Error) {
 	}
 	first := rand.IntN(len(list))
 	for i := range list {
-		if n := list[(first+i)%len(list)]; n.availability.IsUp() {
+		if n := list[(first+i)%len(list)]; n.Availability.IsUp() {
 			c.preferred.Store(n)
 			return n, nil
 		}
@@ -562,7 +563,7 @@ func (c *cluster) follow(from *node, err error) (rd redirect, ok bool) {
 		return rd, false
 	}
 	if host == "" || host == "?" {
-		host, _, _ = net.SplitHostPort(from.addr())
+		host, _, _ = net.SplitHostPort(from.Addr())
 	}
 	rd.node = c.ensure(net.JoinHostPort(host, port))
 	if rd.node == nil {
@@ -596,7 +597,7 @@ func (c *cluster) summary() (state availability.State, why *fault.Error) {
 	}
 	open, doubt, shut := 0, 0, 0
 	for _, n := range *c.masters.Load() {
-		switch s, cause := n.availability.Current(); s {
+		switch s, cause := n.Availability.Current(); s {
 		case availability.Up:
 			open++
 		case availability.Probing:

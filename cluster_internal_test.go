@@ -79,7 +79,7 @@ func TestCluster_RedirectionsToOddAddresses(t *testing.T) {
 		"MOVED 1 :0": "", "MOVED 1 ?:0": "", "ASK 1 :0": "", "MOVED 1 :": "", "MOVED 1 h:70000": "", "MOVED 1": "", "MOVED 99999 h:7000": "",
 	} {
 		rd, ok := r.topology.cluster.follow(from, errors.New(text))
-		if ok != (want != "") || ok && rd.node.addr() != want {
+		if ok != (want != "") || ok && rd.node.Addr() != want {
 			t.Errorf("%q: %v %+v, want %q", text, ok, rd, want)
 		}
 	}

@@ -210,7 +210,7 @@ func (r *Redis) sendGroup(ctx context.Context, p pipeline, cmds []Command, n *no
 	for k, i := range of {
 		// Inside a transaction the one before MULTI holds for all.
 		if next[i].asking && (!p.whole || k == 0) {
-			part = append(part, n.builder.Asking().Build())
+			part = append(part, n.Builder.Asking().Build())
 		}
 		size += commandSize(cmds[i].Commands())
 		at[k] = len(part)

@@ -63,9 +63,9 @@ func (d *discovery) Patience() time.Duration {
 func (d *discovery) checkMaster(ctx context.Context) {
 	addr, err := d.find(ctx, int(d.failures.Load()))
 	d.logDiscovery(ctx, err)
-	if err == nil && addr != d.node.addr() {
+	if err == nil && addr != d.node.Addr() {
 		d.announced.Store(&addr)
-		d.node.availability.Suspect(fault.NotSent("connect", fault.KindUnavailable, fault.ErrMoved))
+		d.node.Availability.Suspect(fault.NotSent("connect", fault.KindUnavailable, fault.ErrMoved))
 	}
 	d.changed()
 	if healthy := d.replicas.Load(); d.follower != nil && err == nil && healthy != nil {

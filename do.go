@@ -7,6 +7,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/madcrow-go/madcrow/internal/clock"
+	"github.com/madcrow-go/madcrow/internal/conn"
 	"github.com/madcrow-go/madcrow/internal/fault"
 )
 
@@ -79,7 +80,7 @@ func (r *Redis) try(ctx context.Context, c *route, cmd Command) (msg Message, op
 	} else if s, err := to.node.enter(ctx); err != nil {
 		failed = err
 	} else {
-		msg, failed = s.do(ctx, cmd, to.asking).ToMessage()
+		msg, failed = s.Do(ctx, cmd, to.asking).ToMessage()
 	}
 	if failed == nil || failed == rueidis.Nil { //nolint:errorlint // the client's own value
 		return msg, op, false, nil
@@ -89,17 +90,17 @@ func (r *Redis) try(ctx context.Context, c *route, cmd Command) (msg Message, op
 }
 
 // enter waits until the node is up, and takes a place on a shared connection.
-func (n *node) enter(ctx context.Context) (*sharedConn, *fault.Error) {
+func (n *node) enter(ctx context.Context) (*conn.Shared, *fault.Error) {
 	if err := ctx.Err(); err != nil {
 		return nil, &fault.Error{Kind: fault.ContextKind(err), Outcome: fault.OutcomeNotApplied, Err: err}
 	}
-	if !n.availability.IsUp() {
-		if err := n.availability.Wait(ctx); err != nil {
+	if !n.Availability.IsUp() {
+		if err := n.Availability.Wait(ctx); err != nil {
 			return nil, err
 		}
 	}
 	s := n.nextShared()
-	if err := s.enter(ctx); err != nil {
+	if err := s.Enter(ctx); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -109,7 +110,7 @@ func (n *node) enter(ctx context.Context) (*sharedConn, *fault.Error) {
 func (n *node) doDedicated(ctx context.Context, cmd Command, asking bool) rueidis.RedisResult {
 	cmds := []Command{cmd}
 	if asking {
-		cmds = []Command{n.builder.Asking().Build(), cmd}
+		cmds = []Command{n.Builder.Asking().Build(), cmd}
 	}
 	results, err := n.doMultiDedicated(ctx, cmds)
 	if err != nil {
@@ -120,14 +121,14 @@ func (n *node) doDedicated(ctx context.Context, cmd Command, asking bool) rueidi
 
 // doMultiDedicated sends commands on a connection of their own.
 func (n *node) doMultiDedicated(ctx context.Context, cmds []Command) ([]rueidis.RedisResult, *fault.Error) {
-	n.dedicated.calls.Add(1)
-	defer n.dedicated.calls.Add(-1)
-	c, err := n.dedicated.acquire(ctx)
+	n.Dedicated.Calls.Add(1)
+	defer n.Dedicated.Calls.Add(-1)
+	c, err := n.Dedicated.Acquire(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer c.release()
-	return c.do(ctx, cmds...), nil
+	defer c.Release()
+	return c.Do(ctx, cmds...), nil
 }
 
 // noteFailure classifies the error of one try, and has the node take notice of
@@ -141,7 +142,7 @@ func (n *node) noteFailure(ctx context.Context, op string, err error, idem fault
 	case fault.KindAuth:
 		// The password changed while we were connected: connect again,
 		// with what Credentials says now.
-		n.availability.Suspect(&fault.Error{Op: "connect", Kind: fault.KindAuth, Outcome: fault.OutcomeNotApplied, Err: f.Err})
+		n.Availability.Suspect(&fault.Error{Op: "connect", Kind: fault.KindAuth, Outcome: fault.OutcomeNotApplied, Err: f.Err})
 	}
 	n.restrict(f)
 	return f

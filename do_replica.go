@@ -46,7 +46,7 @@ func (r *Redis) tryReplica(ctx context.Context, build func(Builder) Command) (ms
 	if err != nil {
 		return msg, "", false
 	}
-	n := r.topology.replicas.serving(master.addr())
+	n := r.topology.replicas.serving(master.Addr())
 	if n == nil {
 		return msg, "", false
 	}
@@ -55,6 +55,6 @@ func (r *Redis) tryReplica(ctx context.Context, build func(Builder) Command) (ms
 	if err != nil {
 		return msg, op, false
 	}
-	msg, failed := s.do(ctx, cmd, false).ToMessage()
+	msg, failed := s.Do(ctx, cmd, false).ToMessage()
 	return msg, op, failed == nil || failed == rueidis.Nil
 }

@@ -5,12 +5,14 @@ import (
 	"crypto/tls"
 	"net"
 	"time"
+
+	"github.com/madcrow-go/madcrow/internal/conn"
 )
 
 // What the engine is told of a Config: each layer gets what it needs, and no
 // more.
 
-func (c Config) topologyConfig(listeners *invalidationListeners, changed func()) topologyConfig {
+func (c Config) topologyConfig(listeners *conn.Listeners, changed func()) topologyConfig {
 	t := topologyConfig{Node: c.nodeConfig(listeners), ReadReplicas: c.ReadReplicas, Changed: changed}
 	switch {
 	case c.Cluster.Enabled:
@@ -31,18 +33,18 @@ func (c Config) sentinelConfig() *sentinelConfig {
 	}
 }
 
-func (c Config) nodeConfig(listeners *invalidationListeners) nodeConfig {
+func (c Config) nodeConfig(listeners *conn.Listeners) nodeConfig {
 	return nodeConfig{
 		Conn: c.connConfig(listeners), Address: c.address(), BulkThreshold: c.BulkThreshold,
 		ByName: !c.Sentinel.Enabled && !c.Cluster.Enabled && !c.Embedded && c.Socket == "",
 	}
 }
 
-func (c Config) connConfig(listeners *invalidationListeners) connConfig {
+func (c Config) connConfig(listeners *conn.Listeners) conn.Config {
 	if c.Cluster.Enabled {
 		c.Password = c.Cluster.Password
 	}
-	out := connConfig{
+	out := conn.Config{
 		Log: c.Logger, Network: "tcp", Dial: c.dialer(), ExplainTLS: c.files.explain,
 		Username: c.Username, Password: c.Password, DB: c.DB, ClientName: c.ClientName,
 		KeyPrefix: c.KeyPrefix, Embedded: c.Embedded,
@@ -59,9 +61,9 @@ func (c Config) connConfig(listeners *invalidationListeners) connConfig {
 		out.Reread = func() (user, password string) { return c.credentials(false) }
 	}
 	if c.Credentials != nil {
-		out.Fetch = func(ctx context.Context, addr string) (connCredentials, error) {
+		out.Fetch = func(ctx context.Context, addr string) (conn.Credentials, error) {
 			got, err := c.Credentials(ctx, CredentialsRequest{Address: addr})
-			return connCredentials(got), err
+			return conn.Credentials(got), err
 		}
 	}
 	if rec := c.Recorder; rec != nil {
@@ -73,11 +75,11 @@ func (c Config) connConfig(listeners *invalidationListeners) connConfig {
 }
 
 // respConfig is that of the client that asks data nodes, or Sentinels.
-func (c Config) respConfig(sentinel bool) respConfig {
+func (c Config) respConfig(sentinel bool) conn.RESPConfig {
 	if c.Cluster.Enabled {
 		c.Password = c.Cluster.Password
 	}
-	out := respConfig{
+	out := conn.RESPConfig{
 		Dial: c.dialer(), ExplainTLS: c.files.explain, Timeout: c.ConnectTimeout,
 		Credentials: func() (user, password string) { return c.credentials(sentinel) },
 		Hint:        "REDIS_USERNAME and REDIS_PASSWORD, or REDIS_CLUSTERS_PASSWORD",
@@ -92,9 +94,9 @@ func (c Config) respConfig(sentinel bool) respConfig {
 	}
 	if c.Credentials != nil {
 		out.Hint = "what Config.Credentials returns"
-		out.Fetch = func(ctx context.Context) (connCredentials, error) {
+		out.Fetch = func(ctx context.Context) (conn.Credentials, error) {
 			got, err := c.Credentials(ctx, CredentialsRequest{Address: addrs[0], Sentinel: sentinel})
-			return connCredentials(got), err
+			return conn.Credentials(got), err
 		}
 	}
 	return out

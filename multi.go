@@ -77,7 +77,7 @@ func (n *node) send(ctx context.Context, p pipeline, cmds []Command) ([]rueidis.
 		if err != nil {
 			return nil, err
 		}
-		return s.doMulti(ctx, cmds), nil
+		return s.DoMulti(ctx, cmds), nil
 	}
 	return n.doMultiDedicated(ctx, cmds)
 }

@@ -9,13 +9,14 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"github.com/madcrow-go/madcrow/internal/conn"
 	"github.com/madcrow-go/madcrow/internal/fault"
 	"github.com/madcrow-go/madcrow/internal/logonce"
 )
 
 // nodeConfig is what a node needs to know.
 type nodeConfig struct {
-	Conn          connConfig
+	Conn          conn.Config
 	Address       string // where it is; with Discovery, until that knows
 	BulkThreshold int    // from this size on, commands get a connection of their own
 
@@ -43,13 +44,13 @@ type nodeDiscovery interface {
 
 // node is one Redis server: its availability, its connections and its prober.
 type node struct {
-	*endpoint
+	*conn.Endpoint
 	config  nodeConfig
 	log     *slog.Logger
 	changed func()
 
 	// These are made by newNode and stay.
-	shared  []*sharedConn
+	shared  []*conn.Shared
 	next    atomic.Uint32 // the shared connection of the next call
 	sub     rueidis.Client
 	streams rueidis.Client // serves what is read piece by piece
@@ -98,29 +99,29 @@ func shares(bound int) (lanes, pooled int) {
 
 func newNode(life context.Context, cfg nodeConfig) (*node, error) {
 	n := &node{
-		endpoint: newEndpoint(life, cfg.Conn, cfg.Address),
+		Endpoint: conn.NewEndpoint(life, cfg.Conn, cfg.Address),
 		config:   cfg, log: cfg.Conn.Log, changed: cfg.Changed,
 	}
 	var err error
 	shared, dedicated := shares(cfg.Conn.MaxConnections)
 	for range shared {
-		s := newSharedConn(n.endpoint)
-		if s.client, err = n.newClient(clientSpec{shared: s, ringScale: ringScale}); err != nil {
+		s := conn.NewShared(n.Endpoint)
+		if s.Client, err = n.NewClient(conn.ClientSpec{Shared: s, RingScale: conn.RingScale}); err != nil {
 			return nil, err
 		}
 		n.shared = append(n.shared, s)
 	}
-	n.builder = n.shared[0].client.B()
-	n.dedicated = newDedicatedPool(n.endpoint, dedicated)
-	if n.streams, err = n.newClient(clientSpec{ringScale: 1, blockwise: true}); err != nil {
+	n.Builder = n.shared[0].Client.B()
+	n.Dedicated = conn.NewPool(n.Endpoint, dedicated)
+	if n.streams, err = n.NewClient(conn.ClientSpec{RingScale: 1, Blockwise: true}); err != nil {
 		return nil, err
 	}
-	n.sub, err = n.newClient(clientSpec{ringScale: 8, sub: true})
+	n.sub, err = n.NewClient(conn.ClientSpec{RingScale: 8, Sub: true})
 	return n, err
 }
 
 // lane chooses where the next call goes.
-func (n *node) nextShared() *sharedConn {
+func (n *node) nextShared() *conn.Shared {
 	if len(n.shared) == 1 {
 		return n.shared[0]
 	}
@@ -129,34 +130,34 @@ func (n *node) nextShared() *sharedConn {
 
 func (n *node) inflight() (sum int32) {
 	for _, s := range n.shared {
-		sum += s.inflight.Load()
+		sum += s.UnderWay()
 	}
-	return sum + n.dedicated.calls.Load()
+	return sum + n.Dedicated.Calls.Load()
 }
 
 // close ends every connection. The clients are told after that: they would
 // wait for a last reply of a server that may be silent.
 func (n *node) close() {
-	n.dedicated.closeIdle(true)
-	n.conns.drop()
+	n.Dedicated.CloseIdle(true)
+	n.Conns.Drop()
 	for _, s := range n.shared {
-		s.client.Close()
+		s.Client.Close()
 	}
 	n.streams.Close()
 	n.sub.Close()
-	for end := time.Now().Add(time.Second); time.Now().Before(end) && n.conns.size() > 0; {
-		n.conns.drop()
+	for end := time.Now().Add(time.Second); time.Now().Before(end) && n.Conns.Size() > 0; {
+		n.Conns.Drop()
 		time.Sleep(time.Millisecond)
 	}
 }
 
 func (n *node) endTracking() {
 	for _, s := range n.shared {
-		s.endTracking()
+		s.EndTracking()
 	}
 }
 
 // placeholderNode is no server: it classifies an error that no node gave.
 func placeholderNode(cfg nodeConfig) *node {
-	return &node{endpoint: newEndpoint(context.Background(), cfg.Conn, ""), config: cfg, log: cfg.Conn.Log, changed: func() {}}
+	return &node{Endpoint: conn.NewEndpoint(context.Background(), cfg.Conn, ""), config: cfg, log: cfg.Conn.Log, changed: func() {}}
 }

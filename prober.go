@@ -17,6 +17,7 @@ import (
 
 	"github.com/madcrow-go/madcrow/internal/availability"
 	"github.com/madcrow-go/madcrow/internal/clock"
+	"github.com/madcrow-go/madcrow/internal/conn"
 	"github.com/madcrow-go/madcrow/internal/fault"
 )
 
@@ -37,7 +38,7 @@ const (
 // run is the connector: the only one who probes the node and who opens the
 // gate. It ends with ctx.
 func (n *node) run(ctx context.Context) {
-	ctx = context.WithValue(ctx, proberKey{}, true)
+	ctx = conn.ProberContext(ctx)
 	info := time.NewTicker(infoEvery / 5)
 	defer info.Stop()
 	ticks := 0
@@ -55,22 +56,22 @@ func (n *node) run(ctx context.Context) {
 		}
 	}
 	for ctx.Err() == nil {
-		if !n.availability.IsUp() {
+		if !n.Availability.IsUp() {
 			if !n.reconnect(ctx) {
 				return
 			}
 			readInfo(n.remeasure)
 		}
 		select {
-		case <-n.availability.Woken():
-		case p := <-n.proofs:
-			reading.Go(func() { p.shared.prove(n.life, p) })
+		case <-n.Availability.Woken():
+		case p := <-n.Proofs:
+			reading.Go(func() { p.Prove(n.Life) })
 		case <-info.C:
-			if ticks++; ticks%5 != 0 && !n.readOnly.Load() && n.restriction() == nil {
+			if ticks++; ticks%5 != 0 && !n.ReadOnly.Load() && n.restriction() == nil {
 				continue // a node that refuses calls is watched closely
 			}
 			readInfo(false)
-			n.dedicated.trim()
+			n.Dedicated.Trim()
 		case <-ctx.Done():
 		}
 	}
@@ -87,7 +88,7 @@ func (n *node) reconnect(ctx context.Context) bool {
 		}
 		if err == nil {
 			n.served.Store(true)
-			if n.availability.Set(availability.Up, nil) {
+			if n.Availability.Set(availability.Up, nil) {
 				n.logConnected()
 				n.changed()
 			}
@@ -113,21 +114,21 @@ func (n *node) reconnect(ctx context.Context) bool {
 // is no news.
 func (n *node) logConnected() {
 	level := slog.LevelDebug
-	if addr := n.addr(); n.downReasons.Clear() || n.connectedTo != addr {
+	if addr := n.Addr(); n.downReasons.Clear() || n.connectedTo != addr {
 		level, n.connectedTo = slog.LevelInfo, addr
 	}
-	n.log.Log(n.life, level, "redis is connected", "address", n.addr(), "rtt", time.Duration(n.rtt.Load()))
+	n.log.Log(n.Life, level, "redis is connected", "address", n.Addr(), "rtt", time.Duration(n.RTT.Load()))
 }
 
 // shut makes calls fail at once, and says so once for each reason.
 func (n *node) setDown(err *fault.Error) {
-	before := n.availability.Cause()
-	if n.availability.Set(availability.Down, err) || before == nil || !fault.SameText(before, err) {
+	before := n.Availability.Cause()
+	if n.Availability.Set(availability.Down, err) || before == nil || !fault.SameText(before, err) {
 		n.logDown(err)
 	}
-	n.dedicated.cancelDials()
+	n.Dedicated.CancelDials()
 	if !errors.Is(err, fault.ErrSilent) {
-		n.dedicated.closeIdle(false) // the process is gone, and they with it
+		n.Dedicated.CloseIdle(false) // the process is gone, and they with it
 	}
 }
 
@@ -142,15 +143,15 @@ func (n *node) logDown(err *fault.Error) {
 // waits for a dial.
 func (n *node) connect(ctx context.Context, try int) *fault.Error {
 	late := time.AfterFunc(n.downAfter(), func() {
-		e := &fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fmt.Errorf("%s: %w", n.addr(), fault.ErrSilent)}
+		e := &fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fmt.Errorf("%s: %w", n.Addr(), fault.ErrSilent)}
 		if d := n.config.Discovery; d != nil {
 			if err := d.Late(); err != nil {
 				e.Err = err
 			}
 		}
-		if n.availability.SetDownIfProbing(e) {
+		if n.Availability.SetDownIfProbing(e) {
 			n.logDown(e)
-			n.dedicated.cancelDials()
+			n.Dedicated.CancelDials()
 		}
 	})
 	defer late.Stop()
@@ -172,11 +173,11 @@ func (n *node) connect(ctx context.Context, try int) *fault.Error {
 	}
 	if n.redial.Swap(false) {
 		// All of them lead to what is no longer the master.
-		n.dedicated.closeIdle(false)
-		n.conns.drop()
+		n.Dedicated.CloseIdle(false)
+		n.Conns.Drop()
 	}
 	if err == nil {
-		if err = n.fetchCredentials(ctx); err != nil {
+		if err = n.FetchCredentials(ctx); err != nil {
 			err = fmt.Errorf("credentials: %w", err)
 		}
 	}
@@ -204,11 +205,11 @@ func hungUp(err error) bool {
 // locate moves the node where the master is.
 func (n *node) locate(ctx context.Context, try int) *fault.Error {
 	addr, err := n.config.Discovery.Locate(ctx, try)
-	if err != nil || addr == "" || addr == n.addr() {
+	if err != nil || addr == "" || addr == n.Addr() {
 		return err
 	}
 	n.log.Info("the master is found", "address", addr)
-	n.move(addr)
+	n.Move(addr)
 	n.redial.Store(true)
 	return nil
 }
@@ -218,7 +219,7 @@ func (n *node) locate(ctx context.Context, try int) *fault.Error {
 func (n *node) checkRole(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, n.probeTimeout(0))
 	defer cancel()
-	c := n.shared[0].client
+	c := n.shared[0].Client
 	reply, err := c.Do(ctx, c.B().Role().Build()).ToArray()
 	role := ""
 	switch {
@@ -238,7 +239,7 @@ func (n *node) checkRole(ctx context.Context) error {
 }
 
 func (n *node) downAfter() time.Duration {
-	d := max(minDownAfter, 3*time.Duration(n.handshake.Load()))
+	d := max(minDownAfter, 3*time.Duration(n.Handshake.Load()))
 	if n.config.Discovery != nil {
 		d += n.config.Discovery.Patience()
 	}
@@ -248,7 +249,7 @@ func (n *node) downAfter() time.Duration {
 // probeTimeout is short at first, so that a lost packet does not cost seconds,
 // and later as long as the configuration allows.
 func (n *node) probeTimeout(try int) time.Duration {
-	return min(n.cfg.ConnectTimeout, max(time.Second<<min(try, 12), 3*time.Duration(n.handshake.Load())))
+	return min(n.Config.ConnectTimeout, max(time.Second<<min(try, 12), 3*time.Duration(n.Handshake.Load())))
 }
 
 // probe asks on a connection of its own whether the node answers. What it
@@ -257,7 +258,7 @@ func (n *node) probe(ctx context.Context, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	start := time.Now()
-	c, err := n.dial(ctx, n.addr(), nil)
+	c, err := n.Dial(ctx, n.Addr(), nil)
 	if err != nil {
 		return err
 	}
@@ -275,8 +276,8 @@ func (n *node) probe(ctx context.Context, timeout time.Duration) error {
 		}
 		return err
 	}
-	n.rtt.Store(int64(time.Since(asked)))
-	n.handshake.Store(int64(time.Since(start)))
+	n.RTT.Store(int64(time.Since(asked)))
+	n.Handshake.Store(int64(time.Since(start)))
 	line = strings.TrimRight(line, "\r\n")
 	if text, ok := strings.CutPrefix(line, "-"); ok && fault.RefusesConnection(text) {
 		return fault.Refusal(text)
@@ -289,7 +290,7 @@ func (n *node) probe(ctx context.Context, timeout time.Duration) error {
 
 // connect makes sure that the lane has a connection that answers, and replaces
 // one that does not.
-func (n *node) connectShared(ctx context.Context, s *sharedConn) error {
+func (n *node) connectShared(ctx context.Context, s *conn.Shared) error {
 	var err error
 	for try := 0; try < 4 && ctx.Err() == nil; try++ {
 		if try > 0 {
@@ -297,20 +298,20 @@ func (n *node) connectShared(ctx context.Context, s *sharedConn) error {
 		}
 		start := clock.Now()
 		timeout := n.probeTimeout(try)
-		if try == 0 && s.conn.Load() != nil {
-			timeout = n.usual() // it is open, and replaced if it stays silent
+		if try == 0 && s.IsOpen() {
+			timeout = n.Usual() // it is open, and replaced if it stays silent
 		}
 		one, cancel := context.WithTimeout(ctx, timeout)
 		err = n.hello(one, s)
 		cancel()
 		if err == nil {
-			s.noteReply(start)
-			s.wakeWaiting()
+			s.NoteReply(start)
+			s.WakeWaiting()
 			return n.serveReads(ctx, s)
 		}
 		if reply, ok := rueidis.IsRedisErr(err); ok {
 			kind, _ := fault.ClassifyReply(reply.Error())
-			if s.conn.Load() == nil {
+			if !s.IsOpen() {
 				return err
 			}
 			switch {
@@ -321,22 +322,22 @@ func (n *node) connectShared(ctx context.Context, s *sharedConn) error {
 				return err
 			}
 		}
-		if errors.Is(err, context.DeadlineExceeded) && s.conn.Load() != nil && s.lastRead.Load() >= start {
+		if errors.Is(err, context.DeadlineExceeded) && s.IsOpen() && s.ReadSince(start) {
 			continue // it answers, late
 		}
-		s.closeConn()
+		s.CloseConn()
 	}
 	return err
 }
 
 // serveReads tells a replica of a cluster that this connection only reads.
-func (n *node) serveReads(ctx context.Context, s *sharedConn) error {
+func (n *node) serveReads(ctx context.Context, s *conn.Shared) error {
 	if !n.config.Replica {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, n.probeTimeout(0))
 	defer cancel()
-	return s.client.Do(ctx, n.builder.Readonly().Build()).Error()
+	return s.Client.Do(ctx, n.Builder.Readonly().Build()).Error()
 }
 
 // readInfo keeps what health pages show. A user who may not run INFO is fine.
@@ -344,10 +345,10 @@ func (n *node) readInfo(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, infoTimeout)
 	defer cancel()
 	s := n.shared[0]
-	if err := s.enter(ctx); err != nil {
+	if err := s.Enter(ctx); err != nil {
 		return
 	}
-	text, err := s.do(ctx, n.builder.Info().Build(), false).ToString()
+	text, err := s.Do(ctx, n.Builder.Info().Build(), false).ToString()
 	if _, reply := rueidis.IsRedisErr(err); reply {
 		n.restrict(fault.Classify(ctx, "INFO", err, fault.ReadOnly))
 	} else if err != nil {
@@ -380,24 +381,24 @@ func (n *node) checkName(ctx context.Context) {
 	}
 	n.nameCheckPause = min(max(2*n.nameCheckPause, int64(time.Second)), int64(30*time.Second))
 	n.nameCheckNext = now + n.nameCheckPause
-	if n.dedicated.acquirePermit(ctx) != nil {
+	if n.Dedicated.AcquirePermit(ctx) != nil {
 		return
 	}
-	c, err := n.dedicated.open(ctx)
+	c, err := n.Dedicated.Open(ctx)
 	if err != nil {
 		return
 	}
-	c.dirty = true // it is not kept
-	defer c.release()
-	text, failed := c.do(ctx, n.builder.Info().Section("replication").Build())[0].ToString()
+	c.Dirty = true // it is not kept
+	defer c.Release()
+	text, failed := c.Do(ctx, n.Builder.Info().Section("replication").Build())[0].ToString()
 	if failed == nil && parseInfo(text).Role == "master" {
 		n.redial.Store(true)
-		n.availability.Suspect(&fault.Error{Op: "connect", Kind: fault.KindReadOnly, Outcome: fault.OutcomeNotApplied, Err: fault.ErrMoved})
+		n.Availability.Suspect(&fault.Error{Op: "connect", Kind: fault.KindReadOnly, Outcome: fault.OutcomeNotApplied, Err: fault.ErrMoved})
 	}
 }
 
 func (n *node) setReadOnly(v bool) {
-	if n.readOnly.CompareAndSwap(!v, v) {
+	if n.ReadOnly.CompareAndSwap(!v, v) {
 		n.endTracking()
 		n.logReadOnly(v)
 		n.changed()
@@ -411,9 +412,9 @@ func (n *node) logReadOnly(v bool) {
 	switch {
 	case n.config.Reader: // as it should be
 	case v:
-		n.log.Warn("redis takes no writes: it is a replica", "address", n.addr())
+		n.log.Warn("redis takes no writes: it is a replica", "address", n.Addr())
 	default:
-		n.log.Info("redis takes writes again", "address", n.addr())
+		n.log.Info("redis takes writes again", "address", n.Addr())
 	}
 }
 
@@ -425,7 +426,7 @@ func (n *node) noteDemoted(cause error) {
 	n.setReadOnly(true)
 	now := clock.Now()
 	next, pause := n.redialNext.Load(), n.redialPause.Load()
-	if now < next || n.cfg.Embedded {
+	if now < next || n.Config.Embedded {
 		return
 	}
 	pause = min(max(2*pause, int64(time.Second)), int64(30*time.Second))
@@ -434,5 +435,5 @@ func (n *node) noteDemoted(cause error) {
 	}
 	n.redialPause.Store(pause)
 	n.redial.Store(true)
-	n.availability.Suspect(&fault.Error{Op: "connect", Kind: fault.KindReadOnly, Outcome: fault.OutcomeNotApplied, Err: cause})
+	n.Availability.Suspect(&fault.Error{Op: "connect", Kind: fault.KindReadOnly, Outcome: fault.OutcomeNotApplied, Err: cause})
 }

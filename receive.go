@@ -75,7 +75,7 @@ func (r *Redis) SubscriptionNode(subscribe func(Builder) Command) string {
 	now, cancel := context.WithCancel(r.life)
 	cancel()
 	if n, e := r.topology.pick(now, subscriptionSlot(subscribe(r.builder))); e == nil {
-		return n.addr()
+		return n.Addr()
 	}
 	return ""
 }
@@ -87,8 +87,8 @@ func (r *Redis) SubscriptionNode(subscribe func(Builder) Command) string {
 // balancer that has put another server in the place of the one subscribed to.
 func (r *Redis) RenewSubscriptions(address string) {
 	r.topology.each(func(n *node) {
-		if address == "" || n.addr() == address {
-			n.conns.closeSubscriptions()
+		if address == "" || n.Addr() == address {
+			n.Conns.CloseSubscriptions()
 		}
 	})
 }

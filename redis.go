@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"github.com/madcrow-go/madcrow/internal/conn"
 	"github.com/madcrow-go/madcrow/internal/fault"
 )
 
@@ -33,7 +34,7 @@ type Redis struct {
 	rec Recorder // nil when nobody listens: no event is built then
 
 	topology  *engineTopology
-	listeners invalidationListeners
+	listeners conn.Listeners
 	builder   Builder
 	life      context.Context // ends with Close
 

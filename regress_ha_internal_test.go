@@ -13,7 +13,7 @@ func TestRegressHA_MovedToIPv6(t *testing.T) {
 	}
 	defer r.Close(t.Context())
 	from := r.topology.cluster.ensure("[::1]:7001")
-	if rd, ok := r.topology.cluster.follow(from, errors.New("MOVED 1 ::1:7000")); !ok || rd.node.addr() != "[::1]:7000" {
+	if rd, ok := r.topology.cluster.follow(from, errors.New("MOVED 1 ::1:7000")); !ok || rd.node.Addr() != "[::1]:7000" {
 		t.Errorf("not followed: %v %+v", ok, rd)
 	}
 }

@@ -8,12 +8,13 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow/internal/availability"
+	"github.com/madcrow-go/madcrow/internal/conn"
 	"github.com/madcrow-go/madcrow/internal/fault"
 )
 
 func bareRedis() *Redis {
-	r := &Redis{watchers: map[chan Status]struct{}{}, topology: &engineTopology{node: placeholderNode(nodeConfig{Conn: connConfig{MaxConnections: 1}})}}
-	r.topology.node.move("127.0.0.1:1")
+	r := &Redis{watchers: map[chan Status]struct{}{}, topology: &engineTopology{node: placeholderNode(nodeConfig{Conn: conn.Config{MaxConnections: 1}})}}
+	r.topology.node.Move("127.0.0.1:1")
 	r.last = Status{State: StateConnecting}
 	return r
 }
@@ -26,9 +27,9 @@ func TestRegress_ObserveTypedNil(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() { // the connector
 		for time.Now().Before(stop) {
-			r.topology.node.availability.Set(availability.Up, nil)
+			r.topology.node.Availability.Set(availability.Up, nil)
 			r.observe()
-			r.topology.node.availability.Set(availability.Down, why)
+			r.topology.node.Availability.Set(availability.Down, why)
 			r.observe()
 		}
 	})
@@ -58,7 +59,7 @@ func TestRegress_WatchMissesTheLastState(t *testing.T) {
 		go func() {
 			defer close(done)
 			time.Sleep(time.Microsecond)
-			r.topology.node.availability.Set(availability.Up, nil)
+			r.topology.node.Availability.Set(availability.Up, nil)
 			r.observe()
 		}()
 		var all []<-chan Status

@@ -57,7 +57,7 @@ func (s *replicas) follow(addrs []string, master string) {
 func (s *replicas) lacks(masters []*node) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.ContainsFunc(masters, func(n *node) bool { return s.of[n.addr()] == "" })
+	return slices.ContainsFunc(masters, func(n *node) bool { return s.of[n.Addr()] == "" })
 }
 
 // keep drops the replicas of all but these masters.
@@ -103,7 +103,7 @@ func (s *replicas) open(addr string) *clusterNode {
 func (s *replicas) serving(master string) *node {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if n := s.nodes[s.of[master]]; n != nil && n.availability.IsUp() {
+	if n := s.nodes[s.of[master]]; n != nil && n.Availability.IsUp() {
 		return n.node
 	}
 	return nil
@@ -114,7 +114,7 @@ func (s *replicas) count() (serving int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, n := range s.nodes {
-		if n.availability.IsUp() {
+		if n.Availability.IsUp() {
 			serving++
 		}
 	}

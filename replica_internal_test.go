@@ -37,7 +37,7 @@ func TestReplicas_OneThatMovesToAnotherMaster(t *testing.T) {
 		t.Error(err)
 	}
 	for i, n := range []*clusterNode{first, ofA, ofB} {
-		if n != nil && n.availability.Load() != availability.Closed {
+		if n != nil && n.Availability.Load() != availability.Closed {
 			t.Errorf("node %d is not closed", i)
 		}
 	}

@@ -35,7 +35,7 @@ func (n *node) restrict(f fault.Failure) {
 	r.last.Store(clock.Now())
 	why := &fault.Error{Op: "connect", Kind: f.Kind, Outcome: fault.OutcomeNotApplied, Err: f.Err}
 	if r.why.CompareAndSwap(nil, why) {
-		n.log.Warn(restrictionLines[f.Restricts].begins, "address", n.addr(), "reason", f.Err)
+		n.log.Warn(restrictionLines[f.Restricts].begins, "address", n.Addr(), "reason", f.Err)
 		n.changed()
 	}
 }
@@ -43,7 +43,7 @@ func (n *node) restrict(f fault.Failure) {
 // lift notes that a restriction is over.
 func (n *node) lift(which fault.Restriction) {
 	if n.restrictions[which].why.Swap(nil) != nil {
-		n.log.Info(restrictionLines[which].ends, "address", n.addr())
+		n.log.Info(restrictionLines[which].ends, "address", n.Addr())
 		n.changed()
 	}
 }
@@ -64,18 +64,18 @@ func (n *node) restriction() *fault.Error {
 func (n *node) recheck(ctx context.Context) {
 	s := n.shared[0]
 	quota := &n.restrictions[fault.NoQuota]
-	if quota.why.Load() != nil && clock.Now()-quota.last.Load() > int64(quotaQuiet) && s.enter(ctx) == nil {
-		err := s.do(ctx, n.builder.Time().Build(), false).Error() // one that is counted, unlike INFO
+	if quota.why.Load() != nil && clock.Now()-quota.last.Load() > int64(quotaQuiet) && s.Enter(ctx) == nil {
+		err := s.Do(ctx, n.Builder.Time().Build(), false).Error() // one that is counted, unlike INFO
 		if _, answered := rueidis.IsRedisErr(err); err == nil || answered && fault.Classify(ctx, "TIME", err, fault.NonIdempotent).Restricts != fault.NoQuota {
 			n.lift(fault.NoQuota)
 		}
 	}
-	if n.restrictions[fault.NoScripts].why.Load() == nil || s.enter(ctx) != nil {
+	if n.restrictions[fault.NoScripts].why.Load() == nil || s.Enter(ctx) != nil {
 		return
 	}
 	// Both: they may be two rights, or one of them renamed away.
-	results := s.doMulti(ctx, []Command{
-		n.builder.Evalsha().Sha1(noSuchScript).Numkeys(0).Build(), n.builder.Eval().Script("return 1").Numkeys(0).Build(),
+	results := s.DoMulti(ctx, []Command{
+		n.Builder.Evalsha().Sha1(noSuchScript).Numkeys(0).Build(), n.Builder.Eval().Script("return 1").Numkeys(0).Build(),
 	})
 	if err := results[0].Error(); err != nil && fault.IsUnknownScript(fault.Classify(ctx, "EVALSHA", err, fault.NonIdempotent).Error) && results[1].Error() == nil {
 		n.lift(fault.NoScripts)

@@ -58,7 +58,7 @@ func (c *route) pick(ctx context.Context, slot uint16) (redirect, *fault.Error) 
 func (c *route) reach(ctx context.Context, slot uint16) (*node, *fault.Error) {
 	to, err := c.pick(ctx, slot)
 	if err == nil {
-		err = to.node.availability.Wait(ctx)
+		err = to.node.Availability.Wait(ctx)
 	}
 	return to.node, err
 }

@@ -42,7 +42,7 @@ func (c *client) Mode() rueidis.ClientMode {
 
 func (c *client) Nodes() map[string]rueidis.Client {
 	nodes := map[string]rueidis.Client{}
-	c.r.topology.each(func(n *node) { nodes[n.addr()] = c })
+	c.r.topology.each(func(n *node) { nodes[n.Addr()] = c })
 	return nodes
 }
 
@@ -151,7 +151,7 @@ func (c *client) DoMultiStream(ctx context.Context, multi ...rueidis.Completed) 
 	}
 	n, err := c.r.topology.pick(ctx, firstSlot(multi))
 	if err == nil {
-		err = n.availability.Wait(ctx)
+		err = n.Availability.Wait(ctx)
 	}
 	if err != nil {
 		return rueidis.NewErrorResultStream(publicError(err.For(multi[0].Commands()[0])))
@@ -172,12 +172,12 @@ func (c *client) Dedicate() (rueidis.DedicatedClient, func()) {
 	defer cancel()
 	n, e := c.r.topology.pick(ctx, keyless)
 	if e == nil {
-		e = n.dedicated.acquirePermit(ctx)
+		e = n.Dedicated.AcquirePermit(ctx)
 	}
 	if e != nil {
 		return refusedClient{c: c, err: publicError(e.For("dedicate"))}, func() {}
 	}
-	d, release, err := n.dedicated.dedicate(ctx)
+	d, release, err := n.Dedicated.Dedicate(ctx)
 	if err != nil {
 		return refusedClient{c: c, err: publicError(fault.NotSent("dedicate", fault.KindUnavailable, err))}, func() {}
 	}

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/madcrow-go/madcrow/internal/conn"
 	"github.com/madcrow-go/madcrow/internal/fault"
 	"github.com/madcrow-go/madcrow/internal/logonce"
 	"github.com/madcrow-go/madcrow/internal/resp"
@@ -40,7 +41,7 @@ const (
 
 // finder finds the master of one service.
 type finder struct {
-	*respClient
+	*conn.RESPClient
 	cfg sentinelConfig
 	log *slog.Logger
 
@@ -105,7 +106,7 @@ type sentinelState struct {
 
 // sentinelConfig is what a finder needs to know.
 type sentinelConfig struct {
-	Client         respConfig
+	Client         conn.RESPConfig
 	Log            *slog.Logger
 	Addresses      []string
 	ServiceName    string
@@ -118,7 +119,7 @@ type sentinelConfig struct {
 }
 
 func newFinder(cfg sentinelConfig) *finder {
-	f := &finder{respClient: newRESPClient(cfg.Client), cfg: cfg, log: cfg.Log, addrs: slices.Clone(cfg.Addresses), answered: map[string]bool{}, ids: map[string]identity{}, misses: map[string]int{}}
+	f := &finder{RESPClient: conn.NewRESPClient(cfg.Client), cfg: cfg, log: cfg.Log, addrs: slices.Clone(cfg.Addresses), answered: map[string]bool{}, ids: map[string]identity{}, misses: map[string]int{}}
 	f.epoch.Store(-1)
 	return f
 }
@@ -157,7 +158,7 @@ func (f *finder) stepTimeout(failures int) time.Duration {
 // run at once: one that was slow does not undo what another learned meanwhile.
 // Failures is how often in a row it has failed.
 func (f *finder) find(ctx context.Context, failures int) (string, error) {
-	if err := f.fetch(ctx); err != nil {
+	if err := f.Fetch(ctx); err != nil {
 		return "", fmt.Errorf("%w: %w", errNoSentinel, err)
 	}
 	f.mu.Lock()
@@ -420,18 +421,18 @@ func (f *finder) query(ctx context.Context, step time.Duration, addr string) sen
 }
 
 func (f *finder) queryOnce(ctx context.Context, step time.Duration, o *sentinelReply) error {
-	l, err := f.open(ctx, step, o.sentinel)
+	l, err := f.Open(ctx, step, o.sentinel)
 	if err != nil {
 		return err
 	}
 	defer l.Close()
 	name := f.cfg.ServiceName
 	// The first names a promoted replica a second before the second does.
-	replies, err := l.exchange(ctx, []string{"SENTINEL", "GET-MASTER-ADDR-BY-NAME", name},
+	replies, err := l.Exchange(ctx, []string{"SENTINEL", "GET-MASTER-ADDR-BY-NAME", name},
 		[]string{"SENTINEL", "MASTER", name}, []string{"SENTINEL", "SENTINELS", name}, []string{"SENTINEL", "REPLICAS", name},
 		[]string{"SENTINEL", "MYID"})
 	if err == nil {
-		err = o.read(replies[0], name, f.refused)
+		err = o.read(replies[0], name, f.Refused)
 	}
 	if err != nil && fault.IsUnknownCommand(err.Error()) {
 		err = errNotSentinel
@@ -452,19 +453,19 @@ func (f *finder) queryOnce(ctx context.Context, step time.Duration, o *sentinelR
 	list := replies[3]
 	if refused, ok := list.(resp.Error); ok && f.cfg.ReadReplicas {
 		// Before version 5, or a user who may not.
-		slaves, err := l.exchange(ctx, []string{"SENTINEL", "SLAVES", name})
+		slaves, err := l.Exchange(ctx, []string{"SENTINEL", "SLAVES", name})
 		if err != nil {
 			return err
 		}
 		if _, ok := slaves[0].(resp.Error); ok {
-			o.hidden = f.refused(refused)
+			o.hidden = f.Refused(refused)
 		}
 		list = slaves[0]
 	}
 	o.healthy, _ = addressesIn(list, func(m map[string]string) bool {
 		return m["flags"] == "slave" && m["master-link-status"] == "ok"
 	})
-	o.slowest = l.slowest
+	o.slowest = l.Slowest
 	return nil
 }
 
@@ -599,10 +600,10 @@ func (f *finder) follow(ctx context.Context, addr string, changed func()) {
 // than sentinelEvery is asked for a sign of life. It says whether it began to
 // listen.
 func (f *finder) listen(ctx context.Context, addr string, failures int, changed func()) (begun bool, err error) {
-	if err := f.fetch(ctx); err != nil {
+	if err := f.Fetch(ctx); err != nil {
 		return false, err
 	}
-	c, err := f.open(ctx, f.stepTimeout(failures), addr)
+	c, err := f.Open(ctx, f.stepTimeout(failures), addr)
 	if err != nil {
 		return false, err
 	}
@@ -615,21 +616,21 @@ func (f *finder) listen(ctx context.Context, addr string, failures int, changed 
 	denied := 0
 	for ctx.Err() == nil {
 		_ = c.SetReadDeadline(time.Now().Add(sentinelEvery))
-		reply, err := resp.Read(c.r)
+		reply, err := resp.Read(c.Reader)
 		var timeout net.Error
-		if errors.As(err, &timeout) && timeout.Timeout() && c.r.Buffered() == 0 {
+		if errors.As(err, &timeout) && timeout.Timeout() && c.Reader.Buffered() == 0 {
 			if err = resp.Write(c, []string{"PING"}); err != nil {
 				return begun, err
 			}
 			_ = c.SetReadDeadline(time.Now().Add(f.stepTimeout(0)))
-			reply, err = resp.Read(c.r)
+			reply, err = resp.Read(c.Reader)
 		}
 		if err != nil {
 			return begun, err
 		}
 		if refused, ok := reply.(resp.Error); ok {
 			if denied++; denied > 1 {
-				return begun, f.refused(refused)
+				return begun, f.Refused(refused)
 			}
 		}
 		list, subscribed := reply.([]any)

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/madcrow-go/madcrow/internal/conn"
 	"github.com/madcrow-go/madcrow/internal/fault"
 	"github.com/madcrow-go/madcrow/internal/resp"
 )
@@ -56,7 +57,7 @@ func (s *fakeFleet) silence(addrs ...string) {
 func (s *fakeFleet) finder(t *testing.T, addrs ...string) *finder {
 	t.Helper()
 	return newFinder(sentinelConfig{
-		Client:      respConfig{Dial: s.connect, Credentials: func() (user, password string) { return "", "" }},
+		Client:      conn.RESPConfig{Dial: s.connect, Credentials: func() (user, password string) { return "", "" }},
 		Log:         slog.New(slog.DiscardHandler),
 		ServiceName: "m", Addresses: addrs, OwnDialer: true,
 		SocketTimeout: time.Minute, // nothing here waits for it

@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"github.com/madcrow-go/madcrow/internal/conn"
 	"github.com/madcrow-go/madcrow/internal/fault"
 )
 
@@ -22,12 +23,12 @@ var (
 
 // greet asks whether the connection answers, and in the same round trip who
 // does: one connection of a node is enough for that.
-func (n *node) hello(ctx context.Context, s *sharedConn) error {
-	b := s.client.B()
+func (n *node) hello(ctx context.Context, s *conn.Shared) error {
+	b := s.Client.B()
 	if n.config.Replica || s != n.shared[0] {
-		return s.client.Do(ctx, b.Ping().Build()).Error()
+		return s.Client.Do(ctx, b.Ping().Build()).Error()
 	}
-	replies := s.client.DoMulti(ctx, b.Ping().Build(), b.Arbitrary("HELLO").Build(), b.Evalsha().Sha1(noSuchScript).Numkeys(0).Build())
+	replies := s.Client.DoMulti(ctx, b.Ping().Build(), b.Arbitrary("HELLO").Build(), b.Evalsha().Sha1(noSuchScript).Numkeys(0).Build())
 	n.helloReplies = replies[1:]
 	return replies[0].Error()
 }
@@ -78,7 +79,7 @@ func (n *node) mode(ctx context.Context, hello rueidis.RedisResult) string {
 			return text
 		}
 	}
-	text, err := n.shared[0].client.Do(ctx, n.builder.Info().Section("server").Build()).ToString()
+	text, err := n.shared[0].Client.Do(ctx, n.Builder.Info().Section("server").Build()).ToString()
 	if err != nil {
 		return ""
 	}
@@ -100,13 +101,13 @@ func (n *node) redirects(ctx context.Context) bool {
 	var cmds []Command
 	var asked [parts]bool
 	for i := 0; len(cmds) < parts; i++ {
-		cmd := n.builder.Exists().Key(fmt.Sprint(n.cfg.KeyPrefix, "madcrow:", i)).Build()
+		cmd := n.Builder.Exists().Key(fmt.Sprint(n.Config.KeyPrefix, "madcrow:", i)).Build()
 		if part := cmd.Slot() & (slotCount - 1) / (slotCount / parts); !asked[part] {
 			asked[part] = true
 			cmds = append(cmds, cmd)
 		}
 	}
-	return slices.ContainsFunc(n.shared[0].client.DoMulti(ctx, cmds...), func(r rueidis.RedisResult) bool {
+	return slices.ContainsFunc(n.shared[0].Client.DoMulti(ctx, cmds...), func(r rueidis.RedisResult) bool {
 		return r.Error() != nil && fault.IsRedirect(r.Error().Error())
 	})
 }
@@ -114,13 +115,13 @@ func (n *node) redirects(ctx context.Context) bool {
 // connectError explains why no connection could be made.
 func (n *node) connectError(err error) *fault.Error {
 	if errors.Is(err, errSentinel) || errors.Is(err, errClusterNode) {
-		return fault.WrongServer("connect", fmt.Errorf("%s: %w", n.addr(), err))
+		return fault.WrongServer("connect", fmt.Errorf("%s: %w", n.Addr(), err))
 	}
-	e := fault.Connect(n.addr(), n.cfg.TLS != nil, err)
-	if reply, ok := rueidis.IsRedisErr(err); ok && n.cfg.DB != 0 && refusesDB(reply.Error()) {
+	e := fault.Connect(n.Addr(), n.Config.TLS != nil, err)
+	if reply, ok := rueidis.IsRedisErr(err); ok && n.Config.DB != 0 && refusesDB(reply.Error()) {
 		// Nodes of a cluster are named too: those of Valkey 9 refuse a database
 		// in the words of any other server.
-		e.Err = fmt.Errorf("%w; this server has no database %d, or refuses SELECT: set REDIS_DB=0, and for a cluster REDIS_USE_CLUSTERS=true and REDIS_CLUSTERS to its nodes", e.Err, n.cfg.DB)
+		e.Err = fmt.Errorf("%w; this server has no database %d, or refuses SELECT: set REDIS_DB=0, and for a cluster REDIS_USE_CLUSTERS=true and REDIS_CLUSTERS to its nodes", e.Err, n.Config.DB)
 	}
 	return e
 }
@@ -144,14 +145,14 @@ func refusesDB(reply string) bool {
 func (n *node) setMisfit(mismatch error) {
 	var e *fault.Error
 	if mismatch != nil {
-		e = fault.WrongServer("connect", fmt.Errorf("%s: %w", n.addr(), mismatch))
+		e = fault.WrongServer("connect", fmt.Errorf("%s: %w", n.Addr(), mismatch))
 	}
 	before := n.misfit.Swap(e)
 	switch {
 	case e == nil && before == nil, e != nil && before != nil && e.Error() == before.Error():
 		return
 	case e == nil:
-		n.log.Info("redis is what the settings say, again", "address", n.addr())
+		n.log.Info("redis is what the settings say, again", "address", n.Addr())
 	default:
 		n.log.Warn("redis is not what the settings say", "reason", e.Err)
 	}

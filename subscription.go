@@ -194,7 +194,7 @@ func (s *subscriptions) part(l *listener, carriers []*carrier) {
 		}
 	}
 	s.mu.Unlock()
-	if len(last) == 0 || last[0].node.availability.Load() == availability.Closed {
+	if len(last) == 0 || last[0].node.Availability.Load() == availability.Closed {
 		return
 	}
 	enough := time.NewTimer(farewellWait)
@@ -302,7 +302,7 @@ func (c *carrier) unsubscribe() {
 	defer done()
 	err := c.node.sub.Do(ctx, c.command(op)).Error()
 	if errors.Is(err, context.DeadlineExceeded) {
-		c.node.conns.closeSubscriptions()
+		c.node.Conns.CloseSubscriptions()
 	}
 }
 

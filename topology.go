@@ -14,14 +14,15 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/madcrow-go/madcrow/internal/availability"
+	"github.com/madcrow-go/madcrow/internal/conn"
 	"github.com/madcrow-go/madcrow/internal/fault"
 )
 
 // topologyConfig is what a topology needs to know.
 type topologyConfig struct {
-	Node         nodeConfig // of the node, or of each node of a cluster
-	Seeds        []string   // addresses of nodes of a cluster; nil: there is one node
-	MapClient    respConfig // asks the nodes of a cluster for its map
+	Node         nodeConfig      // of the node, or of each node of a cluster
+	Seeds        []string        // addresses of nodes of a cluster; nil: there is one node
+	MapClient    conn.RESPConfig // asks the nodes of a cluster for its map
 	Sentinel     *sentinelConfig
 	ReadReplicas bool
 	Changed      func() // is called when Status would show something else
@@ -64,7 +65,7 @@ func newTopology(life context.Context, cfg topologyConfig) (t *engineTopology, e
 	if t.discovery != nil {
 		t.discovery.node = t.node
 	}
-	t.builder = t.node.builder
+	t.builder = t.node.Builder
 	return t, nil
 }
 
@@ -108,7 +109,7 @@ func (t *engineTopology) follow(from *node, err error) (redirect, bool) {
 // look returns the state of the gate, or what the gates of all nodes amount to.
 func (t *engineTopology) currentAvailability() (availability.State, *fault.Error) {
 	if t.cluster == nil {
-		return t.node.availability.Current()
+		return t.node.Availability.Current()
 	}
 	return t.cluster.summary()
 }
@@ -145,7 +146,7 @@ func (t *engineTopology) shut(why *fault.Error) {
 		c.mu.Unlock()
 		c.availability.Set(availability.Closed, why)
 	}
-	t.each(func(n *node) { n.availability.Set(availability.Closed, why) })
+	t.each(func(n *node) { n.Availability.Set(availability.Closed, why) })
 }
 
 func (t *engineTopology) closeNodes() {
@@ -198,12 +199,12 @@ func (t *engineTopology) lacks() *fault.Error {
 		return &fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fmt.Errorf("%d of 16384 slots are served by no node", slotCount-n)}
 	}
 	for _, n := range *c.masters.Load() {
-		switch s, why := n.availability.Current(); {
+		switch s, why := n.Availability.Current(); {
 		case s == availability.Up:
 		case why != nil:
 			return why
 		default:
-			return &fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fmt.Errorf("%s: %w", n.addr(), fault.ErrNotConnected)}
+			return &fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fmt.Errorf("%s: %w", n.Addr(), fault.ErrNotConnected)}
 		}
 	}
 	return nil
@@ -235,10 +236,10 @@ type nodeState struct {
 }
 
 func stateOf(n *node) nodeState {
-	state, why := n.availability.Current()
+	state, why := n.Availability.Current()
 	return nodeState{
-		Address: n.addr(), Up: state == availability.Up, Err: why,
-		RTT: time.Duration(n.rtt.Load()), Connections: n.conns.size(), Info: n.info.Load(),
+		Address: n.Addr(), Up: state == availability.Up, Err: why,
+		RTT: time.Duration(n.RTT.Load()), Connections: n.Conns.Size(), Info: n.info.Load(),
 	}
 }
 
@@ -254,7 +255,7 @@ type topologyState struct {
 
 // describe returns what is known of all nodes.
 func (t *engineTopology) describe() (s topologyState) {
-	t.each(func(n *node) { s.Connections += n.conns.size() })
+	t.each(func(n *node) { s.Connections += n.Conns.Size() })
 	if t.replicas != nil {
 		s.ReadReplicas = t.replicas.count()
 	}
@@ -264,7 +265,7 @@ func (t *engineTopology) describe() (s topologyState) {
 	}
 	s.Nodes = []nodeState{stateOf(t.node)}
 	if t.discovery == nil || t.discovery.located.Load() {
-		s.Master = t.node.addr()
+		s.Master = t.node.Addr()
 	}
 	if t.discovery != nil {
 		s.Sentinels = t.discovery.seen.Load()
@@ -274,6 +275,6 @@ func (t *engineTopology) describe() (s topologyState) {
 
 // readOnly reports whether a node takes no writes.
 func (t *engineTopology) readOnly() (yes bool) {
-	t.each(func(n *node) { yes = yes || n.readOnly.Load() })
+	t.each(func(n *node) { yes = yes || n.ReadOnly.Load() })
 	return yes
 }

@@ -9,9 +9,22 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/madcrow-go/madcrow/internal/clock"
+	"github.com/madcrow-go/madcrow/internal/conn"
 	"github.com/madcrow-go/madcrow/internal/fault"
 	"github.com/madcrow-go/madcrow/internal/guard"
 )
+
+// Tracking is the time in which the server notifies this process of changes to
+// what it has read: it ends with the connection, with FLUSHALL, and when the
+// node is no longer the one that serves. What was read under a Tracking that
+// is over may be stale.
+type Tracking conn.Tracking
+
+// Valid reports whether invalidations of what was read are still received, and
+// the node is not known to be away. A node that was away and comes back on the
+// same connection has sent by then what it had to send, and the Tracking is valid
+// again. Valid is false for nil.
+func (t *Tracking) Valid() bool { return (*conn.Tracking)(t).Valid() }
 
 // Tracked is what [Redis.GetTracked] read of one key.
 type Tracked struct {
@@ -33,7 +46,7 @@ type Tracked struct {
 // must not end its goroutine; a panic is logged. stop ends it.
 func (r *Redis) OnInvalidate(fn func(key string)) (stop func()) {
 	said := &guard.Said{}
-	return r.listeners.add(func(key string) {
+	return r.listeners.Add(func(key string) {
 		defer func() {
 			if p := recover(); p != nil {
 				sayPanic(r.log, said, "OnInvalidate", guard.Recovered(p))
@@ -114,17 +127,17 @@ func (r *Redis) getByNode(ctx context.Context, track bool, keys []string, out []
 // getOfNode reads keys of one node.
 func (r *Redis) getOfNode(ctx context.Context, track bool, keys []string, of []int, out []Tracked) {
 	n, e := r.topology.pick(ctx, r.topology.slotOf(keys[of[0]]))
-	var s *sharedConn
-	if e == nil && !n.availability.IsUp() {
-		e = n.availability.Wait(ctx)
+	var s *conn.Shared
+	if e == nil && !n.Availability.IsUp() {
+		e = n.Availability.Wait(ctx)
 	}
-	var t *Tracking
+	var t *conn.Tracking
 	if e == nil {
 		s = n.nextShared()
 		if track {
-			t = s.ensureTracking(ctx, func() string { return r.topology.proofKey(n) })
+			t = s.EnsureTracking(ctx, func() string { return r.topology.proofKey(n) })
 		}
-		e = s.enter(ctx)
+		e = s.Enter(ctx)
 	}
 	if e != nil {
 		for _, i := range of {
@@ -139,11 +152,11 @@ func (r *Redis) getOfNode(ctx context.Context, track bool, keys []string, of []i
 	cmds := make([]Command, 0, each*len(of))
 	for _, i := range of {
 		if t != nil {
-			cmds = append(cmds, n.builder.ClientCaching().Yes().Build())
+			cmds = append(cmds, n.Builder.ClientCaching().Yes().Build())
 		}
-		cmds = append(cmds, n.builder.Get().Key(keys[i]).Build(), n.builder.Pttl().Key(keys[i]).Build())
+		cmds = append(cmds, n.Builder.Get().Key(keys[i]).Build(), n.Builder.Pttl().Key(keys[i]).Build())
 	}
-	replies := s.doMulti(ctx, cmds)
+	replies := s.DoMulti(ctx, cmds)
 	for k, i := range of {
 		part := replies[k*each : (k+1)*each]
 		tracked := t
@@ -151,7 +164,7 @@ func (r *Redis) getOfNode(ctx context.Context, track bool, keys []string, of []i
 			// Who no longer has the slot does not tell, and another has ended
 			// its tracking before we began ours. A connection that is not
 			// proven may never tell.
-			if part[0].Error() != nil || !t.proof.proven.Load() || !r.topology.serves(n, keys[i]) {
+			if part[0].Error() != nil || !t.IsProven() || !r.topology.serves(n, keys[i]) {
 				tracked = nil
 			}
 			part = part[1:]
@@ -162,12 +175,12 @@ func (r *Redis) getOfNode(ctx context.Context, track bool, keys []string, of []i
 
 // readTracked reads one reply. What was redirected or is worth another try is
 // asked again the usual way.
-func (r *Redis) readTracked(ctx context.Context, n *node, key string, replies []rueidis.RedisResult, t *Tracking) Tracked {
+func (r *Redis) readTracked(ctx context.Context, n *node, key string, replies []rueidis.RedisResult, t *conn.Tracking) Tracked {
 	msg, err := replies[0].ToMessage()
 	if err == nil || err == rueidis.Nil { //nolint:errorlint // the client's own value
 		ms, err := replies[1].AsInt64()
 		if err == nil {
-			return Tracked{Message: msg, TTL: lifeOf(msg, ms), Tracking: t}
+			return Tracked{Message: msg, TTL: lifeOf(msg, ms), Tracking: (*Tracking)(t)}
 		}
 	}
 	if err == nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/madcrow-go/madcrow/internal/clock"
+	"github.com/madcrow-go/madcrow/internal/conn"
 	"github.com/madcrow-go/madcrow/internal/fault"
 )
 
@@ -24,7 +25,7 @@ type Tx struct {
 	ctx   context.Context
 	route *route   // of all tries
 	to    redirect // where this try goes
-	conn  *dedicatedConn
+	conn  *conn.Dedicated
 	queue []func(Builder) Command
 
 	// wrote says that a command of Do that is no read may have been applied.
@@ -116,18 +117,18 @@ func (r *Redis) tryTx(ctx context.Context, c *route, keys []string, fn func(*Tx)
 	finished := false
 	defer func() {
 		if tx.conn != nil { // after a panic the watch is still on
-			tx.conn.dirty = tx.conn.dirty || !finished
-			tx.conn.release()
+			tx.conn.Dirty = tx.conn.Dirty || !finished
+			tx.conn.Release()
 		}
 	}()
 	if err = fn(tx); err == nil && len(tx.queue) > 0 {
 		msgs, next, err = tx.exec()
-	} else if len(keys) > 0 && !tx.conn.dirty {
-		tx.conn.do(ctx, c.t.builder.Unwatch().Build())
+	} else if len(keys) > 0 && !tx.conn.Dirty {
+		tx.conn.Do(ctx, c.t.builder.Unwatch().Build())
 	}
 	finished = true
 	if tx.refused != nil && !tx.wrote && errors.Is(err, tx.refused) {
-		tx.conn.release()
+		tx.conn.Release()
 		tx.conn = nil
 		if again, _ := c.retry(ctx, tx.to.node, tx.refused.Op, tx.refusal, fault.NonIdempotent); again {
 			return nil, txAgain, nil
@@ -150,16 +151,16 @@ func (r *Redis) beginTx(ctx context.Context, c *route, keys []string) (_ *Tx, ag
 	if e != nil {
 		return nil, false, e.For("WATCH")
 	}
-	conn, e := to.node.dedicated.acquire(ctx)
+	conn, e := to.node.Dedicated.Acquire(ctx)
 	if e != nil {
 		again, e = c.retry(ctx, to.node, "WATCH", e, fault.ReadOnly)
 		return nil, again, e
 	}
 	if len(keys) > 0 {
-		res := conn.do(ctx, to.ask(b, b.Watch().Key(keys...).Build())...)
+		res := conn.Do(ctx, to.ask(b, b.Watch().Key(keys...).Build())...)
 		if failed := res[len(res)-1].Error(); failed != nil {
-			conn.dirty = true
-			conn.release()
+			conn.Dirty = true
+			conn.Release()
 			again, e = c.retry(ctx, to.node, "WATCH", failed, fault.ReadOnly)
 			return nil, again, e
 		}
@@ -176,10 +177,10 @@ func (tx *Tx) Do(build func(Builder) Command) (Message, error) {
 	if e != nil {
 		return Message{}, publicError(e)
 	}
-	if tx.conn.dirty {
+	if tx.conn.Dirty {
 		return Message{}, publicError(fault.NotSent(op, fault.KindUnavailable, fault.ErrNotOpen))
 	}
-	res := tx.conn.do(tx.ctx, tx.to.ask(tx.r.builder, cmds...)...)
+	res := tx.conn.Do(tx.ctx, tx.to.ask(tx.r.builder, cmds...)...)
 	msg, err := res[len(res)-1].ToMessage()
 	if err == nil || err == rueidis.Nil { //nolint:errorlint // the client's own value
 		tx.wrote = tx.wrote || p.idempotency != fault.ReadOnly
@@ -204,13 +205,13 @@ func (tx *Tx) exec() (msgs []Message, next txNext, err error) {
 	}
 	queued := cmds[1:]
 	if _, e := look(queued, tx.r.cfg.MaxValueSize, nil); e != nil {
-		tx.conn.dirty = true
+		tx.conn.Dirty = true
 		return nil, txDone, e
 	}
-	if tx.conn.dirty {
+	if tx.conn.Dirty {
 		return nil, txDone, &fault.Error{Op: "EXEC", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrNotOpen}
 	}
-	res := tx.conn.do(tx.ctx, tx.to.ask(b, append(cmds, b.Exec().Build())...)...)
+	res := tx.conn.Do(tx.ctx, tx.to.ask(b, append(cmds, b.Exec().Build())...)...)
 	res = res[len(res)-len(cmds)-1:]
 	msgs, err = res[len(res)-1].ToArray()
 	switch {
@@ -228,7 +229,7 @@ func (tx *Tx) exec() (msgs []Message, next txNext, err error) {
 			break
 		}
 	}
-	tx.conn.release() // others need it while this call waits
+	tx.conn.Release() // others need it while this call waits
 	tx.conn = nil
 	again, e := tx.route.retry(tx.ctx, tx.to.node, "EXEC", failed, fault.NonIdempotent)
 	if again {

@@ -1,4 +1,4 @@
-package madcrow
+package conn
 
 import (
 	"context"
@@ -34,7 +34,7 @@ const (
 // Until a push has come, of that key or of any other, no copy is believed to be
 // kept true.
 type pushProof struct {
-	endpoint *endpoint
+	endpoint *Endpoint
 	proven   atomic.Bool
 	pushed   chan struct{} // closed when it is proven
 	tried    chan struct{} // closed after the first try
@@ -42,8 +42,8 @@ type pushProof struct {
 	again    atomic.Int64 // when to try again
 }
 
-func newPushProof(n *endpoint) *pushProof {
-	return &pushProof{endpoint: n, pushed: make(chan struct{}), tried: make(chan struct{})}
+func newPushProof(ep *Endpoint) *pushProof {
+	return &pushProof{endpoint: ep, pushed: make(chan struct{}), tried: make(chan struct{})}
 }
 
 // arrived notes that a push came.
@@ -51,7 +51,7 @@ func (p *pushProof) arrived() {
 	p.proven.Store(true)
 	p.once[0].Do(func() { close(p.pushed) })
 	if p.endpoint.noPushes.CompareAndSwap(true, false) {
-		p.endpoint.cfg.Log.Info("redis tells of changes: near copies are kept true", "address", p.endpoint.addr())
+		p.endpoint.Config.Log.Info("redis tells of changes: near copies are kept true", "address", p.endpoint.Addr())
 	}
 }
 
@@ -74,27 +74,27 @@ func (p *pushProof) wait(ctx context.Context) {
 }
 
 // sayPushless says, once for a node, that copies are not kept true.
-func (n *endpoint) logNoPushes(why error) {
-	if n.noPushes.CompareAndSwap(false, true) && !n.cfg.Embedded {
-		n.cfg.Log.Warn("redis does not tell of changes: near copies are believed for a short time only (NearTTL)", "address", n.addr(), "reason", why)
+func (ep *Endpoint) logNoPushes(why error) {
+	if ep.noPushes.CompareAndSwap(false, true) && !ep.Config.Embedded {
+		ep.Config.Log.Warn("redis does not tell of changes: near copies are believed for a short time only (NearTTL)", "address", ep.Addr(), "reason", why)
 	}
 }
 
 // proofRequest asks the connector for a proof.
 type proofRequest struct {
-	shared *sharedConn
+	shared *Shared
 	proof  *pushProof
 	key    string
 }
 
 // askForProof has the connector prove the connection, if it is time to.
-func (s *sharedConn) requestProof(p *pushProof, key func() string) {
+func (s *Shared) requestProof(p *pushProof, key func() string) {
 	now, at := clock.Now(), p.again.Load()
 	if now < at || !p.again.CompareAndSwap(at, now+int64(2*pushWithin+proofSoon)) {
 		return
 	}
 	select {
-	case s.endpoint.proofs <- proofRequest{s, p, key()}:
+	case s.endpoint.Proofs <- proofRequest{s, p, key()}:
 	default: // others are waiting already
 	}
 }
@@ -103,11 +103,11 @@ func (s *sharedConn) requestProof(p *pushProof, key func() string) {
 // waits for the push. A server that cannot be asked, say for want of rights or
 // of memory, proves nothing: reads go on under tracking, and the first push of
 // any of them is the proof.
-func (s *sharedConn) prove(ctx context.Context, r proofRequest) {
+func (s *Shared) prove(ctx context.Context, r proofRequest) {
 	ctx, cancel := context.WithTimeout(ctx, 2*pushWithin)
 	defer cancel()
 	defer r.proof.triedOnce()
-	n, p := s.endpoint, r.proof
+	ep, p := s.endpoint, r.proof
 	if r.key == "" {
 		return // the node has none of our keys
 	}
@@ -117,7 +117,7 @@ func (s *sharedConn) prove(ctx context.Context, r proofRequest) {
 		if reply, ok := rueidis.IsRedisErr(err); ok {
 			if kind, _ := fault.ClassifyReply(reply.Error()); kind == fault.KindPermission || kind == fault.KindServer {
 				p.again.Store(clock.Now() + int64(proofLater))
-				n.logNoPushes(fmt.Errorf("whether pushes arrive cannot be tried; grant the user GET and SET of the keys %sm1:tracking:*: %w", n.cfg.KeyPrefix, err))
+				ep.logNoPushes(fmt.Errorf("whether pushes arrive cannot be tried; grant the user GET and SET of the keys %sm1:tracking:*: %w", ep.Config.KeyPrefix, err))
 			}
 		}
 		return
@@ -140,32 +140,35 @@ func (s *sharedConn) prove(ctx context.Context, r proofRequest) {
 	}
 	p.again.Store(clock.Now() + int64(proofLater))
 	s.trackingRefused.Store(true)
-	s.endTracking()
-	n.logNoPushes(errNoPushes)
+	s.EndTracking()
+	ep.logNoPushes(errNoPushes)
 }
 
 var errNoPushes = errors.New("it accepts CLIENT TRACKING, but its pushes do not arrive: RESP3 is switched off, or a proxy drops them")
 
 // changeTracked reads the key under tracking and writes it as somebody else.
-func (s *sharedConn) changeTracked(ctx context.Context, key string) error {
-	n := s.endpoint
-	c, e := n.dedicated.acquire(ctx) // first: opening it may take a while
+func (s *Shared) changeTracked(ctx context.Context, key string) error {
+	ep := s.endpoint
+	c, e := ep.Dedicated.Acquire(ctx) // first: opening it may take a while
 	if e != nil {
 		return e
 	}
-	defer c.release()
-	if e := s.enter(ctx); e != nil {
+	defer c.Release()
+	if e := s.Enter(ctx); e != nil {
 		return e
 	}
-	for _, res := range s.doMulti(ctx, []Command{n.builder.ClientCaching().Yes().Build(), n.builder.Get().Key(key).Build()}) {
+	for _, res := range s.DoMulti(ctx, []rueidis.Completed{ep.Builder.ClientCaching().Yes().Build(), ep.Builder.Get().Key(key).Build()}) {
 		if err := res.Error(); err != nil && !rueidis.IsRedisNil(err) {
 			return err
 		}
 	}
-	res := c.do(ctx, n.builder.Set().Key(key).Value("1").Px(proofLife).Build())[0]
-	c.dirty = c.dirty || c.idleSince.IsZero() // it was opened for this alone
+	res := c.Do(ctx, ep.Builder.Set().Key(key).Value("1").Px(proofLife).Build())[0]
+	c.Dirty = c.Dirty || c.idleSince.IsZero() // it was opened for this alone
 	return res.Error()
 }
 
 // never is a time that does not come.
 const never = math.MaxInt64
+
+// prove makes the proof.
+func (r proofRequest) Prove(ctx context.Context) { r.shared.prove(ctx, r) }

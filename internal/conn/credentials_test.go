@@ -1,4 +1,4 @@
-package madcrow
+package conn
 
 import (
 	"context"
@@ -17,15 +17,15 @@ func TestCredentials_LogsOnceThatTheyAreStaleAndThatItIsOver(t *testing.T) {
 	var log strings.Builder
 	away := errors.New("the token service is away")
 	err := away
-	n := newEndpoint(t.Context(), connConfig{
+	ep := NewEndpoint(t.Context(), Config{
 		Log: slog.New(slog.NewTextHandler(&log, nil)), ConnectTimeout: time.Second, MaxConnections: 1,
-		Fetch: func(context.Context, string) (connCredentials, error) { return connCredentials{Password: "p"}, err },
+		Fetch: func(context.Context, string) (Credentials, error) { return Credentials{Password: "p"}, err },
 	}, "127.0.0.1:6379")
-	n.creds.have = true
+	ep.creds.have = true
 	use := func() {
 		t.Helper()
-		n.creds.last.RefreshAfter = time.Now().Add(-time.Second)
-		if _, err := n.credentials(rueidis.AuthCredentialsContext{}); err != nil {
+		ep.creds.last.RefreshAfter = time.Now().Add(-time.Second)
+		if _, err := ep.credentials(rueidis.AuthCredentialsContext{}); err != nil {
 			t.Error(err)
 		}
 	}

@@ -1,4 +1,4 @@
-package madcrow
+package conn
 
 import (
 	"context"
@@ -13,13 +13,13 @@ import (
 // TestShared_SlotsOfAbandonedCallsComeBackWithALaterReply checks the accounting of calls that gave
 // up: only a reply to a call that began later frees their slots.
 func TestShared_SlotsOfAbandonedCallsComeBackWithALaterReply(t *testing.T) {
-	n := newEndpoint(t.Context(), connConfig{MaxConnections: 1}, "")
-	n.availability.Set(availability.Up, nil)
-	s := newSharedConn(n)
+	ep := NewEndpoint(t.Context(), Config{MaxConnections: 1}, "")
+	ep.Availability.Set(availability.Up, nil)
+	s := NewShared(ep)
 	ctx := t.Context()
 	early := clock.Now()
 	for range sharedSlots {
-		if err := s.enter(ctx); err != nil {
+		if err := s.Enter(ctx); err != nil {
 			t.Fatal(err)
 		}
 		s.lastRead.Store(clock.Now() + int64(time.Second)) // bytes flow
@@ -28,24 +28,24 @@ func TestShared_SlotsOfAbandonedCallsComeBackWithALaterReply(t *testing.T) {
 	if s.abandoned.Load() != sharedSlots || s.inflight.Load() != 0 {
 		t.Fatalf("abandoned %d, in flight %d", s.abandoned.Load(), s.inflight.Load())
 	}
-	s.noteReply(early)
+	s.NoteReply(early)
 	if s.abandoned.Load() != sharedSlots {
 		t.Error("an earlier call proved later replies")
 	}
 	short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
 	defer cancel()
-	if err := s.enter(short); err == nil || err.Kind != fault.KindTimeout || err.Outcome != fault.OutcomeNotApplied {
+	if err := s.Enter(short); err == nil || err.Kind != fault.KindTimeout || err.Outcome != fault.OutcomeNotApplied {
 		t.Errorf("entered a full connection: %v", err)
 	}
-	if n.availability.Load() != availability.Probing {
+	if ep.Availability.Load() != availability.Probing {
 		t.Error("a connection full of abandoned calls did not wake the prober")
 	}
-	s.noteReply(clock.Now() + abandonedStretch) // later than the stretch they gave up in
+	s.NoteReply(clock.Now() + abandonedStretch) // later than the stretch they gave up in
 	if s.abandoned.Load() != 0 {
 		t.Error("a later reply proved nothing")
 	}
-	n.availability.Set(availability.Up, nil)
-	if err := s.enter(ctx); err != nil {
+	ep.Availability.Set(availability.Up, nil)
+	if err := s.Enter(ctx); err != nil {
 		t.Errorf("after the proof: %v", err)
 	}
 }

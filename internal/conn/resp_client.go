@@ -1,4 +1,4 @@
-package madcrow
+package conn
 
 import (
 	"bufio"
@@ -15,7 +15,7 @@ import (
 )
 
 // respConfig is what a respClient needs to know.
-type respConfig struct {
+type RESPConfig struct {
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// TLS makes the configuration of a new connection to addr; nil: without TLS.
 	TLS func(addr string) *tls.Config
@@ -25,7 +25,7 @@ type respConfig struct {
 	Credentials func() (user, password string)
 	// Fetch asks for credentials that rotate, in the place of Credentials, within
 	// Timeout; nil: none do.
-	Fetch   func(ctx context.Context) (connCredentials, error)
+	Fetch   func(ctx context.Context) (Credentials, error)
 	Timeout time.Duration
 	Hint    string // the settings that the credentials come from
 }
@@ -33,26 +33,26 @@ type respConfig struct {
 // respClient makes single exchanges with servers, beside the connections that
 // carry calls: with Sentinels, and with cluster nodes about their map. All of
 // it ends with its context.
-type respClient struct {
-	cfg respConfig
+type RESPClient struct {
+	cfg RESPConfig
 
 	mu      sync.Mutex
 	have    bool // current is usable
-	current connCredentials
+	current Credentials
 }
 
-func newRESPClient(cfg respConfig) *respClient { return &respClient{cfg: cfg} }
+func NewRESPClient(cfg RESPConfig) *RESPClient { return &RESPClient{cfg: cfg} }
 
 // line is an open connection of an asker.
-type respConn struct {
+type RESPConn struct {
 	net.Conn
-	r       *bufio.Reader
+	Reader  *bufio.Reader
 	step    time.Duration // bounds each step; 0: only the context does
-	slowest time.Duration // of the steps so far
+	Slowest time.Duration // of the steps so far
 }
 
 // within runs one step, which ends with ctx and in time.
-func (l *respConn) within(ctx context.Context, do func(ctx context.Context) error) error {
+func (l *RESPConn) within(ctx context.Context, do func(ctx context.Context) error) error {
 	if l.step > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, l.step)
@@ -64,7 +64,7 @@ func (l *respConn) within(ctx context.Context, do func(ctx context.Context) erro
 	}
 	start := time.Now()
 	err := do(ctx)
-	l.slowest = max(l.slowest, time.Since(start))
+	l.Slowest = max(l.Slowest, time.Since(start))
 	if !stop() || err != nil && ctx.Err() != nil {
 		return fault.ErrSilent
 	}
@@ -72,21 +72,21 @@ func (l *respConn) within(ctx context.Context, do func(ctx context.Context) erro
 }
 
 // exchange sends commands and returns their replies, all of it within ctx.
-func (rc *respClient) exchange(ctx context.Context, addr string, commands ...[]string) ([]any, error) {
-	l, err := rc.open(ctx, 0, addr)
+func (rc *RESPClient) Exchange(ctx context.Context, addr string, commands ...[]string) ([]any, error) {
+	l, err := rc.Open(ctx, 0, addr)
 	if err != nil {
 		return nil, err
 	}
 	defer l.Close()
-	return l.exchange(ctx, commands...)
+	return l.Exchange(ctx, commands...)
 }
 
-func (l *respConn) exchange(ctx context.Context, commands ...[]string) ([]any, error) {
+func (l *RESPConn) Exchange(ctx context.Context, commands ...[]string) ([]any, error) {
 	replies := make([]any, len(commands))
 	err := l.within(ctx, func(context.Context) error {
 		err := resp.Write(l, commands...)
 		for i := 0; i < len(replies) && err == nil; i++ {
-			replies[i], err = resp.Read(l.r)
+			replies[i], err = resp.Read(l.Reader)
 		}
 		return err
 	})
@@ -95,8 +95,8 @@ func (l *respConn) exchange(ctx context.Context, commands ...[]string) ([]any, e
 
 // open connects and authenticates. The dial, the TLS handshake and AUTH are a
 // step each: what is far away needs a round trip or more for every one.
-func (rc *respClient) open(ctx context.Context, step time.Duration, addr string) (*respConn, error) {
-	l := &respConn{step: step}
+func (rc *RESPClient) Open(ctx context.Context, step time.Duration, addr string) (*RESPConn, error) {
+	l := &RESPConn{step: step}
 	var raw net.Conn
 	err := l.within(ctx, func(ctx context.Context) error {
 		return runDetached(ctx, func() (err error) { // also a dialer that does not hear it
@@ -117,9 +117,9 @@ func (rc *respClient) open(ctx context.Context, step time.Duration, addr string)
 		err = rc.cfg.ExplainTLS(l.within(ctx, t.HandshakeContext))
 		l.Conn = t
 	}
-	l.r = bufio.NewReaderSize(l.Conn, 4096)
+	l.Reader = bufio.NewReaderSize(l.Conn, 4096)
 	if err == nil {
-		err = l.within(ctx, func(context.Context) error { return rc.authenticate(l, l.r) })
+		err = l.within(ctx, func(context.Context) error { return rc.authenticate(l, l.Reader) })
 	}
 	if err != nil {
 		_ = l.Close()
@@ -128,7 +128,7 @@ func (rc *respClient) open(ctx context.Context, step time.Duration, addr string)
 	return l, nil
 }
 
-func (rc *respClient) authenticate(c io.Writer, r *bufio.Reader) error {
+func (rc *RESPClient) authenticate(c io.Writer, r *bufio.Reader) error {
 	rc.mu.Lock()
 	user, password := rc.current.Username, rc.current.Password
 	rc.mu.Unlock()
@@ -156,24 +156,24 @@ func (rc *respClient) authenticate(c io.Writer, r *bufio.Reader) error {
 }
 
 // errDenied is a refusal of the credentials: trying again does not mend it.
-type errDenied struct {
+type Denied struct {
 	reply error
 	hint  string
 }
 
-func (e errDenied) Error() string { return e.reply.Error() + "; check " + e.hint }
-func (e errDenied) Unwrap() error { return e.reply }
+func (e Denied) Error() string { return e.reply.Error() + "; check " + e.hint }
+func (e Denied) Unwrap() error { return e.reply }
 
-func (rc *respClient) denied(reply resp.Error) error {
+func (rc *RESPClient) denied(reply resp.Error) error {
 	rc.mu.Lock()
 	rc.have = false // what rotates is fetched again
 	rc.mu.Unlock()
-	return errDenied{fault.WithoutArguments(reply), rc.cfg.Hint}
+	return Denied{fault.WithoutArguments(reply), rc.cfg.Hint}
 }
 
 // refused explains an error reply to a command: a server that wants a password
 // says so only there, when none was sent.
-func (rc *respClient) refused(reply resp.Error) error {
+func (rc *RESPClient) Refused(reply resp.Error) error {
 	switch kind, _ := fault.ClassifyReply(string(reply)); kind {
 	case fault.KindAuth:
 		return rc.denied(reply)
@@ -186,7 +186,7 @@ func (rc *respClient) refused(reply resp.Error) error {
 // fetch gets credentials where they rotate and those at hand are used up. It
 // is apart from the exchanges, which are short, and leaves a function behind
 // that does not hear its context.
-func (rc *respClient) fetch(ctx context.Context) error {
+func (rc *RESPClient) Fetch(ctx context.Context) error {
 	rc.mu.Lock()
 	fresh := rc.cfg.Fetch == nil || rc.have && (rc.current.RefreshAfter.IsZero() || time.Now().Before(rc.current.RefreshAfter))
 	rc.mu.Unlock()
@@ -195,7 +195,7 @@ func (rc *respClient) fetch(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, rc.cfg.Timeout)
 	defer cancel()
-	var got connCredentials
+	var got Credentials
 	err := runDetached(ctx, func() (err error) {
 		got, err = rc.cfg.Fetch(ctx)
 		return err

@@ -1,4 +1,4 @@
-package madcrow
+package conn
 
 import (
 	"runtime"
@@ -12,7 +12,7 @@ import (
 
 // On processors that are busy with other work, no other call goes first for long.
 func TestCoalesce_BusyProcessorsHoldUpAWriteOnce(t *testing.T) {
-	s := newSharedConn(nil)
+	s := NewShared(nil)
 	s.inflight.Store(5)
 	var stop atomic.Bool
 	var busy sync.WaitGroup
@@ -55,7 +55,7 @@ func TestCoalesce_BusyProcessorsHoldUpAWriteOnce(t *testing.T) {
 
 // A call that is alone waits for no other.
 func TestCoalesce_OneCallWaitsForNoOther(t *testing.T) {
-	s := newSharedConn(nil)
+	s := NewShared(nil)
 	s.inflight.Store(1)
 	s.coalescing.lastSkip.Store(1)
 	if s.coalesce(); s.coalescing.lastSkip.Load() != 1 {

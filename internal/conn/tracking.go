@@ -1,4 +1,4 @@
-package madcrow
+package conn
 
 import (
 	"context"
@@ -12,41 +12,37 @@ import (
 	"github.com/madcrow-go/madcrow/internal/fault"
 )
 
-// Tracking is the time in which the server tells this process of changes to
-// what it has read: it ends with the connection, with FLUSHALL, and when the
-// node is no longer the one that serves. What was read under a Tracking that
-// is over may be stale.
+// Tracking is one stretch of client-side caching on a connection: it ends with the
+// connection, with FLUSHALL, and when the node is no longer the one that serves.
 type Tracking struct {
 	over         atomic.Bool
 	availability *availability.Monitor // of the node
 	proof        *pushProof
 }
 
-// Valid says whether it still lasts, and the node is not known to be away: it
-// may be silent to us alone. Should the node come back on the same connection,
-// then what it had to tell has come before that, and the Tracking is valid
-// again. Valid is false for nil.
+// Valid reports whether invalidations are still received, and the node is not
+// known to be away: it may be silent to this process alone. It is false for nil.
 func (t *Tracking) Valid() bool {
 	return t != nil && !t.over.Load() && (t.availability == nil || t.availability.Load() < availability.Down)
 }
 
 // invalidated is told by the client what the server pushed: nil is everything,
 // and the end of the connection.
-func (s *sharedConn) onInvalidation(keys []rueidis.RedisMessage) {
+func (s *Shared) onInvalidation(keys []rueidis.RedisMessage) {
 	if keys == nil {
-		s.endTracking()
+		s.EndTracking()
 		return
 	}
 	if p := s.proof.Load(); p != nil && !p.proven.Load() {
 		p.arrived()
 	}
-	if s := s.endpoint.cfg.Listeners; s != nil {
+	if s := s.endpoint.Config.Listeners; s != nil {
 		s.notify(keys)
 	}
 }
 
 // untrack ends what was tracked on the lane. The next tracked read begins anew.
-func (s *sharedConn) endTracking() {
+func (s *Shared) EndTracking() {
 	if t := s.tracking.Swap(nil); t != nil {
 		t.over.Store(true)
 	}
@@ -55,14 +51,14 @@ func (s *sharedConn) endTracking() {
 // track returns the tracking of the lane's connection, beginning it where
 // needed. It is nil where the server refuses: the reads go on without. proofKey
 // makes the key that the proof of the connection writes.
-func (s *sharedConn) ensureTracking(ctx context.Context, proofKey func() string) *Tracking {
+func (s *Shared) EnsureTracking(ctx context.Context, proofKey func() string) *Tracking {
 	if t := s.tracking.Load(); t != nil {
 		if !t.proof.proven.Load() {
 			s.requestProof(t.proof, proofKey)
 		}
 		return t
 	}
-	if s.trackingUnavailable() || s.endpoint.readOnly.Load() {
+	if s.trackingUnavailable() || s.endpoint.ReadOnly.Load() {
 		return nil // a node that is no master may fall behind unseen
 	}
 	select {
@@ -75,11 +71,11 @@ func (s *sharedConn) ensureTracking(ctx context.Context, proofKey func() string)
 		return t
 	}
 	c, p := s.conn.Load(), s.proof.Load()
-	if c == nil || p == nil || s.enter(ctx) != nil {
+	if c == nil || p == nil || s.Enter(ctx) != nil {
 		return nil
 	}
-	t := &Tracking{availability: s.endpoint.availability, proof: p}
-	err := s.do(ctx, s.endpoint.builder.ClientTracking().On().Optin().Build(), false).Error()
+	t := &Tracking{availability: s.endpoint.Availability, proof: p}
+	err := s.Do(ctx, s.endpoint.Builder.ClientTracking().On().Optin().Build(), false).Error()
 	if err != nil {
 		if reply, ok := rueidis.IsRedisErr(err); ok {
 			if kind, _ := fault.ClassifyReply(reply.Error()); kind != fault.KindPermission && kind != fault.KindServer {
@@ -93,8 +89,8 @@ func (s *sharedConn) ensureTracking(ctx context.Context, proofKey func() string)
 	}
 	s.trackingRefused.Store(false)
 	s.tracking.Store(t)
-	if s.conn.Load() != c || s.endpoint.readOnly.Load() { // it is another connection by now, or no master
-		s.endTracking()
+	if s.conn.Load() != c || s.endpoint.ReadOnly.Load() { // it is another connection by now, or no master
+		s.EndTracking()
 		return nil
 	}
 	if !p.proven.Load() {
@@ -106,10 +102,13 @@ func (s *sharedConn) ensureTracking(ctx context.Context, proofKey func() string)
 
 // isUntracked says whether the connection is known to tell nothing. Where pushes
 // did not arrive that is tried again from time to time.
-func (s *sharedConn) trackingUnavailable() bool {
+func (s *Shared) trackingUnavailable() bool {
 	if !s.trackingRefused.Load() {
 		return false
 	}
 	p := s.proof.Load()
 	return p == nil || clock.Now() < p.again.Load()
 }
+
+// isProven reports whether a push has arrived on the connection.
+func (t *Tracking) IsProven() bool { return t.proof.proven.Load() }

@@ -1,4 +1,4 @@
-package madcrow
+package conn
 
 import (
 	"context"
@@ -15,22 +15,22 @@ import (
 // pool lends connections that one caller has for itself: for transactions,
 // blocking commands and large values. Each has a client of its own, so that it
 // hears contexts and can be ended from outside.
-type dedicatedPool struct {
-	endpoint *endpoint
+type Pool struct {
+	endpoint *Endpoint
 	permits  chan struct{}
-	calls    atomic.Int32 // that use a connection, or wait for one
+	Calls    atomic.Int32 // that use a connection, or wait for one
 	mu       sync.Mutex
-	idle     []*dedicatedConn
-	opening  map[*dedicatedConn]context.CancelFunc
+	idle     []*Dedicated
+	opening  map[*Dedicated]context.CancelFunc
 	closed   bool
 }
 
 // loan is one borrowed connection.
-type dedicatedConn struct {
-	pool        *dedicatedPool
+type Dedicated struct {
+	pool        *Pool
 	client      rueidis.Client
 	conn        atomic.Pointer[conn]
-	dirty       bool        // not to be used again
+	Dirty       bool        // not to be used again
 	established atomic.Bool // it was connected, and is not connected again
 
 	idleSince time.Time
@@ -39,13 +39,13 @@ type dedicatedConn struct {
 // idleFor is how long a borrowed connection is kept that nobody needs.
 const idleFor = time.Minute
 
-func newDedicatedPool(n *endpoint, size int) *dedicatedPool {
-	return &dedicatedPool{endpoint: n, permits: make(chan struct{}, size), opening: map[*dedicatedConn]context.CancelFunc{}}
+func NewPool(ep *Endpoint, size int) *Pool {
+	return &Pool{endpoint: ep, permits: make(chan struct{}, size), opening: map[*Dedicated]context.CancelFunc{}}
 }
 
 // take borrows a connection. It hears ctx in all that it waits for.
-func (p *dedicatedPool) acquire(ctx context.Context) (*dedicatedConn, *fault.Error) {
-	if err := p.acquirePermit(ctx); err != nil {
+func (p *Pool) Acquire(ctx context.Context) (*Dedicated, *fault.Error) {
+	if err := p.AcquirePermit(ctx); err != nil {
 		return nil, err
 	}
 	p.mu.Lock()
@@ -59,11 +59,11 @@ func (p *dedicatedPool) acquire(ctx context.Context) (*dedicatedConn, *fault.Err
 		d.discard()
 	}
 	p.mu.Unlock()
-	return p.open(ctx)
+	return p.Open(ctx)
 }
 
-func (p *dedicatedPool) acquirePermit(ctx context.Context) *fault.Error {
-	if err := p.endpoint.availability.Wait(ctx); err != nil {
+func (p *Pool) AcquirePermit(ctx context.Context) *fault.Error {
+	if err := p.endpoint.Availability.Wait(ctx); err != nil {
 		return err
 	}
 	select {
@@ -81,11 +81,11 @@ func (p *dedicatedPool) acquirePermit(ctx context.Context) *fault.Error {
 
 // open makes a new connection, in a goroutine that the caller can leave: a
 // connection that takes longer than its caller may wait is for the next one.
-func (p *dedicatedPool) open(ctx context.Context) (*dedicatedConn, *fault.Error) {
-	d := &dedicatedConn{pool: p}
+func (p *Pool) Open(ctx context.Context) (*Dedicated, *fault.Error) {
+	d := &Dedicated{pool: p}
 	var failed error
 	err := runDetached(ctx, func() error {
-		life, stop := context.WithTimeout(p.endpoint.life, p.endpoint.cfg.ConnectTimeout)
+		life, stop := context.WithTimeout(p.endpoint.Life, p.endpoint.Config.ConnectTimeout)
 		defer stop()
 		p.mu.Lock()
 		p.opening[d] = stop
@@ -96,15 +96,15 @@ func (p *dedicatedPool) open(ctx context.Context) (*dedicatedConn, *fault.Error)
 		p.mu.Unlock()
 		return failed
 	}, func() {
-		d.dirty = failed != nil
-		d.release()
+		d.Dirty = failed != nil
+		d.Release()
 	})
 	return p.openResult(ctx, d, err)
 }
 
 // abandon ends the dials that are under way: the node is away, and one that
 // comes back is dialled anew.
-func (p *dedicatedPool) cancelDials() {
+func (p *Pool) CancelDials() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, stop := range p.opening {
@@ -136,9 +136,9 @@ func runDetached(ctx context.Context, do func() error, abandoned func()) error {
 	return <-done
 }
 
-func (d *dedicatedConn) connect(ctx context.Context) error {
+func (d *Dedicated) connect(ctx context.Context) error {
 	var err error
-	if d.client, err = d.pool.endpoint.newClient(clientSpec{dedicated: d, ringScale: 4}); err != nil {
+	if d.client, err = d.pool.endpoint.NewClient(ClientSpec{dedicated: d, RingScale: 4}); err != nil {
 		return err
 	}
 	err = d.client.Do(ctx, d.client.B().Ping().Build()).Error()
@@ -149,13 +149,13 @@ func (d *dedicatedConn) connect(ctx context.Context) error {
 	return err
 }
 
-func (p *dedicatedPool) openResult(ctx context.Context, d *dedicatedConn, err error) (*dedicatedConn, *fault.Error) {
+func (p *Pool) openResult(ctx context.Context, d *Dedicated, err error) (*Dedicated, *fault.Error) {
 	switch {
 	case err == nil:
 		return d, nil
 	case err != fault.ErrCallerLeft:
-		d.dirty = true
-		d.release()
+		d.Dirty = true
+		d.Release()
 	}
 	if reply, ok := rueidis.IsRedisErr(err); ok {
 		kind, _ := fault.ClassifyReply(reply.Error())
@@ -169,9 +169,9 @@ func (p *dedicatedPool) openResult(ctx context.Context, d *dedicatedConn, err er
 
 // do sends commands. After a failure of the connection, or a caller who left,
 // nobody uses it again.
-func (d *dedicatedConn) do(ctx context.Context, cmds ...Command) []rueidis.RedisResult {
+func (d *Dedicated) Do(ctx context.Context, cmds ...rueidis.Completed) []rueidis.RedisResult {
 	finished := false
-	defer func() { d.dirty = d.dirty || !finished }()
+	defer func() { d.Dirty = d.Dirty || !finished }()
 	for i := range cmds {
 		cmds[i] = cmds[i].ToPipe() // also those that block: on this connection
 	}
@@ -182,10 +182,10 @@ func (d *dedicatedConn) do(ctx context.Context, cmds ...Command) []rueidis.Redis
 
 // release gives the connection back, or ends it, and never waits. It is called
 // once for each take.
-func (d *dedicatedConn) release() {
+func (d *Dedicated) Release() {
 	p := d.pool
 	p.mu.Lock()
-	keep := !d.dirty && !p.closed && d.conn.Load() != nil
+	keep := !d.Dirty && !p.closed && d.conn.Load() != nil
 	if keep {
 		d.idleSince = time.Now()
 		p.idle = append(p.idle, d)
@@ -198,7 +198,7 @@ func (d *dedicatedConn) release() {
 }
 
 // end closes the connection first: the client would wait for a last reply.
-func (d *dedicatedConn) discard() {
+func (d *Dedicated) discard() {
 	d.closeConn()
 	if d.client != nil {
 		go d.client.Close()
@@ -206,9 +206,9 @@ func (d *dedicatedConn) discard() {
 }
 
 // trim ends the connections that nobody used for a while, all but one.
-func (p *dedicatedPool) trim() {
+func (p *Pool) Trim() {
 	p.mu.Lock()
-	var old []*dedicatedConn
+	var old []*Dedicated
 	for len(p.idle) > 1 && time.Since(p.idle[0].idleSince) > idleFor {
 		old = append(old, p.idle[0])
 		p.idle = p.idle[1:]
@@ -219,14 +219,14 @@ func (p *dedicatedPool) trim() {
 	}
 }
 
-func (d *dedicatedConn) closeConn() {
+func (d *Dedicated) closeConn() {
 	if c := d.conn.Load(); c != nil {
 		_ = c.Close()
 	}
 }
 
 // drop ends the connections that nobody uses.
-func (p *dedicatedPool) closeIdle(final bool) {
+func (p *Pool) CloseIdle(final bool) {
 	p.mu.Lock()
 	idle := p.idle
 	p.idle = nil
@@ -248,20 +248,20 @@ func broken(results []rueidis.RedisResult) bool {
 
 // dedicate makes a client of the caller's own, which is ended by release and
 // used by no one else. It connects with its first command. The permit is taken.
-func (p *dedicatedPool) dedicate(ctx context.Context) (client rueidis.DedicatedClient, release func(), err error) {
-	d := &dedicatedConn{pool: p, dirty: true}
+func (p *Pool) Dedicate(ctx context.Context) (client rueidis.DedicatedClient, release func(), err error) {
+	d := &Dedicated{pool: p, Dirty: true}
 	err = runDetached(ctx, func() error {
 		var err error
-		if d.client, err = p.endpoint.newClient(clientSpec{dedicated: d, ringScale: 4}); err == nil {
+		if d.client, err = p.endpoint.NewClient(ClientSpec{dedicated: d, RingScale: 4}); err == nil {
 			client, _ = d.client.Dedicate()
 		}
 		return err
-	}, d.release)
+	}, d.Release)
 	if err != nil {
 		if err != fault.ErrCallerLeft {
-			d.release()
+			d.Release()
 		}
 		return nil, nil, err
 	}
-	return client, d.release, nil
+	return client, d.Release, nil
 }

@@ -1,4 +1,4 @@
-package madcrow
+package conn
 
 import (
 	"context"
@@ -17,55 +17,55 @@ import (
 // ring of this many slots and blocks, deaf to contexts, when the ring is full.
 // So it never gets full.
 const (
-	ringScale   = 12
-	sharedSlots = 1<<ringScale - 64 // some stay for the client's own commands
+	RingScale   = 12
+	sharedSlots = 1<<RingScale - 64 // some stay for the client's own commands
 )
 
 // clientSpec says for what a client is.
-type clientSpec struct {
-	shared    *sharedConn    // its owner, or
-	dedicated *dedicatedConn // its owner, or none
-	ringScale int
-	sub       bool // it is for pub/sub
-	blockwise bool // one command at a time
+type ClientSpec struct {
+	Shared    *Shared    // its owner, or
+	dedicated *Dedicated // its owner, or none
+	RingScale int
+	Sub       bool // it is for pub/sub
+	Blockwise bool // one command at a time
 }
 
 // newClient makes a client that is not connected yet: its first dial is
 // refused, which it reports and survives.
-func (n *endpoint) newClient(spec clientSpec) (rueidis.Client, error) {
+func (ep *Endpoint) NewClient(spec ClientSpec) (rueidis.Client, error) {
 	opt := rueidis.ClientOption{
 		InitAddress:         []string{"redis"}, // the dialer knows where that is
 		ForceSingleClient:   true,
-		DialCtxFn:           n.refuseFirst(n.dialer(spec)),
-		Dialer:              net.Dialer{Timeout: n.cfg.ConnectTimeout, KeepAlive: -1},
-		ConnWriteTimeout:    max(keepAlive, 2*n.cfg.CommandTimeout),
-		Username:            n.cfg.Username,
-		Password:            n.cfg.Password,
-		SelectDB:            n.cfg.DB,
-		ClientName:          n.cfg.ClientName,
+		DialCtxFn:           ep.refuseFirst(ep.dialer(spec)),
+		Dialer:              net.Dialer{Timeout: ep.Config.ConnectTimeout, KeepAlive: -1},
+		ConnWriteTimeout:    max(keepAlive, 2*ep.Config.CommandTimeout),
+		Username:            ep.Config.Username,
+		Password:            ep.Config.Password,
+		SelectDB:            ep.Config.DB,
+		ClientName:          ep.Config.ClientName,
 		DisableRetry:        true,
 		DisableCache:        true,
-		AlwaysPipelining:    !spec.blockwise,
+		AlwaysPipelining:    !spec.Blockwise,
 		PipelineMultiplex:   -1,
-		RingScaleEachConn:   spec.ringScale,
+		RingScaleEachConn:   spec.RingScale,
 		BlockingPipeline:    math.MaxInt,
-		BlockingPoolSize:    n.cfg.MaxConnections,
+		BlockingPoolSize:    ep.Config.MaxConnections,
 		BlockingPoolCleanup: 100 * time.Millisecond,
 		ReadBufferEachConn:  ioBuffer,
 		WriteBufferEachConn: ioBuffer,
 	}
-	if spec.shared != nil {
-		opt.OnInvalidations = spec.shared.onInvalidation
+	if spec.Shared != nil {
+		opt.OnInvalidations = spec.Shared.onInvalidation
 	}
-	if spec.sub || spec.shared != nil { // tried when idle
+	if spec.Sub || spec.Shared != nil { // tried when idle
 		opt.Dialer.KeepAlive = keepAlive
-		opt.ConnWriteTimeout = max(keepAlive, n.cfg.CommandTimeout)
+		opt.ConnWriteTimeout = max(keepAlive, ep.Config.CommandTimeout)
 	}
-	if n.cfg.Fetch != nil {
-		opt.AuthCredentialsFn = n.credentials
-	} else if n.cfg.Reread != nil {
+	if ep.Config.Fetch != nil {
+		opt.AuthCredentialsFn = ep.credentials
+	} else if ep.Config.Reread != nil {
 		opt.AuthCredentialsFn = func(rueidis.AuthCredentialsContext) (rueidis.AuthCredentials, error) {
-			user, password := n.cfg.Reread()
+			user, password := ep.Config.Reread()
 			return rueidis.AuthCredentials{Username: user, Password: password}, nil
 		}
 	}
@@ -77,7 +77,7 @@ func (n *endpoint) newClient(spec clientSpec) (rueidis.Client, error) {
 }
 
 // refuseFirst refuses the dial that the client makes when it is made.
-func (n *endpoint) refuseFirst(dial dialFunc) dialFunc {
+func (ep *Endpoint) refuseFirst(dial dialFunc) dialFunc {
 	var made atomic.Bool
 	return func(ctx context.Context, addr string, d *net.Dialer, tc *tls.Config) (net.Conn, error) {
 		if made.CompareAndSwap(false, true) {

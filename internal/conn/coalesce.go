@@ -1,4 +1,4 @@
-package madcrow
+package conn
 
 import (
 	"runtime"
@@ -31,7 +31,7 @@ type coalescing struct {
 }
 
 // gather lets others go first, if there are any.
-func (s *sharedConn) coalesce() {
+func (s *Shared) coalesce() {
 	if s.inflight.Load() < fewCalls {
 		return
 	}

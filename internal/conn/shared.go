@@ -1,4 +1,4 @@
-package madcrow
+package conn
 
 import (
 	"context"
@@ -13,9 +13,9 @@ import (
 )
 
 // lane is one connection that many calls share.
-type sharedConn struct {
-	endpoint *endpoint
-	client   rueidis.Client
+type Shared struct {
+	endpoint *Endpoint
+	Client   rueidis.Client
 	conn     atomic.Pointer[conn]
 
 	inflight  atomic.Int32 // calls that wait for a reply
@@ -45,12 +45,12 @@ type abandonedCalls struct {
 // lossStretch is how finely the times are kept.
 const abandonedStretch = int64(16 * time.Millisecond)
 
-func newSharedConn(n *endpoint) *sharedConn {
-	return &sharedConn{endpoint: n, freed: make(chan struct{}, sharedSlots), trackingSetup: make(chan struct{}, 1)}
+func NewShared(ep *Endpoint) *Shared {
+	return &Shared{endpoint: ep, freed: make(chan struct{}, sharedSlots), trackingSetup: make(chan struct{}, 1)}
 }
 
 // enter takes a slot; when all are taken it waits for one.
-func (s *sharedConn) enter(ctx context.Context) *fault.Error {
+func (s *Shared) Enter(ctx context.Context) *fault.Error {
 	if s.inflight.Add(1)+s.abandoned.Load() <= sharedSlots {
 		return nil
 	}
@@ -60,14 +60,14 @@ func (s *sharedConn) enter(ctx context.Context) *fault.Error {
 		s.inflight.Add(-1)
 		if s.abandoned.Load() > sharedSlots/2 {
 			// Perhaps nobody is left to prove that the replies came.
-			s.endpoint.availability.Suspect(&fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrFull})
+			s.endpoint.Availability.Suspect(&fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrFull})
 		}
 		select {
 		case <-s.freed:
 		case <-ctx.Done():
 			return &fault.Error{Kind: fault.ContextKind(ctx.Err()), Outcome: fault.OutcomeNotApplied, Err: fault.Waited(ctx.Err(), &fault.Error{Err: fault.ErrFull})}
 		}
-		if err := s.endpoint.availability.Wait(ctx); err != nil {
+		if err := s.endpoint.Availability.Wait(ctx); err != nil {
 			return err
 		}
 		if s.inflight.Add(1)+s.abandoned.Load() <= sharedSlots {
@@ -77,37 +77,37 @@ func (s *sharedConn) enter(ctx context.Context) *fault.Error {
 }
 
 // do sends one command in a slot that is taken, and gives the slot back.
-func (s *sharedConn) do(ctx context.Context, cmd Command, asking bool) (res rueidis.RedisResult) {
+func (s *Shared) Do(ctx context.Context, cmd rueidis.Completed, asking bool) (res rueidis.RedisResult) {
 	if asking {
-		return s.doMulti(ctx, []Command{s.endpoint.builder.Asking().Build(), cmd})[1]
+		return s.DoMulti(ctx, []rueidis.Completed{s.endpoint.Builder.Asking().Build(), cmd})[1]
 	}
 	start := clock.Now()
 	defer func() {
 		s.leave(start, ctx.Err() != nil && res.NonRedisError() != nil)
 	}()
-	return s.client.Do(ctx, cmd)
+	return s.Client.Do(ctx, cmd)
 }
 
 // doMulti is do for a pipeline.
-func (s *sharedConn) doMulti(ctx context.Context, cmds []Command) (res []rueidis.RedisResult) {
+func (s *Shared) DoMulti(ctx context.Context, cmds []rueidis.Completed) (res []rueidis.RedisResult) {
 	start := clock.Now()
 	defer func() {
 		s.leave(start, ctx.Err() != nil && len(res) > 0 && res[len(res)-1].NonRedisError() != nil)
 	}()
-	return s.client.DoMulti(ctx, cmds...)
+	return s.Client.DoMulti(ctx, cmds...)
 }
 
 // leave gives the slot back. A call that gave up leaves its slot taken until
 // the lane proves that the reply has come: replies come in order, so the reply
 // to any call that began later is that proof.
-func (s *sharedConn) leave(start int64, gaveUp bool) {
+func (s *Shared) leave(start int64, gaveUp bool) {
 	if gaveUp {
 		s.noteAbandoned()
 		s.inflight.Add(-1)
 		s.checkSilence(start)
 		return
 	}
-	s.noteReply(start)
+	s.NoteReply(start)
 	s.inflight.Add(-1)
 	if s.waiting.Load() != 0 {
 		select {
@@ -117,7 +117,7 @@ func (s *sharedConn) leave(start int64, gaveUp bool) {
 	}
 }
 
-func (s *sharedConn) noteAbandoned() {
+func (s *Shared) noteAbandoned() {
 	until := (clock.Now()/abandonedStretch + 1) * abandonedStretch
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -131,7 +131,7 @@ func (s *sharedConn) noteAbandoned() {
 
 // answered notes that a call that began at start has its reply: so have all
 // that had given up by then.
-func (s *sharedConn) noteReply(start int64) {
+func (s *Shared) NoteReply(start int64) {
 	if s.abandoned.Load() == 0 {
 		return
 	}
@@ -147,7 +147,7 @@ func (s *sharedConn) noteReply(start int64) {
 }
 
 // settleAll notes that nothing is due any more: the connection is new or gone.
-func (s *sharedConn) resetAbandoned() {
+func (s *Shared) resetAbandoned() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.abandonedAt = nil
@@ -155,7 +155,7 @@ func (s *sharedConn) resetAbandoned() {
 }
 
 // wakeAll lets every waiting call look again.
-func (s *sharedConn) wakeWaiting() {
+func (s *Shared) WakeWaiting() {
 	for range s.waiting.Load() {
 		select {
 		case s.freed <- struct{}{}:
@@ -166,16 +166,16 @@ func (s *sharedConn) wakeWaiting() {
 }
 
 // suspect puts the node in doubt when not one byte came while a call waited.
-func (s *sharedConn) checkSilence(start int64) {
+func (s *Shared) checkSilence(start int64) {
 	if silence := clock.Now() - start; s.lastRead.Load() < start && silence >= int64(s.endpoint.silence()) {
-		s.endpoint.availability.Suspect(&fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrSilent})
+		s.endpoint.Availability.Suspect(&fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrSilent})
 	}
 }
 
-func (s *sharedConn) connected(c *conn) {
+func (s *Shared) connected(c *conn) {
 	s.proof.Store(newPushProof(s.endpoint)) // before anybody can track on the connection
 	s.conn.Store(c)
-	s.endTracking()
+	s.EndTracking()
 	s.trackingRefused.Store(false)
 	s.resetAbandoned()
 	s.lastRead.Store(clock.Now())
@@ -183,19 +183,28 @@ func (s *sharedConn) connected(c *conn) {
 
 // lostConn runs when the lane's connection ended: whatever was due on it is
 // settled, and nothing is sent before the connector has looked.
-func (s *sharedConn) disconnected(c *conn) {
+func (s *Shared) disconnected(c *conn) {
 	if !s.conn.CompareAndSwap(c, nil) {
 		return
 	}
-	s.endTracking()
+	s.EndTracking()
 	s.resetAbandoned()
-	s.wakeWaiting()
-	s.endpoint.availability.Suspect(&fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrNotOpen})
+	s.WakeWaiting()
+	s.endpoint.Availability.Suspect(&fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrNotOpen})
 }
 
 // hangUp ends the lane's connection, if there is one.
-func (s *sharedConn) closeConn() {
+func (s *Shared) CloseConn() {
 	if c := s.conn.Load(); c != nil {
 		_ = c.Close()
 	}
 }
+
+// underWay is how many calls wait for a reply.
+func (s *Shared) UnderWay() int32 { return s.inflight.Load() }
+
+// isOpen reports whether there is a connection.
+func (s *Shared) IsOpen() bool { return s.conn.Load() != nil }
+
+// readSince reports whether bytes came at start or later.
+func (s *Shared) ReadSince(start int64) bool { return s.lastRead.Load() >= start }

@@ -1,4 +1,4 @@
-package madcrow
+package conn
 
 import (
 	"context"
@@ -28,26 +28,26 @@ type credentialCache struct {
 }
 
 // fetchCredentials asks anew. The connector does so before it connects.
-func (n *endpoint) fetchCredentials(ctx context.Context) error {
-	if n.cfg.Fetch == nil {
+func (ep *Endpoint) FetchCredentials(ctx context.Context) error {
+	if ep.Config.Fetch == nil {
 		return nil
 	}
-	n.creds.mu.Lock()
-	defer n.creds.mu.Unlock()
-	return n.askCredentials(ctx)
+	ep.creds.mu.Lock()
+	defer ep.creds.mu.Unlock()
+	return ep.askCredentials(ctx)
 }
 
-func (n *endpoint) askCredentials(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, n.cfg.ConnectTimeout)
+func (ep *Endpoint) askCredentials(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, ep.Config.ConnectTimeout)
 	defer cancel()
 	type answer struct {
-		c   connCredentials
+		c   Credentials
 		err error
 	}
 	done := make(chan answer, 1)
-	addr := n.addr()
+	addr := ep.Addr()
 	go func() {
-		c, err := n.cfg.Fetch(ctx, addr)
+		c, err := ep.Config.Fetch(ctx, addr)
 		done <- answer{c, err}
 	}()
 	select {
@@ -58,10 +58,10 @@ func (n *endpoint) askCredentials(ctx context.Context) error {
 		if soonest := time.Now().Add(refreshAtLeast); !a.c.RefreshAfter.IsZero() && a.c.RefreshAfter.Before(soonest) {
 			a.c.RefreshAfter = soonest
 		}
-		n.creds.last = rueidis.AuthCredentials{Username: a.c.Username, Password: a.c.Password, RefreshAfter: a.c.RefreshAfter}
-		n.creds.have = true
-		if n.creds.stale.Clear() {
-			n.cfg.Log.Info("the credentials are refreshed again")
+		ep.creds.last = rueidis.AuthCredentials{Username: a.c.Username, Password: a.c.Password, RefreshAfter: a.c.RefreshAfter}
+		ep.creds.have = true
+		if ep.creds.stale.Clear() {
+			ep.Config.Log.Info("the credentials are refreshed again")
 		}
 		return nil
 	case <-ctx.Done(): // also of a function that does not hear it
@@ -71,17 +71,17 @@ func (n *endpoint) askCredentials(ctx context.Context) error {
 
 // credentials serves the client, for a new connection or to refresh an old
 // one. A refresh that fails is no reason to end a connection that works.
-func (n *endpoint) credentials(rueidis.AuthCredentialsContext) (rueidis.AuthCredentials, error) {
-	n.creds.mu.Lock()
-	defer n.creds.mu.Unlock()
-	c := &n.creds
+func (ep *Endpoint) credentials(rueidis.AuthCredentialsContext) (rueidis.AuthCredentials, error) {
+	ep.creds.mu.Lock()
+	defer ep.creds.mu.Unlock()
+	c := &ep.creds
 	if c.have && (c.last.RefreshAfter.IsZero() || time.Now().Before(c.last.RefreshAfter)) {
 		return c.last, nil
 	}
-	err := n.askCredentials(n.life)
+	err := ep.askCredentials(ep.Life)
 	if err != nil && c.have {
 		if c.stale.First(err) {
-			n.cfg.Log.Warn("the credentials could not be refreshed", "reason", err)
+			ep.Config.Log.Warn("the credentials could not be refreshed", "reason", err)
 		}
 		c.last.RefreshAfter = time.Now().Add(refreshAgain)
 		return c.last, nil

@@ -1,4 +1,4 @@
-package madcrow
+package conn
 
 import (
 	"maps"
@@ -10,13 +10,13 @@ import (
 )
 
 // listeners are told of changed keys.
-type invalidationListeners struct {
+type Listeners struct {
 	mu   sync.Mutex
 	byID map[*func(string)]func(string)
 	list atomic.Pointer[[]func(string)]
 }
 
-func (s *invalidationListeners) add(fn func(string)) (stop func()) {
+func (s *Listeners) Add(fn func(string)) (stop func()) {
 	id := &fn
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -33,12 +33,12 @@ func (s *invalidationListeners) add(fn func(string)) (stop func()) {
 	}
 }
 
-func (s *invalidationListeners) rebuild() {
+func (s *Listeners) rebuild() {
 	list := slices.Collect(maps.Values(s.byID))
 	s.list.Store(&list)
 }
 
-func (s *invalidationListeners) notify(keys []rueidis.RedisMessage) {
+func (s *Listeners) notify(keys []rueidis.RedisMessage) {
 	list := s.list.Load()
 	if list == nil {
 		return

@@ -1,4 +1,8 @@
-package madcrow
+// Package conn makes and bounds the connections to one server: the shared ones,
+// which many calls use at once, the dedicated ones, each for one call at a time,
+// and single exchanges beside them. It knows nothing of other servers; what it
+// finds out about its own goes to an [availability.Monitor].
+package conn
 
 import (
 	"context"
@@ -27,7 +31,7 @@ const (
 )
 
 // connConfig is what the connections to one server need to know.
-type connConfig struct {
+type Config struct {
 	Log     *slog.Logger
 	Network string // "tcp" or "unix"
 	Dial    func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -41,7 +45,7 @@ type connConfig struct {
 	// Username and Password; nil: they do not change.
 	Reread func() (user, password string)
 	// Fetch asks for credentials that rotate, in the place of both; nil: none do.
-	Fetch func(ctx context.Context, addr string) (connCredentials, error)
+	Fetch func(ctx context.Context, addr string) (Credentials, error)
 
 	DB             int
 	ClientName     string
@@ -54,56 +58,56 @@ type connConfig struct {
 	// OnDial is told each attempt to open a connection; nil: no one is.
 	OnDial func(addr string, took time.Duration, err error)
 	// Listeners are notified of invalidations; nil: no one is.
-	Listeners *invalidationListeners
+	Listeners *Listeners
 }
 
 // connCredentials are what one connection authenticates with.
-type connCredentials struct {
+type Credentials struct {
 	Username, Password string
 	RefreshAfter       time.Time // when the connection asks for new ones; zero: never
 }
 
 // endpoint is one server as its connections see it: where it is, how it is
 // dialled, which connections are open, and how long its replies usually take.
-type endpoint struct {
-	cfg          connConfig
-	life         context.Context // ends with Close
-	availability *availability.Monitor
-	builder      rueidis.Builder // makes the commands for all connections
-	conns        *connSet
-	dedicated    *dedicatedPool
+type Endpoint struct {
+	Config       Config
+	Life         context.Context // ends with Close
+	Availability *availability.Monitor
+	Builder      rueidis.Builder // makes the commands for all connections
+	Conns        *Set
+	Dedicated    *Pool
 	creds        credentialCache
 	target       atomic.Pointer[string] // where the server is now; the prober moves it
 
 	// The prober measures these.
-	rtt       atomic.Int64 // of the last PING
-	handshake atomic.Int64 // of the last dial and PING together; 0 before
+	RTT       atomic.Int64 // of the last PING
+	Handshake atomic.Int64 // of the last dial and PING together; 0 before
 
-	readOnly atomic.Bool // it takes no writes; the node finds out
+	ReadOnly atomic.Bool // it takes no writes; the node finds out
 	noPushes atomic.Bool // the log said that no pushes arrive
-	proofs   chan proofRequest
+	Proofs   chan proofRequest
 }
 
-func newEndpoint(life context.Context, cfg connConfig, addr string) *endpoint {
-	n := &endpoint{
-		cfg: cfg, life: life, availability: availability.New(), conns: newConnSet(cfg.MaxConnections),
-		proofs: make(chan proofRequest, 4),
+func NewEndpoint(life context.Context, cfg Config, addr string) *Endpoint {
+	ep := &Endpoint{
+		Config: cfg, Life: life, Availability: availability.New(), Conns: newConnSet(cfg.MaxConnections),
+		Proofs: make(chan proofRequest, 4),
 	}
-	n.move(addr)
-	return n
+	ep.Move(addr)
+	return ep
 }
 
-func (n *endpoint) addr() string { return *n.target.Load() }
+func (ep *Endpoint) Addr() string { return *ep.target.Load() }
 
-func (n *endpoint) move(addr string) { n.target.Store(&addr) }
+func (ep *Endpoint) Move(addr string) { ep.target.Store(&addr) }
 
 // usual is how long a dial with its handshake, or a reply on a connection that
 // is open, takes at most when nothing is amiss. What takes longer is tried once
 // more beside it; it is not given up.
-func (n *endpoint) usual() time.Duration {
-	return max(minHandshake, 3*time.Duration(n.handshake.Load()))
+func (ep *Endpoint) Usual() time.Duration {
+	return max(minHandshake, 3*time.Duration(ep.Handshake.Load()))
 }
 
-func (n *endpoint) silence() time.Duration {
-	return max(minSilence, 2*time.Duration(n.rtt.Load()))
+func (ep *Endpoint) silence() time.Duration {
+	return max(minSilence, 2*time.Duration(ep.RTT.Load()))
 }
