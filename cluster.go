@@ -18,12 +18,12 @@ import (
 	"github.com/madcrow-go/madcrow/internal/conn"
 	"github.com/madcrow-go/madcrow/internal/fault"
 	"github.com/madcrow-go/madcrow/internal/logonce"
+	"github.com/madcrow-go/madcrow/internal/node"
 	"github.com/madcrow-go/madcrow/internal/resp"
 )
 
 const (
-	slotCount = 1 << 14
-	keyless   = 1 << 15 // what the Builder calls the slot of a command without a key
+	keyless = 1 << 15 // what the Builder calls the slot of a command without a key
 	// mapEvery is how often the map of a healthy cluster is read, mapSoon that
 	// of one with a node away or a slot uncovered, mapLeast the least pause.
 	mapEvery = 15 * time.Second
@@ -48,15 +48,15 @@ type cluster struct {
 	t            *engineTopology
 	respClient   *conn.RESPClient
 	availability *availability.Monitor // of the map: in doubt until it was read once
-	slots        [slotCount]atomic.Pointer[node]
+	slots        [node.SlotCount]atomic.Pointer[node.Node]
 
 	mu     sync.Mutex
 	nodes  map[string]*clusterNode
 	known  []string // addresses to ask, once they were nodes
 	closed bool
 
-	masters   atomic.Pointer[[]*node]
-	preferred atomic.Pointer[node] // for commands without a key
+	masters   atomic.Pointer[[]*node.Node]
+	preferred atomic.Pointer[node.Node] // for commands without a key
 	covered   atomic.Int32
 	moving    movingSlots
 	kick      chan struct{}
@@ -67,7 +67,7 @@ type cluster struct {
 }
 
 type clusterNode struct {
-	*node
+	*node.Node
 	stop context.CancelFunc
 	done chan struct{}
 }
@@ -77,7 +77,7 @@ func newCluster(t *engineTopology) *cluster {
 		t: t, respClient: conn.NewRESPClient(t.cfg.MapClient), availability: availability.New(), nodes: map[string]*clusterNode{},
 		known: slices.Clone(t.cfg.Seeds), kick: make(chan struct{}, 1),
 	}
-	c.masters.Store(&[]*node{})
+	c.masters.Store(&[]*node.Node{})
 	return c
 }
 
@@ -130,7 +130,7 @@ func (c *cluster) logMap(ctx context.Context, err error) {
 		if c.lost.Clear() {
 			c.t.log.Info("the cluster is found", "nodes", len(*c.masters.Load()))
 		}
-		if n := slotCount - c.covered.Load(); n == 0 {
+		if n := node.SlotCount - c.covered.Load(); n == 0 {
 			if c.gaps.Clear() {
 				c.t.log.Info("every slot of the cluster is served again")
 			}
@@ -161,7 +161,7 @@ func (c *cluster) changed() {
 }
 
 func (c *cluster) healthy() bool {
-	return c.covered.Load() == slotCount && !slices.ContainsFunc(*c.masters.Load(), func(n *node) bool {
+	return c.covered.Load() == node.SlotCount && !slices.ContainsFunc(*c.masters.Load(), func(n *node.Node) bool {
 		return !n.Availability.IsUp() || n.ReadOnly.Load()
 	})
 }
@@ -189,7 +189,7 @@ func (c *cluster) refresh(ctx context.Context, failures int) error {
 		if n := count(a.ranges); n > most {
 			best, most = a.ranges, n
 		}
-		if most == slotCount {
+		if most == node.SlotCount {
 			break
 		}
 	}
@@ -287,7 +287,7 @@ func (c *cluster) queryMap(ctx context.Context, addr string, timeout time.Durati
 
 // count is how many slots a map serves.
 func count(ranges []slotRange) (n int) {
-	var served [slotCount]bool
+	var served [node.SlotCount]bool
 	for _, r := range ranges {
 		for s := r.from; s <= r.to; s++ {
 			if !served[s] {
@@ -324,8 +324,8 @@ type slotRange struct {
 
 // apply takes over a map that serves covered slots.
 func (c *cluster) apply(ranges []slotRange, covered int) error {
-	var served [slotCount]bool
-	masters := map[string]*node{}
+	var served [node.SlotCount]bool
+	masters := map[string]*node.Node{}
 	for _, r := range ranges {
 		n := c.ensure(r.addrs[0])
 		if n == nil {
@@ -343,13 +343,13 @@ func (c *cluster) apply(ranges []slotRange, covered int) error {
 		}
 	}
 	c.covered.Store(int32(covered))
-	list := make([]*node, 0, len(masters))
+	list := make([]*node.Node, 0, len(masters))
 	for _, n := range masters {
 		list = append(list, n)
 	}
-	slices.SortFunc(list, func(a, b *node) int { return strings.Compare(a.Addr(), b.Addr()) }) // one reason at a time, and the same one
+	slices.SortFunc(list, func(a, b *node.Node) int { return strings.Compare(a.Addr(), b.Addr()) }) // one reason at a time, and the same one
 	c.masters.Store(&list)
-	c.remember(ranges, masters, covered == slotCount)
+	c.remember(ranges, masters, covered == node.SlotCount)
 	if s := c.t.replicas; s != nil {
 		s.keep(masters)
 		for _, r := range ranges {
@@ -361,10 +361,10 @@ func (c *cluster) apply(ranges []slotRange, covered int) error {
 
 // give hands a slot to a node, and says whether it had another one, which may
 // no longer tell of changes in it.
-func (c *cluster) assignSlot(slot int, n *node) bool {
+func (c *cluster) assignSlot(slot int, n *node.Node) bool {
 	old := c.slots[slot].Swap(n)
 	if old != nil && old != n {
-		old.endTracking()
+		old.EndTracking()
 	}
 	return old != n
 }
@@ -385,7 +385,7 @@ func parseSlots(reply any, asked string) ([]slotRange, error) {
 		}
 		from, ok1 := parts[0].(int64)
 		to, ok2 := parts[1].(int64)
-		if !ok1 || !ok2 || from < 0 || to >= slotCount || from > to {
+		if !ok1 || !ok2 || from < 0 || to >= node.SlotCount || from > to {
 			return nil, resp.ErrProtocol
 		}
 		r := slotRange{from: int(from), to: int(to)}
@@ -427,7 +427,7 @@ func nodeAddress(node any, askedHost string) string {
 }
 
 // remember keeps the addresses to ask, and lets go of nodes that serve nothing.
-func (c *cluster) remember(ranges []slotRange, masters map[string]*node, full bool) {
+func (c *cluster) remember(ranges []slotRange, masters map[string]*node.Node, full bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	known := slices.Clone(c.t.cfg.Seeds)
@@ -452,11 +452,11 @@ func (c *cluster) remember(ranges []slotRange, masters map[string]*node, full bo
 
 // ensure returns the node at addr, and begins to connect to a new one. It is
 // nil after Close.
-func (c *cluster) ensure(addr string) *node {
+func (c *cluster) ensure(addr string) *node.Node {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if n := c.nodes[addr]; n != nil {
-		return n.node
+		return n.Node
 	}
 	if c.closed {
 		return nil
@@ -464,7 +464,7 @@ func (c *cluster) ensure(addr string) *node {
 	life, stop := context.WithCancel(c.t.life)
 	cfg := c.t.cfg.Node
 	cfg.Address, cfg.Clustered, cfg.Changed = addr, true, c.changed
-	n, err := newNode(life, cfg)
+	n, err := node.New(life, cfg)
 	if err != nil {
 		stop()
 		if reason := fmt.Errorf("%s: %w", addr, err); c.unusable.First(reason) {
@@ -473,18 +473,18 @@ func (c *cluster) ensure(addr string) *node {
 		return nil
 	}
 	c.unusable.Clear() // what they are made with is one for all
-	cn := &clusterNode{node: n, stop: stop, done: make(chan struct{})}
+	cn := &clusterNode{Node: n, stop: stop, done: make(chan struct{})}
 	c.nodes[addr] = cn
 	go func() {
 		defer close(cn.done)
-		n.run(life)
+		n.Run(life)
 	}()
 	return n
 }
 
 // retire ends a node that left the map, after its calls.
 func (n *clusterNode) retire(life context.Context) {
-	for end := time.Now().Add(retireAfter); n.inflight() != 0 && time.Now().Before(end) && life.Err() == nil; {
+	for end := time.Now().Add(retireAfter); n.Inflight() != 0 && time.Now().Before(end) && life.Err() == nil; {
 		time.Sleep(10 * time.Millisecond)
 	}
 	n.end()
@@ -493,12 +493,12 @@ func (n *clusterNode) retire(life context.Context) {
 func (n *clusterNode) end() {
 	n.Availability.Set(availability.Closed, &fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrMoved})
 	n.stop()
-	n.close()
+	n.Close()
 	<-n.done
 }
 
 // pick returns the node that serves a slot, or any for a command without key.
-func (c *cluster) pick(ctx context.Context, slot uint16) (*node, *fault.Error) {
+func (c *cluster) pick(ctx context.Context, slot uint16) (*node.Node, *fault.Error) {
 	if !c.availability.IsUp() {
 		if err := c.availability.Wait(ctx); err != nil {
 			return nil, err
@@ -507,7 +507,7 @@ func (c *cluster) pick(ctx context.Context, slot uint16) (*node, *fault.Error) {
 	if slot == keyless {
 		return c.anyNode()
 	}
-	if n := c.slots[slot&(slotCount-1)].Load(); n != nil {
+	if n := c.slots[slot&(node.SlotCount-1)].Load(); n != nil {
 		return n, nil
 	}
 	return nil, &fault.Error{Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrUncovered}
@@ -515,7 +515,7 @@ func (c *cluster) pick(ctx context.Context, slot uint16) (*node, *fault.Error) {
 
 // any returns a node that serves, if there is one, and the same as long as it
 // does: what one caller publishes keeps its order. Each process has another.
-func (c *cluster) anyNode() (*node, *fault.Error) {
+func (c *cluster) anyNode() (*node.Node, *fault.Error) {
 	list := *c.masters.Load()
 	if n := c.preferred.Load(); n != nil && n.Availability.IsUp() && slices.Contains(list, n) {
 		return n, nil
@@ -535,12 +535,12 @@ func (c *cluster) anyNode() (*node, *fault.Error) {
 
 // hop is where a redirected call goes next.
 type redirect struct {
-	node   *node
+	node   *node.Node
 	asking bool // for this one call; the slot is still another's
 }
 
 // follow reads a redirection. A call that was redirected was not applied.
-func (c *cluster) follow(from *node, err error) (rd redirect, ok bool) {
+func (c *cluster) follow(from *node.Node, err error) (rd redirect, ok bool) {
 	text := err.Error()
 	if strings.HasPrefix(text, "CLUSTERDOWN") {
 		c.wake()
@@ -554,7 +554,7 @@ func (c *cluster) follow(from *node, err error) (rd redirect, ok bool) {
 	}
 	slot, bad := strconv.Atoi(parts[1])
 	colon := strings.LastIndexByte(parts[2], ':') // IPv6 comes without brackets
-	if bad != nil || colon < 0 || slot < 0 || slot >= slotCount {
+	if bad != nil || colon < 0 || slot < 0 || slot >= node.SlotCount {
 		return rd, false
 	}
 	host, port := strings.Trim(parts[2][:colon], "[]"), parts[2][colon+1:]

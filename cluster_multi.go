@@ -10,6 +10,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/madcrow-go/madcrow/internal/fault"
+	"github.com/madcrow-go/madcrow/internal/node"
 )
 
 // doMultiCluster groups a pipeline by node and sends the groups at the same
@@ -37,7 +38,7 @@ func (r *Redis) doMultiCluster(ctx context.Context, build func(Builder) []Comman
 		if out[i].Message, failed = replies[i].ToMessage(); failed == nil || failed == rueidis.Nil {
 			continue
 		}
-		f := froms[i].noteFailure(ctx, p.cmds[i].op, failed, p.cmds[i].idempotency)
+		f := froms[i].NoteFailure(ctx, p.cmds[i].op, failed, p.cmds[i].idempotency)
 		out[i].Err = publicError(f.Error)
 		if first == nil {
 			first = f.Error
@@ -49,9 +50,9 @@ func (r *Redis) doMultiCluster(ctx context.Context, build func(Builder) []Comman
 // spread sends commands to their nodes, follows redirections, and tries reads
 // again. It returns the last reply to each and the node that gave it. build
 // gives the same commands for every round: those that were answered are gone.
-func (r *Redis) spread(ctx context.Context, p pipeline, build func() []Command) (replies []rueidis.RedisResult, froms []*node, tries int) {
+func (r *Redis) spread(ctx context.Context, p pipeline, build func() []Command) (replies []rueidis.RedisResult, froms []*node.Node, tries int) {
 	replies = make([]rueidis.RedisResult, len(p.cmds))
-	froms = make([]*node, len(p.cmds))
+	froms = make([]*node.Node, len(p.cmds))
 	next := make([]redirect, len(p.cmds))
 	todo := make([]int, len(p.cmds))
 	for i := range todo {
@@ -101,7 +102,7 @@ func (c *route) waitRound(ctx context.Context, v roundVerdict) bool {
 // retryOne decides whether one command of a pipeline is sent once more, and
 // where. Only what was refused before it was sent, redirected, or may run twice:
 // later commands of its slot may have been applied.
-func (c *route) retryOne(ctx context.Context, p pipeline, i int, reply rueidis.RedisResult, from *node, next *redirect, v *roundVerdict) bool {
+func (c *route) retryOne(ctx context.Context, p pipeline, i int, reply rueidis.RedisResult, from *node.Node, next *redirect, v *roundVerdict) bool {
 	*next = redirect{}
 	err := reply.Error()
 	if err == nil || rueidis.IsRedisNil(err) {
@@ -126,7 +127,7 @@ func (c *route) retryOne(ctx context.Context, p pipeline, i int, reply rueidis.R
 // sure only when it is all there is, and EXEC says that nothing of it was
 // applied. Valkey 9 queues a command of a slot that moves, and EXEC is
 // redirected; before, the command is, and EXEC is EXECABORT.
-func (c *route) retryWhole(ctx context.Context, p pipeline, replies []rueidis.RedisResult, froms []*node, next []redirect) (v roundVerdict) {
+func (c *route) retryWhole(ctx context.Context, p pipeline, replies []rueidis.RedisResult, froms []*node.Node, next []redirect) (v roundVerdict) {
 	last := len(replies) - 1
 	single := strings.EqualFold(p.cmds[0].op, "MULTI") && strings.EqualFold(p.cmds[last].op, "EXEC") &&
 		!slices.ContainsFunc(p.cmds[1:], func(c pipelined) bool { return strings.EqualFold(c.op, "MULTI") })
@@ -154,13 +155,13 @@ func (c *route) retryWhole(ctx context.Context, p pipeline, replies []rueidis.Re
 }
 
 // round sends the commands in todo once.
-func (r *Redis) round(ctx context.Context, p pipeline, cmds []Command, todo []int, next []redirect, replies []rueidis.RedisResult, froms []*node) {
+func (r *Redis) round(ctx context.Context, p pipeline, cmds []Command, todo []int, next []redirect, replies []rueidis.RedisResult, froms []*node.Node) {
 	type group struct {
-		node *node
+		node *node.Node
 		of   []int
 	}
 	var groups []*group
-	var anywhere *node // for all commands without a key, so that they keep their order
+	var anywhere *node.Node // for all commands without a key, so that they keep their order
 	for _, i := range todo {
 		n := next[i].node
 		if n == nil {
@@ -203,7 +204,7 @@ func (r *Redis) round(ctx context.Context, p pipeline, cmds []Command, todo []in
 
 // sendGroup sends the commands of one node, in order, each after an ASKING
 // where it was told to ask.
-func (r *Redis) sendGroup(ctx context.Context, p pipeline, cmds []Command, n *node, of []int, next []redirect, replies []rueidis.RedisResult) {
+func (r *Redis) sendGroup(ctx context.Context, p pipeline, cmds []Command, n *node.Node, of []int, next []redirect, replies []rueidis.RedisResult) {
 	part := make([]Command, 0, 2*len(of))
 	at := make([]int, len(of))
 	size := 0
@@ -216,7 +217,7 @@ func (r *Redis) sendGroup(ctx context.Context, p pipeline, cmds []Command, n *no
 		at[k] = len(part)
 		part = append(part, cmds[i])
 	}
-	got, err := n.send(ctx, pipeline{dedicated: p.dedicated, size: size}, part)
+	got, err := n.Send(ctx, p.dedicated, size, part)
 	for k, i := range of {
 		if err != nil {
 			replies[i] = rueidis.NewErrorResult(err.For(p.cmds[i].op))
@@ -237,9 +238,9 @@ func firstSlot(cmds []Command) uint16 {
 }
 
 // someone returns any node, to classify an error that no node gave.
-func (c *cluster) anyOrPlaceholder() *node {
+func (c *cluster) anyOrPlaceholder() *node.Node {
 	for _, n := range *c.masters.Load() {
 		return n
 	}
-	return placeholderNode(c.t.cfg.Node)
+	return node.Placeholder(c.t.cfg.Node)
 }

@@ -8,12 +8,13 @@ import (
 
 	"github.com/madcrow-go/madcrow/internal/fault"
 	"github.com/madcrow-go/madcrow/internal/logonce"
+	"github.com/madcrow-go/madcrow/internal/node"
 )
 
 // discovery keeps a node where the Sentinels say that the master is.
 type discovery struct {
 	*finder
-	node     *node
+	node     *node.Node
 	changed  func()
 	follower *replicas // follows the replicas; nil: none are wanted
 

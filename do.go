@@ -7,7 +7,6 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/madcrow-go/madcrow/internal/clock"
-	"github.com/madcrow-go/madcrow/internal/conn"
 	"github.com/madcrow-go/madcrow/internal/fault"
 )
 
@@ -76,8 +75,8 @@ func (r *Redis) try(ctx context.Context, c *route, cmd Command) (msg Message, op
 		if c.alone && blocks {
 			idem = fault.NonIdempotent
 		}
-		msg, failed = to.node.doDedicated(ctx, cmd, to.asking).ToMessage()
-	} else if s, err := to.node.enter(ctx); err != nil {
+		msg, failed = to.node.DoDedicated(ctx, cmd, to.asking).ToMessage()
+	} else if s, err := to.node.Enter(ctx); err != nil {
 		failed = err
 	} else {
 		msg, failed = s.Do(ctx, cmd, to.asking).ToMessage()
@@ -87,65 +86,6 @@ func (r *Redis) try(ctx context.Context, c *route, cmd Command) (msg Message, op
 	}
 	again, e = c.retry(ctx, to.node, op, failed, idem)
 	return Message{}, op, again, e
-}
-
-// enter waits until the node is up, and takes a place on a shared connection.
-func (n *node) enter(ctx context.Context) (*conn.Shared, *fault.Error) {
-	if err := ctx.Err(); err != nil {
-		return nil, &fault.Error{Kind: fault.ContextKind(err), Outcome: fault.OutcomeNotApplied, Err: err}
-	}
-	if !n.Availability.IsUp() {
-		if err := n.Availability.Wait(ctx); err != nil {
-			return nil, err
-		}
-	}
-	s := n.nextShared()
-	if err := s.Enter(ctx); err != nil {
-		return nil, err
-	}
-	return s, nil
-}
-
-// doDedicated sends one command on a connection of its own.
-func (n *node) doDedicated(ctx context.Context, cmd Command, asking bool) rueidis.RedisResult {
-	cmds := []Command{cmd}
-	if asking {
-		cmds = []Command{n.Builder.Asking().Build(), cmd}
-	}
-	results, err := n.doMultiDedicated(ctx, cmds)
-	if err != nil {
-		return rueidis.NewErrorResult(err)
-	}
-	return results[len(results)-1]
-}
-
-// doMultiDedicated sends commands on a connection of their own.
-func (n *node) doMultiDedicated(ctx context.Context, cmds []Command) ([]rueidis.RedisResult, *fault.Error) {
-	n.Dedicated.Calls.Add(1)
-	defer n.Dedicated.Calls.Add(-1)
-	c, err := n.Dedicated.Acquire(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer c.Release()
-	return c.Do(ctx, cmds...), nil
-}
-
-// noteFailure classifies the error of one try, and has the node take notice of
-// what is its own fault.
-func (n *node) noteFailure(ctx context.Context, op string, err error, idem fault.Idempotency) fault.Failure {
-	f := fault.Classify(ctx, op, err, idem)
-	n.explainReply(f.Error)
-	switch f.NodeFault {
-	case fault.KindReadOnly:
-		n.noteDemoted(f.Err)
-	case fault.KindAuth:
-		// The password changed while we were connected: connect again,
-		// with what Credentials says now.
-		n.Availability.Suspect(&fault.Error{Op: "connect", Kind: fault.KindAuth, Outcome: fault.OutcomeNotApplied, Err: f.Err})
-	}
-	n.restrict(f)
-	return f
 }
 
 func (r *Redis) record(op string, commands int, start int64, retries int, err *fault.Error) {

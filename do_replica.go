@@ -51,7 +51,7 @@ func (r *Redis) tryReplica(ctx context.Context, build func(Builder) Command) (ms
 		return msg, "", false
 	}
 	op = args[0]
-	s, err := n.enter(ctx)
+	s, err := n.Enter(ctx)
 	if err != nil {
 		return msg, op, false
 	}

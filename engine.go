@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow/internal/conn"
+	"github.com/madcrow-go/madcrow/internal/node"
 )
 
 // What the engine is told of a Config: each layer gets what it needs, and no
@@ -33,8 +34,8 @@ func (c Config) sentinelConfig() *sentinelConfig {
 	}
 }
 
-func (c Config) nodeConfig(listeners *conn.Listeners) nodeConfig {
-	return nodeConfig{
+func (c Config) nodeConfig(listeners *conn.Listeners) node.Config {
+	return node.Config{
 		Conn: c.connConfig(listeners), Address: c.address(), BulkThreshold: c.BulkThreshold,
 		ByName: !c.Sentinel.Enabled && !c.Cluster.Enabled && !c.Embedded && c.Socket == "",
 	}

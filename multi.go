@@ -2,13 +2,13 @@ package madcrow
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
 
 	"github.com/madcrow-go/madcrow/internal/clock"
 	"github.com/madcrow-go/madcrow/internal/fault"
+	"github.com/madcrow-go/madcrow/internal/node"
 )
 
 // Result is the outcome of one command of a pipeline.
@@ -57,45 +57,32 @@ func (r *Redis) doMulti(ctx context.Context, build func(Builder) []Command) (out
 		if err != nil {
 			return nil, c.tries, err
 		}
-		replies, failed := r.topology.node.send(ctx, p, cmds)
+		replies, failed := r.topology.node.Send(ctx, p.dedicated, p.size, cmds)
 		if failed != nil {
 			return nil, c.tries, failed.For("PIPELINE")
 		}
 		var again, passes bool
-		out, again, passes, e = r.topology.node.collect(ctx, p, replies)
+		out, again, passes, e = collect(ctx, r.topology.node, p, replies)
 		if e == nil || !again || !c.wait(ctx, passes) {
 			return out, c.tries, e
 		}
 	}
 }
 
-// send sends commands that were looked at, on a lane or on a connection of
-// their own. Its error is of commands that were not sent.
-func (n *node) send(ctx context.Context, p pipeline, cmds []Command) ([]rueidis.RedisResult, *fault.Error) {
-	if !p.dedicated && p.size < n.config.BulkThreshold {
-		s, err := n.enter(ctx)
-		if err != nil {
-			return nil, err
-		}
-		return s.DoMulti(ctx, cmds), nil
-	}
-	return n.doMultiDedicated(ctx, cmds)
-}
-
 // collect turns replies into results. again says that the pipeline may be sent
 // once more: each command failed without being applied, or all may run twice.
 // passes says that the reason passes by itself.
-func (n *node) collect(ctx context.Context, p pipeline, replies []rueidis.RedisResult) (out []Result, again, passes bool, first *fault.Error) {
+func collect(ctx context.Context, n *node.Node, p pipeline, replies []rueidis.RedisResult) (out []Result, again, passes bool, first *fault.Error) {
 	out = make([]Result, len(p.cmds))
 	again = true
 	for i := range p.cmds {
 		var err error
 		if out[i].Message, err = replies[i].ToMessage(); err == nil || err == rueidis.Nil {
 			again = again && p.idempotency >= fault.Idempotent
-			n.inspectExec(ctx, p.cmds[i].op, out[i].Message)
+			n.InspectExec(ctx, p.cmds[i].op, out[i].Message)
 			continue
 		}
-		f := n.noteFailure(ctx, p.cmds[i].op, err, p.idempotency)
+		f := n.NoteFailure(ctx, p.cmds[i].op, err, p.idempotency)
 		out[i].Err = publicError(f.Error)
 		again = again && f.Retry
 		passes = passes || f.Backoff
@@ -104,23 +91,6 @@ func (n *node) collect(ctx context.Context, p pipeline, replies []rueidis.RedisR
 		}
 	}
 	return out, again, passes, first
-}
-
-// heed lets the node draw its lesson from the replies inside of EXEC's: a script
-// is refused only there.
-func (n *node) inspectExec(ctx context.Context, op string, reply Message) {
-	if len(op) != len("EXEC") || !strings.EqualFold(op, "EXEC") {
-		return
-	}
-	inner, err := reply.ToArray()
-	if err != nil {
-		return
-	}
-	for i := range inner {
-		if err := inner[i].Error(); err != nil && err != rueidis.Nil {
-			n.noteFailure(ctx, "EXEC", err, fault.NonIdempotent)
-		}
-	}
 }
 
 // DoBlocking sends one command that waits in Redis, such as XREADGROUP with

@@ -8,6 +8,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/madcrow-go/madcrow/internal/fault"
+	"github.com/madcrow-go/madcrow/internal/node"
 )
 
 var errNoSubscription = errors.New("Receive takes SUBSCRIBE, PSUBSCRIBE or SSUBSCRIBE")
@@ -47,7 +48,7 @@ func (r *Redis) Receive(ctx context.Context, subscribe func(Builder) Command, fn
 			return nil
 		case err != fault.ErrCallerLeft: //nolint:errorlint // it is made here
 			if !c.redirected(n, err) { // a sharded channel moves with its slot
-				return publicError(n.noteFailure(ctx, op, err, fault.ReadOnly).Error)
+				return publicError(n.NoteFailure(ctx, op, err, fault.ReadOnly).Error)
 			}
 			if n, e = c.reach(ctx, slot); e != nil {
 				return publicError(e.For(op))
@@ -86,7 +87,7 @@ func (r *Redis) SubscriptionNode(subscribe func(Builder) Command) string {
 // knows that messages do not come although the server answers, as behind a
 // balancer that has put another server in the place of the one subscribed to.
 func (r *Redis) RenewSubscriptions(address string) {
-	r.topology.each(func(n *node) {
+	r.topology.each(func(n *node.Node) {
 		if address == "" || n.Addr() == address {
 			n.Conns.CloseSubscriptions()
 		}

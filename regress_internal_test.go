@@ -10,10 +10,11 @@ import (
 	"github.com/madcrow-go/madcrow/internal/availability"
 	"github.com/madcrow-go/madcrow/internal/conn"
 	"github.com/madcrow-go/madcrow/internal/fault"
+	"github.com/madcrow-go/madcrow/internal/node"
 )
 
 func bareRedis() *Redis {
-	r := &Redis{watchers: map[chan Status]struct{}{}, topology: &engineTopology{node: placeholderNode(nodeConfig{Conn: conn.Config{MaxConnections: 1}})}}
+	r := &Redis{watchers: map[chan Status]struct{}{}, topology: &engineTopology{node: node.Placeholder(node.Config{Conn: conn.Config{MaxConnections: 1}})}}
 	r.topology.node.Move("127.0.0.1:1")
 	r.last = Status{State: StateConnecting}
 	return r

@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+
+	"github.com/madcrow-go/madcrow/internal/node"
 )
 
 // replicas are nodes that only serve [Redis.DoReplica]. They are apart from
@@ -54,14 +56,14 @@ func (s *replicas) follow(addrs []string, master string) {
 }
 
 // lacks says whether a master has no replica here.
-func (s *replicas) lacks(masters []*node) bool {
+func (s *replicas) lacks(masters []*node.Node) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.ContainsFunc(masters, func(n *node) bool { return s.of[n.Addr()] == "" })
+	return slices.ContainsFunc(masters, func(n *node.Node) bool { return s.of[n.Addr()] == "" })
 }
 
 // keep drops the replicas of all but these masters.
-func (s *replicas) keep(masters map[string]*node) {
+func (s *replicas) keep(masters map[string]*node.Node) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for m := range s.of {
@@ -86,25 +88,25 @@ func (s *replicas) open(addr string) *clusterNode {
 	cfg := s.t.cfg.Node
 	cfg.Address, cfg.Replica, cfg.Reader, cfg.Changed = addr, s.cluster, true, func() {}
 	cfg.ByName, cfg.Conn.Listeners = false, nil
-	n, err := newNode(life, cfg)
+	n, err := node.New(life, cfg)
 	if err != nil {
 		stop()
 		return nil
 	}
-	cn := &clusterNode{node: n, stop: stop, done: make(chan struct{})}
+	cn := &clusterNode{Node: n, stop: stop, done: make(chan struct{})}
 	go func() {
 		defer close(cn.done)
-		n.run(life)
+		n.Run(life)
 	}()
 	return cn
 }
 
 // serving returns the replica for a master, if it serves now.
-func (s *replicas) serving(master string) *node {
+func (s *replicas) serving(master string) *node.Node {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if n := s.nodes[s.of[master]]; n != nil && n.Availability.IsUp() {
-		return n.node
+		return n.Node
 	}
 	return nil
 }

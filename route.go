@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/madcrow-go/madcrow/internal/fault"
+	"github.com/madcrow-go/madcrow/internal/node"
 )
 
 // route is one call on its way through its tries: the one place that decides
@@ -55,7 +56,7 @@ func (c *route) pick(ctx context.Context, slot uint16) (redirect, *fault.Error) 
 }
 
 // reach is pick for a call that waits until the node is up.
-func (c *route) reach(ctx context.Context, slot uint16) (*node, *fault.Error) {
+func (c *route) reach(ctx context.Context, slot uint16) (*node.Node, *fault.Error) {
 	to, err := c.pick(ctx, slot)
 	if err == nil {
 		err = to.node.Availability.Wait(ctx)
@@ -66,14 +67,14 @@ func (c *route) reach(ctx context.Context, slot uint16) (*node, *fault.Error) {
 // retry decides what follows a failed try on a node. It returns true when the
 // same call is to be tried again, after it has waited; otherwise e is the error
 // of the call.
-func (c *route) retry(ctx context.Context, from *node, op string, failed error, idem fault.Idempotency) (again bool, e *fault.Error) {
+func (c *route) retry(ctx context.Context, from *node.Node, op string, failed error, idem fault.Idempotency) (again bool, e *fault.Error) {
 	if c.redirected(from, failed) {
 		return true, nil
 	}
 	if c.redirects > maxRedirects {
 		failed = fault.ErrTooManyRedirects
 	}
-	f := from.noteFailure(ctx, op, failed, idem)
+	f := from.NoteFailure(ctx, op, failed, idem)
 	if c.saysMoving(ctx, f) {
 		return false, f.Error
 	}
@@ -83,7 +84,7 @@ func (c *route) retry(ctx context.Context, from *node, op string, failed error, 
 
 // redirected reports that a failed try only has to go to another node. After too
 // many of them it is false, and c.redirects is past maxRedirects.
-func (c *route) redirected(from *node, failed error) bool {
+func (c *route) redirected(from *node.Node, failed error) bool {
 	to, ok := c.t.follow(from, failed)
 	if !ok && !errors.Is(failed, fault.ErrMoved) {
 		return false

@@ -9,6 +9,7 @@ import (
 
 	"github.com/madcrow-go/madcrow/internal/clock"
 	"github.com/madcrow-go/madcrow/internal/fault"
+	"github.com/madcrow-go/madcrow/internal/node"
 )
 
 // Client is a rueidis.Client for all that Redis has no method for, and for
@@ -42,7 +43,7 @@ func (c *client) Mode() rueidis.ClientMode {
 
 func (c *client) Nodes() map[string]rueidis.Client {
 	nodes := map[string]rueidis.Client{}
-	c.r.topology.each(func(n *node) { nodes[n.Addr()] = c })
+	c.r.topology.each(func(n *node.Node) { nodes[n.Addr()] = c })
 	return nodes
 }
 
@@ -82,7 +83,7 @@ func (c *client) DoMultiCache(ctx context.Context, multi ...rueidis.CacheableTTL
 func (r *Redis) once(ctx context.Context, cmds ...Command) []rueidis.RedisResult {
 	start := clock.Now()
 	var replies []rueidis.RedisResult
-	var froms []*node
+	var froms []*node.Node
 	p, e := look(cmds, r.cfg.MaxValueSize, nil)
 	switch {
 	case e != nil:
@@ -92,7 +93,7 @@ func (r *Redis) once(ctx context.Context, cmds ...Command) []rueidis.RedisResult
 		}
 		replies, froms, _ = r.spread(ctx, p, func() []Command { return cmds })
 	default:
-		replies, e = r.topology.node.send(ctx, p, cmds)
+		replies, e = r.topology.node.Send(ctx, p.dedicated, p.size, cmds)
 	}
 	if e != nil {
 		replies = make([]rueidis.RedisResult, len(cmds))
@@ -112,11 +113,11 @@ func (r *Redis) once(ctx context.Context, cmds ...Command) []rueidis.RedisResult
 		err := res.Error()
 		if err == nil || rueidis.IsRedisNil(err) {
 			if msg, err := res.ToMessage(); err == nil {
-				n.inspectExec(ctx, p.cmds[i].op, msg)
+				n.InspectExec(ctx, p.cmds[i].op, msg)
 			}
 			continue
 		}
-		f := n.noteFailure(ctx, p.cmds[i].op, err, p.idempotency)
+		f := n.NoteFailure(ctx, p.cmds[i].op, err, p.idempotency)
 		if _, ok := rueidis.IsRedisErr(err); !ok {
 			replies[i] = rueidis.NewErrorResult(publicError(f.Error))
 		}
@@ -158,7 +159,7 @@ func (c *client) DoMultiStream(ctx context.Context, multi ...rueidis.Completed) 
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.r.cfg.CommandTimeout)
 	defer cancel()
-	return n.streams.DoMultiStream(ctx, multi...)
+	return n.Streams.DoMultiStream(ctx, multi...)
 }
 
 func (c *client) Dedicated(fn func(rueidis.DedicatedClient) error) error {

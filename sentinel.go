@@ -26,12 +26,15 @@ var errLagging = errors.New("only Sentinels that lag behind answer")
 var (
 	errNoSentinel    = errors.New("no Sentinel is reachable")
 	errUnknownMaster = errors.New("the Sentinels know no such master")
+	errNotSentinel   = errors.New("this is no Sentinel: set REDIS_SENTINELS to the Sentinels, or REDIS_USE_SENTINEL=false and REDIS_HOST to the Redis itself")
 )
 
 const (
 	// sentinelEvery is how often the Sentinels are asked when nothing happens:
 	// a message about a failover may be missed.
 	sentinelEvery = 5 * time.Second
+	// listenAgain is the pause after a Sentinel could not be listened to.
+	listenAgain = 500 * time.Millisecond
 	// maxSentinels bounds those that are learned from others.
 	maxSentinels = 16
 	// missesTold is how often in a row a Sentinel is silent before the log says
@@ -590,7 +593,7 @@ func (f *finder) follow(ctx context.Context, addr string, changed func()) {
 			f.log.Debug("a Sentinel is not listened to", "address", addr, "reason", err)
 		}
 		select {
-		case <-time.After(probeEvery):
+		case <-time.After(listenAgain):
 		case <-ctx.Done():
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/madcrow-go/madcrow/internal/availability"
 	"github.com/madcrow-go/madcrow/internal/fault"
+	"github.com/madcrow-go/madcrow/internal/node"
 )
 
 // State is what was last observed. It asks nobody.
@@ -70,7 +71,7 @@ func (r *Redis) detailed(st Status) Status {
 	return st
 }
 
-func serverInfo(info *nodeInfo) (out ServerInfo) {
+func serverInfo(info *node.ServerInfo) (out ServerInfo) {
 	if info == nil {
 		return out
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/madcrow-go/madcrow/internal/availability"
 	"github.com/madcrow-go/madcrow/internal/fault"
 	"github.com/madcrow-go/madcrow/internal/guard"
+	"github.com/madcrow-go/madcrow/internal/node"
 )
 
 const (
@@ -54,7 +55,7 @@ func (s *subscriptions) stopAll() {
 
 // subscription names one of a server.
 type subscription struct {
-	node    *node
+	node    *node.Node
 	op      string // SUBSCRIBE, PSUBSCRIBE or SSUBSCRIBE
 	channel string
 }
@@ -62,7 +63,7 @@ type subscription struct {
 // carrier receives some channels for all who listen to them.
 type carrier struct {
 	subs     *subscriptions
-	node     *node
+	node     *node.Node
 	op       string
 	channels []string
 	ctx      context.Context
@@ -92,7 +93,7 @@ type listener struct {
 }
 
 // listen calls fn for the messages of some channels of a node.
-func (s *subscriptions) listen(ctx context.Context, n *node, op string, channels []string, fn func(rueidis.PubSubMessage)) error {
+func (s *subscriptions) listen(ctx context.Context, n *node.Node, op string, channels []string, fn func(rueidis.PubSubMessage)) error {
 	l := &listener{ctx: ctx, fn: fn, over: make(chan error, 1)}
 	carriers := s.join(n, op, channels, l)
 	if carriers == nil {
@@ -109,7 +110,7 @@ func (s *subscriptions) listen(ctx context.Context, n *node, op string, channels
 
 // join lets l listen to the carriers of all channels, and begins one for those
 // that have none. It returns nil when l's context ended before that.
-func (s *subscriptions) join(n *node, op string, channels []string, l *listener) []*carrier {
+func (s *subscriptions) join(n *node.Node, op string, channels []string, l *listener) []*carrier {
 	l.mu.Lock() // it is told of its subscriptions before messages
 	defer l.mu.Unlock()
 	for {
@@ -129,7 +130,7 @@ func (s *subscriptions) join(n *node, op string, channels []string, l *listener)
 }
 
 // tryJoin is join, if nobody has to be waited for.
-func (s *subscriptions) tryJoin(n *node, op string, channels []string, l *listener) (list []*carrier, welcome []func(), wait <-chan struct{}) {
+func (s *subscriptions) tryJoin(n *node.Node, op string, channels []string, l *listener) (list []*carrier, welcome []func(), wait <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.life.Err() != nil {
@@ -167,7 +168,7 @@ func (s *subscriptions) tryJoin(n *node, op string, channels []string, l *listen
 	return list, welcome, nil
 }
 
-func (s *subscriptions) newCarrier(n *node, op string) *carrier {
+func (s *subscriptions) newCarrier(n *node.Node, op string) *carrier {
 	c := &carrier{
 		subs: s, node: n, op: op, ended: make(chan struct{}),
 		heard: map[string][]*listener{}, confirmed: map[string]rueidis.PubSubSubscription{},
@@ -244,7 +245,7 @@ func (c *carrier) run() {
 	ctx := hookFinder{rueidis.WithOnSubscriptionHook(c.ctx, c.told), c}
 	err := error(guard.ErrGoexit)
 	defer func() { c.end(err) }() // also where a listener ended this goroutine
-	err = c.node.sub.Receive(ctx, c.command(c.op), c.deliver)
+	err = c.node.Sub.Receive(ctx, c.command(c.op), c.deliver)
 }
 
 // end tells those who listen why nothing more comes.
@@ -276,7 +277,7 @@ func (l *listener) end(err error) {
 }
 
 func (c *carrier) command(op string) Command {
-	b := c.node.sub.B()
+	b := c.node.Sub.B()
 	switch op {
 	case "SUBSCRIBE":
 		return b.Subscribe().Channel(c.channels...).Build()
@@ -300,7 +301,7 @@ func (c *carrier) unsubscribe() {
 	op := map[string]string{"SUBSCRIBE": "UNSUBSCRIBE", "PSUBSCRIBE": "PUNSUBSCRIBE", "SSUBSCRIBE": "SUNSUBSCRIBE"}[c.op]
 	ctx, done := context.WithTimeout(c.subs.life, farewellTimeout)
 	defer done()
-	err := c.node.sub.Do(ctx, c.command(op)).Error()
+	err := c.node.Sub.Do(ctx, c.command(op)).Error()
 	if errors.Is(err, context.DeadlineExceeded) {
 		c.node.Conns.CloseSubscriptions()
 	}

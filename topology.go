@@ -16,11 +16,12 @@ import (
 	"github.com/madcrow-go/madcrow/internal/availability"
 	"github.com/madcrow-go/madcrow/internal/conn"
 	"github.com/madcrow-go/madcrow/internal/fault"
+	"github.com/madcrow-go/madcrow/internal/node"
 )
 
 // topologyConfig is what a topology needs to know.
 type topologyConfig struct {
-	Node         nodeConfig      // of the node, or of each node of a cluster
+	Node         node.Config     // of the node, or of each node of a cluster
 	Seeds        []string        // addresses of nodes of a cluster; nil: there is one node
 	MapClient    conn.RESPConfig // asks the nodes of a cluster for its map
 	Sentinel     *sentinelConfig
@@ -37,7 +38,7 @@ type engineTopology struct {
 	builder rueidis.Builder
 	workers sync.WaitGroup
 
-	node      *node      // nil with a cluster
+	node      *node.Node // nil with a cluster
 	discovery *discovery // nil without Sentinels
 	cluster   *cluster   // nil without one
 	replicas  *replicas  // serve DoReplica; nil when they are not wanted
@@ -59,7 +60,7 @@ func newTopology(life context.Context, cfg topologyConfig) (t *engineTopology, e
 		t.discovery = &discovery{finder: newFinder(*cfg.Sentinel), changed: cfg.Changed, follower: t.replicas}
 		one.Discovery = t.discovery
 	}
-	if t.node, err = newNode(life, one); err != nil {
+	if t.node, err = node.New(life, one); err != nil {
 		return nil, err
 	}
 	if t.discovery != nil {
@@ -75,7 +76,7 @@ func (t *engineTopology) start() {
 		t.workers.Go(func() { t.cluster.run(t.life) })
 		return
 	}
-	t.workers.Go(func() { t.node.run(t.life) })
+	t.workers.Go(func() { t.node.Run(t.life) })
 	if d := t.discovery; d != nil {
 		t.workers.Go(func() { d.watch(t.life, func() { d.checkMaster(t.life) }) })
 	}
@@ -91,7 +92,7 @@ func (t *engineTopology) close() {
 }
 
 // pick returns the node for a slot, as the Builder counts them.
-func (t *engineTopology) pick(ctx context.Context, slot uint16) (*node, *fault.Error) {
+func (t *engineTopology) pick(ctx context.Context, slot uint16) (*node.Node, *fault.Error) {
 	if t.cluster == nil {
 		return t.node, nil
 	}
@@ -99,7 +100,7 @@ func (t *engineTopology) pick(ctx context.Context, slot uint16) (*node, *fault.E
 }
 
 // follow says where a redirected call goes next.
-func (t *engineTopology) follow(from *node, err error) (redirect, bool) {
+func (t *engineTopology) follow(from *node.Node, err error) (redirect, bool) {
 	if t.cluster == nil {
 		return redirect{}, false
 	}
@@ -115,26 +116,26 @@ func (t *engineTopology) currentAvailability() (availability.State, *fault.Error
 }
 
 // each calls fn for every node.
-func (t *engineTopology) each(fn func(*node)) {
+func (t *engineTopology) each(fn func(*node.Node)) {
 	if t.cluster == nil {
 		fn(t.node)
 		return
 	}
-	t.cluster.each(func(n *clusterNode) { fn(n.node) })
+	t.cluster.each(func(n *clusterNode) { fn(n.Node) })
 }
 
 // restriction is what a node refuses that is connected, or nil.
 func (t *engineTopology) restriction() (why *fault.Error) {
-	t.each(func(n *node) {
+	t.each(func(n *node.Node) {
 		if why == nil {
-			why = n.restriction()
+			why = n.Restriction()
 		}
 	})
 	return why
 }
 
 func (t *engineTopology) inflight() (sum int32) {
-	t.each(func(n *node) { sum += n.inflight() })
+	t.each(func(n *node.Node) { sum += n.Inflight() })
 	return sum
 }
 
@@ -146,7 +147,7 @@ func (t *engineTopology) shut(why *fault.Error) {
 		c.mu.Unlock()
 		c.availability.Set(availability.Closed, why)
 	}
-	t.each(func(n *node) { n.Availability.Set(availability.Closed, why) })
+	t.each(func(n *node.Node) { n.Availability.Set(availability.Closed, why) })
 }
 
 func (t *engineTopology) closeNodes() {
@@ -154,14 +155,14 @@ func (t *engineTopology) closeNodes() {
 		t.replicas.close()
 	}
 	if t.cluster == nil {
-		t.node.close()
+		t.node.Close()
 		return
 	}
 	t.cluster.each(func(n *clusterNode) { n.end() })
 }
 
 // proofKey is a key of the library that lies on the node, or "".
-func (t *engineTopology) proofKey(n *node) string {
+func (t *engineTopology) proofKey(n *node.Node) string {
 	for i := range 1 << 16 {
 		if key := t.cfg.Node.Conn.KeyPrefix + "m1:tracking:{" + strconv.Itoa(i) + "}" + rand.Text(); t.serves(n, key) {
 			return key
@@ -171,8 +172,8 @@ func (t *engineTopology) proofKey(n *node) string {
 }
 
 // serves says whether the key is still the node's.
-func (t *engineTopology) serves(n *node, key string) bool {
-	return t.cluster == nil || t.cluster.slots[t.slotOf(key)%slotCount].Load() == n
+func (t *engineTopology) serves(n *node.Node, key string) bool {
+	return t.cluster == nil || t.cluster.slots[t.slotOf(key)%node.SlotCount].Load() == n
 }
 
 func (t *engineTopology) slotOf(key string) uint16 {
@@ -187,7 +188,7 @@ func (t *engineTopology) slotOf(key string) uint16 {
 func (t *engineTopology) lacks() *fault.Error {
 	c := t.cluster
 	if c == nil {
-		if e := t.node.misfit.Load(); e != nil {
+		if e := t.node.Misfit.Load(); e != nil {
 			return e
 		}
 		return nil
@@ -195,8 +196,8 @@ func (t *engineTopology) lacks() *fault.Error {
 	if c.healthy() {
 		return nil
 	}
-	if n := c.covered.Load(); n != slotCount {
-		return &fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fmt.Errorf("%d of 16384 slots are served by no node", slotCount-n)}
+	if n := c.covered.Load(); n != node.SlotCount {
+		return &fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fmt.Errorf("%d of 16384 slots are served by no node", node.SlotCount-n)}
 	}
 	for _, n := range *c.masters.Load() {
 		switch s, why := n.Availability.Current(); {
@@ -232,14 +233,14 @@ type nodeState struct {
 	Err         *fault.Error
 	RTT         time.Duration
 	Connections int
-	Info        *nodeInfo // nil before the server has told it
+	Info        *node.ServerInfo // nil before the server has told it
 }
 
-func stateOf(n *node) nodeState {
+func stateOf(n *node.Node) nodeState {
 	state, why := n.Availability.Current()
 	return nodeState{
 		Address: n.Addr(), Up: state == availability.Up, Err: why,
-		RTT: time.Duration(n.RTT.Load()), Connections: n.Conns.Size(), Info: n.info.Load(),
+		RTT: time.Duration(n.RTT.Load()), Connections: n.Conns.Size(), Info: n.Info.Load(),
 	}
 }
 
@@ -255,7 +256,7 @@ type topologyState struct {
 
 // describe returns what is known of all nodes.
 func (t *engineTopology) describe() (s topologyState) {
-	t.each(func(n *node) { s.Connections += n.Conns.Size() })
+	t.each(func(n *node.Node) { s.Connections += n.Conns.Size() })
 	if t.replicas != nil {
 		s.ReadReplicas = t.replicas.count()
 	}
@@ -275,6 +276,6 @@ func (t *engineTopology) describe() (s topologyState) {
 
 // readOnly reports whether a node takes no writes.
 func (t *engineTopology) readOnly() (yes bool) {
-	t.each(func(n *node) { yes = yes || n.ReadOnly.Load() })
+	t.each(func(n *node.Node) { yes = yes || n.ReadOnly.Load() })
 	return yes
 }

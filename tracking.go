@@ -12,6 +12,7 @@ import (
 	"github.com/madcrow-go/madcrow/internal/conn"
 	"github.com/madcrow-go/madcrow/internal/fault"
 	"github.com/madcrow-go/madcrow/internal/guard"
+	"github.com/madcrow-go/madcrow/internal/node"
 )
 
 // Tracking is the time in which the server notifies this process of changes to
@@ -106,7 +107,7 @@ func (r *Redis) getWithin(ctx context.Context, within time.Duration, track bool,
 
 // getByNode groups keys by node.
 func (r *Redis) getByNode(ctx context.Context, track bool, keys []string, out []Tracked) {
-	groups := map[*node][]int{}
+	groups := map[*node.Node][]int{}
 	for i, key := range keys {
 		n, err := r.topology.pick(ctx, r.topology.slotOf(key))
 		if err != nil {
@@ -133,7 +134,7 @@ func (r *Redis) getOfNode(ctx context.Context, track bool, keys []string, of []i
 	}
 	var t *conn.Tracking
 	if e == nil {
-		s = n.nextShared()
+		s = n.NextShared()
 		if track {
 			t = s.EnsureTracking(ctx, func() string { return r.topology.proofKey(n) })
 		}
@@ -175,7 +176,7 @@ func (r *Redis) getOfNode(ctx context.Context, track bool, keys []string, of []i
 
 // readTracked reads one reply. What was redirected or is worth another try is
 // asked again the usual way.
-func (r *Redis) readTracked(ctx context.Context, n *node, key string, replies []rueidis.RedisResult, t *conn.Tracking) Tracked {
+func (r *Redis) readTracked(ctx context.Context, n *node.Node, key string, replies []rueidis.RedisResult, t *conn.Tracking) Tracked {
 	msg, err := replies[0].ToMessage()
 	if err == nil || err == rueidis.Nil { //nolint:errorlint // the client's own value
 		ms, err := replies[1].AsInt64()
@@ -186,7 +187,7 @@ func (r *Redis) readTracked(ctx context.Context, n *node, key string, replies []
 	if err == nil {
 		err = replies[1].Error()
 	}
-	if f := n.noteFailure(ctx, "GET", err, fault.ReadOnly); !f.Retry && !redirected(f) {
+	if f := n.NoteFailure(ctx, "GET", err, fault.ReadOnly); !f.Retry && !redirected(f) {
 		return Tracked{Err: publicError(f.Error)}
 	}
 	results, _, e := r.doMulti(ctx, func(b Builder) []Command {
@@ -197,7 +198,7 @@ func (r *Redis) readTracked(ctx context.Context, n *node, key string, replies []
 	}
 	ms, err := results[1].Message.AsInt64()
 	if err != nil {
-		return Tracked{Err: publicError(n.noteFailure(ctx, "PTTL", err, fault.ReadOnly).Error)}
+		return Tracked{Err: publicError(n.NoteFailure(ctx, "PTTL", err, fault.ReadOnly).Error)}
 	}
 	return Tracked{Message: results[0].Message, TTL: lifeOf(results[0].Message, ms)}
 }

@@ -186,7 +186,7 @@ func (tx *Tx) Do(build func(Builder) Command) (Message, error) {
 		tx.wrote = tx.wrote || p.idempotency != fault.ReadOnly
 		return msg, nil
 	}
-	f := tx.to.node.noteFailure(tx.ctx, op, err, p.idempotency)
+	f := tx.to.node.NoteFailure(tx.ctx, op, err, p.idempotency)
 	tx.refusal, tx.refused = err, publicError(f.Error)
 	tx.wrote = tx.wrote || f.Outcome != fault.OutcomeNotApplied
 	return Message{}, tx.refused
@@ -252,7 +252,7 @@ func (tx *Tx) refusedInside(msgs []Message) error {
 			applied = true
 			continue
 		}
-		f := tx.to.node.noteFailure(tx.ctx, "EXEC", e, fault.NonIdempotent)
+		f := tx.to.node.NoteFailure(tx.ctx, "EXEC", e, fault.NonIdempotent)
 		applied = applied || f.Outcome != fault.OutcomeNotApplied
 		if first == nil {
 			first = f.Error

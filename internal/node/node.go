@@ -1,4 +1,6 @@
-package madcrow
+// Package node keeps one Redis server: whether calls may go to it, its connections,
+// the prober that dials and probes, what the server is and what it refuses.
+package node
 
 import (
 	"context"
@@ -15,7 +17,7 @@ import (
 )
 
 // nodeConfig is what a node needs to know.
-type nodeConfig struct {
+type Config struct {
 	Conn          conn.Config
 	Address       string // where it is; with Discovery, until that knows
 	BulkThreshold int    // from this size on, commands get a connection of their own
@@ -27,12 +29,12 @@ type nodeConfig struct {
 	// or a Dialer. The cluster's map and the Sentinels name servers themselves.
 	ByName bool
 
-	Discovery nodeDiscovery // nil: the address does not change
-	Changed   func()        // is called when Status would show something else
+	Discovery Discovery // nil: the address does not change
+	Changed   func()    // is called when Status would show something else
 }
 
 // nodeDiscovery finds the server of a node that moves.
-type nodeDiscovery interface {
+type Discovery interface {
 	// Locate returns where the master is, or nothing when no one knows and the
 	// master that was known last may still serve. try counts failures.
 	Locate(ctx context.Context, try int) (addr string, err *fault.Error)
@@ -43,17 +45,17 @@ type nodeDiscovery interface {
 }
 
 // node is one Redis server: its availability, its connections and its prober.
-type node struct {
+type Node struct {
 	*conn.Endpoint
-	config  nodeConfig
+	config  Config
 	log     *slog.Logger
 	changed func()
 
 	// These are made by newNode and stay.
 	shared  []*conn.Shared
 	next    atomic.Uint32 // the shared connection of the next call
-	sub     rueidis.Client
-	streams rueidis.Client // serves what is read piece by piece
+	Sub     rueidis.Client
+	Streams rueidis.Client // serves what is read piece by piece
 
 	probeState
 	roleState
@@ -80,8 +82,8 @@ type probeState struct {
 // roleState is what the server is. The prober and the reader of INFO write it,
 // and calls that were refused.
 type roleState struct {
-	misfit atomic.Pointer[fault.Error] // what is wrong with a server that serves
-	info   atomic.Pointer[nodeInfo]
+	Misfit atomic.Pointer[fault.Error] // what is wrong with a server that serves
+	Info   atomic.Pointer[ServerInfo]
 
 	nameCheckNext  int64 // when to look who answers to the name; the reader of INFO alone
 	nameCheckPause int64
@@ -97,8 +99,8 @@ func shares(bound int) (lanes, pooled int) {
 	return lanes, bound - lanes - 1 // one is for pub/sub
 }
 
-func newNode(life context.Context, cfg nodeConfig) (*node, error) {
-	n := &node{
+func New(life context.Context, cfg Config) (*Node, error) {
+	n := &Node{
 		Endpoint: conn.NewEndpoint(life, cfg.Conn, cfg.Address),
 		config:   cfg, log: cfg.Conn.Log, changed: cfg.Changed,
 	}
@@ -113,22 +115,22 @@ func newNode(life context.Context, cfg nodeConfig) (*node, error) {
 	}
 	n.Builder = n.shared[0].Client.B()
 	n.Dedicated = conn.NewPool(n.Endpoint, dedicated)
-	if n.streams, err = n.NewClient(conn.ClientSpec{RingScale: 1, Blockwise: true}); err != nil {
+	if n.Streams, err = n.NewClient(conn.ClientSpec{RingScale: 1, Blockwise: true}); err != nil {
 		return nil, err
 	}
-	n.sub, err = n.NewClient(conn.ClientSpec{RingScale: 8, Sub: true})
+	n.Sub, err = n.NewClient(conn.ClientSpec{RingScale: 8, Sub: true})
 	return n, err
 }
 
 // lane chooses where the next call goes.
-func (n *node) nextShared() *conn.Shared {
+func (n *Node) NextShared() *conn.Shared {
 	if len(n.shared) == 1 {
 		return n.shared[0]
 	}
 	return n.shared[n.next.Add(1)%uint32(len(n.shared))]
 }
 
-func (n *node) inflight() (sum int32) {
+func (n *Node) Inflight() (sum int32) {
 	for _, s := range n.shared {
 		sum += s.UnderWay()
 	}
@@ -137,27 +139,27 @@ func (n *node) inflight() (sum int32) {
 
 // close ends every connection. The clients are told after that: they would
 // wait for a last reply of a server that may be silent.
-func (n *node) close() {
+func (n *Node) Close() {
 	n.Dedicated.CloseIdle(true)
 	n.Conns.Drop()
 	for _, s := range n.shared {
 		s.Client.Close()
 	}
-	n.streams.Close()
-	n.sub.Close()
+	n.Streams.Close()
+	n.Sub.Close()
 	for end := time.Now().Add(time.Second); time.Now().Before(end) && n.Conns.Size() > 0; {
 		n.Conns.Drop()
 		time.Sleep(time.Millisecond)
 	}
 }
 
-func (n *node) endTracking() {
+func (n *Node) EndTracking() {
 	for _, s := range n.shared {
 		s.EndTracking()
 	}
 }
 
 // placeholderNode is no server: it classifies an error that no node gave.
-func placeholderNode(cfg nodeConfig) *node {
-	return &node{Endpoint: conn.NewEndpoint(context.Background(), cfg.Conn, ""), config: cfg, log: cfg.Conn.Log, changed: func() {}}
+func Placeholder(cfg Config) *Node {
+	return &Node{Endpoint: conn.NewEndpoint(context.Background(), cfg.Conn, ""), config: cfg, log: cfg.Conn.Log, changed: func() {}}
 }

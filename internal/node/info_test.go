@@ -1,4 +1,4 @@
-package madcrow
+package node
 
 import "testing"
 

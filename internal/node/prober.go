@@ -1,4 +1,4 @@
-package madcrow
+package node
 
 import (
 	"bufio"
@@ -37,7 +37,7 @@ const (
 
 // run is the connector: the only one who probes the node and who opens the
 // gate. It ends with ctx.
-func (n *node) run(ctx context.Context) {
+func (n *Node) Run(ctx context.Context) {
 	ctx = conn.ProberContext(ctx)
 	info := time.NewTicker(infoEvery / 5)
 	defer info.Stop()
@@ -67,7 +67,7 @@ func (n *node) run(ctx context.Context) {
 		case p := <-n.Proofs:
 			reading.Go(func() { p.Prove(n.Life) })
 		case <-info.C:
-			if ticks++; ticks%5 != 0 && !n.ReadOnly.Load() && n.restriction() == nil {
+			if ticks++; ticks%5 != 0 && !n.ReadOnly.Load() && n.Restriction() == nil {
 				continue // a node that refuses calls is watched closely
 			}
 			readInfo(false)
@@ -78,7 +78,7 @@ func (n *node) run(ctx context.Context) {
 }
 
 // reconnect tries until the node serves. It returns false when ctx ended.
-func (n *node) reconnect(ctx context.Context) bool {
+func (n *Node) reconnect(ctx context.Context) bool {
 	wait := probeFirst
 	for try := 0; ; try++ {
 		start := time.Now()
@@ -112,7 +112,7 @@ func (n *node) reconnect(ctx context.Context) bool {
 // logConnected says that the node serves: at first, somewhere else, and after
 // an outage that was logged. A connection that was lost and made again at once
 // is no news.
-func (n *node) logConnected() {
+func (n *Node) logConnected() {
 	level := slog.LevelDebug
 	if addr := n.Addr(); n.downReasons.Clear() || n.connectedTo != addr {
 		level, n.connectedTo = slog.LevelInfo, addr
@@ -121,7 +121,7 @@ func (n *node) logConnected() {
 }
 
 // shut makes calls fail at once, and says so once for each reason.
-func (n *node) setDown(err *fault.Error) {
+func (n *Node) setDown(err *fault.Error) {
 	before := n.Availability.Cause()
 	if n.Availability.Set(availability.Down, err) || before == nil || !fault.SameText(before, err) {
 		n.logDown(err)
@@ -132,7 +132,7 @@ func (n *node) setDown(err *fault.Error) {
 	}
 }
 
-func (n *node) logDown(err *fault.Error) {
+func (n *Node) logDown(err *fault.Error) {
 	if n.downReasons.First(err.Err) {
 		n.log.Warn("redis is not available", "reason", err.Err)
 	}
@@ -141,7 +141,7 @@ func (n *node) logDown(err *fault.Error) {
 
 // connect probes the node and then connects the lanes, so that no caller ever
 // waits for a dial.
-func (n *node) connect(ctx context.Context, try int) *fault.Error {
+func (n *Node) connect(ctx context.Context, try int) *fault.Error {
 	late := time.AfterFunc(n.downAfter(), func() {
 		e := &fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fmt.Errorf("%s: %w", n.Addr(), fault.ErrSilent)}
 		if d := n.config.Discovery; d != nil {
@@ -203,7 +203,7 @@ func hungUp(err error) bool {
 }
 
 // locate moves the node where the master is.
-func (n *node) locate(ctx context.Context, try int) *fault.Error {
+func (n *Node) locate(ctx context.Context, try int) *fault.Error {
 	addr, err := n.config.Discovery.Locate(ctx, try)
 	if err != nil || addr == "" || addr == n.Addr() {
 		return err
@@ -214,31 +214,7 @@ func (n *node) locate(ctx context.Context, try int) *fault.Error {
 	return nil
 }
 
-// checkRole makes sure that what the Sentinels named is a master: for a moment
-// of a failover it is not.
-func (n *node) checkRole(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, n.probeTimeout(0))
-	defer cancel()
-	c := n.shared[0].Client
-	reply, err := c.Do(ctx, c.B().Role().Build()).ToArray()
-	role := ""
-	switch {
-	case fault.CommandUnavailable(err): // denied, or renamed
-		var info string
-		if info, err = c.Do(ctx, c.B().Info().Section("replication").Build()).ToString(); fault.CommandUnavailable(err) {
-			return nil // then READONLY tells
-		}
-		role = parseInfo(info).Role
-	case err == nil && len(reply) > 0:
-		role, err = reply[0].ToString()
-	}
-	if err == nil && role != "master" && role != "" {
-		return fmt.Errorf("%w: the Sentinels name it, and it is a %s", fault.ErrReadOnly, role)
-	}
-	return err
-}
-
-func (n *node) downAfter() time.Duration {
+func (n *Node) downAfter() time.Duration {
 	d := max(minDownAfter, 3*time.Duration(n.Handshake.Load()))
 	if n.config.Discovery != nil {
 		d += n.config.Discovery.Patience()
@@ -248,13 +224,13 @@ func (n *node) downAfter() time.Duration {
 
 // probeTimeout is short at first, so that a lost packet does not cost seconds,
 // and later as long as the configuration allows.
-func (n *node) probeTimeout(try int) time.Duration {
+func (n *Node) probeTimeout(try int) time.Duration {
 	return min(n.Config.ConnectTimeout, max(time.Second<<min(try, 12), 3*time.Duration(n.Handshake.Load())))
 }
 
 // probe asks on a connection of its own whether the node answers. What it
 // answers is of no interest, unless it says that it cannot serve.
-func (n *node) probe(ctx context.Context, timeout time.Duration) error {
+func (n *Node) probe(ctx context.Context, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	start := time.Now()
@@ -290,7 +266,7 @@ func (n *node) probe(ctx context.Context, timeout time.Duration) error {
 
 // connect makes sure that the lane has a connection that answers, and replaces
 // one that does not.
-func (n *node) connectShared(ctx context.Context, s *conn.Shared) error {
+func (n *Node) connectShared(ctx context.Context, s *conn.Shared) error {
 	var err error
 	for try := 0; try < 4 && ctx.Err() == nil; try++ {
 		if try > 0 {
@@ -331,109 +307,11 @@ func (n *node) connectShared(ctx context.Context, s *conn.Shared) error {
 }
 
 // serveReads tells a replica of a cluster that this connection only reads.
-func (n *node) serveReads(ctx context.Context, s *conn.Shared) error {
+func (n *Node) serveReads(ctx context.Context, s *conn.Shared) error {
 	if !n.config.Replica {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, n.probeTimeout(0))
 	defer cancel()
 	return s.Client.Do(ctx, n.Builder.Readonly().Build()).Error()
-}
-
-// readInfo keeps what health pages show. A user who may not run INFO is fine.
-func (n *node) readInfo(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, infoTimeout)
-	defer cancel()
-	s := n.shared[0]
-	if err := s.Enter(ctx); err != nil {
-		return
-	}
-	text, err := s.Do(ctx, n.Builder.Info().Build(), false).ToString()
-	if _, reply := rueidis.IsRedisErr(err); reply {
-		n.restrict(fault.Classify(ctx, "INFO", err, fault.ReadOnly))
-	} else if err != nil {
-		return
-	}
-	n.recheck(ctx)
-	if err != nil {
-		return
-	}
-	info := parseInfo(text)
-	info.At = time.Now()
-	n.info.Store(&info)
-	n.setReadOnly(info.Role == "slave")
-	if n.config.ByName && info.Role == "slave" {
-		n.checkName(ctx)
-	} else {
-		n.nameCheckNext, n.nameCheckPause = 0, 0
-	}
-}
-
-// lookElsewhere asks the server that the name leads to by now whether it is a
-// master, and moves there. Reads alone are not refused by a node that was
-// demoted, and would stay with its old data. Nothing is cut off before another
-// master is found: the node may be a replica on purpose. The pauses are those
-// of [node.demoted].
-func (n *node) checkName(ctx context.Context) {
-	now := clock.Now()
-	if now < n.nameCheckNext {
-		return
-	}
-	n.nameCheckPause = min(max(2*n.nameCheckPause, int64(time.Second)), int64(30*time.Second))
-	n.nameCheckNext = now + n.nameCheckPause
-	if n.Dedicated.AcquirePermit(ctx) != nil {
-		return
-	}
-	c, err := n.Dedicated.Open(ctx)
-	if err != nil {
-		return
-	}
-	c.Dirty = true // it is not kept
-	defer c.Release()
-	text, failed := c.Do(ctx, n.Builder.Info().Section("replication").Build())[0].ToString()
-	if failed == nil && parseInfo(text).Role == "master" {
-		n.redial.Store(true)
-		n.Availability.Suspect(&fault.Error{Op: "connect", Kind: fault.KindReadOnly, Outcome: fault.OutcomeNotApplied, Err: fault.ErrMoved})
-	}
-}
-
-func (n *node) setReadOnly(v bool) {
-	if n.ReadOnly.CompareAndSwap(!v, v) {
-		n.endTracking()
-		n.logReadOnly(v)
-		n.changed()
-	}
-	if !v {
-		n.redialPause.Store(0)
-	}
-}
-
-func (n *node) logReadOnly(v bool) {
-	switch {
-	case n.config.Reader: // as it should be
-	case v:
-		n.log.Warn("redis takes no writes: it is a replica", "address", n.Addr())
-	default:
-		n.log.Info("redis takes writes again", "address", n.Addr())
-	}
-}
-
-// demoted notes that the node refuses writes. Behind a name or a balancer
-// there may be another master by now, which only a new connection finds: it is
-// made after 1 s at the soonest and ever more rarely, up to 30 s, because the
-// node may also be a replica on purpose.
-func (n *node) noteDemoted(cause error) {
-	n.setReadOnly(true)
-	now := clock.Now()
-	next, pause := n.redialNext.Load(), n.redialPause.Load()
-	if now < next || n.Config.Embedded {
-		return
-	}
-	pause = min(max(2*pause, int64(time.Second)), int64(30*time.Second))
-	if !n.redialNext.CompareAndSwap(next, now+pause) {
-		return
-	}
-	n.redialPause.Store(pause)
-	n.redial.Store(true)
-	n.Availability.Suspect(&fault.Error{Op: "connect", Kind: fault.KindReadOnly, Outcome: fault.OutcomeNotApplied, Err: cause})
 }

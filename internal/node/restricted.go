@@ -1,4 +1,4 @@
-package madcrow
+package node
 
 import (
 	"context"
@@ -27,7 +27,7 @@ var restrictionLines = [fault.Restrictions]struct{ begins, ends string }{
 }
 
 // restrict notes what a failed call says of the node, and says so once.
-func (n *node) restrict(f fault.Failure) {
+func (n *Node) restrict(f fault.Failure) {
 	if f.Restricts == fault.Unrestricted {
 		return
 	}
@@ -41,7 +41,7 @@ func (n *node) restrict(f fault.Failure) {
 }
 
 // lift notes that a restriction is over.
-func (n *node) lift(which fault.Restriction) {
+func (n *Node) lift(which fault.Restriction) {
 	if n.restrictions[which].why.Swap(nil) != nil {
 		n.log.Info(restrictionLines[which].ends, "address", n.Addr())
 		n.changed()
@@ -49,7 +49,7 @@ func (n *node) lift(which fault.Restriction) {
 }
 
 // restriction is why the node refuses calls now, or nil.
-func (n *node) restriction() *fault.Error {
+func (n *Node) Restriction() *fault.Error {
 	for i := range n.restrictions {
 		if why := n.restrictions[i].why.Load(); why != nil {
 			return why
@@ -61,7 +61,7 @@ func (n *node) restriction() *fault.Error {
 // recheck looks whether what was refused would be taken now. It comes after a
 // reply to a command that any user may run; one that was refused for the quota
 // has been noted.
-func (n *node) recheck(ctx context.Context) {
+func (n *Node) recheck(ctx context.Context) {
 	s := n.shared[0]
 	quota := &n.restrictions[fault.NoQuota]
 	if quota.why.Load() != nil && clock.Now()-quota.last.Load() > int64(quotaQuiet) && s.Enter(ctx) == nil {
@@ -74,7 +74,7 @@ func (n *node) recheck(ctx context.Context) {
 		return
 	}
 	// Both: they may be two rights, or one of them renamed away.
-	results := s.DoMulti(ctx, []Command{
+	results := s.DoMulti(ctx, []rueidis.Completed{
 		n.Builder.Evalsha().Sha1(noSuchScript).Numkeys(0).Build(), n.Builder.Eval().Script("return 1").Numkeys(0).Build(),
 	})
 	if err := results[0].Error(); err != nil && fault.IsUnknownScript(fault.Classify(ctx, "EVALSHA", err, fault.NonIdempotent).Error) && results[1].Error() == nil {

@@ -1,4 +1,4 @@
-package madcrow
+package node
 
 import (
 	"context"
@@ -18,12 +18,11 @@ import (
 var (
 	errClusterNode = errors.New("this is a node of a cluster, which redirects keys: set REDIS_USE_CLUSTERS=true and REDIS_CLUSTERS to its nodes")
 	errSentinel    = errors.New("this is a Sentinel, which holds no data: set REDIS_USE_SENTINEL=true, REDIS_SENTINELS and REDIS_SENTINEL_SERVICE_NAME, or name the Redis itself")
-	errNotSentinel = errors.New("this is no Sentinel: set REDIS_SENTINELS to the Sentinels, or REDIS_USE_SENTINEL=false and REDIS_HOST to the Redis itself")
 )
 
 // greet asks whether the connection answers, and in the same round trip who
 // does: one connection of a node is enough for that.
-func (n *node) hello(ctx context.Context, s *conn.Shared) error {
+func (n *Node) hello(ctx context.Context, s *conn.Shared) error {
 	b := s.Client.B()
 	if n.config.Replica || s != n.shared[0] {
 		return s.Client.Do(ctx, b.Ping().Build()).Error()
@@ -33,13 +32,16 @@ func (n *node) hello(ctx context.Context, s *conn.Shared) error {
 	return replies[0].Error()
 }
 
+// slotCount is how many slots a cluster has.
+const SlotCount = 1 << 14
+
 // noSuchScript is the digest of no script: a server that runs scripts says so.
 const noSuchScript = "0000000000000000000000000000000000000000"
 
 // identify says whether the server is one for this configuration, by what it
 // answered to a greeting. The error is of one that serves nothing; lesser
 // faults are kept in misfit.
-func (n *node) identify(ctx context.Context) error {
+func (n *Node) identify(ctx context.Context) error {
 	greeting := n.helloReplies
 	n.helloReplies = nil
 	if len(greeting) < 2 {
@@ -72,7 +74,7 @@ func (n *node) identify(ctx context.Context) error {
 
 // mode is "standalone", "cluster" or "sentinel", or empty where the server
 // does not say.
-func (n *node) mode(ctx context.Context, hello rueidis.RedisResult) string {
+func (n *Node) mode(ctx context.Context, hello rueidis.RedisResult) string {
 	if m, err := hello.AsMap(); err == nil {
 		mode, ok := m["mode"]
 		if text, err := mode.ToString(); ok && err == nil {
@@ -96,13 +98,13 @@ func (n *node) mode(ctx context.Context, hello rueidis.RedisResult) string {
 // redirects says whether the server sends callers elsewhere for some keys. A
 // cluster of one node does not, nor does a proxy before a cluster. It asks for
 // keys of slots that lie far apart.
-func (n *node) redirects(ctx context.Context) bool {
+func (n *Node) redirects(ctx context.Context) bool {
 	const parts = 16
-	var cmds []Command
+	var cmds []rueidis.Completed
 	var asked [parts]bool
 	for i := 0; len(cmds) < parts; i++ {
 		cmd := n.Builder.Exists().Key(fmt.Sprint(n.Config.KeyPrefix, "madcrow:", i)).Build()
-		if part := cmd.Slot() & (slotCount - 1) / (slotCount / parts); !asked[part] {
+		if part := cmd.Slot() & (SlotCount - 1) / (SlotCount / parts); !asked[part] {
 			asked[part] = true
 			cmds = append(cmds, cmd)
 		}
@@ -113,7 +115,7 @@ func (n *node) redirects(ctx context.Context) bool {
 }
 
 // connectError explains why no connection could be made.
-func (n *node) connectError(err error) *fault.Error {
+func (n *Node) connectError(err error) *fault.Error {
 	if errors.Is(err, errSentinel) || errors.Is(err, errClusterNode) {
 		return fault.WrongServer("connect", fmt.Errorf("%s: %w", n.Addr(), err))
 	}
@@ -142,12 +144,12 @@ func refusesDB(reply string) bool {
 
 // setMisfit keeps what is wrong with a server that serves all the same, and
 // says it once.
-func (n *node) setMisfit(mismatch error) {
+func (n *Node) setMisfit(mismatch error) {
 	var e *fault.Error
 	if mismatch != nil {
 		e = fault.WrongServer("connect", fmt.Errorf("%s: %w", n.Addr(), mismatch))
 	}
-	before := n.misfit.Swap(e)
+	before := n.Misfit.Swap(e)
 	switch {
 	case e == nil && before == nil, e != nil && before != nil && e.Error() == before.Error():
 		return
@@ -159,8 +161,8 @@ func (n *node) setMisfit(mismatch error) {
 	n.changed()
 }
 
-func (n *node) misfitCause() error {
-	if e := n.misfit.Load(); e != nil {
+func (n *Node) misfitCause() error {
+	if e := n.Misfit.Load(); e != nil {
 		return e.Err
 	}
 	return nil
@@ -168,7 +170,7 @@ func (n *node) misfitCause() error {
 
 // blame names the setting in the error of a call that only another server, or
 // another setting, can answer.
-func (n *node) explainReply(e *fault.Error) {
+func (n *Node) explainReply(e *fault.Error) {
 	reply, ok := rueidis.IsRedisErr(e.Err)
 	if !ok {
 		return

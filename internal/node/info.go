@@ -1,4 +1,4 @@
-package madcrow
+package node
 
 import (
 	"net"
@@ -9,23 +9,23 @@ import (
 )
 
 // nodeInfo is a part of the server's INFO.
-type nodeInfo struct {
+type ServerInfo struct {
 	Name, Version    string // the server's own, not of the Redis it stands in for
 	ConnectedClients int
 	UsedMemoryHuman  string
 	Role             string // "master" or "slave", in Redis' words
-	Replicas         []nodeReplica
+	Replicas         []Replica
 	At               time.Time
 }
 
 // nodeReplica is a replica as its master sees it.
-type nodeReplica struct {
+type Replica struct {
 	Address, State string
 	Lag            time.Duration
 }
 
 // parseInfo reads the lines of INFO that we show. What is missing stays zero.
-func parseInfo(text string) (info nodeInfo) {
+func parseInfo(text string) (info ServerInfo) {
 	for line := range strings.Lines(text) {
 		name, value, ok := strings.Cut(strings.TrimRight(line, "\r\n"), ":")
 		if !ok {
@@ -59,7 +59,7 @@ func parseInfo(text string) (info nodeInfo) {
 }
 
 // parseReplica reads "ip=…,port=…,state=online,offset=…,lag=0".
-func parseReplica(text string) (r nodeReplica) {
+func parseReplica(text string) (r Replica) {
 	var ip, port string
 	for part := range strings.SplitSeq(text, ",") {
 		name, value, _ := strings.Cut(part, "=")
