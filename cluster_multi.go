@@ -11,6 +11,7 @@ import (
 
 	"github.com/madcrow-go/madcrow/internal/fault"
 	"github.com/madcrow-go/madcrow/internal/node"
+	"github.com/madcrow-go/madcrow/internal/topology"
 )
 
 // doMultiCluster groups a pipeline by node and sends the groups at the same
@@ -53,7 +54,7 @@ func (r *Redis) doMultiCluster(ctx context.Context, build func(Builder) []Comman
 func (r *Redis) spread(ctx context.Context, p pipeline, build func() []Command) (replies []rueidis.RedisResult, froms []*node.Node, tries int) {
 	replies = make([]rueidis.RedisResult, len(p.cmds))
 	froms = make([]*node.Node, len(p.cmds))
-	next := make([]redirect, len(p.cmds))
+	next := make([]topology.Redirect, len(p.cmds))
 	todo := make([]int, len(p.cmds))
 	for i := range todo {
 		todo[i] = i
@@ -96,19 +97,19 @@ func (c *route) waitRound(ctx context.Context, v roundVerdict) bool {
 	}
 	c.redirects++
 	c.tries++
-	return c.redirects <= maxRedirects
+	return c.redirects <= topology.MaxRedirects
 }
 
 // retryOne decides whether one command of a pipeline is sent once more, and
 // where. Only what was refused before it was sent, redirected, or may run twice:
 // later commands of its slot may have been applied.
-func (c *route) retryOne(ctx context.Context, p pipeline, i int, reply rueidis.RedisResult, from *node.Node, next *redirect, v *roundVerdict) bool {
-	*next = redirect{}
+func (c *route) retryOne(ctx context.Context, p pipeline, i int, reply rueidis.RedisResult, from *node.Node, next *topology.Redirect, v *roundVerdict) bool {
+	*next = topology.Redirect{}
 	err := reply.Error()
 	if err == nil || rueidis.IsRedisNil(err) {
 		return false
 	}
-	if to, moved := c.t.follow(from, err); moved {
+	if to, moved := c.t.Follow(from, err); moved {
 		*next, v.again = to, true
 		return true
 	}
@@ -127,7 +128,7 @@ func (c *route) retryOne(ctx context.Context, p pipeline, i int, reply rueidis.R
 // sure only when it is all there is, and EXEC says that nothing of it was
 // applied. Valkey 9 queues a command of a slot that moves, and EXEC is
 // redirected; before, the command is, and EXEC is EXECABORT.
-func (c *route) retryWhole(ctx context.Context, p pipeline, replies []rueidis.RedisResult, froms []*node.Node, next []redirect) (v roundVerdict) {
+func (c *route) retryWhole(ctx context.Context, p pipeline, replies []rueidis.RedisResult, froms []*node.Node, next []topology.Redirect) (v roundVerdict) {
 	last := len(replies) - 1
 	single := strings.EqualFold(p.cmds[0].op, "MULTI") && strings.EqualFold(p.cmds[last].op, "EXEC") &&
 		!slices.ContainsFunc(p.cmds[1:], func(c pipelined) bool { return strings.EqualFold(c.op, "MULTI") })
@@ -140,7 +141,7 @@ func (c *route) retryWhole(ctx context.Context, p pipeline, replies []rueidis.Re
 		if !ok {
 			continue
 		}
-		rd, moved := c.t.follow(froms[i], reply)
+		rd, moved := c.t.Follow(froms[i], reply)
 		if moved {
 			for k := range next {
 				next[k] = rd
@@ -155,7 +156,7 @@ func (c *route) retryWhole(ctx context.Context, p pipeline, replies []rueidis.Re
 }
 
 // round sends the commands in todo once.
-func (r *Redis) round(ctx context.Context, p pipeline, cmds []Command, todo []int, next []redirect, replies []rueidis.RedisResult, froms []*node.Node) {
+func (r *Redis) round(ctx context.Context, p pipeline, cmds []Command, todo []int, next []topology.Redirect, replies []rueidis.RedisResult, froms []*node.Node) {
 	type group struct {
 		node *node.Node
 		of   []int
@@ -163,23 +164,23 @@ func (r *Redis) round(ctx context.Context, p pipeline, cmds []Command, todo []in
 	var groups []*group
 	var anywhere *node.Node // for all commands without a key, so that they keep their order
 	for _, i := range todo {
-		n := next[i].node
+		n := next[i].Node
 		if n == nil {
 			slot := cmds[i].Slot()
 			if p.whole {
 				slot = firstSlot(cmds)
 			}
-			if slot == keyless {
+			if slot == topology.Keyless {
 				n = anywhere
 			}
 			if n == nil {
 				var err *fault.Error
-				if n, err = r.topology.pick(ctx, slot); err != nil {
-					replies[i], froms[i] = rueidis.NewErrorResult(err.For(p.cmds[i].op)), r.topology.cluster.anyOrPlaceholder()
+				if n, err = r.topology.Pick(ctx, slot); err != nil {
+					replies[i], froms[i] = rueidis.NewErrorResult(err.For(p.cmds[i].op)), r.topology.Placeholder()
 					continue
 				}
 			}
-			if slot == keyless {
+			if slot == topology.Keyless {
 				anywhere = n
 			}
 		}
@@ -204,13 +205,13 @@ func (r *Redis) round(ctx context.Context, p pipeline, cmds []Command, todo []in
 
 // sendGroup sends the commands of one node, in order, each after an ASKING
 // where it was told to ask.
-func (r *Redis) sendGroup(ctx context.Context, p pipeline, cmds []Command, n *node.Node, of []int, next []redirect, replies []rueidis.RedisResult) {
+func (r *Redis) sendGroup(ctx context.Context, p pipeline, cmds []Command, n *node.Node, of []int, next []topology.Redirect, replies []rueidis.RedisResult) {
 	part := make([]Command, 0, 2*len(of))
 	at := make([]int, len(of))
 	size := 0
 	for k, i := range of {
 		// Inside a transaction the one before MULTI holds for all.
-		if next[i].asking && (!p.whole || k == 0) {
+		if next[i].Asking && (!p.whole || k == 0) {
 			part = append(part, n.Builder.Asking().Build())
 		}
 		size += commandSize(cmds[i].Commands())
@@ -230,17 +231,9 @@ func (r *Redis) sendGroup(ctx context.Context, p pipeline, cmds []Command, n *no
 // firstSlot is the slot of the first command that has one.
 func firstSlot(cmds []Command) uint16 {
 	for i := range cmds {
-		if s := cmds[i].Slot(); s != keyless {
+		if s := cmds[i].Slot(); s != topology.Keyless {
 			return s
 		}
 	}
-	return keyless
-}
-
-// someone returns any node, to classify an error that no node gave.
-func (c *cluster) anyOrPlaceholder() *node.Node {
-	for _, n := range *c.masters.Load() {
-		return n
-	}
-	return node.Placeholder(c.t.cfg.Node)
+	return topology.Keyless
 }

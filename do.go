@@ -75,16 +75,16 @@ func (r *Redis) try(ctx context.Context, c *route, cmd Command) (msg Message, op
 		if c.alone && blocks {
 			idem = fault.NonIdempotent
 		}
-		msg, failed = to.node.DoDedicated(ctx, cmd, to.asking).ToMessage()
-	} else if s, err := to.node.Enter(ctx); err != nil {
+		msg, failed = to.Node.DoDedicated(ctx, cmd, to.Asking).ToMessage()
+	} else if s, err := to.Node.Enter(ctx); err != nil {
 		failed = err
 	} else {
-		msg, failed = s.Do(ctx, cmd, to.asking).ToMessage()
+		msg, failed = s.Do(ctx, cmd, to.Asking).ToMessage()
 	}
 	if failed == nil || failed == rueidis.Nil { //nolint:errorlint // the client's own value
 		return msg, op, false, nil
 	}
-	again, e = c.retry(ctx, to.node, op, failed, idem)
+	again, e = c.retry(ctx, to.Node, op, failed, idem)
 	return Message{}, op, again, e
 }
 

@@ -15,7 +15,7 @@ import (
 // needs Config.ReadReplicas and Sentinel or Cluster, and is Do otherwise; so
 // is a command that is no read.
 func (r *Redis) DoReplica(ctx context.Context, build func(Builder) Command) (Message, error) {
-	if r.topology.replicas == nil {
+	if !r.topology.HasReplicas() {
 		return r.Do(ctx, build)
 	}
 	start := clock.Now()
@@ -42,11 +42,11 @@ func (r *Redis) tryReplica(ctx context.Context, build func(Builder) Command) (ms
 	if !cmd.IsReadOnly() || cmd.IsBlock() || classOf(args) != classPlain || commandSize(args) >= r.cfg.BulkThreshold {
 		return msg, "", false
 	}
-	master, err := r.topology.pick(ctx, cmd.Slot())
+	master, err := r.topology.Pick(ctx, cmd.Slot())
 	if err != nil {
 		return msg, "", false
 	}
-	n := r.topology.replicas.serving(master.Addr())
+	n := r.topology.ReplicaOf(master)
 	if n == nil {
 		return msg, "", false
 	}

@@ -8,13 +8,14 @@ import (
 
 	"github.com/madcrow-go/madcrow/internal/conn"
 	"github.com/madcrow-go/madcrow/internal/node"
+	"github.com/madcrow-go/madcrow/internal/topology"
 )
 
 // What the engine is told of a Config: each layer gets what it needs, and no
 // more.
 
-func (c Config) topologyConfig(listeners *conn.Listeners, changed func()) topologyConfig {
-	t := topologyConfig{Node: c.nodeConfig(listeners), ReadReplicas: c.ReadReplicas, Changed: changed}
+func (c Config) topologyConfig(listeners *conn.Listeners, changed func()) topology.Config {
+	t := topology.Config{Node: c.nodeConfig(listeners), ReadReplicas: c.ReadReplicas, Changed: changed}
 	switch {
 	case c.Cluster.Enabled:
 		t.Seeds = c.Cluster.Addresses
@@ -25,8 +26,8 @@ func (c Config) topologyConfig(listeners *conn.Listeners, changed func()) topolo
 	return t
 }
 
-func (c Config) sentinelConfig() *sentinelConfig {
-	return &sentinelConfig{
+func (c Config) sentinelConfig() *topology.SentinelConfig {
+	return &topology.SentinelConfig{
 		Client: c.respConfig(true), Log: c.Logger,
 		Addresses: c.Sentinel.Addresses, ServiceName: c.Sentinel.ServiceName,
 		SocketTimeout: c.Sentinel.SocketTimeout, ConnectTimeout: c.ConnectTimeout,

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/madcrow-go/madcrow/internal/fault"
+	"github.com/madcrow-go/madcrow/internal/topology"
 )
 
 // Kind says what went wrong. The zero value is no kind.
@@ -199,7 +200,7 @@ func (e *Error) Retryable() bool {
 // Errors of looking for the master. Both are also ErrUnavailable.
 var (
 	// ErrNoSentinel: none of the Sentinels answered.
-	ErrNoSentinel = errNoSentinel
+	ErrNoSentinel = topology.ErrNoSentinel
 	// ErrUnknownMaster: Sentinels answered, but know no master of that name.
-	ErrUnknownMaster = errUnknownMaster
+	ErrUnknownMaster = topology.ErrUnknownMaster
 )

@@ -43,7 +43,7 @@ func (r *Redis) DoMulti(ctx context.Context, build func(Builder) []Command) ([]R
 }
 
 func (r *Redis) doMulti(ctx context.Context, build func(Builder) []Command) (out []Result, tries int, e *fault.Error) {
-	if r.topology.clustered() {
+	if r.topology.Clustered() {
 		return r.doMultiCluster(ctx, build)
 	}
 	c := route{t: r.topology}
@@ -57,12 +57,12 @@ func (r *Redis) doMulti(ctx context.Context, build func(Builder) []Command) (out
 		if err != nil {
 			return nil, c.tries, err
 		}
-		replies, failed := r.topology.node.Send(ctx, p.dedicated, p.size, cmds)
+		replies, failed := r.topology.One().Send(ctx, p.dedicated, p.size, cmds)
 		if failed != nil {
 			return nil, c.tries, failed.For("PIPELINE")
 		}
 		var again, passes bool
-		out, again, passes, e = collect(ctx, r.topology.node, p, replies)
+		out, again, passes, e = collect(ctx, r.topology.One(), p, replies)
 		if e == nil || !again || !c.wait(ctx, passes) {
 			return out, c.tries, e
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/madcrow-go/madcrow/internal/fault"
 	"github.com/madcrow-go/madcrow/internal/node"
+	"github.com/madcrow-go/madcrow/internal/topology"
 )
 
 var errNoSubscription = errors.New("Receive takes SUBSCRIBE, PSUBSCRIBE or SSUBSCRIBE")
@@ -67,7 +68,7 @@ func subscriptionSlot(cmd Command) uint16 {
 	if cmd.Commands()[0] == "SSUBSCRIBE" {
 		return cmd.Slot()
 	}
-	return keyless
+	return topology.Keyless
 }
 
 // SubscriptionNode says on which node a subscription would be now, by its
@@ -75,7 +76,7 @@ func subscriptionSlot(cmd Command) uint16 {
 func (r *Redis) SubscriptionNode(subscribe func(Builder) Command) string {
 	now, cancel := context.WithCancel(r.life)
 	cancel()
-	if n, e := r.topology.pick(now, subscriptionSlot(subscribe(r.builder))); e == nil {
+	if n, e := r.topology.Pick(now, subscriptionSlot(subscribe(r.builder))); e == nil {
 		return n.Addr()
 	}
 	return ""
@@ -87,7 +88,7 @@ func (r *Redis) SubscriptionNode(subscribe func(Builder) Command) string {
 // knows that messages do not come although the server answers, as behind a
 // balancer that has put another server in the place of the one subscribed to.
 func (r *Redis) RenewSubscriptions(address string) {
-	r.topology.each(func(n *node.Node) {
+	r.topology.Each(func(n *node.Node) {
 		if address == "" || n.Addr() == address {
 			n.Conns.CloseSubscriptions()
 		}

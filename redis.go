@@ -13,6 +13,7 @@ import (
 
 	"github.com/madcrow-go/madcrow/internal/conn"
 	"github.com/madcrow-go/madcrow/internal/fault"
+	"github.com/madcrow-go/madcrow/internal/topology"
 )
 
 // Builder makes commands: b.Get().Key("k").Build().
@@ -33,7 +34,7 @@ type Redis struct {
 	log *slog.Logger
 	rec Recorder // nil when nobody listens: no event is built then
 
-	topology  *engineTopology
+	topology  *topology.Topology
 	listeners conn.Listeners
 	builder   Builder
 	life      context.Context // ends with Close
@@ -84,7 +85,7 @@ func Open(ctx context.Context, cfg Config) (*Redis, error) {
 	}
 	r.last = Status{State: StateConnecting, Since: time.Now(), Mode: cfg.mode(), Address: cfg.address(), MaxConnections: cfg.MaxConnections}
 	r.life, r.stop = context.WithCancel(context.WithoutCancel(ctx))
-	r.topology, err = newTopology(r.life, cfg.topologyConfig(&r.listeners, r.observe))
+	r.topology, err = topology.New(r.life, cfg.topologyConfig(&r.listeners, r.observe))
 	if err != nil {
 		r.stop()
 		return nil, &Error{Op: "open", Kind: KindConfig, Outcome: OutcomeNotApplied, Err: err}
@@ -94,8 +95,8 @@ func Open(ctx context.Context, cfg Config) (*Redis, error) {
 	for _, w := range cfg.Warnings {
 		r.log.Warn(w)
 	}
-	r.builder = r.topology.builder
-	r.topology.start()
+	r.builder = r.topology.Builder
+	r.topology.Start()
 	if cfg.Require {
 		if err := r.awaitFirst(ctx); err != nil {
 			_ = r.Close(ctx)
@@ -118,7 +119,7 @@ func (r *Redis) awaitFirst(ctx context.Context) error {
 			return &Error{Op: "open", Kind: e.Kind, Outcome: OutcomeNotApplied, Err: e.Err, permanent: true}
 		}
 	}
-	_, why := r.topology.currentAvailability()
+	_, why := r.topology.Availability()
 	if why == nil {
 		return &Error{Op: "open", Kind: KindUnavailable, Outcome: OutcomeNotApplied, Err: fmt.Errorf("%s: %w", r.cfg.address(), fault.ErrSilent)}
 	}
@@ -132,11 +133,11 @@ func (r *Redis) Close(ctx context.Context) error {
 	var err error
 	r.closing.Do(func() {
 		defer close(r.closed)
-		r.topology.shut(&fault.Error{Op: "closed", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrClosed})
+		r.topology.Shut(&fault.Error{Op: "closed", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrClosed})
 		r.observe()
 		r.stop()
 		err = r.drain(ctx)
-		r.topology.close()
+		r.topology.Close()
 		r.deadlines.close()
 	})
 	<-r.closed
@@ -147,7 +148,7 @@ func (r *Redis) drain(ctx context.Context) error {
 	r.subs.stopAll()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for r.calls.Load() != 0 || r.topology.inflight() != 0 {
+	for r.calls.Load() != 0 || r.topology.Inflight() != 0 {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

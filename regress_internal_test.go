@@ -11,26 +11,32 @@ import (
 	"github.com/madcrow-go/madcrow/internal/conn"
 	"github.com/madcrow-go/madcrow/internal/fault"
 	"github.com/madcrow-go/madcrow/internal/node"
+	"github.com/madcrow-go/madcrow/internal/topology"
 )
 
-func bareRedis() *Redis {
-	r := &Redis{watchers: map[chan Status]struct{}{}, topology: &engineTopology{node: node.Placeholder(node.Config{Conn: conn.Config{MaxConnections: 1}})}}
-	r.topology.node.Move("127.0.0.1:1")
-	r.last = Status{State: StateConnecting}
-	return r
+// bareRedis is a Redis with one node, which nothing connects: the test sets its
+// availability.
+func bareRedis(t *testing.T) *Redis {
+	t.Helper()
+	top, err := topology.New(t.Context(), topology.Config{Node: node.Config{Conn: conn.Config{Network: "tcp", MaxConnections: 8}, Address: "127.0.0.1:1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(top.Close)
+	return &Redis{watchers: map[chan Status]struct{}{}, topology: top, last: Status{State: StateConnecting}}
 }
 
 // observe reads the cause and the state one after the other.
 func TestRegress_ObserveTypedNil(t *testing.T) {
-	r := bareRedis()
+	r := bareRedis(t)
 	why := &fault.Error{Op: "connect", Kind: fault.KindUnavailable, Err: errors.New("x")}
 	stop := time.Now().Add(300 * time.Millisecond)
 	var wg sync.WaitGroup
 	wg.Go(func() { // the connector
 		for time.Now().Before(stop) {
-			r.topology.node.Availability.Set(availability.Up, nil)
+			r.topology.One().Availability.Set(availability.Up, nil)
 			r.observe()
-			r.topology.node.Availability.Set(availability.Down, why)
+			r.topology.One().Availability.Set(availability.Down, why)
 			r.observe()
 		}
 	})
@@ -54,13 +60,15 @@ func TestRegress_ObserveTypedNil(t *testing.T) {
 // A change between the first status and the registration is never told.
 func TestRegress_WatchMissesTheLastState(t *testing.T) {
 	missed, n := 0, 0
+	top := bareRedis(t).topology
 	for stop := time.Now().Add(300 * time.Millisecond); time.Now().Before(stop); {
-		r := bareRedis()
+		top.One().Availability = availability.New()
+		r := &Redis{watchers: map[chan Status]struct{}{}, topology: top, last: Status{State: StateConnecting}}
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
 			time.Sleep(time.Microsecond)
-			r.topology.node.Availability.Set(availability.Up, nil)
+			r.topology.One().Availability.Set(availability.Up, nil)
 			r.observe()
 		}()
 		var all []<-chan Status

@@ -6,6 +6,7 @@ import (
 
 	"github.com/madcrow-go/madcrow/internal/fault"
 	"github.com/madcrow-go/madcrow/internal/node"
+	"github.com/madcrow-go/madcrow/internal/topology"
 )
 
 // route is one call on its way through its tries: the one place that decides
@@ -28,7 +29,7 @@ import (
 // A refusal inside a script or a transaction counts like one of a single command
 // where nothing was applied before it.
 type route struct {
-	t *engineTopology
+	t *topology.Topology
 	// repeats says that a script may run again after one of its commands was
 	// refused: it has not sent anything to subscribers.
 	repeats bool
@@ -36,8 +37,8 @@ type route struct {
 	// repeated where it may have been waiting in Redis.
 	alone bool
 
-	slot      uint16   // of the last try
-	next      redirect // where the last reply said to go; otherwise the slot decides
+	slot      uint16            // of the last try
+	next      topology.Redirect // where the last reply said to go; otherwise the slot decides
 	redirects int
 	waits     int // pauses after refusals that pass
 	breaks    int // tries that were not sent, or whose connection was lost
@@ -45,23 +46,23 @@ type route struct {
 }
 
 // pick returns the node for the next try.
-func (c *route) pick(ctx context.Context, slot uint16) (redirect, *fault.Error) {
+func (c *route) pick(ctx context.Context, slot uint16) (topology.Redirect, *fault.Error) {
 	to := c.next
-	c.next, c.slot = redirect{}, slot
-	if to.node != nil {
+	c.next, c.slot = topology.Redirect{}, slot
+	if to.Node != nil {
 		return to, nil
 	}
-	n, err := c.t.pick(ctx, slot)
-	return redirect{node: n}, err
+	n, err := c.t.Pick(ctx, slot)
+	return topology.Redirect{Node: n}, err
 }
 
 // reach is pick for a call that waits until the node is up.
 func (c *route) reach(ctx context.Context, slot uint16) (*node.Node, *fault.Error) {
 	to, err := c.pick(ctx, slot)
 	if err == nil {
-		err = to.node.Availability.Wait(ctx)
+		err = to.Node.Availability.Wait(ctx)
 	}
-	return to.node, err
+	return to.Node, err
 }
 
 // retry decides what follows a failed try on a node. It returns true when the
@@ -71,7 +72,7 @@ func (c *route) retry(ctx context.Context, from *node.Node, op string, failed er
 	if c.redirected(from, failed) {
 		return true, nil
 	}
-	if c.redirects > maxRedirects {
+	if c.redirects > topology.MaxRedirects {
 		failed = fault.ErrTooManyRedirects
 	}
 	f := from.NoteFailure(ctx, op, failed, idem)
@@ -85,11 +86,11 @@ func (c *route) retry(ctx context.Context, from *node.Node, op string, failed er
 // redirected reports that a failed try only has to go to another node. After too
 // many of them it is false, and c.redirects is past maxRedirects.
 func (c *route) redirected(from *node.Node, failed error) bool {
-	to, ok := c.t.follow(from, failed)
+	to, ok := c.t.Follow(from, failed)
 	if !ok && !errors.Is(failed, fault.ErrMoved) {
 		return false
 	}
-	if c.redirects++; c.redirects > maxRedirects {
+	if c.redirects++; c.redirects > topology.MaxRedirects {
 		return false
 	}
 	c.next = to
@@ -129,6 +130,6 @@ func (c *route) saysMoving(ctx context.Context, f fault.Failure) bool {
 	if !f.SlotMoving || !splitsKeys(ctx) {
 		return false
 	}
-	c.t.cluster.moving.note(c.slot)
+	c.t.NoteMoving(c.slot)
 	return true
 }

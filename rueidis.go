@@ -10,6 +10,7 @@ import (
 	"github.com/madcrow-go/madcrow/internal/clock"
 	"github.com/madcrow-go/madcrow/internal/fault"
 	"github.com/madcrow-go/madcrow/internal/node"
+	"github.com/madcrow-go/madcrow/internal/topology"
 )
 
 // Client is a rueidis.Client for all that Redis has no method for, and for
@@ -33,7 +34,7 @@ func (c *client) B() rueidis.Builder { return c.r.builder }
 
 func (c *client) Mode() rueidis.ClientMode {
 	switch {
-	case c.r.topology.clustered():
+	case c.r.topology.Clustered():
 		return rueidis.ClientModeCluster
 	case c.r.cfg.Sentinel.Enabled:
 		return rueidis.ClientModeSentinel
@@ -43,7 +44,7 @@ func (c *client) Mode() rueidis.ClientMode {
 
 func (c *client) Nodes() map[string]rueidis.Client {
 	nodes := map[string]rueidis.Client{}
-	c.r.topology.each(func(n *node.Node) { nodes[n.Addr()] = c })
+	c.r.topology.Each(func(n *node.Node) { nodes[n.Addr()] = c })
 	return nodes
 }
 
@@ -87,13 +88,13 @@ func (r *Redis) once(ctx context.Context, cmds ...Command) []rueidis.RedisResult
 	p, e := look(cmds, r.cfg.MaxValueSize, nil)
 	switch {
 	case e != nil:
-	case r.topology.clustered():
+	case r.topology.Clustered():
 		for i := range cmds {
 			cmds[i] = cmds[i].Pin() // it may have to be sent again, elsewhere
 		}
 		replies, froms, _ = r.spread(ctx, p, func() []Command { return cmds })
 	default:
-		replies, e = r.topology.node.Send(ctx, p.dedicated, p.size, cmds)
+		replies, e = r.topology.One().Send(ctx, p.dedicated, p.size, cmds)
 	}
 	if e != nil {
 		replies = make([]rueidis.RedisResult, len(cmds))
@@ -106,7 +107,7 @@ func (r *Redis) once(ctx context.Context, cmds ...Command) []rueidis.RedisResult
 		if e != nil {
 			continue
 		}
-		n := r.topology.node
+		n := r.topology.One()
 		if froms != nil {
 			n = froms[i]
 		}
@@ -150,7 +151,7 @@ func (c *client) DoMultiStream(ctx context.Context, multi ...rueidis.Completed) 
 	if _, err := look(multi, c.r.cfg.MaxValueSize, nil); err != nil {
 		return rueidis.NewErrorResultStream(publicError(err))
 	}
-	n, err := c.r.topology.pick(ctx, firstSlot(multi))
+	n, err := c.r.topology.Pick(ctx, firstSlot(multi))
 	if err == nil {
 		err = n.Availability.Wait(ctx)
 	}
@@ -171,7 +172,7 @@ func (c *client) Dedicated(fn func(rueidis.DedicatedClient) error) error {
 func (c *client) Dedicate() (rueidis.DedicatedClient, func()) {
 	ctx, cancel := context.WithTimeout(context.Background(), c.r.cfg.CommandTimeout)
 	defer cancel()
-	n, e := c.r.topology.pick(ctx, keyless)
+	n, e := c.r.topology.Pick(ctx, topology.Keyless)
 	if e == nil {
 		e = n.Dedicated.AcquirePermit(ctx)
 	}

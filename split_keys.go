@@ -3,9 +3,6 @@ package madcrow
 import (
 	"context"
 	"errors"
-	"sync"
-	"sync/atomic"
-	"time"
 
 	"github.com/madcrow-go/madcrow/internal/clock"
 	"github.com/madcrow-go/madcrow/internal/fault"
@@ -33,12 +30,12 @@ var ErrSlotMoving = fault.ErrSlotMoving
 //
 // Without a cluster it is together alone, and costs nothing more than it.
 func (r *Redis) SplitKeys(ctx context.Context, key string, together, apart func(context.Context) error) error {
-	bounded, cc := r.deadlines.enterSplit(ctx, clock.Now(), r.topology.clustered())
+	bounded, cc := r.deadlines.enterSplit(ctx, clock.Now(), r.topology.Clustered())
 	defer r.deadlines.leave(cc)
-	if !r.topology.clustered() || apart == nil {
+	if !r.topology.Clustered() || apart == nil {
 		return together(bounded)
 	}
-	if !r.topology.cluster.moving.has(r.topology, key) {
+	if !r.topology.IsMoving(key) {
 		err := together(bounded)
 		if err == nil || !errors.Is(err, ErrSlotMoving) {
 			return err
@@ -66,39 +63,3 @@ func splitsKeys(ctx context.Context) bool {
 
 // splitsKey finds the mark of SplitKeys in a derived context.
 type splitsKey struct{}
-
-// movingFor is how long a slot counts as being moved after that was last seen.
-// When the move has ended is not known: the first call after it finds out.
-const movingFor = time.Second
-
-// movingSlots are those that were seen to move a moment ago.
-type movingSlots struct {
-	until atomic.Int64 // when the last of them is tried again; before now: there is none
-	mu    sync.Mutex
-	slots map[uint16]int64 // until when, each
-}
-
-func (m *movingSlots) note(slot uint16) {
-	now := clock.Now()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.slots == nil || m.until.Load() < now {
-		m.slots = map[uint16]int64{}
-	}
-	m.slots[slot] = now + int64(movingFor)
-	m.until.Store(now + int64(movingFor))
-}
-
-func (m *movingSlots) has(t *engineTopology, key string) bool {
-	until := m.until.Load()
-	if until == 0 {
-		return false
-	}
-	now := clock.Now()
-	if until < now {
-		return false
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return now < m.slots[t.slotOf(key)]
-}

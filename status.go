@@ -21,7 +21,7 @@ func (r *Redis) State() State {
 
 // Available says whether a call would be sent now. It asks nobody.
 func (r *Redis) Available() bool {
-	switch state, _ := r.topology.currentAvailability(); state {
+	switch state, _ := r.topology.Availability(); state {
 	case availability.Up:
 		return true
 	case availability.Probing:
@@ -37,7 +37,7 @@ func (r *Redis) Err() error {
 	if r.Available() {
 		return nil
 	}
-	if _, why := r.topology.currentAvailability(); why != nil {
+	if _, why := r.topology.Availability(); why != nil {
 		return publicError(why)
 	}
 	return publicError(fault.NotSent("connect", fault.KindUnavailable, fault.ErrNotConnected))
@@ -52,7 +52,7 @@ func (r *Redis) Status() Status {
 }
 
 func (r *Redis) detailed(st Status) Status {
-	t := r.topology.describe()
+	t := r.topology.Describe()
 	st.Connections, st.ReadReplicas, st.Master, st.SlotsCovered = t.Connections, t.ReadReplicas, t.Master, t.SlotsCovered
 	st.Sentinels = (*SentinelStatus)(t.Sentinels)
 	for _, n := range t.Nodes {
@@ -64,7 +64,7 @@ func (r *Redis) detailed(st Status) Status {
 			st.Server = ns.Server
 		}
 		st.RTT = max(st.RTT, n.RTT)
-		if r.topology.clustered() {
+		if r.topology.Clustered() {
 			st.Nodes = append(st.Nodes, ns)
 		}
 	}
@@ -128,8 +128,8 @@ func (r *Redis) update() (from, to Status) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	from, to = r.last, r.last
-	state, why := r.topology.currentAvailability()
-	to.ReadOnly = r.topology.readOnly()
+	state, why := r.topology.Availability()
+	to.ReadOnly = r.topology.ReadOnly()
 	switch state {
 	case availability.Closed:
 		to.State, to.Err = StateClosed, fault.ErrClosed
@@ -141,9 +141,9 @@ func (r *Redis) update() (from, to Status) {
 			to.State, to.Err = StateDegraded, publicError(fault.NotSent("connect", fault.KindReadOnly, fault.ErrReadOnly))
 		} else if r.cfg.Embedded {
 			to.State = StateDegraded
-		} else if why := r.topology.lacks(); why != nil {
+		} else if why := r.topology.Lacks(); why != nil {
 			to.State, to.Err = StateDegraded, publicError(why)
-		} else if why := r.topology.restriction(); why != nil {
+		} else if why := r.topology.Restriction(); why != nil {
 			to.State, to.Err = StateDegraded, publicError(why)
 		}
 	case availability.Probing: // no verdict, no change

@@ -109,7 +109,7 @@ func (r *Redis) getWithin(ctx context.Context, within time.Duration, track bool,
 func (r *Redis) getByNode(ctx context.Context, track bool, keys []string, out []Tracked) {
 	groups := map[*node.Node][]int{}
 	for i, key := range keys {
-		n, err := r.topology.pick(ctx, r.topology.slotOf(key))
+		n, err := r.topology.Pick(ctx, r.topology.SlotOf(key))
 		if err != nil {
 			out[i].Err = publicError(err.For("GET"))
 			continue
@@ -127,7 +127,7 @@ func (r *Redis) getByNode(ctx context.Context, track bool, keys []string, out []
 
 // getOfNode reads keys of one node.
 func (r *Redis) getOfNode(ctx context.Context, track bool, keys []string, of []int, out []Tracked) {
-	n, e := r.topology.pick(ctx, r.topology.slotOf(keys[of[0]]))
+	n, e := r.topology.Pick(ctx, r.topology.SlotOf(keys[of[0]]))
 	var s *conn.Shared
 	if e == nil && !n.Availability.IsUp() {
 		e = n.Availability.Wait(ctx)
@@ -136,7 +136,7 @@ func (r *Redis) getOfNode(ctx context.Context, track bool, keys []string, of []i
 	if e == nil {
 		s = n.NextShared()
 		if track {
-			t = s.EnsureTracking(ctx, func() string { return r.topology.proofKey(n) })
+			t = s.EnsureTracking(ctx, func() string { return r.topology.ProofKey(n) })
 		}
 		e = s.Enter(ctx)
 	}
@@ -165,7 +165,7 @@ func (r *Redis) getOfNode(ctx context.Context, track bool, keys []string, of []i
 			// Who no longer has the slot does not tell, and another has ended
 			// its tracking before we began ours. A connection that is not
 			// proven may never tell.
-			if part[0].Error() != nil || !t.IsProven() || !r.topology.serves(n, keys[i]) {
+			if part[0].Error() != nil || !t.IsProven() || !r.topology.Serves(n, keys[i]) {
 				tracked = nil
 			}
 			part = part[1:]

@@ -12,6 +12,7 @@ import (
 	"github.com/madcrow-go/madcrow/internal/clock"
 	"github.com/madcrow-go/madcrow/internal/conn"
 	"github.com/madcrow-go/madcrow/internal/fault"
+	"github.com/madcrow-go/madcrow/internal/topology"
 )
 
 // txTries bounds how often a transaction is tried when others keep changing
@@ -23,8 +24,8 @@ const txTries = 32
 type Tx struct {
 	r     *Redis
 	ctx   context.Context
-	route *route   // of all tries
-	to    redirect // where this try goes
+	route *route            // of all tries
+	to    topology.Redirect // where this try goes
 	conn  *conn.Dedicated
 	queue []func(Builder) Command
 
@@ -124,13 +125,13 @@ func (r *Redis) tryTx(ctx context.Context, c *route, keys []string, fn func(*Tx)
 	if err = fn(tx); err == nil && len(tx.queue) > 0 {
 		msgs, next, err = tx.exec()
 	} else if len(keys) > 0 && !tx.conn.Dirty {
-		tx.conn.Do(ctx, c.t.builder.Unwatch().Build())
+		tx.conn.Do(ctx, c.t.Builder.Unwatch().Build())
 	}
 	finished = true
 	if tx.refused != nil && !tx.wrote && errors.Is(err, tx.refused) {
 		tx.conn.Release()
 		tx.conn = nil
-		if again, _ := c.retry(ctx, tx.to.node, tx.refused.Op, tx.refusal, fault.NonIdempotent); again {
+		if again, _ := c.retry(ctx, tx.to.Node, tx.refused.Op, tx.refusal, fault.NonIdempotent); again {
 			return nil, txAgain, nil
 		}
 	}
@@ -139,29 +140,29 @@ func (r *Redis) tryTx(ctx context.Context, c *route, keys []string, fn func(*Tx)
 
 // beginTx acquires a connection and watches the keys on it.
 func (r *Redis) beginTx(ctx context.Context, c *route, keys []string) (_ *Tx, again bool, e *fault.Error) {
-	b := c.t.builder
-	slot := uint16(keyless)
+	b := c.t.Builder
+	slot := uint16(topology.Keyless)
 	if len(keys) > 0 {
 		cmd := b.Get().Key(keys[0]).Build()
 		slot = cmd.Slot()
-	} else if c.t.clustered() {
+	} else if c.t.Clustered() {
 		return nil, false, refused("WATCH", errTxKeys)
 	}
 	to, e := c.pick(ctx, slot)
 	if e != nil {
 		return nil, false, e.For("WATCH")
 	}
-	conn, e := to.node.Dedicated.Acquire(ctx)
+	conn, e := to.Node.Dedicated.Acquire(ctx)
 	if e != nil {
-		again, e = c.retry(ctx, to.node, "WATCH", e, fault.ReadOnly)
+		again, e = c.retry(ctx, to.Node, "WATCH", e, fault.ReadOnly)
 		return nil, again, e
 	}
 	if len(keys) > 0 {
-		res := conn.Do(ctx, to.ask(b, b.Watch().Key(keys...).Build())...)
+		res := conn.Do(ctx, to.Ask(b, b.Watch().Key(keys...).Build())...)
 		if failed := res[len(res)-1].Error(); failed != nil {
 			conn.Dirty = true
 			conn.Release()
-			again, e = c.retry(ctx, to.node, "WATCH", failed, fault.ReadOnly)
+			again, e = c.retry(ctx, to.Node, "WATCH", failed, fault.ReadOnly)
 			return nil, again, e
 		}
 	}
@@ -180,13 +181,13 @@ func (tx *Tx) Do(build func(Builder) Command) (Message, error) {
 	if tx.conn.Dirty {
 		return Message{}, publicError(fault.NotSent(op, fault.KindUnavailable, fault.ErrNotOpen))
 	}
-	res := tx.conn.Do(tx.ctx, tx.to.ask(tx.r.builder, cmds...)...)
+	res := tx.conn.Do(tx.ctx, tx.to.Ask(tx.r.builder, cmds...)...)
 	msg, err := res[len(res)-1].ToMessage()
 	if err == nil || err == rueidis.Nil { //nolint:errorlint // the client's own value
 		tx.wrote = tx.wrote || p.idempotency != fault.ReadOnly
 		return msg, nil
 	}
-	f := tx.to.node.NoteFailure(tx.ctx, op, err, p.idempotency)
+	f := tx.to.Node.NoteFailure(tx.ctx, op, err, p.idempotency)
 	tx.refusal, tx.refused = err, publicError(f.Error)
 	tx.wrote = tx.wrote || f.Outcome != fault.OutcomeNotApplied
 	return Message{}, tx.refused
@@ -211,7 +212,7 @@ func (tx *Tx) exec() (msgs []Message, next txNext, err error) {
 	if tx.conn.Dirty {
 		return nil, txDone, &fault.Error{Op: "EXEC", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrNotOpen}
 	}
-	res := tx.conn.Do(tx.ctx, tx.to.ask(b, append(cmds, b.Exec().Build())...)...)
+	res := tx.conn.Do(tx.ctx, tx.to.Ask(b, append(cmds, b.Exec().Build())...)...)
 	res = res[len(res)-len(cmds)-1:]
 	msgs, err = res[len(res)-1].ToArray()
 	switch {
@@ -231,7 +232,7 @@ func (tx *Tx) exec() (msgs []Message, next txNext, err error) {
 	}
 	tx.conn.Release() // others need it while this call waits
 	tx.conn = nil
-	again, e := tx.route.retry(tx.ctx, tx.to.node, "EXEC", failed, fault.NonIdempotent)
+	again, e := tx.route.retry(tx.ctx, tx.to.Node, "EXEC", failed, fault.NonIdempotent)
 	if again {
 		return nil, txAgain, nil
 	}
@@ -252,7 +253,7 @@ func (tx *Tx) refusedInside(msgs []Message) error {
 			applied = true
 			continue
 		}
-		f := tx.to.node.NoteFailure(tx.ctx, "EXEC", e, fault.NonIdempotent)
+		f := tx.to.Node.NoteFailure(tx.ctx, "EXEC", e, fault.NonIdempotent)
 		applied = applied || f.Outcome != fault.OutcomeNotApplied
 		if first == nil {
 			first = f.Error
@@ -268,11 +269,3 @@ func (tx *Tx) refusedInside(msgs []Message) error {
 }
 
 var errTxKeys = errors.New("a transaction in a cluster needs a key to watch: it says which node")
-
-// ask puts ASKING before commands for a slot that is being moved.
-func (rd redirect) ask(b Builder, cmds ...Command) []Command {
-	if !rd.asking {
-		return cmds
-	}
-	return append([]Command{b.Asking().Build()}, cmds...)
-}

@@ -8,10 +8,10 @@ import (
 )
 
 // topology is what stands behind a URL.
-type topology uint8
+type urlTopology uint8
 
 const (
-	standalone topology = iota
+	standalone urlTopology = iota
 	unixSocket
 	sentinels
 	clustered
@@ -20,7 +20,7 @@ const (
 // urlSchemes are all schemes that ParseURL knows.
 var urlSchemes = []struct {
 	name string
-	topo topology
+	topo urlTopology
 	tls  bool
 }{
 	{"redis", standalone, false},
@@ -199,7 +199,7 @@ func (p *urlParser) secret(encoded, field string, to *string) {
 }
 
 // params reads the query; which names are known depends on the topology.
-func (p *urlParser) params(query string, topo topology, tls bool) map[string]string {
+func (p *urlParser) params(query string, topo urlTopology, tls bool) map[string]string {
 	values := map[string]string{}
 	for pair := range strings.SplitSeq(query, "&") {
 		if pair == "" {
@@ -230,7 +230,7 @@ func (p *urlParser) params(query string, topo topology, tls bool) map[string]str
 	return values
 }
 
-func knownParam(name string, topo topology) bool {
+func knownParam(name string, topo urlTopology) bool {
 	switch name {
 	case "db":
 		return true
@@ -240,7 +240,7 @@ func knownParam(name string, topo topology) bool {
 	return false
 }
 
-func paramNames(topo topology) string {
+func paramNames(topo urlTopology) string {
 	const common = "db, client_name, dial_timeout, read_timeout, pool_size, ssl_ca_certs, ssl_certfile, ssl_keyfile"
 	if topo == sentinels {
 		return common + ", master (or sentinelMasterId), sentinel_username, sentinel_password"
@@ -360,7 +360,7 @@ func isNumber(s string) bool {
 	return s != ""
 }
 
-func lookupScheme(name string) (topo topology, tls, known bool) {
+func lookupScheme(name string) (topo urlTopology, tls, known bool) {
 	for _, s := range urlSchemes {
 		if strings.EqualFold(s.name, name) {
 			return s.topo, s.tls, true

@@ -1,4 +1,4 @@
-package madcrow
+package topology
 
 import (
 	"context"
@@ -20,22 +20,22 @@ import (
 )
 
 // topologyConfig is what a topology needs to know.
-type topologyConfig struct {
+type Config struct {
 	Node         node.Config     // of the node, or of each node of a cluster
 	Seeds        []string        // addresses of nodes of a cluster; nil: there is one node
 	MapClient    conn.RESPConfig // asks the nodes of a cluster for its map
-	Sentinel     *sentinelConfig
+	Sentinel     *SentinelConfig
 	ReadReplicas bool
 	Changed      func() // is called when Status would show something else
 }
 
 // engineTopology knows which node serves a slot. The node is one, which moves with
 // the master where Sentinels name it, or there is a cluster of them.
-type engineTopology struct {
-	cfg     topologyConfig
+type Topology struct {
+	cfg     Config
 	log     *slog.Logger
 	life    context.Context // ends with Close
-	builder rueidis.Builder
+	Builder rueidis.Builder
 	workers sync.WaitGroup
 
 	node      *node.Node // nil with a cluster
@@ -44,14 +44,14 @@ type engineTopology struct {
 	replicas  *replicas  // serve DoReplica; nil when they are not wanted
 }
 
-func newTopology(life context.Context, cfg topologyConfig) (t *engineTopology, err error) {
-	t = &engineTopology{cfg: cfg, log: cfg.Node.Conn.Log, life: life}
+func New(life context.Context, cfg Config) (t *Topology, err error) {
+	t = &Topology{cfg: cfg, log: cfg.Node.Conn.Log, life: life}
 	if cfg.ReadReplicas && (cfg.Sentinel != nil || cfg.Seeds != nil) {
 		t.replicas = newReplicas(t)
 	}
 	if cfg.Seeds != nil {
 		t.cluster = newCluster(t)
-		t.builder, err = anyBuilder()
+		t.Builder, err = anyBuilder()
 		return t, err
 	}
 	one := cfg.Node
@@ -66,12 +66,12 @@ func newTopology(life context.Context, cfg topologyConfig) (t *engineTopology, e
 	if t.discovery != nil {
 		t.discovery.node = t.node
 	}
-	t.builder = t.node.Builder
+	t.Builder = t.node.Builder
 	return t, nil
 }
 
 // start begins to connect.
-func (t *engineTopology) start() {
+func (t *Topology) Start() {
 	if t.cluster != nil {
 		t.workers.Go(func() { t.cluster.run(t.life) })
 		return
@@ -83,16 +83,16 @@ func (t *engineTopology) start() {
 }
 
 // clustered reports whether there is a cluster.
-func (t *engineTopology) clustered() bool { return t.cluster != nil }
+func (t *Topology) Clustered() bool { return t.cluster != nil }
 
 // close ends every node, and waits for all that runs.
-func (t *engineTopology) close() {
+func (t *Topology) Close() {
 	t.closeNodes()
 	t.workers.Wait()
 }
 
 // pick returns the node for a slot, as the Builder counts them.
-func (t *engineTopology) pick(ctx context.Context, slot uint16) (*node.Node, *fault.Error) {
+func (t *Topology) Pick(ctx context.Context, slot uint16) (*node.Node, *fault.Error) {
 	if t.cluster == nil {
 		return t.node, nil
 	}
@@ -100,15 +100,15 @@ func (t *engineTopology) pick(ctx context.Context, slot uint16) (*node.Node, *fa
 }
 
 // follow says where a redirected call goes next.
-func (t *engineTopology) follow(from *node.Node, err error) (redirect, bool) {
+func (t *Topology) Follow(from *node.Node, err error) (Redirect, bool) {
 	if t.cluster == nil {
-		return redirect{}, false
+		return Redirect{}, false
 	}
 	return t.cluster.follow(from, err)
 }
 
 // look returns the state of the gate, or what the gates of all nodes amount to.
-func (t *engineTopology) currentAvailability() (availability.State, *fault.Error) {
+func (t *Topology) Availability() (availability.State, *fault.Error) {
 	if t.cluster == nil {
 		return t.node.Availability.Current()
 	}
@@ -116,7 +116,7 @@ func (t *engineTopology) currentAvailability() (availability.State, *fault.Error
 }
 
 // each calls fn for every node.
-func (t *engineTopology) each(fn func(*node.Node)) {
+func (t *Topology) Each(fn func(*node.Node)) {
 	if t.cluster == nil {
 		fn(t.node)
 		return
@@ -125,8 +125,8 @@ func (t *engineTopology) each(fn func(*node.Node)) {
 }
 
 // restriction is what a node refuses that is connected, or nil.
-func (t *engineTopology) restriction() (why *fault.Error) {
-	t.each(func(n *node.Node) {
+func (t *Topology) Restriction() (why *fault.Error) {
+	t.Each(func(n *node.Node) {
 		if why == nil {
 			why = n.Restriction()
 		}
@@ -134,23 +134,23 @@ func (t *engineTopology) restriction() (why *fault.Error) {
 	return why
 }
 
-func (t *engineTopology) inflight() (sum int32) {
-	t.each(func(n *node.Node) { sum += n.Inflight() })
+func (t *Topology) Inflight() (sum int32) {
+	t.Each(func(n *node.Node) { sum += n.Inflight() })
 	return sum
 }
 
 // shut closes the gates for good.
-func (t *engineTopology) shut(why *fault.Error) {
+func (t *Topology) Shut(why *fault.Error) {
 	if c := t.cluster; c != nil {
 		c.mu.Lock()
 		c.closed = true
 		c.mu.Unlock()
 		c.availability.Set(availability.Closed, why)
 	}
-	t.each(func(n *node.Node) { n.Availability.Set(availability.Closed, why) })
+	t.Each(func(n *node.Node) { n.Availability.Set(availability.Closed, why) })
 }
 
-func (t *engineTopology) closeNodes() {
+func (t *Topology) closeNodes() {
 	if t.replicas != nil {
 		t.replicas.close()
 	}
@@ -162,9 +162,9 @@ func (t *engineTopology) closeNodes() {
 }
 
 // proofKey is a key of the library that lies on the node, or "".
-func (t *engineTopology) proofKey(n *node.Node) string {
+func (t *Topology) ProofKey(n *node.Node) string {
 	for i := range 1 << 16 {
-		if key := t.cfg.Node.Conn.KeyPrefix + "m1:tracking:{" + strconv.Itoa(i) + "}" + rand.Text(); t.serves(n, key) {
+		if key := t.cfg.Node.Conn.KeyPrefix + "m1:tracking:{" + strconv.Itoa(i) + "}" + rand.Text(); t.Serves(n, key) {
 			return key
 		}
 	}
@@ -172,20 +172,20 @@ func (t *engineTopology) proofKey(n *node.Node) string {
 }
 
 // serves says whether the key is still the node's.
-func (t *engineTopology) serves(n *node.Node, key string) bool {
-	return t.cluster == nil || t.cluster.slots[t.slotOf(key)%node.SlotCount].Load() == n
+func (t *Topology) Serves(n *node.Node, key string) bool {
+	return t.cluster == nil || t.cluster.slots[t.SlotOf(key)%node.SlotCount].Load() == n
 }
 
-func (t *engineTopology) slotOf(key string) uint16 {
+func (t *Topology) SlotOf(key string) uint16 {
 	if t.cluster == nil {
 		return 0
 	}
-	cmd := t.builder.Get().Key(key).Build()
+	cmd := t.Builder.Get().Key(key).Build()
 	return cmd.Slot()
 }
 
 // lacks says what a server or a cluster lacks that serves all the same.
-func (t *engineTopology) lacks() *fault.Error {
+func (t *Topology) Lacks() *fault.Error {
 	c := t.cluster
 	if c == nil {
 		if e := t.node.Misfit.Load(); e != nil {
@@ -212,7 +212,7 @@ func (t *engineTopology) lacks() *fault.Error {
 }
 
 // anyBuilder returns a Builder that belongs to no connection.
-func anyBuilder() (Builder, error) {
+func anyBuilder() (rueidis.Builder, error) {
 	c, err := rueidis.NewClient(rueidis.ClientOption{
 		InitAddress: []string{"none"}, ForceSingleClient: true, DisableCache: true,
 		DialCtxFn: func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error) {
@@ -220,14 +220,14 @@ func anyBuilder() (Builder, error) {
 		},
 	})
 	if c == nil {
-		return Builder{}, err
+		return rueidis.Builder{}, err
 	}
 	defer c.Close()
 	return c.B(), nil
 }
 
 // nodeState is what is known of one node.
-type nodeState struct {
+type NodeState struct {
 	Address     string
 	Up          bool
 	Err         *fault.Error
@@ -236,27 +236,27 @@ type nodeState struct {
 	Info        *node.ServerInfo // nil before the server has told it
 }
 
-func stateOf(n *node.Node) nodeState {
+func stateOf(n *node.Node) NodeState {
 	state, why := n.Availability.Current()
-	return nodeState{
+	return NodeState{
 		Address: n.Addr(), Up: state == availability.Up, Err: why,
 		RTT: time.Duration(n.RTT.Load()), Connections: n.Conns.Size(), Info: n.Info.Load(),
 	}
 }
 
 // topologyState is what is known of all nodes. Nothing is asked for it.
-type topologyState struct {
+type State struct {
 	Connections  int
 	ReadReplicas int            // how many serve
-	Nodes        []nodeState    // the one node, or the masters of a cluster by address
+	Nodes        []NodeState    // the one node, or the masters of a cluster by address
 	Master       string         // that takes writes; empty with a cluster, and before it is known
 	SlotsCovered int            // of a cluster
-	Sentinels    *sentinelState // nil without Sentinels
+	Sentinels    *SentinelState // nil without Sentinels
 }
 
 // describe returns what is known of all nodes.
-func (t *engineTopology) describe() (s topologyState) {
-	t.each(func(n *node.Node) { s.Connections += n.Conns.Size() })
+func (t *Topology) Describe() (s State) {
+	t.Each(func(n *node.Node) { s.Connections += n.Conns.Size() })
 	if t.replicas != nil {
 		s.ReadReplicas = t.replicas.count()
 	}
@@ -264,7 +264,7 @@ func (t *engineTopology) describe() (s topologyState) {
 		s.SlotsCovered, s.Nodes = t.cluster.describe()
 		return s
 	}
-	s.Nodes = []nodeState{stateOf(t.node)}
+	s.Nodes = []NodeState{stateOf(t.node)}
 	if t.discovery == nil || t.discovery.located.Load() {
 		s.Master = t.node.Addr()
 	}
@@ -275,7 +275,30 @@ func (t *engineTopology) describe() (s topologyState) {
 }
 
 // readOnly reports whether a node takes no writes.
-func (t *engineTopology) readOnly() (yes bool) {
-	t.each(func(n *node.Node) { yes = yes || n.ReadOnly.Load() })
+func (t *Topology) ReadOnly() (yes bool) {
+	t.Each(func(n *node.Node) { yes = yes || n.ReadOnly.Load() })
 	return yes
+}
+
+// placeholder returns any node, or one that is no server, to classify an error
+// that no node gave.
+func (t *Topology) Placeholder() *node.Node {
+	if t.cluster == nil {
+		return t.node
+	}
+	if list := *t.cluster.masters.Load(); len(list) > 0 {
+		return list[0]
+	}
+	return node.Placeholder(t.cfg.Node)
+}
+
+// one returns the node; nil with a cluster.
+func (t *Topology) One() *node.Node { return t.node }
+
+// hasReplicas reports whether replicas serve reads.
+func (t *Topology) HasReplicas() bool { return t.replicas != nil }
+
+// replicaOf returns the replica of a master, if one serves now.
+func (t *Topology) ReplicaOf(master *node.Node) *node.Node {
+	return t.replicas.serving(master.Addr())
 }

@@ -1,4 +1,4 @@
-package madcrow
+package topology
 
 import (
 	"context"
@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/redis/rueidis"
+
 	"github.com/madcrow-go/madcrow/internal/availability"
 	"github.com/madcrow-go/madcrow/internal/conn"
 	"github.com/madcrow-go/madcrow/internal/fault"
@@ -23,7 +25,7 @@ import (
 )
 
 const (
-	keyless = 1 << 15 // what the Builder calls the slot of a command without a key
+	Keyless = 1 << 15 // what the Builder calls the slot of a command without a key
 	// mapEvery is how often the map of a healthy cluster is read, mapSoon that
 	// of one with a node away or a slot uncovered, mapLeast the least pause.
 	mapEvery = 15 * time.Second
@@ -35,7 +37,7 @@ const (
 	// mapTimeout is how long one node may take to tell the map.
 	mapTimeout = 250 * time.Millisecond
 	// maxHops bounds the redirections of one call.
-	maxRedirects = 5
+	MaxRedirects = 5
 	// retireAfter is how long a node that left the map may finish its calls.
 	retireAfter = 5 * time.Second
 )
@@ -45,7 +47,7 @@ var errNotCluster = errors.New("the server is no cluster: set REDIS_USE_CLUSTERS
 // cluster is a map from slots to nodes. Each node has a gate and a connector of
 // its own, so that one that is away harms nobody else.
 type cluster struct {
-	t            *engineTopology
+	t            *Topology
 	respClient   *conn.RESPClient
 	availability *availability.Monitor // of the map: in doubt until it was read once
 	slots        [node.SlotCount]atomic.Pointer[node.Node]
@@ -72,7 +74,7 @@ type clusterNode struct {
 	done chan struct{}
 }
 
-func newCluster(t *engineTopology) *cluster {
+func newCluster(t *Topology) *cluster {
 	c := &cluster{
 		t: t, respClient: conn.NewRESPClient(t.cfg.MapClient), availability: availability.New(), nodes: map[string]*clusterNode{},
 		known: slices.Clone(t.cfg.Seeds), kick: make(chan struct{}, 1),
@@ -504,7 +506,7 @@ func (c *cluster) pick(ctx context.Context, slot uint16) (*node.Node, *fault.Err
 			return nil, err
 		}
 	}
-	if slot == keyless {
+	if slot == Keyless {
 		return c.anyNode()
 	}
 	if n := c.slots[slot&(node.SlotCount-1)].Load(); n != nil {
@@ -534,13 +536,13 @@ func (c *cluster) anyNode() (*node.Node, *fault.Error) {
 }
 
 // hop is where a redirected call goes next.
-type redirect struct {
-	node   *node.Node
-	asking bool // for this one call; the slot is still another's
+type Redirect struct {
+	Node   *node.Node
+	Asking bool // for this one call; the slot is still another's
 }
 
 // follow reads a redirection. A call that was redirected was not applied.
-func (c *cluster) follow(from *node.Node, err error) (rd redirect, ok bool) {
+func (c *cluster) follow(from *node.Node, err error) (rd Redirect, ok bool) {
 	text := err.Error()
 	if strings.HasPrefix(text, "CLUSTERDOWN") {
 		c.wake()
@@ -558,19 +560,19 @@ func (c *cluster) follow(from *node.Node, err error) (rd redirect, ok bool) {
 		return rd, false
 	}
 	host, port := strings.Trim(parts[2][:colon], "[]"), parts[2][colon+1:]
-	if _, reason := parsePort(port); reason != "" {
+	if p, err := strconv.Atoi(port); err != nil || p < 1 || p > 65535 {
 		c.wake() // the node that it names is lost
 		return rd, false
 	}
 	if host == "" || host == "?" {
 		host, _, _ = net.SplitHostPort(from.Addr())
 	}
-	rd.node = c.ensure(net.JoinHostPort(host, port))
-	if rd.node == nil {
+	rd.Node = c.ensure(net.JoinHostPort(host, port))
+	if rd.Node == nil {
 		return rd, false
 	}
-	rd.asking = parts[0] == "ASK"
-	if !rd.asking && c.assignSlot(slot, rd.node) {
+	rd.Asking = parts[0] == "ASK"
+	if !rd.Asking && c.assignSlot(slot, rd.Node) {
 		c.wake()
 	}
 	return rd, true
@@ -619,9 +621,17 @@ func (c *cluster) summary() (state availability.State, why *fault.Error) {
 }
 
 // describe returns how many slots are served, and the masters by address.
-func (c *cluster) describe() (covered int, nodes []nodeState) {
+func (c *cluster) describe() (covered int, nodes []NodeState) {
 	for _, n := range *c.masters.Load() { // they are in order
 		nodes = append(nodes, stateOf(n))
 	}
 	return int(c.covered.Load()), nodes
+}
+
+// ask puts ASKING before commands for a slot that is being moved.
+func (rd Redirect) Ask(b rueidis.Builder, cmds ...rueidis.Completed) []rueidis.Completed {
+	if !rd.Asking {
+		return cmds
+	}
+	return append([]rueidis.Completed{b.Asking().Build()}, cmds...)
 }

@@ -1,4 +1,4 @@
-package madcrow
+package topology
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 // replicas are nodes that only serve [Redis.DoReplica]. They are apart from
 // the masters: whatever becomes of them, no other call is touched.
 type replicas struct {
-	t       *engineTopology
+	t       *Topology
 	cluster bool
 
 	mu     sync.Mutex
@@ -21,7 +21,7 @@ type replicas struct {
 	closed bool
 }
 
-func newReplicas(t *engineTopology) *replicas {
+func newReplicas(t *Topology) *replicas {
 	return &replicas{t: t, cluster: t.cfg.Seeds != nil, nodes: map[string]*clusterNode{}, of: map[string]string{}}
 }
 

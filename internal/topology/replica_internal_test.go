@@ -1,4 +1,4 @@
-package madcrow
+package topology
 
 import (
 	"testing"
@@ -8,12 +8,8 @@ import (
 
 // The cluster gives a replica to another master.
 func TestReplicas_OneThatMovesToAnotherMaster(t *testing.T) {
-	r, err := Open(t.Context(), Config{ReadReplicas: true, Cluster: Cluster{Enabled: true, Addresses: []string{"127.0.0.1:1"}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close(t.Context())
-	s := r.topology.replicas
+	top, end := openCluster(t, true, "127.0.0.1:1")
+	s := top.replicas
 	at := func(master string) (string, *clusterNode) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -33,9 +29,7 @@ func TestReplicas_OneThatMovesToAnotherMaster(t *testing.T) {
 	if a != other || ofA == nil || b != moves || ofB == nil || first == nil || ofB == first {
 		t.Errorf("A has %q, %v and B has %q, %v", a, ofA, b, ofB)
 	}
-	if err := r.Close(t.Context()); err != nil {
-		t.Error(err)
-	}
+	end()
 	for i, n := range []*clusterNode{first, ofA, ofB} {
 		if n != nil && n.Availability.Load() != availability.Closed {
 			t.Errorf("node %d is not closed", i)

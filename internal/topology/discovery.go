@@ -1,4 +1,4 @@
-package madcrow
+package topology
 
 import (
 	"context"

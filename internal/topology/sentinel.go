@@ -1,4 +1,4 @@
-package madcrow
+package topology
 
 import (
 	"context"
@@ -24,8 +24,8 @@ var errLagging = errors.New("only Sentinels that lag behind answer")
 
 // The root package has these errors under the same names.
 var (
-	errNoSentinel    = errors.New("no Sentinel is reachable")
-	errUnknownMaster = errors.New("the Sentinels know no such master")
+	ErrNoSentinel    = errors.New("no Sentinel is reachable")
+	ErrUnknownMaster = errors.New("the Sentinels know no such master")
 	errNotSentinel   = errors.New("this is no Sentinel: set REDIS_SENTINELS to the Sentinels, or REDIS_USE_SENTINEL=false and REDIS_HOST to the Redis itself")
 )
 
@@ -45,7 +45,7 @@ const (
 // finder finds the master of one service.
 type finder struct {
 	*conn.RESPClient
-	cfg sentinelConfig
+	cfg SentinelConfig
 	log *slog.Logger
 
 	mu       sync.Mutex
@@ -55,7 +55,7 @@ type finder struct {
 	misses   map[string]int      // how often in a row each was silent
 	master   string              // that was believed last
 
-	seen  atomic.Pointer[sentinelState]
+	seen  atomic.Pointer[SentinelState]
 	epoch atomic.Int64 // that was believed last; -1 before
 	// slowest is the longest step, and first the whole time, of the Sentinel
 	// that answered first in the last find that succeeded.
@@ -96,7 +96,7 @@ func (i identity) key(addr string) string {
 }
 
 // sentinelState is what the Sentinels last said of the master.
-type sentinelState struct {
+type SentinelState struct {
 	// Reachable of Known Sentinels answered.
 	Reachable, Known int
 	// Quorum is how many must agree that the master is down.
@@ -108,7 +108,7 @@ type sentinelState struct {
 }
 
 // sentinelConfig is what a finder needs to know.
-type sentinelConfig struct {
+type SentinelConfig struct {
 	Client         conn.RESPConfig
 	Log            *slog.Logger
 	Addresses      []string
@@ -121,7 +121,7 @@ type sentinelConfig struct {
 	OwnDialer bool
 }
 
-func newFinder(cfg sentinelConfig) *finder {
+func newFinder(cfg SentinelConfig) *finder {
 	f := &finder{RESPClient: conn.NewRESPClient(cfg.Client), cfg: cfg, log: cfg.Log, addrs: slices.Clone(cfg.Addresses), answered: map[string]bool{}, ids: map[string]identity{}, misses: map[string]int{}}
 	f.epoch.Store(-1)
 	return f
@@ -162,7 +162,7 @@ func (f *finder) stepTimeout(failures int) time.Duration {
 // Failures is how often in a row it has failed.
 func (f *finder) find(ctx context.Context, failures int) (string, error) {
 	if err := f.Fetch(ctx); err != nil {
-		return "", fmt.Errorf("%w: %w", errNoSentinel, err)
+		return "", fmt.Errorf("%w: %w", ErrNoSentinel, err)
 	}
 	f.mu.Lock()
 	addrs, before := slices.Clone(f.addrs), f.epoch.Load()
@@ -236,19 +236,19 @@ func (f *finder) explain(failed map[string]error) error {
 	var unknown []string
 	var rest []error
 	for _, addr := range slices.Sorted(maps.Keys(failed)) {
-		if err := failed[addr]; errors.Is(err, errUnknownMaster) {
+		if err := failed[addr]; errors.Is(err, ErrUnknownMaster) {
 			unknown = append(unknown, addr)
 		} else {
 			rest = append(rest, err)
 		}
 	}
 	if len(unknown) > 0 {
-		return fmt.Errorf("%w: %q (REDIS_SENTINEL_SERVICE_NAME), says %s", errUnknownMaster, f.cfg.ServiceName, strings.Join(unknown, ", "))
+		return fmt.Errorf("%w: %q (REDIS_SENTINEL_SERVICE_NAME), says %s", ErrUnknownMaster, f.cfg.ServiceName, strings.Join(unknown, ", "))
 	}
 	if isOther := func(err error) bool { return errors.Is(err, errNotSentinel) }; !allAre(rest, isOther) {
 		rest = textsOf(rest, isOther)
 	}
-	return fmt.Errorf("%w: %w", errNoSentinel, errors.Join(rest...))
+	return fmt.Errorf("%w: %w", ErrNoSentinel, errors.Join(rest...))
 }
 
 // learn believes the best answer, or says why not. It keeps what was said and
@@ -269,7 +269,7 @@ func (f *finder) learn(good []sentinelReply, silent map[string]error, asked []st
 		return "", errLagging // those who know better are silent
 	}
 	f.master = best.master
-	f.seen.Store(&sentinelState{Reachable: reached, Known: max(f.distinct(), len(best.peers)+1, reached), Quorum: best.quorum, Replicas: best.replicas, At: time.Now()})
+	f.seen.Store(&SentinelState{Reachable: reached, Known: max(f.distinct(), len(best.peers)+1, reached), Quorum: best.quorum, Replicas: best.replicas, At: time.Now()})
 	f.epoch.Store(best.epoch)
 	f.storeReplicas(good, best.epoch)
 	if all {
@@ -478,7 +478,7 @@ func (o *sentinelReply) read(reply any, name string, explain func(resp.Error) er
 		return explain(refused)
 	}
 	if reply == nil {
-		return fmt.Errorf("%w: %q (REDIS_SENTINEL_SERVICE_NAME)", errUnknownMaster, name)
+		return fmt.Errorf("%w: %q (REDIS_SENTINEL_SERVICE_NAME)", ErrUnknownMaster, name)
 	}
 	at, _ := reply.([]any)
 	if len(at) != 2 {

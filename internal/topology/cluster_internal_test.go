@@ -1,4 +1,4 @@
-package madcrow
+package topology
 
 import (
 	"errors"
@@ -67,25 +67,22 @@ func TestParseSlots_EntryWithoutAddressCostsItselfOnly(t *testing.T) {
 // A redirection without a host goes to another port of the same host; one to
 // a node whose address is lost goes nowhere, and makes no node.
 func TestCluster_RedirectionsToOddAddresses(t *testing.T) {
-	r, err := Open(t.Context(), Config{Cluster: Cluster{Enabled: true, Addresses: []string{"127.0.0.1:1"}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close(t.Context())
-	from := r.topology.cluster.ensure("127.0.0.9:7001")
+	top, end := openCluster(t, false, "127.0.0.1:1")
+	defer end()
+	from := top.cluster.ensure("127.0.0.9:7001")
 	for text, want := range map[string]string{
 		"MOVED 1 :7000": "127.0.0.9:7000", "ASK 1 :7000": "127.0.0.9:7000", "MOVED 1 ?:7000": "127.0.0.9:7000",
 		"MOVED 1 a.example:7000": "a.example:7000", "MOVED 1 [::1]:7000": "[::1]:7000", "MOVED 1 ::1:7000": "[::1]:7000",
 		"MOVED 1 :0": "", "MOVED 1 ?:0": "", "ASK 1 :0": "", "MOVED 1 :": "", "MOVED 1 h:70000": "", "MOVED 1": "", "MOVED 99999 h:7000": "",
 	} {
-		rd, ok := r.topology.cluster.follow(from, errors.New(text))
-		if ok != (want != "") || ok && rd.node.Addr() != want {
+		rd, ok := top.cluster.follow(from, errors.New(text))
+		if ok != (want != "") || ok && rd.Node.Addr() != want {
 			t.Errorf("%q: %v %+v, want %q", text, ok, rd, want)
 		}
 	}
-	r.topology.cluster.mu.Lock()
-	defer r.topology.cluster.mu.Unlock()
-	if r.topology.cluster.nodes["127.0.0.9:0"] != nil {
+	top.cluster.mu.Lock()
+	defer top.cluster.mu.Unlock()
+	if top.cluster.nodes["127.0.0.9:0"] != nil {
 		t.Error("there is a node on port 0")
 	}
 }

@@ -1,4 +1,4 @@
-package madcrow
+package topology
 
 import (
 	"bufio"
@@ -56,7 +56,7 @@ func (s *fakeFleet) silence(addrs ...string) {
 
 func (s *fakeFleet) finder(t *testing.T, addrs ...string) *finder {
 	t.Helper()
-	return newFinder(sentinelConfig{
+	return newFinder(SentinelConfig{
 		Client:      conn.RESPConfig{Dial: s.connect, Credentials: func() (user, password string) { return "", "" }},
 		Log:         slog.New(slog.DiscardHandler),
 		ServiceName: "m", Addresses: addrs, OwnDialer: true,
@@ -376,7 +376,7 @@ func TestSentinelFind_PatienceGrowsAndFallsBack(t *testing.T) {
 func TestLogFinding_OnceAndAgainWhenItIsOver(t *testing.T) {
 	var log strings.Builder
 	n := &discovery{finder: &finder{log: slog.New(slog.NewTextHandler(&log, nil))}}
-	away := fmt.Errorf("%w: away", errNoSentinel)
+	away := fmt.Errorf("%w: away", ErrNoSentinel)
 	n.logDiscovery(t.Context(), away)
 	n.logDiscovery(t.Context(), away) // Redis itself is not available: that was said
 	n.located.Store(true)
