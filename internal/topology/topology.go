@@ -1,3 +1,6 @@
+// Package topology knows which node serves a slot: the one node, which moves with
+// the master where Sentinels name it, or the nodes of a cluster by its map; and
+// the replicas that serve reads.
 package topology
 
 import (
