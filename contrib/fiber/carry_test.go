@@ -3,17 +3,23 @@ package madcrowfiber
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/gofiber/fiber/v3"
+	recoverer "github.com/gofiber/fiber/v3/middleware/recover"
+
+	"github.com/madcrow-go/madcrow/inject"
+	. "github.com/madcrow-go/madcrow/internal/conformance"
 )
 
 // wrap is a middleware of a function.
@@ -314,4 +320,87 @@ func TestMiddleware_TheContextOutsideIsTheOldOneAgain(t *testing.T) {
 	if b, _ := io.ReadAll(res.Body); string(b) != "1" {
 		t.Errorf("%q", b)
 	}
+}
+
+func TestMiddleware_CarriesWhatTheHandlersAnswer(t *testing.T) {
+	for name, cfg := range map[string]fiber.Config{
+		"errors of Fiber": {},
+		"problems":        {ErrorHandler: ErrorHandler(inject.New(nil, nil)), StreamRequestBody: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			CarriedRun(t, func(_ *testing.T, a *Carried) Serve {
+				app := fiber.New(cfg)
+				app.Use(recoverer.New())
+				if a.Around != nil {
+					app.Use(Middleware(a.Around))
+				}
+				carried(app, a)
+				return func(ln net.Listener) func() {
+					done := make(chan struct{})
+					go func() { defer close(done); _ = app.Listener(ln, fiber.ListenConfig{DisableStartupMessage: true}) }()
+					return func() { _ = app.ShutdownWithTimeout(time.Second); <-done }
+				}
+			})
+		})
+	}
+}
+
+func carried(app *fiber.App, a *Carried) {
+	a.Late = true
+	status := func(c fiber.Ctx) error {
+		n, _ := strconv.Atoi(c.Params("code"))
+		c.Status(n)
+		return nil
+	}
+	redirect := func(c fiber.Ctx) error { return c.Redirect().Status(302).To("/page") }
+	fail := func(fiber.Ctx) error { return fiber.NewError(418, "teapot") }
+	app.Get("/page", func(c fiber.Ctx) error {
+		c.Set("X-Page", "1")
+		c.Response().Header.Add("Link", "</a>")
+		c.Response().Header.Add("Link", "</b>")
+		return c.SendString("page")
+	})
+	app.Get("/status/:code", status)
+	app.Post("/status/:code", status)
+	app.Get("/redirect", redirect)
+	app.Post("/redirect", redirect)
+	app.Get("/file", func(c fiber.Ctx) error { return c.SendFile(a.File, fiber.SendFile{ByteRange: true}) })
+	app.Get("/json", func(c fiber.Ctx) error { return c.Status(203).JSON(map[string]int{"a": 1}) })
+	app.Get("/empty", func(fiber.Ctx) error { return nil })
+	app.Get("/error", fail)
+	app.Post("/error", fail)
+	app.Get("/broken", func(fiber.Ctx) error { return errors.New("broken") })
+	app.Get("/panic", func(fiber.Ctx) error { panic("carried") })
+	app.Get("/big", func(c fiber.Ctx) error {
+		for range 64 {
+			_, _ = c.WriteString(strings.Repeat("x", 1024))
+		}
+		return nil
+	})
+	app.Get("/stream", func(c fiber.Ctx) error {
+		return c.SendStreamWriter(func(w *bufio.Writer) {
+			_, _ = w.WriteString("one\n")
+			_ = w.Flush()
+			_, _ = w.WriteString("two\n")
+		})
+	})
+	app.Get("/upgrade", func(c fiber.Ctx) error {
+		c.Set("Connection", "Upgrade")
+		c.Set("Upgrade", "echo")
+		c.Status(101)
+		c.RequestCtx().Hijack(func(conn net.Conn) { _, _ = conn.Write([]byte("hello")) })
+		return nil
+	})
+	app.Post("/echo", func(c fiber.Ctx) error { return c.Send(c.Body()) })
+	app.Get("/reload", func(c fiber.Ctx) error {
+		n, text := a.Reload(c.Set)
+		switch {
+		case text == "":
+			c.Status(n)
+			return nil
+		case n >= 400:
+			return fiber.NewError(n, text)
+		}
+		return c.SendString(text)
+	})
 }

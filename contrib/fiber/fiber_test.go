@@ -11,21 +11,14 @@ import (
 	"net/http/httptest"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/gofiber/fiber/v3"
-	recoverer "github.com/gofiber/fiber/v3/middleware/recover"
 	"github.com/valyala/fasthttp"
 
-	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/health"
 	"github.com/madcrow-go/madcrow/inject"
 	. "github.com/madcrow-go/madcrow/internal/conformance"
-	"github.com/madcrow-go/madcrow/madcrowtest"
-	"github.com/madcrow-go/madcrow/pubsub"
-	"github.com/madcrow-go/madcrow/session"
 )
 
 func TestConformance_Fiber(t *testing.T) {
@@ -432,184 +425,5 @@ func BenchmarkMiddleware(b *testing.B) {
 				b.Errorf("%q", got)
 			}
 		})
-	}
-}
-
-func TestMiddleware_CarriesWhatTheHandlersAnswer(t *testing.T) {
-	for name, cfg := range map[string]fiber.Config{
-		"errors of Fiber": {},
-		"problems":        {ErrorHandler: ErrorHandler(inject.New(nil, nil)), StreamRequestBody: true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			CarriedRun(t, func(_ *testing.T, a *Carried) Serve {
-				app := fiber.New(cfg)
-				app.Use(recoverer.New())
-				if a.Around != nil {
-					app.Use(Middleware(a.Around))
-				}
-				carried(app, a)
-				return func(ln net.Listener) func() {
-					done := make(chan struct{})
-					go func() { defer close(done); _ = app.Listener(ln, fiber.ListenConfig{DisableStartupMessage: true}) }()
-					return func() { _ = app.ShutdownWithTimeout(time.Second); <-done }
-				}
-			})
-		})
-	}
-}
-
-func carried(app *fiber.App, a *Carried) {
-	a.Late = true
-	status := func(c fiber.Ctx) error {
-		n, _ := strconv.Atoi(c.Params("code"))
-		c.Status(n)
-		return nil
-	}
-	redirect := func(c fiber.Ctx) error { return c.Redirect().Status(302).To("/page") }
-	fail := func(fiber.Ctx) error { return fiber.NewError(418, "teapot") }
-	app.Get("/page", func(c fiber.Ctx) error {
-		c.Set("X-Page", "1")
-		c.Response().Header.Add("Link", "</a>")
-		c.Response().Header.Add("Link", "</b>")
-		return c.SendString("page")
-	})
-	app.Get("/status/:code", status)
-	app.Post("/status/:code", status)
-	app.Get("/redirect", redirect)
-	app.Post("/redirect", redirect)
-	app.Get("/file", func(c fiber.Ctx) error { return c.SendFile(a.File, fiber.SendFile{ByteRange: true}) })
-	app.Get("/json", func(c fiber.Ctx) error { return c.Status(203).JSON(map[string]int{"a": 1}) })
-	app.Get("/empty", func(fiber.Ctx) error { return nil })
-	app.Get("/error", fail)
-	app.Post("/error", fail)
-	app.Get("/broken", func(fiber.Ctx) error { return errors.New("broken") })
-	app.Get("/panic", func(fiber.Ctx) error { panic("carried") })
-	app.Get("/big", func(c fiber.Ctx) error {
-		for range 64 {
-			_, _ = c.WriteString(strings.Repeat("x", 1024))
-		}
-		return nil
-	})
-	app.Get("/stream", func(c fiber.Ctx) error {
-		return c.SendStreamWriter(func(w *bufio.Writer) {
-			_, _ = w.WriteString("one\n")
-			_ = w.Flush()
-			_, _ = w.WriteString("two\n")
-		})
-	})
-	app.Get("/upgrade", func(c fiber.Ctx) error {
-		c.Set("Connection", "Upgrade")
-		c.Set("Upgrade", "echo")
-		c.Status(101)
-		c.RequestCtx().Hijack(func(conn net.Conn) { _, _ = conn.Write([]byte("hello")) })
-		return nil
-	})
-	app.Post("/echo", func(c fiber.Ctx) error { return c.Send(c.Body()) })
-	app.Get("/reload", func(c fiber.Ctx) error {
-		n, text := a.Reload(c.Set)
-		switch {
-		case text == "":
-			c.Status(n)
-			return nil
-		case n >= 400:
-			return fiber.NewError(n, text)
-		}
-		return c.SendString(text)
-	})
-}
-
-// Behind Fiber's adaptor a client that reads nothing held one of the places of an
-// event stream for ever, and a session was not found.
-func TestStream_EventsAreCutOffAndEndedAsInNetHTTP(t *testing.T) {
-	r, err := madcrow.Open(t.Context(), madcrowtest.StartRedis(t).Config())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = r.Close(context.Background()) }()
-	sessions, err := session.New[Data](r, session.Options{InsecureCookie: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	bus, err := pubsub.New(r, pubsub.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = bus.Close(context.Background()) }()
-	topic, err := pubsub.NewTopic(bus, "news", pubsub.TopicOptions[string]{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	events, err := pubsub.SSE(topic, pubsub.SSEOptions[string]{Heartbeat: 50 * time.Millisecond, WriteTimeout: time.Second, Authorize: func(r *http.Request) error {
-		if _, err := sessions.From(r.Context()).User(r.Context()); err != nil {
-			return err
-		}
-		return nil
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	app := fiber.New(fiber.Config{WriteTimeout: 300 * time.Millisecond, ReadTimeout: 300 * time.Millisecond})
-	app.Use(Middleware(sessions.Middleware(session.FailClosed)), func(c fiber.Ctx) error { c.Set("X-Before", "1"); return c.Next() })
-	app.Get("/events", Stream(events))
-	addr := strings.TrimPrefix(serve(t, app), "http://")
-	open := func(buffer int) (net.Conn, *bufio.Reader) {
-		conn, err := net.Dial("tcp", addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = conn.(*net.TCPConn).SetReadBuffer(buffer)
-		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
-		_, _ = conn.Write([]byte("GET /events HTTP/1.1\r\nHost: a\r\n\r\n"))
-		in := bufio.NewReader(conn)
-		res, err := http.ReadResponse(in, nil)
-		if err != nil || res.StatusCode != 200 || res.Header.Get("X-Before") != "1" || res.Header.Get("Content-Type") != "text/event-stream" {
-			t.Fatalf("%+v %v", res, err)
-		}
-		return conn, bufio.NewReader(res.Body)
-	}
-	clients := func(want int, within time.Duration) {
-		t.Helper()
-		for end := time.Now().Add(within); events.Clients() != want; time.Sleep(5 * time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatalf("%d clients, want %d", events.Clients(), want)
-			}
-		}
-	}
-	healthy, lines := open(1 << 20)
-	defer func() { _ = healthy.Close() }()
-	gone, _ := open(1024)
-	clients(2, 3*time.Second)
-	_ = gone.Close()
-	clients(1, 3*time.Second)
-	deaf, _ := open(1024)
-	defer func() { _ = deaf.Close() }()
-	clients(2, 3*time.Second)
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for ; ; time.Sleep(5 * time.Millisecond) {
-			select {
-			case <-stop:
-				return
-			default:
-				_, _ = topic.Publish(context.Background(), strings.Repeat("x", 64<<10))
-			}
-		}
-	})
-	read := make(chan error, 1)
-	go func() { _, err := io.Copy(io.Discard, lines); read <- err }()
-	clients(1, 15*time.Second) // the deaf one is cut off, the healthy one goes on
-	close(stop)
-	wg.Wait()
-	time.Sleep(400 * time.Millisecond) // longer than Fiber's time-outs
-	clients(1, 0)
-	events.Close()
-	select {
-	case err := <-read:
-		if err != nil {
-			t.Error(err)
-		}
-	case <-time.After(5 * time.Second):
-		t.Error("the stream goes on after Close")
 	}
 }
