@@ -36,14 +36,26 @@ var imports = map[string][]string{
 	"sse":         {".", "problem", "pubsub", "internal/..."},
 	"stream":      {".", "problem", "internal/..."},
 
-	"internal/settings": {},
-	"internal/conn":     {"internal/guard", "internal/resp", "internal/clock", "internal/logonce"},
-	"internal/node":     {"internal/conn", "internal/guard", "internal/resp", "internal/clock", "internal/logonce"},
-	"internal/topology": {"internal/node", "internal/conn", "internal/guard", "internal/resp", "internal/clock", "internal/logonce"},
+	// The engine: each layer uses those above it in this list, and none knows the root.
+	"internal/settings":     {"internal/envvalue", "internal/guard"},
+	"internal/fault":        {"internal/logonce", "internal/guard"},
+	"internal/availability": {"internal/fault"},
+	"internal/conn":         {"internal/availability", "internal/fault", "internal/clock", "internal/guard", "internal/logonce", "internal/resp"},
+	"internal/node":         {"internal/conn", "internal/availability", "internal/fault", "internal/clock", "internal/guard", "internal/logonce", "internal/resp"},
+	"internal/topology":     {"internal/node", "internal/conn", "internal/availability", "internal/fault", "internal/clock", "internal/guard", "internal/logonce", "internal/resp"},
+
+	// Leaves, which use the standard library alone.
+	"internal/clock":     {},
+	"internal/envvalue":  {},
+	"internal/exactjson": {},
+	"internal/guard":     {},
+	"internal/logonce":   {},
+	"internal/memsize":   {},
+	"internal/resp":      {},
+	"internal/testkit":   {},
 
 	"internal/conformance": {".", "cache", "httpcache", "clientip", "health", "inject", "madcrowtest", "problem", "ratelimit", "service", "session", "internal/..."},
 	"internal/operr":       {".", "problem"},
-	"internal/testkit":     {},
 }
 
 // sharing are the mechanisms that packages share. They may use the core, and
