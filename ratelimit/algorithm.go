@@ -19,7 +19,7 @@ type Algorithm struct {
 
 type kind uint8
 
-// The numbers are those that group.lua knows them by.
+// group.lua has the algorithms in this order.
 const (
 	kindLog kind = iota + 1
 	kindSet
@@ -34,8 +34,8 @@ const (
 // costs are in the thousands, take SlidingWindow or GCRA.
 func SlidingLog() Algorithm { return Algorithm{kind: kindLog} }
 
-// SortedSetLog is the same log in a sorted set, in the layout of the Python
-// original: up to 110 bytes for each admitted request, and slower. Use it
+// SortedSetLog is the same log in a sorted set, the FastAPI layout: up to 110
+// bytes for each admitted request, and slower. Use it
 // where other programs read or write the same keys; it is exact when all
 // writers are this package.
 func SortedSetLog() Algorithm { return Algorithm{kind: kindSet} }
@@ -68,14 +68,14 @@ func (a Algorithm) String() string {
 	return "unknown"
 }
 
-// plan is an algorithm with its numbers, as the scripts take them.
+// plan is an algorithm with its parameters, as the scripts take them.
 type plan struct {
 	kind   kind
 	rate   Rate
 	limit  int64 // what one request may cost at most
 	script *madcrow.Script
-	// args are those of judge that stay: limit, window, its own (buckets, burst,
-	// or the life of a key of one window), the longest wait.
+	// args are the arguments that never change: limit, window, the algorithm's
+	// own (buckets, burst, or the life of a key of one window), the longest wait.
 	args [4]string
 }
 
@@ -114,7 +114,8 @@ func (a Algorithm) plan(rate Rate, wait time.Duration) (plan, error) {
 	return p, nil
 }
 
-// reply is what a script says of one limit; used is -1 while it is blocked.
+// reply is a script's reply for one limit; used is -1 while the subject is
+// blocked.
 type reply struct{ retry, used, reset, extra int64 }
 
 // decide turns a reply into a decision. Times are microseconds.

@@ -6,15 +6,17 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/limitscript"
 )
 
-// TokenBucket is a [Limiter] by [GCRA], with the verbs that only tokens have.
+// TokenBucket is a [Limiter] by [GCRA], with the operations that only tokens
+// allow.
 type TokenBucket struct{ *Limiter }
 
 // WithMaxWait bounds how far ahead [TokenBucket.Reserve] may book, up to 31
-// days. Defaults to the time that refills the burst, at most an hour. All who
-// share a limit need the same: one with less forgets what another booked beyond
-// that.
+// days. Defaults to the time that refills the burst, at most an hour. All
+// processes that share a limit need the same value: one with a smaller value
+// drops what another has booked beyond it.
 func WithMaxWait(d time.Duration) Option { return func(o *options) { o.wait = d } }
 
 // NewTokenBucket makes a limit by GCRA: burst requests at once, refilled at the
@@ -43,61 +45,48 @@ func (b *TokenBucket) OnFailure(fail FailPolicy) *TokenBucket {
 	return &TokenBucket{b.Limiter.OnFailure(fail)}
 }
 
-// How the script of the GCRA takes.
-const (
-	takeAll  = "0"
-	giveBack = "1"
-	takeHard = "2"
-	takeSome = "3"
-)
-
-// AllowAtMost takes as many tokens as are free, up to n, and says how many. The
-// decision is allowed when that is at least one. Without Redis the policy
-// decides about one.
+// AllowAtMost takes as many tokens as are free, up to n, and returns how many.
+// The decision is allowed when that is at least one. While Redis is unavailable
+// the policy decides about one token.
 func (b *TokenBucket) AllowAtMost(ctx context.Context, subject string, n int64) (taken int64, d Decision, err error) {
 	if n < 1 {
 		return 0, Decision{}, errCost
 	}
 	n = min(n, b.plan.limit)
 	asked := mono()
-	if b.denied != nil {
-		if d, ok := b.remembered(subject, 1, asked); ok {
-			b.count(d, nil)
-			return 0, d, nil
-		}
+	if d, ok := b.cachedDenial(subject, 1, asked); ok {
+		b.record(d, nil)
+		return 0, d, nil
 	}
-	reply, err := b.ask(ctx, question{verb: verbTake, subject: subject, cost: n, how: takeSome})
+	reply, err := b.evaluate(ctx, evaluation{verb: limitscript.VerbAllow, subject: subject, cost: n, mode: limitscript.ModeUpTo})
 	if err != nil {
 		d, err = b.fallBack(ctx, "allow", subject, 1, err)
 		if d.Allowed {
 			taken = 1
 		}
-		b.count(d, err)
+		b.record(d, err)
 		return taken, d, err
 	}
 	if reply.retry == 0 {
-		// extra carries both: the number taken, and the rest of a token.
+		// extra holds both: the number taken, and the fraction of a token.
 		taken, reply.extra = reply.extra/b.plan.rate.Limit, reply.extra%b.plan.rate.Limit
 	}
 	d = b.plan.decide(b.name, reply)
-	if !d.Allowed && b.denied != nil {
-		b.denied.add(subject, 1, asked, d.RetryAfter, d.ResetAfter)
-	}
-	b.count(d, nil)
+	b.rememberDenial(subject, 1, asked, d)
+	b.record(d, nil)
 	return taken, d, nil
 }
 
-// Reservation is a booking of tokens. The time to act is Wait after it was
-// made.
+// Reservation is a booking of tokens. Act when Wait has passed since Reserve.
 type Reservation struct {
-	// OK is false when the wait would be longer than allowed; nothing was
-	// booked then.
+	// OK is false when the wait would be longer than allowed; then nothing was
+	// booked.
 	OK bool
-	// Wait is how long to wait before acting, 0 for at once. Where OK is
-	// false, how long it would have been; [Never] for a cost above the burst.
+	// Wait is how long to wait before acting, 0 for at once. If OK is false, it
+	// is how long the wait would have been; [Never] for a cost above the burst.
 	Wait time.Duration
-	// Degraded and Err are as in [Decision]: without Redis nothing is booked,
-	// and FailOpen and FailLocal answer for now alone.
+	// Degraded and Err are as in [Decision]: while Redis is unavailable nothing
+	// is booked, and FailOpen and FailLocal decide for this moment only.
 	Degraded bool
 	Err      error
 
@@ -106,8 +95,9 @@ type Reservation struct {
 	n       int64
 }
 
-// Reserve books n tokens now and says how long to wait before acting on them,
-// at most maxWait and at most [WithMaxWait]. Later requests queue behind it.
+// Reserve books n tokens now and returns how long to wait before acting on
+// them, at most maxWait and at most [WithMaxWait]. Later requests queue behind
+// it.
 func (b *TokenBucket) Reserve(ctx context.Context, subject string, n int64, maxWait time.Duration) (*Reservation, error) {
 	res := &Reservation{b: b, subject: subject, n: n}
 	switch {
@@ -119,7 +109,7 @@ func (b *TokenBucket) Reserve(ctx context.Context, subject string, n int64, maxW
 		res.Wait = Never
 		return res, nil
 	}
-	reply, err := b.ask(ctx, question{verb: verbBook, subject: subject, cost: n, how: takeAll, wait: min(maxWait, b.opt.wait)})
+	reply, err := b.evaluate(ctx, evaluation{verb: limitscript.VerbReserve, subject: subject, cost: n, maxWait: min(maxWait, b.opt.wait)})
 	if err != nil {
 		d, err := b.fallBack(ctx, "reserve", subject, n, err)
 		if err != nil {
@@ -132,8 +122,8 @@ func (b *TokenBucket) Reserve(ctx context.Context, subject string, n int64, maxW
 	return res, nil
 }
 
-// Cancel gives the tokens of a reservation back, those that are not used. It
-// does nothing to one that was not made, and nothing the second time.
+// Cancel returns the tokens of a reservation that was not used. It does nothing
+// if nothing was booked, and nothing the second time.
 func (r *Reservation) Cancel(ctx context.Context) error {
 	if !r.OK || r.Degraded || r.n == 0 {
 		return nil
@@ -144,28 +134,28 @@ func (r *Reservation) Cancel(ctx context.Context) error {
 	return err
 }
 
-// Penalize takes n tokens away whether they are free or not, down to an empty
-// bucket: for what turned out to cost more, or to be abuse. Without Redis it is
-// an error, whatever the policy.
+// Penalize takes n tokens whether they are free or not, down to an empty bucket:
+// for a request that turned out to cost more, or to be abuse. While Redis is
+// unavailable it returns an error, whatever the policy.
 func (b *TokenBucket) Penalize(ctx context.Context, subject string, n int64) (Decision, error) {
-	return b.adjust(ctx, "penalize", subject, n, takeHard)
+	return b.adjust(ctx, "penalize", subject, n, limitscript.ModeForce)
 }
 
-// Reward gives n tokens back, up to a full bucket. Without Redis it is an
-// error, whatever the policy.
+// Reward returns n tokens, up to a full bucket. While Redis is unavailable it
+// returns an error, whatever the policy.
 func (b *TokenBucket) Reward(ctx context.Context, subject string, n int64) (Decision, error) {
-	return b.adjust(ctx, "reward", subject, n, giveBack)
+	return b.adjust(ctx, "reward", subject, n, limitscript.ModeReturn)
 }
 
-// adjust changes the state by force. The decision tells what is free after it.
-func (b *TokenBucket) adjust(ctx context.Context, op, subject string, n int64, how string) (Decision, error) {
+// adjust changes the state by force. The decision is that of the state after it.
+func (b *TokenBucket) adjust(ctx context.Context, op, subject string, n int64, mode limitscript.Mode) (Decision, error) {
 	if n < 1 {
 		return Decision{}, errCost
 	}
-	reply, err := b.ask(ctx, question{verb: verbForce, subject: subject, cost: min(n, maxLogged), how: how})
+	reply, err := b.evaluate(ctx, evaluation{verb: limitscript.VerbForce, subject: subject, cost: min(n, maxLogged), mode: mode})
 	if err != nil {
 		return Decision{}, b.failed(op, err)
 	}
-	b.forget(subject)
+	b.forgetDenial(subject)
 	return b.plan.decide(b.name, reply), nil
 }

@@ -57,7 +57,7 @@ func NewConcurrency(r *madcrow.Redis, name string, limit int64, length time.Dura
 	if err != nil {
 		return nil, err
 	}
-	l.before = r.Config().KeyPrefix + "m1:limit:" + name + ":c:{"
+	l.keyPrefix = r.Config().KeyPrefix + "m1:limit:" + name + ":c:{"
 	return &Concurrency{l: l, length: length, args: [2]string{strconv.FormatInt(limit, 10), strconv.FormatInt(length.Microseconds(), 10)}}, nil
 }
 
@@ -78,7 +78,7 @@ type Lease struct {
 // may be sooner. Release it when the work is done. The lease is prolonged in
 // the background until then; ctx bounds Acquire alone.
 func (c *Concurrency) Acquire(ctx context.Context, subject string) (*Lease, Decision, error) {
-	lease := &Lease{c: c, id: newNonce(), key: subjectKey(c.l.before, subject), stopped: make(chan struct{})}
+	lease := &Lease{c: c, id: newNonce(), key: subjectKey(c.l.keyPrefix, subject), stopped: make(chan struct{})}
 	asked := time.Now()
 	r, err := c.ask(ctx, "1", lease)
 	var d Decision
@@ -92,7 +92,7 @@ func (c *Concurrency) Acquire(ctx context.Context, subject string) (*Lease, Deci
 	} else {
 		d = c.decide(r)
 	}
-	c.l.count(d, err)
+	c.l.record(d, err)
 	if err != nil || !d.Allowed {
 		return nil, d, err
 	}
@@ -117,13 +117,13 @@ func (c *Concurrency) decide(r reply) Decision {
 }
 
 func (c *Concurrency) ask(ctx context.Context, verb string, lease *Lease) (reply, error) {
-	ctx, cancel := within(ctx, c.l.opt.timeout)
+	ctx, cancel := withTimeout(ctx, c.l.opt.timeout)
 	defer cancel()
-	m, err := c.l.run(ctx, limitscript.Lease, []string{lease.key, lease.key + blockSuffix}, []string{verb, c.args[0], c.args[1], lease.id})
+	m, err := c.l.eval(ctx, limitscript.Lease, []string{lease.key, lease.key + blockSuffix}, []string{verb, c.args[0], c.args[1], lease.id})
 	if err != nil {
 		return reply{}, err
 	}
-	c.l.health.good()
+	c.l.health.succeeded()
 	return readReply(m)
 }
 
@@ -187,7 +187,7 @@ func (l *Lease) Release(ctx context.Context) (err error) {
 
 // Peek says whether a place of subject is free, and takes none.
 func (c *Concurrency) Peek(ctx context.Context, subject string) (Decision, error) {
-	r, err := c.ask(ctx, "0", &Lease{key: subjectKey(c.l.before, subject)})
+	r, err := c.ask(ctx, "0", &Lease{key: subjectKey(c.l.keyPrefix, subject)})
 	if err != nil {
 		return Decision{}, c.l.failed("peek", err)
 	}

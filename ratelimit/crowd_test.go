@@ -158,8 +158,8 @@ type crowd struct {
 	out []*json.Decoder
 }
 
-// gather starts the processes.
-func gather(t *testing.T, s crowdServers) *crowd {
+// startCrowd starts the processes.
+func startCrowd(t *testing.T, s crowdServers) *crowd {
 	t.Helper()
 	text, err := json.Marshal(s)
 	if err != nil {
@@ -223,7 +223,7 @@ func (c *crowd) do(j crowdJob) (sum crowdResult, took time.Duration, err error) 
 func TestCrowd_ManyProcessesAreAdmittedExactlyTheLimit(t *testing.T) {
 	t.Parallel()
 	s := madcrowtest.StartRedis(t)
-	c := gather(t, crowdServers{Port: s.Port()})
+	c := startCrowd(t, crowdServers{Port: s.Port()})
 	for _, flush := range []bool{false, true} {
 		for _, j := range []crowdJob{
 			{Algorithm: "log", Limit: 1000, Window: time.Minute},
@@ -284,7 +284,7 @@ func TestSoakCrowd_AFailoverAdmitsLessThanTwiceTheLimit(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			set := madcrowtest.StartSentinel(t)
 			cfg := set.Config().Sentinel
-			c := gather(t, crowdServers{Sentinels: cfg.Addresses, Service: cfg.ServiceName})
+			c := startCrowd(t, crowdServers{Sentinels: cfg.Addresses, Service: cfg.ServiceName})
 			const limit = 20_000
 			var got crowdResult
 			var took time.Duration

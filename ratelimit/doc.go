@@ -17,27 +17,25 @@
 //     its data. A failover can lose the last admissions.
 //   - A denied request stores nothing and prolongs nothing.
 //   - RetryAfter is exact: a microsecond earlier is denied, at that instant
-//     admitted, if nobody else comes.
-//   - An error is never a denial. What happens without Redis is said when the
-//     limiter is made ([FailPolicy]), and [Decision.Degraded] tells when it did.
-//   - A subject that is known to be denied is denied without asking Redis.
-//   - A clock that jumps locks nobody out for longer than two windows
-//     ([SlidingWindow]: and one bucket; [GCRA]: one refill and what was booked).
+//     admitted, if no other request comes.
+//   - An error is never a denial. The [FailPolicy] of a limiter says what happens
+//     while Redis is unavailable; [Decision.Degraded] is true when it decided.
+//   - A subject that is known to be denied is denied without a call to Redis.
+//   - A clock that jumps locks no subject out for longer than two windows
+//     ([SlidingWindow]: and one bucket; [GCRA]: one refill and the booked tokens).
 //   - The state belongs to the name of the limit, not to its numbers: a limit
 //     that changes keeps its debt.
 //
-// [Middleware] limits HTTP handlers; it answers 429 to who is denied, and 503 or
-// 504 where a limit that fails closed cannot be decided. [Login] is for
-// passwords, [NewConcurrency] for how many at a time, [Join] for several limits
-// in one round trip.
+// [Middleware] limits HTTP handlers: a denied request gets 429; 503 or 504 means
+// that a limit that fails closed could not be decided. [Login] is for passwords,
+// [NewConcurrency] for how many at a time, [Join] for several limits in one round
+// trip.
 //
 // # Keys
 //
 // State lives under <prefix>m1:limit:<name>:<algorithm>:{<subject>}, a block
-// under the same key with ":block" behind it. Both expire by themselves. What
-// another program has written there, and cannot be read, is deleted, and told
-// in the log.
-// Subjects may be any text; what could break a cluster's slot or is long is
-// hashed. [Login] has the key of the Python original, with blocks of its own
-// under <prefix>m1:login:{<that key>}.
+// under the same key followed by ":block". Both expire. A value under these keys
+// that no limit wrote is deleted, and logged. Subjects may be any text; one that
+// is long, or that could change a cluster's slot, is hashed. [Login] has the key
+// of the FastAPI layout, with blocks under <prefix>m1:login:{<that key>}.
 package ratelimit

@@ -13,16 +13,16 @@ import (
 var ErrNever = errors.New("the cost is above the limit")
 
 // ErrTooLate is returned by Wait when the context ends before the request
-// would be admitted; it is returned at once.
+// would be admitted. Wait returns it at once.
 var ErrTooLate = errors.New("the deadline is before the limit admits")
 
-// Error is a limit that could not be decided. It wraps the error of package
+// Error means that a limit could not be decided. It wraps the error of package
 // madcrow, so errors.Is(err, madcrow.ErrUnavailable) and its like work. It is
 // never a denial, but for the ErrNever and ErrTooLate of Wait.
 type Error struct {
 	// Policy is the name of the limit.
 	Policy string
-	// Op is what was tried: "allow", "peek", "reset", …
+	// Op is the operation: "allow", "peek", "reset", …
 	Op string
 	// Err is the cause; it may name addresses and keys.
 	Err error
@@ -49,7 +49,7 @@ func (e *Error) Problem() problem.Problem {
 	return problem.Problem{Status: http.StatusServiceUnavailable, Code: "LIMIT_UNAVAILABLE", Message: "The rate limit cannot be decided at the moment", RetryAfter: time.Second, Operation: e.Op, Table: redisTable}
 }
 
-// redisTable is the original's name for the kind of data.
+// redisTable is the name of FastAPI Madcrow for this kind of data.
 const redisTable = "redis_rate_limits"
 
 // ValidationError is an argument that cannot be used. Nothing was sent. It

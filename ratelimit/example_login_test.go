@@ -53,7 +53,7 @@ func ExampleLogin_Attempt() {
 	// 429, again in 15m0s
 }
 
-// The verbs of the Python original, on the same data.
+// The verbs of FastAPI Madcrow, on the same data.
 func ExampleLogin_IsRateLimited() {
 	ctx := context.Background()
 	r := connect(ctx)
@@ -87,7 +87,7 @@ func ExampleLogin_IsRateLimited() {
 	// false <nil>
 }
 
-// Who goes on guessing is shut out for longer each time.
+// Each further block is longer.
 func ExampleNewLogin_blocks() {
 	ctx := context.Background()
 	r := connect(ctx)

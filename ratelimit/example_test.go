@@ -196,7 +196,7 @@ func ExampleLimiter_Wait() {
 	// at least 400 ms: true
 }
 
-// A deadline that is too early is told at once, not when it has passed.
+// A deadline that is too early is reported at once, not when it has passed.
 func ExampleLimiter_Wait_tooLate() {
 	ctx := context.Background()
 	r := connect(ctx)

@@ -7,8 +7,9 @@ import (
 	"github.com/madcrow-go/madcrow"
 )
 
-// FailPolicy says what a limit does when Redis cannot be asked: it is away,
-// too slow, read-only, or refuses. The zero value is none: it must be chosen.
+// FailPolicy says what a limit does while Redis is unavailable: down, too slow,
+// read-only, or refusing the command. The zero value is invalid: the policy must
+// be chosen.
 type FailPolicy struct {
 	mode      failMode
 	processes int64
@@ -23,17 +24,17 @@ const (
 )
 
 var (
-	// FailOpen admits, and says so: Degraded is true and Err is the cause. When it
-	// lasts the log says so, too, and when it is over.
+	// FailOpen admits, with Degraded true and Err the cause. An outage of more
+	// than a second is logged, and so is its end.
 	FailOpen = FailPolicy{mode: failOpen}
 	// FailClosed returns the error.
 	FailClosed = FailPolicy{mode: failClosed}
 )
 
-// FailLocal goes on counting in this process alone, with its share of the
-// limit: Limit divided by processes, at least 1. Processes that come or go
-// change the sum by a share each; what Redis had counted is not known. In
-// GCRA's case it admits the share of the burst in the time that refills it.
+// FailLocal counts in this process alone, with its share of the limit: Limit
+// divided by processes, at least 1. Each process more or less changes the sum by
+// a share. The count starts at 0: that of Redis is unknown. With GCRA it admits
+// the share of the burst in the time that refills it.
 func FailLocal(processes int) FailPolicy {
 	return FailPolicy{mode: failLocal, processes: int64(processes)}
 }
@@ -61,13 +62,13 @@ func (f FailPolicy) String() string {
 	return "none"
 }
 
-// fallBack decides without Redis. A caller that cancelled gets the error: it
-// waits for no decision any more.
+// fallBack decides by the policy, because Redis is unavailable. A caller that
+// cancelled gets the error: it no longer waits for a decision.
 func (l *Limiter) fallBack(ctx context.Context, op, subject string, n int64, cause error) (Decision, error) {
 	if errors.Is(cause, madcrow.ErrCanceled) || errors.Is(ctx.Err(), context.Canceled) {
 		return Decision{}, l.failed(op, cause)
 	}
-	l.health.bad(cause)
+	l.health.failed(cause)
 	d := Decision{Policy: l.name, Limit: l.plan.limit, Window: l.plan.rate.Window, Source: SourceFallback, Degraded: true, Err: l.failed(op, cause)}
 	switch l.fail.mode {
 	case failOpen:
@@ -78,11 +79,11 @@ func (l *Limiter) fallBack(ctx context.Context, op, subject string, n int64, cau
 		if n > share {
 			d.RetryAfter = Never
 		} else {
-			l.spare.take(&d, subject, n, share)
+			l.local.decide(&d, subject, n, share)
 		}
 	default:
 		return Decision{}, d.Err
 	}
-	l.health.without(l.fail, d.Allowed && n > 0, cause)
+	l.health.policyDecided(l.fail, d.Allowed && n > 0, cause)
 	return d, nil
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/madcrow-go/madcrow/internal/limitscript"
 )
 
-// maxGroup bounds how many limits are asked together.
+// maxGroup is how many limits one script may decide together.
 const maxGroup = 8
 
 // Group is several limits of the same subject that are decided together, in
@@ -25,22 +25,23 @@ type Group struct {
 	timeout time.Duration // the shortest of the limits', 0 for none
 }
 
-// Joint is what a group says of one request.
+// Joint is a group's decision about one request.
 type Joint struct {
-	// Decision is that of the limit that decides: of those that deny the one
-	// with the longest wait, otherwise the one with the least left.
+	// Decision is that of the strictest limit: of those that deny the one with
+	// the longest wait, otherwise the one with the least left.
 	Decision
-	// Limits are the decisions of each, in the order of Join; from SourceLocal
-	// that of the one alone that is known to deny. One that would have admitted
-	// has Allowed true, though nothing was counted when another denied.
+	// Limits are the decisions of each limit, in the order of Join. From
+	// SourceLocal it holds only the limit that is known to deny. A limit that
+	// would have admitted has Allowed true, although nothing was counted when
+	// another one denied.
 	Limits []Decision
-	// Violated names those that denied.
+	// Violated names the limits that denied.
 	Violated []string
 }
 
 // Join makes a group of 2 to 8 limits on one Redis, each of another name or
-// algorithm. When Redis cannot be asked the policy of the first decides for
-// all; FailLocal asks each limit for its share.
+// algorithm. While Redis is unavailable the policy of the first decides for all;
+// under FailLocal each limit counts its own share.
 func Join(limits ...*Limiter) (*Group, error) {
 	if len(limits) < 2 || len(limits) > maxGroup {
 		return nil, &ValidationError{Field: "limits", Message: fmt.Sprintf("a group has 2 to %d limits", maxGroup)}
@@ -56,11 +57,11 @@ func Join(limits ...*Limiter) (*Group, error) {
 			return nil, &ValidationError{Field: "limits", Message: "all limits of a group must be on one Redis"}
 		}
 		for _, other := range limits[:i] {
-			if other.before == l.before {
+			if other.keyPrefix == l.keyPrefix {
 				return nil, &ValidationError{Field: "limits", Message: "two limits of a group share their state: give them different names"}
 			}
 		}
-		if l.spare == nil && g.lead.fail.mode == failLocal {
+		if l.local == nil && g.lead.fail.mode == failLocal {
 			g.limits[i] = l.OnFailure(g.lead.fail)
 		}
 	}
@@ -68,18 +69,18 @@ func Join(limits ...*Limiter) (*Group, error) {
 	return g, nil
 }
 
-// Allow asks every limit for one request.
+// Allow admits one request if every limit admits it.
 func (g *Group) Allow(ctx context.Context, subject string) (Joint, error) {
 	costs := [maxGroup]int64{1, 1, 1, 1, 1, 1, 1, 1}
 	return g.AllowN(ctx, subject, costs[:len(g.limits)]...)
 }
 
 // AllowN is Allow with a cost for each limit, in the order of [Join]: one
-// request, and its bytes. A cost of 0 leaves that limit out of the count; it
-// still denies when it is blocked.
+// request, and its bytes. A cost of 0 leaves that limit out of the count; a
+// blocked subject is still denied.
 func (g *Group) AllowN(ctx context.Context, subject string, costs ...int64) (Joint, error) {
 	j, err := g.allow(ctx, subject, costs)
-	g.lead.count(j.Decision, err)
+	g.lead.record(j.Decision, err)
 	return j, err
 }
 
@@ -88,20 +89,20 @@ func (g *Group) allow(ctx context.Context, subject string, costs []int64) (Joint
 		return Joint{}, &ValidationError{Field: "cost", Message: fmt.Sprintf("needs %d costs, none negative and not all 0", len(g.limits))}
 	}
 	asked := mono()
-	if j, ok := g.known(subject, costs, asked); ok {
+	if j, ok := g.cachedDenial(subject, costs, asked); ok {
 		return j, nil
 	}
 	keys := make([]string, 0, 2*len(g.limits))
-	args := append(make([]string, 0, 2+6*len(g.limits)), verbTake, newNonce())
+	args := append(make([]string, 0, 2+6*len(g.limits)), string(limitscript.VerbAllow), newNonce())
 	for i, l := range g.limits {
-		key := subjectKey(l.before, subject)
+		key := subjectKey(l.keyPrefix, subject)
 		keys = append(keys, key, key+blockSuffix)
 		args = append(args, strconv.Itoa(int(l.plan.kind)), strconv.FormatInt(costs[i], 10))
 		args = append(args, l.plan.args[:]...)
 	}
-	bounded, cancel := within(ctx, g.timeout)
+	bounded, cancel := withTimeout(ctx, g.timeout)
 	defer cancel()
-	m, err := g.lead.run(bounded, limitscript.Group, keys, args)
+	m, err := g.lead.eval(bounded, limitscript.Group, keys, args)
 	var list []madcrow.Message
 	if err == nil {
 		list, err = m.ToArray()
@@ -118,26 +119,26 @@ func (g *Group) allow(ctx context.Context, subject string, costs []int64) (Joint
 		if err != nil {
 			return g.fallBack(ctx, subject, costs, err)
 		}
-		l.health.good()
+		l.health.succeeded()
 		d := l.plan.decide(l.name, r)
 		j.Limits[i] = d
-		if !d.Allowed && l.denied != nil && costs[i] > 0 {
-			l.denied.add(subject, costs[i], asked, d.RetryAfter, d.ResetAfter)
+		if costs[i] > 0 {
+			l.rememberDenial(subject, costs[i], asked, d)
 		}
 	}
-	j.sum()
+	j.combine()
 	return j, nil
 }
 
-// known decides without asking, where one limit is known to deny.
-func (g *Group) known(subject string, costs []int64, now int64) (j Joint, ok bool) {
+// cachedDenial decides without Redis if one limit is known to deny.
+func (g *Group) cachedDenial(subject string, costs []int64, now int64) (j Joint, ok bool) {
 	for i, l := range g.limits {
 		var d Decision
 		denied := false
 		if costs[i] > l.plan.limit {
-			d, denied = l.never(), true
-		} else if l.denied != nil && costs[i] > 0 {
-			d, denied = l.remembered(subject, costs[i], now)
+			d, denied = l.costAboveLimit(), true
+		} else if costs[i] > 0 {
+			d, denied = l.cachedDenial(subject, costs[i], now)
 		}
 		if denied {
 			return Joint{Decision: d, Limits: []Decision{d}, Violated: []string{l.name}}, true
@@ -155,26 +156,26 @@ func (g *Group) fallBack(ctx context.Context, subject string, costs []int64, cau
 		}
 		j.Limits[i] = d
 	}
-	j.sum()
+	j.combine()
 	return j, nil
 }
 
-// sum finds the decision that decides.
-func (j *Joint) sum() {
+// combine sets the group's decision: that of the strictest limit.
+func (j *Joint) combine() {
 	at := -1
 	for i, d := range j.Limits {
 		if !d.Allowed {
 			j.Violated = append(j.Violated, d.Policy)
 		}
-		if at < 0 || decides(d, j.Limits[at]) {
+		if at < 0 || stricter(d, j.Limits[at]) {
 			at = i
 		}
 	}
 	j.Decision = j.Limits[at]
 }
 
-// decides says whether a weighs more than b.
-func decides(a, b Decision) bool {
+// stricter reports whether a is stricter than b.
+func stricter(a, b Decision) bool {
 	if a.Allowed != b.Allowed {
 		return !a.Allowed
 	}
@@ -184,8 +185,8 @@ func decides(a, b Decision) bool {
 	return float64(a.Remaining)*float64(b.Limit) < float64(b.Remaining)*float64(a.Limit)
 }
 
-// Peek says of each limit what Allow would, in their order, and counts
-// nothing. It takes a round trip for each.
+// Peek returns the decision that each limit's Allow would return, in their
+// order, and counts nothing. It takes a round trip for each.
 func (g *Group) Peek(ctx context.Context, subject string) (Joint, error) {
 	j := Joint{Limits: make([]Decision, len(g.limits))}
 	for i, l := range g.limits {
@@ -195,11 +196,11 @@ func (g *Group) Peek(ctx context.Context, subject string) (Joint, error) {
 		}
 		j.Limits[i] = d
 	}
-	j.sum()
+	j.combine()
 	return j, nil
 }
 
-// Reset forgets everything that the limits know about subject.
+// Reset deletes the state of subject in all limits.
 func (g *Group) Reset(ctx context.Context, subject string) error {
 	for _, l := range g.limits {
 		if err := l.Reset(ctx, subject); err != nil {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Headers are families of response headers that tell a client its quota.
+// Headers are families of response headers that describe a client's quota.
 type Headers uint8
 
 const (
@@ -18,35 +18,35 @@ const (
 	//	RateLimit-Policy: "burst";q=10;w=1, "daily";q=1000;w=86400
 	//	RateLimit: "burst";r=9;t=1, "daily";r=412;t=35597
 	//
-	// q is the limit, or the burst of a token bucket, and w the seconds that
-	// give all of it back, left out below one second. r is what is left, and t
-	// the seconds it should last for the client to keep to the rate; where the
-	// limit denies, t is its own wait. Items of limits that are not what the
-	// request was denied for have no t. What is not known is left out: without
-	// Redis under FailOpen there is no RateLimit at all. Other units than
-	// requests (qu) and partition keys (pk) are not told.
+	// q is the limit, or the burst of a token bucket. w is the time that frees
+	// all of it, in seconds; it is left out below one second. r is what remains.
+	// t is how many seconds r should last if the client keeps to the rate; for a
+	// limit that denies, t is the wait. In a denied request, limits that did not
+	// deny have no t. Unknown values are left out: while Redis is unavailable
+	// FailOpen sends no RateLimit. Units other than requests (qu) and partition
+	// keys (pk) are not sent.
 	//
-	// Where an outer middleware, or a server behind a proxy, has set them, the
-	// items come behind theirs.
+	// If an outer middleware, or a server behind a proxy, has set these headers,
+	// the items are appended.
 	//
-	// They are one client's. A shared cache outside of the limit, as a CDN is,
-	// stores a page that says it may with all of its headers, and would tell
-	// one client's quota to others. Nothing can mark single headers so that all
-	// caches leave them out (Cache-Control: no-cache="RateLimit" makes most of
-	// them store no page at all), so pages that are public have WithHeaders(0),
-	// or the cache removes RateLimit, RateLimit-Policy and X-RateLimit-*.
+	// The values are one client's. A shared cache in front of the limit, such as
+	// a CDN, stores a cacheable page with all of its headers, and would send one
+	// client's quota to others. No directive makes all caches leave out single
+	// headers (with Cache-Control: no-cache="RateLimit" most of them store no
+	// page at all). So use WithHeaders(0) for public pages, or let the cache
+	// remove RateLimit, RateLimit-Policy and X-RateLimit-*.
 	HeadersRateLimit Headers = 1 << iota
 
 	// HeadersX are X-RateLimit-Limit, X-RateLimit-Remaining and
-	// X-RateLimit-Reset of the limit that decides. Reset is the number of
-	// seconds until the whole limit is free again if nobody comes, not a time.
-	// Of several middlewares a denial tells its own, otherwise the one with the
-	// least left.
+	// X-RateLimit-Reset of the strictest limit. Reset is the number of seconds
+	// until the whole limit is free again if no request comes, not a time. Of
+	// several middlewares the one that denies sets them, otherwise the one with
+	// the least left.
 	HeadersX
 
 	// HeadersRetryAfter is Retry-After with a denial: whole seconds, rounded
-	// up, at least 1; none where waiting does not help. That of a 503 for a
-	// limit that could not be decided is sent in any case.
+	// up, at least 1; none if waiting does not help. A 503 for a limit that could
+	// not be decided always has one.
 	HeadersRetryAfter
 )
 
@@ -59,8 +59,8 @@ const (
 	headerXReset     = "X-Ratelimit-Reset"
 )
 
-// policyItem describes a limit for RateLimit-Policy. Its name needs no escapes:
-// checkName lets no such character in.
+// policyItem describes a limit for RateLimit-Policy. The name needs no escapes:
+// checkName allows no such character.
 func policyItem(l *Limiter) string {
 	item := strconv.Quote(l.name) + ";q=" + strconv.FormatInt(l.plan.limit, 10)
 	if refill := l.plan.refill(); refill >= 1_000_000 { // w has no fractions
@@ -69,8 +69,8 @@ func policyItem(l *Limiter) string {
 	return item
 }
 
-// refill is how many microseconds give a whole limit back: its window, or the
-// time that fills the burst.
+// refill is how many microseconds free a whole limit: its window, or the time
+// that fills the burst.
 func (p plan) refill() int64 {
 	if p.kind != kindGCRA {
 		return p.rate.micros()
@@ -83,7 +83,7 @@ func (p plan) refill() int64 {
 	return int64(q)
 }
 
-// setHeaders tells the client what was decided.
+// setHeaders describes the decision to the client.
 func (o *outcome) setHeaders(h http.Header, families Headers) {
 	if families&HeadersRateLimit != 0 {
 		addItems(h, headerPolicy, o.quota.policy)
@@ -96,8 +96,8 @@ func (o *outcome) setHeaders(h http.Header, families Headers) {
 	}
 }
 
-// addItems puts items behind those that are there, on one line: clients seldom
-// look for a second.
+// addItems appends items to the existing ones, on one line: clients seldom read
+// a second one.
 func addItems(h http.Header, key, items string) {
 	if old := h[key]; len(old) > 0 {
 		items = strings.Join(old, ", ") + ", " + items
@@ -105,7 +105,7 @@ func addItems(h http.Header, key, items string) {
 	h[key] = []string{items}
 }
 
-// items are those of RateLimit.
+// items is the value of RateLimit.
 func (o *outcome) items() string {
 	var space [128]byte
 	out := space[:0]
@@ -136,34 +136,34 @@ func (o *outcome) appendItem(out []byte, d Decision) []byte {
 	case o.Allowed:
 		out = strconv.AppendInt(append(out, ";t="...), o.pace(d, left), 10)
 	}
-	// Not denied itself, in a request that is: a t beyond Retry-After would
+	// This limit admits and another one denies: a t beyond Retry-After would
 	// contradict it.
 	return out
 }
 
-// left is what remains, as far as that is known.
+// left is what remains; known is false if that is unknown.
 func (o *outcome) left(d Decision) (left int64, known bool) {
-	_, cost := o.find(d)
+	_, cost := o.limiterOf(d)
 	switch d.Source {
 	case SourceRedis:
 		known = true
 	case SourceLocal:
-		// What is remembered is that cost is too much, not what would not be.
+		// The remembered denial is of this cost: a smaller one may be free.
 		known = cost == 1
 	case SourceFallback:
 		known = o.quota.local && d.RetryAfter != Never
 	}
 	left = d.Remaining
 	if !d.Allowed && left >= cost {
-		left = 0 // blocked: there is some, but not for this subject
+		left = 0 // blocked: the rest is not for this subject
 	}
 	return left, known
 }
 
-// pace is in how many seconds a client that keeps to the rate uses up what is
-// left, at least one request: more at once is what the draft warns of.
+// pace is how many seconds a client that keeps to the rate needs to use up what
+// is left, at least one request: the draft warns of larger bursts.
 func (o *outcome) pace(d Decision, left int64) int64 {
-	l, _ := o.find(d)
+	l, _ := o.limiterOf(d)
 	hi, lo := bits.Mul64(uint64(l.plan.refill()), uint64(max(left, 1)))
 	q, rest := bits.Div64(hi, lo, uint64(d.Limit)*1_000_000)
 	if rest > 0 {
@@ -172,8 +172,8 @@ func (o *outcome) pace(d Decision, left int64) int64 {
 	return int64(q)
 }
 
-// find returns the limit of a decision, and what the request costs there.
-func (o *outcome) find(d Decision) (*Limiter, int64) {
+// limiterOf returns the limit of a decision, and the request's cost there.
+func (o *outcome) limiterOf(d Decision) (*Limiter, int64) {
 	for i, l := range o.quota.limits {
 		if l.name == d.Policy {
 			return l, o.costs[i]
@@ -187,7 +187,7 @@ func (o *outcome) setX(h http.Header) {
 	if before := h[headerXRemaining]; len(before) > 0 && o.Allowed {
 		n, err := strconv.ParseInt(before[0], 10, 64)
 		if err == nil && (!known || n <= left) {
-			return // an outer limit is nearer
+			return // an outer limit has less left
 		}
 	}
 	h[headerXLimit] = []string{strconv.FormatInt(o.Limit, 10)}

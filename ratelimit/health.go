@@ -11,9 +11,9 @@ import (
 	"github.com/madcrow-go/madcrow/internal/logonce"
 )
 
-// Health is whether a limit can ask Redis, as last observed.
+// Health says whether a limit reached Redis, as last observed.
 type Health struct {
-	// Degraded is true from the first question that failed to the first that
+	// Degraded is true from the first call that failed to the first that
 	// succeeds.
 	Degraded bool
 	// Since and Err say since when and why; zero when it is not degraded.
@@ -21,7 +21,7 @@ type Health struct {
 	Err   error
 }
 
-// Health returns what was last observed, without asking.
+// Health returns the last observed state, without a call to Redis.
 func (l *Limiter) Health() Health {
 	if h := l.health.now.Load(); h != nil {
 		return *h
@@ -29,28 +29,29 @@ func (l *Limiter) Health() Health {
 	return Health{}
 }
 
-// lasting is how long questions must fail for it to be in the log that the
-// policy decides, and how long none may have failed for that to be over. In
-// between some may succeed: those of another node of a cluster, for instance.
-const lasting = time.Second
+// outageThreshold is how long calls must fail before the log says that the
+// policy decides, and how long no call may have failed before it says that the
+// outage is over. Meanwhile some calls may succeed: those of another node of a
+// cluster, for instance.
+const outageThreshold = time.Second
 
-// health is shared by a limit and what OnFailure makes of it.
+// health is shared by a limit and its copies by OnFailure.
 type health struct {
 	limit string
 	log   *slog.Logger
 
 	now     atomic.Pointer[Health]
-	outage  atomic.Pointer[outage] // nil: the policy decides nothing
-	reasons logonce.Reasons        // of the outage, that are in the log
+	outage  atomic.Pointer[outage] // nil: there is none
+	reasons logonce.Reasons        // reasons of the outage that are in the log
 	found   logonce.Reasons        // foreign values that are in the log
 }
 
-// outage is a time in which a policy decides that does not return the error.
-// Times are those of mono.
+// outage is a period in which FailOpen or FailLocal decides: callers then see no
+// error. Times are those of mono.
 type outage struct {
 	since    int64
 	last     atomic.Int64 // failure
-	look     atomic.Int64 // when the log is next thought of: not for each failure
+	nextLog  atomic.Int64 // when a failure may be logged next
 	admitted atomic.Int64
 }
 
@@ -62,33 +63,33 @@ func newHealth(r *madcrow.Redis, limit string) *health {
 	return h
 }
 
-func (h *health) good() {
+func (h *health) succeeded() {
 	if h.now.Load() != nil {
 		h.now.Store(nil)
 	}
 	if o := h.outage.Load(); o != nil {
-		h.over(o)
+		h.endOutage(o)
 	}
 }
 
-func (h *health) bad(err error) {
+func (h *health) failed(err error) {
 	if h.now.Load() == nil {
 		h.now.CompareAndSwap(nil, &Health{Degraded: true, Since: time.Now(), Err: err})
 	}
 }
 
-// without notes that the policy has decided instead of Redis. Callers see no
-// error of that, so the log says it, once for each reason.
-func (h *health) without(policy FailPolicy, admitted bool, cause error) {
+// policyDecided notes that the policy has decided instead of Redis. Callers see
+// no error, so the outage is logged, once for each reason.
+func (h *health) policyDecided(policy FailPolicy, admitted bool, cause error) {
 	now := mono()
 	o := h.outage.Load()
 	if o == nil {
 		o = &outage{since: now}
 		o.last.Store(now)
-		o.look.Store(now + int64(lasting))
+		o.nextLog.Store(now + int64(outageThreshold))
 		if !h.outage.CompareAndSwap(nil, o) {
 			if o = h.outage.Load(); o == nil {
-				return // it is over already
+				return // the outage is over
 			}
 		}
 	}
@@ -96,32 +97,32 @@ func (h *health) without(policy FailPolicy, admitted bool, cause error) {
 	if admitted {
 		o.admitted.Add(1)
 	}
-	look := o.look.Load()
-	if now < look || !o.look.CompareAndSwap(look, now+int64(lasting)) || !h.reasons.First(cause) {
+	next := o.nextLog.Load()
+	if now < next || !o.nextLog.CompareAndSwap(next, now+int64(outageThreshold)) || !h.reasons.First(cause) {
 		return
 	}
-	text := "a limit is not kept: Redis cannot be asked, and everything is admitted"
+	text := "rate limit not enforced: Redis is unavailable, every request is admitted"
 	if policy.mode == failLocal {
-		text = "a limit is counted in this process alone: Redis cannot be asked"
+		text = "rate limit counted in this process alone: Redis is unavailable"
 	}
 	h.log.Warn(text, "limit", h.limit, "policy", policy.String(), "reason", cause)
 }
 
-// over ends an outage when no question has failed for long enough.
-func (h *health) over(o *outage) {
+// endOutage ends an outage when no call has failed for long enough.
+func (h *health) endOutage(o *outage) {
 	last := o.last.Load()
-	if mono()-last < int64(lasting) || !h.outage.CompareAndSwap(o, nil) || !h.reasons.Clear() {
+	if mono()-last < int64(outageThreshold) || !h.outage.CompareAndSwap(o, nil) || !h.reasons.Clear() {
 		return
 	}
-	h.log.Info("a limit is kept by Redis again", "limit", h.limit,
+	h.log.Info("rate limit enforced by Redis again", "limit", h.limit,
 		"lasted", time.Duration(last-o.since).Round(time.Millisecond), "admitted", o.admitted.Load())
 }
 
-// foreign tells of what was found under a key of the limit, and deleted; each
-// key once.
-func (h *health) foreign(f limitscript.Foreign) {
+// foreignValue logs that a key held a value that no limit wrote, and that it was
+// deleted; once for each key.
+func (h *health) foreignValue(f limitscript.Foreign) {
 	if h.found.First(errors.New(f.Key)) {
-		h.log.Warn("a key of a limit held what no limit wrote: it was deleted, and the limit begins anew; does another program use the same keys (REDIS_KEY_PREFIX)?",
+		h.log.Warn("a rate limit key held a value that no limit wrote: the key was deleted and counting starts at 0; does another program use the same keys (REDIS_KEY_PREFIX)?",
 			"limit", h.limit, "key", f.Key, "type", f.Type)
 	}
 }

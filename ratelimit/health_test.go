@@ -43,7 +43,7 @@ func (l *lines) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, n
 // What is under the keys of a limit may be of another program: a hash, a text of
 // another form. Each call failed for ever: a limit that fails closed refused
 // everything, one that fails open admitted everything.
-func TestLimiter_ForeignValuesAreReplacedAndTold(t *testing.T) {
+func TestLimiter_ForeignValuesAreReplacedAndLogged(t *testing.T) {
 	for _, fail := range []ratelimit.FailPolicy{ratelimit.FailClosed, ratelimit.FailOpen} {
 		t.Run(fail.String(), func(t *testing.T) {
 			foreignValues(t, fail)
@@ -101,7 +101,7 @@ func foreignValues(t *testing.T, fail ratelimit.FailPolicy) {
 			}
 		}
 		if n := len(log.with(key + "counts}")); n != 1 {
-			t.Errorf("%s: told %d times", name, n)
+			t.Errorf("%s: logged %d times", name, n)
 		}
 	}
 	g := must[*ratelimit.Group](t)(ratelimit.Join(all...))
@@ -165,7 +165,7 @@ func foreignValues(t *testing.T, fail ratelimit.FailPolicy) {
 			}
 		}
 	}
-	// Those of the Python original are none.
+	// Those of FastAPI Madcrow are no foreign values.
 	do("ZADD", attempts, "1", "1.0", "2", "whatever")
 	if left, err := login.RemainingAttempts(t.Context(), "alice"); err != nil || left != 3 {
 		t.Errorf("%d %v", left, err)
@@ -210,7 +210,7 @@ func TestLimiter_SaysOnceThatItAdmitsWithoutRedisAndOnceThatItIsOver(t *testing.
 		"local":  must[*ratelimit.Limiter](t)(ratelimit.New(r, "locals", ratelimit.PerMinute(4), ratelimit.FailLocal(2))),
 		"closed": must[*ratelimit.Limiter](t)(ratelimit.New(r, "closes", ratelimit.PerMinute(100), ratelimit.FailClosed)),
 	}
-	const begins, ends = "Redis cannot be asked", "kept by Redis again"
+	const begins, ends = "Redis is unavailable", "enforced by Redis again"
 	ask := func(n int) {
 		for range n {
 			for _, l := range limits {
@@ -224,8 +224,8 @@ func TestLimiter_SaysOnceThatItAdmitsWithoutRedisAndOnceThatItIsOver(t *testing.
 	eventually(t, "one that is short", func() bool { ask(1); return !limits["open"].Health().Degraded })
 	time.Sleep(1100 * time.Millisecond)
 	ask(1)
-	if told := append(log.with(begins), log.with(ends)...); len(told) != 0 {
-		t.Errorf("what does not last is told: %q", told)
+	if logged := append(log.with(begins), log.with(ends)...); len(logged) != 0 {
+		t.Errorf("a short outage is logged: %q", logged)
 	}
 
 	srv.Pause()
@@ -234,19 +234,19 @@ func TestLimiter_SaysOnceThatItAdmitsWithoutRedisAndOnceThatItIsOver(t *testing.
 	}
 	srv.Resume()
 	for _, name := range []string{"opens", "locals"} {
-		if told := log.with("limit=" + name); len(told) == 0 || len(told) > 2 || !strings.Contains(told[0], "level=WARN") || !strings.Contains(told[0], "reason=") {
-			t.Errorf("%s: %q", name, told) // the time-out, and that it is away
+		if logged := log.with("limit=" + name); len(logged) == 0 || len(logged) > 2 || !strings.Contains(logged[0], "level=WARN") || !strings.Contains(logged[0], "reason=") {
+			t.Errorf("%s: %q", name, logged) // the time-out, and that it is away
 		}
 	}
 	eventually(t, "that it is over", func() bool { ask(1); return len(log.with(ends)) == 2 })
 	ask(3)
-	if told := log.with(ends); len(told) != 2 || !strings.Contains(told[0], "lasted=") || !strings.Contains(told[1], "admitted=") {
-		t.Errorf("%q", told)
+	if logged := log.with(ends); len(logged) != 2 || !strings.Contains(logged[0], "lasted=") || !strings.Contains(logged[1], "admitted=") {
+		t.Errorf("%q", logged)
 	}
-	if told := log.with("limit=opens"); strings.Contains(told[len(told)-1], "admitted=0") {
-		t.Errorf("%q", told)
+	if logged := log.with("limit=opens"); strings.Contains(logged[len(logged)-1], "admitted=0") {
+		t.Errorf("%q", logged)
 	}
-	if told := log.with("limit=closes"); len(told) != 0 {
-		t.Errorf("its callers have the error: %q", told)
+	if logged := log.with("limit=closes"); len(logged) != 0 {
+		t.Errorf("its callers have the error: %q", logged)
 	}
 }

@@ -13,25 +13,25 @@ import (
 	"github.com/madcrow-go/madcrow/problem"
 )
 
-// Limit is what [Middleware] can keep: a [*Limiter], a [*TokenBucket] or a
-// [*Group].
+// Limit is a limit that [Middleware] can enforce: a [*Limiter], a
+// [*TokenBucket] or a [*Group].
 type Limit interface {
-	// parts are the limits that decide together.
-	parts() []*Limiter
-	// take asks for a request. Of a single limit each is nil.
-	take(ctx context.Context, subject string, costs []int64) (d Decision, each []Decision, violated []string, err error)
+	// limiters returns the limits that decide together.
+	limiters() []*Limiter
+	// allowCosts admits a request, or denies it. Of a single limit each is nil.
+	allowCosts(ctx context.Context, subject string, costs []int64) (d Decision, each []Decision, violated []string, err error)
 }
 
-func (l *Limiter) parts() []*Limiter { return []*Limiter{l} }
+func (l *Limiter) limiters() []*Limiter { return []*Limiter{l} }
 
-func (l *Limiter) take(ctx context.Context, subject string, costs []int64) (Decision, []Decision, []string, error) {
+func (l *Limiter) allowCosts(ctx context.Context, subject string, costs []int64) (Decision, []Decision, []string, error) {
 	d, err := l.AllowN(ctx, subject, costs[0])
 	return d, nil, nil, err
 }
 
-func (g *Group) parts() []*Limiter { return g.limits }
+func (g *Group) limiters() []*Limiter { return g.limits }
 
-func (g *Group) take(ctx context.Context, subject string, costs []int64) (Decision, []Decision, []string, error) {
+func (g *Group) allowCosts(ctx context.Context, subject string, costs []int64) (Decision, []Decision, []string, error) {
 	j, err := g.AllowN(ctx, subject, costs...)
 	return j.Decision, j.Limits, j.Violated, err
 }
@@ -40,48 +40,48 @@ func (g *Group) take(ctx context.Context, subject string, costs []int64) (Decisi
 // [HeadersRateLimit] names.
 const typeQuota = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 
-// What a denial says.
+// The texts of a denial.
 const (
 	titleQuota    = "Quota Exceeded"
-	messageUsedUp = "The quota is used up for the moment"
-	messageNever  = "The request costs more than the quota ever admits"
+	messageUsedUp = "The quota is used up for now"
+	messageNever  = "The request costs more than the quota allows"
 )
 
-// Middleware lets a request pass when limit admits it, and tells the client its
-// quota (see [Headers]). by says whose quota it is: there is no default, for
-// behind a proxy the obvious one is everybody's.
+// Middleware lets a request pass when limit admits it, and sends the client its
+// quota (see [Headers]). by says whose quota a request uses. It has no default:
+// behind a proxy the address of the connection is the same for all clients.
 //
 //	clients, err := clientip.TrustedProxies(1)
 //	…
 //	limited := ratelimit.Middleware(api, ratelimit.ByClient(clients))
 //	http.ListenAndServe(addr, limited(mux))
 //
-// A request is looked at in this order: [WithSkip], [WithDeny], [WithPreflights],
-// [WithAllow], the cost, by, the limit of its route or the one given. What it may be answered
-// with, always as a problem document (package problem) and without next:
+// The order of checks is: [WithSkip], [WithDeny], [WithPreflights], [WithAllow],
+// the cost, by, the limit of the route or the given one. A refused request does
+// not reach next. It gets a problem document (package problem):
 //
 //	429 QUOTA_EXCEEDED   denied; Retry-After says for how long
 //	429 QUOTA_NEVER      it costs more than the limit ever admits; no Retry-After
 //	503 LIMIT_UNAVAILABLE, 504 LIMIT_TIMEOUT
 //	                     not decided, see [Error]; never a 429
 //	400 KEY_MISSING, CLIENT_UNKNOWN
-//	                     by does not find whose quota it is
+//	                     by finds no key
 //	403 CLIENT_DENIED    the client is on the list of WithDeny
 //	500                  an option was used wrongly: see WithCost, PerRoute
 //
 // A 429 has the type https://iana.org/assignments/http-problem-types#quota-exceeded
 // and the member violated-policies.
 //
-// Without Redis the [FailPolicy] of the limit decides: FailOpen lets all pass,
-// FailClosed answers 503 or 504, FailLocal counts here; a cost above this
-// process's share is then a 503, for it is not above the limit. Nothing waits
-// longer than the limit's time-out.
+// While Redis is unavailable the [FailPolicy] of the limit decides: FailOpen lets
+// all requests pass, FailClosed answers 503 or 504, FailLocal counts in this
+// process. A cost above this process's share is then a 503: it is not above the
+// limit. No request waits longer than the limit's time-out.
 //
-// The decision is found by [FromContext]. The http.ResponseWriter is handed on
-// as it is, so Flush, Hijack and http.ResponseController work; the headers are
-// set before next runs. Middlewares may be nested: each counts, and the
-// innermost decision is the one in the context. It panics where limit, by or an
-// option cannot be used.
+// [FromContext] returns the decision. next gets the http.ResponseWriter
+// unwrapped, so Flush, Hijack and http.ResponseController work; the headers are
+// set before next runs. Middlewares may be nested: each counts, and the context
+// holds the innermost decision. Middleware panics if limit, by or an option
+// cannot be used.
 func Middleware(limit Limit, by Key, opts ...MiddlewareOption) func(next http.Handler) http.Handler {
 	m := newMiddleware(limit, by, opts)
 	return func(next http.Handler) http.Handler {
@@ -92,8 +92,8 @@ func Middleware(limit Limit, by Key, opts ...MiddlewareOption) func(next http.Ha
 	}
 }
 
-// FromContext returns what the innermost [Middleware] decided of the request
-// with this context; ok is false where none did.
+// FromContext returns the decision of the innermost [Middleware] about the
+// request with this context; ok is false if there is none.
 func FromContext(ctx context.Context) (d Decision, ok bool) {
 	p, ok := ctx.Value(decisionKey{}).(*Decision)
 	if !ok {
@@ -104,13 +104,13 @@ func FromContext(ctx context.Context) (d Decision, ok bool) {
 
 type decisionKey struct{}
 
-// quota is a limit as a middleware uses it.
+// quota is a limit with everything that a middleware derives from it once.
 type quota struct {
-	limit  Limit
-	limits []*Limiter
-	policy string  // the value of RateLimit-Policy
-	ones   []int64 // the cost of a request that says nothing else
-	local  bool    // it counts here without Redis
+	limit     Limit
+	limits    []*Limiter
+	policy    string  // the value of RateLimit-Policy
+	unitCosts []int64 // the costs of a request by default
+	local     bool    // under FailLocal
 }
 
 func newQuota(where string, limit Limit) *quota {
@@ -123,16 +123,16 @@ func newQuota(where string, limit Limit) *quota {
 	case *Group:
 		missing = l == nil || len(l.limits) == 0
 	}
-	if missing || limit.parts()[0].r == nil {
+	if missing || limit.limiters()[0].r == nil {
 		misuse(where + " needs a limit that was made by New, NewTokenBucket or Join")
 	}
-	q := &quota{limit: limit, limits: limit.parts()}
+	q := &quota{limit: limit, limits: limit.limiters()}
 	items := make([]string, len(q.limits))
 	for i, l := range q.limits {
 		items[i] = policyItem(l)
-		q.ones = append(q.ones, 1)
+		q.unitCosts = append(q.unitCosts, 1)
 		if slices.ContainsFunc(q.limits[:i], func(o *Limiter) bool { return o.name == l.name }) {
-			misuse(where + ": two limits of the group are named " + strconv.Quote(l.name) + ", so no client could tell them apart")
+			misuse(where + ": two limits of the group are named " + strconv.Quote(l.name) + ", so clients could not distinguish them")
 		}
 	}
 	q.policy = strings.Join(items, ", ")
@@ -175,7 +175,7 @@ func newMiddleware(limit Limit, by Key, opts []MiddlewareOption) *middleware {
 	return m
 }
 
-// checkPattern refuses what no http.ServeMux can have registered.
+// checkPattern refuses patterns that no http.ServeMux accepts.
 func checkPattern(where, pattern string) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -185,21 +185,21 @@ func checkPattern(where, pattern string) {
 	http.NewServeMux().Handle(pattern, http.NotFoundHandler())
 }
 
-// outcome is what is to become of a request.
+// outcome is the result of a middleware's checks for one request.
 type outcome struct {
 	Decision
 	decided  bool       // false: there is no decision
 	each     []Decision // of a group
 	violated []string
 	costs    []int64
-	quota    *quota // that answered; nil where none did
-	refusal  error  // the problem to answer with; nil: it passes
+	quota    *quota // that decided; nil if none did
+	refusal  error  // the problem to answer with; nil: the request passes
 	failed   bool   // the refusal is a failure, no denial
 	event    string // for the recorder, beside that of the limit
 }
 
 func (m *middleware) serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
-	o := m.judge(r)
+	o := m.decide(r)
 	if o.event != "" {
 		m.rec.Event("ratelimit", o.event, 1)
 	}
@@ -224,16 +224,16 @@ func (m *middleware) serve(w http.ResponseWriter, r *http.Request, next http.Han
 	}
 	inner := r.WithContext(context.WithValue(r.Context(), decisionKey{}, &o.Decision))
 	next.ServeHTTP(w, inner)
-	// A mux inside notes the pattern in the copy; logs outside look for it here.
+	// A mux inside sets the pattern in the copy; logs outside read it here.
 	r.Pattern = inner.Pattern
 }
 
-// judge looks at the request in the order that Middleware states.
-func (m *middleware) judge(r *http.Request) *outcome {
+// decide runs the checks in the order that Middleware documents.
+func (m *middleware) decide(r *http.Request) *outcome {
 	if m.skip != nil && m.skip(r) {
 		return m.bypass(true)
 	}
-	denied, err := m.deny.has(r)
+	denied, err := m.deny.contains(r)
 	if err != nil {
 		return &outcome{refusal: err, event: "unkeyed"}
 	}
@@ -245,8 +245,8 @@ func (m *middleware) judge(r *http.Request) *outcome {
 	if !m.preflights && preflight(r) {
 		return m.bypass(true)
 	}
-	// Whose address is unknown is not on this list, and counts like others.
-	if allowed, _ := m.allow.has(r); allowed {
+	// A client of unknown address is not on this list, and is counted.
+	if allowed, _ := m.allow.contains(r); allowed {
 		return m.bypass(true)
 	}
 	pattern := m.pattern(r)
@@ -265,10 +265,10 @@ func (m *middleware) judge(r *http.Request) *outcome {
 	if err != nil {
 		return &outcome{refusal: err, event: "unkeyed"}
 	}
-	return m.ask(r.Context(), q, subject, costs)
+	return m.enforce(r.Context(), q, subject, costs)
 }
 
-// bypass is a decision without a count.
+// bypass is a decision that counts nothing.
 func (m *middleware) bypass(allowed bool) *outcome {
 	return &outcome{
 		Decision: Decision{Allowed: allowed, Policy: m.base.limits[0].name, Source: SourceBypass},
@@ -276,8 +276,8 @@ func (m *middleware) bypass(allowed bool) *outcome {
 	}
 }
 
-// unmatched is the pattern of what the mux has no route for. No route is
-// called so: a pattern holds a slash.
+// unmatched is the pattern of a request without a route. No route has this
+// pattern: patterns hold a slash.
 const unmatched = "unmatched"
 
 func (m *middleware) pattern(r *http.Request) string {
@@ -304,21 +304,21 @@ func (m *middleware) costsOf(r *http.Request, q *quota) (costs []int64, free boo
 	case m.costs != nil:
 		costs = m.costs(r)
 	default:
-		return q.ones, false, nil
+		return q.unitCosts, false, nil
 	}
 	if len(costs) != len(q.limits) {
 		return nil, false, fmt.Errorf("ratelimit: WithCosts returned %d costs for %d limits", len(costs), len(q.limits))
 	}
 	if n := slices.Min(costs); n < 0 {
-		return nil, false, fmt.Errorf("ratelimit: the cost of a request was said to be %d", n)
+		return nil, false, fmt.Errorf("ratelimit: the cost of a request must not be negative, got %d", n)
 	}
 	return costs, slices.Max(costs) == 0, nil
 }
 
-func (m *middleware) ask(ctx context.Context, q *quota, subject string, costs []int64) *outcome {
+func (m *middleware) enforce(ctx context.Context, q *quota, subject string, costs []int64) *outcome {
 	o := &outcome{decided: true, quota: q, costs: costs}
 	var err error
-	o.Decision, o.each, o.violated, err = q.limit.take(ctx, subject, costs)
+	o.Decision, o.each, o.violated, err = q.limit.allowCosts(ctx, subject, costs)
 	switch {
 	case err != nil:
 		l := q.limits[0]
@@ -329,8 +329,8 @@ func (m *middleware) ask(ctx context.Context, q *quota, subject string, costs []
 		o.each, o.quota, o.refusal, o.failed = nil, nil, err, true
 	case o.Allowed:
 	case o.Degraded && o.RetryAfter == Never:
-		// Above this process's share, and not above the limit: Redis might have
-		// admitted it.
+		// The cost is above this process's share and not above the limit: Redis
+		// might have admitted it.
 		o.refusal, o.failed = o.Err, true
 	default:
 		o.refusal = m.denial(o)
@@ -357,7 +357,7 @@ func (m *middleware) denial(o *outcome) error {
 	return refusal{p, o.RetryAfter}
 }
 
-// refusal is a denial on its way to the client and the log.
+// refusal is the error of a denied request.
 type refusal struct {
 	p     problem.Problem
 	after time.Duration
@@ -366,7 +366,7 @@ type refusal struct {
 func (e refusal) Error() string {
 	text := "ratelimit: denied by " + strings.Join(e.p.ViolatedPolicies, ", ")
 	if e.after == Never {
-		return text + " for good"
+		return text + " for ever"
 	}
 	return text + " for " + e.after.String()
 }
@@ -377,5 +377,5 @@ func (e refusal) Problem() problem.Problem { return e.p }
 var (
 	errListed    = problem.New(http.StatusForbidden, "CLIENT_DENIED", "The address of the client is not allowed")
 	errMisplaced = problem.New(http.StatusInternalServerError, "LIMIT_MISPLACED",
-		"The limits of the routes cannot be told apart here: the middleware needs to stand inside the router, around the handlers of its routes, or WithMux or WithRoute")
+		"Per-route limits need the matched pattern: wrap the handlers of the routes, or use WithMux or WithRoute")
 )

@@ -13,16 +13,15 @@ import (
 	"github.com/madcrow-go/madcrow/problem"
 )
 
-// Key says whose quota a request uses. Make it with [ByClient] and its like;
-// the zero Key is refused by [Middleware].
+// Key finds the subject of a request: whose quota it uses. Make it with
+// [ByClient] and its like; [Middleware] panics on the zero Key.
 type Key struct {
 	of func(r *http.Request, pattern string) (string, error)
 }
 
-// Subject returns what r is counted by, for [Limiter.Reset], [Limiter.Block]
-// and [TokenBucket.Penalize] of the same client. It is at most 96 bytes; what
-// is longer is hashed. Its errors describe themselves as the problem that the
-// middleware answers with.
+// Subject returns the subject of r, for [Limiter.Reset], [Limiter.Block] and
+// [TokenBucket.Penalize] of the same client. It is at most 96 bytes; longer ones
+// are hashed. Its errors are the problems that the middleware answers with.
 func (k Key) Subject(r *http.Request) (string, error) { return k.subject(r, r.Pattern) }
 
 func (k Key) subject(r *http.Request, pattern string) (string, error) {
@@ -36,17 +35,17 @@ func (k Key) subject(r *http.Request, pattern string) (string, error) {
 	case s == "":
 		return "", errNoKey
 	case len(s) > maxPlain:
-		// Subjects are remembered in this process: what a caller chooses must
-		// not be long.
+		// This process keeps subjects in memory: a client must not choose long
+		// ones.
 		return digest(s), nil
 	}
 	return s, nil
 }
 
-// ByClient counts by the client's address, IPv6 by network, as p finds it. An
-// address that p cannot tell is answered with 400 CLIENT_UNKNOWN: such a
-// request has nobody's quota, and to give it another's or a common one would
-// be a guess. It panics on the zero Policy.
+// ByClient counts by the client's address as p finds it, IPv6 by network. A
+// request whose address p cannot determine gets 400 CLIENT_UNKNOWN: counting it
+// for another client, or for all such requests together, would be a guess.
+// ByClient panics on the zero Policy.
 func ByClient(p clientip.Policy) Key {
 	if !p.IsValid() {
 		misuse("ByClient needs a clientip.Policy that was made by a constructor")
@@ -60,15 +59,14 @@ func ByClient(p clientip.Policy) Key {
 	}}
 }
 
-// ByHeader counts by the value of a header, as an API key is. The value may be
-// a secret: what is counted by, and stands in Redis, is its SHA-256 with the
-// header's name. A header that is absent, empty or sent twice is answered with
-// 400 KEY_MISSING.
+// ByHeader counts by the value of a header, such as an API key. The value may be
+// a secret: the subject, which stands in Redis, is the SHA-256 of the header's
+// name and value. A request whose header is absent, empty or sent twice gets 400
+// KEY_MISSING.
 //
-// A client that can choose the value has as many quotas as it likes: whoever
-// checks the header must stand before the limit. It panics for Host, which
-// net/http keeps elsewhere, and for the headers that hold addresses, which are
-// for [ByClient].
+// A client that can choose the value has as many quotas as it likes: check the
+// header before the limit. ByHeader panics for Host, which net/http keeps
+// elsewhere, and for the headers that hold addresses, which are for [ByClient].
 func ByHeader(name string) Key {
 	name = keyHeader(name)
 	return Key{func(r *http.Request, _ string) (string, error) {
@@ -82,16 +80,15 @@ func ByHeader(name string) Key {
 	}}
 }
 
-// ByHeaderOr is [ByHeader], and counts by otherwise what comes without the
-// header, or with an empty one: ByHeaderOr("X-Api-Key", ByClient(p)). A header
-// sent twice is still refused. Note that a client may leave the header out: it
-// then has both quotas.
+// ByHeaderOr is [ByHeader]; a request without the header, or with an empty one,
+// counts by otherwise: ByHeaderOr("X-Api-Key", ByClient(p)). A header sent twice
+// is still refused. A client may leave the header out, so it has both quotas.
 func ByHeaderOr(name string, otherwise Key) Key {
 	checkKey("ByHeaderOr", otherwise)
 	first := ByHeader(name)
 	return Key{func(r *http.Request, pattern string) (string, error) {
 		s, err := first.of(r, pattern)
-		if errors.Is(err, errNoKey) { // and not for errTwoKeys: that is no honest client
+		if errors.Is(err, errNoKey) { // not for errTwoKeys: no honest client sends two
 			return otherwise.of(r, pattern)
 		}
 		return s, err
@@ -104,23 +101,24 @@ func keyHeader(name string) string {
 	case "Host":
 		misuse("ByHeader never sees Host; use ByFunc with http.Request.Host")
 	case "X-Forwarded-For", "Forwarded", "X-Real-Ip":
-		misuse("ByHeader(" + strconv.Quote(name) + ") counts by what a client may write itself; use ByClient")
+		misuse("ByHeader(" + strconv.Quote(name) + ") counts by a header that a client may forge; use ByClient")
 	}
 	if name == "" || strings.ContainsFunc(name, func(c rune) bool { return c <= ' ' || c >= 0x7f || c == ':' }) {
-		misuse("ByHeader: " + strconv.Quote(name) + " is no name of a header")
+		misuse("ByHeader: " + strconv.Quote(name) + " is not a header name")
 	}
 	return canonical
 }
 
-// ByPath counts by the route: the pattern that matched, with its method
-// ("GET /items/{id}"; that of the request where the router's patterns have none,
-// and GET for HEAD), from http.Request.Pattern, [WithMux] or [WithRoute]. So what
-// is registered without a method has a quota for each method of HTTP that is used,
-// and one for all methods that clients make up: name the method where that is too
-// many. With these two all requests that match none are one subject. Where no router has
-// matched yet, it is the method with the path as it was sent, and a client that
-// can vary the path has as many quotas as it likes. Alone it is one quota for all clients; see
-// [ByAll].
+// ByPath counts by the route: the matched pattern with its method ("GET
+// /items/{id}"), from http.Request.Pattern, [WithMux] or [WithRoute]. If the
+// pattern has no method, that of the request is used; HEAD counts as GET. So a
+// route without a method has a quota for each standard HTTP method, and one for
+// all other methods: register the method where that is too many.
+//
+// With WithMux or WithRoute all requests without a route are one subject. If no
+// router has matched yet, the subject is the method with the path as it was
+// sent, and a client that can vary the path has as many quotas as it likes.
+// Alone, ByPath is one quota for all clients; see [ByAll].
 func ByPath() Key {
 	return Key{func(r *http.Request, pattern string) (string, error) {
 		if pattern == "" {
@@ -129,28 +127,28 @@ func ByPath() Key {
 		if pattern == unmatched {
 			return pattern, nil
 		}
-		said, path := splitPattern(pattern)
-		method := said
-		if said == "" {
+		patternMethod, path := splitPattern(pattern)
+		method := patternMethod
+		if patternMethod == "" {
 			method = r.Method
 		}
 		switch {
-		case !known(method) && pattern == r.Method: // of a request without a route
+		case !standardMethod(method) && pattern == r.Method: // of a request without a route
 			return unmatched, nil
-		case !known(method):
+		case !standardMethod(method):
 			return path, nil
 		case method == http.MethodHead:
 			method = http.MethodGet
-		case said != "":
+		case patternMethod != "":
 			return pattern, nil
 		}
 		return method + " " + path, nil
 	}}
 }
 
-// known says whether a method is one of HTTP. Any token can be one, so that a
-// client has as many as it likes.
-func known(method string) bool {
+// standardMethod reports whether HTTP defines the method. Any token can be a
+// method, so a client can make up as many as it likes.
+func standardMethod(method string) bool {
 	switch method {
 	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch,
 		http.MethodDelete, http.MethodConnect, http.MethodOptions, http.MethodTrace:
@@ -159,10 +157,9 @@ func known(method string) bool {
 	return false
 }
 
-// ByFunc counts by what f returns: a user from the context, a field. An empty
-// text is answered with 400 KEY_MISSING, an error with its problem, which is
-// 500 for one that does not describe itself (see [problem.Describer]). f must
-// be safe for concurrent use.
+// ByFunc counts by the result of f: a user from the context, a field. An empty
+// result is answered with 400 KEY_MISSING, an error with its problem: 500 unless
+// it is a [problem.Describer]. f must be safe for concurrent use.
 func ByFunc(f func(*http.Request) (string, error)) Key {
 	if f == nil {
 		misuse("ByFunc needs a function")
@@ -171,8 +168,8 @@ func ByFunc(f func(*http.Request) (string, error)) Key {
 }
 
 // ByAll counts by all keys together: ByAll(ByClient(p), ByPath()) gives each
-// client a quota on each route. Different parts never make the same subject.
-// The first error is the answer.
+// client a quota on each route. Different parts never make the same subject. The
+// first error is returned.
 func ByAll(keys ...Key) Key {
 	if len(keys) == 0 {
 		misuse("ByAll needs keys")
@@ -191,7 +188,7 @@ func ByAll(keys ...Key) Key {
 			if i > 0 {
 				all = append(all, ',')
 			}
-			// The length in front keeps "a,b" and "c" apart from "a" and "b,c".
+			// The length distinguishes "a,b" and "c" from "a" and "b,c".
 			all = strconv.AppendInt(all, int64(len(s)), 10)
 			all = append(append(all, ':'), s...)
 		}
@@ -205,8 +202,8 @@ func checkKey(where string, k Key) {
 	}
 }
 
-// misuse ends a program that could not keep its limit: better at its start
-// than unnoticed.
+// misuse panics for an argument with which the limit would not be enforced: at
+// the start of the program, where it is noticed.
 func misuse(text string) { panic("ratelimit: " + text) }
 
 func digest(s string) string {
@@ -216,8 +213,8 @@ func digest(s string) string {
 
 var (
 	errZeroKey = errors.New("ratelimit: the zero Key")
-	errNoKey   = &keyError{"The request lacks what its quota is counted by"}
-	errTwoKeys = &keyError{"What the quota is counted by must be sent exactly once"}
+	errNoKey   = &keyError{"Missing rate limit key"}
+	errTwoKeys = &keyError{"The rate limit key header must be sent exactly once"}
 )
 
 // keyError is a request without a subject.
@@ -229,12 +226,12 @@ func (e *keyError) Problem() problem.Problem {
 	return problem.Problem{Status: http.StatusBadRequest, Code: "KEY_MISSING", Message: e.message}
 }
 
-// unknownClient is a request whose address the policy cannot tell.
+// unknownClient is a request whose address the policy cannot determine.
 type unknownClient struct{ err error }
 
 func (e unknownClient) Error() string { return "ratelimit: " + e.err.Error() }
 func (e unknownClient) Unwrap() error { return e.err }
 
 func (unknownClient) Problem() problem.Problem {
-	return problem.Problem{Status: http.StatusBadRequest, Code: "CLIENT_UNKNOWN", Message: "The address of the client cannot be told"}
+	return problem.Problem{Status: http.StatusBadRequest, Code: "CLIENT_UNKNOWN", Message: "The client's address cannot be determined"}
 }

@@ -22,7 +22,7 @@ func TestMiddleware_ForgedForwardedForDoesNotEscape(t *testing.T) {
 		}
 	}
 	w.get("addr", "10.0.0.1:999", "X-Forwarded-For", "203.0.113.10").want(204, "")
-	// Without the header it is nobody's.
+	// Without the header no quota is counted.
 	w.get("addr", "10.0.0.1:999").want(400, "CLIENT_UNKNOWN").has("RateLimit", "", "RateLimit-Policy", "")
 	// Addresses of one IPv6 network are one client.
 	for i := range 6 {
@@ -64,7 +64,7 @@ func TestMiddleware_KeysThatAreMissing(t *testing.T) {
 	}
 }
 
-func TestKey_SubjectsAreBoundedUnambiguousAndTellNoSecret(t *testing.T) {
+func TestKey_SubjectsAreBoundedUnambiguousAndRevealNoSecret(t *testing.T) {
 	req := func(pairs ...string) *http.Request {
 		r := httptest.NewRequest(http.MethodGet, "/a,b?q", nil)
 		for i := 0; i < len(pairs); i += 2 {

@@ -9,8 +9,8 @@ import (
 	"github.com/madcrow-go/madcrow/clientip"
 )
 
-// MiddlewareOption changes what [Middleware] makes. Options that cannot be used
-// make it panic.
+// MiddlewareOption changes a [Middleware], which panics if an option cannot be
+// used.
 type MiddlewareOption func(*middlewareOptions)
 
 type middlewareOptions struct {
@@ -33,37 +33,36 @@ type middlewareOptions struct {
 // HeadersRateLimit | HeadersRetryAfter.
 func WithHeaders(h Headers) MiddlewareOption { return func(o *middlewareOptions) { o.headers = h } }
 
-// WithCost says what a request costs, in every limit of a group; defaults to 1.
-// 0 passes uncounted. A negative cost is answered with 500: with a function of
-// Request.ContentLength mind the -1 of a body of unknown length.
+// WithCost sets the cost of a request, in every limit of a group; defaults to 1.
+// A request of cost 0 passes uncounted. A negative cost is answered with 500:
+// Request.ContentLength is -1 for a body of unknown length.
 func WithCost(f func(*http.Request) int64) MiddlewareOption {
 	return func(o *middlewareOptions) { o.cost = f }
 }
 
-// WithCosts says what a request costs in each limit of a [Group], in the order
-// of [Join]. 0 leaves that limit out, all 0 passes uncounted. Another number of
-// costs than limits, or a negative one, is answered with 500.
+// WithCosts sets the cost of a request in each limit of a [Group], in the order
+// of [Join]. 0 leaves that limit out; a request whose costs are all 0 passes
+// uncounted. A wrong number of costs, or a negative cost, is answered with 500.
 func WithCosts(f func(*http.Request) []int64) MiddlewareOption {
 	return func(o *middlewareOptions) { o.costs = f }
 }
 
 // PerRoute gives routes limits of their own instead of the middleware's, by the
 // pattern as it was registered: "POST /login". A key without a method, "/login",
-// is for those of its methods that have no key of their own; HEAD is a GET, as it
-// is for routers. All other requests keep the middleware's limit.
+// is for the methods that have no key of their own; HEAD counts as GET, as it
+// does for routers. All other requests keep the middleware's limit.
 //
-// A router knows the pattern of a request only after it has matched it. So
-// either the middleware stands inside, around the handlers that are registered
-// (With and Group of chi, not Use), or [WithMux] or [WithRoute] names the
-// router. Where neither is so, the routes would silently have no limit of their
-// own: the answer is then 500 LIMIT_MISPLACED. The same is the answer to a
-// request that a key is for by its path, where the pattern says only the
-// beginning ("/api/*", "/", or none), as it does outside of a router that is
-// mounted: the route inside is not known, or not registered as the key has it.
-// That includes a key without a method, "/login", whose route has one, "POST
-// /login", beside a "/" that is registered for all: write the method there. What
-// WithMux or WithRoute knows to have no route, a 404 or 405, has the middleware's
-// limit.
+// A router sets the pattern of a request when it has matched it. So the
+// middleware must wrap the registered handlers (With and Group of chi, not Use),
+// or [WithMux] or [WithRoute] must name the router. Otherwise the routes would
+// silently lose their limits: the answer is then 500 LIMIT_MISPLACED.
+//
+// LIMIT_MISPLACED is also the answer to a request whose path matches a key while
+// its pattern is only a beginning ("/api/*", "/", or none), as outside of a
+// mounted router: the route inside is unknown, or registered otherwise than the
+// key. An example is the key "/login" for the route "POST /login" beside a "/"
+// for all methods: write the method into the key. A request for which WithMux or
+// WithRoute finds no route (404 or 405) has the middleware's limit.
 func PerRoute(limits map[string]Limit) MiddlewareOption {
 	return func(o *middlewareOptions) {
 		if o.routes == nil {
@@ -75,15 +74,14 @@ func PerRoute(limits map[string]Limit) MiddlewareOption {
 	}
 }
 
-// WithMux looks patterns up in mux, for a middleware that stands outside it:
-// Middleware(limit, key, WithMux(mux))(mux). It must see the same path as the
-// middleware: no http.StripPrefix in between. Each request is then matched
-// twice.
+// WithMux reads patterns from mux, for a middleware around it:
+// Middleware(limit, key, WithMux(mux))(mux). mux must see the same path as the
+// middleware: no http.StripPrefix in between. Each request is matched twice.
 func WithMux(mux *http.ServeMux) MiddlewareOption { return func(o *middlewareOptions) { o.mux = mux } }
 
-// WithRoute says which route a request is for, for a middleware that stands
-// outside of a router which is not an [http.ServeMux]: the pattern, with or
-// without its method, or "" where there is none. With chi:
+// WithRoute finds the route of a request, for a middleware around a router that
+// is not an [http.ServeMux]. f returns the pattern, with or without its method,
+// or "" if there is no route. With chi:
 //
 //	ratelimit.WithRoute(func(r *http.Request) string {
 //		return router.Find(chi.NewRouteContext(), r.Method, r.URL.Path)
@@ -92,21 +90,20 @@ func WithRoute(f func(*http.Request) string) MiddlewareOption {
 	return func(o *middlewareOptions) { o.route = f }
 }
 
-// WithPreflights counts the preflights of CORS as other requests. Without it they
-// pass uncounted, whoever sends them: a browser asks by itself and without what a
-// client is known by, so a refusal would be of a request that nobody made. What
-// passes so is an OPTIONS with Origin and Access-Control-Request-Method, and
-// without a body, a Cookie, Authorization and X-HTTP-Method-Override and its like,
-// which no browser sends with one. [WithDeny] refuses them, too.
+// WithPreflights counts CORS preflights like other requests. By default they
+// pass uncounted: a browser sends them by itself, without a client's credentials.
+// A preflight is an OPTIONS request with Origin and Access-Control-Request-Method
+// and without a body, Cookie, Authorization, X-HTTP-Method-Override and similar
+// headers, which no browser sends with one. [WithDeny] refuses them, too.
 //
-// Set it where a handler does its work for OPTIONS, too: one that is registered
-// without a method ("/login") and does not look at it is otherwise without a limit
-// for whoever sends these headers.
+// Set it if a handler does its work for OPTIONS, too: one that is registered
+// without a method ("/login") and does not check the method. Otherwise any client
+// that sends these headers passes that handler's limit.
 func WithPreflights() MiddlewareOption { return func(o *middlewareOptions) { o.preflights = true } }
 
 // WithDeny answers clients whose address lies in one of the ranges with 403
-// CLIENT_DENIED; nothing is counted. With ranges given, a client whose address p
-// cannot tell is answered with 400 CLIENT_UNKNOWN. No ranges deny nobody.
+// CLIENT_DENIED; nothing is counted. A client whose address p cannot determine
+// gets 400 CLIENT_UNKNOWN. Without ranges no client is denied.
 // [clientip.ParseRanges] reads them from text. A later WithDeny replaces an
 // earlier one.
 func WithDeny(p clientip.Policy, ranges ...netip.Prefix) MiddlewareOption {
@@ -115,23 +112,22 @@ func WithDeny(p clientip.Policy, ranges ...netip.Prefix) MiddlewareOption {
 
 // WithAllow lets clients whose address lies in one of the ranges pass
 // uncounted, unless [WithDeny] names them too. A client whose address p cannot
-// tell is not among them.
+// determine is counted.
 func WithAllow(p clientip.Policy, ranges ...netip.Prefix) MiddlewareOption {
 	return func(o *middlewareOptions) { o.allow = newAddressList("WithAllow", p, ranges) }
 }
 
-// WithSkip lets the requests for which f is true pass uncounted, before the
-// lists are looked at: health checks, which may come without an address.
+// WithSkip lets requests for which f returns true pass uncounted, before the
+// lists are checked: health checks, which may have no address.
 func WithSkip(f func(*http.Request) bool) MiddlewareOption {
 	return func(o *middlewareOptions) { o.skip = f }
 }
 
-// WithShadow counts and decides, and refuses nothing: to try a limit out. What
-// would have been refused, by the limit or by WithDeny, is the recorder's event
+// WithShadow counts and decides, and refuses nothing: to try a limit out. A
+// request that the limit or WithDeny would have refused is the recorder's event
 // "shadow_denied", and a decision with Allowed false for [WithOnDecision] and
 // [FromContext]. A request without a key and one that could not be decided pass
-// too. There is never a Retry-After; RateLimit headers are sent as otherwise
-// (see [WithHeaders]).
+// too. Retry-After is never sent; RateLimit headers are (see [WithHeaders]).
 func WithShadow() MiddlewareOption { return func(o *middlewareOptions) { o.shadow = true } }
 
 // WithOnDecision calls f with every decision, before the request goes on or is
@@ -141,11 +137,11 @@ func WithOnDecision(f func(*http.Request, Decision)) MiddlewareOption {
 	return func(o *middlewareOptions) { o.onDecision = f }
 }
 
-// WithLogger names the log of refused requests: denials as information, limits
-// that could not be decided as errors. Defaults to none.
+// WithLogger sets the log for refused requests: denials at level info, limits
+// that could not be decided at level error. Defaults to none.
 func WithLogger(l *slog.Logger) MiddlewareOption { return func(o *middlewareOptions) { o.logger = l } }
 
-// addressList is a policy and the ranges that it is asked for.
+// addressList is a policy and the ranges that it is checked against.
 type addressList struct {
 	policy clientip.Policy
 	ranges []netip.Prefix
@@ -161,21 +157,21 @@ func newAddressList(where string, p clientip.Policy, ranges []netip.Prefix) addr
 		case !r.IsValid():
 			misuse(where + " was given the invalid netip.Prefix")
 		case r != r.Masked():
-			misuse(where + ": the range " + strconv.Quote(r.String()) + " has bits behind its length")
+			misuse(where + ": the range " + strconv.Quote(r.String()) + " has bits beyond its length")
 		case r.Addr().Is4In6() && r.Bits() >= 96:
 			// Addresses are compared unmapped.
 			r = netip.PrefixFrom(r.Addr().Unmap(), r.Bits()-96)
 		}
 		if r.Bits() == 0 {
-			misuse(where + ": the range " + strconv.Quote(r.String()) + " holds every address")
+			misuse(where + ": the range " + strconv.Quote(r.String()) + " contains every address")
 		}
 		list.ranges = append(list.ranges, r)
 	}
 	return list
 }
 
-// has says whether the client is on the list.
-func (l addressList) has(r *http.Request) (bool, error) {
+// contains reports whether the client is on the list.
+func (l addressList) contains(r *http.Request) (bool, error) {
 	if len(l.ranges) == 0 {
 		return false, nil
 	}

@@ -23,10 +23,10 @@ type events struct {
 	n map[string]int
 }
 
-func (e *events) Event(room, name string, n int) {
+func (e *events) Event(pkg, name string, n int) {
 	e.Lock()
 	defer e.Unlock()
-	if room == "ratelimit" {
+	if pkg == "ratelimit" {
 		e.n[name] += n
 	}
 }
@@ -66,14 +66,14 @@ func TestMiddleware_ShadowCountsAndRefusesNothing(t *testing.T) {
 		}
 	}
 	if got := fmt.Sprint(seen); got != "[true true false false false]" {
-		t.Errorf("told %s", got)
+		t.Errorf("got %s", got)
 	}
 	if got := e.take(); got != "map[allowed:2 denied:1 denied_locally:2 shadow_denied:3]" {
 		t.Errorf("counted %s", got)
 	}
 	w.get().want(204, "")
 	if w.found {
-		t.Errorf("a decision about nobody: %+v", w.last)
+		t.Errorf("a decision about no client: %+v", w.last)
 	}
 	w.get("User", "a", "addr", "198.51.100.7:1").want(204, "")
 	if got := e.take(); got != "map[denied_by_list:1 shadow_denied:1 unkeyed:1]" {
@@ -197,33 +197,33 @@ func TestMiddleware_RefusesWhatCannotKeepALimit(t *testing.T) {
 		return func() { ratelimit.Middleware(limit, by, opts...) }
 	}
 	for name, f := range map[string]func(){
-		"no limit":              with(nil, byAddress()),
-		"nil limiter":           with((*ratelimit.Limiter)(nil), byAddress()),
-		"zero limiter":          with(&ratelimit.Limiter{}, byAddress()),
-		"nil bucket":            with((*ratelimit.TokenBucket)(nil), byAddress()),
-		"zero bucket":           with(&ratelimit.TokenBucket{}, byAddress()),
-		"nil group":             with((*ratelimit.Group)(nil), byAddress()),
-		"zero group":            with(&ratelimit.Group{}, byAddress()),
-		"one name twice":        with(twins, byAddress()),
-		"zero key":              with(l, ratelimit.Key{}),
-		"both costs":            with(l, byAddress(), ratelimit.WithCost(func(*http.Request) int64 { return 1 }), ratelimit.WithCosts(func(*http.Request) []int64 { return nil })),
-		"nil route":             with(l, byAddress(), ratelimit.PerRoute(map[string]ratelimit.Limit{"/": nil})),
-		"empty route":           with(l, byAddress(), ratelimit.PerRoute(map[string]ratelimit.Limit{"": l})),
-		"no route":              with(l, byAddress(), ratelimit.PerRoute(map[string]ratelimit.Limit{"/{": l}), ratelimit.WithMux(http.NewServeMux())),
-		"nil handler":           func() { ratelimit.Middleware(l, byAddress())(nil) },
-		"client of nobody":      func() { ratelimit.ByClient(noPolicy) },
-		"header Host":           func() { ratelimit.ByHeader("host") },
-		"header of addresses":   func() { ratelimit.ByHeader("x-forwarded-for") },
-		"empty header":          func() { ratelimit.ByHeader("") },
-		"header with a colon":   func() { ratelimit.ByHeader("X-Key:") },
-		"or the zero key":       func() { ratelimit.ByHeaderOr("X-Key", ratelimit.Key{}) },
-		"nil function":          func() { ratelimit.ByFunc(nil) },
-		"all of none":           func() { ratelimit.ByAll() },
-		"all with a zero key":   func() { ratelimit.ByAll(byAddress(), ratelimit.Key{}) },
-		"deny for nobody":       with(l, byAddress(), ratelimit.WithDeny(noPolicy)),
-		"allow everybody":       with(l, byAddress(), ratelimit.WithAllow(remote, netip.MustParsePrefix("::ffff:0.0.0.0/96"))),
-		"allow an odd range":    with(l, byAddress(), ratelimit.WithAllow(remote, netip.MustParsePrefix("10.1.2.3/8"))),
-		"deny an invalid range": with(l, byAddress(), ratelimit.WithDeny(remote, netip.Prefix{})),
+		"no limit":                with(nil, byAddress()),
+		"nil limiter":             with((*ratelimit.Limiter)(nil), byAddress()),
+		"zero limiter":            with(&ratelimit.Limiter{}, byAddress()),
+		"nil bucket":              with((*ratelimit.TokenBucket)(nil), byAddress()),
+		"zero bucket":             with(&ratelimit.TokenBucket{}, byAddress()),
+		"nil group":               with((*ratelimit.Group)(nil), byAddress()),
+		"zero group":              with(&ratelimit.Group{}, byAddress()),
+		"one name twice":          with(twins, byAddress()),
+		"zero key":                with(l, ratelimit.Key{}),
+		"both costs":              with(l, byAddress(), ratelimit.WithCost(func(*http.Request) int64 { return 1 }), ratelimit.WithCosts(func(*http.Request) []int64 { return nil })),
+		"nil route":               with(l, byAddress(), ratelimit.PerRoute(map[string]ratelimit.Limit{"/": nil})),
+		"empty route":             with(l, byAddress(), ratelimit.PerRoute(map[string]ratelimit.Limit{"": l})),
+		"no route":                with(l, byAddress(), ratelimit.PerRoute(map[string]ratelimit.Limit{"/{": l}), ratelimit.WithMux(http.NewServeMux())),
+		"nil handler":             func() { ratelimit.Middleware(l, byAddress())(nil) },
+		"client without a policy": func() { ratelimit.ByClient(noPolicy) },
+		"header Host":             func() { ratelimit.ByHeader("host") },
+		"header of addresses":     func() { ratelimit.ByHeader("x-forwarded-for") },
+		"empty header":            func() { ratelimit.ByHeader("") },
+		"header with a colon":     func() { ratelimit.ByHeader("X-Key:") },
+		"or the zero key":         func() { ratelimit.ByHeaderOr("X-Key", ratelimit.Key{}) },
+		"nil function":            func() { ratelimit.ByFunc(nil) },
+		"all of none":             func() { ratelimit.ByAll() },
+		"all with a zero key":     func() { ratelimit.ByAll(byAddress(), ratelimit.Key{}) },
+		"deny without a policy":   with(l, byAddress(), ratelimit.WithDeny(noPolicy)),
+		"allow everybody":         with(l, byAddress(), ratelimit.WithAllow(remote, netip.MustParsePrefix("::ffff:0.0.0.0/96"))),
+		"allow an odd range":      with(l, byAddress(), ratelimit.WithAllow(remote, netip.MustParsePrefix("10.1.2.3/8"))),
+		"deny an invalid range":   with(l, byAddress(), ratelimit.WithDeny(remote, netip.Prefix{})),
 	} {
 		t.Run(name, func(t *testing.T) {
 			defer func() {

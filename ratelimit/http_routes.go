@@ -6,7 +6,7 @@ import (
 )
 
 // Patterns are those of net/http, "POST /login", and of routers whose patterns
-// have no method (chi, Echo) or other words for what varies: {id}, {id:[0-9]+},
+// have no method (chi, Echo) or another syntax for wildcards: {id}, {id:[0-9]+},
 // :id, *, *rest, {rest...}.
 
 // splitPattern returns the method of a pattern, if it has one, and the rest.
@@ -53,11 +53,11 @@ func (m *middleware) quotaOf(r *http.Request, pattern string) (*quota, error) {
 		return q, nil
 	}
 	if deep, open := depth(path); open && path != r.URL.Path {
-		if !begins(r.URL.Path, path, deep) {
-			deep = 0 // what a router outside has matched was stripped
+		if !hasSegments(r.URL.Path, path, deep) {
+			deep = 0 // an outer router has stripped its part of the path
 		}
 		for key := range m.quotas {
-			if below(key, deep, r) {
+			if reaches(key, deep, r) {
 				return nil, errMisplaced
 			}
 		}
@@ -65,15 +65,15 @@ func (m *middleware) quotaOf(r *http.Request, pattern string) (*quota, error) {
 	return m.base, nil
 }
 
-// depth is how many segments a path has before what may be anything; open says
-// whether there is such an end.
+// depth is how many segments a pattern has before a wildcard for the rest of the
+// path; open says whether it has one.
 func depth(path string) (n int, open bool) {
 	at := strings.IndexByte(path, '/')
 	if at < 0 {
 		return 0, true // no route
 	}
 	for segment := range strings.SplitSeq(path[at+1:], "/") {
-		if rest(segment) {
+		if matchesRest(segment) {
 			return n, true
 		}
 		n++
@@ -81,13 +81,13 @@ func depth(path string) (n int, open bool) {
 	return n, false
 }
 
-// rest says whether a segment of a pattern is for all that comes.
-func rest(segment string) bool {
+// matchesRest reports whether a segment of a pattern matches the rest of a path.
+func matchesRest(segment string) bool {
 	return segment == "" || segment[0] == '*' || segment[0] == '+' || strings.HasSuffix(segment, "...}")
 }
 
-// begins says whether a path has the first n segments of a pattern.
-func begins(path, pattern string, n int) bool {
+// hasSegments reports whether a path matches the first n segments of a pattern.
+func hasSegments(path, pattern string, n int) bool {
 	if n == 0 {
 		return true
 	}
@@ -98,7 +98,7 @@ func begins(path, pattern string, n int) bool {
 			return false
 		}
 		var is string
-		if is, left, more = strings.Cut(left, "/"); !fits(is, segment) {
+		if is, left, more = strings.Cut(left, "/"); !segmentMatches(is, segment) {
 			return false
 		}
 		if n--; n == 0 {
@@ -108,14 +108,14 @@ func begins(path, pattern string, n int) bool {
 	return true
 }
 
-// fits says whether a segment of a path can be for that of a pattern.
-func fits(is, segment string) bool {
+// segmentMatches reports whether a segment of a path can match one of a pattern.
+func segmentMatches(is, segment string) bool {
 	return is == segment || is != "" && strings.ContainsAny(segment, "{:")
 }
 
-// below says whether key is for the request, by its method and path, and says
-// more of the path than deep segments.
-func below(key string, deep int, r *http.Request) bool {
+// reaches reports whether key matches the method and path of a request, and has
+// more than deep segments.
+func reaches(key string, deep int, r *http.Request) bool {
 	method, path := splitPattern(key)
 	if method != "" && method != r.Method && (method != http.MethodGet || r.Method != http.MethodHead) {
 		return false
@@ -126,7 +126,7 @@ func below(key string, deep int, r *http.Request) bool {
 	path = path[strings.IndexByte(path, '/')+1:]
 	left, more := strings.TrimPrefix(r.URL.Path, "/"), true
 	for segment := range strings.SplitSeq(path, "/") {
-		if rest(segment) {
+		if matchesRest(segment) {
 			return more
 		}
 		if segment == "{$}" {
@@ -136,15 +136,15 @@ func below(key string, deep int, r *http.Request) bool {
 		if !more {
 			return false
 		}
-		if is, left, more = strings.Cut(left, "/"); !fits(is, segment) {
+		if is, left, more = strings.Cut(left, "/"); !segmentMatches(is, segment) {
 			return false
 		}
 	}
 	return !more
 }
 
-// preflight says whether a browser asks here what it may ask. No browser names
-// another method then, which a handler inside might go by.
+// preflight reports whether this is a CORS preflight. No browser sends a header
+// with it that overrides the method, which a handler inside might obey.
 func preflight(r *http.Request) bool {
 	return r.Method == http.MethodOptions && r.Header["Origin"] != nil && r.Header["Access-Control-Request-Method"] != nil &&
 		r.Header["Authorization"] == nil && r.Header["Cookie"] == nil && r.ContentLength == 0 &&

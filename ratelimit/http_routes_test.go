@@ -244,7 +244,7 @@ func TestPerRoute_WhatHasNoRouteIsNoMisplacedLimit(t *testing.T) {
 
 // Two headers that anybody can send took a client past its place on the list of
 // WithDeny, and a request that a handler inside takes for a POST past every limit.
-func TestMiddleware_NobodyIsTakenForAPreflightToGetThrough(t *testing.T) {
+func TestMiddleware_OnlyWhatABrowserSendsIsAPreflight(t *testing.T) {
 	l := newLimit(t, openAnew(t), "x", ratelimit.PerMinute(1), ratelimit.FailClosed)
 	w := newWeb(t, l, byAddress(), ratelimit.WithDeny(clientip.RemoteAddr(), ranges(t, "198.51.100.0/24")...))
 	ask := func(addr string, pairs ...string) *reply {

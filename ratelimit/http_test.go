@@ -122,7 +122,7 @@ func openAnew(t testing.TB) *madcrow.Redis {
 
 func byAddress() ratelimit.Key { return ratelimit.ByClient(clientip.RemoteAddr()) }
 
-func TestMiddleware_TellsTheQuotaAndDeniesWithAProblem(t *testing.T) {
+func TestMiddleware_SendsTheQuotaAndDeniesWithAProblem(t *testing.T) {
 	var log bytes.Buffer
 	w := newWeb(t, newLimit(t, openAnew(t), "api", ratelimit.PerMinute(5), ratelimit.FailClosed), byAddress(),
 		ratelimit.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))

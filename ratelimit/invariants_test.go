@@ -26,9 +26,9 @@ func sum(all []admission, after int64) (n int64) {
 	return n
 }
 
-// fits says whether a token bucket has room for cost at a time: in no stretch
+// fits says whether a token bucket has capacity for cost at a time: in no stretch
 // of time up to then is more let in than the burst and what came in it. What
-// was booked counts from when it may act, which is told in whole microseconds;
+// was booked counts from when it may act, which is rounded to whole microseconds;
 // so slack of one may be given.
 func (p modelPolicy) fits(all []admission, at, cost, slack int64) bool {
 	total := cost
@@ -84,7 +84,7 @@ func rules(ctx context.Context, r *madcrow.Redis, ops []op) (at int, complaint s
 			return i, fmt.Sprintf("let in %v, must %v, must not %v (%v); before: %v", free, must, mustNot, reply, all), nil
 		}
 		if !free && p.kind != kindWindow && (p.mustAdmit(all, o.clock+retry-1, cost) || p.mustDeny(all, o.clock+retry, cost)) {
-			return i, fmt.Sprintf("told to wait %d; before: %v", retry, all), nil
+			return i, fmt.Sprintf("the wait is %d; before: %v", retry, all), nil
 		}
 		if c := o.complain(found[i], replied{}); c != "" {
 			return i, c, nil
@@ -114,7 +114,7 @@ func calm(seed uint64, changes bool) *schedule {
 		}
 		o := op{kind: opAsk, asks: []ask{{0, p, 1}}, verb: verbTake, how: takeAll, id: s.id(), probe: s.rng.IntN(4) == 0}
 		if s.rng.IntN(4) == 0 {
-			o.asks[0].cost = 1 + s.rng.Int64N(p.room())
+			o.asks[0].cost = 1 + s.rng.Int64N(p.capacity())
 		}
 		switch n := s.rng.IntN(10); {
 		case n == 0:
@@ -201,7 +201,7 @@ func holders(ctx context.Context, r *madcrow.Redis, ops []op) (at int, complaint
 		case o.verb == "1" && held < p.limit:
 			return i, fmt.Sprintf("%d of %d are held, and none is free: %v", held, p.limit, reply), nil
 		case o.verb == "2" && has != (reply[0] == 1), o.verb == "3" && has != (reply[0] == 1):
-			return i, fmt.Sprintf("held %v, told %v", has, reply), nil
+			return i, fmt.Sprintf("held %v, reply %v", has, reply), nil
 		case o.verb == "2" && has:
 			ends[o.id] = o.clock + p.window
 		case o.verb == "3" && has:

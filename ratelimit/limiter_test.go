@@ -51,7 +51,7 @@ var algorithms = map[string]ratelimit.Algorithm{
 	"window": ratelimit.SlidingWindow(10), "gcra": ratelimit.GCRA(5),
 }
 
-func TestLimiter_AdmitsItsLimitAndTellsTheRest(t *testing.T) {
+func TestLimiter_AdmitsItsLimitAndReportsTheRest(t *testing.T) {
 	r := open(t)
 	for name, a := range algorithms {
 		t.Run(name, func(t *testing.T) {

@@ -13,32 +13,32 @@ import (
 	"github.com/madcrow-go/madcrow/internal/limitscript"
 )
 
-// Login limits failed logins. It shares its attempts with the Python original:
-// the same sorted set under <prefix>login_attempts:<identifier>, so that both
-// may serve one login. Make it with [NewLogin].
+// Login limits failed logins. It shares its attempts with FastAPI Madcrow: the
+// same sorted set under <prefix>login_attempts:<identifier>, so that both may
+// serve one login. Make it with [NewLogin].
 //
-// [Login.Attempt] before the password is checked, and [Login.Reset] when it was
-// right, is all that a login needs. The original's verbs do the same in more
-// steps: [Login.IsRateLimited] before, [Login.Increment] after a failure. What
-// happens between the two is not counted, so parallel guesses pass together:
-// prefer Attempt.
+// A login needs two calls: [Login.Attempt] before the password is checked, and
+// [Login.Reset] when it was right. The verbs of FastAPI Madcrow do the same in
+// more steps: [Login.IsRateLimited] before, [Login.Increment] after a failure.
+// Attempts between those two steps are not counted, so parallel guesses pass
+// together: prefer Attempt.
 //
-// An identifier is whatever failures are counted by: the account, or the
-// account and the address together ([LoginKey]). By the account alone a
-// stranger can lock its owner out; by the address alone Reset would free who
-// logs in to an account of his own. Identifiers above 255 bytes, with braces or
-// with a '~' in front are hashed, and so not shared with Python.
+// Failures are counted by an identifier: the account, or the account and the
+// address together ([LoginKey]). By the account alone a stranger can lock its
+// owner out; by the address alone an attacker can log in to an account of his
+// own to have it reset. Identifiers above 255 bytes, with braces or beginning
+// with '~' are hashed, and so not shared with Python.
 //
-// Without Redis, Attempt, IsRateLimited and Increment follow the [FailPolicy]:
-// FailOpen admits and counts nothing, FailClosed returns the error, FailLocal
-// counts in this process, without blocks. The other verbs return the error,
-// whatever the policy. Health and the recorder tell of it.
+// While Redis is unavailable, Attempt, IsRateLimited and Increment follow the
+// [FailPolicy]: FailOpen admits and counts nothing, FailClosed returns the
+// error, FailLocal counts in this process, without blocks. The other methods
+// return the error, whatever the policy. Health and the recorder report it.
 //
 // It is safe for concurrent use.
 type Login struct {
 	l      *Limiter // for names, policy, health, memory and the recorder
 	cfg    LoginConfig
-	blocks string // what keys of blocks begin with
+	blocks string // the prefix of the keys of blocks
 	// blockArgs are the last arguments of the script.
 	blockArgs []string
 }
@@ -52,24 +52,24 @@ const (
 )
 
 // NewLogin makes the limit of a login, called "login" in decisions and errors.
-// fail says what happens when Redis cannot be asked. The error is
+// fail says what happens while Redis is unavailable. The error is
 // [madcrow.ErrConfig] and lists every problem; that of an option is a
-// [*ValidationError]. Redis is not asked. Of the options, those about memory
-// and [WithTimeout] apply.
+// [*ValidationError]. NewLogin does not call Redis. Of the options, those about
+// memory and [WithTimeout] apply.
 func NewLogin(r *madcrow.Redis, cfg LoginConfig, fail FailPolicy, opts ...Option) (*Login, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.check(fail); err != nil {
 		return nil, err
 	}
-	// A limit of 0 is decided before the script is asked, which knows none.
+	// The script needs a limit of at least 1; staticDecision decides for 0.
 	rate := Per(cfg.Window, int64(max(cfg.MaxAttempts, 1)))
 	l, err := New(r, loginPolicy, rate, fail, append(append([]Option(nil), opts...), WithAlgorithm(SortedSetLog()))...)
 	if err != nil {
 		return nil, err
 	}
 	prefix := r.Config().KeyPrefix
-	l.before = prefix + loginKeyPrefix
-	login := &Login{l: l, cfg: cfg, blocks: prefix + "m1:login:{" + l.before}
+	l.keyPrefix = prefix + loginKeyPrefix
+	login := &Login{l: l, cfg: cfg, blocks: prefix + "m1:login:{" + l.keyPrefix}
 	if len(cfg.Blocks) > 0 {
 		login.blockArgs = []string{micros(cfg.ForgetBlocks), strconv.Itoa(len(cfg.Blocks))}
 		for _, d := range cfg.Blocks {
@@ -86,7 +86,7 @@ func micros(d time.Duration) string { return strconv.FormatInt(d.Microseconds(),
 // one. The user's name is put in lower case, and nothing else is done to it:
 // where a login finds an account by several spellings, pass the one that the
 // database has. An IPv6 address counts as its /64, within which a client has
-// all addresses; IPv4-mapped ones count as IPv4.
+// all addresses; IPv4-mapped addresses count as IPv4.
 func LoginKey(user string, addr netip.Addr) string {
 	addr = addr.Unmap().WithZone("")
 	where := "unknown"
@@ -99,71 +99,71 @@ func LoginKey(user string, addr netip.Addr) string {
 	return where + "|" + strings.ToLower(user)
 }
 
-// Attempt counts an attempt and says whether it is admitted, in one step: of
-// any number of parallel ones no more than MaxAttempts pass. A denied one is
-// not counted and prolongs nothing. Check the password only when it is
-// admitted, and call Reset when it was right.
+// Attempt counts an attempt and decides whether it is admitted, in one step: of
+// any number of parallel attempts no more than MaxAttempts pass. A denied
+// attempt is not counted and prolongs nothing. Check the password only when the
+// attempt is admitted, and call Reset when the password was right.
 func (l *Login) Attempt(ctx context.Context, identifier string) (Decision, error) {
-	return l.decide(ctx, verbTake, "attempt", identifier)
+	return l.decide(ctx, limitscript.VerbAllow, "attempt", identifier)
 }
 
-// IsRateLimited says whether an attempt would be denied now, and counts
+// IsRateLimited reports whether an attempt would be denied now, and counts
 // nothing. With an error it is true.
 func (l *Login) IsRateLimited(ctx context.Context, identifier string) (bool, error) {
-	d, err := l.decide(ctx, verbLook, "is rate limited", identifier)
+	d, err := l.decide(ctx, limitscript.VerbPeek, "is rate limited", identifier)
 	return !d.Allowed, err
 }
 
 // Increment counts a failed attempt, whatever is free; during a block it counts
 // nothing. The decision is that of a further attempt: Allowed says whether it
 // would be admitted, Remaining how many are left. Do not call it after Attempt,
-// which has counted already, nor for an attempt that was denied: that would
-// prolong the wait for as long as somebody tries.
+// which has counted already. Do not call it for an attempt that was denied: the
+// wait would grow with every attempt.
 func (l *Login) Increment(ctx context.Context, identifier string) (Decision, error) {
-	return l.decide(ctx, verbForce, "increment", identifier)
+	return l.decide(ctx, limitscript.VerbForce, "increment", identifier)
 }
 
-// Reset forgets the failures and blocks of identifier: after a success. Other
-// processes see it within a second, this one at once. When it fails the user
-// may still be let in: the failures leave by age. Where the limit is disabled
-// or locks everyone out, nothing is sent. A success in the Python original
-// forgets the failures and, since it knows none, no block.
+// Reset deletes the failures and blocks of identifier, after a successful login.
+// This process sees it at once, others within a second. When it fails the user
+// may still be let in: the failures expire. If the limit is disabled or locks
+// everyone out, nothing is sent. A successful login in FastAPI Madcrow deletes
+// the failures and no block: it has none.
 func (l *Login) Reset(ctx context.Context, identifier string) error {
-	if _, ok := l.settled(); ok {
+	if _, ok := l.staticDecision(); ok {
 		return nil
 	}
 	id, keys := l.keys(identifier)
 	_, err := l.l.r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Del().Key(keys[:]...).Build() })
-	l.l.forget(id)
-	if l.l.spare != nil {
-		l.l.spare.forget(id)
+	l.l.forgetDenial(id)
+	if l.l.local != nil {
+		l.l.local.remove(id)
 	}
 	return l.l.failed("reset", err)
 }
 
-// RemainingAttempts is how many attempts identifier has left, 0 during a
-// block. Where the limit is disabled it is MaxAttempts.
+// RemainingAttempts returns how many attempts identifier has left, 0 during a
+// block. If the limit is disabled it is MaxAttempts.
 func (l *Login) RemainingAttempts(ctx context.Context, identifier string) (int, error) {
-	if d, ok := l.settled(); ok {
+	if d, ok := l.staticDecision(); ok {
 		return int(d.Remaining), nil
 	}
 	_, keys := l.keys(identifier)
-	r, err := l.ask(ctx, verbLook, keys)
+	r, err := l.evaluate(ctx, limitscript.VerbPeek, keys)
 	if err != nil {
 		return 0, l.l.failed("remaining attempts", err)
 	}
 	return int(l.l.plan.decide(loginPolicy, r).Remaining), nil
 }
 
-// TimeUntilReset is how long until identifier has one attempt more than now; of
-// a limited one, until it may try again. It is 0 where no failure is counted,
-// and [Never] where everyone is locked out.
+// TimeUntilReset returns the time until identifier has one attempt more than
+// now: for a denied identifier, until it may try again. It is 0 when no failure
+// is counted, and [Never] when everyone is locked out.
 func (l *Login) TimeUntilReset(ctx context.Context, identifier string) (time.Duration, error) {
-	if d, ok := l.settled(); ok {
+	if d, ok := l.staticDecision(); ok {
 		return d.RetryAfter, nil
 	}
 	_, keys := l.keys(identifier)
-	r, err := l.ask(ctx, verbLook, keys)
+	r, err := l.evaluate(ctx, limitscript.VerbPeek, keys)
 	if err != nil {
 		return 0, l.l.failed("time until reset", err)
 	}
@@ -173,8 +173,8 @@ func (l *Login) TimeUntilReset(ctx context.Context, identifier string) (time.Dur
 // Health is [Limiter.Health].
 func (l *Login) Health() Health { return l.l.Health() }
 
-// settled is what needs no question.
-func (l *Login) settled() (d Decision, ok bool) {
+// staticDecision decides by the configuration alone, if that is enough.
+func (l *Login) staticDecision() (d Decision, ok bool) {
 	d = Decision{Policy: loginPolicy, Limit: int64(l.cfg.MaxAttempts), Window: l.cfg.Window, Source: SourceBypass}
 	switch {
 	case l.cfg.Disabled:
@@ -187,78 +187,77 @@ func (l *Login) settled() (d Decision, ok bool) {
 	return d, true
 }
 
-func (l *Login) decide(ctx context.Context, verb, op, identifier string) (Decision, error) {
-	d, err := l.judge(ctx, verb, op, identifier)
-	if verb != verbForce || err != nil || d.Degraded { // a failure is no decision
-		l.l.count(d, err)
+func (l *Login) decide(ctx context.Context, verb limitscript.Verb, op, identifier string) (Decision, error) {
+	d, err := l.allow(ctx, verb, op, identifier)
+	if verb != limitscript.VerbForce || err != nil || d.Degraded { // a failure is no decision
+		l.l.record(d, err)
 	}
 	return d, err
 }
 
-func (l *Login) judge(ctx context.Context, verb, op, identifier string) (Decision, error) {
-	if d, ok := l.settled(); ok {
+func (l *Login) allow(ctx context.Context, verb limitscript.Verb, op, identifier string) (Decision, error) {
+	if d, ok := l.staticDecision(); ok {
 		return d, nil
 	}
 	id, keys := l.keys(identifier)
 	asked := mono()
-	if l.l.denied != nil && verb != verbForce {
-		if d, ok := l.l.remembered(id, 1, asked); ok {
+	if verb != limitscript.VerbForce {
+		if d, ok := l.l.cachedDenial(id, 1, asked); ok {
 			return d, nil
 		}
 	}
-	r, err := l.ask(ctx, verb, keys)
+	r, err := l.evaluate(ctx, verb, keys)
 	if err != nil {
 		return l.fallBack(ctx, verb, op, id, err)
 	}
 	d := l.l.plan.decide(loginPolicy, r)
-	if !d.Allowed && l.l.denied != nil {
-		l.l.denied.add(id, 1, asked, d.RetryAfter, d.ResetAfter)
-	}
+	l.l.rememberDenial(id, 1, asked, d)
 	return d, nil
 }
 
 // fallBack decides without Redis.
-func (l *Login) fallBack(ctx context.Context, verb, op, id string, cause error) (Decision, error) {
+func (l *Login) fallBack(ctx context.Context, verb limitscript.Verb, op, id string, cause error) (Decision, error) {
 	n := int64(1)
-	if verb == verbLook {
+	if verb == limitscript.VerbPeek {
 		n = 0
 	}
 	d, err := l.l.fallBack(ctx, op, id, n, cause)
-	if err == nil && l.l.fail.mode == failLocal && verb != verbTake && d.Remaining == 0 {
-		// These two say what comes of a further attempt: it is denied here, and
-		// so not counted.
-		l.l.spare.take(&d, id, 1, d.Limit)
+	if err == nil && l.l.fail.mode == failLocal && verb != limitscript.VerbAllow && d.Remaining == 0 {
+		// IsRateLimited and Increment return the decision about a further attempt:
+		// here it is denied, and so not counted.
+		l.l.local.decide(&d, id, 1, d.Limit)
 	}
 	return d, err
 }
 
-func (l *Login) ask(ctx context.Context, verb string, keys [2]string) (reply, error) {
-	ctx, cancel := within(ctx, l.l.opt.timeout)
+func (l *Login) evaluate(ctx context.Context, verb limitscript.Verb, keys [2]string) (reply, error) {
+	ctx, cancel := withTimeout(ctx, l.l.opt.timeout)
 	defer cancel()
 	used := keys[:1]
 	if len(l.cfg.Blocks) > 0 {
 		used = keys[:]
 	}
-	args := append(make([]string, 0, 8), verb, l.l.plan.args[0], l.l.plan.args[1], newNonce())
-	m, err := l.l.run(ctx, limitscript.Login, used, append(args, l.blockArgs...))
+	args := append(make([]string, 0, 8), string(verb), l.l.plan.args[0], l.l.plan.args[1], newNonce())
+	m, err := l.l.eval(ctx, limitscript.Login, used, append(args, l.blockArgs...))
 	if err != nil {
 		return reply{}, err
 	}
 	r, err := readReply(m)
 	if err == nil {
-		l.l.health.good()
+		l.l.health.succeeded()
 	}
 	return r, err
 }
 
-// keys returns the identifier as keys have it, and the keys of its attempts and
-// of its blocks. The latter's hash tag is all of the former, so that a cluster
-// has both in one slot although the original's key has no tag.
+// keys returns the identifier as it stands in keys, and the keys of its attempts
+// and of its blocks. The hash tag of the second key is the whole first key: so a
+// cluster has both in one slot, although the key of the FastAPI layout has no
+// tag.
 func (l *Login) keys(identifier string) (id string, keys [2]string) {
 	id = identifier
 	if len(id) > maxIdentifier || strings.ContainsAny(id, "{}") || strings.HasPrefix(id, "~") {
 		sum := sha256.Sum256([]byte(id))
 		id = "~" + base64.RawURLEncoding.EncodeToString(sum[:])
 	}
-	return id, [2]string{l.l.before + id, l.blocks + id + "}"}
+	return id, [2]string{l.l.keyPrefix + id, l.blocks + id + "}"}
 }

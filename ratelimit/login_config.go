@@ -14,22 +14,22 @@ import (
 
 // LoginConfig says how many failed logins are too many.
 type LoginConfig struct {
-	// Disabled limits nobody, and Redis is not asked.
+	// Disabled admits every attempt without a call to Redis.
 	Disabled bool
 	// MaxAttempts is how many failures one identifier may have in Window, up
-	// to 1,000,000. 0 locks everyone out, and Redis is not asked.
+	// to 1,000,000. 0 locks everyone out without a call to Redis.
 	MaxAttempts int
 	// Window is from 10 ms to 31 days, in whole microseconds. Defaults to 15
 	// minutes.
 	Window time.Duration
-	// Blocks are how long an identifier is shut out when it reaches
-	// MaxAttempts: the first time, the second, and so on; the last is that of
-	// all further times. Each is from 1 ms to 31 days, at most 32. When a block
-	// ends, all attempts are free again. Defaults to none: an attempt is free
-	// again when the oldest failure is a window old.
+	// Blocks are how long an identifier is blocked when it reaches MaxAttempts:
+	// the first time, the second, and so on; the last one holds for all further
+	// times. Each is from 1 ms to 31 days, at most 32. When a block ends, all
+	// attempts are free again. Defaults to none: an attempt is free again when
+	// the oldest failure is a window old.
 	Blocks []time.Duration
 	// ForgetBlocks is how long after the end of its last block an identifier
-	// begins with the first again, up to 366 days. Defaults to 24 hours, or
+	// starts with the first again, up to 366 days. Defaults to 24 hours, or
 	// the longest block if that is longer.
 	ForgetBlocks time.Duration
 }
@@ -49,7 +49,7 @@ const (
 	envLoginBlocks   = "RATE_LIMIT_LOGIN_BLOCKS"
 )
 
-// LoginConfigFromEnv reads the settings of the Python original, and one more;
+// LoginConfigFromEnv reads the settings of FastAPI Madcrow, and one more;
 // the zero [madcrow.Env] reads them from the environment of this process.
 //
 //	RATE_LIMIT_LOGIN_ENABLED       true
@@ -132,7 +132,7 @@ func clip(text string) string {
 	return strings.ToValidUTF8(text[:most], "") + "…"
 }
 
-// check lists everything that is wrong.
+// check returns every problem in one error.
 func (c LoginConfig) check(fail FailPolicy) error {
 	var problems []madcrow.Problem
 	bad := func(field, value, reason, fix string) {

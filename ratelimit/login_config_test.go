@@ -18,7 +18,7 @@ func TestLoginConfigFromEnv(t *testing.T) {
 	}{
 		"defaults": {nil, ratelimit.LoginConfig{MaxAttempts: 5, Window: 15 * time.Minute}},
 		"empty":    {map[string]string{"RATE_LIMIT_LOGIN_ENABLED": " ", "RATE_LIMIT_LOGIN_MAX_ATTEMPTS": ""}, ratelimit.LoginConfig{MaxAttempts: 5, Window: 15 * time.Minute}},
-		"as the original's": {
+		"as FastAPI Madcrow's": {
 			map[string]string{"RATE_LIMIT_LOGIN_ENABLED": "False", "RATE_LIMIT_LOGIN_MAX_ATTEMPTS": "0", "RATE_LIMIT_LOGIN_TIME_WINDOW": "60"},
 			ratelimit.LoginConfig{Disabled: true, Window: time.Minute},
 		},

@@ -151,7 +151,7 @@ func TestLogin_ScriptEqualsTheModelOnRandomSchedules(t *testing.T) {
 }
 
 // A clock that is put back, as after a failover, prolongs no block beyond its
-// length, and one that runs ahead ends it early: nobody is locked out for good.
+// length, and one that runs ahead ends it early: no identifier is locked out for ever.
 func TestLogin_AClockThatJumpsProlongsNoBlockBeyondItsLength(t *testing.T) {
 	const hour, now = int64(3600e6), int64(1_700_000_000_000_000)
 	r, run := fresh(t), runs.Load()

@@ -37,7 +37,7 @@ func newLogin(t *testing.T, r *madcrow.Redis, cfg ratelimit.LoginConfig, fail ra
 
 func about(d, want time.Duration) bool { return d <= want && d > want-20*time.Second }
 
-func TestLogin_VerbsOfTheOriginal(t *testing.T) {
+func TestLogin_VerbsOfFastAPIMadcrow(t *testing.T) {
 	l := newLogin(t, fresh(t), fiveLogins, ratelimit.FailClosed)
 	ctx := t.Context()
 	for i := range 5 {
@@ -154,7 +154,7 @@ func pythonTime(at time.Time) string {
 	return strconv.FormatFloat(float64(at.UnixMicro())/1e6, 'f', -1, 64)
 }
 
-func TestLogin_CountsAttemptsOfThePythonOriginal(t *testing.T) {
+func TestLogin_CountsAttemptsOfFastAPIMadcrow(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
 	l := newLogin(t, openConfig(t, s.Config()), fiveLogins, ratelimit.FailClosed)
 	ctx := t.Context()
@@ -198,7 +198,7 @@ func TestLogin_PythonCountsAndTrimsOurAttempts(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// What the original does: trim by its clock, then count.
+	// FastAPI Madcrow: trim by its clock, then count.
 	trim := func(at time.Time) any {
 		return s.Do(t, "ZREMRANGEBYSCORE", "login_attempts:alice", "0", pythonTime(at.Add(-15*time.Minute)))
 	}
@@ -228,7 +228,7 @@ func TestLogin_PythonCountsAndTrimsOurAttempts(t *testing.T) {
 	}
 }
 
-func TestLogin_ZeroLocksEveryoneOutAndDisabledNobody(t *testing.T) {
+func TestLogin_ZeroLocksEveryoneOutAndDisabledAdmitsAll(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
 	r := openConfig(t, s.Config())
 	locked := newLogin(t, r, ratelimit.LoginConfig{}, ratelimit.FailOpen)
@@ -410,7 +410,7 @@ func TestLogin_AFailureThatCompletesTheLimitSaysHowLongTheBlockIs(t *testing.T) 
 }
 
 // On a cluster attempts and blocks of one identifier must be in one slot,
-// whatever the identifier, although the original's key has no hash tag.
+// whatever the identifier, although the key of the FastAPI layout has no hash tag.
 func TestLogin_OnACluster(t *testing.T) {
 	c := madcrowtest.StartCluster(t)
 	cfg := c.Config()
@@ -436,7 +436,7 @@ func TestLogin_OnACluster(t *testing.T) {
 	}
 }
 
-func TestLogin_KeysAreThoseOfTheOriginalWhereTheyCanBe(t *testing.T) {
+func TestLogin_KeysAreThoseOfTheFastAPILayoutWhereTheyCanBe(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
 	cfg := s.Config()
 	cfg.KeyPrefix = "app:"

@@ -24,8 +24,8 @@ func TestMemory_OfAFullSubject(t *testing.T) {
 	limits := []int64{10, 100, 1_000, 10_000}
 	var table strings.Builder
 	for _, row := range []struct {
-		title, letter string
-		of            func(limit int64) ratelimit.Algorithm
+		title, code string
+		of          func(limit int64) ratelimit.Algorithm
 	}{
 		{"SlidingLog()", "l", func(int64) ratelimit.Algorithm { return ratelimit.SlidingLog() }},
 		{"SortedSetLog()", "s", func(int64) ratelimit.Algorithm { return ratelimit.SortedSetLog() }},
@@ -36,24 +36,24 @@ func TestMemory_OfAFullSubject(t *testing.T) {
 		fmt.Fprintf(&table, "| `%s` |", row.title)
 		for _, limit := range limits {
 			window := time.Hour
-			if row.letter == "w" {
+			if row.code == "w" {
 				window = 300 * time.Millisecond // so that many buckets are filled
 			}
 			name := fmt.Sprintf("api%d", limit)
 			l := must[*ratelimit.Limiter](t)(ratelimit.New(r, name, ratelimit.Per(window, limit), ratelimit.FailClosed, ratelimit.WithAlgorithm(row.of(limit)), ratelimit.WithDeniedKeys(0)))
 			used := int64(0)
-			if row.letter == "w" {
+			if row.code == "w" {
 				used = fillEvenly(t, s, l, name, subject, window, limit)
 			} else {
 				fill(t, l, subject, limit)
-				used = usage(t, s, name, row.letter, subject)
+				used = usage(t, s, name, row.code, subject)
 			}
 			each := ""
-			if row.letter == "l" || row.letter == "s" {
+			if row.code == "l" || row.code == "s" {
 				each = fmt.Sprintf(" (%.1f)", float64(used)/float64(limit))
 			}
 			fmt.Fprintf(&table, " %d%s |", used, each)
-			if row.letter == "l" && limit == 1000 && float64(used) > 11*float64(limit) {
+			if row.code == "l" && limit == 1000 && float64(used) > 11*float64(limit) {
 				t.Errorf("the log takes %.2f bytes for each admitted request, the budget is 11", float64(used)/float64(limit))
 			}
 			if err := l.Reset(t.Context(), subject); err != nil {
@@ -65,9 +65,9 @@ func TestMemory_OfAFullSubject(t *testing.T) {
 	t.Logf("bytes of one subject with a full limit, in brackets for each request\n| limit | 10 | 100 | 1,000 | 10,000 |\n|---|---|---|---|---|\n%s", table.String())
 }
 
-func usage(t *testing.T, s *madcrowtest.Server, name, letter, subject string) int64 {
+func usage(t *testing.T, s *madcrowtest.Server, name, code, subject string) int64 {
 	t.Helper()
-	used, _ := s.Do(t, "MEMORY", "USAGE", "m1:limit:"+name+":"+letter+":{"+subject+"}", "SAMPLES", "0").(int64)
+	used, _ := s.Do(t, "MEMORY", "USAGE", "m1:limit:"+name+":"+code+":{"+subject+"}", "SAMPLES", "0").(int64)
 	return used
 }
 

@@ -48,22 +48,22 @@ type modelPolicy struct {
 	wait          int64 // how far ahead may be booked
 }
 
-// room is how much the policy lets in at once.
-func (p modelPolicy) room() int64 {
+// capacity is how much the policy lets in at once.
+func (p modelPolicy) capacity() int64 {
 	if p.kind == kindGCRA {
 		return p.extra
 	}
 	return p.limit
 }
 
-// verdict is what a script says of one limit.
-type verdict [4]int64 // retry, used, reset, extra
+// modelReply is what a script says of one limit.
+type modelReply [4]int64 // retry, used, reset, extra
 
 // modelState is the model of one key.
 type modelState interface {
 	// judge says what asking for cost would give, and how to take it.
 	// Maintenance is done at once; touched tells that there was some.
-	judge(clock int64, p modelPolicy, cost int64, how, nonce string) (v verdict, touched bool, take func() verdict)
+	decide(clock int64, p modelPolicy, cost int64, how, nonce string) (v modelReply, touched bool, take func() modelReply)
 	// text is the state as the key shows it.
 	text() string
 }
@@ -92,7 +92,7 @@ type logState struct {
 	dies int64
 }
 
-func (s *logState) judge(clock int64, p modelPolicy, cost int64, _, _ string) (v verdict, touched bool, take func() verdict) {
+func (s *logState) decide(clock int64, p modelPolicy, cost int64, _, _ string) (v modelReply, touched bool, take func() modelReply) {
 	before := len(s.at)
 	if clock/1000 > s.dies {
 		s.at = nil
@@ -125,11 +125,11 @@ func (s *logState) judge(clock int64, p modelPolicy, cost int64, _, _ string) (v
 			s.dies, touched = dies, true // the window became longer
 		}
 	}
-	return v, touched, func() verdict {
+	return v, touched, func() modelReply {
 		s.at = append(s.at, slices.Repeat([]int64{now}, int(cost))...)
 		reset := now + p.window - clock
 		s.dies = millisLife(clock, reset)
-		return verdict{v[0], count + cost, reset, 0}
+		return modelReply{v[0], count + cost, reset, 0}
 	}
 }
 
@@ -175,7 +175,7 @@ func (s *setState) expire(clock int64) {
 	}
 }
 
-func (s *setState) judge(clock int64, p modelPolicy, cost int64, _, nonce string) (v verdict, touched bool, take func() verdict) {
+func (s *setState) decide(clock int64, p modelPolicy, cost int64, _, nonce string) (v modelReply, touched bool, take func() modelReply) {
 	before := len(s.members)
 	s.expire(clock)
 	now := clock
@@ -206,7 +206,7 @@ func (s *setState) judge(clock int64, p modelPolicy, cost int64, _, nonce string
 			s.dies, touched = dies, true
 		}
 	}
-	return v, touched, func() verdict {
+	return v, touched, func() modelReply {
 		for i := range cost {
 			name := "m:" + nonce
 			if cost > 1 {
@@ -216,7 +216,7 @@ func (s *setState) judge(clock int64, p modelPolicy, cost int64, _, nonce string
 		}
 		reset := left(max(last, now))
 		s.dies = millisLife(clock, reset)
-		return verdict{v[0], count + cost, reset, 0}
+		return modelReply{v[0], count + cost, reset, 0}
 	}
 }
 
@@ -248,7 +248,7 @@ type windowState struct {
 	dies          int64
 }
 
-func (s *windowState) judge(clock int64, p modelPolicy, cost int64, _, _ string) (v verdict, touched bool, take func() verdict) {
+func (s *windowState) decide(clock int64, p modelPolicy, cost int64, _, _ string) (v modelReply, touched bool, take func() modelReply) {
 	width := (p.window + p.extra - 1) / p.extra
 	index := clock / width
 	if s.counts != nil && clock/1000 > s.dies {
@@ -300,10 +300,10 @@ func (s *windowState) judge(clock int64, p modelPolicy, cost int64, _, _ string)
 	if dies := millisLife(clock, v[2]); v[0] > 0 && s.counts != nil && s.dies < dies-1 {
 		s.dies, touched = dies, true
 	}
-	return v, touched, func() verdict {
+	return v, touched, func() modelReply {
 		counts[index] += cost
 		store()
-		return verdict{v[0], v[1] + cost, leaves(index), 0}
+		return modelReply{v[0], v[1] + cost, leaves(index), 0}
 	}
 }
 
@@ -345,7 +345,7 @@ func ratCeil(r *big.Rat) int64 {
 	return whole + int64(rest.Sign())
 }
 
-func (s *gcraState) judge(clock int64, p modelPolicy, cost int64, how, _ string) (v verdict, touched bool, take func() verdict) {
+func (s *gcraState) decide(clock int64, p modelPolicy, cost int64, how, _ string) (v modelReply, touched bool, take func() modelReply) {
 	tokens := func(n int64) *big.Rat { return new(big.Rat).Mul(big.NewRat(p.window, p.limit), ratInt(n)) }
 	now := ratInt(clock)
 	full := ratPlus(now, tokens(p.extra))
@@ -392,18 +392,18 @@ func (s *gcraState) judge(clock int64, p modelPolicy, cost int64, how, _ string)
 		return used, ratCeil(to) - clock, rest
 	}
 	used, rest := free(tat)
-	v = verdict{0, used, ratCeil(tat) - clock, rest}
+	v = modelReply{0, used, ratCeil(tat) - clock, rest}
 	if how == giveBack {
 		v[2] = 0
-		return v, touched, func() verdict {
+		return v, touched, func() modelReply {
 			used, reset, rest := store(ratMinus(tat, tokens(cost)))
-			return verdict{0, used, reset, rest}
+			return modelReply{0, used, reset, rest}
 		}
 	}
 	taken := int64(0)
 	if how == takeSome {
-		if room := ratMinus(full, tat); room.Sign() > 0 {
-			taken, _ = ratFloor(room.Quo(room, tokens(1)))
+		if capacity := ratMinus(full, tat); capacity.Sign() > 0 {
+			taken, _ = ratFloor(capacity.Quo(capacity, tokens(1)))
 			taken = min(taken, cost)
 		}
 		cost = max(taken, 1)
@@ -418,9 +418,9 @@ func (s *gcraState) judge(clock int64, p modelPolicy, cost int64, how, _ string)
 			}
 		}
 	}
-	return v, touched, func() verdict {
+	return v, touched, func() modelReply {
 		used, reset, rest := store(to)
-		return verdict{v[0], used, reset, taken*p.limit + rest}
+		return modelReply{v[0], used, reset, taken*p.limit + rest}
 	}
 }
 
@@ -474,7 +474,7 @@ type leases struct {
 	dies int64
 }
 
-func (s *leases) ask(clock int64, verb string, limit, length int64, id string, b *modelBlock) verdict {
+func (s *leases) ask(clock int64, verb string, limit, length int64, id string, b *modelBlock) modelReply {
 	b.expire(clock)
 	maps.DeleteFunc(s.ends, func(_ string, end int64) bool { return end <= clock })
 	if len(s.ends) == 0 || clock/1000 > s.dies { // the key is gone
@@ -484,7 +484,7 @@ func (s *leases) ask(clock int64, verb string, limit, length int64, id string, b
 	for id, end := range s.ends {
 		s.ends[id] = min(end, clock+length)
 	}
-	var v verdict
+	var v modelReply
 	_, held := s.ends[id]
 	switch verb {
 	case "2":

@@ -15,8 +15,8 @@ import (
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
-func TestDenied_WhatWasAskedBeforeAResetIsNotRememberedAfterIt(t *testing.T) {
-	d := newDenials(64)
+func TestDenialCache_WhatWasAskedBeforeAResetIsNotRememberedAfterIt(t *testing.T) {
+	d := newDenialCache(64)
 	before := mono()
 	d.remove("a")
 	if d.add("a", 1, before, time.Minute, time.Minute); remembers(d, "a", 1) {
@@ -28,25 +28,25 @@ func TestDenied_WhatWasAskedBeforeAResetIsNotRememberedAfterIt(t *testing.T) {
 	}
 }
 
-func remembers(d *denials, subject string, cost int64) bool {
-	_, _, ok := d.find(subject, cost, mono())
+func remembers(d *denialCache, subject string, cost int64) bool {
+	_, _, ok := d.lookup(subject, cost, mono())
 	return ok
 }
 
 // The answer may have been on its way for long: the wait counts from when it
 // came, and being believed from when it was asked for.
-func TestDenied_TheTimeToldIsNeverTooEarly(t *testing.T) {
-	d := newDenials(64)
+func TestDenialCache_TheWaitIsNeverTooShort(t *testing.T) {
+	d := newDenialCache(64)
 	const onItsWay = 400 * time.Millisecond
 	asked := mono() - int64(onItsWay)
 	d.cleared.Store(asked - 1)
 	d.add("a", 1, asked, 5*time.Second, 6*time.Second)
 	now := mono()
-	retry, reset, ok := d.find("a", 1, now)
+	retry, reset, ok := d.lookup("a", 1, now)
 	if !ok || retry < 5*time.Second-50*time.Millisecond || reset < 6*time.Second-50*time.Millisecond {
 		t.Errorf("%v %v %v", retry, reset, ok)
 	}
-	if _, _, ok := d.find("a", 1, asked+int64(denialLife)); ok {
+	if _, _, ok := d.lookup("a", 1, asked+int64(denialLife)); ok {
 		t.Error("believed for longer than its life after it was asked for")
 	}
 	if remembers(d, "a", 0) || !remembers(d, "a", 2) {
@@ -63,10 +63,10 @@ func heap() uint64 {
 	return m.HeapAlloc
 }
 
-func TestDenied_MemoryIsBoundedWhateverTheSubjectsAre(t *testing.T) {
+func TestDenialCache_MemoryIsBoundedWhateverTheSubjectsAre(t *testing.T) {
 	const places = 1000
 	before := heap()
-	d := newDenials(places)
+	d := newDenialCache(places)
 	for i := range 20_000 {
 		large := strings.Repeat("x", 10_000) + strconv.Itoa(i)
 		d.add(large, 1, mono(), time.Minute, time.Minute)
@@ -79,7 +79,7 @@ func TestDenied_MemoryIsBoundedWhateverTheSubjectsAre(t *testing.T) {
 	for i := range d.t.sets {
 		if s := d.t.sets[i].Load(); s != nil {
 			for _, sl := range s.slots {
-				if sl.taken {
+				if sl.used {
 					held++
 				}
 			}
@@ -92,11 +92,11 @@ func TestDenied_MemoryIsBoundedWhateverTheSubjectsAre(t *testing.T) {
 }
 
 // No subject, however made, is taken for another one's digest.
-func TestTable_ALongSubjectSharesNoPlace(t *testing.T) {
+func TestAssocTable_ALongSubjectSharesNoSlot(t *testing.T) {
 	long := strings.Repeat("x", 1000)
-	d := newDenials(64)
-	d.add(inTable(long)[:32], 1, mono(), time.Minute, time.Minute)
-	d.add(inTable(long), 1, mono(), time.Minute, time.Minute)
+	d := newDenialCache(64)
+	d.add(tableKey(long)[:32], 1, mono(), time.Minute, time.Minute)
+	d.add(tableKey(long), 1, mono(), time.Minute, time.Minute)
 	if remembers(d, long, 1) {
 		t.Error("denied for another's sake")
 	}
@@ -117,7 +117,7 @@ func TestFailLocal_NeverMoreThanItsShareInAnyWindow(t *testing.T) {
 	for schedule := range 200 {
 		window := int64(10_000_000 + rng.Int64N(1e9))
 		share := 1 + rng.Int64N(9)
-		s := newSpare(8, plan{rate: Rate{Limit: 1, Window: time.Duration(window)}, limit: 1})
+		s := newLocalLimiter(8, plan{rate: Rate{Limit: 1, Window: time.Duration(window)}, limit: 1})
 		var m spareModel
 		now := rng.Int64N(1e15)
 		for step := range 500 {
@@ -127,7 +127,7 @@ func TestFailLocal_NeverMoreThanItsShareInAnyWindow(t *testing.T) {
 				n += rng.Int64N(share)
 			}
 			var d Decision
-			s.takeAt(&d, "a", n, share, now)
+			s.decideAt(&d, "a", n, share, now)
 			if d.Allowed {
 				m.at, m.cost = append(m.at, now), append(m.cost, n)
 			}
@@ -145,11 +145,11 @@ func TestFailLocal_NeverMoreThanItsShareInAnyWindow(t *testing.T) {
 			}
 			now += int64(d.RetryAfter)
 			var a, b Decision
-			if s.takeAt(&a, "a", n, share, now-1); a.Allowed || a.RetryAfter != 1 {
-				t.Fatalf("schedule %d, step %d: just before the time told: %+v", schedule, step, a)
+			if s.decideAt(&a, "a", n, share, now-1); a.Allowed || a.RetryAfter != 1 {
+				t.Fatalf("schedule %d, step %d: just before the wait ends: %+v", schedule, step, a)
 			}
-			if s.takeAt(&b, "a", n, share, now); !b.Allowed {
-				t.Fatalf("schedule %d, step %d: at the time told: %+v", schedule, step, b)
+			if s.decideAt(&b, "a", n, share, now); !b.Allowed {
+				t.Fatalf("schedule %d, step %d: at the wait ends: %+v", schedule, step, b)
 			}
 			m.at, m.cost = append(m.at, now), append(m.cost, n)
 		}
@@ -187,7 +187,7 @@ func crowded(t *testing.T, l *Limiter, length time.Duration) (began, ended []int
 
 func TestFailLocal_NeverMoreThanItsShareUnderConcurrency(t *testing.T) {
 	t.Parallel()
-	cfg := madcrow.Config{Host: "127.0.0.1", Port: madcrowtest.FreePort(t)} // nobody is there
+	cfg := madcrow.Config{Host: "127.0.0.1", Port: madcrowtest.FreePort(t)} // no server is there
 	r, err := madcrow.Open(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -292,7 +292,7 @@ func FuzzSubjectKey(f *testing.F) {
 		if (key == other) != (a == b) || key+blockSuffix == other || key == other+blockSuffix {
 			t.Errorf("%q and %q: keys %q and %q", a, b, key, other)
 		}
-		if (inTable(a) == inTable(b)) != (a == b) {
+		if (tableKey(a) == tableKey(b)) != (a == b) {
 			t.Errorf("%q and %q meet in a table", a, b)
 		}
 		// What a key shows is no other subject's way to it.

@@ -136,9 +136,9 @@ func (w *world) step(o op) (out replied) {
 		return replied{reply: v[:], took: true}
 	}
 	free := true
-	verdicts, takes, lefts := make([]verdict, len(o.asks)), make([]func() verdict, len(o.asks)), make([]int64, len(o.asks))
+	replies, takes, lefts := make([]modelReply, len(o.asks)), make([]func() modelReply, len(o.asks)), make([]int64, len(o.asks))
 	for i, a := range o.asks {
-		v, touched, take := w.state(a).judge(o.clock, a.policy, a.cost, o.how, o.id)
+		v, touched, take := w.state(a).decide(o.clock, a.policy, a.cost, o.how, o.id)
 		left, rewritten := w.block(a.slot).left(o.clock)
 		out.touched = out.touched || touched || rewritten
 		if a.cost == 0 { // left out of the count
@@ -149,11 +149,11 @@ func (w *world) step(o op) (out replied) {
 			v[3] = 0
 		}
 		free = free && v[0] == 0
-		verdicts[i], takes[i], lefts[i] = v, take, left
+		replies[i], takes[i], lefts[i] = v, take, left
 	}
-	out.took = o.verb == verbForce || o.verb == verbTake && free || o.verb == verbBook && verdicts[0][0] <= o.n
+	out.took = o.verb == verbForce || o.verb == verbTake && free || o.verb == verbBook && replies[0][0] <= o.n
 	for i := range o.asks {
-		v := &verdicts[i]
+		v := &replies[i]
 		if out.took && o.asks[i].cost > 0 {
 			after := takes[i]()
 			v[1], v[2], v[3] = after[1], after[2], after[3]
@@ -406,14 +406,14 @@ func (o op) complain(got seen, want replied) string {
 	}
 	if o.probe && got.probes[0] >= 0 {
 		if before := got.probes[0]; before != 1 {
-			return fmt.Sprintf("a microsecond before the time told the wait is %d, not 1", before)
+			return fmt.Sprintf("a microsecond before the wait ends the wait is %d, not 1", before)
 		}
 		if at := got.probes[1]; at > 0 {
-			return fmt.Sprintf("denied at the time told, for %d more", at)
+			return fmt.Sprintf("denied at the wait ends, for %d more", at)
 		}
 	}
 	if o.bound > 0 && !want.blocked && got.probes[4] != 0 {
-		return fmt.Sprintf("locked out: after %d there is still no room for one, for %d more", o.bound, got.probes[4])
+		return fmt.Sprintf("locked out: after %d there is still no capacity for one, for %d more", o.bound, got.probes[4])
 	}
 	return ""
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/madcrow-go/madcrow"
 )
 
-// Beside the Python original on one key. It takes its time from its own clock,
+// Beside FastAPI Madcrow on one key. It takes its time from its own clock,
 // looks, and adds a member whether it admits or not.
 
 // beside is two programs that ask for one subject.
@@ -103,7 +103,7 @@ func (b beside) run(t *testing.T, r *madcrow.Redis) (ours, theirs share, most in
 	return ours, theirs, most
 }
 
-func TestSortedSetLog_BesideThePythonOriginalDeletesNothingEarlyAndDeniesOnlyForWhatIsThere(t *testing.T) {
+func TestSortedSetLog_BesidePythonDeletesNothingEarlyAndDeniesOnlyForWhatIsThere(t *testing.T) {
 	t.Parallel()
 	r := proofRedis(t)
 	var b strings.Builder
@@ -121,7 +121,7 @@ func TestSortedSetLog_BesideThePythonOriginalDeletesNothingEarlyAndDeniesOnlyFor
 	t.Logf("limit %d a minute, %d minutes\n%s", besideLimit, besideWindows, b.String())
 }
 
-// A Python whose clock is wrong by hours locks nobody out for longer than its
+// A Python whose clock is wrong by hours locks no subject out for longer than its
 // own key lives.
 func TestSortedSetLog_APythonWithABrokenClockLocksOutNoLongerThanItsKeyLives(t *testing.T) {
 	t.Parallel()

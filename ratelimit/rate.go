@@ -56,7 +56,7 @@ func (r Rate) validate(most int64) error {
 	return nil
 }
 
-// checkName refuses what is not safe in a key and in a header.
+// checkName accepts names that are safe in a key and in a header.
 func checkName(name string) error {
 	if name == "" || len(name) > maxName || strings.IndexFunc(name, func(c rune) bool {
 		return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '.')

@@ -131,7 +131,7 @@ func TestLimiter_AWindowThatBecomesLongerForgetsNothing(t *testing.T) {
 	}
 }
 
-func TestScripts_AClockThatWasPutBackLocksNobodyOut(t *testing.T) {
+func TestScripts_AClockThatWasPutBackLocksNoSubjectOut(t *testing.T) {
 	const clock, hour, minute = 1_700_000_000_000_000, 3_600_000_000, 60_000_000
 	r := proofRedis(t)
 	for _, p := range []modelPolicy{
@@ -191,8 +191,8 @@ func TestScripts_WhatIsNotBelievedIsNotBelievedLater(t *testing.T) {
 }
 
 // While a new version is rolled out, both ask. Each cut the other's buckets
-// anew, always to their ends, and so nothing ever left.
-func TestScripts_TwoVersionsOfAWindowLockNobodyOut(t *testing.T) {
+// again, always to their ends, and so nothing ever left.
+func TestScripts_TwoVersionsOfAWindowLockNoSubjectOut(t *testing.T) {
 	const clock, second = 1_700_000_000_000_000, 1_000_000
 	r := proofRedis(t)
 	for _, buckets := range [][2]int64{{10, 10}, {7, 10}, {1, 60}, {60, 59}} {
@@ -247,8 +247,8 @@ func TestScripts_AShorterWindowUnderAClockThatWentBackEqualsTheModel(t *testing.
 	}
 }
 
-// Another program's score may be anything, and its key may have no life: nobody
-// is told to come back in the past, and nobody is locked out for ever.
+// Another program's score may be anything, and its key may have no expiry: no wait
+// ends in the past, and no subject is locked out for ever.
 func TestSortedSetLog_ForeignScoresWithoutAnEnd(t *testing.T) {
 	r := open(t)
 	for i, score := range []string{"inf", "1e300", "1e18", "1764437602123", "1764437602123456"} {

@@ -124,7 +124,7 @@ func (s *schedule) next() {
 	}
 	a := ask{slot, p, 1}
 	if s.rng.IntN(4) == 0 {
-		a.cost = 1 + s.rng.Int64N(p.room())
+		a.cost = 1 + s.rng.Int64N(p.capacity())
 	}
 	n := s.rng.IntN(40)
 	switch {
@@ -139,7 +139,7 @@ func (s *schedule) next() {
 		return
 	case n < 4 && s.foreign && p.kind == kindSet:
 		score := float64(s.clock+s.rng.Int64N(3*p.window)-p.window) / 1e6
-		// Whole microseconds: between two of them the wait is told to the
+		// Whole microseconds: between two of them the wait is rounded to the
 		// nearer one.
 		score = setScore(int64(score*1e6 + 0.5))
 		s.add(op{kind: opForeign, asks: []ask{a}, score: score, id: strconv.FormatFloat(score, 'g', 17, 64), n: max(1, p.window/1000)})
@@ -219,7 +219,7 @@ func (s *schedule) group() bool {
 		a := ask{slot, p, 1}
 		switch s.rng.IntN(4) {
 		case 0:
-			a.cost = 1 + s.rng.Int64N(p.room())
+			a.cost = 1 + s.rng.Int64N(p.capacity())
 		case 1:
 			a.cost = 0
 		}

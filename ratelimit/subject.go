@@ -6,18 +6,18 @@ import (
 	"encoding/base64"
 )
 
-// maxPlain is the length up to which a harmless subject stands in its key as
-// it is.
+// maxPlain is the length up to which a harmless subject stands in its key
+// unencoded.
 const maxPlain = 96
 
-// subjectKey makes a key of its subject: as it is where that is harmless,
-// hashed otherwise. '~' is not harmless, so the two never meet.
-func subjectKey(before, subject string) string {
+// subjectKey is the key of a subject: unencoded if it is harmless, hashed
+// otherwise. '~' is not harmless, so the two never meet.
+func subjectKey(prefix, subject string) string {
 	if isPlain(subject) {
-		return before + subject + "}"
+		return prefix + subject + "}"
 	}
 	sum := sha256.Sum256([]byte(subject))
-	return before + "~" + base64.RawURLEncoding.EncodeToString(sum[:]) + "}"
+	return prefix + "~" + base64.RawURLEncoding.EncodeToString(sum[:]) + "}"
 }
 
 func isPlain(s string) bool {

@@ -1,5 +1,5 @@
-// Package limitscript holds the Lua scripts of the limits, for all rooms that
-// decide one: they run the same lines.
+// Package limitscript holds the Lua scripts of limits. All packages that decide
+// a limit run the same lines.
 package limitscript
 
 import (
@@ -9,9 +9,9 @@ import (
 	"github.com/madcrow-go/madcrow"
 )
 
-// Scripts are put together from parts, so that a limit alone and one of
-// several run the same lines. What each takes and returns is said in its last
-// part, what an algorithm is in begin.lua.
+// Scripts are assembled from parts, so that a single limit and a group run the
+// same lines. The last part of a script documents its arguments and reply,
+// begin.lua the parts of an algorithm.
 var (
 	//go:embed lua/begin.lua
 	begin string
@@ -41,11 +41,11 @@ var (
 	endLogin string
 )
 
-// one is a limit alone; its algorithm is still missing.
+// one is the script of a single limit, without its algorithm.
 var one = put(endOne, "blocked", blocked)
 
-// The scripts: one limit by each algorithm, several limits together, a block,
-// leases, and logins.
+// The scripts: a single limit by each algorithm, a group, a block, leases, and
+// logins.
 var (
 	Log    = script("limit_log", inPlace(log, one))
 	Set    = script("limit_set", inPlace(set, one))
@@ -54,23 +54,23 @@ var (
 	Group  = script("limit_group", function("log", log)+function("set", set)+
 		function("window", window)+function("gcra", gcra)+put(blockedFunction, "blocked", blocked)+endGroup)
 	Block = script("limit_block", endBlock)
-	// Blocked says how long a block still lasts, by itself.
+	// Blocked returns how long a block still lasts.
 	Blocked = script("limit_blocked", put(blockedFunction, "blocked", blocked)+"return blocked(KEYS[1])\n")
 	Lease   = script("limit_lease", put(blockedFunction, "blocked", blocked)+endLease)
 	Login   = script("limit_login", function("set", set)+endLogin)
 )
 
-// sources is written before main alone.
+// sources is written before main only.
 var sources = map[*madcrow.Script]string{}
 
-// inPlace puts the pieces of an algorithm into a text.
+// inPlace inserts the two parts of an algorithm into a text.
 func inPlace(algorithm, text string) string {
-	before, rest, _ := strings.Cut(algorithm, mark("judge"))
-	judge, take, _ := strings.Cut(rest, mark("take"))
-	return before + put(put(text, "judge", judge), "take", take)
+	before, rest, _ := strings.Cut(algorithm, mark("decide"))
+	decide, take, _ := strings.Cut(rest, mark("take"))
+	return before + put(put(text, "decide", decide), "take", take)
 }
 
-// function makes judge_name and take_name of an algorithm.
+// function makes decide_name and take_name of an algorithm.
 func function(name, algorithm string) string {
 	return inPlace(algorithm, strings.ReplaceAll(functions, "NAME", name))
 }
@@ -78,12 +78,12 @@ func function(name, algorithm string) string {
 func put(text, at, piece string) string {
 	before, after, found := strings.Cut(text, mark(at))
 	if !found || piece == "" {
-		panic("limitscript: no place for a piece, or no piece: " + at)
+		panic("limitscript: no mark for a part, or an empty part: " + at)
 	}
 	return before + piece + after
 }
 
-// mark is the line where a piece begins, or is put.
+// mark is the line where a part begins, or is inserted.
 func mark(piece string) string { return "--- " + piece + "\n" }
 
 func script(name, rest string) *madcrow.Script {

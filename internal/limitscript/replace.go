@@ -14,25 +14,25 @@ var replaceSource string
 
 var replace = madcrow.NewScript("limit_replace", replaceSource)
 
-// Foreign is what was found, and deleted, where a limit keeps its state.
+// Foreign is a value that no limit wrote, found under a limit's key and deleted.
 type Foreign struct {
 	Key string
-	// Type is that of Redis: "hash", or "string" also for a text that is no
+	// Type is the type in Redis. It is "string" also for a text that is not the
 	// state of a limit.
 	Type string
 }
 
-// MayBeForeign says whether a script may have failed because one of its keys
-// holds what no limit wrote: the call would fail for ever then.
+// MayBeForeign reports whether a script may have failed because one of its keys
+// holds a value that no limit wrote: the call would then fail for ever.
 func MayBeForeign(err error) bool {
 	var e *madcrow.Error
 	return errors.As(err, &e) && (e.Kind == madcrow.KindWrongType || e.Kind == madcrow.KindServer && e.Outcome == madcrow.OutcomeUnknown)
 }
 
-// Replace deletes what the script cannot read, of the keys and with the
-// arguments that it was called with, and tells what that was. The call may then
-// be repeated if anything was deleted: each script reads all of its keys before
-// it counts, so nothing was counted. It costs nothing where nothing fails.
+// Replace deletes the keys that the script cannot read, and returns them. keys
+// and args are those of the failed call. If a key was deleted, the call may be
+// repeated: each script reads all of its keys before it counts, so nothing was
+// counted.
 func Replace(ctx context.Context, r *madcrow.Redis, s *madcrow.Script, keys, args []string) ([]Foreign, error) {
 	m, err := r.Eval(ctx, replace, keys, held(s, len(keys), args))
 	if err != nil {
@@ -51,7 +51,7 @@ func Replace(ctx context.Context, r *madcrow.Redis, s *madcrow.Script, keys, arg
 	return found, nil
 }
 
-// held is what each key of a script holds, in the words of replace.lua.
+// held names the content of each key of a script, as replace.lua knows it.
 func held(s *madcrow.Script, keys int, args []string) []string {
 	all := []string{"log", "block"}
 	switch s {

@@ -1,6 +1,6 @@
-local function judge_NAME(key, cost, limit, window, own, wait, how)
+local function decide_NAME(key, cost, limit, window, own, wait, how)
   local retry, used, reset, extra, a, b, c, d = 0, 0, 0, 0
---- judge
+--- decide
   return retry, used, reset, extra, a, b, c, d
 end
 local function take_NAME(key, cost, limit, window, used, a, b, c, d, own, nonce)

@@ -2,13 +2,13 @@
 -- takes window/limit microseconds, kept as (whole, part/limit). State:
 -- "whole:part:limit" of the theoretical arrival time. It is never later than
 -- now + burst + wait, so neither a clock that was put back nor a smaller burst
--- locks anybody out for longer than one refill.
+-- locks a subject out for longer than one refill.
 --
--- own is the burst. used and extra tell what is free: whole microseconds, and
+-- own is the burst. used and extra are what is free: whole microseconds, and
 -- the part over limit; the caller divides by the time of a token. how: 0 all of
 -- cost or nothing, 1 give cost back, 2 take it down to empty, 3 take what there
 -- is up to cost (extra is then the number taken times limit, and the part).
---- judge
+--- decide
 -- n tokens take n * each + floor(n * left / limit), and a part of n * left % limit.
 local left = window % limit
 local each = (window - left) / limit

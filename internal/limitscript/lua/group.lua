@@ -2,13 +2,13 @@
 -- ARGV: verb, nonce, then for each limit: algorithm, cost, limit, window and
 -- two texts of its own. Returns {retry, used, reset, extra} of each, flat;
 -- used is -1 while it is blocked.
-local judges = {judge_log, judge_set, judge_window, judge_gcra}
+local deciders = {decide_log, decide_set, decide_window, decide_gcra}
 local takes = {take_log, take_set, take_window, take_gcra}
 local found, out, free = {}, {}, true
 for i = 1, #KEYS / 2 do
   local n = 2 + (i - 1) * 6
   local kind, cost, limit, window = tonumber(ARGV[n + 1]), tonumber(ARGV[n + 2]), tonumber(ARGV[n + 3]), tonumber(ARGV[n + 4])
-  local retry, used, reset, extra, a, b, c, d = judges[kind](KEYS[2 * i - 1], cost, limit, window, ARGV[n + 5], ARGV[n + 6])
+  local retry, used, reset, extra, a, b, c, d = deciders[kind](KEYS[2 * i - 1], cost, limit, window, ARGV[n + 5], ARGV[n + 6])
   if cost == 0 then retry = 0 end -- left out of the count
   local block = blocked(KEYS[2 * i])
   if block > retry then retry = block end

@@ -2,11 +2,11 @@
 -- the newest at the head. An entry of age exactly one window is free. Up to
 -- two that are free stay at the tail, and do not count. own is the life of a
 -- key of one window, in milliseconds.
---- judge
+--- decide
 local head = tonumber(call('LINDEX', key, '0') or '0')
 -- Time never goes back here: after a failover to a slower clock, now is that
 -- of the newest entry. One more than a window ahead is not believed, so that
--- a broken clock locks nobody out for longer than two windows.
+-- a broken clock locks no subject out for longer than two windows.
 local now = clock
 if head > clock then
   if head - clock <= window then
@@ -46,7 +46,7 @@ if head > 0 then
   if used > 0 then reset = head + window - clock end
   if used + cost > limit then
     local entry = call('LINDEX', key, limit - cost - used - free)
-    -- Told by the clock that will be asked next, not by one held back.
+    -- By the clock of the next call, not by one that is held back.
     retry = math.max(entry + window - clock, 1)
     -- The window may have become longer since the key got its life.
     if call('PTTL', key) < reset / 1000 then call('PEXPIRE', key, math.ceil(reset / 1000) + 1) end

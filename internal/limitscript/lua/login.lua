@@ -26,13 +26,13 @@ if state then
   if till <= clock then call('ZREMRANGEBYSCORE', attempts, '-inf', string.format('(%.17g', till / 1000000)) end
 end
 
-local retry, used, reset, more, now, last = judge_set(attempts, 1, limit, window)
+local retry, used, reset, more, now, last = decide_set(attempts, 1, limit, window)
 if clock >= till and (verb == '2' or verb == '1' and retry == 0) then
   used, reset = take_set(attempts, 1, limit, window, used, now, last, nil, nil, nil, ARGV[4])
   if verb == '2' then
     -- Older ones than the last limit decide nothing.
     call('ZREMRANGEBYRANK', attempts, '0', -limit - 1)
-    retry, used, reset = judge_set(attempts, 1, limit, window)
+    retry, used, reset = decide_set(attempts, 1, limit, window)
   end
   if blocks and used >= limit then
     times = times + 1

@@ -8,7 +8,7 @@ local cost, limit, window = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[
 local own, wait, how, nonce = ARGV[5], ARGV[6], ARGV[7], ARGV[5]
 local retry, used, reset, extra, a, b, c, d = 0, 0, 0, 0
 do
---- judge
+--- decide
 end
 local block = 0
 if blockkey then

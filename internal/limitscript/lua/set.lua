@@ -7,13 +7,13 @@
 --
 -- A double holds seconds to a quarter of a microsecond, so the way there and
 -- back is exact: a command gets microseconds / 1000000 with all its digits.
---- judge
+--- decide
 local newest = call('ZREVRANGE', key, '0', '0', 'WITHSCORES')[2]
 local now, last = clock, math.floor((newest or 0) * 1000000 + 0.5)
 if last > clock then
   -- Time never goes back here: now is our newest member's, unless that is more
-  -- than a window ahead. Those are dropped, so that a broken clock locks nobody
-  -- out for longer than two windows.
+  -- than a window ahead. Those are dropped, so that a broken clock locks no
+  -- subject out for longer than two windows.
   local ahead, first, from = {}, nil, 0
   while true do
     local page = call('ZREVRANGEBYSCORE', key, '+inf', string.format('(%.17g', clock / 1000000), 'WITHSCORES', 'LIMIT', from, '100')

@@ -10,7 +10,7 @@ local function store_window(key, counts, index, buckets, width)
   call('SET', key, state, 'PX', math.ceil(free / 1000) + 1)
   return free
 end
---- judge
+--- decide
 local buckets = tonumber(own)
 local width = math.ceil(window / buckets)
 local index = math.floor(clock / width)
@@ -31,7 +31,7 @@ if state then
     if text ~= '0' then
       local at = bucket
       if w ~= width then
-        -- Cut anew: it counts as if all came at its end, or now.
+        -- Cut again: it counts as if all came at its end, or now.
         at = math.floor(((bucket + 1) * w - 1) / width)
         if at > index then at, cut = index, true end
       end

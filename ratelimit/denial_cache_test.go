@@ -11,7 +11,7 @@ import (
 
 // A remembered denial is checked against Redis' own clock: what it denies at an
 // instant, Redis would deny at that instant too.
-func TestDenied_NeverWhenRedisWouldAdmit(t *testing.T) {
+func TestDenialCache_NeverWhenRedisWouldAdmit(t *testing.T) {
 	t.Parallel()
 	r := open(t)
 	const window = 20 * time.Millisecond
@@ -85,7 +85,7 @@ func renew(t testing.TB, l *ratelimit.Limiter) {
 	}
 }
 
-func TestDenied_AKnownOneCostsNoAllocation(t *testing.T) {
+func TestDenialCache_AKnownOneCostsNoAllocation(t *testing.T) {
 	l := knownDenied(t)
 	ctx := t.Context()
 	// One asks Redis once a second: the least of several runs has none of it.
@@ -103,7 +103,7 @@ func TestDenied_AKnownOneCostsNoAllocation(t *testing.T) {
 	}
 }
 
-func BenchmarkDenied_Known(b *testing.B) {
+func BenchmarkDenialCache_Known(b *testing.B) {
 	l := knownDenied(b)
 	ctx := b.Context()
 	b.ReportAllocs()
@@ -114,7 +114,7 @@ func BenchmarkDenied_Known(b *testing.B) {
 	}
 }
 
-func BenchmarkDenied_KnownParallel(b *testing.B) {
+func BenchmarkDenialCache_KnownParallel(b *testing.B) {
 	l := knownDenied(b)
 	ctx := b.Context()
 	b.ReportAllocs()
