@@ -43,8 +43,6 @@ type Cache[T any] struct {
 	over          atomic.Bool
 }
 
-const maxName = 64
-
 // New makes a cache of values of type T. name (1 to 64 letters, digits, '-',
 // '_', '.') is part of its keys: caches with one name share their values and
 // must have one type and codec. Redis is not asked. Close it when it is not
@@ -80,8 +78,8 @@ func New[T any](r *madcrow.Redis, name string, options Options[T]) (*Cache[T], e
 }
 
 func checkName(name string) error {
-	if !keys.Plain(name) || len(name) > maxName || strings.ContainsAny(name, ":@/+=,|") {
-		return &ValidationError{Field: "name", Message: fmt.Sprintf("must be 1 to %d letters, digits, '-', '_' or '.'", maxName)}
+	if !keys.ValidName(name) {
+		return &ValidationError{Field: "name", Message: keys.NameRule}
 	}
 	return nil
 }

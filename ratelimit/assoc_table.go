@@ -41,14 +41,17 @@ func newAssocTable[V any](keys int) *assocTable[V] {
 	return &assocTable[V]{seed: maphash.MakeSeed(), sets: make([]atomic.Pointer[set[V]], n)}
 }
 
+// longestKept is the length of the longest subject that a table keeps as it is.
+const longestKept = 96
+
 // tableKey is a subject as tables hold it: a long one as a digest, which is
 // longer than every subject that is kept as it is, so that the two never meet.
 func tableKey(subject string) string {
-	if len(subject) <= maxPlain {
+	if len(subject) <= longestKept {
 		return subject
 	}
 	sum := sha256.Sum256([]byte(subject))
-	var key [maxPlain + 1]byte
+	var key [longestKept + 1]byte
 	copy(key[:], sum[:])
 	return string(key[:])
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/keys"
 	"github.com/madcrow-go/madcrow/internal/limitscript"
 	"github.com/madcrow-go/madcrow/problem"
 )
@@ -78,7 +79,7 @@ type Lease struct {
 // may be sooner. Release it when the work is done. The lease is prolonged in
 // the background until then; ctx bounds Acquire alone.
 func (c *Concurrency) Acquire(ctx context.Context, subject string) (*Lease, Decision, error) {
-	lease := &Lease{c: c, id: newNonce(), key: subjectKey(c.l.keyPrefix, subject), stopped: make(chan struct{})}
+	lease := &Lease{c: c, id: keys.Nonce(), key: subjectKey(c.l.keyPrefix, subject), stopped: make(chan struct{})}
 	asked := time.Now()
 	r, err := c.ask(ctx, "1", lease)
 	var d Decision

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/keys"
 	"github.com/madcrow-go/madcrow/internal/limitscript"
 )
 
@@ -92,17 +93,17 @@ func (g *Group) allow(ctx context.Context, subject string, costs []int64) (Joint
 	if j, ok := g.cachedDenial(subject, costs, asked); ok {
 		return j, nil
 	}
-	keys := make([]string, 0, 2*len(g.limits))
-	args := append(make([]string, 0, 2+6*len(g.limits)), string(limitscript.VerbAllow), newNonce())
+	stored := make([]string, 0, 2*len(g.limits))
+	args := append(make([]string, 0, 2+6*len(g.limits)), string(limitscript.VerbAllow), keys.Nonce())
 	for i, l := range g.limits {
 		key := subjectKey(l.keyPrefix, subject)
-		keys = append(keys, key, key+blockSuffix)
+		stored = append(stored, key, key+blockSuffix)
 		args = append(args, strconv.Itoa(int(l.plan.kind)), strconv.FormatInt(costs[i], 10))
 		args = append(args, l.plan.args[:]...)
 	}
 	bounded, cancel := withTimeout(ctx, g.timeout)
 	defer cancel()
-	m, err := g.lead.eval(bounded, limitscript.Group, keys, args)
+	m, err := g.lead.eval(bounded, limitscript.Group, stored, args)
 	var list []madcrow.Message
 	if err == nil {
 		list, err = m.ToArray()

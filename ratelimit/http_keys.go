@@ -1,8 +1,6 @@
 package ratelimit
 
 import (
-	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"net/http"
 	"net/textproto"
@@ -10,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/madcrow-go/madcrow/clientip"
+	"github.com/madcrow-go/madcrow/internal/keys"
 	"github.com/madcrow-go/madcrow/problem"
 )
 
@@ -34,10 +33,10 @@ func (k Key) subject(r *http.Request, pattern string) (string, error) {
 		return "", err
 	case s == "":
 		return "", errNoKey
-	case len(s) > maxPlain:
+	case len(s) > keys.Subject.MaxPlain():
 		// This process keeps subjects in memory: a client must not choose long
 		// ones.
-		return digest(s), nil
+		return keys.Digest(s), nil
 	}
 	return s, nil
 }
@@ -72,7 +71,7 @@ func ByHeader(name string) Key {
 	return Key{func(r *http.Request, _ string) (string, error) {
 		switch values := r.Header[name]; {
 		case len(values) == 1 && values[0] != "":
-			return digest(name + "\x00" + values[0]), nil
+			return keys.Digest(name + "\x00" + values[0]), nil
 		case len(values) > 1:
 			return "", errTwoKeys
 		}
@@ -205,11 +204,6 @@ func checkKey(where string, k Key) {
 // misuse panics for an argument with which the limit would not be enforced: at
 // the start of the program, where it is noticed.
 func misuse(text string) { panic("ratelimit: " + text) }
-
-func digest(s string) string {
-	sum := sha256.Sum256([]byte(s))
-	return base64.RawURLEncoding.EncodeToString(sum[:])
-}
 
 var (
 	errZeroKey = errors.New("ratelimit: the zero Key")

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/keys"
 	"github.com/madcrow-go/madcrow/internal/limitscript"
 )
 
@@ -184,7 +185,7 @@ func (l *Limiter) evaluate(ctx context.Context, e evaluation) (reply, error) {
 	args := append(make([]string, 0, 8), string(e.verb), strconv.FormatInt(e.cost, 10))
 	switch l.plan.kind {
 	case kindSet:
-		args = append(args, l.plan.args[0], l.plan.args[1], newNonce())
+		args = append(args, l.plan.args[0], l.plan.args[1], keys.Nonce())
 	case kindGCRA:
 		mode := e.mode
 		if mode == "" {

@@ -2,14 +2,13 @@ package ratelimit
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
 	"net/netip"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/keys"
 	"github.com/madcrow-go/madcrow/internal/limitscript"
 )
 
@@ -46,10 +45,7 @@ type Login struct {
 // loginPolicy is the name in decisions and errors.
 const loginPolicy = "login"
 
-const (
-	loginKeyPrefix = "login_attempts:"
-	maxIdentifier  = 255
-)
+const loginKeyPrefix = "login_attempts:"
 
 // NewLogin makes the limit of a login, called "login" in decisions and errors.
 // fail says what happens while Redis is unavailable. The error is
@@ -132,8 +128,8 @@ func (l *Login) Reset(ctx context.Context, identifier string) error {
 	if _, ok := l.staticDecision(); ok {
 		return nil
 	}
-	id, keys := l.keys(identifier)
-	_, err := l.l.r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Del().Key(keys[:]...).Build() })
+	id, stored := l.keys(identifier)
+	_, err := l.l.r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Del().Key(stored[:]...).Build() })
 	l.l.forgetDenial(id)
 	if l.l.local != nil {
 		l.l.local.remove(id)
@@ -147,8 +143,8 @@ func (l *Login) RemainingAttempts(ctx context.Context, identifier string) (int, 
 	if d, ok := l.staticDecision(); ok {
 		return int(d.Remaining), nil
 	}
-	_, keys := l.keys(identifier)
-	r, err := l.evaluate(ctx, limitscript.VerbPeek, keys)
+	_, stored := l.keys(identifier)
+	r, err := l.evaluate(ctx, limitscript.VerbPeek, stored)
 	if err != nil {
 		return 0, l.l.failed("remaining attempts", err)
 	}
@@ -162,8 +158,8 @@ func (l *Login) TimeUntilReset(ctx context.Context, identifier string) (time.Dur
 	if d, ok := l.staticDecision(); ok {
 		return d.RetryAfter, nil
 	}
-	_, keys := l.keys(identifier)
-	r, err := l.evaluate(ctx, limitscript.VerbPeek, keys)
+	_, stored := l.keys(identifier)
+	r, err := l.evaluate(ctx, limitscript.VerbPeek, stored)
 	if err != nil {
 		return 0, l.l.failed("time until reset", err)
 	}
@@ -199,14 +195,14 @@ func (l *Login) allow(ctx context.Context, verb limitscript.Verb, op, identifier
 	if d, ok := l.staticDecision(); ok {
 		return d, nil
 	}
-	id, keys := l.keys(identifier)
+	id, stored := l.keys(identifier)
 	asked := mono()
 	if verb != limitscript.VerbForce {
 		if d, ok := l.l.cachedDenial(id, 1, asked); ok {
 			return d, nil
 		}
 	}
-	r, err := l.evaluate(ctx, verb, keys)
+	r, err := l.evaluate(ctx, verb, stored)
 	if err != nil {
 		return l.fallBack(ctx, verb, op, id, err)
 	}
@@ -230,14 +226,14 @@ func (l *Login) fallBack(ctx context.Context, verb limitscript.Verb, op, id stri
 	return d, err
 }
 
-func (l *Login) evaluate(ctx context.Context, verb limitscript.Verb, keys [2]string) (reply, error) {
+func (l *Login) evaluate(ctx context.Context, verb limitscript.Verb, stored [2]string) (reply, error) {
 	ctx, cancel := withTimeout(ctx, l.l.opt.timeout)
 	defer cancel()
-	used := keys[:1]
+	used := stored[:1]
 	if len(l.cfg.Blocks) > 0 {
-		used = keys[:]
+		used = stored[:]
 	}
-	args := append(make([]string, 0, 8), string(verb), l.l.plan.args[0], l.l.plan.args[1], newNonce())
+	args := append(make([]string, 0, 8), string(verb), l.l.plan.args[0], l.l.plan.args[1], keys.Nonce())
 	m, err := l.l.eval(ctx, limitscript.Login, used, append(args, l.blockArgs...))
 	if err != nil {
 		return reply{}, err
@@ -253,11 +249,7 @@ func (l *Login) evaluate(ctx context.Context, verb limitscript.Verb, keys [2]str
 // and of its blocks. The hash tag of the second key is the whole first key: so a
 // cluster has both in one slot, although the key of the FastAPI layout has no
 // tag.
-func (l *Login) keys(identifier string) (id string, keys [2]string) {
-	id = identifier
-	if len(id) > maxIdentifier || strings.ContainsAny(id, "{}") || strings.HasPrefix(id, "~") {
-		sum := sha256.Sum256([]byte(id))
-		id = "~" + base64.RawURLEncoding.EncodeToString(sum[:])
-	}
+func (l *Login) keys(identifier string) (id string, both [2]string) {
+	id = keys.Login.Encode(identifier)
 	return id, [2]string{l.l.keyPrefix + id, l.blocks + id + "}"}
 }

@@ -2,8 +2,9 @@ package ratelimit
 
 import (
 	"fmt"
-	"strings"
 	"time"
+
+	"github.com/madcrow-go/madcrow/internal/keys"
 )
 
 // Bounds of a limit.
@@ -14,7 +15,6 @@ const (
 	maxLogged = 1_000_000
 	// maxLimit keeps all arithmetic exact.
 	maxLimit = 1_000_000_000
-	maxName  = 64
 )
 
 // Rate is a number of requests in a window. Make it with [Per] and its like.
@@ -58,10 +58,8 @@ func (r Rate) validate(most int64) error {
 
 // checkName accepts names that are safe in a key and in a header.
 func checkName(name string) error {
-	if name == "" || len(name) > maxName || strings.IndexFunc(name, func(c rune) bool {
-		return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '.')
-	}) >= 0 {
-		return &ValidationError{Field: "name", Message: fmt.Sprintf("must be 1 to %d letters, digits, '-', '_' or '.'", maxName)}
+	if !keys.ValidName(name) {
+		return &ValidationError{Field: "name", Message: keys.NameRule}
 	}
 	return nil
 }

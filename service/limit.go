@@ -2,12 +2,11 @@ package service
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"errors"
 	"strconv"
 	"time"
 
+	"github.com/madcrow-go/madcrow/internal/keys"
 	"github.com/madcrow-go/madcrow/internal/limitscript"
 )
 
@@ -81,7 +80,7 @@ func (s *Service) evalLimit(ctx context.Context, op, verb, key string, limit int
 		return Decision{}, &ValidationError{Field: "window", Message: "must be from 10 ms to 100 years"}
 	}
 	m, err := s.redis.Eval(ctx, limitscript.Set, []string{s.prefix + key}, []string{
-		verb, "1", strconv.Itoa(limit), strconv.FormatInt(window.Microseconds(), 10), newNonce(),
+		verb, "1", strconv.Itoa(limit), strconv.FormatInt(window.Microseconds(), 10), keys.Nonce(),
 	})
 	if err != nil {
 		return Decision{}, failed(op, TableRateLimits, err)
@@ -102,12 +101,4 @@ func (s *Service) evalLimit(ctx context.Context, op, verb, key string, limit int
 		ResetAfter: time.Duration(reply[2]) * time.Microsecond,
 	}
 	return d, nil
-}
-
-// newNonce returns 72 random bits, which make a member unique. A time would not:
-// two requests may arrive at the same instant.
-func newNonce() string {
-	var raw [9]byte
-	_, _ = rand.Read(raw[:]) // never fails: crypto/rand ends the program instead
-	return base64.RawURLEncoding.EncodeToString(raw[:])
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/keys"
 	"github.com/madcrow-go/madcrow/internal/limitscript"
 )
 
@@ -158,7 +159,7 @@ func addForeign(t *testing.T, s *Service, m *model, key, score string) {
 func evalLimit(t *testing.T, s *Service, key string, limit, window, clock int64) []int64 {
 	t.Helper()
 	reply, err := s.redis.Eval(t.Context(), clocked, []string{key}, []string{
-		"1", "1", strconv.FormatInt(limit, 10), strconv.FormatInt(window, 10), newNonce(),
+		"1", "1", strconv.FormatInt(limit, 10), strconv.FormatInt(window, 10), keys.Nonce(),
 		strconv.FormatInt(clock/1e6, 10), strconv.FormatInt(clock%1e6, 10),
 	})
 	must(t, err)

@@ -122,8 +122,8 @@ func (o Options) filled() (Options, error) {
 	if o.Name == "" {
 		o.Name = "web"
 	}
-	if !keys.Plain(o.Name) || len(o.Name) > 64 || strings.ContainsAny(o.Name, ":@/+=,|") {
-		wrong = append(wrong, "Name must be 1 to 64 letters, digits, '-', '_' or '.'")
+	if !keys.ValidName(o.Name) {
+		wrong = append(wrong, "Name "+keys.NameRule)
 	}
 	between("Absolute", &o.Absolute, max(12*time.Hour, o.Idle), time.Second, maxAbsolute)
 	between("Idle", &o.Idle, min(30*time.Minute, o.Absolute), time.Second, o.Absolute)

@@ -9,18 +9,18 @@ import (
 // Typed begins every key and channel of the typed packages, after a prefix.
 const Typed = "m1:"
 
-// server begins the channels that servers speak on themselves:
+// server begins the channels that servers themselves use:
 // __sentinel__:hello, __redis__:invalidate, __keyspace@0__:…
 const server = "__"
 
-// Reserved returns the reserved beginning that a key of a stranger's choice has
-// in the place of a name under some prefix; "" is none. Reserved is what begins
-// the keys of the typed packages, and others that the caller names, of the
-// Python original. The prefix may be the one that is in force here, none, or that of another application on the same
-// Redis. Nobody knows the last, so a beginning counts wherever a prefix may have
-// ended: after any sign. A prefix that ends in a letter or a digit is not seen,
-// nor, for the names of the original, one that ends in "_" or "-": those join
-// words, and user_session:7 is an ordinary key.
+// Reserved returns the reserved beginning of a key that a user chose, where some
+// prefix ends and a name starts; "" is none. Reserved are the beginnings of the
+// keys of the typed packages, and others that the caller names: those of the
+// FastAPI layout. The prefix may be ours, none, or that of another application on
+// the same Redis. The last is unknown, so a beginning counts wherever a prefix
+// may end: after any sign. A prefix that ends in a letter or a digit is not
+// recognised. For the FastAPI layout, neither is one that ends in "_" or "-":
+// those join words, and user_session:7 is an ordinary key.
 func Reserved(prefix, name string, others ...string) string {
 	full := prefix + name
 	if within(full, len(prefix), Typed, false, "") {
@@ -34,11 +34,11 @@ func Reserved(prefix, name string, others ...string) string {
 	return ""
 }
 
-// ReservedChannel is [Reserved] of a channel. What a server speaks on has no
-// prefix, so it counts at the very beginning alone, but with our prefix and
-// without it: a stranger sees no difference, and no rule should depend on it.
-// Where only another application's prefix may have ended, the channels count that
-// the typed packages have: factory:m1:temperature is an ordinary one.
+// ReservedChannel is [Reserved] of a channel. A server's own channels have no
+// prefix. So their beginning counts only at the start of a channel, with our
+// prefix and without it: the rule must not depend on the prefix. Where only
+// another application's prefix may end, only the channels of the typed packages
+// count: factory:m1:temperature is an ordinary one.
 func ReservedChannel(prefix, name string) string {
 	if strings.HasPrefix(name, server) || strings.HasPrefix(prefix+name, server) && !strings.HasPrefix(prefix, server) {
 		return server
@@ -49,9 +49,9 @@ func ReservedChannel(prefix, name string) string {
 	return ""
 }
 
-// within says whether a beginning stands in full where a name may begin, and
-// ends in what the stranger chose, which begins at own. But at the very beginning
-// and at own it counts only where it goes on in one of some ways.
+// within reports whether a beginning stands in full where a name may start, and
+// ends in the user's part, which starts at own. Elsewhere than at 0 and at own it
+// counts only if one of the given ways follows.
 func within(full string, own int, beginning string, words bool, ways ...string) bool {
 	goesOn := func(rest string) bool {
 		return slices.ContainsFunc(ways, func(way string) bool { return strings.HasPrefix(rest, way) })
@@ -69,7 +69,7 @@ func within(full string, own int, beginning string, words bool, ways ...string) 
 	return false
 }
 
-// ends says whether a prefix may end in c.
+// ends reports whether a prefix may end in c.
 func ends(c byte, words bool) bool {
 	switch {
 	case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c >= 0x80:
@@ -80,8 +80,8 @@ func ends(c byte, words bool) bool {
 	return true
 }
 
-// tagged says whether a key that begins here is one of the typed packages
-// whatever stands before it: room1:lamp is not, shopm1:topic:{pay}:live is.
+// tagged reports whether a key that starts here is one of the typed packages,
+// whatever precedes it: room1:lamp is not, shopm1:topic:{pay}:live is.
 func tagged(key string) bool {
 	return strings.Contains(key, ":{") || strings.HasSuffix(key, ":gen")
 }
@@ -89,8 +89,8 @@ func tagged(key string) bool {
 // maxChannel bounds the name of a channel, in bytes.
 const maxChannel = 1024
 
-// CheckChannel says what a channel must be that is published to or listened to
-// by name; "" is that it may be used.
+// CheckChannel says what is wrong with the name of a channel that users publish
+// or subscribe to; "" is nothing.
 func CheckChannel(prefix, name string) string {
 	if message := CheckChannelLength(name); message != "" {
 		return message
@@ -101,7 +101,7 @@ func CheckChannel(prefix, name string) string {
 	return ""
 }
 
-// CheckChannelLength is the part of [CheckChannel] that holds for every name.
+// CheckChannelLength is the part of [CheckChannel] that holds for every channel.
 func CheckChannelLength(name string) string {
 	if name == "" || len(name) > maxChannel {
 		return "must have 1 to " + strconv.Itoa(maxChannel) + " bytes"
@@ -109,7 +109,7 @@ func CheckChannelLength(name string) string {
 	return ""
 }
 
-// MustNotBegin says that a beginning is reserved.
+// MustNotBegin is the message for a reserved beginning.
 func MustNotBegin(beginning string) string {
 	return "must not begin with " + beginning + ", which is reserved, nor have it where another application's prefix may end"
 }
