@@ -1,6 +1,7 @@
 package problem_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"go/ast"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/cache"
@@ -19,6 +21,7 @@ import (
 	"github.com/madcrow-go/madcrow/problem"
 	"github.com/madcrow-go/madcrow/pubsub"
 	"github.com/madcrow-go/madcrow/ratelimit"
+	"github.com/madcrow-go/madcrow/semaphore"
 	"github.com/madcrow-go/madcrow/service"
 	"github.com/madcrow-go/madcrow/session"
 )
@@ -33,7 +36,45 @@ func redis(kind madcrow.Kind) error {
 func ofCache(err error) error   { return &cache.Error{Cache: "c", Op: "get", Err: err} }
 func ofSession(err error) error { return &session.Error{Op: "load", Err: err} }
 func ofPubsub(err error) error  { return &pubsub.Error{Channel: "user-7", Op: "publish", Err: err} }
-func ofLimit(err error) error   { return &ratelimit.Error{Policy: "p", Op: "wait", Err: err} }
+
+// away is a Redis without a server.
+var away = func() *madcrow.Redis {
+	r, err := madcrow.Open(context.Background(), madcrow.Config{Host: "127.0.0.1", Port: 1, CommandTimeout: time.Second})
+	if err != nil {
+		panic(err)
+	}
+	return r
+}()
+
+// ofLimit is the error of a limit of one an hour, which asks a Redis that is
+// away for a request of this cost. Its deadline is a minute ahead, or passed.
+func ofLimit(policy ratelimit.FailPolicy, cost int64, deadline time.Duration) error {
+	l, err := ratelimit.New(away, "p", ratelimit.PerHour(1), policy)
+	if err != nil {
+		panic(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	defer cancel()
+	for range 2 {
+		if _, err = l.WaitN(ctx, "user-7", cost); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ofSemaphore is the error of a semaphore on a Redis that is away.
+func ofSemaphore(deadline time.Duration) error {
+	s, err := semaphore.New(away, "p", 1, semaphore.FailClosed, semaphore.Options{})
+	if err != nil {
+		panic(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	defer cancel()
+	_, _, err = s.TryAcquire(ctx, "user-7")
+	return err
+}
+
 func ofService(err error) error {
 	return &service.Error{Operation: "get", Table: "redis_cache", Err: err}
 }
@@ -101,12 +142,13 @@ var answers = map[string]answer{
 	"pubsub.Error":           {ofPubsub(redis(madcrow.KindTimeout)), 504, false},
 	"pubsub.ValidationError": {&pubsub.ValidationError{Field: "key", Message: "m"}, 422, false},
 
-	"ratelimit.ErrNever":        {ofLimit(ratelimit.ErrNever), 429, false},
-	"ratelimit.ErrTooLate":      {ofLimit(ratelimit.ErrTooLate), 429, true},
-	"ratelimit.ErrLeaseLost":    {ratelimit.ErrLeaseLost, 503, true},
-	"ratelimit.Error":           {ofLimit(redis(madcrow.KindUnavailable)), 503, true},
-	"ratelimit.Error timeout":   {ofLimit(redis(madcrow.KindTimeout)), 504, false},
-	"ratelimit.ValidationError": {&ratelimit.ValidationError{Field: "key", Message: "m"}, 422, false},
+	"ratelimit.ErrNever":            {ofLimit(ratelimit.FailClosed, 2, time.Minute), 429, false},
+	"ratelimit.ErrTooLate":          {ofLimit(ratelimit.FailLocal(1), 1, time.Minute), 429, true},
+	"madcrow.Error of a limit":      {ofLimit(ratelimit.FailClosed, 1, time.Minute), 503, true},
+	"madcrow.Error of a late limit": {ofLimit(ratelimit.FailClosed, 1, -time.Second), 504, false},
+	"semaphore.ErrLeaseLost":        {semaphore.ErrLeaseLost, 503, true},
+	"madcrow.Error of a semaphore":  {ofSemaphore(time.Minute), 503, true},
+	"madcrow.Error of a late lease": {ofSemaphore(-time.Second), 504, false},
 
 	"service.ErrCorrupt":      {ofService(service.ErrCorrupt), 500, false},
 	"service.Error":           {ofService(redis(madcrow.KindUnavailable)), 503, true},
@@ -157,7 +199,7 @@ func TestFrom_TheTableHasEveryExportedError(t *testing.T) {
 		seen[first] = true
 	}
 	found := map[string]bool{}
-	for _, pkg := range []string{".", "cache", "clientip", "health", "inject", "problem", "pubsub", "ratelimit", "service", "session"} {
+	for _, pkg := range []string{".", "cache", "clientip", "health", "inject", "problem", "pubsub", "ratelimit", "semaphore", "service", "session"} {
 		for _, name := range exportedErrors(t, "../"+pkg) {
 			found[name] = true
 			if !seen[name] {

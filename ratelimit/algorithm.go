@@ -8,6 +8,7 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/limitscript"
+	"github.com/madcrow-go/madcrow/internal/operr"
 )
 
 // Algorithm decides which requests are admitted. Its guarantee holds for any
@@ -79,7 +80,10 @@ type plan struct {
 	args [4]string
 }
 
-func (a Algorithm) plan(rate Rate, wait time.Duration) (plan, error) {
+// code is the kind's part of keys.
+func (k kind) code() string { return [...]string{"", "l", "s", "w", "g"}[k] }
+
+func (a Algorithm) plan(rate Rate, wait time.Duration, wrong *operr.Arguments) plan {
 	p := plan{kind: a.kind, rate: rate, limit: rate.Limit}
 	most := int64(maxLimit)
 	switch a.kind {
@@ -89,21 +93,14 @@ func (a Algorithm) plan(rate Rate, wait time.Duration) (plan, error) {
 		p.script, most = limitscript.Set, maxLogged
 	case kindWindow:
 		p.script = limitscript.Window
-		if a.extra < 1 || a.extra > 1000 {
-			return p, &ValidationError{Field: "algorithm", Message: "a sliding window has from 1 to 1000 buckets"}
-		}
+		wrong.Check(a.extra >= 1 && a.extra <= 1000, "algorithm", "a sliding window has from 1 to 1000 buckets")
 	case kindGCRA:
 		p.script, p.limit = limitscript.GCRA, a.extra
-		if a.extra < 1 || a.extra > maxLogged {
-			return p, &ValidationError{Field: "algorithm", Message: fmt.Sprintf("the burst must be from 1 to %d", maxLogged)}
-		}
+		wrong.Check(a.extra >= 1 && a.extra <= maxLogged, "algorithm", fmt.Sprintf("the burst must be from 1 to %d", maxLogged))
+		wrong.Check(rate.Limit < 1 || float64(a.extra)/float64(rate.Limit)*rate.Window.Hours() <= 366*24,
+			"algorithm", "the burst must refill within a year: raise the rate or lower the burst")
 	}
-	if err := rate.validate(most); err != nil {
-		return p, err
-	}
-	if a.kind == kindGCRA && float64(a.extra)/float64(rate.Limit)*rate.Window.Hours() > 366*24 {
-		return p, &ValidationError{Field: "algorithm", Message: "the burst must refill within a year: raise the rate or lower the burst"}
-	}
+	rate.check(most, wrong)
 	own := a.extra
 	if p.kind == kindLog {
 		own = (rate.micros()+999)/1000 + 1
@@ -111,26 +108,31 @@ func (a Algorithm) plan(rate Rate, wait time.Duration) (plan, error) {
 	for i, n := range []int64{rate.Limit, rate.micros(), own, wait.Microseconds()} {
 		p.args[i] = strconv.FormatInt(n, 10)
 	}
-	return p, nil
+	return p
 }
 
-// reply is a script's reply for one limit; used is -1 while the subject is
-// blocked.
-type reply struct{ retry, used, reset, extra int64 }
+// localWindow is the window in which FailLocal counts: with GCRA the time that
+// refills the burst.
+func (p plan) localWindow() time.Duration {
+	if p.kind == kindGCRA {
+		return time.Duration(float64(p.rate.Window) * float64(p.limit) / float64(p.rate.Limit))
+	}
+	return p.rate.Window
+}
 
 // decide turns a reply into a decision. Times are microseconds.
-func (p plan) decide(name string, r reply) Decision {
+func (p plan) decide(name string, r limitscript.Reply) Decision {
 	d := Decision{
-		Allowed: r.retry == 0, Policy: name, Limit: p.limit, Window: p.rate.Window,
-		RetryAfter: time.Duration(r.retry) * time.Microsecond,
-		ResetAfter: time.Duration(r.reset) * time.Microsecond,
+		Allowed: r.Retry == 0, Policy: name, Limit: p.limit, Window: p.rate.Window,
+		RetryAfter: time.Duration(r.Retry) * time.Microsecond,
+		ResetAfter: time.Duration(r.Reset) * time.Microsecond,
 	}
 	switch {
-	case r.used < 0: // blocked
+	case r.Used < 0: // blocked
 	case p.kind == kindGCRA:
-		d.Remaining = p.tokens(r.used, r.extra)
+		d.Remaining = p.tokens(r.Used, r.Extra)
 	default:
-		d.Remaining = max(0, p.limit-r.used)
+		d.Remaining = max(0, p.limit-r.Used)
 	}
 	return d
 }

@@ -2,10 +2,10 @@ package ratelimit
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/clock"
 	"github.com/madcrow-go/madcrow/internal/limitscript"
 )
 
@@ -21,7 +21,7 @@ func WithMaxWait(d time.Duration) Option { return func(o *options) { o.wait = d 
 
 // NewTokenBucket makes a limit by GCRA: burst requests at once, refilled at the
 // rate. Everything else is as with [New].
-func NewTokenBucket(r *madcrow.Redis, name string, rate Rate, burst int64, fail FailPolicy, opts ...Option) (*TokenBucket, error) {
+func NewTokenBucket(r *madcrow.Redis, name string, rate Rate, burst int64, policy FailPolicy, opts ...Option) (*TokenBucket, error) {
 	refill := time.Hour
 	if rate.Limit > 0 {
 		if t := float64(rate.Window) / float64(rate.Limit) * float64(burst); t < float64(time.Hour) {
@@ -30,19 +30,16 @@ func NewTokenBucket(r *madcrow.Redis, name string, rate Rate, burst int64, fail 
 	}
 	// The caller's options come later and win.
 	all := append([]Option{WithMaxWait(refill)}, opts...)
-	l, err := New(r, name, rate, fail, append(all, WithAlgorithm(GCRA(burst)))...)
+	l, err := New(r, name, rate, policy, append(all, WithAlgorithm(GCRA(burst)))...)
 	if err != nil {
 		return nil, err
-	}
-	if l.opt.wait > MaxWindow {
-		return nil, &ValidationError{Field: "wait", Message: fmt.Sprintf("must be at most %v", MaxWindow)}
 	}
 	return &TokenBucket{l}, nil
 }
 
 // OnFailure is [Limiter.OnFailure].
-func (b *TokenBucket) OnFailure(fail FailPolicy) *TokenBucket {
-	return &TokenBucket{b.Limiter.OnFailure(fail)}
+func (b *TokenBucket) OnFailure(policy FailPolicy) *TokenBucket {
+	return &TokenBucket{b.Limiter.OnFailure(policy)}
 }
 
 // AllowAtMost takes as many tokens as are free, up to n, and returns how many.
@@ -50,10 +47,10 @@ func (b *TokenBucket) OnFailure(fail FailPolicy) *TokenBucket {
 // the policy decides about one token.
 func (b *TokenBucket) AllowAtMost(ctx context.Context, subject string, n int64) (taken int64, d Decision, err error) {
 	if n < 1 {
-		return 0, Decision{}, errCost
+		return 0, Decision{}, b.costTooSmall("allow")
 	}
 	n = min(n, b.plan.limit)
-	asked := mono()
+	asked := clock.Now()
 	if d, ok := b.cachedDenial(subject, 1, asked); ok {
 		b.record(d, nil)
 		return 0, d, nil
@@ -67,9 +64,9 @@ func (b *TokenBucket) AllowAtMost(ctx context.Context, subject string, n int64) 
 		b.record(d, err)
 		return taken, d, err
 	}
-	if reply.retry == 0 {
+	if reply.Retry == 0 {
 		// extra holds both: the number taken, and the fraction of a token.
-		taken, reply.extra = reply.extra/b.plan.rate.Limit, reply.extra%b.plan.rate.Limit
+		taken, reply.Extra = reply.Extra/b.plan.rate.Limit, reply.Extra%b.plan.rate.Limit
 	}
 	d = b.plan.decide(b.name, reply)
 	b.rememberDenial(subject, 1, asked, d)
@@ -102,9 +99,9 @@ func (b *TokenBucket) Reserve(ctx context.Context, subject string, n int64, maxW
 	res := &Reservation{b: b, subject: subject, n: n}
 	switch {
 	case n < 1:
-		return nil, errCost
+		return nil, b.costTooSmall("reserve")
 	case maxWait < 0:
-		return nil, &ValidationError{Field: "wait", Message: "must not be negative"}
+		return nil, fail.Argument("reserve", b.name, "maxWait", "must not be negative")
 	case n > b.plan.limit:
 		res.Wait = Never
 		return res, nil
@@ -118,7 +115,7 @@ func (b *TokenBucket) Reserve(ctx context.Context, subject string, n int64, maxW
 		res.OK, res.Wait, res.Degraded, res.Err = d.Allowed, d.RetryAfter, true, d.Err
 		return res, nil
 	}
-	res.OK, res.Wait = reply.extra == 1, time.Duration(reply.retry)*time.Microsecond
+	res.OK, res.Wait = reply.Extra == 1, time.Duration(reply.Retry)*time.Microsecond
 	return res, nil
 }
 
@@ -150,7 +147,7 @@ func (b *TokenBucket) Reward(ctx context.Context, subject string, n int64) (Deci
 // adjust changes the state by force. The decision is that of the state after it.
 func (b *TokenBucket) adjust(ctx context.Context, op, subject string, n int64, mode limitscript.Mode) (Decision, error) {
 	if n < 1 {
-		return Decision{}, errCost
+		return Decision{}, b.costTooSmall(op)
 	}
 	reply, err := b.evaluate(ctx, evaluation{verb: limitscript.VerbForce, subject: subject, cost: min(n, maxLogged), mode: mode})
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 	"github.com/madcrow-go/madcrow/ratelimit"
+	"github.com/madcrow-go/madcrow/semaphore"
 )
 
 // hostile are subjects that somebody might send.
@@ -63,7 +64,7 @@ func hostileLimits(t *testing.T, r *madcrow.Redis) {
 		limiters[name], all = l, append(all, l)
 	}
 	g := must[*ratelimit.Group](t)(ratelimit.Join(all...))
-	places := must[*ratelimit.Concurrency](t)(ratelimit.NewConcurrency(r, "places", limit, time.Hour, ratelimit.FailClosed))
+	places := must[*semaphore.Semaphore](t)(semaphore.New(r, "places", limit, semaphore.FailClosed, semaphore.Options{TTL: time.Hour}))
 	tokens := must[*ratelimit.TokenBucket](t)(ratelimit.NewTokenBucket(r, "tokens", ratelimit.PerHour(limit), limit, ratelimit.FailClosed))
 
 	// check looks at how many are taken of each.
@@ -96,7 +97,7 @@ func hostileLimits(t *testing.T, r *madcrow.Redis) {
 				t.Fatalf("%s: %q: %+v %v", name, short(id), d, err)
 			}
 		}
-		lease, d, err := places.Acquire(t.Context(), id)
+		lease, d, err := places.TryAcquire(t.Context(), id)
 		if err != nil || lease == nil || d.Remaining != limit-1 {
 			t.Fatalf("places: %q: %+v %v", short(id), d, err)
 		}

@@ -127,9 +127,9 @@ func (j crowdJob) work(l *ratelimit.Limiter) crowdResult {
 				mu.Lock()
 				switch {
 				case err != nil:
-					var limit *ratelimit.Error
+					var limit *madcrow.Error
 					var cause *madcrow.Error
-					if !errors.As(err, &limit) || !errors.As(err, &cause) || d.Allowed {
+					if !errors.As(err, &limit) || limit.Op != "ratelimit.allow" || !errors.As(errors.Unwrap(limit), &cause) || d.Allowed {
 						res.Untyped = err.Error()
 					} else {
 						res.Errors[fmt.Sprintf("%v, %v", cause.Kind, cause.Outcome)]++

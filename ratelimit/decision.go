@@ -15,7 +15,7 @@ type Decision struct {
 	// Limit is how many are admitted in a window; with a [TokenBucket] the
 	// burst.
 	Limit int64
-	// Window is that of the limit, 0 for [Concurrency].
+	// Window is that of the limit.
 	Window time.Duration
 	// Remaining is how many more would be admitted now. It is 0 if that is
 	// unknown: for a cost above the limit, and from SourceLocal. It is 0 while

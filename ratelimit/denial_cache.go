@@ -3,6 +3,9 @@ package ratelimit
 import (
 	"sync/atomic"
 	"time"
+
+	"github.com/madcrow-go/madcrow/internal/assoc"
+	"github.com/madcrow-go/madcrow/internal/clock"
 )
 
 // denialLife bounds how long a denial holds without a call to Redis.
@@ -10,9 +13,9 @@ const denialLife = time.Second
 
 // denialCache remembers the subjects that are denied, so that an attack costs no
 // round trips. A denial counts from before its call was sent, so it never lasts
-// longer than in Redis.
+// longer than in Redis. Times are those of package clock.
 type denialCache struct {
-	t *assocTable[denial]
+	subjects *assoc.Table[denial]
 	// cleared is when a subject was last removed. The reply to a call that was
 	// sent before that may be outdated, and is not remembered.
 	cleared atomic.Int64
@@ -25,47 +28,46 @@ type denial struct {
 	reset int64
 }
 
-func newDenialCache(keys int) *denialCache { return &denialCache{t: newAssocTable[denial](keys)} }
+func newDenialCache(subjects int) *denialCache {
+	return &denialCache{subjects: assoc.New[denial](subjects)}
+}
 
 // lookup reports whether a cost is denied at a time, and for how long.
 func (d *denialCache) lookup(subject string, cost, now int64) (retry, reset time.Duration, ok bool) {
-	subject = tableKey(subject)
-	s := d.t.setOf(subject, false)
-	if s == nil {
+	set, subject := d.subjects.Lock(subject, false)
+	if set == nil {
 		return 0, 0, false
 	}
-	s.Lock()
-	defer s.Unlock()
-	sl := s.lookup(subject)
-	if sl == nil || now >= sl.value.until || cost < sl.value.cost {
+	defer set.Unlock()
+	slot := set.Lookup(subject)
+	if slot == nil || now >= slot.Value.until || cost < slot.Value.cost {
 		return 0, 0, false
 	}
-	return time.Duration(sl.value.retry - now), time.Duration(sl.value.reset - now), true
+	return time.Duration(slot.Value.retry - now), time.Duration(slot.Value.reset - now), true
 }
 
+// add remembers a denial; asked is when its call was sent.
 func (d *denialCache) add(subject string, cost, asked int64, retry, reset time.Duration) {
-	subject = tableKey(subject)
-	received := mono()
-	s := d.t.setOf(subject, true)
-	s.Lock()
-	defer s.Unlock()
+	received := clock.Now()
+	set, subject := d.subjects.Lock(subject, true)
+	defer set.Unlock()
 	if asked <= d.cleared.Load() {
 		return
 	}
-	sl, had := s.slotFor(subject)
+	slot, existed := set.SlotFor(subject)
 	until := asked + int64(min(retry, denialLife))
-	if had && sl.value.cost < cost && sl.value.until >= until {
+	if existed && slot.Value.cost < cost && slot.Value.until >= until {
 		return // the remembered denial covers this one, and lasts longer
 	}
-	sl.priority = until
-	sl.value = denial{cost: cost, until: until, retry: received + int64(retry), reset: received + int64(max(reset, retry))}
+	slot.Priority = until
+	slot.Value = denial{cost: cost, until: until, retry: received + int64(retry), reset: received + int64(max(reset, retry))}
 }
 
 func (d *denialCache) remove(subject string) {
-	for now := mono(); ; {
+	for now := clock.Now(); ; {
 		if last := d.cleared.Load(); last >= now || d.cleared.CompareAndSwap(last, now) {
 			break
 		}
 	}
-	d.t.remove(tableKey(subject))
+	d.subjects.Remove(subject)
 }

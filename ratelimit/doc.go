@@ -28,8 +28,8 @@
 //
 // [Middleware] limits HTTP handlers: a denied request gets 429; 503 or 504 means
 // that a limit that fails closed could not be decided. [Login] is for passwords,
-// [NewConcurrency] for how many at a time, [Join] for several limits in one round
-// trip.
+// [Join] for several limits in one round trip, package semaphore for how many at
+// a time.
 //
 // # Keys
 //

@@ -411,68 +411,6 @@ func ExampleGroup_AllowN() {
 	// 400 false [kilobytes] 20s
 }
 
-// Not how often but how many at a time: two exports of one customer.
-func ExampleNewConcurrency() {
-	ctx := context.Background()
-	r := connect(ctx)
-	defer r.Close(ctx)
-	exports, err := ratelimit.NewConcurrency(r, "exports", 2, time.Minute, ratelimit.FailClosed)
-	if err != nil {
-		log.Fatal(err)
-	}
-
-	var held []*ratelimit.Lease
-	for range 3 {
-		lease, d, err := exports.Acquire(ctx, "customer:7")
-		if err != nil {
-			log.Fatal(err)
-		}
-		fmt.Println(d.Allowed, d.Remaining)
-		if lease != nil { // do the work under lease.Context()
-			held = append(held, lease)
-		}
-	}
-	if err := held[0].Release(ctx); err != nil {
-		log.Fatal(err)
-	}
-	d, err := exports.Peek(ctx, "customer:7")
-	fmt.Println("free:", d.Remaining, err)
-	fmt.Println(held[1].Release(ctx))
-	// Output:
-	// true 1
-	// true 0
-	// false 0
-	// free: 1 <nil>
-	// <nil>
-}
-
-// Wait looks again, every tenth of the length, until a place is free.
-func ExampleConcurrency_Wait() {
-	ctx := context.Background()
-	r := connect(ctx)
-	defer r.Close(ctx)
-	jobs, err := ratelimit.NewConcurrency(r, "jobs", 1, 2*time.Second, ratelimit.FailClosed)
-	if err != nil {
-		log.Fatal(err)
-	}
-
-	first, _, err := jobs.Acquire(ctx, "nightly")
-	if err != nil || first == nil {
-		log.Fatal("not taken: ", err)
-	}
-	time.AfterFunc(50*time.Millisecond, func() { _ = first.Release(ctx) })
-
-	second, _, err := jobs.Wait(ctx, "nightly")
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Println(context.Cause(first.Context()), second.Context().Err())
-	fmt.Println(second.Release(ctx))
-	// Output:
-	// context canceled <nil>
-	// <nil>
-}
-
 // The algorithm is an option; the verbs stay the same.
 func ExampleWithAlgorithm() {
 	ctx := context.Background()

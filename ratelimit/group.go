@@ -9,8 +9,10 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/clock"
 	"github.com/madcrow-go/madcrow/internal/keys"
 	"github.com/madcrow-go/madcrow/internal/limitscript"
+	"github.com/madcrow-go/madcrow/internal/operr"
 )
 
 // maxGroup is how many limits one script may decide together.
@@ -45,28 +47,28 @@ type Joint struct {
 // under FailLocal each limit counts its own share.
 func Join(limits ...*Limiter) (*Group, error) {
 	if len(limits) < 2 || len(limits) > maxGroup {
-		return nil, &ValidationError{Field: "limits", Message: fmt.Sprintf("a group has 2 to %d limits", maxGroup)}
+		return nil, fail.Argument("join", "", "limits", fmt.Sprintf("a group has 2 to %d limits", maxGroup))
 	}
 	g := &Group{limits: slices.Clone(limits), lead: limits[0]}
 	names := make([]string, len(limits))
+	var wrong operr.Arguments
 	for i, l := range limits {
 		names[i] = l.name
 		if t := l.opt.timeout; t > 0 && (g.timeout == 0 || t < g.timeout) {
 			g.timeout = t
 		}
-		if l.r != g.lead.r {
-			return nil, &ValidationError{Field: "limits", Message: "all limits of a group must be on one Redis"}
-		}
+		wrong.Check(l.r == g.lead.r, "limits", "all limits of a group must be on one Redis")
 		for _, other := range limits[:i] {
-			if other.keyPrefix == l.keyPrefix {
-				return nil, &ValidationError{Field: "limits", Message: "two limits of a group share their state: give them different names"}
-			}
+			wrong.Check(other.keyPrefix != l.keyPrefix, "limits", "two limits of a group share their state: give them different names")
 		}
-		if l.local == nil && g.lead.fail.mode == failLocal {
+		if l.local == nil && g.lead.fail.isLocal() {
 			g.limits[i] = l.OnFailure(g.lead.fail)
 		}
 	}
 	g.names = strings.Join(names, "+")
+	if err := fail.Arguments("join", g.names, wrong); err != nil {
+		return nil, err
+	}
 	return g, nil
 }
 
@@ -87,9 +89,9 @@ func (g *Group) AllowN(ctx context.Context, subject string, costs ...int64) (Joi
 
 func (g *Group) allow(ctx context.Context, subject string, costs []int64) (Joint, error) {
 	if len(costs) != len(g.limits) || slices.Min(costs) < 0 || slices.Max(costs) == 0 {
-		return Joint{}, &ValidationError{Field: "cost", Message: fmt.Sprintf("needs %d costs, none negative and not all 0", len(g.limits))}
+		return Joint{}, fail.Argument("allow", g.names, "costs", fmt.Sprintf("needs %d costs, none negative and not all 0", len(g.limits)))
 	}
-	asked := mono()
+	asked := clock.Now()
 	if j, ok := g.cachedDenial(subject, costs, asked); ok {
 		return j, nil
 	}
@@ -97,7 +99,7 @@ func (g *Group) allow(ctx context.Context, subject string, costs []int64) (Joint
 	args := append(make([]string, 0, 2+6*len(g.limits)), string(limitscript.VerbAllow), keys.Nonce())
 	for i, l := range g.limits {
 		key := subjectKey(l.keyPrefix, subject)
-		stored = append(stored, key, key+blockSuffix)
+		stored = append(stored, key, key+limitscript.BlockSuffix)
 		args = append(args, strconv.Itoa(int(l.plan.kind)), strconv.FormatInt(costs[i], 10))
 		args = append(args, l.plan.args[:]...)
 	}
@@ -109,18 +111,18 @@ func (g *Group) allow(ctx context.Context, subject string, costs []int64) (Joint
 		list, err = m.ToArray()
 	}
 	if err == nil && len(list) != 4*len(g.limits) {
-		err = errReply
+		err = limitscript.ErrReply
 	}
 	if err != nil {
 		return g.fallBack(ctx, subject, costs, err)
 	}
 	j := Joint{Limits: make([]Decision, len(g.limits))}
 	for i, l := range g.limits {
-		r, err := readNumbers(list[4*i:])
+		r, err := limitscript.ReadNumbers(list[4*i:])
 		if err != nil {
 			return g.fallBack(ctx, subject, costs, err)
 		}
-		l.health.succeeded()
+		l.monitor.Succeeded()
 		d := l.plan.decide(l.name, r)
 		j.Limits[i] = d
 		if costs[i] > 0 {

@@ -139,18 +139,6 @@ func foreignValues(t *testing.T, fail ratelimit.FailPolicy) {
 			try(name, cfg.KeyPrefix+"m1:limit:bucket:g:{"+f[0]+"}", f, func() (ratelimit.Decision, error) { return ask(f[0]) })
 		}
 	}
-	c := must[*ratelimit.Concurrency](t)(ratelimit.NewConcurrency(r, "leases", 1, time.Minute, fail))
-	for _, f := range [][]string{hash, text} {
-		for _, end := range []string{"", ":block"} {
-			try("a lease", cfg.KeyPrefix+"m1:limit:leases:c:{a}"+end, f, func() (ratelimit.Decision, error) {
-				lease, d, err := c.Acquire(t.Context(), "a")
-				if lease != nil {
-					err = lease.Release(t.Context())
-				}
-				return d, err
-			})
-		}
-	}
 	login := must[*ratelimit.Login](t)(ratelimit.NewLogin(r, ratelimit.LoginConfig{MaxAttempts: 3, Blocks: []time.Duration{time.Minute}}, fail))
 	attempts := cfg.KeyPrefix + "login_attempts:alice"
 	for _, key := range []string{attempts, cfg.KeyPrefix + "m1:login:{" + attempts + "}"} {

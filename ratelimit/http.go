@@ -63,7 +63,7 @@ const (
 //	429 QUOTA_EXCEEDED   denied; Retry-After says for how long
 //	429 QUOTA_NEVER      it costs more than the limit ever admits; no Retry-After
 //	503 LIMIT_UNAVAILABLE, 504 LIMIT_TIMEOUT
-//	                     not decided, see [Error]; never a 429
+//	                     not decided, see [madcrow.Error]; never a 429
 //	400 KEY_MISSING, CLIENT_UNKNOWN
 //	                     by finds no key
 //	403 CLIENT_DENIED    the client is on the list of WithDeny
@@ -136,7 +136,7 @@ func newQuota(where string, limit Limit) *quota {
 		}
 	}
 	q.policy = strings.Join(items, ", ")
-	q.local = q.limits[0].fail.mode == failLocal
+	q.local = q.limits[0].fail.isLocal()
 	return q
 }
 
@@ -322,10 +322,8 @@ func (m *middleware) enforce(ctx context.Context, q *quota, subject string, cost
 	switch {
 	case err != nil:
 		l := q.limits[0]
-		o.Decision = Decision{
-			Policy: l.name, Limit: l.plan.limit, Window: l.plan.rate.Window,
-			Source: SourceFallback, Degraded: true, Err: err,
-		}
+		o.Decision = l.decision(SourceFallback)
+		o.Degraded, o.Err = true, err
 		o.each, o.quota, o.refusal, o.failed = nil, nil, err, true
 	case o.Allowed:
 	case o.Degraded && o.RetryAfter == Never:

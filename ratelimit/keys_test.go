@@ -41,11 +41,6 @@ func TestLimiter_WhatIsDeniedOrLookedAtWritesNothing(t *testing.T) {
 	}
 	g := must[*ratelimit.Group](t)(ratelimit.Join(all...))
 	tokens := must[*ratelimit.TokenBucket](t)(ratelimit.NewTokenBucket(r, "gcra", ratelimit.PerHour(5), 5, ratelimit.FailClosed, ratelimit.WithDeniedKeys(0)))
-	places := must[*ratelimit.Concurrency](t)(ratelimit.NewConcurrency(r, "places", 1, time.Hour, ratelimit.FailClosed))
-	lease, _, err := places.Acquire(t.Context(), "full")
-	if err != nil || lease == nil {
-		t.Fatal(err)
-	}
 	// Where the machine is away between a script's TIME and its PTTL, the key seems
 	// to end too soon and is prolonged. That happens now and then, not always.
 	for round := 1; ; round++ {
@@ -75,14 +70,6 @@ func TestLimiter_WhatIsDeniedOrLookedAtWritesNothing(t *testing.T) {
 				t.Errorf("%+v %v", res, err)
 			}
 		}
-		for range 3 {
-			if none, d, err := places.Acquire(t.Context(), "full"); err != nil || none != nil {
-				t.Errorf("%+v %v", d, err)
-			}
-			if _, err := places.Peek(t.Context(), "full"); err != nil {
-				t.Fatal(err)
-			}
-		}
 		after := changes(t, s)
 		if after == before {
 			break
@@ -90,9 +77,6 @@ func TestLimiter_WhatIsDeniedOrLookedAtWritesNothing(t *testing.T) {
 		if round == 3 {
 			t.Fatalf("%s changes became %s", before, after)
 		}
-	}
-	if err := lease.Release(t.Context()); err != nil {
-		t.Error(err)
 	}
 }
 
@@ -103,10 +87,9 @@ func TestLimiter_KeysLiveAsLongAsTheyCountAndThenGo(t *testing.T) {
 	const window = 300 * time.Millisecond
 	lives := map[string][2]int64{ // least and most, milliseconds
 		"log": {300, 302}, "set": {300, 302},
-		"window": {300, 332},   // and a bucket
-		"gcra":   {58, 62},     // one token of five
-		"block":  {300, 302},   // the block of a subject
-		"places": {9000, 9002}, // a lease
+		"window": {300, 332}, // and a bucket
+		"gcra":   {58, 62},   // one token of five
+		"block":  {300, 302}, // the block of a subject
 	}
 	letters := map[string]string{"log": "l", "set": "s", "window": "w", "gcra": "g"}
 	keys := map[string]string{}
@@ -124,21 +107,12 @@ func TestLimiter_KeysLiveAsLongAsTheyCountAndThenGo(t *testing.T) {
 			keys["block"] = "m1:limit:log:l:{b}:block"
 		}
 	}
-	places := must[*ratelimit.Concurrency](t)(ratelimit.NewConcurrency(r, "places", 1, 9*time.Second, ratelimit.FailClosed))
-	lease, _, err := places.Acquire(t.Context(), "a")
-	if err != nil || lease == nil {
-		t.Fatal(err)
-	}
-	keys["places"] = "m1:limit:places:c:{a}"
 	for name, key := range keys {
 		ttl, _ := s.Do(t, "PTTL", key).(int64)
 		passed := time.Since(began).Milliseconds() + 1
 		if ttl == -1 || ttl > lives[name][1] || ttl >= 0 && ttl+passed < lives[name][0] || ttl == -2 && passed < lives[name][0] {
 			t.Errorf("%s: lives for %d ms, want %v less %d at most", name, ttl, lives[name], passed)
 		}
-	}
-	if err := lease.Release(t.Context()); err != nil {
-		t.Error(err)
 	}
 	time.Sleep(400 * time.Millisecond)
 	for name, key := range keys {

@@ -2,14 +2,16 @@ package ratelimit
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/clock"
+	"github.com/madcrow-go/madcrow/internal/fallback"
 	"github.com/madcrow-go/madcrow/internal/keys"
 	"github.com/madcrow-go/madcrow/internal/limitscript"
+	"github.com/madcrow-go/madcrow/internal/operr"
 )
 
 // Limiter is one limit for many subjects: users, addresses, or anything else
@@ -23,36 +25,31 @@ type Limiter struct {
 	opt       options
 	fail      FailPolicy
 
-	denials   *denialCache  // nil: denials are not remembered
-	splitKeys *splitKeys    // nil: there is no cluster
-	local     *localLimiter // nil unless the policy is FailLocal
-	health    *health
+	denials   *denialCache      // nil: denials are not remembered
+	splitKeys *splitKeys        // nil: there is no cluster
+	local     *fallback.Counter // nil unless the policy is FailLocal
+	monitor   *fallback.Monitor
 }
 
 // New makes a limit. Its name (1 to 64 letters, digits, '-', '_', '.') is part
 // of its keys and of its headers; two limits with one name and algorithm share
-// their state. fail says what happens when Redis is unavailable. The error is a
-// [*ValidationError]. New does not call Redis.
-func New(r *madcrow.Redis, name string, rate Rate, fail FailPolicy, opts ...Option) (*Limiter, error) {
+// their state. policy says what happens while Redis is unavailable. The error is
+// a [*madcrow.ArgumentError] that lists every problem. New does not call Redis.
+func New(r *madcrow.Redis, name string, rate Rate, policy FailPolicy, opts ...Option) (*Limiter, error) {
 	o := options{deniedKeys: DefaultDeniedKeys, localKeys: DefaultDeniedKeys}
 	for _, set := range opts {
 		set(&o)
 	}
-	if err := checkName(name); err != nil {
-		return nil, err
-	}
-	if err := fail.validate(); err != nil {
-		return nil, err
-	}
-	if o.deniedKeys < 0 || o.localKeys < 1 || o.timeout < 0 || o.wait < 0 {
-		return nil, &ValidationError{Field: "options", Message: "numbers of keys and times must not be negative"}
-	}
-	p, err := o.algorithm.plan(rate, o.wait)
-	if err != nil {
+	var wrong operr.Arguments
+	wrong.Check(keys.ValidName(name), "name", keys.NameRule)
+	wrong.Check(policy.policy.Problem() == "", "policy", policy.policy.Problem())
+	o.check(&wrong)
+	p := o.algorithm.plan(rate, o.wait, &wrong)
+	if err := fail.Arguments("new", name, wrong); err != nil {
 		return nil, err
 	}
 	l := &Limiter{
-		r: r, rec: r.Recorder(), name: name, plan: p, opt: o, health: newHealth(r, name),
+		r: r, rec: r.Recorder(), name: name, plan: p, opt: o, monitor: fallback.NewMonitor(r, "rate limit", name),
 		keyPrefix: r.Config().KeyPrefix + "m1:limit:" + name + ":" + p.kind.code() + ":{",
 	}
 	if r.Config().Cluster.Enabled {
@@ -61,27 +58,27 @@ func New(r *madcrow.Redis, name string, rate Rate, fail FailPolicy, opts ...Opti
 	if o.deniedKeys > 0 {
 		l.denials = newDenialCache(o.deniedKeys)
 	}
-	l.setPolicy(fail)
+	l.setPolicy(policy)
 	return l, nil
 }
 
 // setPolicy sets the policy and the state that it needs.
-func (l *Limiter) setPolicy(fail FailPolicy) {
-	l.fail = fail
-	if fail.mode == failLocal && l.local == nil {
-		l.local = newLocalLimiter(l.opt.localKeys, l.plan)
+func (l *Limiter) setPolicy(policy FailPolicy) {
+	l.fail = policy
+	if policy.isLocal() && l.local == nil {
+		l.local = fallback.NewCounter(l.opt.localKeys, l.plan.localWindow())
 	}
 }
 
 // OnFailure returns the same limit, with the same state, under another policy:
-// for calls that must behave differently when Redis is unavailable. Keep the
+// for calls that must behave differently while Redis is unavailable. Keep the
 // returned limiter and use it again. It panics on the zero policy.
-func (l *Limiter) OnFailure(fail FailPolicy) *Limiter {
-	if err := fail.validate(); err != nil {
-		panic(err)
+func (l *Limiter) OnFailure(policy FailPolicy) *Limiter {
+	if text := policy.policy.Problem(); text != "" {
+		panic(fail.Argument("on failure", l.name, "policy", text))
 	}
 	other := *l
-	other.setPolicy(fail)
+	other.setPolicy(policy)
 	return &other
 }
 
@@ -89,7 +86,7 @@ func (l *Limiter) OnFailure(fail FailPolicy) *Limiter {
 func (l *Limiter) Name() string { return l.name }
 
 // Allow admits one request of subject and counts it, or denies it. The error is
-// an [*Error]: the limit could not be decided, and the policy is FailClosed or
+// a [*madcrow.Error]: the limit could not be decided, and the policy is FailClosed or
 // the caller cancelled.
 func (l *Limiter) Allow(ctx context.Context, subject string) (Decision, error) {
 	return l.AllowN(ctx, subject, 1)
@@ -107,11 +104,11 @@ func (l *Limiter) AllowN(ctx context.Context, subject string, n int64) (Decision
 func (l *Limiter) allow(ctx context.Context, subject string, n int64) (Decision, error) {
 	switch {
 	case n < 1:
-		return Decision{}, errCost
+		return Decision{}, l.costTooSmall("allow")
 	case n > l.plan.limit:
 		return l.costAboveLimit(), nil
 	}
-	asked := mono()
+	asked := clock.Now()
 	if d, ok := l.cachedDenial(subject, n, asked); ok {
 		return d, nil
 	}
@@ -124,10 +121,19 @@ func (l *Limiter) allow(ctx context.Context, subject string, n int64) (Decision,
 	return d, nil
 }
 
-var errCost = &ValidationError{Field: "cost", Message: "must be at least 1"}
+func (l *Limiter) costTooSmall(op string) error {
+	return fail.Argument(op, l.name, "cost", "must be at least 1")
+}
 
 func (l *Limiter) costAboveLimit() Decision {
-	return Decision{Policy: l.name, Limit: l.plan.limit, Window: l.plan.rate.Window, RetryAfter: Never, Source: SourceLocal}
+	d := l.decision(SourceLocal)
+	d.RetryAfter = Never
+	return d
+}
+
+// decision is a decision with the numbers of the limit.
+func (l *Limiter) decision(source Source) Decision {
+	return Decision{Policy: l.name, Limit: l.plan.limit, Window: l.plan.rate.Window, Source: source}
 }
 
 // cachedDenial returns a remembered denial that still holds.
@@ -139,10 +145,9 @@ func (l *Limiter) cachedDenial(subject string, n, now int64) (Decision, bool) {
 	if !ok {
 		return Decision{}, false
 	}
-	return Decision{
-		Policy: l.name, Limit: l.plan.limit, Window: l.plan.rate.Window,
-		RetryAfter: retry, ResetAfter: reset, Source: SourceLocal,
-	}, true
+	d := l.decision(SourceLocal)
+	d.RetryAfter, d.ResetAfter = retry, reset
+	return d, true
 }
 
 // rememberDenial keeps a decision of Redis that denies; asked is when the call
@@ -178,7 +183,7 @@ func withTimeout(ctx context.Context, timeout time.Duration) (context.Context, c
 }
 
 // evaluate runs the script of this limit.
-func (l *Limiter) evaluate(ctx context.Context, e evaluation) (reply, error) {
+func (l *Limiter) evaluate(ctx context.Context, e evaluation) (limitscript.Reply, error) {
 	ctx, cancel := withTimeout(ctx, l.opt.timeout)
 	defer cancel()
 	key := subjectKey(l.keyPrefix, e.subject)
@@ -193,21 +198,21 @@ func (l *Limiter) evaluate(ctx context.Context, e evaluation) (reply, error) {
 		}
 		args = append(append(args, l.plan.args[:]...), string(mode))
 		if e.verb == limitscript.VerbReserve {
-			args = append(args, strconv.FormatInt(e.maxWait.Microseconds(), 10))
+			args = append(args, limitscript.Micros(e.maxWait))
 		}
 	default:
 		args = append(args, l.plan.args[:3]...)
 	}
 	rep, err := l.evalKeys(ctx, e.verb, key, args)
 	if err == nil {
-		l.health.succeeded()
+		l.monitor.Succeeded()
 	}
 	return rep, err
 }
 
 // evalKeys runs the script on the subject's two keys together. A cluster
 // refuses that while their slot is being moved.
-func (l *Limiter) evalKeys(ctx context.Context, verb limitscript.Verb, key string, args []string) (reply, error) {
+func (l *Limiter) evalKeys(ctx context.Context, verb limitscript.Verb, key string, args []string) (limitscript.Reply, error) {
 	splittable := l.splitKeys != nil && (verb == limitscript.VerbAllow || verb == limitscript.VerbPeek)
 	var start time.Time
 	if splittable {
@@ -216,12 +221,12 @@ func (l *Limiter) evalKeys(ctx context.Context, verb limitscript.Verb, key strin
 		}
 		start = time.Now()
 	}
-	m, err := l.eval(ctx, l.plan.script, []string{key, key + blockSuffix}, args)
+	m, err := l.eval(ctx, l.plan.script, []string{key, key + limitscript.BlockSuffix}, args)
 	if err == nil {
-		return readReply(m)
+		return limitscript.ReadReply(m)
 	}
 	if !splittable || !slotMoves(err) {
-		return reply{}, err
+		return limitscript.Reply{}, err
 	}
 	l.splitKeys.begin()
 	// The refusals have used most of the time. The deadline of ctx always holds.
@@ -231,48 +236,12 @@ func (l *Limiter) evalKeys(ctx context.Context, verb limitscript.Verb, key strin
 	return l.evalSplitKeys(ctx, key, args)
 }
 
-// eval runs a script of limits. A value in its keys that it cannot read is
-// deleted, and the script runs again: otherwise it would fail for ever, and a
-// limit that fails open would admit everything.
-func (l *Limiter) eval(ctx context.Context, s *madcrow.Script, keys, args []string) (madcrow.Message, error) {
-	m, err := l.r.Eval(ctx, s, keys, args)
-	if err == nil || !limitscript.MayBeForeign(err) {
-		return m, err
-	}
-	found, bad := limitscript.Replace(ctx, l.r, s, keys, args)
-	if e := (*madcrow.Error)(nil); bad != nil && errors.As(err, &e) && e.Kind == madcrow.KindWrongType {
-		// Each script reads before it counts.
-		err = &madcrow.Error{Op: e.Op, Kind: e.Kind, Outcome: madcrow.OutcomeNotApplied, Err: fmt.Errorf("%w: %s holds no state of a limit, and cannot be deleted: %w", e.Err, keys[0], bad)}
-	}
-	if bad != nil || len(found) == 0 {
-		return m, err
-	}
-	for _, f := range found {
-		l.health.foreignValue(f)
+// eval runs a script of limits.
+func (l *Limiter) eval(ctx context.Context, s *madcrow.Script, stored, args []string) (madcrow.Message, error) {
+	return limitscript.Eval(ctx, l.r, s, stored, args, func(f limitscript.Foreign) {
+		l.monitor.ForeignValue(f)
 		l.rec.Event("ratelimit", "replaced", 1)
-	}
-	return l.r.Eval(ctx, s, keys, args)
-}
-
-const blockSuffix = ":block"
-
-var errReply = errors.New("the limit script returned an unexpected reply")
-
-func readReply(m madcrow.Message) (reply, error) {
-	list, err := m.ToArray()
-	if err != nil || len(list) < 4 {
-		return reply{}, errors.Join(errReply, err)
-	}
-	return readNumbers(list)
-}
-
-func readNumbers(list []madcrow.Message) (r reply, err error) {
-	for i, to := range [...]*int64{&r.retry, &r.used, &r.reset, &r.extra} {
-		if *to, err = list[i].AsInt64(); err != nil {
-			return r, errors.Join(errReply, err)
-		}
-	}
-	return r, nil
+	})
 }
 
 // Peek returns the decision that Allow would return, and counts nothing.
@@ -289,12 +258,12 @@ func (l *Limiter) Peek(ctx context.Context, subject string) (Decision, error) {
 func (l *Limiter) Reset(ctx context.Context, subject string) error {
 	key := subjectKey(l.keyPrefix, subject)
 	_, err := l.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command { // one key each: their slot may be moving
-		return []madcrow.Command{b.Del().Key(key).Build(), b.Del().Key(key + blockSuffix).Build()}
+		return []madcrow.Command{b.Del().Key(key).Build(), b.Del().Key(key + limitscript.BlockSuffix).Build()}
 	})
 	// Also after an error: the keys may be deleted.
 	l.forgetDenial(subject)
 	if l.local != nil {
-		l.local.remove(subject)
+		l.local.Remove(subject)
 	}
 	return l.failed("reset", err)
 }
@@ -303,10 +272,10 @@ func (l *Limiter) Reset(ctx context.Context, subject string) error {
 // Block replaces an earlier one, also by a shorter one.
 func (l *Limiter) Block(ctx context.Context, subject string, d time.Duration) error {
 	if d < time.Millisecond || d > MaxWindow {
-		return &ValidationError{Field: "block", Message: fmt.Sprintf("must be from 1ms to %v", MaxWindow)}
+		return fail.Argument("block", l.name, "d", fmt.Sprintf("must be from 1ms to %v", MaxWindow))
 	}
 	key := subjectKey(l.keyPrefix, subject)
-	_, err := l.r.Eval(ctx, limitscript.Block, []string{key + blockSuffix}, []string{strconv.FormatInt(d.Microseconds(), 10)})
+	_, err := l.r.Eval(ctx, limitscript.Block, []string{key + limitscript.BlockSuffix}, []string{limitscript.Micros(d)})
 	l.forgetDenial(subject)
 	return l.failed("block", err)
 }
@@ -332,10 +301,10 @@ func (l *Limiter) WaitN(ctx context.Context, subject string, n int64) (Decision,
 			return d, d.Err // above this process's share
 		}
 		if d.RetryAfter == Never {
-			return d, &Error{Policy: l.name, Op: "wait", Err: ErrNever}
+			return d, l.failed("wait", ErrNever)
 		}
 		if err := sleepUntilFree(ctx, d.RetryAfter); err != nil {
-			return d, &Error{Policy: l.name, Op: "wait", Err: err}
+			return d, l.failed("wait", err)
 		}
 	}
 }
@@ -350,15 +319,10 @@ func sleepUntilFree(ctx context.Context, d time.Duration) error {
 	if end, ok := ctx.Deadline(); ok && time.Until(end) < d {
 		return ErrTooLate
 	}
-	return pause(ctx, min(d, maxSleep))
+	return clock.Sleep(ctx, max(min(d, maxSleep), time.Millisecond))
 }
 
-func (l *Limiter) failed(op string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return &Error{Policy: l.name, Op: op, Err: err}
-}
+func (l *Limiter) failed(op string, err error) error { return fail.Wrap(op, l.name, err) }
 
 // record reports a decision to the recorder.
 func (l *Limiter) record(d Decision, err error) {
@@ -378,10 +342,3 @@ func (l *Limiter) record(d Decision, err error) {
 	}
 	l.rec.Event("ratelimit", name, 1)
 }
-
-func (k kind) code() string { return [...]string{"", "l", "s", "w", "g"}[k] }
-
-// start is the zero of monotonic times.
-var start = time.Now()
-
-func mono() int64 { return int64(time.Since(start)) }

@@ -2,7 +2,6 @@ package ratelimit_test
 
 import (
 	"context"
-	"errors"
 	"testing"
 	"time"
 
@@ -130,92 +129,81 @@ func TestTokenBucket_Verbs(t *testing.T) {
 	}
 }
 
-func TestGroup_AllOrNothing(t *testing.T) {
-	r := open(t)
-	var limits []*ratelimit.Limiter
-	for name, a := range algorithms {
-		limits = append(limits, must[*ratelimit.Limiter](t)(ratelimit.New(r, name, ratelimit.PerMinute(5), ratelimit.FailClosed, ratelimit.WithAlgorithm(a), ratelimit.WithDeniedKeys(0))))
+func TestWait_SeesAReset(t *testing.T) {
+	t.Parallel()
+	l := must[*ratelimit.Limiter](t)(ratelimit.New(openConfig(t, madcrowtest.StartRedis(t).Config()), "w", ratelimit.PerHour(1), ratelimit.FailClosed))
+	if d, err := l.Allow(t.Context(), "x"); err != nil || !d.Allowed {
+		t.Fatal(d, err)
 	}
-	narrow := must[*ratelimit.Limiter](t)(ratelimit.New(r, "narrow", ratelimit.PerSecond(2), ratelimit.FailClosed))
-	g := must[*ratelimit.Group](t)(ratelimit.Join(append(limits, narrow)...))
-	for i := range 2 {
-		if j, err := g.Allow(t.Context(), "a"); err != nil || !j.Allowed || j.Policy != "narrow" || j.Remaining != int64(1-i) || len(j.Limits) != 5 {
-			t.Fatalf("%+v %v", j, err)
+	done := make(chan error)
+	go func() {
+		_, err := l.Wait(t.Context(), "x")
+		done <- err
+	}()
+	time.Sleep(50 * time.Millisecond)
+	if err := l.Reset(t.Context(), "x"); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(15 * time.Second):
+		t.Error("it sleeps on")
+	}
+}
+
+func TestLimiter_OfABlockedSubjectNothingRemains(t *testing.T) {
+	r := open(t)
+	var all []*ratelimit.Limiter
+	for name, a := range algorithms {
+		l := must[*ratelimit.Limiter](t)(ratelimit.New(r, name, ratelimit.PerMinute(5), ratelimit.FailClosed, ratelimit.WithAlgorithm(a), ratelimit.WithDeniedKeys(0)))
+		all = append(all, l)
+		if err := l.Block(t.Context(), "a", time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		if d, err := l.Allow(t.Context(), "a"); err != nil || d.Allowed || d.Remaining != 0 {
+			t.Errorf("%s: %+v %v", name, d, err)
+		}
+		if d, err := l.Peek(t.Context(), "a"); err != nil || d.Allowed || d.Remaining != 0 {
+			t.Errorf("%s: %+v %v", name, d, err)
 		}
 	}
+	g := must[*ratelimit.Group](t)(ratelimit.Join(all...))
 	j, err := g.Allow(t.Context(), "a")
-	if err != nil || j.Allowed || len(j.Violated) != 1 || j.Violated[0] != "narrow" {
+	if err != nil || j.Allowed {
 		t.Fatalf("%+v %v", j, err)
 	}
-	for _, l := range limits {
-		if d, err := l.Peek(t.Context(), "a"); err != nil || d.Remaining != 3 {
-			t.Errorf("%s: %+v %v", l.Name(), d, err)
+	for _, d := range j.Limits {
+		if d.Allowed || d.Remaining != 0 {
+			t.Errorf("%+v", d)
 		}
 	}
 }
 
-func TestConcurrency_LeasesEndAndAreProlonged(t *testing.T) {
-	c := must[*ratelimit.Concurrency](t)(ratelimit.NewConcurrency(open(t), "jobs", 2, 300*time.Millisecond, ratelimit.FailClosed))
-	a, _, err := c.Acquire(t.Context(), "x")
-	if err != nil || a == nil {
-		t.Fatal(err)
-	}
-	b, d, err := c.Acquire(t.Context(), "x")
-	if err != nil || b == nil || d.Remaining != 0 {
-		t.Fatalf("%+v %v", d, err)
-	}
-	time.Sleep(700 * time.Millisecond)
-	if none, d, err := c.Acquire(t.Context(), "x"); err != nil || none != nil || d.Allowed || d.RetryAfter <= 0 {
-		t.Fatalf("%+v %v", d, err)
-	}
-	if err := a.Release(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if again, _, err := c.Wait(t.Context(), "x"); err != nil || again == nil {
-		t.Fatal(err)
-	} else if err := c.Reset(t.Context(), "x"); err != nil {
-		t.Fatal(err)
-	} else {
-		<-again.Context().Done()
-		if cause := context.Cause(again.Context()); !errors.Is(cause, ratelimit.ErrLeaseLost) {
-			t.Errorf("cause %v", cause)
-		}
-	}
-	<-b.Context().Done()
-}
-
-func TestLimiter_WithoutRedis(t *testing.T) {
-	s := madcrowtest.StartRedis(t)
-	r := openConfig(t, s.Config())
-	l := must[*ratelimit.Limiter](t)(ratelimit.New(r, "x", ratelimit.PerMinute(10), ratelimit.FailClosed))
-	if d, err := l.Allow(t.Context(), "a"); err != nil || !d.Allowed || l.Health().Degraded {
-		t.Fatalf("%+v %v", d, err)
-	}
-	s.Kill()
-	if d, err := l.Allow(t.Context(), "a"); err == nil || d.Allowed || !errors.Is(err, madcrow.ErrUnavailable) || !l.Health().Degraded {
-		t.Errorf("closed: %+v %v", d, err)
-	}
-	if d, err := l.OnFailure(ratelimit.FailOpen).Allow(t.Context(), "a"); err != nil || !d.Allowed || !d.Degraded || d.Source != ratelimit.SourceFallback || d.Err == nil {
-		t.Errorf("open: %+v %v", d, err)
-	}
-	local := l.OnFailure(ratelimit.FailLocal(2))
-	for i := range 6 {
-		d, err := local.Allow(t.Context(), "a")
-		if err != nil || d.Allowed != (i < 5) || !d.Degraded || d.Limit != 5 || i >= 5 && d.RetryAfter <= 0 {
-			t.Errorf("local, request %d: %+v %v", i, d, err)
-		}
-	}
-	s.Restart()
-	for end := time.Now().Add(5 * time.Second); ; {
-		if d, err := local.Allow(t.Context(), "a"); err == nil && !d.Degraded {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatal("it does not return to Redis")
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	if l.Health().Degraded {
-		t.Error("still degraded")
+func TestLimiter_AWindowThatBecomesLongerForgetsNothing(t *testing.T) {
+	r := open(t)
+	for name, a := range map[string][2]ratelimit.Algorithm{
+		"log": {ratelimit.SlidingLog(), ratelimit.SlidingLog()},
+		"set": {ratelimit.SortedSetLog(), ratelimit.SortedSetLog()},
+		// Of the same width, so that the buckets stay.
+		"window": {ratelimit.SlidingWindow(1), ratelimit.SlidingWindow(20)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			limit := func(window time.Duration, a ratelimit.Algorithm) *ratelimit.Limiter {
+				return must[*ratelimit.Limiter](t)(ratelimit.New(r, name, ratelimit.Per(window, 5), ratelimit.FailClosed, ratelimit.WithAlgorithm(a), ratelimit.WithDeniedKeys(0)))
+			}
+			if d, err := limit(time.Second, a[0]).AllowN(t.Context(), "a", 5); err != nil || !d.Allowed {
+				t.Fatalf("%+v %v", d, err)
+			}
+			longer := limit(20*time.Second, a[1])
+			for end := time.Now().Add(1500 * time.Millisecond); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+				if d, err := longer.Allow(t.Context(), "a"); err != nil || d.Allowed || d.RetryAfter < 10*time.Second {
+					t.Fatalf("%+v %v", d, err)
+				}
+			}
+		})
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/clock"
 	"github.com/madcrow-go/madcrow/internal/keys"
 	"github.com/madcrow-go/madcrow/internal/limitscript"
 )
@@ -48,18 +49,21 @@ const loginPolicy = "login"
 const loginKeyPrefix = "login_attempts:"
 
 // NewLogin makes the limit of a login, called "login" in decisions and errors.
-// fail says what happens while Redis is unavailable. The error is
-// [madcrow.ErrConfig] and lists every problem; that of an option is a
-// [*ValidationError]. NewLogin does not call Redis. Of the options, those about
-// memory and [WithTimeout] apply.
-func NewLogin(r *madcrow.Redis, cfg LoginConfig, fail FailPolicy, opts ...Option) (*Login, error) {
+// policy says what happens while Redis is unavailable. The error is a
+// [*madcrow.ConfigError] that lists every problem. NewLogin does not call Redis.
+// Of the options, those about memory and [WithTimeout] apply.
+func NewLogin(r *madcrow.Redis, cfg LoginConfig, policy FailPolicy, opts ...Option) (*Login, error) {
 	cfg = cfg.withDefaults()
-	if err := cfg.check(fail); err != nil {
+	o := options{localKeys: 1}
+	for _, set := range opts {
+		set(&o)
+	}
+	if err := cfg.check(policy, &o); err != nil {
 		return nil, err
 	}
 	// The script needs a limit of at least 1; staticDecision decides for 0.
 	rate := Per(cfg.Window, int64(max(cfg.MaxAttempts, 1)))
-	l, err := New(r, loginPolicy, rate, fail, append(append([]Option(nil), opts...), WithAlgorithm(SortedSetLog()))...)
+	l, err := New(r, loginPolicy, rate, policy, append(append([]Option(nil), opts...), WithAlgorithm(SortedSetLog()))...)
 	if err != nil {
 		return nil, err
 	}
@@ -67,15 +71,13 @@ func NewLogin(r *madcrow.Redis, cfg LoginConfig, fail FailPolicy, opts ...Option
 	l.keyPrefix = prefix + loginKeyPrefix
 	login := &Login{l: l, cfg: cfg, blocks: prefix + "m1:login:{" + l.keyPrefix}
 	if len(cfg.Blocks) > 0 {
-		login.blockArgs = []string{micros(cfg.ForgetBlocks), strconv.Itoa(len(cfg.Blocks))}
+		login.blockArgs = []string{limitscript.Micros(cfg.ForgetBlocks), strconv.Itoa(len(cfg.Blocks))}
 		for _, d := range cfg.Blocks {
-			login.blockArgs = append(login.blockArgs, micros(d))
+			login.blockArgs = append(login.blockArgs, limitscript.Micros(d))
 		}
 	}
 	return login, nil
 }
-
-func micros(d time.Duration) string { return strconv.FormatInt(d.Microseconds(), 10) }
 
 // LoginKey names an account and an address together, for an identifier that
 // locks out one guesser and not the owner of the account. No two pairs share
@@ -132,7 +134,7 @@ func (l *Login) Reset(ctx context.Context, identifier string) error {
 	_, err := l.l.r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Del().Key(stored[:]...).Build() })
 	l.l.forgetDenial(id)
 	if l.l.local != nil {
-		l.l.local.remove(id)
+		l.l.local.Remove(id)
 	}
 	return l.l.failed("reset", err)
 }
@@ -163,7 +165,7 @@ func (l *Login) TimeUntilReset(ctx context.Context, identifier string) (time.Dur
 	if err != nil {
 		return 0, l.l.failed("time until reset", err)
 	}
-	return time.Duration(r.extra) * time.Microsecond, nil
+	return time.Duration(r.Extra) * time.Microsecond, nil
 }
 
 // Health is [Limiter.Health].
@@ -196,7 +198,7 @@ func (l *Login) allow(ctx context.Context, verb limitscript.Verb, op, identifier
 		return d, nil
 	}
 	id, stored := l.keys(identifier)
-	asked := mono()
+	asked := clock.Now()
 	if verb != limitscript.VerbForce {
 		if d, ok := l.l.cachedDenial(id, 1, asked); ok {
 			return d, nil
@@ -218,15 +220,15 @@ func (l *Login) fallBack(ctx context.Context, verb limitscript.Verb, op, id stri
 		n = 0
 	}
 	d, err := l.l.fallBack(ctx, op, id, n, cause)
-	if err == nil && l.l.fail.mode == failLocal && verb != limitscript.VerbAllow && d.Remaining == 0 {
+	if err == nil && l.l.fail.isLocal() && verb != limitscript.VerbAllow && d.Remaining == 0 {
 		// IsRateLimited and Increment return the decision about a further attempt:
 		// here it is denied, and so not counted.
-		l.l.local.decide(&d, id, 1, d.Limit)
+		l.l.countLocally(&d, id, 1)
 	}
 	return d, err
 }
 
-func (l *Login) evaluate(ctx context.Context, verb limitscript.Verb, stored [2]string) (reply, error) {
+func (l *Login) evaluate(ctx context.Context, verb limitscript.Verb, stored [2]string) (limitscript.Reply, error) {
 	ctx, cancel := withTimeout(ctx, l.l.opt.timeout)
 	defer cancel()
 	used := stored[:1]
@@ -236,11 +238,11 @@ func (l *Login) evaluate(ctx context.Context, verb limitscript.Verb, stored [2]s
 	args := append(make([]string, 0, 8), string(verb), l.l.plan.args[0], l.l.plan.args[1], keys.Nonce())
 	m, err := l.l.eval(ctx, limitscript.Login, used, append(args, l.blockArgs...))
 	if err != nil {
-		return reply{}, err
+		return limitscript.Reply{}, err
 	}
-	r, err := readReply(m)
+	r, err := limitscript.ReadReply(m)
 	if err == nil {
-		l.l.health.succeeded()
+		l.l.monitor.Succeeded()
 	}
 	return r, err
 }

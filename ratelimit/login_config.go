@@ -10,6 +10,7 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/envvalue"
+	"github.com/madcrow-go/madcrow/internal/operr"
 )
 
 // LoginConfig says how many failed logins are too many.
@@ -133,7 +134,7 @@ func clip(text string) string {
 }
 
 // check returns every problem in one error.
-func (c LoginConfig) check(fail FailPolicy) error {
+func (c LoginConfig) check(policy FailPolicy, o *options) error {
 	var problems []madcrow.Problem
 	bad := func(field, value, reason, fix string) {
 		problems = append(problems, madcrow.Problem{Setting: "LoginConfig." + field, Value: value, Reason: reason, Fix: fix})
@@ -151,8 +152,13 @@ func (c LoginConfig) check(fail FailPolicy) error {
 	if c.ForgetBlocks < time.Millisecond || c.ForgetBlocks > maxForgetBlocks {
 		bad("ForgetBlocks", c.ForgetBlocks.String(), outOfRange, fmt.Sprintf("set from 1ms to %v", maxForgetBlocks))
 	}
-	if err := fail.validate(); err != nil {
-		problems = append(problems, madcrow.Problem{Setting: "fail", Value: fail.String(), Reason: "it is no policy", Fix: "choose FailOpen, FailClosed or FailLocal(processes)"})
+	if policy.policy.Problem() != "" {
+		problems = append(problems, madcrow.Problem{Setting: "policy", Value: policy.String(), Reason: "it is no policy", Fix: "choose FailOpen, FailClosed or FailLocal(processes)"})
+	}
+	var wrong operr.Arguments
+	o.check(&wrong)
+	for name, reason := range wrong.All() {
+		problems = append(problems, madcrow.Problem{Setting: name, Reason: outOfRange, Fix: reason})
 	}
 	if len(problems) > 0 {
 		return &madcrow.ConfigError{Problems: problems}

@@ -70,7 +70,7 @@ func TestNewLogin_NamesEveryProblem(t *testing.T) {
 	if !errors.Is(err, madcrow.ErrConfig) || !errors.As(err, &all) || len(all.Problems) != 5 {
 		t.Fatalf("%v", err)
 	}
-	for i, want := range []string{`MaxAttempts="-1"`, `Window="1ns"`, `Blocks="[0s]"`, `ForgetBlocks="-1ns"`, `fail`} {
+	for i, want := range []string{`MaxAttempts="-1"`, `Window="1ns"`, `Blocks="[0s]"`, `ForgetBlocks="-1ns"`, `policy`} {
 		if !strings.Contains(all.Problems[i].Error(), want) || all.Problems[i].Fix == "" {
 			t.Errorf("%v", all.Problems[i])
 		}

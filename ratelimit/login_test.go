@@ -282,8 +282,8 @@ func TestLogin_WithoutRedis(t *testing.T) {
 
 	away := func(what string, err error) {
 		t.Helper()
-		var e *ratelimit.Error
-		if !errors.Is(err, madcrow.ErrUnavailable) || !errors.As(err, &e) || e.Policy != "login" {
+		var e *madcrow.Error
+		if !errors.Is(err, madcrow.ErrUnavailable) || !errors.As(err, &e) || e.Name != "login" {
 			t.Errorf("%s: %v", what, err)
 		}
 	}

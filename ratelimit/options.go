@@ -1,6 +1,11 @@
 package ratelimit
 
-import "time"
+import (
+	"fmt"
+	"time"
+
+	"github.com/madcrow-go/madcrow/internal/operr"
+)
 
 // DefaultDeniedKeys is how many denied subjects a limiter remembers.
 const DefaultDeniedKeys = 16384
@@ -33,3 +38,10 @@ func WithTimeout(d time.Duration) Option { return func(o *options) { o.timeout =
 // Beyond that the least recently used one is dropped, and its count starts at 0
 // again. Defaults to 16,384, about 3 MB when full.
 func WithLocalKeys(n int) Option { return func(o *options) { o.localKeys = n } }
+
+func (o *options) check(wrong *operr.Arguments) {
+	wrong.Check(o.deniedKeys >= 0, "WithDeniedKeys", "must not be negative")
+	wrong.Check(o.localKeys >= 1, "WithLocalKeys", "must be at least 1")
+	wrong.Check(o.timeout >= 0, "WithTimeout", "must not be negative")
+	wrong.Check(o.wait >= 0 && o.wait <= MaxWindow, "WithMaxWait", fmt.Sprintf("must be from 0 to %v", MaxWindow))
+}

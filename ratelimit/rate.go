@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/madcrow-go/madcrow/internal/keys"
+	"github.com/madcrow-go/madcrow/internal/operr"
 )
 
 // Bounds of a limit.
@@ -43,23 +43,8 @@ func PerDay(n int64) Rate { return Rate{n, 24 * time.Hour} }
 
 func (r Rate) micros() int64 { return r.Window.Microseconds() }
 
-func (r Rate) validate(most int64) error {
-	if r.Limit < 1 || r.Limit > most {
-		return &ValidationError{Field: "rate", Message: fmt.Sprintf("the limit must be from 1 to %d", most)}
-	}
-	if r.Window < MinWindow || r.Window > MaxWindow {
-		return &ValidationError{Field: "rate", Message: fmt.Sprintf("the window must be from %v to %v", MinWindow, MaxWindow)}
-	}
-	if r.Window%time.Microsecond != 0 {
-		return &ValidationError{Field: "rate", Message: "the window must be whole microseconds"}
-	}
-	return nil
-}
-
-// checkName accepts names that are safe in a key and in a header.
-func checkName(name string) error {
-	if !keys.ValidName(name) {
-		return &ValidationError{Field: "name", Message: keys.NameRule}
-	}
-	return nil
+func (r Rate) check(mostLimit int64, wrong *operr.Arguments) {
+	wrong.Check(r.Limit >= 1 && r.Limit <= mostLimit, "rate", fmt.Sprintf("the limit must be from 1 to %d", mostLimit))
+	wrong.Check(r.Window >= MinWindow && r.Window <= MaxWindow, "rate", fmt.Sprintf("the window must be from %v to %v", MinWindow, MaxWindow))
+	wrong.Check(r.Window%time.Microsecond == 0, "rate", "the window must be whole microseconds")
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/clock"
 	"github.com/madcrow-go/madcrow/internal/limitscript"
 )
 
@@ -17,9 +18,9 @@ const splitKeysFor = time.Second
 // splitKeys holds until when keys are used one at a time.
 type splitKeys struct{ until atomic.Int64 }
 
-func (a *splitKeys) now() bool { return mono() < a.until.Load() }
+func (a *splitKeys) now() bool { return clock.Now() < a.until.Load() }
 
-func (a *splitKeys) begin() { a.until.Store(mono() + int64(splitKeysFor)) }
+func (a *splitKeys) begin() { a.until.Store(clock.Now() + int64(splitKeysFor)) }
 
 // slotMoves reports whether the slot of a script's keys may be moving to another
 // node: a cluster then refuses the script. Nothing was applied.
@@ -30,20 +31,20 @@ func slotMoves(err error) bool {
 
 // evalSplitKeys reads the subject's block, and then evaluates the limit. A block
 // that starts between the two is not seen; an earlier one is.
-func (l *Limiter) evalSplitKeys(ctx context.Context, key string, args []string) (reply, error) {
-	m, err := l.eval(ctx, limitscript.Blocked, []string{key + blockSuffix}, nil)
+func (l *Limiter) evalSplitKeys(ctx context.Context, key string, args []string) (limitscript.Reply, error) {
+	m, err := l.eval(ctx, limitscript.Blocked, []string{key + limitscript.BlockSuffix}, nil)
 	if err != nil {
-		return reply{}, err
+		return limitscript.Reply{}, err
 	}
 	block, err := m.AsInt64()
 	if err != nil {
-		return reply{}, errors.Join(errReply, err)
+		return limitscript.Reply{}, errors.Join(limitscript.ErrReply, err)
 	}
 	if block > 0 {
-		return reply{retry: block, used: -1, reset: block}, nil
+		return limitscript.Reply{Retry: block, Used: -1, Reset: block}, nil
 	}
 	if m, err = l.eval(ctx, l.plan.script, []string{key}, args); err != nil {
-		return reply{}, err
+		return limitscript.Reply{}, err
 	}
-	return readReply(m)
+	return limitscript.ReadReply(m)
 }

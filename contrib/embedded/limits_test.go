@@ -7,6 +7,7 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/ratelimit"
+	"github.com/madcrow-go/madcrow/semaphore"
 )
 
 // Its Lua is another one than Redis's: every script of the limits runs on it.
@@ -55,14 +56,14 @@ func TestEmbedded_LimitsAdmitAsManyAsOnRedis(t *testing.T) {
 	if j, err := group.Allow(t.Context(), "w"); err != nil || len(j.Violated) != 4 {
 		t.Errorf("a group with nothing left: %+v, %v", j, err)
 	}
-	c, err := ratelimit.NewConcurrency(r, "c", 1, time.Minute, ratelimit.FailClosed)
+	c, err := semaphore.New(r, "c", 1, semaphore.FailClosed, semaphore.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, d, err := c.Acquire(t.Context(), "u"); err != nil || !d.Allowed {
+	if _, d, err := c.TryAcquire(t.Context(), "u"); err != nil || !d.Allowed {
 		t.Errorf("a lease: %+v, %v", d, err)
 	}
-	if _, d, err := c.Acquire(t.Context(), "u"); err != nil || d.Allowed {
+	if _, d, err := c.TryAcquire(t.Context(), "u"); err != nil || d.Allowed {
 		t.Errorf("a second lease: %+v, %v", d, err)
 	}
 }

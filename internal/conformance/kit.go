@@ -256,8 +256,19 @@ var failures = map[string]failure{
 	"foreign":  {410, "FOREIGN", func(context.Context, *Kit) error { return fmt.Errorf("outer: %w", ErrForeign) }},
 	"bad":      {400, "BAD", func(context.Context, *Kit) error { return problem.New(400, "BAD", "Not so") }},
 	"notfound": {404, "NOT_FOUND", func(context.Context, *Kit) error { return &cache.Error{Cache: "c", Op: "get", Err: cache.ErrNotFound} }},
-	"late": {429, "QUOTA_EXCEEDED", func(context.Context, *Kit) error {
-		return &ratelimit.Error{Policy: "p", Op: "wait", Err: ratelimit.ErrTooLate}
+	"late": {429, "QUOTA_EXCEEDED", func(ctx context.Context, k *Kit) error {
+		limit, err := ratelimit.New(k.Redis, "late", ratelimit.PerHour(1), ratelimit.FailClosed)
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		for range 2 {
+			if _, err = limit.Wait(ctx, "anyone"); err != nil {
+				return err
+			}
+		}
+		return nil
 	}},
 	"ended": {401, "SESSION_ENDED", func(context.Context, *Kit) error { return &session.Error{Op: "load", Err: session.ErrEnded} }},
 	"away":  {503, "REDIS_UNAVAILABLE", func(context.Context, *Kit) error { return &inject.Unavailable{Err: errors.New(Secret)} }},

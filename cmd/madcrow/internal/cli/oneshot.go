@@ -16,7 +16,6 @@ import (
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/cache"
 	"github.com/madcrow-go/madcrow/pubsub"
-	"github.com/madcrow-go/madcrow/ratelimit"
 	"github.com/madcrow-go/madcrow/service"
 )
 
@@ -97,14 +96,14 @@ func openReal(ctx context.Context, timeout time.Duration) (*madcrow.Redis, error
 // asUsage makes what was typed wrong an error of the one who typed.
 func asUsage(err error) error {
 	var s *service.ValidationError
-	var l *ratelimit.ValidationError
+	var a *madcrow.ArgumentError
 	var c *cache.ValidationError
 	var p *pubsub.ValidationError
 	switch {
 	case errors.As(err, &s):
 		return usageError{fmt.Errorf("%s %s", s.Field, s.Message)}
-	case errors.As(err, &l):
-		return usageError{fmt.Errorf("%s: %s", l.Field, l.Message)}
+	case errors.As(err, &a):
+		return usageError{fmt.Errorf("%s: %s", a.Argument, a.Reason)}
 	case errors.As(err, &c):
 		return usageError{fmt.Errorf("%s: %s", c.Field, c.Message)}
 	case errors.As(err, &p):

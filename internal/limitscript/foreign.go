@@ -22,18 +22,18 @@ type Foreign struct {
 	Type string
 }
 
-// MayBeForeign reports whether a script may have failed because one of its keys
+// mayBeForeign reports whether a script may have failed because one of its keys
 // holds a value that no limit wrote: the call would then fail for ever.
-func MayBeForeign(err error) bool {
+func mayBeForeign(err error) bool {
 	var e *madcrow.Error
 	return errors.As(err, &e) && (e.Kind == madcrow.KindWrongType || e.Kind == madcrow.KindServer && e.Outcome == madcrow.OutcomeUnknown)
 }
 
-// Replace deletes the keys that the script cannot read, and returns them. keys
-// and args are those of the failed call. If a key was deleted, the call may be
-// repeated: each script reads all of its keys before it counts, so nothing was
+// deleteForeign deletes the keys that the script cannot read, and returns them.
+// keys and args are those of the failed call. If a key was deleted, the call may
+// be repeated: each script reads all of its keys before it counts, so nothing was
 // counted.
-func Replace(ctx context.Context, r *madcrow.Redis, s *madcrow.Script, keys, args []string) ([]Foreign, error) {
+func deleteForeign(ctx context.Context, r *madcrow.Redis, s *madcrow.Script, keys, args []string) ([]Foreign, error) {
 	m, err := r.Eval(ctx, replace, keys, held(s, len(keys), args))
 	if err != nil {
 		return nil, err

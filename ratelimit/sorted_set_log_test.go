@@ -1,13 +1,17 @@
 package ratelimit_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/ratelimit"
 )
 
 // Beside FastAPI Madcrow on one key. It takes its time from its own clock,
@@ -143,5 +147,43 @@ func TestSortedSetLog_APythonWithABrokenClockLocksOutNoLongerThanItsKeyLives(t *
 	first := slices.IndexFunc(found[10:], func(s seen) bool { return s.reply[0] == 0 })
 	if first < 0 || ops[10+first].clock > clock+besideWindow+besideWindow/20 {
 		t.Errorf("the first is let in at question %d", first)
+	}
+}
+
+// Another program's score may be anything, and its key may have no expiry: no wait
+// ends in the past, and no subject is locked out for ever.
+func TestSortedSetLog_ForeignScoresWithoutAnEnd(t *testing.T) {
+	r := open(t)
+	for i, score := range []string{"inf", "1e300", "1e18", "1764437602123", "1764437602123456"} {
+		l, err := ratelimit.New(r, "foreign."+strconv.Itoa(i), ratelimit.PerMinute(1), ratelimit.FailClosed,
+			ratelimit.WithAlgorithm(ratelimit.SortedSetLog()), ratelimit.WithDeniedKeys(0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := r.Config().KeyPrefix + "m1:limit:" + l.Name() + ":s:{u}"
+		do := func(args ...string) madcrow.Message {
+			t.Helper()
+			m, err := r.Do(t.Context(), func(b madcrow.Builder) madcrow.Command {
+				return b.Arbitrary(args[0]).Keys(key).Args(args[1:]...).Build()
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return m
+		}
+		do("ZADD", score, "x")
+		d, err := l.Allow(t.Context(), "u")
+		if err != nil || d.Allowed || d.RetryAfter < 24*time.Hour {
+			t.Errorf("%s: %+v, %v", score, d, err)
+		}
+		life := do("PTTL")
+		if left, err := life.AsInt64(); err != nil || left <= 0 || left > 2*60_000+1 {
+			t.Errorf("%s: the key lives for %d ms, two windows are the most", score, left)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		if _, err := l.Wait(ctx, "u"); !errors.Is(err, ratelimit.ErrTooLate) {
+			t.Errorf("%s: Wait: %v", score, err)
+		}
+		cancel()
 	}
 }

@@ -1,0 +1,244 @@
+package semaphore
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/clock"
+	"github.com/madcrow-go/madcrow/internal/fallback"
+	"github.com/madcrow-go/madcrow/internal/keys"
+	"github.com/madcrow-go/madcrow/internal/limitscript"
+	"github.com/madcrow-go/madcrow/internal/operr"
+	"github.com/madcrow-go/madcrow/internal/pending"
+)
+
+// Semaphore admits a number of holders of each subject at a time: users,
+// accounts, or anything else that a text names. It is safe for concurrent use.
+// Make it with [New].
+type Semaphore struct {
+	r         *madcrow.Redis
+	rec       madcrow.Recorder
+	name      string
+	keyPrefix string // of every key, up to the subject
+	limit     int64
+	policy    FailPolicy
+	opt       Options
+
+	local    *fallback.Counter // nil unless the policy is FailLocal
+	monitor  *fallback.Monitor
+	releases *pending.Queue[*unreleased]
+}
+
+// Options configure a Semaphore. The zero value works.
+type Options struct {
+	// TTL is how long a lease lives without a renewal, from 100 ms to 31 days.
+	// It is renewed every third of it. All processes that share a semaphore need
+	// the same TTL: one with a shorter one cuts the leases of others to it.
+	// Defaults to 30 seconds.
+	TTL time.Duration
+	// Timeout bounds each call to Redis, after which the [FailPolicy] decides.
+	// Defaults to Config.CommandTimeout.
+	Timeout time.Duration
+	// LocalSubjects bounds how many subjects [FailLocal] counts in this process.
+	// Beyond that the least recently used one is dropped. Defaults to 16,384,
+	// about 3 MB when full.
+	LocalSubjects int
+}
+
+const (
+	maxLimit             = 1_000_000
+	minTTL               = 100 * time.Millisecond
+	maxTTL               = 31 * 24 * time.Hour
+	defaultTTL           = 30 * time.Second
+	defaultLocalSubjects = 16384
+)
+
+// New makes a semaphore that admits at most limit (1 to 1,000,000) holders of
+// each subject at a time. Its name (1 to 64 letters, digits, '-', '_', '.') is
+// part of its keys: two semaphores with one name share their leases. policy says
+// what happens while Redis is unavailable. The error is a
+// [*madcrow.ArgumentError] that lists every problem. New does not call Redis.
+//
+// When the clock of Redis jumps ahead, leases end early. When it is put back, the
+// lease of a holder that died lives for at most one more TTL.
+func New(r *madcrow.Redis, name string, limit int64, policy FailPolicy, o Options) (*Semaphore, error) {
+	if o.TTL == 0 {
+		o.TTL = defaultTTL
+	}
+	if o.LocalSubjects == 0 {
+		o.LocalSubjects = defaultLocalSubjects
+	}
+	var wrong operr.Arguments
+	wrong.Check(keys.ValidName(name), "name", keys.NameRule)
+	wrong.Check(limit >= 1 && limit <= maxLimit, "limit", "must be from 1 to "+strconv.Itoa(maxLimit))
+	wrong.Check(policy.policy.Problem() == "", "policy", policy.policy.Problem())
+	wrong.Check(o.TTL >= minTTL && o.TTL <= maxTTL, "Options.TTL", "must be from 100ms to 744h")
+	wrong.Check(o.Timeout >= 0, "Options.Timeout", "must not be negative")
+	wrong.Check(o.LocalSubjects >= 1, "Options.LocalSubjects", "must not be negative")
+	if err := fail.Arguments("new", name, wrong); err != nil {
+		return nil, err
+	}
+	o.TTL = o.TTL.Truncate(time.Microsecond)
+	s := &Semaphore{
+		r: r, rec: r.Recorder(), name: name, limit: limit, policy: policy, opt: o,
+		keyPrefix: r.Config().KeyPrefix + "m1:limit:" + name + ":c:{",
+		monitor:   fallback.NewMonitor(r, "semaphore", name),
+	}
+	if policy.policy.Mode == fallback.Local {
+		s.local = fallback.NewCounter(o.LocalSubjects, o.TTL)
+	}
+	s.releases = newReleases(s)
+	return s, nil
+}
+
+// Name returns the name given to New.
+func (s *Semaphore) Name() string { return s.name }
+
+// Decision is a semaphore's decision about one call.
+type Decision struct {
+	// Allowed is true when a lease was acquired.
+	Allowed bool
+	// Limit is how many may hold a lease of a subject.
+	Limit int64
+	// Remaining is how many more leases are free now, 0 while the subject is
+	// blocked.
+	Remaining int64
+	// RetryAfter is the time until a lease is free at the latest, 0 when this
+	// one was acquired: a holder may release it sooner.
+	RetryAfter time.Duration
+	// ResetAfter is the time until all leases are free at the latest.
+	ResetAfter time.Duration
+	// Degraded is true when Redis was unavailable and the [FailPolicy] decided
+	// instead. Err is the cause.
+	Degraded bool
+	Err      error
+}
+
+// TryAcquire acquires a lease of subject if one is free. The lease is nil when
+// the decision denies, or there is an error. Release it when the work is done.
+// Until then it is renewed in the background; ctx bounds TryAcquire alone.
+//
+// The error is a [*madcrow.Error]: the call could not be decided, and the policy
+// is FailClosed or the caller cancelled.
+func (s *Semaphore) TryAcquire(ctx context.Context, subject string) (*Lease, Decision, error) {
+	lease := &Lease{s: s, id: keys.Nonce(), key: s.key(subject)}
+	sent := time.Now()
+	reply, err := s.eval(ctx, limitscript.LeaseAcquire, lease.key, lease.id)
+	var d Decision
+	if err == nil {
+		d = s.decide(reply)
+	} else {
+		if !operr.NotSent(err) { // Redis may hold a lease that no one has
+			s.releaseLater(lease, true)
+		}
+		d, err = s.fallBack(ctx, "acquire", subject, err)
+		lease.degraded = true
+	}
+	s.record(d, err)
+	if err != nil || !d.Allowed {
+		return nil, d, err
+	}
+	lease.start(ctx, sent)
+	return lease, d, nil
+}
+
+// Acquire waits until a lease of subject is free, and acquires it. It tries again
+// at least every tenth of the TTL, and at least once a second. Waiting callers do
+// not queue: another one may acquire the lease first. An error of ctx means that
+// none was free in time.
+func (s *Semaphore) Acquire(ctx context.Context, subject string) (*Lease, error) {
+	for {
+		lease, d, err := s.TryAcquire(ctx, subject)
+		if err != nil || lease != nil {
+			return lease, err
+		}
+		wait := max(min(d.RetryAfter, s.opt.TTL/10, time.Second), time.Millisecond)
+		if err := clock.Sleep(ctx, wait); err != nil {
+			return nil, s.failed("acquire", err)
+		}
+	}
+}
+
+// Peek returns the decision that TryAcquire would return, and acquires nothing.
+func (s *Semaphore) Peek(ctx context.Context, subject string) (Decision, error) {
+	reply, err := s.eval(ctx, limitscript.LeasePeek, s.key(subject), "")
+	if err != nil {
+		return Decision{}, s.failed("peek", err)
+	}
+	return s.decide(reply), nil
+}
+
+// Reset ends all leases of subject, and a block. The holders are notified within
+// a third of the TTL.
+func (s *Semaphore) Reset(ctx context.Context, subject string) error {
+	key := s.key(subject)
+	_, err := s.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command { // one key each: their slot may be moving
+		return []madcrow.Command{b.Del().Key(key).Build(), b.Del().Key(key + limitscript.BlockSuffix).Build()}
+	})
+	if s.local != nil {
+		s.local.Remove(subject)
+	}
+	return s.failed("reset", err)
+}
+
+// Block denies every new lease of subject for d, from 1 ms to 31 days. A later
+// Block replaces an earlier one, also by a shorter one.
+func (s *Semaphore) Block(ctx context.Context, subject string, d time.Duration) error {
+	if d < time.Millisecond || d > maxTTL {
+		return fail.Argument("block", s.name, "d", "must be from 1ms to 744h")
+	}
+	_, err := s.r.Eval(ctx, limitscript.Block, []string{s.key(subject) + limitscript.BlockSuffix}, []string{limitscript.Micros(d)})
+	return s.failed("block", err)
+}
+
+func (s *Semaphore) key(subject string) string {
+	return s.keyPrefix + keys.Subject.Encode(subject) + "}"
+}
+
+// eval runs the script of leases.
+func (s *Semaphore) eval(ctx context.Context, verb limitscript.LeaseVerb, key, id string) (limitscript.Reply, error) {
+	if s.opt.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.opt.Timeout)
+		defer cancel()
+	}
+	m, err := limitscript.Eval(ctx, s.r, limitscript.Lease, []string{key, key + limitscript.BlockSuffix},
+		[]string{string(verb), strconv.FormatInt(s.limit, 10), limitscript.Micros(s.opt.TTL), id},
+		func(f limitscript.Foreign) {
+			s.monitor.ForeignValue(f)
+			s.rec.Event("semaphore", "replaced", 1)
+		})
+	if err != nil {
+		return limitscript.Reply{}, err
+	}
+	s.monitor.Succeeded()
+	return limitscript.ReadReply(m)
+}
+
+func (s *Semaphore) decide(r limitscript.Reply) Decision {
+	d := Decision{
+		Allowed: r.Retry == 0, Limit: s.limit,
+		RetryAfter: time.Duration(r.Retry) * time.Microsecond,
+		ResetAfter: time.Duration(r.Reset) * time.Microsecond,
+	}
+	if r.Used >= 0 {
+		d.Remaining = max(0, s.limit-r.Used)
+	}
+	return d
+}
+
+// record reports a decision to the recorder.
+func (s *Semaphore) record(d Decision, err error) {
+	event := "denied"
+	switch {
+	case err != nil:
+		event = "error"
+	case d.Degraded:
+		event = "degraded"
+	case d.Allowed:
+		event = "allowed"
+	}
+	s.rec.Event("semaphore", event, 1)
+}
