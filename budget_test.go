@@ -12,6 +12,7 @@ import (
 	"github.com/madcrow-go/madcrow/cache"
 	"github.com/madcrow-go/madcrow/pubsub"
 	"github.com/madcrow-go/madcrow/ratelimit"
+	"github.com/madcrow-go/madcrow/semaphore"
 	"github.com/madcrow-go/madcrow/session"
 )
 
@@ -31,7 +32,7 @@ func everyCall(t *testing.T, r *madcrow.Redis) map[string]func(context.Context) 
 	group := must(ratelimit.Join(all...))(t)
 	login := must(ratelimit.NewLogin(r, ratelimit.LoginConfig{Blocks: []time.Duration{time.Minute}}, ratelimit.FailClosed))(t)
 	bucket := must(ratelimit.NewTokenBucket(r, "bucket", ratelimit.PerMinute(100), 100, ratelimit.FailClosed))(t)
-	places := must(ratelimit.NewConcurrency(r, "places", 1000, time.Minute, ratelimit.FailClosed))(t)
+	places := must(semaphore.New(r, "places", 1000, semaphore.FailClosed, semaphore.Options{TTL: time.Minute}))(t)
 	sessions := must(session.New[int](r, session.Options{Name: "budget", InsecureCookie: true}))(t)
 	bus := must(pubsub.New(r, pubsub.Options{}))(t)
 	topic := must(pubsub.NewTopic[string](bus, "budget", pubsub.TopicOptions[string]{}))(t)
@@ -80,16 +81,16 @@ func everyCall(t *testing.T, r *madcrow.Redis) map[string]func(context.Context) 
 			})
 			return err
 		},
-		"Group.Allow":     func(ctx context.Context) error { _, err := group.Allow(ctx, "joint"); return err },
-		"Group.Reset":     func(ctx context.Context) error { return group.Reset(ctx, "joint") },
-		"Login.Attempt":   func(ctx context.Context) error { _, err := login.Attempt(ctx, "user"); return err },
-		"Login.Reset":     func(ctx context.Context) error { return login.Reset(ctx, "user2") },
-		"Bucket.Allow":    func(ctx context.Context) error { _, err := bucket.Allow(ctx, "s"); return err },
-		"Bucket.Reserve":  func(ctx context.Context) error { _, err := bucket.Reserve(ctx, "s", 1, time.Minute); return err },
-		"Places.Acquire":  func(ctx context.Context) error { _, _, err := places.Acquire(ctx, "s"); return err },
-		"topic.Publish":   func(ctx context.Context) error { _, err := topic.Publish(ctx, "m"); return err },
-		"history.Publish": func(ctx context.Context) error { _, _, err := history.Publish(ctx, "m"); return err },
-		"stream.Publish":  func(ctx context.Context) error { _, err := stream.Publish(ctx, "m"); return err },
+		"Group.Allow":       func(ctx context.Context) error { _, err := group.Allow(ctx, "joint"); return err },
+		"Group.Reset":       func(ctx context.Context) error { return group.Reset(ctx, "joint") },
+		"Login.Attempt":     func(ctx context.Context) error { _, err := login.Attempt(ctx, "user"); return err },
+		"Login.Reset":       func(ctx context.Context) error { return login.Reset(ctx, "user2") },
+		"Bucket.Allow":      func(ctx context.Context) error { _, err := bucket.Allow(ctx, "s"); return err },
+		"Bucket.Reserve":    func(ctx context.Context) error { _, err := bucket.Reserve(ctx, "s", 1, time.Minute); return err },
+		"Places.TryAcquire": func(ctx context.Context) error { _, _, err := places.TryAcquire(ctx, "s"); return err },
+		"topic.Publish":     func(ctx context.Context) error { _, err := topic.Publish(ctx, "m"); return err },
+		"history.Publish":   func(ctx context.Context) error { _, _, err := history.Publish(ctx, "m"); return err },
+		"stream.Publish":    func(ctx context.Context) error { _, err := stream.Publish(ctx, "m"); return err },
 	}
 	for name, fn := range map[string]func(context.Context, *session.Session[int]) error{"Get": read, "Update": update} {
 		calls["session "+name] = func(ctx context.Context) error { _, err := visit(ctx, guest, fn); return err }
