@@ -14,6 +14,7 @@ import (
 	"github.com/madcrow-go/madcrow/ratelimit"
 	"github.com/madcrow-go/madcrow/semaphore"
 	"github.com/madcrow-go/madcrow/session"
+	"github.com/madcrow-go/madcrow/stream"
 )
 
 // everyCall makes one call of each package on some data of its own. Each has run
@@ -37,7 +38,7 @@ func everyCall(t *testing.T, r *madcrow.Redis) map[string]func(context.Context) 
 	bus := must(pubsub.New(r, pubsub.Options{}))(t)
 	topic := must(pubsub.NewTopic[string](bus, "budget", pubsub.TopicOptions[string]{}))(t)
 	history := must(pubsub.NewRecoverable[string](bus, "budget", pubsub.RecoverableOptions[string]{}))(t)
-	stream := must(pubsub.NewStream[string](bus, "budget", pubsub.StreamOptions[string]{}))(t)
+	jobs := must(stream.New[string](r, "budget", stream.Options[string]{}))(t)
 	// visit makes a request with a cookie, and returns the cookie of the response.
 	visit := func(ctx context.Context, cookie *http.Cookie, fn func(context.Context, *session.Session[int]) error) (out *http.Cookie, err error) {
 		w, req := httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
@@ -90,7 +91,7 @@ func everyCall(t *testing.T, r *madcrow.Redis) map[string]func(context.Context) 
 		"Places.TryAcquire": func(ctx context.Context) error { _, _, err := places.TryAcquire(ctx, "s"); return err },
 		"topic.Publish":     func(ctx context.Context) error { _, err := topic.Publish(ctx, "m"); return err },
 		"history.Publish":   func(ctx context.Context) error { _, _, err := history.Publish(ctx, "m"); return err },
-		"stream.Publish":    func(ctx context.Context) error { _, err := stream.Publish(ctx, "m"); return err },
+		"stream.Publish":    func(ctx context.Context) error { _, err := jobs.Publish(ctx, "m"); return err },
 	}
 	for name, fn := range map[string]func(context.Context, *session.Session[int]) error{"Get": read, "Update": update} {
 		calls["session "+name] = func(ctx context.Context) error { _, err := visit(ctx, guest, fn); return err }

@@ -24,6 +24,7 @@ import (
 	"github.com/madcrow-go/madcrow/ratelimit"
 	"github.com/madcrow-go/madcrow/service"
 	"github.com/madcrow-go/madcrow/session"
+	"github.com/madcrow-go/madcrow/stream"
 )
 
 const envFIPSProgram = "MADCROW_FIPS_PROGRAM"
@@ -132,17 +133,17 @@ func useEveryPackage(ctx context.Context, t *testing.T, cfg madcrow.Config, must
 			break
 		}
 	}
-	stream, err := pubsub.NewStream(b, "work", pubsub.StreamOptions[string]{})
+	jobs, err := stream.New(r, "work", stream.Options[string]{})
 	must("stream", err)
-	_, err = stream.Publish(ctx, "job")
+	_, err = jobs.Publish(ctx, "job")
 	must("publish work", err)
 	working, done := context.WithCancel(ctx)
-	must("work", stream.Work(working, "workers", func(_ context.Context, d pubsub.Delivery[string]) error {
+	must("work", jobs.Work(working, "workers", func(_ context.Context, d stream.Delivery[string]) error {
 		if done(); d.Message != "job" {
 			t.Errorf("work %q", d.Message)
 		}
 		return nil
-	}, pubsub.WorkOptions{}))
+	}, stream.WorkOptions{}))
 
 	sv := service.New(r)
 	must("service", sv.SetCache(ctx, "k", "v", time.Minute))

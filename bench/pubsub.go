@@ -16,6 +16,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill-redisstream/pkg/redisstream"
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/madcrow-go/madcrow/pubsub"
+	"github.com/madcrow-go/madcrow/stream"
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/rueidis"
 )
@@ -363,11 +364,7 @@ func watermillStream(subscribers int) messages {
 
 func madcrowStream(workers int) messages {
 	return func(e *environment, d *deliveries, name string) (func(context.Context, int) func() error, error) {
-		bus, err := newBus(e)
-		if err != nil {
-			return nil, err
-		}
-		stream, err := pubsub.NewStream(bus, name, pubsub.StreamOptions[string]{})
+		queue, err := stream.New(e.redis, name, stream.Options[string]{})
 		if err != nil {
 			return nil, err
 		}
@@ -378,16 +375,16 @@ func madcrowStream(workers int) messages {
 			return <-ended
 		})
 		go func() {
-			ended <- stream.Work(ctx, "g", func(_ context.Context, m pubsub.Delivery[string]) error {
+			ended <- queue.Work(ctx, "g", func(_ context.Context, m stream.Delivery[string]) error {
 				s := d.sender(senderOf(m.Message))
 				s.places <- struct{}{}
 				return nil
-			}, pubsub.WorkOptions{Workers: workers})
+			}, stream.WorkOptions{Workers: workers})
 		}()
 		return func(ctx context.Context, g int) func() error {
 			text := postText(g)
 			return func() error {
-				_, err := stream.Publish(ctx, text)
+				_, err := queue.Publish(ctx, text)
 				return err
 			}
 		}, nil

@@ -19,7 +19,6 @@ import (
 	"github.com/madcrow-go/madcrow/clientip"
 	"github.com/madcrow-go/madcrow/inject"
 	"github.com/madcrow-go/madcrow/problem"
-	"github.com/madcrow-go/madcrow/pubsub"
 	"github.com/madcrow-go/madcrow/ratelimit"
 	"github.com/madcrow-go/madcrow/semaphore"
 	"github.com/madcrow-go/madcrow/service"
@@ -35,7 +34,6 @@ func redis(kind madcrow.Kind) error {
 // The packages' own errors as they return them.
 func ofCache(err error) error   { return &cache.Error{Cache: "c", Op: "get", Err: err} }
 func ofSession(err error) error { return &session.Error{Op: "load", Err: err} }
-func ofPubsub(err error) error  { return &pubsub.Error{Channel: "user-7", Op: "publish", Err: err} }
 
 // away is a Redis without a server.
 var away = func() *madcrow.Redis {
@@ -131,17 +129,6 @@ var answers = map[string]answer{
 
 	"inject.Unavailable": {&inject.Unavailable{Err: errors.New(secret)}, 503, true},
 
-	"pubsub.ErrQueued":       {ofPubsub(pubsub.ErrQueued), 503, true},
-	"pubsub.ErrOutboxFull":   {ofPubsub(pubsub.ErrOutboxFull), 503, true},
-	"pubsub.ErrHistoryLost":  {ofPubsub(pubsub.ErrHistoryLost), 503, true},
-	"pubsub.ErrSlow":         {ofPubsub(pubsub.ErrSlow), 503, true},
-	"pubsub.ErrTooOld":       {ofPubsub(pubsub.ErrTooOld), 500, false},
-	"pubsub.ErrNoGroup":      {ofPubsub(pubsub.ErrNoGroup), 404, false},
-	"pubsub.ErrMalformed":    {ofPubsub(pubsub.ErrMalformed), 503, true},
-	"pubsub.ErrClosed":       {ofPubsub(pubsub.ErrClosed), 503, true},
-	"pubsub.Error":           {ofPubsub(redis(madcrow.KindTimeout)), 504, false},
-	"pubsub.ValidationError": {&pubsub.ValidationError{Field: "key", Message: "m"}, 422, false},
-
 	"ratelimit.ErrNever":            {ofLimit(ratelimit.FailClosed, 2, time.Minute), 429, false},
 	"ratelimit.ErrTooLate":          {ofLimit(ratelimit.FailLocal(1), 1, time.Minute), 429, true},
 	"madcrow.Error of a limit":      {ofLimit(ratelimit.FailClosed, 1, time.Minute), 503, true},
@@ -199,7 +186,7 @@ func TestFrom_TheTableHasEveryExportedError(t *testing.T) {
 		seen[first] = true
 	}
 	found := map[string]bool{}
-	for _, pkg := range []string{".", "cache", "clientip", "health", "inject", "problem", "pubsub", "ratelimit", "semaphore", "service", "session"} {
+	for _, pkg := range []string{".", "cache", "clientip", "health", "inject", "problem", "ratelimit", "semaphore", "service", "session"} {
 		for _, name := range exportedErrors(t, "../"+pkg) {
 			found[name] = true
 			if !seen[name] {

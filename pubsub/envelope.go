@@ -11,18 +11,18 @@ import (
 // A typed message travels in an envelope of one line of text before the
 // payload:
 //
-//	m1 <publisher> <number> <unix milliseconds>[ <void>,<void>…]\n
+//	m1 <publisher> <number> <unix milliseconds>[ <skipped>,<skipped>…]\n
 //
-// The numbers of one publisher and channel have no holes but for the skipped,
-// "7" or "7-12": messages that surely were not published. So a subscriber can
-// count what it missed.
+// The numbers of one publisher and channel have no holes but for the skipped
+// ones, "7" or "7-12": messages that surely were not published. So a subscriber
+// can count the messages that it missed.
 
 const (
 	envelopeMark = "m1 "
-	// maxEnvelope bounds the line. It holds maxVoids of the longest.
+	// maxEnvelope bounds the line. It holds maxSkipped of the longest spans.
 	maxEnvelope  = 4096
 	maxPublisher = 64
-	// Number and time need at most so many bytes, a void so many.
+	// Bytes that number and time need at most, and a span of skipped numbers.
 	numberSize  = 40
 	skippedSize = 42
 )
@@ -35,7 +35,7 @@ type envelope struct {
 	payload   string
 }
 
-// span is the numbers from one to another, both included.
+// span is a range of numbers, both ends included.
 type span struct{ from, to uint64 }
 
 func (e envelope) text() string {
@@ -121,17 +121,17 @@ func parseSkipped(s string) (list []span, ok bool) {
 }
 
 const (
-	// maxVoids bounds what is told of numbers that were not published. While
+	// maxSkipped bounds the spans of skipped numbers that are announced. While
 	// Redis is away they are all neighbours.
 	maxSkipped = 64
-	// tellVoids is how long they are told again: the message that tells them
-	// may be lost as well.
+	// repeatSkipped is how long a span is announced again: the message that
+	// announces it may be lost as well.
 	repeatSkipped = 2 * time.Second
 )
 
-// numbers gives out the numbers of one channel.
+// numbers gives out the sequence numbers of one channel.
 type numbers struct {
-	publisher string // who has these numbers
+	publisher string // the name in the envelopes with these numbers
 
 	mu      sync.Mutex
 	last    uint64
@@ -157,7 +157,7 @@ func (n *numbers) next(now time.Time) (number uint64, skipped []span) {
 	return n.last, skipped
 }
 
-// void notes that a number surely was not published.
+// skip notes that a number surely was not published.
 func (n *numbers) skip(number uint64, now time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -172,11 +172,11 @@ func (n *numbers) skip(number uint64, now time.Time) {
 		n.skipped = slices.Delete(n.skipped, at, at+1)
 	}
 	if len(n.skipped) > maxSkipped {
-		n.skipped = n.skipped[1:] // those are told as missing: rather too many than too few
+		n.skipped = n.skipped[1:] // those count as missing: rather too many than too few
 	}
 }
 
-// told notes skipped that a message has told.
+// markAnnounced notes the spans that a message has announced.
 func (n *numbers) markAnnounced(skipped []span) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -202,8 +202,8 @@ func compare(a, b uint64) int {
 // maxNumbered bounds the channels whose numbers are remembered here.
 const maxNumbered = 1 << 16
 
-// numbersOf returns those of a channel. When too many are remembered all are
-// forgotten, and new ones begin under another name.
+// numbersOf returns the numbers of a channel. When too many channels are
+// remembered all are dropped, and their next numbers have another publisher.
 func (b *Bus) numbersOf(channel string) *numbers {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -222,5 +222,5 @@ func (b *Bus) numbersOf(channel string) *numbers {
 	return n
 }
 
-// size is how many numbers a span holds, as far as anybody counts.
+// size is how many numbers a span holds, a billion at most.
 func (s span) size() int { return int(min(s.to-s.from+1, 1<<30)) }

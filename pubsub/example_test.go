@@ -34,7 +34,7 @@ type order struct {
 	Paid bool
 }
 
-// Whoever listens now is told; what is lost is told, too.
+// Subscribers of the moment get messages; what is lost is reported too.
 func ExampleTopic() {
 	bus, end := exampleBus("ExampleTopic", pubsub.Options{})
 	defer end()
@@ -55,7 +55,7 @@ func ExampleTopic() {
 			fmt.Printf("%s: %+v\n", e.Channel, e.Message)
 			return
 		case e.Kind == pubsub.EventGap, e.Kind == pubsub.EventMissed:
-			fmt.Println("something was missed: read anew")
+			fmt.Println("something was missed: read again")
 		}
 	}
 	// Output:
@@ -144,7 +144,7 @@ func ExampleNewTopics() {
 	// Output: blue hello
 }
 
-// A slow listener keeps the newest messages, and is told how many it lost.
+// A slow listener keeps the newest messages, and gets the number that it lost.
 func ExampleWithOverflow() {
 	bus, end := exampleBus("ExampleWithOverflow", pubsub.Options{})
 	defer end()
@@ -212,7 +212,7 @@ func ExampleRecoverable() {
 		case e.Kind == pubsub.EventSubscribed: // all that was missed has come
 			_, _, _ = feed.Publish(ctx, "live")
 		case e.Kind == pubsub.EventHistoryLost:
-			fmt.Println("the history does not go back so far: read anew")
+			fmt.Println("the history does not go back so far: read again")
 		}
 	}
 	// Output:
@@ -221,101 +221,10 @@ func ExampleRecoverable() {
 	// live
 }
 
-// Each message is for one worker of the group, until one has done it.
-func ExampleStream() {
-	bus, end := exampleBus("ExampleStream", pubsub.Options{})
-	defer end()
-	mails, err := pubsub.NewStream(bus, "mails", pubsub.StreamOptions[order]{})
-	if err != nil {
-		log.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	if _, err := mails.Publish(ctx, order{ID: 7}); err != nil {
-		log.Fatal(err)
-	}
-	err = mails.Work(ctx, "senders", func(_ context.Context, d pubsub.Delivery[order]) error {
-		fmt.Printf("%+v, delivery %d\n", d.Message, d.Deliveries)
-		if d.Deliveries == 1 {
-			return errors.New("the mail server is away") // it is tried again
-		}
-		cancel() // Work finishes what is under way
-		return nil
-	}, pubsub.WorkOptions{RetryDelay: 10 * time.Millisecond})
-	fmt.Println(err)
-	// Output:
-	// {ID:7 Paid:false}, delivery 1
-	// {ID:7 Paid:false}, delivery 2
-	// <nil>
-}
-
-// What fails too often is put aside, and can be sent again.
-func ExampleStream_Dead() {
-	bus, end := exampleBus("ExampleStream_Dead", pubsub.Options{})
-	defer end()
-	mails, err := pubsub.NewStream(bus, "mails", pubsub.StreamOptions[order]{})
-	if err != nil {
-		log.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	_, _ = mails.Publish(ctx, order{ID: 7})
-	go func() {
-		_ = mails.Work(ctx, "senders", func(context.Context, pubsub.Delivery[order]) error {
-			return errors.New("no such mailbox")
-		}, pubsub.WorkOptions{MaxDeliveries: 2, RetryDelay: 10 * time.Millisecond})
-	}()
-	var lag pubsub.Lag
-	for lag.Dead == 0 && ctx.Err() == nil {
-		time.Sleep(10 * time.Millisecond)
-		lag, _ = mails.Lag(ctx, "senders")
-	}
-	letters, err := mails.Dead(ctx, "senders", "", 10)
-	for _, l := range letters {
-		fmt.Printf("%+v: %s, after %d deliveries\n", l.Message, l.Reason, l.Deliveries)
-	}
-	cancel()
-	if err != nil {
-		log.Fatal(err)
-	}
-	ctx = context.Background()
-	again, err := mails.Replay(ctx, "senders", letters[0].ID)
-	fmt.Println("sent again:", again, err)
-	_, err = mails.Purge(ctx, "nobody")
-	fmt.Println(errors.Is(err, pubsub.ErrNoGroup))
-	// Output:
-	// {ID:7 Paid:false}: no such mailbox, after 2 deliveries
-	// sent again: true <nil>
-	// true
-}
-
-// A message may come twice; its effect must not.
-func ExampleBus_Once() {
-	bus, end := exampleBus("ExampleBus_Once", pubsub.Options{})
-	defer end()
-	ctx := context.Background()
-	pay := func(invoice string) {
-		first, err := bus.Once(ctx, "pay:"+invoice, time.Hour)
-		switch {
-		case err != nil:
-			fmt.Println(err)
-		case !first:
-			fmt.Println(invoice, "is paid already")
-		default:
-			fmt.Println("pay", invoice) // if that fails: bus.Forget(ctx, "pay:"+invoice)
-		}
-	}
-	pay("invoice 7")
-	pay("invoice 7")
-	// Output:
-	// pay invoice 7
-	// invoice 7 is paid already
-}
-
 // With an outbox, messages wait while Redis is away.
 func ExampleOptions_outbox() {
 	ctx := context.Background()
-	r, err := madcrow.Open(ctx, madcrow.Config{Host: "127.0.0.1", Port: 1}) // nobody is there
+	r, err := madcrow.Open(ctx, madcrow.Config{Host: "127.0.0.1", Port: 1}) // no one is there
 	if err != nil {
 		log.Fatal(err)
 	}

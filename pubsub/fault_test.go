@@ -12,8 +12,10 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 	"github.com/madcrow-go/madcrow/pubsub"
+	"github.com/madcrow-go/madcrow/stream"
 )
 
 // Numbered messages go through every level while faults happen, and afterwards
@@ -101,7 +103,7 @@ type levels struct {
 		wrong    string
 	}
 
-	jobs   *pubsub.Stream[note]
+	jobs   *stream.Stream[note]
 	worked struct {
 		sync.Mutex
 		times map[int]int
@@ -124,7 +126,7 @@ func startLevels(t *testing.T, near, far *madcrow.Redis, sharded bool) *levels {
 	l.topic = topicOf(t, fb, "t", pubsub.TopicOptions[note]{Sharded: sharded})
 	l.history, _ = pubsub.NewRecoverable(fb, "t", pubsub.RecoverableOptions[note]{History: 200_000})
 	l.listener, _ = pubsub.NewRecoverable(nb, "t", pubsub.RecoverableOptions[note]{History: 200_000})
-	l.jobs, _ = pubsub.NewStream(fb, "t", pubsub.StreamOptions[note]{})
+	l.jobs, _ = stream.New(far, "t", stream.Options[note]{})
 	ready := make(chan struct{}, 2)
 	run := func(what string, do func(ctx context.Context) error) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -142,7 +144,7 @@ func startLevels(t *testing.T, near, far *madcrow.Redis, sharded bool) *levels {
 	}
 	run("topic", func(ctx context.Context) error {
 		return topicOf(t, nb, "t", pubsub.TopicOptions[note]{Sharded: sharded}).Handle(ctx, func(_ context.Context, e pubsub.Event[note]) {
-			l.hear(e, ready)
+			l.noteTopic(e, ready)
 		}, pubsub.WithQueue(1_000_000))
 	})
 	run("history", func(ctx context.Context) error {
@@ -150,14 +152,14 @@ func startLevels(t *testing.T, near, far *madcrow.Redis, sharded bool) *levels {
 			if err != nil {
 				return err
 			}
-			l.recover(e, ready)
+			l.noteHistory(e, ready)
 		}
 		return nil
 	})
-	worker, _ := pubsub.NewStream(nb, "t", pubsub.StreamOptions[note]{})
+	worker, _ := stream.New(near, "t", stream.Options[note]{})
 	for range 2 {
 		run("work", func(ctx context.Context) error {
-			return worker.Work(ctx, "g", l.work, pubsub.WorkOptions{
+			return worker.Work(ctx, "g", l.work, stream.WorkOptions{
 				ClaimAfter: 2 * time.Second, RetryDelay: 50 * time.Millisecond, MaxDeliveries: 4, Workers: 64,
 			})
 		})
@@ -167,7 +169,7 @@ func startLevels(t *testing.T, near, far *madcrow.Redis, sharded bool) *levels {
 	return l
 }
 
-func (l *levels) hear(e pubsub.Event[note], ready chan<- struct{}) {
+func (l *levels) noteTopic(e pubsub.Event[note], ready chan<- struct{}) {
 	l.tally.Lock()
 	defer l.tally.Unlock()
 	switch e.Kind {
@@ -185,7 +187,7 @@ func (l *levels) hear(e pubsub.Event[note], ready chan<- struct{}) {
 	}
 }
 
-func (l *levels) recover(e pubsub.Recovered[note], ready chan<- struct{}) {
+func (l *levels) noteHistory(e pubsub.Event[note], ready chan<- struct{}) {
 	l.heard.Lock()
 	defer l.heard.Unlock()
 	h := &l.heard
@@ -210,7 +212,7 @@ func (l *levels) recover(e pubsub.Recovered[note], ready chan<- struct{}) {
 	}
 }
 
-func (l *levels) work(_ context.Context, d pubsub.Delivery[note]) error {
+func (l *levels) work(_ context.Context, d stream.Delivery[note]) error {
 	l.worked.Lock()
 	defer l.worked.Unlock()
 	l.worked.tries[d.Message.N]++
@@ -276,7 +278,7 @@ func (l *levels) checkTopic(led *ledger) {
 }
 
 // checkHistory: the subscriber got all that the history holds, in its order and
-// once, unless it was told of a loss. It returns how many acknowledged messages
+// once, unless it was notified of a loss. It returns how many acknowledged messages
 // Redis has lost.
 func (l *levels) checkHistory(led *ledger) (gone int) {
 	l.t.Helper()
@@ -296,7 +298,7 @@ func (l *levels) checkHistory(led *ledger) (gone int) {
 			all = append(all, e.Message)
 		}
 	}
-	eventually(l.t, "the subscriber is up to date", func() bool {
+	testkit.Eventually(l.t, "the subscriber is up to date", func() bool {
 		l.heard.Lock()
 		defer l.heard.Unlock()
 		return len(l.heard.places) > 0 && l.heard.places[len(l.heard.places)-1] == end || l.heard.lost > 0
@@ -331,7 +333,7 @@ func (l *levels) checkHistory(led *ledger) (gone int) {
 	if l.heard.lost == 0 && (missing > 0 || l.heard.wrong != "" || !endsWith(l.heard.messages, all)) || twice > 0 {
 		l.t.Errorf("history: %d missing, %d twice, %s", missing, twice, l.heard.wrong)
 	}
-	l.t.Logf("history: %v; %d kept, %d heard, %d times told that some is lost, %d missing, %d acknowledged ones lost by Redis and %d of them never heard", led, len(all), len(l.heard.messages), l.heard.lost, missing, forgotten, gone)
+	l.t.Logf("history: %v; %d kept, %d heard, %d times notified that some is lost, %d missing, %d acknowledged ones lost by Redis and %d of them never heard", led, len(all), len(l.heard.messages), l.heard.lost, missing, forgotten, gone)
 	return gone
 }
 
@@ -391,7 +393,7 @@ func (l *levels) checkStream(led *ledger, mayLose bool) (gone int) {
 	return gone
 }
 
-// named opens a Redis whose connections the tests can tell from others.
+// named opens a Redis whose connections the tests can distinguish from others.
 func named(t *testing.T, cfg madcrow.Config) *madcrow.Redis {
 	cfg.ClientName = "levels"
 	return openConfig(t, cfg)
@@ -436,7 +438,7 @@ func TestFault_KilledConnectionsLoseNothingUnaccounted(t *testing.T) {
 	stop()
 	l.checkTopic(topic)
 	if gone := l.checkHistory(history); gone > 0 || l.heard.lost > 0 {
-		t.Errorf("history: %d lost, told %d times", gone, l.heard.lost)
+		t.Errorf("history: %d lost, notified %d times", gone, l.heard.lost)
 	}
 	l.checkStream(jobs, false)
 }

@@ -30,18 +30,18 @@ func (d *diary) overhear(t *testing.T) *ear[pubsub.Event[string]] {
 
 // Whoever could do nothing but PUBLISH, and read what is published, sent a
 // message that looked like the next one: subscribers were given it as genuine,
-// and the genuine ones were dropped until the loss was told.
+// and the genuine ones were dropped until the loss was reported.
 func TestRecoverable_ForgedMessagesAreNotBelieved(t *testing.T) {
 	for name, from := range map[string]int{"after a message": 1, "before the first": 0} {
 		t.Run(name, func(t *testing.T) {
 			d := keepDiary(t, pubsub.RecoverableOptions[int]{}, nil)
 			stranger := d.overhear(t)
 			subscriber := d.follow(t, pubsub.Position{})
-			last := tells(t, subscriber, "subscribed")
+			last := expectEvents(t, subscriber, "subscribed")
 			seal := strings.Repeat("0", 40)
 			if from == 1 {
 				d.write(t, 1, 1)
-				last = tells(t, subscriber, "1")
+				last = expectEvents(t, subscriber, "1")
 				line, _, _ := strings.Cut(stranger.next(t, "1", func(e pubsub.Event[string]) bool { return e.Kind == pubsub.EventMessage }).Message, "\n")
 				seal = line[strings.LastIndex(line, " ")+1:]
 			}
@@ -54,17 +54,17 @@ func TestRecoverable_ForgedMessagesAreNotBelieved(t *testing.T) {
 				d.srv.Do(t, "PUBLISH", diaryLive, text)
 			}
 			d.write(t, 2, 20)
-			tells(t, subscriber, numbersFrom(2, 20))
+			expectEvents(t, subscriber, numbersFrom(2, 20))
 		})
 	}
 }
 
-// What cannot be told from a message of a history that has just begun makes the
+// What cannot be distinguished from a message of a history that has just begun makes the
 // subscriber look at the history. A flood of it must not be a flood of reads.
 func TestRecoverable_AFloodOfForgeriesIsAFewReads(t *testing.T) {
 	d := keepDiary(t, pubsub.RecoverableOptions[int]{}, nil)
 	subscriber := d.follow(t, pubsub.Position{})
-	tells(t, subscriber, "subscribed")
+	expectEvents(t, subscriber, "subscribed")
 	reads := func() int {
 		m := regexp.MustCompile(`cmdstat_xrange:calls=(\d+)`).FindStringSubmatch(d.srv.Do(t, "INFO", "commandstats").(string))
 		n, _ := strconv.Atoi(m[1])
@@ -75,7 +75,7 @@ func TestRecoverable_AFloodOfForgeriesIsAFewReads(t *testing.T) {
 		d.srv.Do(t, "PUBLISH", diaryLive, fmt.Sprintf("r1 E%d 1 N  %040d\n666", i, i))
 		if i%100 == 0 {
 			d.write(t, i, i)
-			tells(t, subscriber, fmt.Sprint(i))
+			expectEvents(t, subscriber, fmt.Sprint(i))
 		}
 	}
 	// At the most one for each that was written, and those of the doubt: after 0,
@@ -84,7 +84,7 @@ func TestRecoverable_AFloodOfForgeriesIsAFewReads(t *testing.T) {
 		t.Errorf("%d reads within %v", n, time.Since(begin))
 	}
 	d.write(t, 1000, 1010)
-	tells(t, subscriber, numbersFrom(1000, 1010))
+	expectEvents(t, subscriber, numbersFrom(1000, 1010))
 }
 
 // Where SHA-1 is forbidden no seal can be checked: then all is read from the
@@ -93,24 +93,24 @@ func TestRecoverable_WithoutSealsTheHistoryIsRead(t *testing.T) {
 	t.Cleanup(pubsub.SetHashing(false))
 	d := keepDiary(t, pubsub.RecoverableOptions[int]{}, nil)
 	subscriber := d.follow(t, pubsub.Position{})
-	last := tells(t, subscriber, "subscribed")
+	last := expectEvents(t, subscriber, "subscribed")
 	d.srv.Do(t, "PUBLISH", diaryLive, fmt.Sprintf("r1 %s 1 FORGED  x\n666", last.Epoch))
 	for i := range 5 {
 		d.write(t, 10*i, 10*i+9)
-		tells(t, subscriber, numbersFrom(10*i, 10*i+9))
+		expectEvents(t, subscriber, numbersFrom(10*i, 10*i+9))
 	}
 }
 
 // Sixteen forgeries that looked like the first message of another history, and no
 // genuine one was noted until the history was read again, up to a second later: the
-// first messages of a history that began meanwhile were told as lost.
+// first messages of a history that began meanwhile were reported as lost.
 func TestRecoverable_ForgeriesDoNotHideTheBeginningOfAHistory(t *testing.T) {
 	for name, most := range map[string]int{"a few": 20, "more than are noted": 300} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			d := keepDiary(t, pubsub.RecoverableOptions[int]{}, nil)
 			subscriber := d.follow(t, pubsub.Position{})
-			tells(t, subscriber, "subscribed")
+			expectEvents(t, subscriber, "subscribed")
 			n := 0
 			forge := func() {
 				n++
@@ -126,7 +126,7 @@ func TestRecoverable_ForgeriesDoNotHideTheBeginningOfAHistory(t *testing.T) {
 			time.Sleep(150 * time.Millisecond) // as rarely as a full list is looked at
 			d.srv.Do(t, "DEL", d.meta, d.history)
 			d.write(t, 1, 10)
-			tells(t, subscriber, numbersFrom(1, 10))
+			expectEvents(t, subscriber, numbersFrom(1, 10))
 		})
 	}
 }

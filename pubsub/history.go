@@ -13,10 +13,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/redis/rueidis"
-
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/keys"
+	"github.com/madcrow-go/madcrow/internal/textcodec"
 )
 
 var (
@@ -36,8 +35,8 @@ type Position struct {
 	Epoch string
 	// Offset counts its messages from 1; 0 is the place before the first.
 	Offset uint64
-	// Nonce is the message's own, so that another one that got its offset after
-	// a failover is not taken for it.
+	// Nonce is the message's own: after a failover another message may get its
+	// offset.
 	Nonce string
 }
 
@@ -51,7 +50,7 @@ const anyEpoch = "*"
 
 var startPosition = Position{Epoch: anyEpoch, Nonce: "0"}
 
-// String returns a form for URLs and headers; "" for the zero value.
+// String returns the position as text for URLs and headers; "" for the zero value.
 func (p Position) String() string {
 	if p == (Position{}) {
 		return ""
@@ -71,7 +70,7 @@ func ParsePosition(s string) (p Position, err error) {
 			return p, nil
 		}
 	}
-	return Position{}, &ValidationError{Field: "position", Message: "is none of this package's"}
+	return Position{}, fail.Argument("parse_position", "", "position", "must be the text of a Position")
 }
 
 // RecoverableOptions says how a recoverable topic works. The zero value works.
@@ -83,17 +82,18 @@ type RecoverableOptions[T any] struct {
 	// Defaults to 1,000.
 	History int
 	// Life is how long the history is kept after the last message, from 1
-	// second to a year. Defaults to 1 hour. Where it ends, some 100 bytes, is
-	// kept a day longer: who had all of it has missed nothing.
+	// second to a year. Defaults to 1 hour. Its last position, some 100 bytes, is
+	// kept a day longer: a subscriber that had all of it has missed nothing.
 	Life time.Duration
 }
 
 // Recoverable is a topic with a history. It is safe for concurrent use.
 //
-// A message is believed when it stands in the history or bears the seal of who
-// may write there. Who may do nothing but PUBLISH to its channel cannot give
-// subscribers a message, and can have one withheld only where a new history begins
-// in the midst of a flood of his: then its beginning may be told as lost.
+// A message is accepted when it stands in the history or bears a seal, which needs
+// permission to write there. A client that may only PUBLISH to the channel cannot
+// deliver a message to subscribers, and can have one withheld only where a new
+// history begins during a flood of its forgeries: then the beginning may be
+// reported as lost.
 type Recoverable[T any] struct {
 	b       *Bus
 	name    string
@@ -104,19 +104,14 @@ type Recoverable[T any] struct {
 	opt     RecoverableOptions[T]
 }
 
-// EventHistoryLost says that what came after the position is not all there any
-// more. Err is [ErrHistoryLost]. Read anew what the messages are about; the
-// messages that follow are those after the Position of this event.
-const EventHistoryLost EventKind = 100
-
 // NewRecoverable makes a recoverable topic. Its name is of 1 to 1,024 bytes. In
 // a cluster it lives on the node of its slot. Redis is not asked.
 func NewRecoverable[T any](b *Bus, name string, options RecoverableOptions[T]) (*Recoverable[T], error) {
-	if err := checkChannel("name", name); err != nil {
+	if err := checkLength("new_recoverable", "name", name); err != nil {
 		return nil, err
 	}
 	if options.Codec == nil {
-		options.Codec = defaultCodec[T]()
+		options.Codec = textcodec.Default[T]()
 	}
 	if options.History == 0 {
 		options.History = 1000
@@ -125,30 +120,33 @@ func NewRecoverable[T any](b *Bus, name string, options RecoverableOptions[T]) (
 		options.Life = time.Hour
 	}
 	if options.History < 1 || options.History > 1_000_000 || options.Life < time.Second || options.Life > 366*24*time.Hour {
-		return nil, &ValidationError{Field: "options", Message: "History must be from 1 to 1000000, Life from 1s to a year"}
+		return nil, fail.Argument("new_recoverable", name, "Options", "History must be from 1 to 1000000, Life from 1s to a year")
 	}
 	base := b.prefix + "m1:topic:{" + keys.Form(name) + "}:"
 	return &Recoverable[T]{
 		b: b, name: name, channel: base + "live", meta: base + "meta", history: base + "history",
-		sharded: b.r.Client().Mode() == rueidis.ClientModeCluster, opt: options,
+		sharded: b.r.Config().Cluster.Enabled, opt: options,
 	}, nil
 }
 
-// life is how long it is kept where the history ends.
+// metaTTL is how long the last position of the history is kept.
 func (t *Recoverable[T]) metaTTL() string { return milliseconds(t.opt.Life + metaExtra) }
 
-// metaLife is how much longer than the history it is known where it ends.
+// milliseconds is an argument of a script.
+func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+
+// metaExtra is how much longer its last position is kept than the history.
 const metaExtra = 24 * time.Hour
 
 // Publish appends a message to the history and sends it, in one script: both,
-// or neither. It returns where the message is, and how many connections
-// received it at once: 0 is nobody, and who was away gets it from the history.
+// or neither. It returns the position of the message, and how many connections
+// received it at once; a subscriber that was away gets it from the history.
 // In a cluster it counts those of one node. When the error leaves the outcome
 // unknown, the message may be there.
 func (t *Recoverable[T]) Publish(ctx context.Context, v T) (at Position, receivers int64, err error) {
-	payload, err := encodeBy(t.opt.Codec, v)
+	payload, err := textcodec.Encode(t.opt.Codec, v)
 	if err != nil {
-		return Position{}, 0, &ValidationError{Field: "message", Message: fmt.Sprintf("cannot be encoded: %T", v)}
+		return Position{}, 0, fail.Argument("publish", t.name, "message", fmt.Sprintf("cannot be encoded: %T", v))
 	}
 	verb := "PUBLISH"
 	if t.sharded {
@@ -160,53 +158,37 @@ func (t *Recoverable[T]) Publish(ctx context.Context, v T) (at Position, receive
 		milliseconds(t.opt.Life), t.metaTTL(), payload, rand.Text(), hex.EncodeToString(digest[:]),
 	})
 	if err != nil {
-		return Position{}, 0, &Error{Channel: t.name, Op: "publish", Err: err}
+		return Position{}, 0, fail.Wrap("publish", t.name, err)
 	}
 	list, err := m.ToArray()
 	if err != nil || len(list) != 3 {
-		return Position{}, 0, &Error{Channel: t.name, Op: "publish", Err: errors.Join(errReply, err)}
+		return Position{}, 0, fail.Wrap("publish", t.name, errors.Join(errReply, err))
 	}
 	epoch, err1 := list[0].ToString()
 	offset, err2 := list[1].AsUint64()
 	receivers, err3 := list[2].AsInt64()
 	if err := errors.Join(err1, err2, err3); err != nil {
-		return Position{}, 0, &Error{Channel: t.name, Op: "publish", Err: errors.Join(errReply, err)}
+		return Position{}, 0, fail.Wrap("publish", t.name, errors.Join(errReply, err))
 	}
 	t.b.event("published", 1)
 	return Position{epoch, offset, nonce}, receivers, nil
 }
 
-var errReply = errors.New("unexpected reply")
-
-// Recovered is what a subscriber of a recoverable topic is told.
-type Recovered[T any] struct {
-	// Kind is EventMessage, EventSubscribed, EventInterrupted or
-	// EventHistoryLost.
-	Kind EventKind
-	// Message is that of an EventMessage.
-	Message T
-	// Position is where to go on from after this event.
-	Position Position
-	// Err is [ErrMalformed] for a message that cannot be decoded, and
-	// [ErrHistoryLost] for an EventHistoryLost.
-	Err error
-}
-
 // Subscribe yields what was published after a position, from the history and
 // then as it comes, in order, each once, until ctx ends or the loop is left.
-// What was missed in an interruption comes after it. Keep the Position of the
-// last event that was dealt with to go on from there later, in another process
-// too. Errors are those of [Topic.Subscribe]; of the options, WithOverflow has
+// Messages that were missed in an interruption come after it. Keep the Position of
+// the last event that you have handled, to go on from there later, in another
+// process too. Errors are those of [Topic.Subscribe]; of the options, WithOverflow has
 // no effect.
 //
-// Where there is no history yet, one is begun: a hash of some 100 bytes for Life
-// and a day. For a user who may not write none is; then a loss of everything
-// before the first message that this subscription gets is not told.
-func (t *Recoverable[T]) Subscribe(ctx context.Context, after Position, opts ...SubscribeOption) iter.Seq2[Recovered[T], error] {
-	return func(yield func(Recovered[T], error) bool) {
+// Where there is no history yet, one is created: a hash of some 100 bytes for Life
+// and a day. For a user without permission to write none is; then a loss of
+// everything before the first message of this subscription is not reported.
+func (t *Recoverable[T]) Subscribe(ctx context.Context, after Position, opts ...SubscribeOption) iter.Seq2[Event[T], error] {
+	return func(yield func(Event[T], error) bool) {
 		how, err := subscribingOf(opts)
 		if err != nil {
-			yield(Recovered[T]{}, err)
+			yield(Event[T]{}, err)
 			return
 		}
 		if after.Epoch == anyEpoch && after.Nonce != startPosition.Nonce {
@@ -220,12 +202,12 @@ func (t *Recoverable[T]) Subscribe(ctx context.Context, after Position, opts ...
 		}
 		f, err := t.b.join(channelKey{m, t.channel}, r.sub)
 		if err != nil {
-			yield(Recovered[T]{}, wrapError(t.name, err))
+			yield(Event[T]{}, fail.Wrap("subscribe", t.name, err))
 			return
 		}
 		defer f.remove(r.sub)
 		if err := r.run(ctx); err != nil && err != errStop { //nolint:errorlint // our own value
-			yield(Recovered[T]{}, wrapError(t.name, err))
+			yield(Event[T]{}, fail.Wrap("subscribe", t.name, err))
 		}
 	}
 }

@@ -3,37 +3,35 @@ package pubsub
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha1" //nolint:gosec // see secret.sealed
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/redis/rueidis"
-
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/textcodec"
 )
 
-// recovery is one subscription to a recoverable topic.
+// historyReader is one subscription to a recoverable topic: it merges the history
+// with the messages as they come. It belongs to one goroutine.
 type historyReader[T any] struct {
 	t        *Recoverable[T]
 	sub      *subscriber
 	position Position // what was yielded last
-	yield    func(Recovered[T], error) bool
+	yield    func(Event[T], error) bool
 
-	behind      bool             // there may be something in the history; what comes is in it too
+	behind      bool             // the history has to be read; messages that come are in it too
 	announce    bool             // when all of it is yielded, EventSubscribed is
-	secret      secret           // of the history that is read
-	candidates  []historyMessage // what may be the first of another history, while nothing was missed
-	verifyAt    time.Time        // when the history is read because of what is not believed; zero: not
+	secret      secret           // of the history
+	candidates  []historyMessage // unverified messages that may be the first of another history
+	verifyAt    time.Time        // when the history is read because of unverified messages; zero: not
 	verifiedAt  time.Time        // when that was done last
-	verifyDelay time.Duration    // how long it is not done again
-	retryAt     time.Time        // when the history is read again
+	verifyDelay time.Duration    // the least time until it is done again
+	retryAt     time.Time        // when a failed read of the history is tried again
 	retryDelay  time.Duration
-	progress    bool // the page that is read now, or one before it, had something
+	progress    bool // a page of the current reading had messages
 	pageSize    int  // how many messages are read at once
 	bulk        bool // they are large
 }
@@ -95,7 +93,7 @@ func (r *historyReader[T]) handle(it item) error {
 			return r.handleLive(it.message)
 		}
 	case EventInterrupted:
-		return r.emit(Recovered[T]{Kind: EventInterrupted})
+		return r.emit(Event[T]{Kind: EventInterrupted})
 	case EventSubscribed, EventGap:
 		r.behind, r.announce, r.retryAt = true, true, time.Time{}
 	case EventDropped: // the queue was too small; the history has them
@@ -104,27 +102,27 @@ func (r *historyReader[T]) handle(it item) error {
 	return nil
 }
 
-func (r *historyReader[T]) emit(e Recovered[T]) error {
-	e.Position = r.position
+func (r *historyReader[T]) emit(e Event[T]) error {
+	e.Channel, e.Position = r.t.name, r.position
 	if !r.yield(e, nil) {
 		return errStop
 	}
 	return nil
 }
 
-// tellLost tells that there is a hole before a position.
+// emitHistoryLost reports a hole before a position.
 func (r *historyReader[T]) emitHistoryLost(at Position) error {
 	r.position = at
 	r.t.b.event("history_lost", 1)
-	return r.emit(Recovered[T]{Kind: EventHistoryLost, Err: ErrHistoryLost})
+	return r.emit(Event[T]{Kind: EventHistoryLost, Err: ErrHistoryLost})
 }
 
-// live takes a message as it was published.
+// handleLive handles a message as it was published.
 func (r *historyReader[T]) handleLive(msg *message) error {
 	m, ok := parseLive(msg.raw)
 	switch {
 	case !ok:
-		return nil // somebody else's
+		return nil // not of this package
 	case m.at.Epoch == r.position.Epoch && m.at.Offset <= r.position.Offset:
 		return nil // it came from the history
 	case !r.secret.verifies(m, msg.digest(m.payload)):
@@ -139,20 +137,20 @@ func (r *historyReader[T]) handleLive(msg *message) error {
 }
 
 const (
-	// mostDoubt bounds how rarely the history is read because of messages that
-	// cannot be believed and are not in it.
+	// maxVerifyDelay bounds how rarely the history is read because of unverified
+	// messages that turn out not to be in it.
 	maxVerifyDelay = time.Second
-	// mostFirsts bounds what is remembered of them. Once there are so many the
-	// history is read, which shows what they were, but not sooner than fullDoubt
-	// after it was read last.
+	// maxCandidates bounds the candidates. Once there are so many the history is
+	// read, which shows what they were, but not sooner than minVerifyDelay after it
+	// was read last.
 	maxCandidates  = 256
 	minVerifyDelay = 100 * time.Millisecond
-	// mostHead is more than a genuine one has before its seal.
+	// maxHead is more than a genuine message has before its seal.
 	maxHead = 256
 )
 
-// suspect notes a message that cannot be believed: it may be of a history that
-// is not known yet, or a forgery. The history tells.
+// noteUnverified notes a message without a valid seal: it may be of a history that
+// is not known yet, or a forgery. Reading the history decides.
 func (r *historyReader[T]) noteUnverified(m historyMessage, msg *message) {
 	if m.at.Epoch == r.secret.epoch && r.secret.text != "" && mayHash {
 		return // it is forged
@@ -162,7 +160,7 @@ func (r *historyReader[T]) noteUnverified(m historyMessage, msg *message) {
 			r.verifyAt = r.verifiedAt.Add(r.verifyDelay)
 		}
 	}
-	if m.at.Offset == 1 && m.previous == "" && m.at.Epoch != r.position.Epoch && len(r.candidates) < maxCandidates && len(m.head) < maxHead && len(m.seal) == 2*sha1.Size {
+	if m.at.Offset == 1 && m.previous == "" && m.at.Epoch != r.position.Epoch && len(r.candidates) < maxCandidates && len(m.head) < maxHead && len(m.seal) == sealSize {
 		m.digest = msg.digest(m.payload)
 		m.at.Epoch, m.head, m.seal, m.payload = strings.Clone(m.at.Epoch), strings.Clone(m.head), strings.Clone(m.seal), ""
 		m.at.Nonce, m.previous = "", "" // they stand in the head
@@ -173,8 +171,8 @@ func (r *historyReader[T]) noteUnverified(m historyMessage, msg *message) {
 	}
 }
 
-// sawFirst says whether the first message of another history came while nothing
-// was missed: then the one before had come to its end, and we were there.
+// sawFirstOf says whether the first message of another history came while nothing
+// was missed: then the history before had ended, and we had all of it.
 func (r *historyReader[T]) sawFirstOf(s secret) bool {
 	for _, m := range r.candidates {
 		if s.verifies(m, m.digest) {
@@ -184,9 +182,8 @@ func (r *historyReader[T]) sawFirstOf(s secret) bool {
 	return false
 }
 
-// caughtUp notes that all of the history was read; news is whether there was
-// anything new in it. Who sends one forgery after the other has it read more and
-// more rarely.
+// caughtUp notes that all of the history was read; news is whether it had new
+// messages. A sequence of forgeries has it read more and more rarely.
 func (r *historyReader[T]) caughtUp(news bool) {
 	r.behind, r.retryDelay, r.candidates = false, minRetry, nil
 	if r.verifyAt.IsZero() {
@@ -203,14 +200,14 @@ func (r *historyReader[T]) caughtUp(news bool) {
 	}
 }
 
-// kept is a message with its place.
+// historyMessage is a message with its position.
 type historyMessage struct {
 	at       Position
 	previous string // the nonce of the one before it
 	payload  string
 
-	// Of a message that was sent: what its seal is of, together with the digest
-	// of the payload.
+	// Of a message that came over the channel: its seal, and the text that the seal
+	// is of, together with the digest of the payload.
 	head, seal string
 	digest     *[sha256.Size]byte
 }
@@ -224,9 +221,9 @@ func (r *historyReader[T]) follows(m historyMessage) bool {
 func (r *historyReader[T]) emitMessage(m historyMessage) error {
 	m.at.Epoch = r.position.Epoch // the same, in a string that is there already
 	r.position = m.at
-	e := Recovered[T]{Kind: EventMessage}
+	e := Event[T]{Kind: EventMessage}
 	var err error
-	if e.Message, err = decodeBy(r.t.opt.Codec, m.payload); err != nil {
+	if e.Message, err = textcodec.Decode(r.t.opt.Codec, m.payload); err != nil {
 		e.Err = fmt.Errorf("%w: %w", ErrMalformed, err)
 		r.t.b.event("malformed", 1)
 	}
@@ -234,79 +231,19 @@ func (r *historyReader[T]) emitMessage(m historyMessage) error {
 	return r.emit(e)
 }
 
-// parseLive reads what lua/publish.lua sends.
-func parseLive(text string) (m historyMessage, ok bool) {
-	rest, ok := strings.CutPrefix(text, "r1 ")
-	if !ok {
-		return m, false
-	}
-	line, payload, ok := strings.Cut(rest, "\n")
-	if !ok || len(line) > maxEnvelope {
-		return m, false
-	}
-	parts := strings.SplitN(line, " ", 6)
-	if len(parts) != 5 || parts[0] == "" || parts[2] == "" {
-		return m, false
-	}
-	n, ok := parseNumber(parts[1])
-	head := text[:len(text)-len(payload)-len("\n")-len(parts[4])-len(" ")]
-	return historyMessage{at: Position{parts[0], n, parts[2]}, previous: parts[3], payload: payload, head: head, seal: parts[4]}, ok
-}
-
-// secret is what the seals of a history are made with. It stands beside the
-// history, so that who may not read that cannot make one.
-type secret struct{ epoch, text string }
-
-// sealed says whether a message was sent by lua/publish.lua of this history.
-func (s secret) verifies(m historyMessage, digest *[sha256.Size]byte) bool {
-	if s.text == "" || m.at.Epoch != s.epoch || len(m.seal) != 2*sha1.Size || !mayHash {
-		return false
-	}
-	var room [512]byte
-	text := append(append(append(room[:0], 'i'), s.text...), m.head...)
-	text = hex.AppendEncode(append(text, ' '), digest[:])
-	inner := sha1.Sum(text) //nolint:gosec // the hash that Redis has; in this use it is sound
-	text = append(append(room[:0], 'o'), s.text...)
-	outer := sha1.Sum(hex.AppendEncode(text, inner[:])) //nolint:gosec // as above
-	text = hex.AppendEncode(room[:0], outer[:])
-	differ := byte(0)
-	for i, c := range text {
-		differ |= c ^ m.seal[i]
-	}
-	return differ == 0
-}
-
-// mayHash is false where SHA-1 is forbidden (GODEBUG=fips140=only). Then every
-// message is read from the history.
-var mayHash = func() (may bool) {
-	defer func() { may = recover() == nil }()
-	sha1.Sum(nil) //nolint:gosec // as above
-	return true
-}()
-
-// digest is the hash of the payload, made once for all who listen.
-func (m *message) digest(payload string) *[sha256.Size]byte {
-	if sum := m.sum.Load(); sum != nil {
-		return sum
-	}
-	sum := sha256.Sum256([]byte(payload))
-	m.sum.Store(&sum)
-	return &sum
-}
-
 const (
-	// firstPage is small: nobody knows yet how large the messages are, and other
+	// firstPage is small: the size of the messages is not known yet, and other
 	// calls wait behind them.
 	firstPage = 4
 	maxPage   = 500
 	// bulkBytes is about how much is read at once of large messages, and
-	// bulkWait how long that may take.
+	// bulkTimeout how long that may take.
 	bulkBytes   = 4 << 20
 	bulkTimeout = 5 * time.Second
 )
 
-// catchUp reads a page of the history and yields what is after the last one
-// that was yielded. While Redis is away it is tried again and again.
+// catchUp reads a page of the history and yields the messages after the position.
+// While Redis is away it is tried again.
 func (r *historyReader[T]) catchUp(ctx context.Context) error {
 	last := r.position
 	more, err := r.readPage(ctx)
@@ -321,10 +258,10 @@ func (r *historyReader[T]) catchUp(ctx context.Context) error {
 		r.progress = false
 		if r.announce {
 			r.announce = false
-			return r.emit(Recovered[T]{Kind: EventSubscribed})
+			return r.emit(Event[T]{Kind: EventSubscribed})
 		}
 		return nil
-	case hopelessForWork(err) || !errors.As(err, &e):
+	case permanent(err) || !errors.As(err, &e):
 		return err
 	case e.Kind == madcrow.KindTimeout:
 		r.shrinkPage()
@@ -333,14 +270,14 @@ func (r *historyReader[T]) catchUp(ctx context.Context) error {
 	return nil
 }
 
-// tooMuch makes the next page smaller, and in the end has it read apart from
-// other calls, and for longer.
+// shrinkPage makes the next page smaller, and in the end has it read on a
+// connection of its own, and for longer.
 func (r *historyReader[T]) shrinkPage() {
 	r.bulk = r.bulk || r.pageSize == 1
 	r.pageSize = max(1, r.pageSize/4)
 }
 
-// sized lets the pages fit the messages.
+// adaptPage lets the page size fit the size of the messages.
 func (r *historyReader[T]) adaptPage(list []historyMessage) {
 	if len(list) == 0 {
 		return
@@ -368,7 +305,7 @@ func (r *historyReader[T]) readPage(ctx context.Context) (more bool, err error) 
 		return true, nil // another history began just now
 	case now == (Position{}):
 		if now, seals = r.beginHistory(ctx); now.Offset > 0 {
-			return true, nil // somebody was faster
+			return true, nil // another client was faster
 		}
 	}
 	r.secret = seals
@@ -400,7 +337,7 @@ func (r *historyReader[T]) readPage(ctx context.Context) (more bool, err error) 
 	}
 	for _, m := range list {
 		if !r.follows(m) {
-			return false, r.emitHistoryLost(now) // somebody took some out
+			return false, r.emitHistoryLost(now) // some were removed
 		}
 		if err := r.emitMessage(m); err != nil {
 			return false, err
@@ -416,9 +353,9 @@ func orStart(p Position) Position {
 	return p
 }
 
-// begin begins a history where there is none, so that a loss of all that comes
-// next will be seen. It returns the place before its first message; the zero value
-// where that cannot be.
+// beginHistory creates a history where there is none, so that a loss of all later
+// messages will be seen. It returns the position before its first message; the zero
+// value where it cannot be created.
 func (r *historyReader[T]) beginHistory(ctx context.Context) (Position, secret) {
 	m, err := r.t.b.r.Eval(ctx, scriptBegin, []string{r.t.meta, r.t.history}, []string{rand.Text()[:12], r.t.metaTTL(), rand.Text()})
 	if err != nil {
@@ -428,8 +365,8 @@ func (r *historyReader[T]) beginHistory(ctx context.Context) (Position, secret) 
 	return p, s
 }
 
-// fetch reads messages after the last one that was yielded, and where the
-// history ends before and after that.
+// fetch reads messages after the position, and the end of the history before and
+// after that.
 func (r *historyReader[T]) fetch(ctx context.Context) (top Position, list []historyMessage, now Position, seals secret, err error) {
 	redis := r.t.b.r
 	meta := func(b madcrow.Builder) madcrow.Command {
@@ -461,9 +398,15 @@ func (r *historyReader[T]) fetch(ctx context.Context) (top Position, list []hist
 	}
 	top, _, err1 := readTop(replies[0])
 	now, seals, err2 := readTop(replies[2])
+	if err1 != nil || err2 != nil {
+		return top, nil, now, seals, errors.Join(errReply, err1, err2)
+	}
+	if replies[1].IsNil() {
+		return top, nil, now, seals, nil
+	}
 	entries, err := replies[1].AsXRange()
-	if err != nil && !rueidis.IsRedisNil(err) || err1 != nil || err2 != nil {
-		return top, nil, now, seals, errors.Join(errReply, err, err1, err2)
+	if err != nil {
+		return top, nil, now, seals, errors.Join(errReply, err)
 	}
 	list = make([]historyMessage, len(entries))
 	for i, e := range entries {
@@ -477,8 +420,8 @@ func (r *historyReader[T]) fetch(ctx context.Context) (top Position, list []hist
 	return top, list, now, seals, nil
 }
 
-// readTop reads where the history ends, and its secret; the zero value is
-// nowhere.
+// readTop reads the end of the history, and its secret; the zero value where there
+// is none.
 func readTop(meta madcrow.Message) (p Position, s secret, err error) {
 	fields, err := meta.ToArray()
 	if err != nil || len(fields) != 4 {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 	"github.com/madcrow-go/madcrow/pubsub"
 )
@@ -48,24 +49,24 @@ func (d *diary) write(t testing.TB, from, to int) (last pubsub.Position) {
 	return last
 }
 
-func (d *diary) follow(t testing.TB, after pubsub.Position, opts ...pubsub.SubscribeOption) *ear[pubsub.Recovered[int]] {
-	return hearing(t, func(ctx context.Context) iter.Seq2[pubsub.Recovered[int], error] {
+func (d *diary) follow(t testing.TB, after pubsub.Position, opts ...pubsub.SubscribeOption) *ear[pubsub.Event[int]] {
+	return hearing(t, func(ctx context.Context) iter.Seq2[pubsub.Event[int], error] {
 		return d.Subscribe(ctx, after, opts...)
 	})
 }
 
-// tells expects what a subscriber is told: numbers, "subscribed", "lost",
+// expectEvents expects events of a subscriber: numbers, "subscribed", "lost",
 // "interrupted".
-func tells(t testing.TB, l *ear[pubsub.Recovered[int]], want string) (last pubsub.Position) {
+func expectEvents(t testing.TB, l *ear[pubsub.Event[int]], want string) (last pubsub.Position) {
 	t.Helper()
 	for i, w := range strings.Fields(want) {
-		e := l.next(t, w, func(pubsub.Recovered[int]) bool { return true })
+		e := l.next(t, w, func(pubsub.Event[int]) bool { return true })
 		got := map[pubsub.EventKind]string{
 			pubsub.EventMessage: fmt.Sprint(e.Message), pubsub.EventSubscribed: "subscribed",
 			pubsub.EventInterrupted: "interrupted", pubsub.EventHistoryLost: "lost",
 		}[e.Kind]
 		if got != w || (e.Kind == pubsub.EventHistoryLost) != errors.Is(e.Err, pubsub.ErrHistoryLost) {
-			t.Fatalf("told %q as number %d of %q: %+v", got, i, want, e)
+			t.Fatalf("notified %q as number %d of %q: %+v", got, i, want, e)
 		}
 		last = e.Position
 	}
@@ -85,25 +86,25 @@ func numbersFrom(from, to int) string {
 func TestRecoverable_ResumesFromEveryPlace(t *testing.T) {
 	d := keepDiary(t, pubsub.RecoverableOptions[int]{}, nil)
 	before := d.follow(t, pubsub.Position{})
-	empty := tells(t, before, "subscribed")
+	empty := expectEvents(t, before, "subscribed")
 	fromBeginning := d.follow(t, pubsub.Beginning)
-	emptyToo := tells(t, fromBeginning, "subscribed")
+	emptyToo := expectEvents(t, fromBeginning, "subscribed")
 	places := []pubsub.Position{empty}
 	for n := range 20 {
 		at := d.write(t, n, n)
-		if e := tells(t, before, fmt.Sprint(n)); e != at {
+		if e := expectEvents(t, before, fmt.Sprint(n)); e != at {
 			t.Errorf("%d is at %v and heard at %v", n, at, e)
 		}
 		places = append(places, at)
 	}
-	tells(t, fromBeginning, numbersFrom(0, 19))
+	expectEvents(t, fromBeginning, numbersFrom(0, 19))
 	resume := func(at pubsub.Position, from int) {
 		t.Helper()
 		again, err := pubsub.ParsePosition(at.String())
 		if err != nil || again != at || at.String() == "" {
 			t.Fatalf("%v became %v, %v", at, again, err)
 		}
-		tells(t, d.follow(t, again), numbersFrom(from, 19)+" subscribed")
+		expectEvents(t, d.follow(t, again), numbersFrom(from, 19)+" subscribed")
 	}
 	for from, at := range places {
 		resume(at, from)
@@ -111,11 +112,11 @@ func TestRecoverable_ResumesFromEveryPlace(t *testing.T) {
 	resume(emptyToo, 0)
 	resume(pubsub.Beginning, 0)
 	now := d.follow(t, pubsub.Position{})
-	tells(t, now, "subscribed")
+	expectEvents(t, now, "subscribed")
 	d.write(t, 20, 20)
-	tells(t, now, "20")
+	expectEvents(t, now, "20")
 	for _, s := range []string{"x", "1-2", "a-b-c", "-1-x", "a-99999999999999999999-x", strings.Repeat("a", 200) + "-1-x"} {
-		var e *pubsub.ValidationError
+		var e *madcrow.ArgumentError
 		if _, err := pubsub.ParsePosition(s); !errors.As(err, &e) {
 			t.Errorf("%q: %v", s, err)
 		}
@@ -144,13 +145,13 @@ func TestRecoverable_OverflowIsRefilledFromTheHistory(t *testing.T) {
 		}
 	}()
 	<-slowly
-	others := []*ear[pubsub.Recovered[int]]{d.follow(t, pubsub.Position{}), d.follow(t, pubsub.Position{})}
+	others := []*ear[pubsub.Event[int]]{d.follow(t, pubsub.Position{}), d.follow(t, pubsub.Position{})}
 	for _, o := range others {
-		tells(t, o, "subscribed")
+		expectEvents(t, o, "subscribed")
 	}
 	d.write(t, 1, 900)
 	for _, o := range others {
-		tells(t, o, numbersFrom(1, 900))
+		expectEvents(t, o, numbersFrom(1, 900))
 	}
 	close(goOn)
 	for n := 1; n <= 900; n++ {
@@ -160,7 +161,7 @@ func TestRecoverable_OverflowIsRefilledFromTheHistory(t *testing.T) {
 	}
 }
 
-// What was trimmed while somebody was away is told, and the next messages come.
+// What was trimmed while somebody was away is reported, and the next messages come.
 func TestRecoverable_TrimmedHistoryIsHistoryLost(t *testing.T) {
 	d := keepDiary(t, pubsub.RecoverableOptions[int]{History: 10}, nil)
 	old := d.write(t, 1, 1)
@@ -169,17 +170,17 @@ func TestRecoverable_TrimmedHistoryIsHistoryLost(t *testing.T) {
 		t.Errorf("%d are kept, of at least 10", n)
 	}
 	l := d.follow(t, old)
-	if at := tells(t, l, "lost subscribed"); at != last {
+	if at := expectEvents(t, l, "lost subscribed"); at != last {
 		t.Errorf("goes on from %v, want %v", at, last)
 	}
 	d.write(t, 2001, 2001)
-	tells(t, l, "2001")
+	expectEvents(t, l, "2001")
 	oldest := d.follow(t, pubsub.Beginning) // the oldest that is kept is no loss
-	first := oldest.next(t, "the oldest", func(pubsub.Recovered[int]) bool { return true })
+	first := oldest.next(t, "the oldest", func(pubsub.Event[int]) bool { return true })
 	if first.Kind != pubsub.EventMessage || first.Message < 1700 {
 		t.Errorf("%+v", first)
 	}
-	tells(t, oldest, numbersFrom(first.Message+1, 2001)+" subscribed")
+	expectEvents(t, oldest, numbersFrom(first.Message+1, 2001)+" subscribed")
 }
 
 // A failover may give an offset again. Who heard the message that is gone is not
@@ -188,28 +189,28 @@ func TestRecoverable_ReusedOffsetIsHistoryLost(t *testing.T) {
 	d := keepDiary(t, pubsub.RecoverableOptions[int]{}, nil)
 	d.write(t, 1, 5)
 	l := d.follow(t, pubsub.Beginning)
-	tells(t, l, numbersFrom(1, 5)+" subscribed")
+	expectEvents(t, l, numbersFrom(1, 5)+" subscribed")
 	saved := []any{d.srv.Do(t, "DUMP", d.meta), d.srv.Do(t, "DUMP", d.history)}
 	at := d.write(t, 6, 7)
-	tells(t, l, "6 7")
+	expectEvents(t, l, "6 7")
 	for again := range 2 {
 		// The replica that takes over has not heard of 6 and 7.
 		d.srv.Do(t, "RESTORE", d.meta, "0", saved[0].(string), "REPLACE")
 		d.srv.Do(t, "RESTORE", d.history, "0", saved[1].(string), "REPLACE")
 		last := d.write(t, 60, 61+again) // 7 again, and then beyond it
 		d.srv.Do(t, "CLIENT", "KILL", "TYPE", "pubsub")
-		if got := tells(t, l, "interrupted lost subscribed"); got != last || got.Epoch != at.Epoch {
+		if got := expectEvents(t, l, "interrupted lost subscribed"); got != last || got.Epoch != at.Epoch {
 			t.Errorf("goes on from %v, want %v", got, last)
 		}
-		tells(t, d.follow(t, at), "lost subscribed")
+		expectEvents(t, d.follow(t, at), "lost subscribed")
 		d.write(t, 70, 70)
-		tells(t, l, "70")
+		expectEvents(t, l, "70")
 	}
 	// It also is when the connection did not break.
 	d.srv.Do(t, "RESTORE", d.meta, "0", saved[0].(string), "REPLACE")
 	d.srv.Do(t, "RESTORE", d.history, "0", saved[1].(string), "REPLACE")
 	d.write(t, 80, 89)
-	tells(t, l, "lost")
+	expectEvents(t, l, "lost")
 }
 
 // A topic that was silent for longer than its history lives has lost nothing,
@@ -218,20 +219,20 @@ func TestRecoverable_SilenceLosesNothing(t *testing.T) {
 	d := keepDiary(t, pubsub.RecoverableOptions[int]{Life: time.Second}, nil)
 	at := d.write(t, 1, 3)
 	l := d.follow(t, at)
-	tells(t, l, "subscribed")
-	eventually(t, "the end of the history", func() bool { return d.srv.Do(t, "EXISTS", d.history) == int64(0) })
+	expectEvents(t, l, "subscribed")
+	testkit.Eventually(t, "the end of the history", func() bool { return d.srv.Do(t, "EXISTS", d.history) == int64(0) })
 	if ttl, _ := d.srv.Do(t, "PTTL", d.meta).(int64); ttl < 23*3600*1000 {
 		t.Errorf("where it ends is kept for %d ms", ttl)
 	}
-	tells(t, d.follow(t, at), "subscribed")
-	tells(t, d.follow(t, pubsub.Beginning), "subscribed")
+	expectEvents(t, d.follow(t, at), "subscribed")
+	expectEvents(t, d.follow(t, pubsub.Beginning), "subscribed")
 	d.write(t, 4, 4)
-	tells(t, l, "4")
-	tells(t, d.follow(t, at), "4 subscribed")
+	expectEvents(t, l, "4")
+	expectEvents(t, d.follow(t, at), "4 subscribed")
 }
 
 // Whoever listens loses nothing when all data goes, or when Redis evicts one of
-// the two keys; who was away is told of what is not certain any more.
+// the two keys; who was away is notified of what is not certain any more.
 func TestRecoverable_LostKeys(t *testing.T) {
 	for name, lose := range map[string][]string{
 		"all": {"FLUSHALL"}, "where it ends": {"DEL", "m1:topic:{d}:meta"}, "the messages": {"DEL", "m1:topic:{d}:history"},
@@ -240,75 +241,75 @@ func TestRecoverable_LostKeys(t *testing.T) {
 			d := keepDiary(t, pubsub.RecoverableOptions[int]{}, nil)
 			d.write(t, 1, 3)
 			l := d.follow(t, pubsub.Beginning)
-			at := tells(t, l, "1 2 3 subscribed")
+			at := expectEvents(t, l, "1 2 3 subscribed")
 			old := pubsub.Position{Epoch: at.Epoch, Offset: 1, Nonce: "x"}
 			d.srv.Do(t, lose...)
 			d.write(t, 4, 6)
-			tells(t, l, "4 5 6")
+			expectEvents(t, l, "4 5 6")
 			if name == "the messages" { // the end is known, and it had all of it
-				tells(t, d.follow(t, at), "4 5 6 subscribed")
+				expectEvents(t, d.follow(t, at), "4 5 6 subscribed")
 			} else {
-				tells(t, d.follow(t, at), "lost subscribed")
+				expectEvents(t, d.follow(t, at), "lost subscribed")
 			}
-			tells(t, d.follow(t, old), "lost subscribed")
-			tells(t, d.follow(t, pubsub.Beginning), "4 5 6 subscribed")
+			expectEvents(t, d.follow(t, old), "lost subscribed")
+			expectEvents(t, d.follow(t, pubsub.Beginning), "4 5 6 subscribed")
 			if name == "all" {
 				d.srv.Do(t, "FLUSHALL")
 				again := d.follow(t, at)
-				if p := tells(t, again, "lost subscribed"); p.String() == "" {
+				if p := expectEvents(t, again, "lost subscribed"); p.String() == "" {
 					t.Error("lost, and no place to go on from")
 				}
 				d.write(t, 7, 7)
-				tells(t, again, "7")
-				tells(t, l, "7")
+				expectEvents(t, again, "7")
+				expectEvents(t, l, "7")
 			}
 		})
 	}
 }
 
 // A place before the first message is one of its history too: when that is lost
-// and another one begins, it is told. Who may not write begins none, and listens.
+// and another one begins, it is notified. Who may not write begins none, and listens.
 func TestRecoverable_PositionBeforeTheFirstMessageBelongsToItsHistory(t *testing.T) {
 	d := keepDiary(t, pubsub.RecoverableOptions[int]{}, nil)
 	l := d.follow(t, pubsub.Position{})
-	at := tells(t, l, "subscribed")
+	at := expectEvents(t, l, "subscribed")
 	if ttl, _ := d.srv.Do(t, "PTTL", d.meta).(int64); ttl < 24*3600*1000 {
 		t.Errorf("it is kept for %d ms", ttl)
 	}
-	if same := tells(t, d.follow(t, pubsub.Beginning), "subscribed"); same != at {
+	if same := expectEvents(t, d.follow(t, pubsub.Beginning), "subscribed"); same != at {
 		t.Errorf("%v and %v", at, same)
 	}
 	d.write(t, 1, 3)
-	tells(t, l, "1 2 3")
-	tells(t, d.follow(t, at), "1 2 3 subscribed")
+	expectEvents(t, l, "1 2 3")
+	expectEvents(t, d.follow(t, at), "1 2 3 subscribed")
 	d.srv.Do(t, "DEL", d.meta, d.history)
 	d.write(t, 4, 4)
-	tells(t, l, "4")
-	tells(t, d.follow(t, at), "lost subscribed")
+	expectEvents(t, l, "4")
+	expectEvents(t, d.follow(t, at), "lost subscribed")
 	d.srv.Do(t, "FLUSHALL")
-	at = tells(t, d.follow(t, at), "lost subscribed")
+	at = expectEvents(t, d.follow(t, at), "lost subscribed")
 	d.write(t, 5, 5)
-	tells(t, l, "5")
-	tells(t, d.follow(t, at), "5 subscribed")
+	expectEvents(t, l, "5")
+	expectEvents(t, d.follow(t, at), "5 subscribed")
 	d.srv.Do(t, "FLUSHALL")
 	d.write(t, 6, 6)
-	tells(t, d.follow(t, at), "lost subscribed")
+	expectEvents(t, d.follow(t, at), "lost subscribed")
 	d.srv.Do(t, "ACL", "SETUSER", "default", "-evalsha", "-eval") // first: the others that listen may begin one
 	d.srv.Do(t, "FLUSHALL")
 	d.srv.Do(t, "ACL", "SETUSER", "default", "-@write")
 	defer d.srv.Do(t, "ACL", "SETUSER", "default", "+@all")
 	reader := d.follow(t, pubsub.Position{})
-	none := tells(t, reader, "subscribed")
+	none := expectEvents(t, reader, "subscribed")
 	if none.String() != "*-0-0" {
 		t.Errorf("begun without the right to: %v", none)
 	}
 	d.srv.Do(t, "ACL", "SETUSER", "default", "+@all")
 	d.write(t, 7, 7)
-	tells(t, reader, "7")
-	tells(t, d.follow(t, none), "7 subscribed")
+	expectEvents(t, reader, "7")
+	expectEvents(t, d.follow(t, none), "7 subscribed")
 }
 
-// While Redis is away the interruption is told, and when it is back everything
+// While Redis is away the interruption is reported, and when it is back everything
 // that was published meanwhile comes.
 func TestRecoverable_CatchesUpWhenRedisIsBack(t *testing.T) {
 	srv := madcrowtest.StartRedis(t)
@@ -317,13 +318,13 @@ func TestRecoverable_CatchesUpWhenRedisIsBack(t *testing.T) {
 	cfg.Port = proxy.Port()
 	near, _ := pubsub.NewRecoverable(newBus(t, openConfig(t, cfg), pubsub.Options{}), "d", pubsub.RecoverableOptions[int]{})
 	far, _ := pubsub.NewRecoverable(newBus(t, openConfig(t, srv.Config()), pubsub.Options{}), "d", pubsub.RecoverableOptions[int]{})
-	l := hearing(t, func(ctx context.Context) iter.Seq2[pubsub.Recovered[int], error] {
+	l := hearing(t, func(ctx context.Context) iter.Seq2[pubsub.Event[int], error] {
 		return near.Subscribe(ctx, pubsub.Position{})
 	})
-	tells(t, l, "subscribed")
+	expectEvents(t, l, "subscribed")
 	proxy.Refuse(true)
 	proxy.ResetAll()
-	tells(t, l, "interrupted")
+	expectEvents(t, l, "interrupted")
 	for n := range 1000 {
 		if _, _, err := far.Publish(t.Context(), n); err != nil {
 			t.Fatal(err)
@@ -331,7 +332,7 @@ func TestRecoverable_CatchesUpWhenRedisIsBack(t *testing.T) {
 	}
 	time.Sleep(50 * time.Millisecond)
 	proxy.Refuse(false)
-	tells(t, l, numbersFrom(0, 999)+" subscribed")
+	expectEvents(t, l, numbersFrom(0, 999)+" subscribed")
 }
 
 // Large messages over a slow wire: pages get smaller until they come in time.
@@ -351,11 +352,11 @@ func TestRecoverable_LargeMessagesAreReadInPagesThatFit(t *testing.T) {
 	}
 	proxy.SetBandwidth(4 << 20) // a page of four does not come in time
 	start := time.Now()
-	l := hearing(t, func(ctx context.Context) iter.Seq2[pubsub.Recovered[string], error] {
+	l := hearing(t, func(ctx context.Context) iter.Seq2[pubsub.Event[string], error] {
 		return near.Subscribe(ctx, pubsub.Beginning)
 	})
 	for n := range total {
-		e := l.next(t, "a message", func(e pubsub.Recovered[string]) bool {
+		e := l.next(t, "a message", func(e pubsub.Event[string]) bool {
 			return e.Kind != pubsub.EventInterrupted && e.Kind != pubsub.EventSubscribed
 		})
 		if e.Kind != pubsub.EventMessage || len(e.Message) != size || e.Message[0] != byte('a'+n) {
@@ -374,7 +375,7 @@ func TestRecoverable_PublishIsBothOrNeither(t *testing.T) {
 	d := keepDiary(t, pubsub.RecoverableOptions[int]{}, nil)
 	at := d.write(t, 1, 2)
 	l := d.follow(t, at)
-	tells(t, l, "subscribed")
+	expectEvents(t, l, "subscribed")
 	d.srv.Do(t, "ACL", "SETUSER", "default", "resetchannels")
 	if _, _, err := d.Publish(t.Context(), 3); err == nil {
 		t.Error("published without the right to")
@@ -391,7 +392,7 @@ func TestRecoverable_PublishIsBothOrNeither(t *testing.T) {
 	if next := d.write(t, 5, 5); next.Offset != at.Offset+1 {
 		t.Errorf("%v after %v", next, at)
 	}
-	e := l.next(t, "5", func(e pubsub.Recovered[int]) bool {
+	e := l.next(t, "5", func(e pubsub.Event[int]) bool {
 		return e.Kind == pubsub.EventMessage || e.Kind == pubsub.EventHistoryLost
 	})
 	if e.Kind != pubsub.EventMessage || e.Message != 5 {
@@ -402,7 +403,7 @@ func TestRecoverable_PublishIsBothOrNeither(t *testing.T) {
 func TestRecoverable_PublishCountsReceivers(t *testing.T) {
 	d := keepDiary(t, pubsub.RecoverableOptions[int]{}, nil)
 	if _, n, err := d.Publish(t.Context(), 1); n != 0 || err != nil {
-		t.Errorf("nobody listens: %d %v", n, err)
+		t.Errorf("no one listens: %d %v", n, err)
 	}
 	for _, want := range []int64{1, 2} { // one connection of each process
 		topic, err := pubsub.NewRecoverable(newBus(t, openConfig(t, d.srv.Config()), pubsub.Options{}), "d", pubsub.RecoverableOptions[int]{})
@@ -410,10 +411,10 @@ func TestRecoverable_PublishCountsReceivers(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 2 {
-			l := hearing(t, func(ctx context.Context) iter.Seq2[pubsub.Recovered[int], error] {
+			l := hearing(t, func(ctx context.Context) iter.Seq2[pubsub.Event[int], error] {
 				return topic.Subscribe(ctx, pubsub.Position{})
 			})
-			tells(t, l, "subscribed")
+			expectEvents(t, l, "subscribed")
 		}
 		if at, n, err := d.Publish(t.Context(), 2); n != want || at.Offset != uint64(want)+1 || err != nil {
 			t.Errorf("%d processes listen: %d at %v, %v", want, n, at, err)

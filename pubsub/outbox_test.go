@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 	"github.com/madcrow-go/madcrow/pubsub"
 )
@@ -80,7 +81,7 @@ func TestOutbox_KeepsTheOrderOfEachGoroutine(t *testing.T) {
 		s.away(true)
 		time.Sleep(100 * time.Millisecond)
 		s.away(false)
-		eventually(t, "Redis is back and the outbox empty", func() bool {
+		testkit.Eventually(t, "Redis is back and the outbox empty", func() bool {
 			_, err := other.Publish(t.Context(), note{})
 			return err == nil
 		})
@@ -119,7 +120,7 @@ func TestOutbox_CloseLosesNothingUncounted(t *testing.T) {
 	for _, back := range []bool{true, false} {
 		s := newSender(t, 1_000_000, nil)
 		s.away(true)
-		eventually(t, "the outbox is used", func() bool {
+		testkit.Eventually(t, "the outbox is used", func() bool {
 			_, err := s.topic.Publish(t.Context(), note{})
 			return errors.Is(err, pubsub.ErrQueued)
 		})
@@ -171,7 +172,7 @@ func TestOutbox_CloseLosesNothingUncounted(t *testing.T) {
 			t.Errorf("published after Close: %v", err)
 		}
 		// The one that found the outbox in use, and perhaps some of before it.
-		eventually(t, "all that were taken are accounted for", func() bool {
+		testkit.Eventually(t, "all that were taken are accounted for", func() bool {
 			return int64(len(s.ear.events)+left) >= taken.Load()+1
 		})
 		time.Sleep(20 * time.Millisecond)
@@ -183,7 +184,7 @@ func TestOutbox_CloseLosesNothingUncounted(t *testing.T) {
 func TestOutbox_TakesNothingThatCannotBeSent(t *testing.T) {
 	s := newSender(t, 2, func(cfg *madcrow.Config) { cfg.MaxValueSize = 1000 })
 	s.away(true)
-	eventually(t, "the outbox is used", func() bool {
+	testkit.Eventually(t, "the outbox is used", func() bool {
 		_, err := s.topic.Publish(t.Context(), note{})
 		return errors.Is(err, pubsub.ErrQueued)
 	})
@@ -191,7 +192,7 @@ func TestOutbox_TakesNothingThatCannotBeSent(t *testing.T) {
 	if _, err := big.Publish(t.Context(), string(make([]byte, 2000))); !errors.Is(err, madcrow.ErrTooLarge) {
 		t.Errorf("%v", err)
 	}
-	eventually(t, "the outbox is full", func() bool {
+	testkit.Eventually(t, "the outbox is full", func() bool {
 		_, err := s.topic.Publish(t.Context(), note{})
 		return errors.Is(err, pubsub.ErrOutboxFull)
 	})
@@ -204,7 +205,7 @@ func TestOutbox_RefusesMessagesThatTheEnvelopeMakesTooLarge(t *testing.T) {
 	s := newSender(t, 10_000, func(cfg *madcrow.Config) { cfg.MaxValueSize, cfg.Recorder = 1000, events })
 	s.away(true)
 	queued := 0
-	eventually(t, "the outbox is used", func() bool {
+	testkit.Eventually(t, "the outbox is used", func() bool {
 		_, err := s.topic.Publish(t.Context(), note{})
 		if errors.Is(err, pubsub.ErrQueued) {
 			queued++
@@ -248,10 +249,10 @@ func TestOutbox_IsBoundedInBytes(t *testing.T) {
 	topic := topicOf(t, newBus(t, r, pubsub.Options{Outbox: 1000, OutboxBytes: 10_000}), "t", pubsub.TopicOptions[string]{})
 	proxy.Refuse(true)
 	proxy.ResetAll()
-	eventually(t, "Redis is away", func() bool { return r.Err() != nil })
+	testkit.Eventually(t, "Redis is away", func() bool { return r.Err() != nil })
 	text := strings.Repeat("x", 900)
 	queued := 0
-	eventually(t, "the outbox is full", func() bool {
+	testkit.Eventually(t, "the outbox is full", func() bool {
 		_, err := topic.Publish(t.Context(), text)
 		switch full, waits := errors.Is(err, pubsub.ErrOutboxFull), errors.Is(err, pubsub.ErrQueued); {
 		case full && waits:
@@ -268,7 +269,7 @@ func TestOutbox_IsBoundedInBytes(t *testing.T) {
 	for range queued {
 		heard.next(t, "what was queued", is[string](pubsub.EventMessage))
 	}
-	eventually(t, "there is room again", func() bool {
+	testkit.Eventually(t, "there is room again", func() bool {
 		_, err := topic.Publish(t.Context(), "y")
 		return err == nil
 	})

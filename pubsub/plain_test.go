@@ -137,7 +137,7 @@ func TestPlain_AndTypedListenersShareAChannel(t *testing.T) {
 	}
 }
 
-// What several are given is decoded once where nobody can change it for another,
+// What several are given is decoded once where no one can change it for another,
 // and each gets what its own topic makes of it.
 func TestTopic_SubscribersDoNotShareMutableValues(t *testing.T) {
 	type safe struct {

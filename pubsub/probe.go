@@ -9,22 +9,24 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/clock"
 )
 
-// A connection may be well and bring no messages: behind a balancer that has put
-// another server in the place of the one subscribed to, or on a node that was
-// cut off from its cluster. The client's PING does not see that. So where
-// nothing comes for a while, the bus sends a message to itself, over a channel
-// of its own that is subscribed on the same connection from early on.
+// A connection may answer PING and bring no messages: behind a balancer that has
+// replaced the server that was subscribed to, or on a node that was cut off from
+// its cluster. So when a connection is silent for a while, the bus sends a message
+// to itself (a probe), over a channel of its own that is subscribed on the same
+// connection from early on.
 
-// wire is the connection for pub/sub of one node.
+// subConn is the connection for pub/sub of one node. Its atomic times are set by
+// the reader of the connection and by sendProbe.
 type subConn struct {
 	b            *Bus
 	node         string
 	lastReceived atomic.Int64 // when something came last, since the bus was born
 	delay        atomic.Int64 // how long the last typed message was under way
 
-	silentSince, renewedAt atomic.Int64 // when it was made anew, since when it was silent
+	silentSince, renewedAt atomic.Int64 // when it was silent for too long, and when it was replaced for that
 
 	// Of the prober alone.
 	probe    *sharedSub
@@ -45,21 +47,21 @@ func (b *Bus) subConnOf(node string) *subConn {
 	return w
 }
 
-func (w *subConn) noteReceived(now time.Time) { w.lastReceived.Store(int64(now.Sub(w.b.born))) }
+func (w *subConn) noteReceived(now time.Time) { w.lastReceived.Store(int64(now.Sub(w.b.start))) }
 
-// mostLate bounds how late messages can be: the clocks of others may be wrong.
+// maxDelay bounds how late messages can be: the clocks of others may be wrong.
 const maxDelay = time.Hour
 
-// hearSent notes when what came was sent.
+// noteDelay notes when a message that arrived was sent.
 func (w *subConn) noteDelay(now, sent time.Time) {
 	w.delay.Store(int64(min(max(now.Sub(sent), 0), maxDelay)))
 }
 
-// lostSince says since when messages may have been lost. A connection that fell
-// silent is only noticed later, and one that is behind has not brought what was
-// published since: when Redis hangs up on it, that is thrown away.
+// lostSince says since when messages may have been lost. A silent connection is
+// noticed only later. One that is behind has not delivered the latest messages:
+// when Redis closes it, they are discarded.
 func (w *subConn) lostSince(err error, now time.Time) time.Time {
-	at := func(v *atomic.Int64) time.Time { return w.b.born.Add(time.Duration(v.Load())) }
+	at := func(v *atomic.Int64) time.Time { return w.b.start.Add(time.Duration(v.Load())) }
 	since := now
 	switch {
 	case w.renewedAt.Load() != 0 && now.Sub(at(&w.renewedAt)) < confirmWithin:
@@ -73,8 +75,8 @@ func (w *subConn) lostSince(err error, now time.Time) time.Time {
 	return since.Add(-time.Duration(w.delay.Load()))
 }
 
-// watch counts a feed in; with the first one the prober begins. The bus is
-// locked.
+// startProbing counts a subscription in; with the first one the prober starts. The
+// bus is locked.
 func (b *Bus) startProbing() {
 	if b.probedSubs++; b.probedSubs > 1 || b.probeAfter < 0 {
 		return
@@ -84,7 +86,7 @@ func (b *Bus) startProbing() {
 	b.wg.Go(func() { b.probeAll(ctx) })
 }
 
-// unwatch counts a feed out. The bus is locked.
+// stopProbing counts a subscription out. The bus is locked.
 func (b *Bus) stopProbing() {
 	if b.probedSubs--; b.probedSubs == 0 && b.stopProber != nil {
 		b.stopProber()
@@ -92,8 +94,8 @@ func (b *Bus) stopProbing() {
 	}
 }
 
-// probeAll looks after the connections until ctx ends. What ends before the
-// first look costs nothing.
+// probeAll probes the silent connections until ctx ends. A subscription that ends
+// before the first round costs nothing.
 func (b *Bus) probeAll(ctx context.Context) {
 	mine := map[*subConn]struct{}{}
 	defer func() {
@@ -105,7 +107,7 @@ func (b *Bus) probeAll(ctx context.Context) {
 	}()
 	for {
 		every := b.probeAfter / 5
-		if !sleep(ctx, every/2+rand.N(every)) { //nolint:gosec // no secret
+		if clock.Sleep(ctx, every/2+rand.N(every)) != nil { //nolint:gosec // no secret
 			return
 		}
 		used := b.subConnsInUse()
@@ -121,7 +123,7 @@ func (b *Bus) probeAll(ctx context.Context) {
 			if !w.probeMu.TryLock() {
 				continue // it is being asked
 			}
-			if w.ensureProbe(key) && time.Since(b.born)-time.Duration(w.lastReceived.Load()) >= w.interval {
+			if w.ensureProbe(key) && time.Since(b.start)-time.Duration(w.lastReceived.Load()) >= w.interval {
 				b.wg.Go(func() {
 					defer w.probeMu.Unlock()
 					w.sendProbe(ctx)
@@ -133,7 +135,8 @@ func (b *Bus) probeAll(ctx context.Context) {
 	}
 }
 
-// used returns the connections that feeds use, and how to subscribe on each.
+// subConnsInUse returns the connections that have subscriptions, and the channel of
+// the probe of each.
 func (b *Bus) subConnsInUse() map[*subConn]channelKey {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -154,8 +157,8 @@ func (b *Bus) subConnsInUse() map[*subConn]channelKey {
 	return used
 }
 
-// hashTag returns what decides the slot of a channel, if it can stand in the
-// name of another one.
+// hashTag returns the part of a channel that decides its slot, if the name of
+// another channel can contain it.
 func hashTag(channel string) (string, bool) {
 	if _, rest, ok := strings.Cut(channel, "{"); ok {
 		if tag, _, closed := strings.Cut(rest, "}"); closed && tag != "" {
@@ -165,8 +168,8 @@ func hashTag(channel string) (string, bool) {
 	return channel, !strings.Contains(channel, "}")
 }
 
-// ready says whether the probe of a connection is subscribed, and subscribes it
-// where it is not.
+// ensureProbe says whether the probe of a connection is subscribed, and subscribes
+// it if it is not.
 func (w *subConn) ensureProbe(key channelKey) bool {
 	if w.probe != nil {
 		w.probe.mu.Lock()
@@ -196,11 +199,11 @@ func (w *subConn) unsubscribe() {
 	}
 }
 
-// mostPatience is how rarely a connection is tried that does not get better.
+// maxIntervalFactor bounds the interval of a connection that does not recover.
 const maxIntervalFactor = 20
 
-// ask sends a message to ourselves, and makes the connection anew when neither
-// it nor anything else comes.
+// sendProbe sends a message to ourselves, and replaces the connection when neither
+// that nor any other message comes.
 func (w *subConn) sendProbe(ctx context.Context) {
 	b, key := w.b, w.probe.key
 	before := w.lastReceived.Load()
@@ -211,18 +214,18 @@ func (w *subConn) sendProbe(ctx context.Context) {
 		return rb.Publish().Channel(key.channel).Message("").Build()
 	})
 	if err != nil {
-		return // then nothing can be said
+		return // that says nothing about the connection
 	}
 	for end := time.Now().Add(b.probeAfter / 3); time.Now().Before(end); {
 		if w.lastReceived.Load() != before {
 			w.interval = b.probeAfter
 			if w.warned {
 				w.warned = false
-				b.log.Info("messages come again", "address", w.node)
+				b.log.Info("messages arrive again", "address", w.node)
 			}
 			return
 		}
-		if !sleep(ctx, min(b.probeAfter/100, 50*time.Millisecond)) {
+		if clock.Sleep(ctx, min(b.probeAfter/100, 50*time.Millisecond)) != nil {
 			return
 		}
 	}
@@ -234,11 +237,11 @@ func (w *subConn) sendProbe(ctx context.Context) {
 	}
 	if !w.warned { // it may take many new connections
 		w.warned = true
-		b.log.Warn("no messages come although redis answers: the connection for them is made anew", "address", w.node)
+		b.log.Warn("no messages arrive although redis answers: the connection for them is replaced", "address", w.node)
 	}
 	b.event("renewed", 1)
 	w.interval = min(2*w.interval, maxIntervalFactor*b.probeAfter)
 	w.silentSince.Store(before)
-	w.renewedAt.Store(int64(time.Since(b.born)))
+	w.renewedAt.Store(int64(time.Since(b.start)))
 	b.r.RenewSubscriptions(w.node)
 }

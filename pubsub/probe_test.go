@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 	"github.com/madcrow-go/madcrow/pubsub"
 )
@@ -38,9 +39,9 @@ func TestProbe_LogsOnceThatNothingComesAndThatItIsOver(t *testing.T) {
 	})})
 	elsewhere.Store(true) // the next connection is that for pub/sub
 	l := hearing(t, subscribeTo(topicOf(t, b, "t", pubsub.TopicOptions[string]{})))
-	eventually(t, "three new connections", func() bool { return events.count("renewed") >= 3 })
+	testkit.Eventually(t, "three new connections", func() bool { return events.count("renewed") >= 3 })
 	elsewhere.Store(false)
-	eventually(t, "the end of it", func() bool { return over.Load() > 0 })
+	testkit.Eventually(t, "the end of it", func() bool { return over.Load() > 0 })
 	if w, i := silent.Load(), over.Load(); w != 1 || i != 1 {
 		t.Errorf("%d × that nothing comes, %d × that it is over", w, i)
 	}

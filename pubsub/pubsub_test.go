@@ -7,11 +7,11 @@ import (
 	"iter"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 	"github.com/madcrow-go/madcrow/pubsub"
 )
@@ -244,7 +244,7 @@ func TestRecoverable_EachMessageComesOnce(t *testing.T) {
 	var once sync.Once
 	next := 0
 	var last pubsub.Position
-	wait := collect(t, topic.Subscribe(t.Context(), pubsub.Position{}), func(e pubsub.Recovered[note]) bool {
+	wait := collect(t, topic.Subscribe(t.Context(), pubsub.Position{}), func(e pubsub.Event[note]) bool {
 		last = e.Position
 		switch e.Kind {
 		case pubsub.EventSubscribed:
@@ -273,7 +273,7 @@ func TestRecoverable_EachMessageComesOnce(t *testing.T) {
 	if err != nil || again != last {
 		t.Fatalf("%v %v", again, err)
 	}
-	wait = collect(t, topic.Subscribe(t.Context(), again), func(e pubsub.Recovered[note]) bool {
+	wait = collect(t, topic.Subscribe(t.Context(), again), func(e pubsub.Event[note]) bool {
 		if e.Kind == pubsub.EventMessage {
 			if e.Message.N != next {
 				t.Errorf("resumed: got %d, want %d", e.Message.N, next)
@@ -285,83 +285,13 @@ func TestRecoverable_EachMessageComesOnce(t *testing.T) {
 	wait()
 	srv.Do(t, "FLUSHALL")
 	lost := false
-	wait = collect(t, topic.Subscribe(t.Context(), again), func(e pubsub.Recovered[note]) bool {
+	wait = collect(t, topic.Subscribe(t.Context(), again), func(e pubsub.Event[note]) bool {
 		lost = lost || e.Kind == pubsub.EventHistoryLost && errors.Is(e.Err, pubsub.ErrHistoryLost)
 		return e.Kind == pubsub.EventSubscribed
 	})
 	wait()
 	if !lost {
-		t.Error("a lost history was not told")
-	}
-}
-
-func TestStream_EachMessageIsDoneAndPoisonBecomesADeadLetter(t *testing.T) {
-	needStreams(t)
-	b := newBus(t, open(t), pubsub.Options{})
-	s, err := pubsub.NewStream(b, "jobs", pubsub.StreamOptions[note]{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range 200 {
-		if _, err := s.Publish(t.Context(), note{i}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	var mu sync.Mutex
-	done := map[int]int{}
-	var tries atomic.Int64
-	ctx, cancel := context.WithCancel(t.Context())
-	finished := make(chan error, 2)
-	for range 2 {
-		go func() {
-			finished <- s.Work(ctx, "g", func(_ context.Context, d pubsub.Delivery[note]) error {
-				if d.Message.N == 13 {
-					tries.Add(1)
-					return errors.New("poison")
-				}
-				if d.Message.N%50 == 7 && d.Deliveries == 1 {
-					panic("once")
-				}
-				mu.Lock()
-				done[d.Message.N]++
-				mu.Unlock()
-				return nil
-			}, pubsub.WorkOptions{ClaimAfter: 200 * time.Millisecond, RetryDelay: 20 * time.Millisecond, MaxDeliveries: 3})
-		}()
-	}
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		mu.Lock()
-		n := len(done)
-		mu.Unlock()
-		lag, err := s.Lag(t.Context(), "g")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if n == 199 && lag.Dead == 1 && lag.Pending == 0 && lag.Waiting == 0 {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatalf("%d done, %+v", n, lag)
-		}
-	}
-	cancel()
-	for range 2 {
-		if err := <-finished; err != nil {
-			t.Error(err)
-		}
-	}
-	if tries.Load() != 3 {
-		t.Errorf("poison was tried %d times", tries.Load())
-	}
-	dead, err := s.Dead(t.Context(), "g", "", 10)
-	if err != nil || len(dead) != 1 || dead[0].Message.N != 13 || dead[0].Reason != "poison" || dead[0].Deliveries != 3 {
-		t.Fatalf("%+v %v", dead, err)
-	}
-	if ok, err := s.Replay(t.Context(), "g", dead[0].ID); !ok || err != nil {
-		t.Errorf("%v %v", ok, err)
-	}
-	if lag, err := s.Lag(t.Context(), "g"); err != nil || lag.Dead != 0 || lag.Waiting != 1 || lag.Workers != 0 {
-		t.Errorf("%+v %v", lag, err)
+		t.Error("a lost history was not notified")
 	}
 }
 
@@ -384,7 +314,7 @@ func TestOutbox_SendsInOrderWhenRedisIsBack(t *testing.T) {
 	})
 	<-ready
 	srv.Kill()
-	eventually(t, "the outbox is used", func() bool { // the very first may be sent into a connection that is dying
+	testkit.Eventually(t, "the outbox is used", func() bool { // the very first may be sent into a connection that is dying
 		_, err := topic.Publish(t.Context(), note{0})
 		return errors.Is(err, pubsub.ErrQueued)
 	})

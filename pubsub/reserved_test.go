@@ -25,7 +25,7 @@ func TestReserved_NamesAreRefused(t *testing.T) {
 				_, err3 := pubsub.NewPattern(b, name, opt)
 				_, err4 := pubsub.NewPatterns(b, []string{"a", name}, opt)
 				for i, err := range []error{err1, err2, err3, err4} {
-					var v *pubsub.ValidationError
+					var v *madcrow.ArgumentError
 					if refused := errors.As(err, &v); refused == reserved {
 						t.Errorf("prefix %q, way %d, reserved %v, %s: %v", prefix, i, reserved, name, err)
 					}
@@ -39,7 +39,7 @@ func TestReserved_NamesAreRefused(t *testing.T) {
 	}
 }
 
-// A pattern did not hear channels with m1: somewhere inside, which are nobody's but
+// A pattern did not hear channels with m1: somewhere inside, which belong to no one but
 // the user's, and said nothing; and they could not be published to.
 func TestReserved_ChannelsWithM1InsideAreOrdinary(t *testing.T) {
 	srv := madcrowtest.StartRedis(t)
@@ -69,7 +69,7 @@ func withPrefix(cfg madcrow.Config, prefix string) madcrow.Config {
 	return cfg
 }
 
-// The pattern "*" heard recoverable topics, and what servers tell each other.
+// The pattern "*" heard recoverable topics, and what servers send each other.
 func TestReserved_PatternsDoNotMatchReservedChannels(t *testing.T) {
 	srv := madcrowtest.StartRedis(t)
 	b := newBus(t, openConfig(t, srv.Config()), pubsub.Options{})

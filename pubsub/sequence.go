@@ -9,9 +9,9 @@ import (
 
 const (
 	// reorderWithin is how long a message may come after a later one of the
-	// same publisher before it counts as missed: they leave from many
-	// goroutines, and one of them may wait for its connection as long as a
-	// command may take.
+	// same publisher before it counts as missed: messages leave from many
+	// goroutines, and one may wait for its connection as long as a command may
+	// take.
 	reorderWithin = time.Second
 	// maxSpans bounds the spans that are remembered of one publisher.
 	maxSpans = 256
@@ -20,11 +20,11 @@ const (
 	maxPublishers = 4096
 )
 
-// sequences counts what is missing of each publisher and channel.
+// sequences counts the missing messages of each publisher and channel.
 type sequences struct {
 	bySource  map[source]*list.Element
-	order     list.List // of *sequence, the one heard last in front
-	openHoles int       // spans of holes in all of them
+	order     list.List // of *sequence, the one with the latest message in front
+	openHoles int       // in all sequences
 }
 
 type source struct{ channel, publisher string }
@@ -33,7 +33,7 @@ type sequence struct {
 	source
 	next    uint64
 	holes   []hole // may still come
-	givenUp []span // given up, or from before the first: welcome, not waited for
+	givenUp []span // given up, or before the first: accepted when they come, not waited for
 }
 
 type hole struct {
@@ -41,9 +41,9 @@ type hole struct {
 	until time.Time
 }
 
-// take notes a message. missing are earlier ones that are given up, fresh is
-// false for one that came already. It returns the publisher's name in a string
-// of its own, so that no message is kept for it.
+// record notes a message. missing counts earlier ones that are given up; fresh is
+// false for a message that came already. It returns the publisher's name in a
+// string of its own, so that no message is kept in memory for it.
 func (s *sequences) record(channel string, e envelope, now time.Time) (publisher string, missing int, fresh bool) {
 	q, forgotten := s.sequence(channel, e)
 	missing = forgotten
@@ -59,7 +59,7 @@ func (s *sequences) record(channel string, e envelope, now time.Time) (publisher
 		fresh = s.fill(q, span{e.number, e.number})
 	}
 	for _, v := range e.skipped {
-		if v.to < e.number { // a number is given out before it is void
+		if v.to < e.number { // a number is given out before it is skipped
 			s.fill(q, v)
 		}
 	}
@@ -86,15 +86,15 @@ func (s *sequences) sequence(channel string, e envelope) (q *sequence, forgotten
 		}
 	}
 	q = &sequence{source: source{strings.Clone(channel), strings.Clone(e.publisher)}, next: e.number}
-	if e.number > 1 { // what came before is not known; some of it may be on its way
+	if e.number > 1 { // earlier messages are unknown; some may be on their way
 		q.givenUp = []span{{1, e.number - 1}}
 	}
 	s.bySource[q.source] = s.order.PushFront(q)
 	return q, forgotten
 }
 
-// fill takes numbers out of those that have not come, and says whether there
-// were any.
+// fill removes numbers from those that have not come, and says whether there were
+// any.
 func (s *sequences) fill(q *sequence, v span) bool {
 	before := len(q.holes)
 	var waited, welcome bool
@@ -107,7 +107,7 @@ func (s *sequences) fill(q *sequence, v span) bool {
 	return waited || welcome
 }
 
-// cut takes the numbers of v out of a sorted list.
+// subtract removes the numbers of v from a sorted list.
 func subtract[E any](spans []E, v span, of func(E) span, with func(E, span) E) (left []E, any bool) {
 	i, _ := slices.BinarySearchFunc(spans, v.from, func(e E, from uint64) int { return compare(of(e).to, from) })
 	end := i
@@ -126,7 +126,7 @@ func subtract[E any](spans []E, v span, of func(E) span, with func(E, span) E) (
 	return slices.Replace(spans, i, end, rest...), true
 }
 
-// expire gives up on what is missing for too long.
+// expire gives up the numbers that have been missing for too long.
 func (s *sequences) expire(now time.Time) (missing int) {
 	for el := s.order.Front(); el != nil; el = el.Next() {
 		missing += s.expireOf(el.Value.(*sequence), now)
@@ -148,7 +148,7 @@ func (s *sequences) giveUp(q *sequence) (missing int) {
 		q.holes = nil
 	}
 	s.openHoles--
-	// It may come all the same; then it is not taken for one that came before.
+	// They may come all the same; then they do not count as seen before.
 	if q.givenUp = append(q.givenUp, lost); len(q.givenUp) > maxSpans {
 		q.givenUp = q.givenUp[1:]
 	}

@@ -221,7 +221,7 @@ func TestSequences_LateMessageIsDelivered(t *testing.T) {
 }
 
 // An outage makes thousands of numbers void, and none of them counts as missed;
-// neither do they when the first message that tells them is lost.
+// neither do they when the first message that announces them is lost.
 func TestSequences_UnsentMessagesDoNotCountAsMissed(t *testing.T) {
 	var s sequences
 	n := numbers{publisher: "p"}
@@ -255,7 +255,7 @@ func TestSequences_UnsentMessagesDoNotCountAsMissed(t *testing.T) {
 	}
 	now = now.Add(2 * repeatSkipped)
 	if _, skipped := n.next(now); skipped != nil {
-		t.Errorf("still tells %v", skipped)
+		t.Errorf("still announces %v", skipped)
 	}
 }
 
@@ -315,7 +315,7 @@ func TestSequences_KeepNoMessageForItsPublishersName(t *testing.T) {
 	runtime.KeepAlive(&s)
 }
 
-// Where too many channels were published to, numbers begin anew under another
+// Where too many channels were published to, numbers begin again under another
 // name: no subscriber takes the new ones for old.
 func TestNumbers_AreBounded(t *testing.T) {
 	b := &Bus{processID: "n", numbers: map[string]*numbers{}}

@@ -2,8 +2,6 @@ package pubsub
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -25,17 +23,18 @@ const (
 	modeSharded
 )
 
-// feedKey names one server subscription; channel has the prefix.
+// channelKey names one server subscription; channel has the prefix.
 type channelKey struct {
 	mode    mode
 	channel string
 }
 
-// feed is one server subscription and those who listen to it here.
+// sharedSub is one subscription at the server and its local subscribers. Its run
+// goroutine subscribes; the reader of the connection delivers.
 type sharedSub struct {
 	b     *Bus
 	key   channelKey
-	probe bool // it is one of the bus' own, see probe.go
+	probe bool // it is the bus's own, see probe.go
 	stop  context.CancelFunc
 
 	mu        sync.Mutex
@@ -43,35 +42,35 @@ type sharedSub struct {
 	typed     int       // how many of them are not plain
 	attempt   int       // counts the subscriptions; that of an earlier one is late
 	conn      *subConn  // where the messages come from
-	confirmed bool      // the server tells of messages now
-	lost      time.Time // since when it does not, after it did
-	failed    error     // it cannot be mended
+	confirmed bool      // the server delivers now
+	lost      time.Time // since when it does not any more
+	failed    error     // why it has ended for good
 	seen      sequences
-	lateTimer *time.Timer // when messages that are missing are given up
+	lateTimer *time.Timer // gives up missing messages
 }
 
-// listener is a subscriber of a feed.
+// listener is a local subscriber of a sharedSub.
 type listener struct {
 	*subscriber
-	notified bool // it was told that it is subscribed
+	notified bool // it got EventSubscribed
 }
 
 const (
 	// confirmWithin is how long a subscription may take before it is tried
-	// anew.
+	// again.
 	confirmWithin  = 5 * time.Second
 	reconnectRetry = 4 * time.Millisecond // after a connection that was lost
 	minRetry       = 25 * time.Millisecond
 	maxRetry       = 500 * time.Millisecond
 )
 
-// join adds a subscriber to the feed of a channel, and begins the feed where
-// there is none.
+// join adds a subscriber to the shared subscription of a channel, and starts that
+// where there is none.
 func (b *Bus) join(key channelKey, sub *subscriber) (*sharedSub, error) {
-	if b.rec != nil && sub.dropped == nil {
+	if sub.dropped == nil {
 		sub.dropped = func(n int) { b.event("dropped", n) }
 	}
-	if sub.maxBytes == 0 { // it may have joined other feeds, which read it
+	if sub.maxBytes == 0 { // it may have joined others already, which read maxBytes
 		sub.maxBytes = b.queueBytes
 	}
 	return b.addListener(key, sub, false)
@@ -109,7 +108,7 @@ func (b *Bus) addListener(key channelKey, sub *subscriber, probe bool) (*sharedS
 	return f, nil
 }
 
-// forget takes a feed that ended out of the bus, which is locked.
+// removeShared removes a subscription that ended from the bus, which is locked.
 func (b *Bus) removeShared(f *sharedSub) {
 	if b.shared[f.key] != f {
 		return
@@ -120,7 +119,7 @@ func (b *Bus) removeShared(f *sharedSub) {
 	}
 }
 
-// part takes a subscriber out, and ends the feed with the last one.
+// remove removes a subscriber, and ends the subscription with the last one.
 func (f *sharedSub) remove(sub *subscriber) {
 	f.b.mu.Lock()
 	defer f.b.mu.Unlock()
@@ -135,7 +134,7 @@ func (f *sharedSub) remove(sub *subscriber) {
 		f.typed--
 	}
 	if f.typed == 0 {
-		f.seen = sequences{} // nobody counts on from here
+		f.seen = sequences{} // no one counts on from here
 	}
 	if len(f.listeners) == 0 {
 		f.stop()
@@ -143,18 +142,19 @@ func (f *sharedSub) remove(sub *subscriber) {
 	}
 }
 
-// run subscribes again and again, until nobody listens or it makes no sense.
+// run subscribes again after each loss, until no subscriber is left or the error is
+// permanent.
 func (f *sharedSub) run(ctx context.Context) {
 	wait := minRetry
 	for {
 		select {
-		case f.b.subscribeSem <- struct{}{}:
+		case f.b.slots <- struct{}{}:
 		case <-ctx.Done():
 			return
 		}
 		err := f.receive(ctx)
 		if f.key.mode == modeSharded {
-			err = noSharded(err)
+			err = nameNoSharded(err)
 		}
 		if ctx.Err() != nil {
 			return
@@ -162,8 +162,8 @@ func (f *sharedSub) run(ctx context.Context) {
 		if f.noteInterrupted(err) {
 			wait = reconnectRetry
 		}
-		if hopeless(err) {
-			f.fail(&Error{Channel: strings.TrimPrefix(f.key.channel, f.b.prefix), Op: "subscribe", Err: err})
+		if permanent(err) {
+			f.fail(fail.Wrap("subscribe", strings.TrimPrefix(f.key.channel, f.b.prefix), err))
 			return
 		}
 		timer := time.NewTimer(wait/2 + rand.N(wait/2)) //nolint:gosec // no secret
@@ -177,12 +177,12 @@ func (f *sharedSub) run(ctx context.Context) {
 	}
 }
 
-// receive subscribes once. It holds a turn until it is confirmed.
+// receive subscribes once. It holds a slot until that is confirmed.
 func (f *sharedSub) receive(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	turn := sync.OnceFunc(func() { <-f.b.subscribeSem })
-	defer turn()
+	release := sync.OnceFunc(func() { <-f.b.slots })
+	defer release()
 	tooLate := time.AfterFunc(confirmWithin, cancel)
 	defer tooLate.Stop()
 	conn := f.b.subConnOf(f.b.r.SubscriptionNode(f.key.command))
@@ -194,7 +194,7 @@ func (f *sharedSub) receive(ctx context.Context) error {
 	hooked := rueidis.WithOnSubscriptionHook(ctx, func(p rueidis.PubSubSubscription) {
 		if p.Channel == f.key.channel && (p.Kind == "subscribe" || p.Kind == "psubscribe" || p.Kind == "ssubscribe") && ctx.Err() == nil {
 			tooLate.Stop()
-			turn()
+			release()
 			f.confirm(attempt)
 		}
 	})
@@ -211,21 +211,8 @@ func (k channelKey) command(b madcrow.Builder) madcrow.Command {
 	return b.Subscribe().Channel(k.channel).Build()
 }
 
-// hopeless says that waiting will not help.
-func hopeless(err error) bool {
-	return errors.Is(err, madcrow.ErrClosed) || errors.Is(err, madcrow.ErrPermission) || errors.Is(err, madcrow.ErrConfig) || errors.Is(err, ErrTooOld)
-}
-
-// noSharded names the reason of a server without sharded channels.
-func noSharded(err error) error {
-	if err != nil && strings.Contains(err.Error(), "unknown command") {
-		return fmt.Errorf("%w: sharded channels need Redis 7.0 or later: %w", ErrTooOld, err)
-	}
-	return err
-}
-
-// confirm tells that messages come from now on. That of an earlier attempt
-// comes too late.
+// confirm notifies the subscribers that messages come from now on. A confirmation
+// of an earlier attempt is too late and ignored.
 func (f *sharedSub) confirm(attempt int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -242,7 +229,7 @@ func (f *sharedSub) confirm(attempt int) {
 	f.lost = time.Time{}
 	for i := range f.listeners {
 		l := &f.listeners[i]
-		if !l.notified { // it came while there was nothing to hear
+		if !l.notified { // it was added while the connection was lost
 			l.notified = true
 			l.push(item{kind: EventSubscribed})
 		} else {
@@ -251,7 +238,7 @@ func (f *sharedSub) confirm(attempt int) {
 	}
 }
 
-// interrupted notes that messages do not come any more, and why. It says
+// noteInterrupted notes that messages do not come any more, and why. It returns
 // whether they did.
 func (f *sharedSub) noteInterrupted(err error) bool {
 	f.mu.Lock()
@@ -265,7 +252,7 @@ func (f *sharedSub) noteInterrupted(err error) bool {
 	return was
 }
 
-// fail ends the feed for everybody.
+// fail ends the subscription for all subscribers.
 func (f *sharedSub) fail(err error) {
 	f.b.mu.Lock()
 	f.b.removeShared(f)
@@ -278,8 +265,8 @@ func (f *sharedSub) fail(err error) {
 	}
 }
 
-// tell hands what is no message to everybody who was told that it is
-// subscribed. The feed is locked.
+// notify adds an event that is no message to the queues of all subscribers that
+// got EventSubscribed. The subscription is locked.
 func (f *sharedSub) notify(it item) {
 	for _, l := range f.listeners {
 		if l.notified && (it.kind != EventMissed || !l.plain) {
@@ -316,13 +303,14 @@ func (f *sharedSub) deliver(m rueidis.PubSubMessage) {
 	}
 }
 
-// reserved says whether a channel, with its prefix, is none that a pattern of
-// strangers may hear.
+// reserved says whether a channel, with its prefix, must not be delivered to
+// patterns without TopicOptions.Reserved.
 func (b *Bus) reserved(channel string) bool {
 	return keys.ReservedChannel(b.prefix, strings.TrimPrefix(channel, b.prefix)) != ""
 }
 
-// missed tells how many typed messages did not come. The feed is locked.
+// notifyMissed notifies of typed messages that did not come. The subscription is
+// locked.
 func (f *sharedSub) notifyMissed(n int) {
 	if n > 0 {
 		f.b.event("missed", n)
@@ -330,8 +318,8 @@ func (f *sharedSub) notifyMissed(n int) {
 	}
 }
 
-// watchLate gives up on what is missing when its time is over, also when no
-// further message comes. The feed is locked.
+// scheduleLate gives up missing messages when their time is over, also when no
+// further message comes. The subscription is locked.
 func (f *sharedSub) scheduleLate() {
 	if f.lateTimer != nil || f.seen.openHoles == 0 {
 		return

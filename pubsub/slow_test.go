@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 	"github.com/madcrow-go/madcrow/pubsub"
 )
@@ -79,7 +80,7 @@ func latencies(t *testing.T, r *madcrow.Redis) (stop func() (p50, p99 time.Durat
 
 // One subscriber does not take anything for a long time. The others lose
 // nothing, calls of the same Redis are as fast as before, the server does not
-// hang up, and the one is told afterwards how many it lost.
+// hang up, and the one is notified afterwards how many it lost.
 func TestSlow_BlockedSubscriberDelaysNoOtherSubscriber(t *testing.T) {
 	madcrowtest.CheckLeaks(t)
 	srv := madcrowtest.StartRedis(t)
@@ -119,7 +120,7 @@ func TestSlow_BlockedSubscriberDelaysNoOtherSubscriber(t *testing.T) {
 			case pubsub.EventSubscribed:
 			default:
 				troubled.Add(1)
-				t.Errorf("another subscriber was told: %+v", e)
+				t.Errorf("another subscriber was notified: %+v", e)
 			}
 		}, pubsub.WithQueue(100_000))
 	}
@@ -134,11 +135,11 @@ func TestSlow_BlockedSubscriberDelaysNoOtherSubscriber(t *testing.T) {
 		case pubsub.EventDropped:
 			dropped.Add(int64(e.N))
 		default:
-			t.Errorf("the blocked one was told: %+v", e)
+			t.Errorf("the blocked one was notified: %+v", e)
 		}
 	})
 	ready.Wait()
-	free := func() (total int, p99 time.Duration) { // the same load, and nobody who is blocked beside
+	free := func() (total int, p99 time.Duration) { // the same load, and no one who is blocked beside
 		other := topicOf(t, b, "u", pubsub.TopicOptions[int]{})
 		l := hearing(t, subscribeTo(other))
 		l.next(t, "subscribed", is[int](pubsub.EventSubscribed))
@@ -154,7 +155,7 @@ func TestSlow_BlockedSubscriberDelaysNoOtherSubscriber(t *testing.T) {
 	p50, p99 := calls()
 	sent := stop()
 	rate := float64(sent) / time.Since(start).Seconds()
-	eventually(t, "the others have everything", func() bool {
+	testkit.Eventually(t, "the others have everything", func() bool {
 		for i := range received {
 			if received[i].Load() != int64(sent) {
 				return false
@@ -163,7 +164,7 @@ func TestSlow_BlockedSubscriberDelaysNoOtherSubscriber(t *testing.T) {
 		return true
 	})
 	close(goOn)
-	eventually(t, "the blocked one has its share", func() bool { return mine.Load()+dropped.Load() == int64(sent) })
+	testkit.Eventually(t, "the blocked one has its share", func() bool { return mine.Load()+dropped.Load() == int64(sent) })
 	ratio := float64(p99) / float64(before)
 	t.Logf("%.0f messages a second; %d sent, %d times received; the blocked one: %d received, %d dropped; calls: p50 %v, p99 %v, %.2f of that without", rate, sent, sent, mine.Load(), dropped.Load(), p50, p99, ratio)
 	if strict && ratio > 1.5 {
@@ -207,7 +208,7 @@ func TestSlow_ThousandSubscribersAreOneSubscription(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "all are subscribed", func() bool { return subscribed.Load() == subscribers })
+	testkit.Eventually(t, "all are subscribed", func() bool { return subscribed.Load() == subscribers })
 	runtime.GC()
 	runtime.ReadMemStats(&memory[1])
 	each := (int64(memory[1].HeapAlloc+memory[1].StackInuse) - int64(memory[0].HeapAlloc+memory[0].StackInuse)) / subscribers
@@ -222,11 +223,11 @@ func TestSlow_ThousandSubscribersAreOneSubscription(t *testing.T) {
 	}
 	defer func() { t.Logf("%d received, %d lost, %d gaps", received.Load(), lost.Load(), gaps.Load()) }()
 	// On a machine that is away for seconds the connection may be made again.
-	eventually(t, "each has everything, or has been told", func() bool { return received.Load()+lost.Load() == subscribers*messages || gaps.Load() > 0 })
+	testkit.Eventually(t, "each has everything, or was notified", func() bool { return received.Load()+lost.Load() == subscribers*messages || gaps.Load() > 0 })
 	t.Logf("%d bytes a subscriber; %v a delivery", each, time.Since(start)/(subscribers*messages))
 	cancel()
 	wg.Wait()
-	eventually(t, "the subscription ends", func() bool { return numsub(t, srv, "t") == 0 })
+	testkit.Eventually(t, "the subscription ends", func() bool { return numsub(t, srv, "t") == 0 })
 }
 
 // Subscribers with a rule of their own on one feed: each loses by its own.
@@ -239,24 +240,24 @@ func TestSlow_EachSubscriberLosesByItsOwnRule(t *testing.T) {
 	for name, rule := range map[string]pubsub.Overflow{"newest": pubsub.DropNewest, "oldest": pubsub.DropOldest, "disconnect": pubsub.Disconnect, "block": pubsub.Block(time.Hour)} {
 		ready.Add(1)
 		go func() {
-			var told []string
+			var seen []string
 			for e, err := range topic.Subscribe(t.Context(), pubsub.WithQueue(10), pubsub.WithOverflow(rule)) {
 				switch {
 				case err != nil:
-					told = append(told, "slow")
+					seen = append(seen, "slow")
 				case e.Kind == pubsub.EventSubscribed:
 					ready.Done()
 					<-goOn
 				case e.Kind == pubsub.EventDropped:
-					told = append(told, fmt.Sprint("-", e.N))
+					seen = append(seen, fmt.Sprint("-", e.N))
 				case e.Kind == pubsub.EventMessage:
-					told = append(told, fmt.Sprint(e.Message))
+					seen = append(seen, fmt.Sprint(e.Message))
 				}
-				if len(told) > 0 && (told[len(told)-1] == "99" || told[len(told)-1] == "-80" || name == "newest" && told[len(told)-1] == "-90") {
+				if len(seen) > 0 && (seen[len(seen)-1] == "99" || seen[len(seen)-1] == "-80" || name == "newest" && seen[len(seen)-1] == "-90") {
 					break
 				}
 			}
-			results <- name + ": " + strings.Join(told, " ")
+			results <- name + ": " + strings.Join(seen, " ")
 		}()
 	}
 	ready.Wait()
@@ -296,7 +297,7 @@ func TestSlow_ComingAndGoingOnABusyChannel(t *testing.T) {
 				heard := 0
 				for e, err := range topic.Subscribe(ctx) {
 					if err != nil || e.Kind == pubsub.EventGap || e.Kind == pubsub.EventMissed {
-						t.Errorf("told: %+v %v", e, err)
+						t.Errorf("notified: %+v %v", e, err)
 					}
 					if e.Kind == pubsub.EventMessage {
 						if heard++; heard == 20 {
@@ -314,7 +315,7 @@ func TestSlow_ComingAndGoingOnABusyChannel(t *testing.T) {
 	}
 	all.Wait()
 	stop()
-	eventually(t, "the subscription ends", func() bool { return numsub(t, srv, "t") == 0 })
+	testkit.Eventually(t, "the subscription ends", func() bool { return numsub(t, srv, "t") == 0 })
 }
 
 // Redis hangs up on a connection that is behind, and throws away what waits for
@@ -332,7 +333,7 @@ func TestTopic_GapIncludesMessagesThatRedisDiscarded(t *testing.T) {
 	proxy.SetBandwidth(4 << 20)
 	var published []time.Time
 	padding := strings.Repeat("x", 16<<10)
-	eventually(t, "Redis hangs up", func() bool {
+	testkit.Eventually(t, "Redis hangs up", func() bool {
 		published = append(published, time.Now())
 		n, err := topic.Publish(t.Context(), padding)
 		if err != nil {

@@ -6,17 +6,17 @@ import (
 	"time"
 )
 
-// EventKind says what an [Event] tells.
+// EventKind is the kind of an [Event].
 type EventKind uint8
 
 // The kinds of events.
 const (
 	// EventMessage is a message.
 	EventMessage EventKind = iota
-	// EventSubscribed: the server has confirmed. What is published from now on
+	// EventSubscribed: the server has confirmed. Messages published from now on
 	// will come.
 	EventSubscribed
-	// EventInterrupted: the connection is lost and being made again. What is
+	// EventInterrupted: the connection is lost and being restored. Messages
 	// published until the next EventGap may not come.
 	EventInterrupted
 	// EventGap: messages come again; between Since and Until they did not.
@@ -26,6 +26,11 @@ const (
 	// EventDropped: N messages were dropped at this place, because this
 	// subscriber was too slow.
 	EventDropped
+	// EventHistoryLost: messages after the position before are not kept any more
+	// ([Recoverable] only). Err is [ErrHistoryLost]. Read again what the messages
+	// are about; the messages that follow are those after the Position of this
+	// event.
+	EventHistoryLost
 )
 
 // String returns the kind in a word.
@@ -49,7 +54,7 @@ func (k EventKind) String() string {
 	return "unknown"
 }
 
-// Overflow says what becomes of messages that a subscriber is too slow for.
+// Overflow says which messages are dropped when a subscriber is too slow.
 type Overflow struct {
 	rule rule
 	wait time.Duration
@@ -65,9 +70,10 @@ const (
 )
 
 var (
-	// DropNewest drops what comes while the queue is full. It is the default.
+	// DropNewest drops messages that come while the queue is full. It is the
+	// default.
 	DropNewest = Overflow{rule: ruleNewest}
-	// DropOldest drops what has waited longest.
+	// DropOldest drops the message that has waited longest.
 	DropOldest = Overflow{rule: ruleOldest}
 	// Disconnect ends the subscription with [ErrSlow], after what is in the
 	// queue.
@@ -75,24 +81,24 @@ var (
 )
 
 // Block lets messages wait for a place for up to d, at most as many as the
-// queue holds; then they are dropped. Nobody else waits with them.
+// queue holds; then they are dropped. No other subscriber waits with them.
 func Block(d time.Duration) Overflow { return Overflow{rule: ruleBlock, wait: d} }
 
-// item is what waits for a subscriber.
+// item is one entry of a subscriber's queue.
 type item struct {
 	kind         EventKind
-	message      *message // of an EventMessage; all who listen share it
+	message      *message // of an EventMessage; shared by all subscribers
 	n            int
 	since, until time.Time
 }
 
-// message is one that came.
+// message is a message as it arrived.
 type message struct {
 	channel      string
 	raw, payload string // as it came, and without its envelope
 	env          envelope
 
-	shared  bool // several listen; the rest is what it is for them, see decode
+	shared  bool // several subscribers decode it; the rest is of decode
 	once    sync.Once
 	plain   bool
 	decoded any
@@ -100,27 +106,26 @@ type message struct {
 	sum     atomic.Pointer[[32]byte] // see digest
 }
 
-// subscriber is one local listener: a bounded queue of messages, with what else
-// is to be told at its place between them. What else there is, is never dropped;
-// where it becomes very much, it is told in few words.
+// subscriber is one local subscriber: a bounded queue of messages interleaved with
+// control events. Control events are never dropped; long runs of them are merged.
 type subscriber struct {
 	maxMessages int
-	maxBytes    int // bytes of queue, and of waiting; 0 is no bound
+	maxBytes    int // of queue, and of waiting; 0 is no bound
 	overflow    Overflow
-	plain       bool          // it wants all texts as they come, and hears of no numbers
-	reserved    bool          // as a listener to a pattern, it wants reserved channels too
-	ready       chan struct{} // has a token when there may be something to take
-	dropped     func(n int)   // is told of each loss; nil: nobody asks
+	plain       bool          // it gets all texts as they come, and no EventMissed
+	reserved    bool          // it gets the reserved channels of its pattern too
+	ready       chan struct{} // has a token when there may be an item
+	dropped     func(n int)   // is called for each loss; nil for a probe
 
 	mu           sync.Mutex
-	beforeQueue  ring        // of before the queue: what became of dropped messages
+	beforeQueue  ring        // control events from before the queue
 	queue        ring        // at most bound messages, and notes
 	messages     int         // in queue
 	bytes        int         // of the messages in queue
 	waiting      ring        // beyond the bound, by Block
 	waitingBytes int         // bytes of the messages in waiting
 	arrived      []time.Time // of the messages in waiting
-	endErr       error       // why nothing more comes
+	endErr       error       // the reason of the end
 	ended        bool
 }
 
@@ -189,13 +194,13 @@ func (s *subscriber) enqueue(it item) {
 	s.bytes += it.size()
 }
 
-// dequeued counts a message out.
+// countOut counts a message out.
 func (s *subscriber) countOut(it item) {
 	s.messages--
 	s.bytes -= it.size()
 }
 
-// last is where the newest items are.
+// newest returns the ring with the newest items.
 func (s *subscriber) newest() *ring {
 	if s.waiting.n > 0 {
 		return &s.waiting
@@ -203,7 +208,7 @@ func (s *subscriber) newest() *ring {
 	return &s.queue
 }
 
-// lose notes the loss of one message at the end of r.
+// noteDrop notes the loss of one message at the end of r.
 func (s *subscriber) noteDrop(r *ring) {
 	r.note(item{kind: EventDropped, n: 1})
 	if s.dropped != nil {
@@ -211,8 +216,8 @@ func (s *subscriber) noteDrop(r *ring) {
 	}
 }
 
-// dropOldest makes a note of the oldest message. There is one, since the queue
-// is full.
+// dropOldest replaces the oldest message by a control event. There is one, since
+// the queue is full.
 func (s *subscriber) dropOldest() {
 	for {
 		it := s.queue.pop()
@@ -225,8 +230,8 @@ func (s *subscriber) dropOldest() {
 	}
 }
 
-// expire drops what has waited too long for a place, so that the first one that
-// waits, if any does, is a message that may still get one.
+// expire drops messages that have waited too long for a place. The first item that
+// still waits, if any, is then a message that may get one.
 func (s *subscriber) expire(now time.Time) {
 	for s.waiting.n > 0 {
 		it := s.waiting.at(0)
@@ -244,8 +249,8 @@ func (s *subscriber) expire(now time.Time) {
 	}
 }
 
-// take returns the oldest item. ok is false when there is none now, err why
-// there will be none.
+// next removes and returns the oldest item. ok is false when there is none now; err
+// is the reason when there will be none.
 func (s *subscriber) next() (it item, ok bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -276,7 +281,7 @@ func (s *subscriber) next() (it item, ok bool, err error) {
 	return it, true, nil
 }
 
-// end lets nothing more come after what waits.
+// end lets no more items in; those that wait are still delivered.
 func (s *subscriber) end(err error) {
 	s.mu.Lock()
 	if !s.ended {
@@ -318,7 +323,7 @@ func (r *ring) pop() item {
 	return it
 }
 
-// note appends what is no message.
+// note appends a control event. Counts of the same kind are added up.
 func (r *ring) note(it item) {
 	if r.n > 0 && (it.kind == EventMissed || it.kind == EventDropped) {
 		if end := r.at(r.n - 1); end.kind == it.kind {
@@ -330,12 +335,12 @@ func (r *ring) note(it item) {
 	r.compact()
 }
 
-// foldAt is how many notes may stand in a row.
+// compactAt is how many control events may stand in a row.
 const compactAt = 32
 
-// fold puts a long row of notes at the end into few words: counts are added up,
-// and of changes of the connection so many stay that the outcome is the same,
-// with one gap from the first loss to the last return.
+// compact merges a long run of control events at the end: counts are added up, and
+// of changes of the connection so many stay that the result is the same, with one
+// gap from the first loss to the last return.
 func (r *ring) compact() {
 	if r.n < compactAt {
 		return
@@ -356,12 +361,12 @@ func (r *ring) compact() {
 	}
 }
 
-// summary is what a row of notes comes to. Where one subscriber hears several
+// summary is the sum of a run of control events. Where one subscriber has several
 // channels, more than one may be interrupted.
 type summary struct {
 	subscribed, missed, dropped int
-	// How many are interrupted, less than before the row: at the end, at the
-	// worst moment, and at the best one after that.
+	// How many channels are connected, relative to the start of the run: at the
+	// end, at the worst moment, and at the best one after that.
 	level, lowest, highest int
 	gap                    item
 }

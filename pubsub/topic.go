@@ -2,18 +2,17 @@ package pubsub
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
-	"reflect"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/madcrow-go/madcrow"
-	"github.com/madcrow-go/madcrow/internal/exactjson"
 	"github.com/madcrow-go/madcrow/internal/guard"
+	"github.com/madcrow-go/madcrow/internal/operr"
+	"github.com/madcrow-go/madcrow/internal/textcodec"
 )
 
 // Codec turns messages into text and back. It must be safe for concurrent use.
@@ -23,49 +22,30 @@ type Codec[T any] interface {
 }
 
 // JSON is the codec of encoding/json; a whole number of more than 15 digits in
-// an any is read as a json.Number, every other one as a float64. A message of a type without pointers,
-// slices, maps and interfaces is decoded once for all who listen here.
-func JSON[T any]() Codec[T] { return jsonCodec[T]{whole: whole(reflect.TypeFor[T]())} }
-
-type jsonCodec[T any] struct {
-	whole bool // a copy shares nothing that could be changed
-}
-
-func (jsonCodec[T]) Encode(v T) (string, error) {
-	text, err := json.Marshal(v)
-	return string(text), err
-}
-
-func (jsonCodec[T]) Decode(text string) (v T, err error) {
-	err = exactjson.Unmarshal([]byte(text), &v)
-	return v, err
-}
+// an any is read as a json.Number, every other one as a float64. A message of a
+// type without pointers, slices, maps and interfaces is decoded once for all who
+// listen here.
+func JSON[T any]() Codec[T] { return textcodec.NewJSON[T]() }
 
 // Text leaves strings as they are.
-func Text() Codec[string] { return textCodec{} }
-
-type textCodec struct{}
-
-func (textCodec) Encode(v string) (string, error)    { return v, nil }
-func (textCodec) Decode(text string) (string, error) { return text, nil }
+func Text() Codec[string] { return textcodec.Text{} }
 
 // TopicOptions says how a topic works. The zero value works.
 type TopicOptions[T any] struct {
 	// Codec defaults to [Text] for strings and [JSON] for all else.
 	Codec Codec[T]
-	// Plain sends what the codec makes and nothing else, as the Python original
-	// does: without the envelope by which subscribers count what they missed.
+	// Plain sends the text of the codec and nothing else, as the FastAPI service
+	// does: without the envelope by which subscribers count missed messages.
 	Plain bool
 	// Sharded keeps the channel on the node of its slot (SPUBLISH, SSUBSCRIBE;
 	// Redis 7): in a cluster, messages then do not go to all nodes.
 	Sharded bool
-	// Reserved lets the name be a reserved one, and a pattern hear reserved
-	// channels: those that begin with __, on which servers speak themselves
-	// (__keyspace@0__:…, and __sentinel__:hello, which Sentinels believe), and
-	// those that begin with m1:, as this package's own do, which are also found under
-	// the prefix of another application. Without it such names are refused, and a
-	// pattern such as "*" does not hear them. Never set it where a stranger
-	// chooses the name.
+	// Reserved allows reserved names, and has a pattern match reserved channels:
+	// those that begin with __, on which servers publish (__keyspace@0__:…, and
+	// __sentinel__:hello, which Sentinels trust), and those that begin with m1:, as
+	// this package's own do, also under the prefix of another application. Without
+	// it such names are refused, and a pattern such as "*" does not match them.
+	// Never set it where a stranger chooses the name.
 	Reserved bool
 }
 
@@ -79,33 +59,27 @@ type Topic[T any] struct {
 }
 
 // NewTopic makes a topic of a channel, 1 to 1,024 bytes and not a reserved one
-// (see [TopicOptions].Reserved). Whoever may publish to the channel is believed,
-// what the envelope says too: who must not be, gets other channels. Redis is not asked.
+// (see [TopicOptions].Reserved). Every message of a client that may publish to the
+// channel is accepted, its envelope too: untrusted clients need other channels.
+// Redis is not asked.
 func NewTopic[T any](b *Bus, channel string, options TopicOptions[T]) (*Topic[T], error) {
-	if err := b.checkPublic("channel", channel, options.Reserved); err != nil {
+	if err := b.checkPublic("new_topic", "channel", channel, options.Reserved); err != nil {
 		return nil, err
 	}
 	if options.Codec == nil {
-		options.Codec = defaultCodec[T]()
+		options.Codec = textcodec.Default[T]()
 	}
 	return &Topic[T]{b: b, name: channel, channel: b.prefix + channel, opt: options}, nil
 }
 
-func defaultCodec[T any]() Codec[T] {
-	if c, ok := any(Text()).(Codec[T]); ok {
-		return c
-	}
-	return JSON[T]()
-}
-
-// Publish sends a message, and returns how many connections received it: 0 is
-// nobody, not a failure. In a cluster it counts those of one node, and with an
-// outbox that is not empty it is 0. It is one round trip, and is not tried
-// again when it may have been sent. The error is an [*Error].
+// Publish sends a message, and returns how many connections received it; 0 is not
+// a failure. In a cluster it counts those of one node, and with an outbox that is
+// not empty it is 0. It is one round trip, and is not tried
+// again when it may have been sent. The error is a [*madcrow.Error].
 func (t *Topic[T]) Publish(ctx context.Context, v T) (receivers int64, err error) {
-	payload, err := encodeBy(t.opt.Codec, v)
+	payload, err := textcodec.Encode(t.opt.Codec, v)
 	if err != nil {
-		return 0, &ValidationError{Field: "message", Message: fmt.Sprintf("cannot be encoded: %T", v)}
+		return 0, fail.Argument("publish", t.name, "message", fmt.Sprintf("cannot be encoded: %T", v))
 	}
 	p := outgoing{channel: t.channel, sharded: t.opt.Sharded, payload: payload}
 	if !t.opt.Plain {
@@ -116,12 +90,12 @@ func (t *Topic[T]) Publish(ctx context.Context, v T) (receivers int64, err error
 	}
 	receivers, err = t.b.publish(ctx, p)
 	if err != nil {
-		return 0, &Error{Channel: t.name, Op: "publish", Err: err}
+		return 0, fail.Wrap("publish", t.name, err)
 	}
 	return receivers, nil
 }
 
-// parcel is what is sent.
+// outgoing is a message to send.
 type outgoing struct {
 	channel string
 	sharded bool
@@ -129,31 +103,23 @@ type outgoing struct {
 	numbers *numbers // nil: without an envelope
 }
 
-// publish sends it, or puts it into the outbox.
+// publish sends a message, or adds it to the outbox.
 func (b *Bus) publish(ctx context.Context, p outgoing) (int64, error) {
 	if b.draining.Load() {
 		return 0, ErrClosed
 	}
 	mayWait := b.outbox != nil && p.size() <= b.maxMessage
 	if mayWait && b.outbox.holds() {
-		return 0, b.outbox.put(p, ErrQueued) // after what waits already
+		return 0, b.outbox.add(p, ErrQueued) // after those that wait already
 	}
 	n, err := b.send(ctx, p)
-	if mayWait && err != nil && surelyUnsent(err) {
-		return 0, b.outbox.put(p, err)
+	if mayWait && err != nil && operr.Retryable(err) {
+		return 0, b.outbox.add(p, err)
 	}
 	return n, err
 }
 
-// surelyUnsent says that a message was not sent and may be a moment later.
-func surelyUnsent(err error) bool {
-	var e *madcrow.Error
-	return errors.As(err, &e) && e.Outcome == madcrow.OutcomeNotApplied &&
-		(errors.Is(err, madcrow.ErrUnavailable) || e.Kind == madcrow.KindTimeout || e.Kind == madcrow.KindReadOnly || e.Kind == madcrow.KindBusy) &&
-		!errors.Is(err, madcrow.ErrClosed)
-}
-
-// size is how many bytes its command has at most, without voids.
+// size is how many bytes its command has at most, without skipped numbers.
 func (p outgoing) size() int {
 	n := len("SPUBLISH") + len(p.channel) + len(p.payload)
 	if p.numbers != nil {
@@ -162,7 +128,7 @@ func (p outgoing) size() int {
 	return n
 }
 
-// letter is a parcel with its number.
+// numbered is an outgoing message with its sequence number.
 type numbered struct {
 	outgoing
 	text    string
@@ -170,13 +136,14 @@ type numbered struct {
 	skipped []span
 }
 
-// letter numbers it. Voids that need more than spare bytes are for a later one.
-func (p outgoing) number(spare int) numbered {
+// number gives it its number. Skipped numbers that need more than free bytes are
+// announced by a later message.
+func (p outgoing) number(free int) numbered {
 	l := numbered{outgoing: p, text: p.payload}
 	if p.numbers != nil {
 		now := time.Now()
 		l.number, l.skipped = p.numbers.next(now)
-		if skippedSize*len(l.skipped) > spare {
+		if skippedSize*len(l.skipped) > free {
 			l.skipped = nil
 		}
 		l.text = envelope{publisher: p.numbers.publisher, number: l.number, sent: now, skipped: l.skipped, payload: p.payload}.text()
@@ -191,7 +158,7 @@ func (l *numbered) command(b madcrow.Builder) madcrow.Command {
 	return b.Publish().Channel(l.channel).Message(l.text).Build()
 }
 
-// sent notes what became of it.
+// recordOutcome notes whether it was sent.
 func (l *numbered) recordOutcome(b *Bus, err error) {
 	var e *madcrow.Error
 	switch {
@@ -209,7 +176,7 @@ func (b *Bus) send(ctx context.Context, p outgoing) (int64, error) {
 	l := p.number(b.maxMessage - p.size())
 	m, err := b.r.Do(ctx, l.command)
 	if err != nil && p.sharded {
-		err = noSharded(err)
+		err = nameNoSharded(err)
 	}
 	if l.recordOutcome(b, err); err != nil {
 		return 0, err
@@ -219,54 +186,57 @@ func (b *Bus) send(ctx context.Context, p outgoing) (int64, error) {
 
 // sendAll sends several in one round trip, and returns an error or nil for each.
 func (b *Bus) sendAll(ctx context.Context, list []outgoing) []error {
-	letters, spare := make([]numbered, len(list)), b.maxMessage
+	messages, free := make([]numbered, len(list)), b.maxMessage
 	for _, p := range list {
-		spare -= p.size()
+		free -= p.size()
 	}
 	for i, p := range list {
-		letters[i] = p.number(spare)
-		spare -= skippedSize * len(letters[i].skipped)
+		messages[i] = p.number(free)
+		free -= skippedSize * len(messages[i].skipped)
 	}
 	res, err := b.r.DoMulti(ctx, func(rb madcrow.Builder) []madcrow.Command {
-		cmds := make([]madcrow.Command, len(letters))
-		for i := range letters {
-			cmds[i] = letters[i].command(rb)
+		cmds := make([]madcrow.Command, len(messages))
+		for i := range messages {
+			cmds[i] = messages[i].command(rb)
 		}
 		return cmds
 	})
 	errs := make([]error, len(list))
-	for i := range letters {
+	for i := range messages {
 		if len(res) == len(list) {
 			errs[i] = res[i].Err
 		} else {
 			errs[i] = err
 		}
-		letters[i].recordOutcome(b, errs[i])
+		messages[i].recordOutcome(b, errs[i])
 	}
 	return errs
 }
 
-// Event is what a subscriber is told.
+// Event is a message, or an event of the subscription between messages.
 type Event[T any] struct {
 	Kind EventKind
 	// Channel and Message are those of an EventMessage; the channel without the
 	// prefix.
 	Channel string
 	Message T
-	// Publisher, Number and Sent are the envelope's: who sent it, its number
-	// among those of that publisher, and when, by the publisher's clock. Empty
+	// Publisher, Number and Sent are the envelope's: the publisher, the number
+	// among its messages, and when it was sent, by the publisher's clock. Empty
 	// without an envelope.
 	Publisher string
 	Number    uint64
 	Sent      time.Time
 	// Since and Until are the span of an EventGap, by this process' clock. Where
-	// Redis hung up on a connection that was behind, Since is when the last typed
+	// Redis closed a connection that was behind, Since is when the last typed
 	// message was sent, by its publisher's clock; with [TopicOptions].Plain it may
 	// be too late by as much as the connection was behind.
 	Since, Until time.Time
 	// N is the number of an EventMissed or EventDropped.
 	N int
-	// Err is [ErrMalformed] for a message that cannot be decoded.
+	// Position is, of a [Recoverable], where to go on from after this event.
+	Position Position
+	// Err is [ErrMalformed] for a message that cannot be decoded, and
+	// [ErrHistoryLost] for an EventHistoryLost.
 	Err error
 }
 
@@ -282,9 +252,16 @@ type subscribing struct {
 // 1,000,000, and [Options].QueueBytes at most. Defaults to 1,024.
 func WithQueue(n int) SubscribeOption { return func(s *subscribing) { s.queue = n } }
 
-// WithOverflow says what becomes of messages beyond that. Defaults to
+// WithOverflow says which messages are dropped beyond that. Defaults to
 // [DropNewest].
 func WithOverflow(o Overflow) SubscribeOption { return func(s *subscribing) { s.overflow = o } }
+
+// CheckOptions returns the error that a subscription with these options would end
+// with: a [*madcrow.ArgumentError], or nil.
+func CheckOptions(opts ...SubscribeOption) error {
+	_, err := subscribingOf(opts)
+	return err
+}
 
 func subscribingOf(opts []SubscribeOption) (subscribing, error) {
 	s := subscribing{queue: 1024}
@@ -292,18 +269,18 @@ func subscribingOf(opts []SubscribeOption) (subscribing, error) {
 		set(&s)
 	}
 	if s.queue < 1 || s.queue > 1_000_000 {
-		return s, &ValidationError{Field: "queue", Message: "must be from 1 to 1000000"}
+		return s, fail.Argument("subscribe", "", "WithQueue", "must be from 1 to 1000000")
 	}
 	if s.overflow.wait < 0 {
-		return s, &ValidationError{Field: "overflow", Message: "the time must not be negative"}
+		return s, fail.Argument("subscribe", "", "WithOverflow", "the time must not be negative")
 	}
 	return s, nil
 }
 
-// Subscribe yields what is published until ctx ends or the loop is left. It
-// begins when the loop begins, and goes on through lost connections, which it
-// tells. An error is the last thing that it yields: a [*ValidationError],
-// [ErrSlow], or an [*Error] that waiting does not mend.
+// Subscribe yields messages until ctx ends or the loop is left. It begins when the
+// loop begins, and goes on through lost connections, which are events. An error is
+// the last thing that it yields: a [*madcrow.ArgumentError],
+// [ErrSlow], or another [*madcrow.Error] that waiting does not mend.
 func (t *Topic[T]) Subscribe(ctx context.Context, opts ...SubscribeOption) iter.Seq2[Event[T], error] {
 	m := modeChannel
 	if t.opt.Sharded {
@@ -326,18 +303,17 @@ type Pattern[T any] struct {
 	opt     TopicOptions[T]
 }
 
-// NewPattern makes one. It hears no reserved channels, whatever the pattern, but
-// with Options.Reserved. Options.Sharded cannot be set: Redis has no patterns of
+// NewPattern makes one. It matches reserved channels only with Options.Reserved. Options.Sharded cannot be set: Redis has no patterns of
 // sharded channels. Config.KeyPrefix stands before the pattern, escaped.
 func NewPattern[T any](b *Bus, pattern string, options TopicOptions[T]) (*Pattern[T], error) {
-	if err := b.checkPublic("pattern", pattern, options.Reserved); err != nil {
+	if err := b.checkPublic("new_pattern", "pattern", pattern, options.Reserved); err != nil {
 		return nil, err
 	}
 	if options.Sharded {
-		return nil, &ValidationError{Field: "Sharded", Message: "there are no patterns of sharded channels"}
+		return nil, fail.Argument("new_pattern", "", "Options.Sharded", "there are no patterns of sharded channels")
 	}
 	if options.Codec == nil {
-		options.Codec = defaultCodec[T]()
+		options.Codec = textcodec.Default[T]()
 	}
 	return &Pattern[T]{b: b, pattern: escapePattern(b.prefix) + pattern, opt: options}, nil
 }
@@ -367,7 +343,7 @@ func subscribe[T any](ctx context.Context, b *Bus, key channelKey, opt TopicOpti
 		sub.plain, sub.reserved = opt.Plain, opt.Reserved
 		f, err := b.join(key, sub)
 		if err != nil {
-			yield(Event[T]{}, wrapError(key.channel, err))
+			yield(Event[T]{}, fail.Wrap("subscribe", key.channel, err))
 			return
 		}
 		defer f.remove(sub)
@@ -380,7 +356,7 @@ func subscribe[T any](ctx context.Context, b *Bus, key channelKey, opt TopicOpti
 				}
 				continue
 			case err != nil:
-				yield(Event[T]{}, wrapError(key.channel, err))
+				yield(Event[T]{}, fail.Wrap("subscribe", key.channel, err))
 				return
 			}
 			select {
@@ -388,19 +364,11 @@ func subscribe[T any](ctx context.Context, b *Bus, key channelKey, opt TopicOpti
 			case <-ctx.Done():
 				return
 			case <-b.ctx.Done():
-				yield(Event[T]{}, wrapError(key.channel, ErrClosed))
+				yield(Event[T]{}, fail.Wrap("subscribe", key.channel, ErrClosed))
 				return
 			}
 		}
 	}
-}
-
-func wrapError(channel string, err error) error {
-	var e *Error
-	if errors.As(err, &e) {
-		return err
-	}
-	return &Error{Channel: channel, Op: "subscribe", Err: err}
 }
 
 func newEvent[T any](b *Bus, it item, opt TopicOptions[T]) Event[T] {
@@ -423,37 +391,19 @@ func newEvent[T any](b *Bus, it item, opt TopicOptions[T]) Event[T] {
 	return e
 }
 
-// decode decodes a message, where that can be once for all.
+// decode decodes a message, once for all subscribers where values are immutable.
 func decode[T any](m *message, text string, opt TopicOptions[T]) (T, error) {
-	if c, ok := opt.Codec.(jsonCodec[T]); !ok || !c.whole || !m.shared {
-		return decodeBy(opt.Codec, text)
+	if c, ok := opt.Codec.(textcodec.JSON[T]); !ok || !c.Immutable || !m.shared {
+		return textcodec.Decode(opt.Codec, text)
 	}
 	m.once.Do(func() {
-		v, err := decodeBy(opt.Codec, text)
+		v, err := textcodec.Decode(opt.Codec, text)
 		m.plain, m.decoded, m.failed = opt.Plain, v, err
 	})
 	if v, ok := m.decoded.(T); ok && m.plain == opt.Plain {
 		return v, m.failed
 	}
-	return decodeBy(opt.Codec, text) // others take it for something else
-}
-
-// whole says that values of a type are copied with all that they hold.
-func whole(t reflect.Type) bool {
-	switch t.Kind() {
-	case reflect.Array:
-		return whole(t.Elem())
-	case reflect.Struct:
-		for i := range t.NumField() {
-			if !whole(t.Field(i).Type) {
-				return t == reflect.TypeFor[time.Time]() // nobody changes its zone
-			}
-		}
-		return true
-	case reflect.String:
-		return true
-	}
-	return t.Kind() >= reflect.Bool && t.Kind() <= reflect.Complex128 && t.Kind() != reflect.Uintptr
+	return textcodec.Decode(opt.Codec, text) // another subscriber decodes it to another type
 }
 
 func handle[T any](ctx context.Context, events iter.Seq2[Event[T], error], fn func(context.Context, Event[T])) (err error) {

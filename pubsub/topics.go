@@ -5,10 +5,11 @@ import (
 	"iter"
 	"slices"
 	"time"
+
+	"github.com/madcrow-go/madcrow/internal/textcodec"
 )
 
-// Topics is several channels, or patterns, that are listened to as one, through
-// one queue. Messages of one channel come in order; between channels there is
+// Topics is several channels, or patterns, with one subscription and one queue. Messages of one channel come in order; between channels there is
 // none. It is safe for concurrent use.
 type Topics[T any] struct {
 	b    *Bus
@@ -17,34 +18,34 @@ type Topics[T any] struct {
 }
 
 // NewTopics makes one of at least one channel, each of 1 to 1,024 bytes. Redis
-// is not asked, and nothing is kept of them here.
+// is not asked, and the bus keeps nothing of them.
 func NewTopics[T any](b *Bus, channels []string, options TopicOptions[T]) (*Topics[T], error) {
 	m := modeChannel
 	if options.Sharded {
 		m = modeSharded
 	}
-	return newTopics(b, "channel", m, b.prefix, channels, options)
+	return newTopics(b, "new_topics", "channel", m, b.prefix, channels, options)
 }
 
 // NewPatterns makes one of patterns, under the rules of [NewPattern]. A message
 // comes once for each pattern that its channel matches.
 func NewPatterns[T any](b *Bus, patterns []string, options TopicOptions[T]) (*Topics[T], error) {
 	if options.Sharded {
-		return nil, &ValidationError{Field: "Sharded", Message: "there are no patterns of sharded channels"}
+		return nil, fail.Argument("new_patterns", "", "Options.Sharded", "there are no patterns of sharded channels")
 	}
-	return newTopics(b, "pattern", modePattern, escapePattern(b.prefix), patterns, options)
+	return newTopics(b, "new_patterns", "pattern", modePattern, escapePattern(b.prefix), patterns, options)
 }
 
-func newTopics[T any](b *Bus, field string, m mode, prefix string, names []string, options TopicOptions[T]) (*Topics[T], error) {
+func newTopics[T any](b *Bus, op, argument string, m mode, prefix string, names []string, options TopicOptions[T]) (*Topics[T], error) {
 	if len(names) == 0 {
-		return nil, &ValidationError{Field: field, Message: "at least one is needed"}
+		return nil, fail.Argument(op, "", argument, "at least one is needed")
 	}
 	if options.Codec == nil {
-		options.Codec = defaultCodec[T]()
+		options.Codec = textcodec.Default[T]()
 	}
 	t := &Topics[T]{b: b, opt: options}
 	for _, name := range names {
-		if err := b.checkPublic(field, name, options.Reserved); err != nil {
+		if err := b.checkPublic(op, argument, name, options.Reserved); err != nil {
 			return nil, err
 		}
 		if key := (channelKey{m, prefix + name}); !slices.Contains(t.keys, key) {
@@ -69,7 +70,7 @@ func (t *Topics[T]) Subscribe(ctx context.Context, opts ...SubscribeOption) iter
 		for _, key := range t.keys {
 			f, err := t.b.join(key, sub)
 			if err != nil {
-				yield(Event[T]{}, wrapError(key.channel, err))
+				yield(Event[T]{}, fail.Wrap("subscribe", key.channel, err))
 				return
 			}
 			defer f.remove(sub)
@@ -89,7 +90,7 @@ func (t *Topics[T]) listen(ctx context.Context, sub *subscriber, yield func(Even
 			}
 			continue
 		case err != nil:
-			yield(Event[T]{}, wrapError(t.keys[0].channel, err))
+			yield(Event[T]{}, fail.Wrap("subscribe", t.keys[0].channel, err))
 			return
 		}
 		select {
@@ -97,21 +98,20 @@ func (t *Topics[T]) listen(ctx context.Context, sub *subscriber, yield func(Even
 		case <-ctx.Done():
 			return
 		case <-t.b.ctx.Done():
-			yield(Event[T]{}, wrapError(t.keys[0].channel, ErrClosed))
+			yield(Event[T]{}, fail.Wrap("subscribe", t.keys[0].channel, ErrClosed))
 			return
 		}
 	}
 }
 
-// unison makes what each of several feeds tells of its state into what is true
-// of all of them.
+// mergedState merges the states of several shared subscriptions into one.
 type mergedState struct {
 	want, live int
 	started    bool
-	since      time.Time // the first loss of those that are told next
+	since      time.Time // the first loss of the next gap
 }
 
-// tell returns what to tell; false is nothing.
+// merge returns the event of all of them; false is none.
 func (u *mergedState) merge(it item) (item, bool) {
 	switch it.kind {
 	case EventSubscribed, EventGap:

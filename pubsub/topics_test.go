@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 	"github.com/madcrow-go/madcrow/pubsub"
 )
@@ -90,16 +91,16 @@ func TestTopics_EventsAreMergedIntoOneState(t *testing.T) {
 
 func TestTopics_WrongNamesAreRefused(t *testing.T) {
 	b := newBus(t, open(t), pubsub.Options{})
-	var v *pubsub.ValidationError
+	var v *madcrow.ArgumentError
 	for _, names := range [][]string{nil, {"a", ""}} {
-		if _, err := pubsub.NewTopics(b, names, pubsub.TopicOptions[string]{}); !errors.As(err, &v) || v.Field != "channel" {
+		if _, err := pubsub.NewTopics(b, names, pubsub.TopicOptions[string]{}); !errors.As(err, &v) || v.Argument != "channel" {
 			t.Errorf("%q: %v", names, err)
 		}
-		if _, err := pubsub.NewPatterns(b, names, pubsub.TopicOptions[string]{}); !errors.As(err, &v) || v.Field != "pattern" {
+		if _, err := pubsub.NewPatterns(b, names, pubsub.TopicOptions[string]{}); !errors.As(err, &v) || v.Argument != "pattern" {
 			t.Errorf("%q: %v", names, err)
 		}
 	}
-	if _, err := pubsub.NewPatterns(b, []string{"a"}, pubsub.TopicOptions[string]{Sharded: true}); !errors.As(err, &v) || v.Field != "Sharded" {
+	if _, err := pubsub.NewPatterns(b, []string{"a"}, pubsub.TopicOptions[string]{Sharded: true}); !errors.As(err, &v) || v.Argument != "Options.Sharded" {
 		t.Error(err)
 	}
 }

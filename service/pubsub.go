@@ -100,7 +100,7 @@ func (s *Service) Subscribe(ctx context.Context, channels ...string) iter.Seq2[E
 		defer leave()
 		for e, err := range topics.Subscribe(ctx, pubsub.WithQueue(subscriberQueue)) {
 			if err != nil {
-				var e *pubsub.Error
+				var e *madcrow.Error
 				if errors.As(err, &e) {
 					err = e.Err // Operation and Table of ours replace its own
 				}
@@ -141,9 +141,9 @@ func (s *Service) listen(channels []string) (_ *pubsub.Topics[string], leave fun
 	topics, err := pubsub.NewTopics(bus, channels, pubsub.TopicOptions[string]{Plain: true})
 	if err != nil {
 		leave()
-		var v *pubsub.ValidationError
+		var v *madcrow.ArgumentError
 		if errors.As(err, &v) {
-			return nil, nil, &ValidationError{Field: v.Field, Message: v.Message}
+			return nil, nil, &ValidationError{Field: v.Argument, Message: v.Reason}
 		}
 		return nil, nil, failed("subscribe", TablePubSub, err)
 	}

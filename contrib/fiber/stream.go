@@ -14,7 +14,7 @@ import (
 )
 
 // Stream serves a handler of net/http on the connection itself: one that flushes,
-// sets deadlines, or takes the connection over, as [pubsub.SSEHandler] and
+// sets deadlines, or takes the connection over, as [sse.Handler] and
 // websockets do. It is answered by a server of net/http, so a client that does
 // not read is cut off, one that has gone is noticed at once, and no time-out of
 // Fiber's holds for it:

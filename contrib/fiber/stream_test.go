@@ -18,6 +18,7 @@ import (
 	"github.com/madcrow-go/madcrow/madcrowtest"
 	"github.com/madcrow-go/madcrow/pubsub"
 	"github.com/madcrow-go/madcrow/session"
+	"github.com/madcrow-go/madcrow/sse"
 )
 
 // Behind Fiber's adaptor a client that reads nothing held one of the places of an
@@ -41,7 +42,7 @@ func TestStream_EventsAreCutOffAndEndedAsInNetHTTP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	events, err := pubsub.SSE(topic, pubsub.SSEOptions[string]{Heartbeat: 50 * time.Millisecond, WriteTimeout: time.Second, Authorize: func(r *http.Request) error {
+	events, err := sse.New(topic, sse.Options[string]{Heartbeat: 50 * time.Millisecond, WriteTimeout: time.Second, Authorize: func(r *http.Request) error {
 		if _, err := sessions.From(r.Context()).User(r.Context()); err != nil {
 			return err
 		}

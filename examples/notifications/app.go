@@ -10,6 +10,7 @@ import (
 
 	"github.com/madcrow-go/madcrow/problem"
 	"github.com/madcrow-go/madcrow/pubsub"
+	"github.com/madcrow-go/madcrow/sse"
 )
 
 //go:embed page
@@ -37,11 +38,11 @@ type app struct {
 }
 
 // newHandler is the application. The feed must be closed with the server.
-func newHandler(bus *pubsub.Bus, log *slog.Logger) (http.Handler, *pubsub.SSEHandler, error) {
+func newHandler(bus *pubsub.Bus, log *slog.Logger) (http.Handler, *sse.Handler, error) {
 	a := &app{bus, log}
-	feed, err := pubsub.SSEFunc(func(r *http.Request) (pubsub.Source[notification], error) {
+	feed, err := sse.NewFunc(func(r *http.Request) (sse.Source[notification], error) {
 		return a.topic(r)
-	}, pubsub.SSEOptions[notification]{
+	}, sse.Options[notification]{
 		Retry:  500 * time.Millisecond,
 		Logger: log,
 	})

@@ -12,7 +12,7 @@
 // when that is not kept any more, the page says so.
 //
 // Whoever reaches the server may read and write here: see Authorize of
-// pubsub.SSEOptions, and examples/login.
+// sse.Options, and examples/login.
 package main
 
 import (

@@ -15,7 +15,6 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/cache"
-	"github.com/madcrow-go/madcrow/pubsub"
 	"github.com/madcrow-go/madcrow/service"
 )
 
@@ -98,7 +97,6 @@ func asUsage(err error) error {
 	var s *service.ValidationError
 	var a *madcrow.ArgumentError
 	var c *cache.ValidationError
-	var p *pubsub.ValidationError
 	switch {
 	case errors.As(err, &s):
 		return usageError{fmt.Errorf("%s %s", s.Field, s.Message)}
@@ -106,8 +104,6 @@ func asUsage(err error) error {
 		return usageError{fmt.Errorf("%s: %s", a.Argument, a.Reason)}
 	case errors.As(err, &c):
 		return usageError{fmt.Errorf("%s: %s", c.Field, c.Message)}
-	case errors.As(err, &p):
-		return usageError{fmt.Errorf("%s: %s", p.Field, p.Message)}
 	}
 	return err
 }

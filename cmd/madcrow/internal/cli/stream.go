@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/madcrow-go/madcrow"
-	"github.com/madcrow-go/madcrow/pubsub"
+	"github.com/madcrow-go/madcrow/stream"
 )
 
 // streamOptions are the flags of all stream commands; each has those it needs.
@@ -30,7 +30,7 @@ func newStream() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "stream",
 		Short: "Look at a stream of work and its dead letters",
-		Long: `Look at a stream of a Go program (pubsub.Stream), and at the messages that a
+		Long: `Look at a stream of a Go program (stream.Stream), and at the messages that a
 group of its workers has put aside. Messages are shown as they are stored,
 whatever their type is.` + streamExits,
 		Example: `  madcrow stream info mails --group senders
@@ -44,11 +44,11 @@ whatever their type is.` + streamExits,
 	return cmd
 }
 
-// stream is what the commands work on. It is not typed: text is as it is
+// textStream is what the commands work on. It is not typed: text is as it is
 // stored.
-type stream = pubsub.Stream[string]
+type textStream = stream.Stream[string]
 
-type streamWork func(ctx context.Context, c *cobra.Command, s *stream, ids []string) error
+type streamWork func(ctx context.Context, c *cobra.Command, s *textStream, ids []string) error
 
 func (o *streamOptions) command(use, short, long, example string, work streamWork) *cobra.Command {
 	cmd := &cobra.Command{
@@ -58,13 +58,9 @@ func (o *streamOptions) command(use, short, long, example string, work streamWor
 				return err
 			}
 			return o.run(c, func(ctx context.Context, r *madcrow.Redis) error {
-				bus, err := pubsub.New(r, pubsub.Options{})
-				if err != nil {
-					return err
-				}
 				// The bound is that of the program: it must not be less here,
 				// or a replay would cut its stream.
-				s, err := pubsub.NewStream(bus, args[0], pubsub.StreamOptions[string]{MaxLen: math.MaxInt})
+				s, err := stream.New(r, args[0], stream.Options[string]{MaxLen: math.MaxInt})
 				if err != nil {
 					return err
 				}

@@ -21,7 +21,7 @@ type streamInfo struct {
 	Lost    int64  `json:"lost"`
 }
 
-func (o *streamOptions) info(ctx context.Context, c *cobra.Command, s *stream, _ []string) error {
+func (o *streamOptions) info(ctx context.Context, c *cobra.Command, s *textStream, _ []string) error {
 	lag, err := s.Lag(ctx, o.group)
 	if err != nil {
 		return err
@@ -46,7 +46,7 @@ type deadLetter struct {
 	Truncated bool `json:"truncated"`
 }
 
-func (o *streamOptions) dead(ctx context.Context, c *cobra.Command, s *stream, _ []string) error {
+func (o *streamOptions) dead(ctx context.Context, c *cobra.Command, s *textStream, _ []string) error {
 	letters, err := s.Dead(ctx, o.group, o.after, o.count+1)
 	if err != nil {
 		return err
@@ -82,7 +82,7 @@ func (o *streamOptions) dead(ctx context.Context, c *cobra.Command, s *stream, _
 	return err
 }
 
-func (o *streamOptions) replay(ctx context.Context, c *cobra.Command, s *stream, ids []string) error {
+func (o *streamOptions) replay(ctx context.Context, c *cobra.Command, s *textStream, ids []string) error {
 	if o.all {
 		var err error
 		if ids, err = o.allDead(ctx, s); err != nil {
@@ -111,7 +111,7 @@ const replayPage = 100
 
 // allDead lists those that there are now: what fails again meanwhile would be
 // replayed for ever.
-func (o *streamOptions) allDead(ctx context.Context, s *stream) (ids []string, err error) {
+func (o *streamOptions) allDead(ctx context.Context, s *textStream) (ids []string, err error) {
 	lag, err := s.Lag(ctx, o.group)
 	for after := ""; err == nil && (after == "" || int64(len(ids)) < lag.Dead); {
 		page, problem := s.Dead(ctx, o.group, after, int(min(replayPage, max(lag.Dead, 1)-int64(len(ids)))))
@@ -125,7 +125,7 @@ func (o *streamOptions) allDead(ctx context.Context, s *stream) (ids []string, e
 	return ids, err
 }
 
-func (o *streamOptions) purge(ctx context.Context, c *cobra.Command, s *stream, ids []string) error {
+func (o *streamOptions) purge(ctx context.Context, c *cobra.Command, s *textStream, ids []string) error {
 	n, err := s.Purge(ctx, o.group, ids...) // no ids are all of them
 	if err != nil {
 		return err

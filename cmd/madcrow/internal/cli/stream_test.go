@@ -12,7 +12,7 @@ import (
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
-	"github.com/madcrow-go/madcrow/pubsub"
+	"github.com/madcrow-go/madcrow/stream"
 )
 
 type mail struct {
@@ -21,7 +21,7 @@ type mail struct {
 }
 
 // deadMails makes n dead letters of a program, and one message that waits.
-func deadMails(t *testing.T, s *madcrowtest.Server, n int) *pubsub.Stream[mail] {
+func deadMails(t *testing.T, s *madcrowtest.Server, n int) *stream.Stream[mail] {
 	t.Helper()
 	cfg := s.Config()
 	cfg.KeyPrefix, cfg.Require = "app:", true
@@ -30,34 +30,30 @@ func deadMails(t *testing.T, s *madcrowtest.Server, n int) *pubsub.Stream[mail] 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = r.Close(context.Background()) })
-	bus, err := pubsub.New(r, pubsub.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	stream, err := pubsub.NewStream(bus, "mails", pubsub.StreamOptions[mail]{MaxLen: 1000})
+	mails, err := stream.New(r, "mails", stream.Options[mail]{MaxLen: 1000})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i := range n {
-		if _, err := stream.Publish(t.Context(), mail{i, "Zoë\x1b\n" + strings.Repeat("x", 300*(i%2))}); err != nil {
+		if _, err := mails.Publish(t.Context(), mail{i, "Zoë\x1b\n" + strings.Repeat("x", 300*(i%2))}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- stream.Work(ctx, "senders", func(context.Context, pubsub.Delivery[mail]) error { return errors.New("no such\nmailbox") },
-			pubsub.WorkOptions{Workers: 1, MaxDeliveries: 1})
+		done <- mails.Work(ctx, "senders", func(context.Context, stream.Delivery[mail]) error { return errors.New("no such\nmailbox") },
+			stream.WorkOptions{Workers: 1, MaxDeliveries: 1})
 	}()
-	testkit.Eventually(t, "the letters are dead", func() bool { lag, err := stream.Lag(t.Context(), "senders"); return err == nil && lag.Dead == int64(n) })
+	testkit.Eventually(t, "the letters are dead", func() bool { lag, err := mails.Lag(t.Context(), "senders"); return err == nil && lag.Dead == int64(n) })
 	cancel()
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	if _, err := stream.Publish(t.Context(), mail{N: 1000}); err != nil {
+	if _, err := mails.Publish(t.Context(), mail{N: 1000}); err != nil {
 		t.Fatal(err)
 	}
-	return stream
+	return mails
 }
 
 func TestStream_LooksAtDeadLettersAndReplaysThem(t *testing.T) {
@@ -101,19 +97,19 @@ func TestStream_LooksAtDeadLettersAndReplaysThem(t *testing.T) {
 	run(exitOK, `replayed: 3`, "replay", "mails", "--group", "senders", "--all")
 	run(exitOK, `no dead letters`, "dead", "mails", "--group", "senders")
 	run(exitOK, `purged: 0`, "purge", "mails", "--group", "senders", "--all")
-	if lag, err := stream.Lag(t.Context(), "senders"); err != nil || lag.Waiting != 6 || lag.Dead != 0 {
+	if lag, err := mails.Lag(t.Context(), "senders"); err != nil || lag.Waiting != 6 || lag.Dead != 0 {
 		t.Errorf("%+v %v", lag, err)
 	}
 	got := map[int]bool{}
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
 	defer cancel()
-	if err := stream.Work(ctx, "senders", func(_ context.Context, d pubsub.Delivery[mail]) error {
+	if err := mails.Work(ctx, "senders", func(_ context.Context, d stream.Delivery[mail]) error {
 		got[d.Message.N] = true
 		if len(got) == 6 {
 			cancel()
 		}
 		return nil
-	}, pubsub.WorkOptions{Workers: 1}); err != nil || len(got) != 6 {
+	}, stream.WorkOptions{Workers: 1}); err != nil || len(got) != 6 {
 		t.Errorf("%v %v", got, err)
 	}
 }

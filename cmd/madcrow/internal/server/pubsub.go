@@ -6,15 +6,18 @@ import (
 	"net/http"
 	"unicode/utf8"
 
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/operr"
 	"github.com/madcrow-go/madcrow/problem"
 	"github.com/madcrow-go/madcrow/pubsub"
 	"github.com/madcrow-go/madcrow/service"
+	"github.com/madcrow-go/madcrow/sse"
 )
 
 // PubSubController publishes messages, and shows them as they come.
 type PubSubController struct {
 	svc    *service.Service
-	events *pubsub.SSEHandler
+	events *sse.Handler
 }
 
 type publishInput struct {
@@ -63,17 +66,18 @@ func (c PubSubController) publish(ctx context.Context, in *publishInput) (*publi
 
 // newEvents makes what serves the channel that a request names. Its bus has
 // nothing running without listeners, so the end of those is its own.
-func (s *Server) newEvents() (*pubsub.SSEHandler, error) {
+func (s *Server) newEvents() (*sse.Handler, error) {
 	bus, err := pubsub.New(s.opt.Redis, pubsub.Options{Logger: s.opt.Logger})
 	if err != nil {
 		return nil, err
 	}
-	return pubsub.SSEFunc(func(r *http.Request) (pubsub.Source[string], error) {
-		return pubsub.NewTopics(bus, []string{r.PathValue("channel")}, pubsub.TopicOptions[string]{Plain: true})
-	}, pubsub.SSEOptions[string]{
+	return sse.NewFunc(func(r *http.Request) (sse.Source[string], error) {
+		topics, err := pubsub.NewTopics(bus, []string{r.PathValue("channel")}, pubsub.TopicOptions[string]{Plain: true})
+		return topics, operr.Unprocessable("channel", err)
+	}, sse.Options[string]{
 		Logger: s.opt.Logger,
 		Refuse: func(w http.ResponseWriter, r *http.Request, err error) {
-			var e *pubsub.Error
+			var e *madcrow.Error
 			if errors.As(err, &e) { // in the words of the other routes
 				err = &service.Error{Operation: "subscribe", Table: service.TablePubSub, Err: e.Err}
 			}

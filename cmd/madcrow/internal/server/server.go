@@ -13,8 +13,8 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/madcrow-go/madcrow"
-	"github.com/madcrow-go/madcrow/pubsub"
 	"github.com/madcrow-go/madcrow/service"
+	"github.com/madcrow-go/madcrow/sse"
 )
 
 // Prefix of the routes of FastAPI Madcrow.
@@ -60,7 +60,7 @@ type Server struct {
 	tokenHash [sha256.Size]byte
 	foreign   *http.CrossOriginProtection
 	draining  atomic.Bool
-	events    *pubsub.SSEHandler
+	events    *sse.Handler
 	spec      []byte
 	docs      docsPage
 }

@@ -1,4 +1,4 @@
-package pubsub_test
+package sse_test
 
 import (
 	"bufio"
@@ -12,7 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/pubsub"
+	"github.com/madcrow-go/madcrow/sse"
 )
 
 // unfinished are requests whose body does not come.
@@ -47,7 +49,7 @@ func dialSSE(t *testing.T, srv *httptest.Server, rest string) (net.Conn, *bufio.
 func TestSSE_UnfinishedBodyIsRefusedAndDelaysNothing(t *testing.T) {
 	b := newBus(t, connect(t, nil), pubsub.Options{})
 	topic, _ := pubsub.NewTopic(b, "news", pubsub.TopicOptions[string]{})
-	srv, h := serveSSE(t, topic, pubsub.SSEOptions[string]{})
+	srv, h := serveSSE(t, topic, sse.Options[string]{})
 	begin := time.Now()
 	answers := map[string]*bufio.Reader{}
 	for name, rest := range unfinished {
@@ -66,7 +68,7 @@ func TestSSE_UnfinishedBodyIsRefusedAndDelaysNothing(t *testing.T) {
 	if took := time.Since(begin); took > 6*time.Second {
 		t.Errorf("it took %v", took)
 	}
-	eventually(t, "the end of all clients", func() bool { return h.Clients() == 0 })
+	testkit.Eventually(t, "the end of all clients", func() bool { return h.Clients() == 0 })
 
 	_, answer := dialSSE(t, srv, "Content-Length: 300000\r\n\r\n"+strings.Repeat("x", 290_000))
 	waitLine(t, answer, "HTTP/1.1 413")
@@ -75,9 +77,9 @@ func TestSSE_UnfinishedBodyIsRefusedAndDelaysNothing(t *testing.T) {
 func TestSSE_CloseDoesNotWaitForABody(t *testing.T) {
 	b := newBus(t, connect(t, nil), pubsub.Options{})
 	topic, _ := pubsub.NewTopic(b, "news", pubsub.TopicOptions[string]{})
-	srv, h := serveSSE(t, topic, pubsub.SSEOptions[string]{})
+	srv, h := serveSSE(t, topic, sse.Options[string]{})
 	_, answer := dialSSE(t, srv, unfinished["length"])
-	eventually(t, "the client", func() bool { return h.Clients() == 1 })
+	testkit.Eventually(t, "the client", func() bool { return h.Clients() == 1 })
 	begin := time.Now()
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
 	defer cancel()
@@ -87,12 +89,12 @@ func TestSSE_CloseDoesNotWaitForABody(t *testing.T) {
 	waitLine(t, answer, "HTTP/1.1 503")
 }
 
-// A whole body, read by somebody or by nobody, costs the stream nothing.
+// A whole body, read by someone or by no one, costs the stream nothing.
 func TestSSE_AWholeBodyIsNoMatter(t *testing.T) {
 	b := newBus(t, connect(t, nil), pubsub.Options{})
 	topic, _ := pubsub.NewTopic(b, "news", pubsub.TopicOptions[string]{})
 	for name, look := range map[string]func(*http.Request){
-		"nobody reads it": func(*http.Request) {},
+		"no one reads it": func(*http.Request) {},
 		"it is read":      func(r *http.Request) { _, _ = io.ReadAll(r.Body) },
 		"it is closed": func(r *http.Request) {
 			_, _ = io.ReadAll(r.Body)
@@ -101,10 +103,10 @@ func TestSSE_AWholeBodyIsNoMatter(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h, err := pubsub.SSEFunc(func(r *http.Request) (pubsub.Source[string], error) {
+			h, err := sse.NewFunc(func(r *http.Request) (sse.Source[string], error) {
 				look(r)
 				return topic, nil
-			}, pubsub.SSEOptions[string]{})
+			}, sse.Options[string]{})
 			if err != nil {
 				t.Fatal(err)
 			}

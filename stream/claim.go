@@ -1,4 +1,4 @@
-package pubsub
+package stream
 
 import (
 	"context"
@@ -12,14 +12,15 @@ import (
 
 const claimPage = 100
 
-// reclaim takes over what is due: what failed a while ago, here or elsewhere,
-// and what processes had that went away. It says how many slots are left.
+// reclaim claims the messages that are due: those that failed a while ago, here
+// or elsewhere, and those of processes that went away. It returns how many slots
+// are left.
 func (c *consumer[T]) reclaim(ctx, own context.Context, free int) (left int, err error) {
 	for from := "-"; ctx.Err() == nil; {
 		list, err := c.pending(ctx, from, c.opt.ClaimAfter, "")
 		if err != nil {
 			if isNoGroup(err) {
-				err = nil // the read makes it
+				err = nil // the next read creates it
 			}
 			return free, err
 		}
@@ -30,7 +31,7 @@ func (c *consumer[T]) reclaim(ctx, own context.Context, free int) (left int, err
 				return free, nil
 			case c.owns(p.id):
 			case p.deliveries >= int64(c.opt.MaxDeliveries):
-				_ = c.moveToDead(ctx, p.id, p.deliveries, "", c.opt.ClaimAfter, "") // whoever looks next does this again
+				_ = c.moveToDead(ctx, p.id, p.deliveries, "", c.opt.ClaimAfter, "") // the next reclaim, of any process, tries again
 			case free == 0:
 				c.nextReclaim = time.Time{} // there is more
 				return 0, nil
@@ -41,7 +42,7 @@ func (c *consumer[T]) reclaim(ctx, own context.Context, free int) (left int, err
 				}
 				if taken {
 					free--
-					c.s.b.event("claimed", 1)
+					c.s.event("claimed", 1)
 				}
 			}
 		}
@@ -57,10 +58,10 @@ type pendingMessage struct {
 	deliveries int64
 }
 
-// pending lists messages of the group that are not done, of one consumer or of
-// all.
+// pending lists a page of the messages of the group that are not done, of one
+// consumer, or of all where that is "".
 func (c *consumer[T]) pending(ctx context.Context, from string, idle time.Duration, consumer string) (list []pendingMessage, err error) {
-	m, err := c.s.b.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
+	m, err := c.s.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
 		page := b.Xpending().Key(c.s.logKey()).Group(c.group).Idle(idle.Milliseconds()).Start(from).End("+").Count(claimPage)
 		if consumer != "" {
 			return page.Consumer(consumer).Build()
@@ -68,7 +69,7 @@ func (c *consumer[T]) pending(ctx context.Context, from string, idle time.Durati
 		return page.Build()
 	})
 	if err != nil {
-		return nil, tooOld(err)
+		return nil, nameTooOld(err)
 	}
 	entries, err := m.ToArray()
 	if err != nil {
@@ -89,8 +90,7 @@ func (c *consumer[T]) pending(ctx context.Context, from string, idle time.Durati
 	return list, nil
 }
 
-// has says whether a message is being worked on here, or waits for its next
-// try.
+// owns says whether a message is under way here, or waits for its next try.
 func (c *consumer[T]) owns(id string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -99,16 +99,17 @@ func (c *consumer[T]) owns(id string) bool {
 	return held || resting
 }
 
-// claim takes a message over, if it still is idle for long enough, and works on
-// it in a slot that is taken.
+// claim claims a message that still is idle for long enough, and works on it in a
+// slot that was acquired.
 func (c *consumer[T]) claim(own context.Context, p pendingMessage) (taken bool, err error) {
 	return c.claimOne(own, p.id, c.opt.ClaimAfter, "", p.deliveries+1, "")
 }
 
-// takeOver claims a message that was idle for so long, of one consumer or of any,
-// and works on it.
+// claimOne claims a message that was idle for so long and is pending for the
+// consumer from, or for any where that is "", and works on it. note is the number
+// of deliveries to store; "" counts one more.
 func (c *consumer[T]) claimOne(own context.Context, id string, idle time.Duration, from string, deliveries int64, note string) (taken bool, _ error) {
-	m, err := c.s.b.r.Eval(own, scriptClaim, []string{c.s.logKey(), c.s.reasonKey(c.group), c.s.lostKey()},
+	m, err := c.s.r.Eval(own, scriptClaim, []string{c.s.logKey(), c.s.reasonKey(c.group), c.s.lostKey()},
 		[]string{c.group, c.name, id, milliseconds(idle), from, note})
 	if err != nil {
 		c.noteLostReply(err)
@@ -119,7 +120,7 @@ func (c *consumer[T]) claimOne(own context.Context, id string, idle time.Duratio
 		return false, errors.Join(errReply, err)
 	}
 	if gone, _ := list[0].AsInt64(); gone == 1 {
-		c.s.b.event("trimmed", 1)
+		c.s.event("trimmed", 1)
 		c.reportLost(1)
 		return false, nil
 	}
@@ -128,13 +129,14 @@ func (c *consumer[T]) claimOne(own context.Context, id string, idle time.Duratio
 		c.start(own, entries[0], deliveries)
 		return true, nil
 	}
-	return false, nil // somebody else has it
+	return false, nil // another consumer has it
 }
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
-// mayStray notes that a reply was lost that may have given us messages. A read
-// of a connection that died unnoticed may even take some later.
+// noteLostReply notes that a reply was lost: messages may be pending for us that we
+// never saw. The read of a connection that died unnoticed may even take some
+// later.
 func (c *consumer[T]) noteLostReply(err error) {
 	var e *madcrow.Error
 	if errors.As(err, &e) && e.Outcome == madcrow.OutcomeUnknown {
@@ -142,8 +144,8 @@ func (c *consumer[T]) noteLostReply(err error) {
 	}
 }
 
-// adopt works on messages that are ours and that we never saw. It is no further
-// delivery: nobody has tried them.
+// claimUnseen works on messages that are pending for us and that we never saw. It
+// counts no further delivery: no one has tried them.
 func (c *consumer[T]) claimUnseen(own context.Context, free int) (left int, err error) {
 	for from := "-"; free > 0; {
 		list, err := c.pending(own, from, 0, c.name)
@@ -164,7 +166,7 @@ func (c *consumer[T]) claimUnseen(own context.Context, free int) (left int, err 
 			}
 			if taken {
 				free--
-				c.s.b.event("adopted", 1)
+				c.s.event("adopted", 1)
 			}
 		}
 		if len(list) < claimPage {
@@ -174,7 +176,7 @@ func (c *consumer[T]) claimUnseen(own context.Context, free int) (left int, err 
 	return free, nil
 }
 
-// keepAlive shows that what is worked on here is worked on.
+// heartbeat renews the messages under way here, three times in ClaimAfter.
 func (c *consumer[T]) heartbeat(ctx context.Context) {
 	tick := time.NewTicker(c.opt.ClaimAfter / 3)
 	defer tick.Stop()
@@ -200,8 +202,8 @@ func (c *consumer[T]) heartbeat(ctx context.Context) {
 	}
 }
 
-// noteGone notes which of the messages in hand MaxLen overtook. What becomes of one
-// is told when its try is over: a failure then is the last one.
+// markOvertaken notes which of the messages under way MaxLen removed. A failure of
+// one is its last.
 func (c *consumer[T]) markOvertaken(ids []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -212,37 +214,32 @@ func (c *consumer[T]) markOvertaken(ids []string) {
 	}
 }
 
-// keep claims messages anew, as idle for so long, that are still ours; and notes
-// why they failed, if they did. It returns those that are in the stream no more.
+// renew claims messages again that are still ours, as idle for so long, and stores
+// why they failed, if they did. It returns those that the stream does not keep any
+// more.
 func (c *consumer[T]) renew(ctx context.Context, idle time.Duration, why string, ids ...string) (gone []string) {
 	args := append([]string{c.group, c.name, milliseconds(idle), why}, ids...)
-	m, err := c.s.b.r.Eval(ctx, scriptKeep, []string{c.s.logKey(), c.s.reasonKey(c.group), c.s.lostKey()}, args)
+	m, err := c.s.r.Eval(ctx, scriptKeep, []string{c.s.logKey(), c.s.reasonKey(c.group), c.s.lostKey()}, args)
 	if err == nil {
 		gone, _ = m.AsStrSlice()
 	}
 	return gone
 }
 
-// Consumers of processes that crashed are removed. One that lives, and got no
-// message for so long, is made again by its next one.
-var (
-	sweepEvery   = 10 * time.Minute
-	consumerIdle = time.Hour
-)
-
-// sweep removes the consumers that were left behind, with nothing pending.
+// removeIdleConsumers removes the consumers of crashed processes that have nothing
+// pending.
 func (c *consumer[T]) removeIdleConsumers(ctx context.Context) {
-	m, err := c.s.b.r.Eval(ctx, scriptConsumers, []string{c.s.logKey()}, []string{c.group, milliseconds(consumerIdle)})
+	m, err := c.s.r.Eval(ctx, scriptConsumers, []string{c.s.logKey()}, []string{c.group, milliseconds(c.opt.consumerIdle)})
 	if n, _ := m.AsInt64(); err == nil && n > 0 {
-		c.s.b.event("consumers_removed", int(n))
+		c.s.event("consumers_removed", int(n))
 	}
 }
 
-// leave removes this consumer, if nothing of its is pending. A read that still
-// waits in Redis may take a message for it at any moment.
+// removeConsumer removes this consumer, if nothing is pending for it: a read that
+// still waits in Redis may take a message for it at any moment.
 func (c *consumer[T]) removeConsumer() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	c.finalTrim(ctx)
-	_, _ = c.s.b.r.Eval(ctx, scriptLeave, []string{c.s.logKey()}, []string{c.group, c.name})
+	_, _ = c.s.r.Eval(ctx, scriptLeave, []string{c.s.logKey()}, []string{c.group, c.name})
 }

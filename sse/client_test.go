@@ -1,4 +1,4 @@
-package pubsub_test
+package sse_test
 
 import (
 	"bufio"
@@ -16,6 +16,7 @@ import (
 	"github.com/madcrow-go/madcrow/madcrowtest"
 	"github.com/madcrow-go/madcrow/problem"
 	"github.com/madcrow-go/madcrow/pubsub"
+	"github.com/madcrow-go/madcrow/sse"
 )
 
 // sseEvent is one event as a browser sees it.
@@ -129,7 +130,7 @@ func (l *listener) want(event, data string) sseEvent {
 }
 
 // live waits until what is published comes. A busy machine may be slow to
-// subscribe, and that is told.
+// subscribe, and that is an error.
 func (l *listener) live() sseEvent {
 	l.t.Helper()
 	e := l.next()
@@ -168,9 +169,9 @@ func connect(t *testing.T, redis *madcrowtest.Server) *madcrow.Redis {
 	return openConfig(t, cfg)
 }
 
-func serveSSE[T any](t *testing.T, source pubsub.Source[T], opt pubsub.SSEOptions[T]) (*httptest.Server, *pubsub.SSEHandler) {
+func serveSSE[T any](t *testing.T, source sse.Source[T], opt sse.Options[T]) (*httptest.Server, *sse.Handler) {
 	t.Helper()
-	h, err := pubsub.SSE(source, opt)
+	h, err := sse.New(source, opt)
 	if err != nil {
 		t.Fatal(err)
 	}

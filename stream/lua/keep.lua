@@ -1,9 +1,9 @@
--- Claim messages anew for the consumer that has them. Those that another one has
+-- Claim messages again for the consumer that has them. Those that another one has
 -- by now are left to it, however late this comes. KEYS: stream, reasons, lost.
 -- ARGV: group, consumer, how many milliseconds they count as idle, why they failed
 -- or nothing, ids. Returns the ids of those that the stream does not keep any more.
 --
--- Since Redis 7 XCLAIM takes those from the consumer, so that nobody sees them
+-- Since Redis 7 XCLAIM takes those from the consumer, so that no one sees them
 -- again. They count as lost at once; who has one done in the end takes that back.
 local gone = {}
 for i = 5, #ARGV do

@@ -1,4 +1,4 @@
-package pubsub_test
+package sse_test
 
 import (
 	"context"
@@ -13,16 +13,18 @@ import (
 	"testing"
 	"time"
 
+	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 	"github.com/madcrow-go/madcrow/problem"
 	"github.com/madcrow-go/madcrow/pubsub"
+	"github.com/madcrow-go/madcrow/sse"
 )
 
 func TestSSE_ABrowserThatComesBackGetsWhatItMissedOnce(t *testing.T) {
 	madcrowtest.CheckLeaks(t)
 	b := newBus(t, connect(t, nil), pubsub.Options{})
 	topic, _ := pubsub.NewRecoverable(b, "news", pubsub.RecoverableOptions[note]{})
-	srv, h := serveSSE(t, topic, pubsub.SSEOptions[note]{})
+	srv, h := serveSSE(t, topic, sse.Options[note]{})
 
 	l := listen(t, srv.URL)
 	if got := l.res.Header; l.res.StatusCode != 200 || got.Get("Content-Type") != "text/event-stream" || got.Get("Cache-Control") != "no-store" || got.Get("X-Accel-Buffering") != "no" {
@@ -70,7 +72,7 @@ func TestSSE_LostHistoryIsAnEvent(t *testing.T) {
 	r := connect(t, nil)
 	b := newBus(t, r, pubsub.Options{})
 	topic, _ := pubsub.NewRecoverable(b, "news", pubsub.RecoverableOptions[string]{})
-	srv, _ := serveSSE(t, topic, pubsub.SSEOptions[string]{})
+	srv, _ := serveSSE(t, topic, sse.Options[string]{})
 	publish(t, topic, "one")
 	last := publish(t, topic, "two")
 	gone := last
@@ -93,8 +95,8 @@ func TestSSE_GapWithoutAHistoryIsAnEvent(t *testing.T) {
 	topic, _ := pubsub.NewTopic(b, "news", pubsub.TopicOptions[note]{})
 	pattern, _ := pubsub.NewPattern(b, "ne?s", pubsub.TopicOptions[note]{})
 	topics, _ := pubsub.NewTopics(b, []string{"news", "more", "news"}, pubsub.TopicOptions[note]{})
-	for _, source := range []pubsub.Source[note]{topic, pattern, topics} {
-		srv, _ := serveSSE(t, source, pubsub.SSEOptions[note]{Encode: func(channel string, n note) (string, error) {
+	for _, source := range []sse.Source[note]{topic, pattern, topics} {
+		srv, _ := serveSSE(t, source, sse.Options[note]{Encode: func(channel string, n note) (string, error) {
 			if n.N == 13 {
 				return "", errors.New("unlucky")
 			}
@@ -128,7 +130,7 @@ func TestSSE_GoesOnAfterARestartOfRedis(t *testing.T) {
 	redis := madcrowtest.StartRedis(t, madcrowtest.WithArgs("--appendonly", "yes", "--appendfsync", "always"))
 	r := connect(t, redis)
 	topic, _ := pubsub.NewRecoverable(newBus(t, r, pubsub.Options{}), "news", pubsub.RecoverableOptions[note]{})
-	srv, _ := serveSSE(t, topic, pubsub.SSEOptions[note]{})
+	srv, _ := serveSSE(t, topic, sse.Options[note]{})
 	l := listen(t, srv.URL)
 	l.live()
 	publish(t, topic, note{1})
@@ -149,7 +151,7 @@ func TestSSE_GoesOnAfterARestartOfRedis(t *testing.T) {
 func TestSSE_HeartbeatAndHint(t *testing.T) {
 	b := newBus(t, connect(t, nil), pubsub.Options{})
 	topic, _ := pubsub.NewTopic(b, "news", pubsub.TopicOptions[string]{})
-	srv, _ := serveSSE(t, topic, pubsub.SSEOptions[string]{Heartbeat: 20 * time.Millisecond, Retry: 3 * time.Second})
+	srv, _ := serveSSE(t, topic, sse.Options[string]{Heartbeat: 20 * time.Millisecond, Retry: 3 * time.Second})
 	l := listen(t, srv.URL)
 	for range 15 { // also longer than the time-outs of the server
 		select {
@@ -162,7 +164,7 @@ func TestSSE_HeartbeatAndHint(t *testing.T) {
 	if ms, err := time.ParseDuration(hint + "ms"); err != nil || ms < 3*time.Second || ms > 4500*time.Millisecond {
 		t.Errorf("retry: %s", hint)
 	}
-	silent, _ := serveSSE(t, topic, pubsub.SSEOptions[string]{Retry: -1})
+	silent, _ := serveSSE(t, topic, sse.Options[string]{Retry: -1})
 	l = listen(t, silent.URL)
 	l.live()
 	_, _ = topic.Publish(t.Context(), "x")
@@ -176,11 +178,11 @@ func TestSSE_HeartbeatAndHint(t *testing.T) {
 	}
 }
 
-// HTTP/2 resets a stream whose deadline passes while nobody writes.
+// HTTP/2 resets a stream whose deadline passes while no one writes.
 func TestSSE_OverHTTP2ItIsIdleForLongerThanItsTimeouts(t *testing.T) {
 	b := newBus(t, connect(t, nil), pubsub.Options{})
 	topic, _ := pubsub.NewTopic(b, "news", pubsub.TopicOptions[string]{})
-	h, err := pubsub.SSE(topic, pubsub.SSEOptions[string]{WriteTimeout: 100 * time.Millisecond})
+	h, err := sse.New(topic, sse.Options[string]{WriteTimeout: 100 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,7 +208,7 @@ func TestSSE_OverHTTP2ItIsIdleForLongerThanItsTimeouts(t *testing.T) {
 func TestSSE_LineBreaksStayInTheData(t *testing.T) {
 	b := newBus(t, connect(t, nil), pubsub.Options{})
 	topic, _ := pubsub.NewTopic(b, "news", pubsub.TopicOptions[string]{})
-	srv, _ := serveSSE(t, topic, pubsub.SSEOptions[string]{})
+	srv, _ := serveSSE(t, topic, sse.Options[string]{})
 	l := listen(t, srv.URL)
 	l.live()
 	for text, want := range map[string]string{
@@ -232,7 +234,7 @@ func TestSSE_SlowClientIsCutOffAndDelaysNoOtherClient(t *testing.T) {
 	madcrowtest.CheckLeaks(t)
 	b := newBus(t, connect(t, nil), pubsub.Options{})
 	topic, _ := pubsub.NewRecoverable(b, "news", pubsub.RecoverableOptions[string]{History: 20})
-	srv, h := serveSSE(t, topic, pubsub.SSEOptions[string]{WriteTimeout: 500 * time.Millisecond, Queue: 4})
+	srv, h := serveSSE(t, topic, sse.Options[string]{WriteTimeout: 500 * time.Millisecond, Queue: 4})
 	conn, err := net.Dial("tcp", srv.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -261,7 +263,7 @@ func TestSSE_SlowClientWithoutAHistoryGetsTheNumberDropped(t *testing.T) {
 	topic, _ := pubsub.NewTopic(b, "news", pubsub.TopicOptions[string]{})
 	for name, rule := range map[string]pubsub.Overflow{"dropped": pubsub.DropNewest, "": pubsub.Disconnect} {
 		begun, goOn := make(chan struct{}, 100), make(chan struct{})
-		srv, _ := serveSSE(t, topic, pubsub.SSEOptions[string]{Queue: 2, Overflow: rule, Encode: func(_ string, text string) (string, error) {
+		srv, _ := serveSSE(t, topic, sse.Options[string]{Queue: 2, Overflow: rule, Encode: func(_ string, text string) (string, error) {
 			begun <- struct{}{}
 			<-goOn // stands for a client that reads slowly
 			return text, nil
@@ -293,12 +295,12 @@ func TestSSE_EndsWithTheServerTheBusAndItsLife(t *testing.T) {
 	r := connect(t, nil)
 	b := newBus(t, r, pubsub.Options{})
 	topic, _ := pubsub.NewTopic(b, "news", pubsub.TopicOptions[string]{})
-	short, _ := serveSSE(t, topic, pubsub.SSEOptions[string]{Life: 300 * time.Millisecond})
+	short, _ := serveSSE(t, topic, sse.Options[string]{Life: 300 * time.Millisecond})
 	l := listen(t, short.URL)
 	l.live()
 	l.ended()
 
-	srv, h := serveSSE(t, topic, pubsub.SSEOptions[string]{})
+	srv, h := serveSSE(t, topic, sse.Options[string]{})
 	l = listen(t, srv.URL)
 	l.live()
 	begin := time.Now()
@@ -314,7 +316,7 @@ func TestSSE_EndsWithTheServerTheBusAndItsLife(t *testing.T) {
 		t.Errorf("after Close: %d %s", w.Code, w.Body)
 	}
 
-	srv, _ = serveSSE(t, topic, pubsub.SSEOptions[string]{})
+	srv, _ = serveSSE(t, topic, sse.Options[string]{})
 	l = listen(t, srv.URL)
 	l.live()
 	if err := b.Close(t.Context()); err != nil {
@@ -329,7 +331,7 @@ func TestSSE_EndsWithTheBusWhileRedisIsAway(t *testing.T) {
 	redis := madcrowtest.StartRedis(t)
 	b := newBus(t, openConfig(t, redis.Config()), pubsub.Options{})
 	topic, _ := pubsub.NewRecoverable(b, "news", pubsub.RecoverableOptions[string]{})
-	srv, _ := serveSSE(t, topic, pubsub.SSEOptions[string]{})
+	srv, _ := serveSSE(t, topic, sse.Options[string]{})
 	listen(t, srv.URL).live()
 	redis.Pause()
 	l := listen(t, srv.URL, "Last-Event-ID", pubsub.Beginning.String()) // it comes back after a second, by then it is catching up
@@ -346,9 +348,9 @@ func TestSSE_EndsWithTheBusWhileRedisIsAway(t *testing.T) {
 
 func TestSSE_RefusedClientGetsAProblem(t *testing.T) {
 	b := newBus(t, connect(t, nil), pubsub.Options{})
-	h, err := pubsub.SSEFunc(func(r *http.Request) (pubsub.Source[string], error) {
+	h, err := sse.NewFunc(func(r *http.Request) (sse.Source[string], error) {
 		return pubsub.NewTopics(b, []string{r.URL.Query().Get("channel")}, pubsub.TopicOptions[string]{})
-	}, pubsub.SSEOptions[string]{MaxClients: 2, Authorize: func(r *http.Request) error {
+	}, sse.Options[string]{MaxClients: 2, Authorize: func(r *http.Request) error {
 		switch r.URL.Query().Get("user") {
 		case "":
 			return problem.New(http.StatusUnauthorized, "LOGIN_NEEDED", "Log in first")
@@ -396,38 +398,38 @@ func TestSSE_NoPermissionIsAProblem(t *testing.T) {
 	redis := madcrowtest.StartRedis(t, madcrowtest.WithUser("mute", "pw-of-mute", "~*", "+@all", "resetchannels"))
 	b := newBus(t, connect(t, redis), pubsub.Options{})
 	topic, _ := pubsub.NewTopic(b, "news", pubsub.TopicOptions[string]{})
-	srv, _ := serveSSE(t, topic, pubsub.SSEOptions[string]{})
+	srv, _ := serveSSE(t, topic, sse.Options[string]{})
 	wantRefusal(t, srv.URL, 503, "MESSAGES_UNAVAILABLE")
 }
 
 func TestSSE_AWriterThatCannotFlushIsNamed(t *testing.T) {
 	b := newBus(t, connect(t, nil), pubsub.Options{})
 	topic, _ := pubsub.NewTopic(b, "news", pubsub.TopicOptions[string]{})
-	var told error
-	h, err := pubsub.SSE(topic, pubsub.SSEOptions[string]{Refuse: func(_ http.ResponseWriter, _ *http.Request, err error) { told = err }})
+	var refused error
+	h, err := sse.New(topic, sse.Options[string]{Refuse: func(_ http.ResponseWriter, _ *http.Request, err error) { refused = err }})
 	if err != nil {
 		t.Fatal(err)
 	}
 	type hidden struct{ http.ResponseWriter } // without Flush and Unwrap
 	h.ServeHTTP(hidden{httptest.NewRecorder()}, httptest.NewRequest(http.MethodGet, "/", nil))
-	if told == nil || !strings.Contains(told.Error(), "Unwrap") {
-		t.Error(told)
+	if refused == nil || !strings.Contains(refused.Error(), "Unwrap") {
+		t.Error(refused)
 	}
 }
 
 func TestSSE_WrongOptionsAreNamed(t *testing.T) {
 	b := newBus(t, connect(t, nil), pubsub.Options{})
 	topic, _ := pubsub.NewTopic(b, "news", pubsub.TopicOptions[string]{})
-	for field, opt := range map[string]pubsub.SSEOptions[string]{
-		"Heartbeat": {Heartbeat: time.Millisecond}, "WriteTimeout": {WriteTimeout: time.Hour}, "Retry": {Retry: 2 * time.Hour},
-		"MaxClients": {MaxClients: -1}, "Life": {Life: -1}, "queue": {Queue: -1}, "overflow": {Overflow: pubsub.Block(-1)},
+	for field, opt := range map[string]sse.Options[string]{
+		"Options.Heartbeat": {Heartbeat: time.Millisecond}, "Options.WriteTimeout": {WriteTimeout: time.Hour}, "Options.Retry": {Retry: 2 * time.Hour},
+		"Options.MaxClients": {MaxClients: -1}, "Options.Life": {Life: -1}, "WithQueue": {Queue: -1}, "WithOverflow": {Overflow: pubsub.Block(-1)},
 	} {
-		var v *pubsub.ValidationError
-		if _, err := pubsub.SSE(topic, opt); !errors.As(err, &v) || v.Field != field {
+		var v *madcrow.ArgumentError
+		if _, err := sse.New(topic, opt); !errors.As(err, &v) || v.Argument != field {
 			t.Errorf("%s: %v", field, err)
 		}
 	}
-	if _, err := pubsub.SSE[string](nil, pubsub.SSEOptions[string]{}); err == nil {
+	if _, err := sse.New[string](nil, sse.Options[string]{}); err == nil {
 		t.Error("no source is no error")
 	}
 }

@@ -1,4 +1,4 @@
-package pubsub_test
+package stream_test
 
 import (
 	"context"
@@ -13,8 +13,9 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
-	"github.com/madcrow-go/madcrow/pubsub"
+	"github.com/madcrow-go/madcrow/stream"
 )
 
 // trap is a message whose decoding does what it says.
@@ -63,7 +64,7 @@ func TestWork_WhateverUsersCodeDoesTheMessageGoesOn(t *testing.T) {
 	srv := madcrowtest.StartRedis(t)
 	cfg := srv.Config()
 	cfg.Recorder = &badRecorder{}
-	s, err := pubsub.NewStream(newBus(t, openConfig(t, cfg), pubsub.Options{}), "s", pubsub.StreamOptions[trap]{})
+	s, err := stream.New(openConfig(t, cfg), "s", stream.Options[trap]{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +91,7 @@ func TestWork_WhateverUsersCodeDoesTheMessageGoesOn(t *testing.T) {
 	fine := make(chan struct{})
 	ended := make(chan error, 1)
 	go func() {
-		ended <- s.Work(ctx, "g", func(_ context.Context, d pubsub.Delivery[trap]) error {
+		ended <- s.Work(ctx, "g", func(_ context.Context, d stream.Delivery[trap]) error {
 			switch d.Message.what {
 			case "panics":
 				panic("at work")
@@ -109,9 +110,9 @@ func TestWork_WhateverUsersCodeDoesTheMessageGoesOn(t *testing.T) {
 				return nil
 			}
 			return errors.New("why")
-		}, pubsub.WorkOptions{Workers: 1, MaxDeliveries: 2, RetryDelay: 10 * time.Millisecond, ClaimAfter: time.Second})
+		}, stream.WorkOptions{Workers: 1, MaxDeliveries: 2, RetryDelay: 10 * time.Millisecond, ClaimAfter: time.Second})
 	}()
-	eventually(t, "all are put aside", func() bool {
+	testkit.Eventually(t, "all are put aside", func() bool {
 		l, err := s.Lag(t.Context(), "g")
 		return err == nil && l.Dead == int64(len(reasons)) && l.Pending == 0
 	})
@@ -136,13 +137,13 @@ func TestWork_PanicIsLoggedOnceWithItsStack(t *testing.T) {
 	needStreams(t)
 	var out strings.Builder
 	var mu sync.Mutex
-	log := madcrowLog(func(line string) {
+	log := logTo(func(line string) {
 		mu.Lock()
 		defer mu.Unlock()
 		out.WriteString(line)
 	})
 	srv := madcrowtest.StartRedis(t)
-	s, err := pubsub.NewStream(newBus(t, openConfig(t, srv.Config()), pubsub.Options{Logger: log}), "s", pubsub.StreamOptions[int]{})
+	s, err := stream.New(openConfig(t, srv.Config()), "s", stream.Options[int]{Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,10 +155,10 @@ func TestWork_PanicIsLoggedOnceWithItsStack(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- s.Work(ctx, "g", func(context.Context, pubsub.Delivery[int]) error { panic("at work") },
-			pubsub.WorkOptions{MaxDeliveries: 2, RetryDelay: 10 * time.Millisecond, ClaimAfter: time.Second})
+		ended <- s.Work(ctx, "g", func(context.Context, stream.Delivery[int]) error { panic("at work") },
+			stream.WorkOptions{MaxDeliveries: 2, RetryDelay: 10 * time.Millisecond, ClaimAfter: time.Second})
 	}()
-	eventually(t, "all are put aside", func() bool {
+	testkit.Eventually(t, "all are put aside", func() bool {
 		l, err := s.Lag(t.Context(), "g")
 		return err == nil && l.Dead == 3
 	})
@@ -165,27 +166,8 @@ func TestWork_PanicIsLoggedOnceWithItsStack(t *testing.T) {
 	<-ended
 	mu.Lock()
 	defer mu.Unlock()
-	if text := out.String(); strings.Count(text, "made its worker panic") != 1 || !strings.Contains(text, "worker_test.go") {
+	if text := out.String(); strings.Count(text, "made its worker panic") != 1 || !strings.Contains(text, "work_test.go") {
 		t.Errorf("logged: %s", text)
-	}
-}
-
-// A subscriber whose decoding panics is told that the message is malformed, and
-// goes on.
-func TestTopic_DecodingThatPanicsIsAMalformedMessage(t *testing.T) {
-	topic := topicOf(t, newBus(t, open(t), pubsub.Options{}), "c", pubsub.TopicOptions[trap]{})
-	l := hearing(t, subscribeTo(topic))
-	l.next(t, "subscribed", is[trap](pubsub.EventSubscribed))
-	for _, what := range []string{"decode panics", "fine"} {
-		if _, err := topic.Publish(t.Context(), trap{what}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if e := l.next(t, "the malformed one", is[trap](pubsub.EventMessage)); !errors.Is(e.Err, pubsub.ErrMalformed) {
-		t.Errorf("%+v", e)
-	}
-	if e := l.next(t, "the one after it", is[trap](pubsub.EventMessage)); e.Err != nil || e.Message.what != "fine" {
-		t.Errorf("%+v", e)
 	}
 }
 
@@ -223,7 +205,7 @@ func TestWork_MessageDeliveredToALeavingConsumerIsKept(t *testing.T) {
 			}
 		}}, err
 	}
-	s, err := pubsub.NewStream(newBus(t, openConfig(t, cfg), pubsub.Options{}), "s", pubsub.StreamOptions[int]{})
+	s, err := stream.New(openConfig(t, cfg), "s", stream.Options[int]{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -234,10 +216,10 @@ func TestWork_MessageDeliveredToALeavingConsumerIsKept(t *testing.T) {
 	defer cancel()
 	did, ended := make(chan struct{}, 1), make(chan error, 1)
 	go func() {
-		ended <- s.Work(ctx, "g", func(context.Context, pubsub.Delivery[int]) error {
+		ended <- s.Work(ctx, "g", func(context.Context, stream.Delivery[int]) error {
 			did <- struct{}{}
 			return nil
-		}, pubsub.WorkOptions{})
+		}, stream.WorkOptions{})
 	}()
 	<-did
 	consumers, _ := srv.Do(t, "XINFO", "CONSUMERS", shopLog, "g").([]any)
@@ -279,22 +261,22 @@ func (c *calls) Operation(o madcrow.Operation) {
 
 // twoSides is a stream behind a wire that can be spoilt, with its calls counted,
 // and the same one without.
-func twoSides(t testing.TB, counted *calls) (near, far *pubsub.Stream[int], wire *madcrowtest.Proxy, srv *madcrowtest.Server) {
+func twoSides(t testing.TB, counted *calls) (near, far *stream.Stream[int], wire *madcrowtest.Proxy, srv *madcrowtest.Server) {
 	needStreams(t)
 	t.Helper()
 	srv = madcrowtest.StartRedis(t)
 	wire = madcrowtest.StartProxy(t, srv.Addr())
 	cfg := srv.Config()
 	cfg.Port, cfg.Recorder = wire.Port(), counted
-	near, _ = pubsub.NewStream(newBus(t, openConfig(t, cfg), pubsub.Options{}), "s", pubsub.StreamOptions[int]{})
-	far, _ = pubsub.NewStream(newBus(t, openConfig(t, srv.Config()), pubsub.Options{}), "s", pubsub.StreamOptions[int]{})
+	near, _ = stream.New(openConfig(t, cfg), "s", stream.Options[int]{})
+	far, _ = stream.New(openConfig(t, srv.Config()), "s", stream.Options[int]{})
 	return near, far, wire, srv
 }
 
 // The reason of a dead letter is not lost when Redis is away as its last try
 // fails, nor is it tried once more for it.
 func TestWork_ReasonOfADeadLetterOutlivesAnOutage(t *testing.T) {
-	dead := &calls{of: "pubsub_dead"}
+	dead := &calls{of: "stream_dead"}
 	near, far, proxy, _ := twoSides(t, dead)
 	if _, err := far.Publish(t.Context(), 1); err != nil {
 		t.Fatal(err)
@@ -303,19 +285,19 @@ func TestWork_ReasonOfADeadLetterOutlivesAnOutage(t *testing.T) {
 	ended := make(chan error, 1)
 	has, goOn := make(chan struct{}, 10), make(chan struct{})
 	go func() {
-		ended <- near.Work(ctx, "g", func(context.Context, pubsub.Delivery[int]) error {
+		ended <- near.Work(ctx, "g", func(context.Context, stream.Delivery[int]) error {
 			has <- struct{}{}
 			<-goOn
 			return errors.New("the reason")
-		}, pubsub.WorkOptions{MaxDeliveries: 1})
+		}, stream.WorkOptions{MaxDeliveries: 1})
 	}()
 	<-has
 	proxy.Refuse(true)
 	proxy.ResetAll()
 	close(goOn)
-	eventually(t, "it could not be put aside", func() bool { return dead.failed.Load() > 0 })
+	testkit.Eventually(t, "it could not be put aside", func() bool { return dead.failed.Load() > 0 })
 	proxy.Refuse(false)
-	eventually(t, "the dead letter with its reason", func() bool {
+	testkit.Eventually(t, "the dead letter with its reason", func() bool {
 		dead, err := far.Dead(t.Context(), "g", "", 10)
 		return err == nil && len(dead) == 1 && dead[0].Reason == "the reason"
 	})
@@ -329,7 +311,7 @@ func TestWork_ReasonOfADeadLetterOutlivesAnOutage(t *testing.T) {
 // neither the signs of life nor a failure of the one that is back take it away,
 // or make a dead letter of it.
 func TestWork_ReturningWorkerTakesNothingFromALivingOne(t *testing.T) {
-	beats := &calls{of: "pubsub_keep"}
+	beats := &calls{of: "stream_keep"}
 	near, far, proxy, srv := twoSides(t, beats)
 	for n := range 2 {
 		if _, err := far.Publish(t.Context(), n); err != nil {
@@ -342,15 +324,15 @@ func TestWork_ReturningWorkerTakesNothingFromALivingOne(t *testing.T) {
 		has  chan int64 // the deliveries
 		goOn [2]chan error
 	}
-	work := func(s *pubsub.Stream[int]) (h hand, stop func()) {
+	work := func(s *stream.Stream[int]) (h hand, stop func()) {
 		h = hand{has: make(chan int64, 100), goOn: [2]chan error{make(chan error, 100), make(chan error, 100)}}
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() {
-			ended <- s.Work(ctx, "g", func(_ context.Context, d pubsub.Delivery[int]) error {
+			ended <- s.Work(ctx, "g", func(_ context.Context, d stream.Delivery[int]) error {
 				h.has <- d.Deliveries
 				return <-h.goOn[d.Message]
-			}, pubsub.WorkOptions{ClaimAfter: 3 * time.Second, RetryDelay: 50 * time.Millisecond, MaxDeliveries: 2})
+			}, stream.WorkOptions{ClaimAfter: 3 * time.Second, RetryDelay: 50 * time.Millisecond, MaxDeliveries: 2})
 		}()
 		return h, func() {
 			t.Helper()
@@ -379,7 +361,7 @@ func TestWork_ReturningWorkerTakesNothingFromALivingOne(t *testing.T) {
 	proxy.BlackHole(false)
 	beats.done.Store(0)
 	silent.goOn[0] <- errors.New("of the silent one")
-	eventually(t, "signs of life of the one that is back", func() bool {
+	testkit.Eventually(t, "signs of life of the one that is back", func() bool {
 		if now := owners(); now != taken {
 			t.Fatalf("they were of %s and are of %s", taken, now)
 		}
@@ -387,7 +369,7 @@ func TestWork_ReturningWorkerTakesNothingFromALivingOne(t *testing.T) {
 	})
 	living.goOn[0] <- nil
 	living.goOn[1] <- errors.New("of the living one")
-	eventually(t, "the living one is done with both", func() bool {
+	testkit.Eventually(t, "the living one is done with both", func() bool {
 		l, err := far.Lag(t.Context(), "g")
 		return err == nil && l.Pending == 0
 	})

@@ -1,4 +1,4 @@
-package pubsub
+package sse
 
 import (
 	"context"
@@ -13,20 +13,21 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow/problem"
+	"github.com/madcrow-go/madcrow/pubsub"
 )
 
-// beginWithin is how long the answer waits for the first event.
-const firstEventTimeout = time.Second
+// firstEventWait is how long the response waits for the first event.
+const firstEventWait = time.Second
 
-// errEndedAlready answers a write after the end.
-var errEndedAlready = errors.New("the answer has ended")
+// errEndedAlready is returned by a write after the end.
+var errEndedAlready = errors.New("the response has ended")
 
-type sseSettings struct{ heartbeat, timeout, retry time.Duration }
+type settings struct{ heartbeat, timeout, retry time.Duration }
 
-// sseStream is one answer that goes on. Events come from the goroutine of the
-// request; a timer, which needs none, sends what is due when none come.
-type sseStream struct {
-	sseSettings
+// response is one response that goes on. The goroutine of the request writes the
+// events; a timer writes a heartbeat when none come.
+type response struct {
+	settings
 	w      http.ResponseWriter
 	rc     *http.ResponseController
 	cancel context.CancelFunc
@@ -39,30 +40,30 @@ type sseStream struct {
 	timer   *time.Timer
 }
 
-func newSSEStream(w http.ResponseWriter, settings sseSettings, cancel context.CancelFunc) *sseStream {
-	s := &sseStream{sseSettings: settings, w: w, rc: http.NewResponseController(w), cancel: cancel}
+func newResponse(w http.ResponseWriter, settings settings, cancel context.CancelFunc) *response {
+	s := &response{settings: settings, w: w, rc: http.NewResponseController(w), cancel: cancel}
 	// The server would otherwise end reading, and with it the request, after
 	// its own time-out. Where it cannot be set there is none to lift.
 	_ = s.rc.SetReadDeadline(time.Time{})
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.timer = time.AfterFunc(firstEventTimeout, s.onTimer)
+	s.timer = time.AfterFunc(firstEventWait, s.onTimer)
 	return s
 }
 
 const (
-	// bodyWithin is how long the body of a request may still be on its way.
+	// bodyTimeout is how long the body of a request may still be on its way.
 	bodyTimeout = 2 * time.Second
-	// bodyMost is how much of it is thrown away, as much as by net/http.
+	// maxBody is how much of it is discarded, as much as by net/http.
 	maxBody = 256 << 10
 )
 
-// finishBody reads what is left of the body of a request. net/http reads it
-// before it sends a header, for which no write time-out holds, and again at the
-// end: a client that keeps back a part of it would hold the stream for ever, and
-// all that waits for it. A time-out of reading ends the request for net/http, so
-// without its whole body there is no stream. HTTP/2 does not wait for bodies.
-func (h *SSEHandler) finishBody(w http.ResponseWriter, r *http.Request) error {
+// finishBody reads the rest of the body of a request. net/http reads it before it
+// sends a header, for which no write timeout holds, and again at the end: a client
+// that keeps back a part of it would hold the response for ever, and all that waits
+// for it. A timeout of reading ends the request for net/http, so without its whole
+// body there is no response. HTTP/2 does not wait for bodies.
+func (h *Handler) finishBody(w http.ResponseWriter, r *http.Request) error {
 	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 || r.ProtoMajor != 1 {
 		return nil
 	}
@@ -74,7 +75,7 @@ func (h *SSEHandler) finishBody(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	forbid := func() { _ = rc.SetReadDeadline(time.Unix(1, 0)) }
-	ended := context.AfterFunc(h.end, forbid)
+	ended := context.AfterFunc(h.ctx, forbid)
 	_, err := io.CopyN(io.Discard, r.Body, maxBody+1)
 	over := !ended()
 	if err == io.EOF || errors.Is(err, http.ErrBodyReadAfterClose) { //nolint:errorlint // as CopyN returns it
@@ -95,8 +96,8 @@ func (h *SSEHandler) finishBody(w http.ResponseWriter, r *http.Request) error {
 	return problem.New(http.StatusBadRequest, "BODY_INCOMPLETE", "The request body could not be read")
 }
 
-// relay sends all frames, and returns why it does not go on.
-func (s *sseStream) relay(frames iter.Seq2[frame, error]) error {
+// relay sends all frames, and returns the error that ends them.
+func (s *response) relay(frames iter.Seq2[frame, error]) error {
 	for f, err := range frames {
 		if err != nil {
 			return err
@@ -108,7 +109,7 @@ func (s *sseStream) relay(frames iter.Seq2[frame, error]) error {
 	return nil
 }
 
-func (s *sseStream) send(f frame) error {
+func (s *response) send(f frame) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.start()
@@ -116,9 +117,9 @@ func (s *sseStream) send(f frame) error {
 	return s.write()
 }
 
-// due runs when nothing was sent for a while. It is nobody's goroutine: where
-// the writer of a middleware panics, the answer ends.
-func (s *sseStream) onTimer() {
+// onTimer runs when nothing was sent for a while, on a goroutine of its own: a
+// panic in the writer of a middleware ends the response, not the process.
+func (s *response) onTimer() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	written := false
@@ -132,13 +133,13 @@ func (s *sseStream) onTimer() {
 	written = true
 }
 
-func (s *sseStream) sendOverdue() {
+func (s *response) sendOverdue() {
 	switch {
 	case s.ended:
 		return
 	case !s.started:
 		s.start()
-		s.buf = frame{event: EventInterrupted.String(), data: "{}"}.append(s.buf)
+		s.buf = frame{event: pubsub.EventInterrupted.String(), data: "{}"}.append(s.buf)
 	default:
 		s.buf = append(s.buf, ":\n\n"...)
 	}
@@ -147,9 +148,9 @@ func (s *sseStream) sendOverdue() {
 	}
 }
 
-// begin sets the headers, and puts the hint for browsers before the first
-// event. The stream is locked.
-func (s *sseStream) start() {
+// start sets the headers, and writes the hint for browsers before the first event.
+// The response is locked.
+func (s *response) start() {
 	if s.started {
 		return
 	}
@@ -169,11 +170,11 @@ func setEventHeaders(h http.Header) {
 	h.Set("X-Accel-Buffering", "no") // nginx would hold events back
 }
 
-// bufferMost is what is kept for the next event.
+// maxBuffer is the largest buffer that is kept for the next event.
 const maxBuffer = 16 << 10
 
-// write sends the buffer. The stream is locked.
-func (s *sseStream) write() error {
+// write sends the buffer. The response is locked.
+func (s *response) write() error {
 	if s.ended {
 		return errEndedAlready
 	}
@@ -189,28 +190,28 @@ func (s *sseStream) write() error {
 		s.ended, s.failure = true, err
 		return err
 	}
-	// HTTP/2 resets a stream when its deadline passes, also when nobody writes.
+	// HTTP/2 resets a stream when its deadline passes, also when nothing is written.
 	_ = s.rc.SetWriteDeadline(time.Time{})
 	s.timer.Reset(s.heartbeat)
 	return nil
 }
 
-// end lets nothing more be written, and says whether the answer was begun and
-// why it was cut off.
-func (s *sseStream) finish() (begun bool, cut error) {
+// finish lets nothing more be written, and returns whether the response was started
+// and why it was cut off.
+func (s *response) finish() (started bool, failure error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.timer.Stop()
 	if !s.ended {
-		// What is still to be written, a refusal or the end of the answer, has
-		// time, but must not wait for ever.
+		// A refusal or the end of the response may still be written; it must not
+		// wait for ever.
 		_ = s.rc.SetWriteDeadline(time.Now().Add(s.timeout))
 	}
 	s.ended = true
 	return s.started, s.failure
 }
 
-// canFlush says whether events can leave before the answer ends.
+// canFlush says whether events can leave before the response ends.
 func canFlush(w http.ResponseWriter) bool {
 	for {
 		switch v := w.(type) {

@@ -1,4 +1,4 @@
-package pubsub_test
+package stream_test
 
 import (
 	"bytes"
@@ -11,19 +11,21 @@ import (
 	"testing"
 	"time"
 
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
-	"github.com/madcrow-go/madcrow/pubsub"
+	"github.com/madcrow-go/madcrow/stream"
 )
 
 // What every group has done leaves the stream, and nothing else does. It stayed
 // until MaxLen: a million messages.
 func TestStream_WhatEveryGroupHasDoneIsTrimmed(t *testing.T) {
-	s := openShop(t, pubsub.StreamOptions[int]{})
+	s := openShop(t, stream.Options[int]{})
 	s.order(t, 1, 250)
 	s.srv.Do(t, "XGROUP", "CREATE", shopLog, "slow", "0")
 	s.srv.Do(t, "XREADGROUP", "GROUP", "slow", "c", "COUNT", "120", "STREAMS", shopLog, ">")
-	stop := s.work(t, func(context.Context, pubsub.Delivery[int]) error { return nil }, pubsub.WorkOptions{})
-	eventually(t, "all are done", func() bool { l := s.lag(t); return l.Waiting == 0 && l.Pending == 0 && l.Workers > 0 })
+	stop := s.work(t, func(context.Context, stream.Delivery[int]) error { return nil }, stream.WorkOptions{})
+	testkit.Eventually(t, "all are done", func() bool { l := s.lag(t); return l.Waiting == 0 && l.Pending == 0 && l.Workers > 0 })
 	stop()
 	if n := s.srv.Do(t, "XLEN", shopLog); n != int64(250) {
 		t.Errorf("%v are left; the slow group has done none", n)
@@ -34,14 +36,14 @@ func TestStream_WhatEveryGroupHasDoneIsTrimmed(t *testing.T) {
 			s.srv.Do(t, "XACK", shopLog, "slow", id)
 		}
 	}
-	stop = s.work(t, func(context.Context, pubsub.Delivery[int]) error { return nil }, pubsub.WorkOptions{})
+	stop = s.work(t, func(context.Context, stream.Delivery[int]) error { return nil }, stream.WorkOptions{})
 	s.order(t, 251, 251)
-	eventually(t, "what the slow group has done is gone", func() bool { return s.srv.Do(t, "XLEN", shopLog) == int64(251-99) })
+	testkit.Eventually(t, "what the slow group has done is gone", func() bool { return s.srv.Do(t, "XLEN", shopLog) == int64(251-99) })
 	stop()
 	s.srv.Do(t, "XGROUP", "DESTROY", shopLog, "slow")
-	stop = s.work(t, func(context.Context, pubsub.Delivery[int]) error { return nil }, pubsub.WorkOptions{})
+	stop = s.work(t, func(context.Context, stream.Delivery[int]) error { return nil }, stream.WorkOptions{})
 	s.order(t, 252, 252)
-	eventually(t, "all is gone", func() bool { return s.srv.Do(t, "XLEN", shopLog) == int64(0) })
+	testkit.Eventually(t, "all is gone", func() bool { return s.srv.Do(t, "XLEN", shopLog) == int64(0) })
 	stop()
 	if l := s.lag(t); l.Waiting != 0 || l.Lost != 0 || l.Pending != 0 || s.events.count("lost") != 0 {
 		t.Errorf("%+v", l)
@@ -49,19 +51,19 @@ func TestStream_WhatEveryGroupHasDoneIsTrimmed(t *testing.T) {
 }
 
 func TestStream_KeepDoneKeepsThem(t *testing.T) {
-	s := openShop(t, pubsub.StreamOptions[int]{KeepDone: true})
+	s := openShop(t, stream.Options[int]{KeepDone: true})
 	s.order(t, 1, 50)
-	stop := s.work(t, func(context.Context, pubsub.Delivery[int]) error { return nil }, pubsub.WorkOptions{})
-	eventually(t, "all are done", func() bool { l := s.lag(t); return l.Waiting == 0 && l.Pending == 0 && l.Workers > 0 })
+	stop := s.work(t, func(context.Context, stream.Delivery[int]) error { return nil }, stream.WorkOptions{})
+	testkit.Eventually(t, "all are done", func() bool { l := s.lag(t); return l.Waiting == 0 && l.Pending == 0 && l.Workers > 0 })
 	stop()
 	if l := s.lag(t); l.Length != 50 || l.Waiting != 0 || l.Lost != 0 {
 		t.Errorf("%+v", l)
 	}
 }
 
-// What MaxLen took from a slow group is counted, each message once, and told; and
+// What MaxLen took from a slow group is counted, each message once, and logged; and
 // the lag says how many really wait. It said 4,866 where 1,000 were there, then 0,
-// and nobody heard of the rest.
+// and no one heard of the rest.
 func TestStream_LossesOfASlowGroupAreCountedAndLogged(t *testing.T) {
 	needStreams(t)
 	srv := madcrowtest.StartRedis(t)
@@ -69,12 +71,11 @@ func TestStream_LossesOfASlowGroupAreCountedAndLogged(t *testing.T) {
 	events := &counter{}
 	cfg := srv.Config()
 	cfg.Recorder = events
-	b := newBus(t, openConfig(t, cfg), pubsub.Options{Logger: madcrowLog(func(line string) {
+	s, err := stream.New(openConfig(t, cfg), "s", stream.Options[int]{MaxLen: 1000, Logger: logTo(func(line string) {
 		if strings.Contains(line, "too slow") {
 			logged.Add(1)
 		}
 	})})
-	s, err := pubsub.NewStream(b, "s", pubsub.StreamOptions[int]{MaxLen: 1000})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,12 +86,12 @@ func TestStream_LossesOfASlowGroupAreCountedAndLogged(t *testing.T) {
 	begun := make(chan struct{}, total)
 	ended := make(chan error, 1)
 	go func() {
-		ended <- s.Work(ctx, "g", func(context.Context, pubsub.Delivery[int]) error {
+		ended <- s.Work(ctx, "g", func(context.Context, stream.Delivery[int]) error {
 			begun <- struct{}{}
 			<-goOn
 			done.Add(1)
 			return nil
-		}, pubsub.WorkOptions{Workers: 8})
+		}, stream.WorkOptions{Workers: 8})
 	}()
 	if _, err := s.Publish(t.Context(), 0); err != nil {
 		t.Fatal(err)
@@ -112,11 +113,11 @@ func TestStream_LossesOfASlowGroupAreCountedAndLogged(t *testing.T) {
 	if err != nil || lag.Waiting != lag.Length || lag.Waiting > 1200 || lag.Waiting < 1000 {
 		t.Errorf("while they wait: %+v %v", lag, err)
 	}
-	if lag.Lost+lag.Waiting+8 < published { // those eight have, which are lost too once nobody has them
+	if lag.Lost+lag.Waiting+8 < published { // those eight have, which are lost too once no one has them
 		t.Errorf("%+v of %d", lag, published)
 	}
 	close(goOn)
-	eventually(t, "the rest is done", func() bool {
+	testkit.Eventually(t, "the rest is done", func() bool {
 		lag, err = s.Lag(t.Context(), "g")
 		return err == nil && lag.Waiting == 0 && lag.Pending == 0
 	})
@@ -125,7 +126,7 @@ func TestStream_LossesOfASlowGroupAreCountedAndLogged(t *testing.T) {
 		t.Error(err)
 	}
 	if done.Load()+lag.Lost != published || int64(events.count("lost")) != lag.Lost || lag.Lost < 3000 {
-		t.Errorf("%d done and %d lost of %d, %d told", done.Load(), lag.Lost, published, events.count("lost"))
+		t.Errorf("%d done and %d lost of %d, %d notified", done.Load(), lag.Lost, published, events.count("lost"))
 	}
 	if logged.Load() != 1 {
 		t.Errorf("logged %d times", logged.Load())
@@ -155,7 +156,7 @@ func TestStream_ServerThatIsTooOldIsRefusedByName(t *testing.T) {
 		c, err := (&net.Dialer{}).DialContext(ctx, network, address)
 		return oldServer{c}, err
 	}
-	s, err := pubsub.NewStream(newBus(t, openConfig(t, cfg), pubsub.Options{}), "s", pubsub.StreamOptions[int]{})
+	s, err := stream.New(openConfig(t, cfg), "s", stream.Options[int]{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,10 +164,10 @@ func TestStream_ServerThatIsTooOldIsRefusedByName(t *testing.T) {
 	defer cancel()
 	check := func(what string, err error) {
 		t.Helper()
-		if !errors.Is(err, pubsub.ErrTooOld) || !strings.Contains(err.Error(), "streams need Redis 6.2 or later") {
+		if !errors.Is(err, stream.ErrTooOld) || !strings.Contains(err.Error(), "streams need Redis 6.2 or later") {
 			t.Errorf("%s: %v", what, err)
 		}
-		var e *pubsub.Error
+		var e *madcrow.Error
 		if !errors.As(err, &e) {
 			t.Fatalf("%s: %T", what, err)
 		}
@@ -176,41 +177,9 @@ func TestStream_ServerThatIsTooOldIsRefusedByName(t *testing.T) {
 	}
 	_, err = s.Publish(ctx, 1)
 	check("publish", err)
-	check("work", s.Work(ctx, "g", func(context.Context, pubsub.Delivery[int]) error { return nil }, pubsub.WorkOptions{}))
+	check("work", s.Work(ctx, "g", func(context.Context, stream.Delivery[int]) error { return nil }, stream.WorkOptions{}))
 	if n := srv.Do(t, "EXISTS", shopLog); n != int64(0) || ctx.Err() != nil {
 		t.Errorf("the stream is there: %v", n)
-	}
-}
-
-// oldSharded lets a server not know sharded channels, as before Redis 7.
-type oldSharded struct{ net.Conn }
-
-func (c oldSharded) Write(p []byte) (int, error) {
-	q := bytes.ReplaceAll(p, []byte("\r\nSSUBSCRIBE\r\n"), []byte("\r\nNOSUBSCRIB\r\n"))
-	q = bytes.ReplaceAll(q, []byte("\r\nSPUBLISH\r\n"), []byte("\r\nNOSHARDS\r\n"))
-	return c.Conn.Write(q)
-}
-
-// A subscription to a sharded channel on a server without them was tried again
-// for ever, in silence.
-func TestTopic_ServerWithoutShardedChannelsIsRefusedByName(t *testing.T) {
-	cfg := madcrowtest.StartRedis(t).Config()
-	cfg.Dialer = func(ctx context.Context, network, address string) (net.Conn, error) {
-		c, err := (&net.Dialer{}).DialContext(ctx, network, address)
-		return oldSharded{c}, err
-	}
-	topic := topicOf(t, newBus(t, openConfig(t, cfg), pubsub.Options{}), "c", pubsub.TopicOptions[int]{Sharded: true})
-	if _, err := topic.Publish(t.Context(), 1); !errors.Is(err, pubsub.ErrTooOld) {
-		t.Errorf("publish: %v", err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-	defer cancel()
-	var last error
-	for _, err := range topic.Subscribe(ctx) {
-		last = err
-	}
-	if !errors.Is(last, pubsub.ErrTooOld) || !strings.Contains(last.Error(), "sharded channels need Redis 7.0") {
-		t.Errorf("subscribe: %v", last)
 	}
 }
 
@@ -235,25 +204,25 @@ func TestStream_OvertakenMessageInHandIsLostUnlessItSucceeds(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := openShop(t, pubsub.StreamOptions[int]{})
+			s := openShop(t, stream.Options[int]{})
 			s.order(t, 1, 1)
 			begun, goOn := make(chan struct{}, 9), make(chan struct{})
 			var tries atomic.Int32
-			stop := s.work(t, func(context.Context, pubsub.Delivery[int]) error {
+			stop := s.work(t, func(context.Context, stream.Delivery[int]) error {
 				tries.Add(1)
 				begun <- struct{}{}
 				<-goOn
 				return tc.err
-			}, pubsub.WorkOptions{ClaimAfter: tc.claimAfter, MaxDeliveries: tc.tries})
+			}, stream.WorkOptions{ClaimAfter: tc.claimAfter, MaxDeliveries: tc.tries})
 			<-begun
 			if n := s.srv.Do(t, "XTRIM", shopLog, "MAXLEN", "0"); n != int64(1) {
 				t.Fatalf("%v were trimmed", n)
 			}
 			if tc.claimAfter < time.Second {
-				eventually(t, "a sign of life", func() bool { return s.lag(t).Pending == 0 })
+				testkit.Eventually(t, "a sign of life", func() bool { return s.lag(t).Pending == 0 })
 			}
 			close(goOn)
-			eventually(t, "it is over", func() bool {
+			testkit.Eventually(t, "it is over", func() bool {
 				l := s.lag(t)
 				over := s.events.count("lost")
 				if tc.err == nil {
@@ -263,7 +232,7 @@ func TestStream_OvertakenMessageInHandIsLostUnlessItSucceeds(t *testing.T) {
 			})
 			stop()
 			if l := s.lag(t); l.Lost != tc.lost || l.Dead != 0 || tries.Load() != 1 || int64(s.events.count("lost")) != tc.lost {
-				t.Errorf("%+v, %d tries, %d told", l, tries.Load(), s.events.count("lost"))
+				t.Errorf("%+v, %d tries, %d notified", l, tries.Load(), s.events.count("lost"))
 			}
 			if n := s.srv.Do(t, "EXISTS", "m1:stream:{s}:why:g"); n != int64(0) {
 				t.Error("the reason of a message that is gone is left")
@@ -275,7 +244,7 @@ func TestStream_OvertakenMessageInHandIsLostUnlessItSucceeds(t *testing.T) {
 // A group that was set back has messages to do again before those that are pending:
 // they were trimmed.
 func TestStream_WhatAGroupWasSetBackToIsNotTrimmed(t *testing.T) {
-	s := openShop(t, pubsub.StreamOptions[int]{})
+	s := openShop(t, stream.Options[int]{})
 	var ids []string
 	for n := range 30 {
 		id, err := s.Publish(t.Context(), n)
@@ -292,32 +261,32 @@ func TestStream_WhatAGroupWasSetBackToIsNotTrimmed(t *testing.T) {
 		}
 	}
 	s.srv.Do(t, "XGROUP", "SETID", shopLog, "back", ids[4])
-	stop := s.work(t, func(context.Context, pubsub.Delivery[int]) error { return nil }, pubsub.WorkOptions{})
-	eventually(t, "all are done", func() bool { return s.events.count("done") == 30 })
+	stop := s.work(t, func(context.Context, stream.Delivery[int]) error { return nil }, stream.WorkOptions{})
+	testkit.Eventually(t, "all are done", func() bool { return s.events.count("done") == 30 })
 	stop()
 	if n := s.srv.Do(t, "XLEN", shopLog); n != int64(25) {
 		t.Errorf("%v are left, of 25 that the group was set back to", n)
 	}
 }
 
-// lanes counts what comes back over connections on which nobody waits for new
+// inlineConns counts what comes back over connections on which no one waits for new
 // messages.
-type lanes struct{ shared atomic.Int64 }
+type inlineConns struct{ shared atomic.Int64 }
 
-type lane struct {
+type inlineConn struct {
 	net.Conn
-	of    *lanes
+	of    *inlineConns
 	waits atomic.Bool
 }
 
-func (c *lane) Write(p []byte) (int, error) {
+func (c *inlineConn) Write(p []byte) (int, error) {
 	if bytes.Contains(p, []byte("\r\nXREADGROUP\r\n")) {
 		c.waits.Store(true)
 	}
 	return c.Conn.Write(p)
 }
 
-func (c *lane) Read(p []byte) (int, error) {
+func (c *inlineConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if !c.waits.Load() {
 		c.of.shared.Add(int64(n))
@@ -331,13 +300,13 @@ func (c *lane) Read(p []byte) (int, error) {
 func TestStream_LargeMessagesDoNotComeBeforeOtherCalls(t *testing.T) {
 	needStreams(t)
 	srv := madcrowtest.StartRedis(t)
-	var of lanes
+	var of inlineConns
 	cfg := srv.Config()
 	cfg.Dialer = func(ctx context.Context, network, address string) (net.Conn, error) {
 		c, err := (&net.Dialer{}).DialContext(ctx, network, address)
-		return &lane{Conn: c, of: &of}, err
+		return &inlineConn{Conn: c, of: &of}, err
 	}
-	s, err := pubsub.NewStream(newBus(t, openConfig(t, cfg), pubsub.Options{}), "s", pubsub.StreamOptions[string]{MaxLen: 1})
+	s, err := stream.New(openConfig(t, cfg), "s", stream.Options[string]{MaxLen: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -355,12 +324,12 @@ func TestStream_LargeMessagesDoNotComeBeforeOtherCalls(t *testing.T) {
 	var done atomic.Int32
 	ended := make(chan error, 1)
 	go func() {
-		ended <- s.Work(ctx, "g", func(context.Context, pubsub.Delivery[string]) error {
+		ended <- s.Work(ctx, "g", func(context.Context, stream.Delivery[string]) error {
 			done.Add(1)
 			return nil
-		}, pubsub.WorkOptions{Workers: total})
+		}, stream.WorkOptions{Workers: total})
 	}()
-	eventually(t, "all are done", func() bool { return done.Load() == total })
+	testkit.Eventually(t, "all are done", func() bool { return done.Load() == total })
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)

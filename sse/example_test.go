@@ -1,4 +1,4 @@
-package pubsub_test
+package sse_test
 
 import (
 	"bufio"
@@ -9,14 +9,15 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/pubsub"
+	"github.com/madcrow-go/madcrow/sse"
 )
 
 // A browser listens by new EventSource("/events"), and gets what it missed when
 // it comes back.
-func ExampleSSE() {
+func ExampleNew() {
 	ctx := context.Background()
 	cfg := config // of a Redis that the tests started
-	cfg.KeyPrefix, cfg.Require = "ExampleSSE:", true
+	cfg.KeyPrefix, cfg.Require = "ExampleNew:", true
 	r, err := madcrow.Open(ctx, cfg)
 	if err != nil {
 		fmt.Println(err)
@@ -34,7 +35,7 @@ func ExampleSSE() {
 		fmt.Println(err)
 		return
 	}
-	events, err := pubsub.SSE(orders, pubsub.SSEOptions[string]{Retry: -1})
+	events, err := sse.New(orders, sse.Options[string]{Retry: -1})
 	if err != nil {
 		fmt.Println(err)
 		return

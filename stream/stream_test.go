@@ -1,4 +1,4 @@
-package pubsub_test
+package stream_test
 
 import (
 	"context"
@@ -11,13 +11,14 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
-	"github.com/madcrow-go/madcrow/pubsub"
+	"github.com/madcrow-go/madcrow/stream"
 )
 
 // shop is a stream on a server of its own.
 type shop struct {
-	*pubsub.Stream[int]
+	*stream.Stream[int]
 	srv    *madcrowtest.Server
 	r      *madcrow.Redis
 	events *counter
@@ -25,7 +26,7 @@ type shop struct {
 
 const shopLog = "m1:stream:{s}:log"
 
-func openShop(t testing.TB, opt pubsub.StreamOptions[int]) *shop {
+func openShop(t testing.TB, opt stream.Options[int]) *shop {
 	needStreams(t)
 	t.Helper()
 	srv := madcrowtest.StartRedis(t)
@@ -34,7 +35,7 @@ func openShop(t testing.TB, opt pubsub.StreamOptions[int]) *shop {
 	cfg.Recorder = s.events
 	s.r = openConfig(t, cfg)
 	var err error
-	if s.Stream, err = pubsub.NewStream(newBus(t, s.r, pubsub.Options{}), "s", opt); err != nil {
+	if s.Stream, err = stream.New(s.r, "s", opt); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -50,7 +51,7 @@ func (s *shop) order(t testing.TB, from, to int) {
 }
 
 // work begins to work, and returns what ends it.
-func (s *shop) work(t testing.TB, do func(context.Context, pubsub.Delivery[int]) error, opt pubsub.WorkOptions) (stop func()) {
+func (s *shop) work(t testing.TB, do func(context.Context, stream.Delivery[int]) error, opt stream.WorkOptions) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
@@ -65,7 +66,7 @@ func (s *shop) work(t testing.TB, do func(context.Context, pubsub.Delivery[int])
 	return stop
 }
 
-func (s *shop) lag(t testing.TB) pubsub.Lag {
+func (s *shop) lag(t testing.TB) stream.Lag {
 	t.Helper()
 	lag, err := s.Lag(t.Context(), "g")
 	if err != nil {
@@ -76,7 +77,7 @@ func (s *shop) lag(t testing.TB) pubsub.Lag {
 
 func (s *shop) done(t testing.TB) {
 	t.Helper()
-	eventually(t, "everything is done", func() bool {
+	testkit.Eventually(t, "everything is done", func() bool {
 		l, err := s.Lag(t.Context(), "g") // also while Redis is coming back
 		return err == nil && l.Pending == 0 && l.Waiting == 0
 	})
@@ -96,17 +97,17 @@ func (s *shop) crash(t testing.TB, name string, n int) {
 }
 
 func TestWork_RetriesDoNotWaitForABlockedRead(t *testing.T) {
-	s := openShop(t, pubsub.StreamOptions[int]{})
+	s := openShop(t, stream.Options[int]{})
 	s.order(t, 1, 200)
 	var tries atomic.Int64
 	start := time.Now()
-	s.work(t, func(_ context.Context, d pubsub.Delivery[int]) error {
+	s.work(t, func(_ context.Context, d stream.Delivery[int]) error {
 		tries.Add(1)
 		if d.Deliveries == 1 {
 			return errors.New("not yet")
 		}
 		return nil
-	}, pubsub.WorkOptions{RetryDelay: 20 * time.Millisecond})
+	}, stream.WorkOptions{RetryDelay: 20 * time.Millisecond})
 	s.done(t)
 	t.Logf("200 failures made good after %v", time.Since(start))
 	if d := time.Since(start); d > 5*time.Second || tries.Load() != 400 {
@@ -117,14 +118,13 @@ func TestWork_RetriesDoNotWaitForABlockedRead(t *testing.T) {
 // What a crashed process had is done by another one, at its own pace: never more
 // at a time than Workers. Then nothing is left of it.
 func TestStream_WhatACrashedProcessHadIsDoneAndItsConsumerRemoved(t *testing.T) {
-	t.Cleanup(pubsub.SetSweep(50*time.Millisecond, 500*time.Millisecond))
-	s := openShop(t, pubsub.StreamOptions[int]{})
+	s := openShop(t, stream.Options[int]{})
 	s.order(t, 1, 300)
 	s.crash(t, "crashed", 300)
 	s.srv.Do(t, "XGROUP", "CREATECONSUMER", shopLog, "g", "crashed-idle")
 	var now, most, done atomic.Int64
 	start := time.Now()
-	s.work(t, func(_ context.Context, d pubsub.Delivery[int]) error {
+	s.work(t, func(_ context.Context, d stream.Delivery[int]) error {
 		n := now.Add(1)
 		defer now.Add(-1)
 		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
@@ -135,22 +135,21 @@ func TestStream_WhatACrashedProcessHadIsDoneAndItsConsumerRemoved(t *testing.T) 
 		time.Sleep(time.Millisecond)
 		done.Add(1)
 		return nil
-	}, pubsub.WorkOptions{ClaimAfter: 300 * time.Millisecond, Workers: 4})
+	}, stream.WithSweep(stream.WorkOptions{ClaimAfter: 300 * time.Millisecond, Workers: 4}, 50*time.Millisecond, 500*time.Millisecond))
 	s.done(t)
 	t.Logf("300 messages of a crashed process done after %v, %d at a time", time.Since(start), most.Load())
 	if most.Load() > 4 || done.Load() != 300 {
 		t.Errorf("%d at a time, %d done", most.Load(), done.Load())
 	}
-	eventually(t, "the consumers are removed", func() bool { return s.lag(t).Workers == 1 })
+	testkit.Eventually(t, "the consumers are removed", func() bool { return s.lag(t).Workers == 1 })
 }
 
 // One that crashed has messages pending: they would be forgotten with it.
 func TestStream_ConsumerWithPendingMessagesIsNotRemoved(t *testing.T) {
-	t.Cleanup(pubsub.SetSweep(20*time.Millisecond, time.Millisecond))
-	s := openShop(t, pubsub.StreamOptions[int]{})
+	s := openShop(t, stream.Options[int]{})
 	s.order(t, 1, 3)
 	s.crash(t, "crashed", 3)
-	s.work(t, func(context.Context, pubsub.Delivery[int]) error { return nil }, pubsub.WorkOptions{ClaimAfter: 10 * time.Second})
+	s.work(t, func(context.Context, stream.Delivery[int]) error { return nil }, stream.WithSweep(stream.WorkOptions{ClaimAfter: 10 * time.Second}, 20*time.Millisecond, time.Millisecond))
 	s.order(t, 4, 4)
 	time.Sleep(300 * time.Millisecond)
 	if l := s.lag(t); l.Pending != 3 {
@@ -159,28 +158,28 @@ func TestStream_ConsumerWithPendingMessagesIsNotRemoved(t *testing.T) {
 }
 
 // Replies that hand out messages are lost, again and again: they are done all
-// the same, soon, and nobody's tries are used up by that.
+// the same, soon, and no tries are used up by that.
 func TestWork_MessagesOfALostReplyCountAsNoFailure(t *testing.T) {
 	needStreams(t)
 	srv := madcrowtest.StartRedis(t)
 	proxy := madcrowtest.StartProxy(t, srv.Addr())
 	cfg := srv.Config()
 	cfg.Port = proxy.Port()
-	near, _ := pubsub.NewStream(newBus(t, openConfig(t, cfg), pubsub.Options{}), "s", pubsub.StreamOptions[int]{})
-	far, _ := pubsub.NewStream(newBus(t, openConfig(t, srv.Config()), pubsub.Options{}), "s", pubsub.StreamOptions[int]{})
+	near, _ := stream.New(openConfig(t, cfg), "s", stream.Options[int]{})
+	far, _ := stream.New(openConfig(t, srv.Config()), "s", stream.Options[int]{})
 	var mu sync.Mutex
 	most, done := int64(0), map[int]bool{}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- near.Work(ctx, "g", func(_ context.Context, d pubsub.Delivery[int]) error {
+		ended <- near.Work(ctx, "g", func(_ context.Context, d stream.Delivery[int]) error {
 			mu.Lock()
 			defer mu.Unlock()
 			most, done[d.Message] = max(most, d.Deliveries), true
 			return nil
-		}, pubsub.WorkOptions{ClaimAfter: 30 * time.Second, MaxDeliveries: 1})
+		}, stream.WorkOptions{ClaimAfter: 30 * time.Second, MaxDeliveries: 1})
 	}()
-	eventually(t, "the group", func() bool { return hasGroup(t, srv) })
+	testkit.Eventually(t, "the group", func() bool { return hasGroup(t, srv) })
 	for n := range 10 {
 		proxy.CutAfter(0) // the next reply does not come
 		if _, err := far.Publish(t.Context(), n); err != nil {
@@ -190,7 +189,7 @@ func TestWork_MessagesOfALostReplyCountAsNoFailure(t *testing.T) {
 		proxy.CutAfter(-1)
 		time.Sleep(20 * time.Millisecond)
 	}
-	eventually(t, "everything is done", func() bool {
+	testkit.Eventually(t, "everything is done", func() bool {
 		mu.Lock()
 		defer mu.Unlock()
 		return len(done) == 10
@@ -208,11 +207,11 @@ func TestWork_MessagesOfALostReplyCountAsNoFailure(t *testing.T) {
 // after errors, after panics, at once where it cannot be decoded, and when it is
 // no message of a Stream at all. Two processes race for all of it.
 func TestStream_PoisonBecomesOneDeadLetterWithItsReason(t *testing.T) {
-	s := openShop(t, pubsub.StreamOptions[int]{})
+	s := openShop(t, stream.Options[int]{})
 	s.order(t, 1, 50)
 	s.srv.Do(t, "XADD", shopLog, "*", "d", "no number")
 	s.srv.Do(t, "XADD", shopLog, "*", "somebody", "else", "s", "entry")
-	do := func(_ context.Context, d pubsub.Delivery[int]) error {
+	do := func(_ context.Context, d stream.Delivery[int]) error {
 		switch {
 		case d.Message%10 == 1:
 			return fmt.Errorf("no %d", d.Message)
@@ -222,7 +221,7 @@ func TestStream_PoisonBecomesOneDeadLetterWithItsReason(t *testing.T) {
 		return nil
 	}
 	for range 2 {
-		s.work(t, do, pubsub.WorkOptions{ClaimAfter: 300 * time.Millisecond, RetryDelay: 5 * time.Millisecond, MaxDeliveries: 3})
+		s.work(t, do, stream.WorkOptions{ClaimAfter: 300 * time.Millisecond, RetryDelay: 5 * time.Millisecond, MaxDeliveries: 3})
 	}
 	s.done(t)
 	dead, err := s.Dead(t.Context(), "g", "", 100)
@@ -234,7 +233,7 @@ func TestStream_PoisonBecomesOneDeadLetterWithItsReason(t *testing.T) {
 		want, tries := fmt.Sprint("no ", d.Message), int64(3)
 		switch {
 		case d.Raw == "no number", d.Raw == "somebody\nelse\ns\nentry":
-			want, tries = pubsub.ErrMalformed.Error(), 1
+			want, tries = stream.ErrMalformed.Error(), 1
 			if d.Err == nil {
 				t.Errorf("%+v can be decoded", d)
 			}
@@ -257,22 +256,22 @@ func TestStream_PoisonBecomesOneDeadLetterWithItsReason(t *testing.T) {
 // With memory full no message is lost between the stream and the dead letters,
 // in neither direction.
 func TestWork_DeadLettersAreKeptWhenRedisIsOutOfMemory(t *testing.T) {
-	s := openShop(t, pubsub.StreamOptions[int]{})
+	s := openShop(t, stream.Options[int]{})
 	s.order(t, 1, 1)
 	var tries atomic.Int64
-	s.work(t, func(context.Context, pubsub.Delivery[int]) error {
+	s.work(t, func(context.Context, stream.Delivery[int]) error {
 		if tries.Add(1) == 1 {
 			s.srv.Do(t, "CONFIG", "SET", "maxmemory", "1")
 		}
 		return errors.New("poison")
-	}, pubsub.WorkOptions{ClaimAfter: 100 * time.Millisecond, MaxDeliveries: 1})
-	eventually(t, "it was tried", func() bool { return tries.Load() > 0 })
+	}, stream.WorkOptions{ClaimAfter: 100 * time.Millisecond, MaxDeliveries: 1})
+	testkit.Eventually(t, "it was tried", func() bool { return tries.Load() > 0 })
 	time.Sleep(100 * time.Millisecond)
 	if l := s.lag(t); l.Pending+l.Dead != 1 {
 		t.Errorf("with memory full: %+v", l)
 	}
 	s.srv.Do(t, "CONFIG", "SET", "maxmemory", "0")
-	eventually(t, "the dead letter", func() bool { return s.lag(t).Dead == 1 })
+	testkit.Eventually(t, "the dead letter", func() bool { return s.lag(t).Dead == 1 })
 	dead, _ := s.Dead(t.Context(), "g", "", 1)
 	s.srv.Do(t, "CONFIG", "SET", "maxmemory", "1")
 	if ok, err := s.Replay(t.Context(), "g", dead[0].ID); ok || !errors.Is(err, madcrow.ErrOutOfMemory) {
@@ -284,16 +283,16 @@ func TestWork_DeadLettersAreKeptWhenRedisIsOutOfMemory(t *testing.T) {
 	s.srv.Do(t, "CONFIG", "SET", "maxmemory", "0")
 }
 
-// While a message is worked on for longer than ClaimAfter nobody else gets it;
+// While a message is worked on for longer than ClaimAfter no one else gets it;
 // and the signs of life do not put off the next try of one that failed.
 func TestStream_HeartbeatsKeepAMessageAndDelayNoRetry(t *testing.T) {
-	s := openShop(t, pubsub.StreamOptions[int]{})
+	s := openShop(t, stream.Options[int]{})
 	s.order(t, 0, 40)
 	var long, tries atomic.Int64
 	var slowest atomic.Int64
 	var mu sync.Mutex
 	failed := map[int]time.Time{}
-	do := func(_ context.Context, d pubsub.Delivery[int]) error {
+	do := func(_ context.Context, d stream.Delivery[int]) error {
 		if d.Message == 0 {
 			long.Add(1)
 			time.Sleep(1500 * time.Millisecond)
@@ -311,7 +310,7 @@ func TestStream_HeartbeatsKeepAMessageAndDelayNoRetry(t *testing.T) {
 		return nil
 	}
 	for range 2 {
-		s.work(t, do, pubsub.WorkOptions{ClaimAfter: 450 * time.Millisecond, RetryDelay: time.Millisecond, MaxDeliveries: 6, Workers: 50})
+		s.work(t, do, stream.WorkOptions{ClaimAfter: 450 * time.Millisecond, RetryDelay: time.Millisecond, MaxDeliveries: 6, Workers: 50})
 	}
 	s.done(t)
 	t.Logf("%d tries, the longest pause was %v", tries.Load(), time.Duration(slowest.Load()))
@@ -322,15 +321,15 @@ func TestStream_HeartbeatsKeepAMessageAndDelayNoRetry(t *testing.T) {
 
 // A message that is trimmed while it is pending is let go of, with its reason.
 func TestStream_TrimmedMessagesAreReleased(t *testing.T) {
-	s := openShop(t, pubsub.StreamOptions[int]{})
+	s := openShop(t, stream.Options[int]{})
 	s.order(t, 1, 10)
 	s.crash(t, "crashed", 10)
 	s.srv.Do(t, "XTRIM", shopLog, "MAXLEN", "4")
 	var done atomic.Int64
-	s.work(t, func(context.Context, pubsub.Delivery[int]) error {
+	s.work(t, func(context.Context, stream.Delivery[int]) error {
 		done.Add(1)
 		return nil
-	}, pubsub.WorkOptions{ClaimAfter: 100 * time.Millisecond})
+	}, stream.WorkOptions{ClaimAfter: 100 * time.Millisecond})
 	s.done(t)
 	if done.Load() != 4 || s.events.count("trimmed") != 6 || s.lag(t).Dead != 0 {
 		t.Errorf("%d done, %d trimmed, %+v", done.Load(), s.events.count("trimmed"), s.lag(t))
@@ -341,27 +340,27 @@ func TestStream_TrimmedMessagesAreReleased(t *testing.T) {
 // not passed over, also by a group that began with the present.
 func TestStream_GoesOnAfterFlushAll(t *testing.T) {
 	for _, fromNow := range []bool{false, true} {
-		s := openShop(t, pubsub.StreamOptions[int]{})
+		s := openShop(t, stream.Options[int]{})
 		s.order(t, 1, 5)
 		var mu sync.Mutex
 		got := map[int]int{}
-		s.work(t, func(_ context.Context, d pubsub.Delivery[int]) error {
+		s.work(t, func(_ context.Context, d stream.Delivery[int]) error {
 			mu.Lock()
 			defer mu.Unlock()
 			got[d.Message]++
 			return nil
-		}, pubsub.WorkOptions{FromNow: fromNow})
-		eventually(t, "the group", func() bool { return hasGroup(t, s.srv) })
+		}, stream.WorkOptions{FromNow: fromNow})
+		testkit.Eventually(t, "the group", func() bool { return hasGroup(t, s.srv) })
 		for round := range 5 {
 			s.order(t, 10*round+10, 10*round+14)
-			eventually(t, "all are done", func() bool {
+			testkit.Eventually(t, "all are done", func() bool {
 				mu.Lock()
 				defer mu.Unlock()
 				return got[10*round+14] > 0
 			})
 			s.srv.Do(t, "FLUSHALL")
 			s.order(t, 10*round+15, 10*round+19)
-			eventually(t, "all after FLUSHALL are done", func() bool {
+			testkit.Eventually(t, "all after FLUSHALL are done", func() bool {
 				mu.Lock()
 				defer mu.Unlock()
 				n := 0
@@ -378,18 +377,18 @@ func TestStream_GoesOnAfterFlushAll(t *testing.T) {
 }
 
 // Redis stands still while messages are being worked on: each is done once, and
-// told to be when Redis goes on.
+// acknowledged when Redis goes on.
 func TestWork_AckOutlivesAnOutage(t *testing.T) {
-	s := openShop(t, pubsub.StreamOptions[int]{})
+	s := openShop(t, stream.Options[int]{})
 	s.order(t, 1, 20)
 	var done atomic.Int64
 	goOn := make(chan struct{})
-	s.work(t, func(context.Context, pubsub.Delivery[int]) error {
+	s.work(t, func(context.Context, stream.Delivery[int]) error {
 		<-goOn
 		done.Add(1)
 		return nil
-	}, pubsub.WorkOptions{Workers: 20})
-	eventually(t, "all are in hand", func() bool { return s.lag(t).Pending == 20 })
+	}, stream.WorkOptions{Workers: 20})
+	testkit.Eventually(t, "all are in hand", func() bool { return s.lag(t).Pending == 20 })
 	s.srv.Pause()
 	close(goOn)
 	time.Sleep(long(1500*time.Millisecond, 8*time.Second))
@@ -403,10 +402,10 @@ func TestWork_AckOutlivesAnOutage(t *testing.T) {
 // Whatever there is to wait for, waiting is not busy: with everything pending
 // elsewhere, with Redis away, and with nothing to do.
 func TestStream_WaitingIsNotBusy(t *testing.T) {
-	s := openShop(t, pubsub.StreamOptions[int]{})
+	s := openShop(t, stream.Options[int]{})
 	s.order(t, 1, 500)
 	s.crash(t, "another", 500)
-	stop := s.work(t, func(context.Context, pubsub.Delivery[int]) error { return nil }, pubsub.WorkOptions{ClaimAfter: time.Minute})
+	stop := s.work(t, func(context.Context, stream.Delivery[int]) error { return nil }, stream.WorkOptions{ClaimAfter: time.Minute})
 	time.Sleep(100 * time.Millisecond)
 	calls := func(what string, most int64) {
 		t.Helper()
@@ -423,10 +422,10 @@ func TestStream_WaitingIsNotBusy(t *testing.T) {
 	s.srv.Do(t, "FLUSHALL")
 	blocked := make(chan struct{})
 	s.order(t, 1, 1)
-	s.work(t, func(context.Context, pubsub.Delivery[int]) error {
+	s.work(t, func(context.Context, stream.Delivery[int]) error {
 		<-blocked
 		return nil
-	}, pubsub.WorkOptions{ClaimAfter: 600 * time.Millisecond, RetryDelay: time.Millisecond})
+	}, stream.WorkOptions{ClaimAfter: 600 * time.Millisecond, RetryDelay: time.Millisecond})
 	time.Sleep(100 * time.Millisecond)
 	calls("one is worked on, and could fail at any moment", 60)
 	s.srv.Kill()
@@ -440,12 +439,12 @@ func TestStream_WaitingIsNotBusy(t *testing.T) {
 // too long comes again elsewhere.
 func TestStream_EndFinishesWhatIsUnderWay(t *testing.T) {
 	madcrowtest.CheckLeaks(t)
-	s := openShop(t, pubsub.StreamOptions[int]{})
+	s := openShop(t, stream.Options[int]{})
 	s.order(t, 1, 10)
 	begun, goOn := make(chan int, 10), make(chan struct{})
 	var done atomic.Int64
-	opt := pubsub.WorkOptions{Workers: 3, DrainTimeout: 10 * time.Second}
-	do := func(ctx context.Context, d pubsub.Delivery[int]) error {
+	opt := stream.WorkOptions{Workers: 3, DrainTimeout: 10 * time.Second}
+	do := func(ctx context.Context, d stream.Delivery[int]) error {
 		begun <- d.Message
 		<-goOn
 		if ctx.Err() == nil {
@@ -475,42 +474,16 @@ func TestStream_EndFinishesWhatIsUnderWay(t *testing.T) {
 	close(goOn)
 }
 
-// Once is true once, for however many ask at the same time.
-func TestOnce_IsTrueOnce(t *testing.T) {
-	b := newBus(t, open(t), pubsub.Options{})
-	var firsts atomic.Int64
-	var wg sync.WaitGroup
-	for range 64 {
-		wg.Go(func() {
-			if first, err := b.Once(t.Context(), "order 17", time.Minute); err != nil {
-				t.Error(err)
-			} else if first {
-				firsts.Add(1)
-			}
-		})
-	}
-	wg.Wait()
-	if firsts.Load() != 1 {
-		t.Errorf("true %d times", firsts.Load())
-	}
-	if err := b.Forget(t.Context(), "order 17"); err != nil {
-		t.Error(err)
-	}
-	if first, err := b.Once(t.Context(), "order 17", time.Minute); !first || err != nil {
-		t.Errorf("forgotten: %v, %v", first, err)
-	}
-}
-
 // A wrong group is not taken for one without dead letters, and nothing is done
 // for half an id: Redis would look for all messages of its millisecond, and
 // remove the first.
 func TestStream_WrongGroupsAndHalfIdsAreRefused(t *testing.T) {
-	s := openShop(t, pubsub.StreamOptions[int]{})
+	s := openShop(t, stream.Options[int]{})
 	ctx := t.Context()
 	s.srv.Do(t, "XADD", "m1:stream:{s}:dead:g", "7-1", "id", "1-1", "why", "x", "n", "1", "d", "1")
 	for _, id := range []string{"7", "7-", "-", "+", "-1", "+7-1", "7-1-1", "x-1", ""} {
-		var invalid *pubsub.ValidationError
-		if ok, err := s.Replay(ctx, "g", id); ok || !errors.As(err, &invalid) || invalid.Field != "id" {
+		var invalid *madcrow.ArgumentError
+		if ok, err := s.Replay(ctx, "g", id); ok || !errors.As(err, &invalid) || invalid.Argument != "id" {
 			t.Errorf("replay of %q: %v %v", id, ok, err)
 		}
 		if n, err := s.Purge(ctx, "g", "7-1", id); n != 0 || !errors.As(err, &invalid) {
@@ -539,15 +512,15 @@ func TestStream_WrongGroupsAndHalfIdsAreRefused(t *testing.T) {
 		}
 	}
 	invalid := func(err error) bool {
-		var e *pubsub.ValidationError
-		return errors.As(err, &e) && e.Field == "group"
+		var e *madcrow.ArgumentError
+		return errors.As(err, &e) && e.Argument == "group"
 	}
 	refused("", invalid)
 	refused(strings.Repeat("x", 2000), invalid)
 	delete(use, "lag") // everything is waiting for one that does not exist yet
 	none := func(err error) bool {
-		var e *pubsub.Error
-		return errors.Is(err, pubsub.ErrNoGroup) && errors.As(err, &e) && e.Problem().Status == 404
+		var e *madcrow.Error
+		return errors.Is(err, stream.ErrNoGroup) && errors.As(err, &e) && e.Problem().Status == 404
 	}
 	refused("others", none) // there is no stream yet
 	s.order(t, 1, 1)
@@ -558,11 +531,10 @@ func TestStream_WrongGroupsAndHalfIdsAreRefused(t *testing.T) {
 
 // After a failover Redis may count too many as waiting, for ever.
 func TestStream_LagIsRightAfterAFailover(t *testing.T) {
-	t.Cleanup(pubsub.SetSweep(20*time.Millisecond, time.Hour))
-	s := openShop(t, pubsub.StreamOptions[int]{KeepDone: true})
+	s := openShop(t, stream.Options[int]{KeepDone: true})
 	s.order(t, 1, 100)
-	nothing := func(context.Context, pubsub.Delivery[int]) error { return nil }
-	stop := s.work(t, nothing, pubsub.WorkOptions{})
+	nothing := func(context.Context, stream.Delivery[int]) error { return nil }
+	stop := s.work(t, nothing, stream.WithSweep(stream.WorkOptions{}, 20*time.Millisecond, time.Hour))
 	s.done(t)
 	stop()
 	last := fmt.Sprint(s.srv.Do(t, "XREVRANGE", shopLog, "+", "-", "COUNT", "1").([]any)[0].([]any)[0])
@@ -571,8 +543,8 @@ func TestStream_LagIsRightAfterAFailover(t *testing.T) {
 	if l := s.lag(t); l.Waiting != 0 {
 		t.Errorf("all was done: %+v", l)
 	}
-	stop = s.work(t, nothing, pubsub.WorkOptions{})
-	eventually(t, "the count is right again", func() bool {
+	stop = s.work(t, nothing, stream.WorkOptions{})
+	testkit.Eventually(t, "the count is right again", func() bool {
 		info := fmt.Sprint(s.srv.Do(t, "XINFO", "GROUPS", shopLog))
 		return strings.Contains(info, "entries-read 100 lag 0")
 	})
@@ -580,5 +552,90 @@ func TestStream_LagIsRightAfterAFailover(t *testing.T) {
 	s.order(t, 101, 103)
 	if l := s.lag(t); l.Waiting != 3 {
 		t.Errorf("three are waiting: %+v", l)
+	}
+}
+
+func TestStream_EachMessageIsDoneAndPoisonBecomesADeadLetter(t *testing.T) {
+	needStreams(t)
+	s, err := stream.New(open(t), "jobs", stream.Options[note]{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 200 {
+		if _, err := s.Publish(t.Context(), note{i}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var mu sync.Mutex
+	done := map[int]int{}
+	var tries atomic.Int64
+	ctx, cancel := context.WithCancel(t.Context())
+	finished := make(chan error, 2)
+	for range 2 {
+		go func() {
+			finished <- s.Work(ctx, "g", func(_ context.Context, d stream.Delivery[note]) error {
+				if d.Message.N == 13 {
+					tries.Add(1)
+					return errors.New("poison")
+				}
+				if d.Message.N%50 == 7 && d.Deliveries == 1 {
+					panic("once")
+				}
+				mu.Lock()
+				done[d.Message.N]++
+				mu.Unlock()
+				return nil
+			}, stream.WorkOptions{ClaimAfter: 200 * time.Millisecond, RetryDelay: 20 * time.Millisecond, MaxDeliveries: 3})
+		}()
+	}
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		mu.Lock()
+		n := len(done)
+		mu.Unlock()
+		lag, err := s.Lag(t.Context(), "g")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n == 199 && lag.Dead == 1 && lag.Pending == 0 && lag.Waiting == 0 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%d done, %+v", n, lag)
+		}
+	}
+	cancel()
+	for range 2 {
+		if err := <-finished; err != nil {
+			t.Error(err)
+		}
+	}
+	if tries.Load() != 3 {
+		t.Errorf("poison was tried %d times", tries.Load())
+	}
+	dead, err := s.Dead(t.Context(), "g", "", 10)
+	if err != nil || len(dead) != 1 || dead[0].Message.N != 13 || dead[0].Reason != "poison" || dead[0].Deliveries != 3 {
+		t.Fatalf("%+v %v", dead, err)
+	}
+	if ok, err := s.Replay(t.Context(), "g", dead[0].ID); !ok || err != nil {
+		t.Errorf("%v %v", ok, err)
+	}
+	if lag, err := s.Lag(t.Context(), "g"); err != nil || lag.Dead != 0 || lag.Waiting != 1 || lag.Workers != 0 {
+		t.Errorf("%+v %v", lag, err)
+	}
+}
+
+// Close ends Work also while it waits for a Redis that is away.
+func TestStream_CloseEndsWork(t *testing.T) {
+	madcrowtest.CheckLeaks(t)
+	s := openShop(t, stream.Options[int]{})
+	ended := make(chan error, 1)
+	go func() {
+		ended <- s.Work(t.Context(), "g", func(context.Context, stream.Delivery[int]) error { return nil }, stream.WorkOptions{})
+	}()
+	testkit.Eventually(t, "the group", func() bool { return hasGroup(t, s.srv) })
+	s.srv.Kill()
+	s.Close()
+	if err := <-ended; !errors.Is(err, stream.ErrClosed) {
+		t.Errorf("work: %v", err)
 	}
 }

@@ -1,0 +1,180 @@
+package stream
+
+import (
+	"context"
+	"crypto/rand"
+	_ "embed"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync/atomic"
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/guard"
+	"github.com/madcrow-go/madcrow/internal/keys"
+	"github.com/madcrow-go/madcrow/internal/textcodec"
+)
+
+var (
+	//go:embed lua/dead.lua
+	luaDead string
+	//go:embed lua/replay.lua
+	luaReplay string
+	//go:embed lua/consumers.lua
+	luaConsumers string
+	//go:embed lua/leave.lua
+	luaLeave string
+	//go:embed lua/keep.lua
+	luaKeep string
+	//go:embed lua/claim.lua
+	luaClaim string
+	//go:embed lua/read.lua
+	luaRead string
+
+	scriptDead      = madcrow.NewScript("stream_dead", luaDead)
+	scriptReplay    = madcrow.NewScript("stream_replay", luaReplay)
+	scriptConsumers = madcrow.NewScript("stream_consumers", luaConsumers)
+	scriptLeave     = madcrow.NewScript("stream_leave", luaLeave)
+	scriptKeep      = madcrow.NewScript("stream_keep", luaKeep)
+	scriptClaim     = madcrow.NewScript("stream_claim", luaClaim)
+	scriptRead      = madcrow.NewScript("stream_read", luaRead)
+)
+
+// Codec turns messages into text and back. It must be safe for concurrent use.
+// The codecs of package pubsub are ones.
+type Codec[T any] interface {
+	Encode(v T) (string, error)
+	Decode(text string) (T, error)
+}
+
+// Options says how a stream works. The zero value works.
+type Options[T any] struct {
+	// Codec defaults to the text of strings, and to JSON for all other types.
+	Codec Codec[T]
+	// MaxLen is how many messages are kept at least: beyond it the oldest are
+	// lost, also those that a group has not done. That is counted, see [Lag]. All
+	// who use the stream must have the same. Defaults to 1,000,000.
+	MaxLen int
+	// KeepDone keeps what every group has done, up to MaxLen, so that a group
+	// that is created later begins with it. Defaults to false: it is trimmed
+	// about once a second while a worker runs, and a new group begins with what
+	// is there. All who work on the stream must have the same.
+	KeepDone bool
+	// MaxDead is the same for dead letters as MaxLen is for messages. Defaults to
+	// 10,000.
+	MaxDead int
+	// Logger defaults to that of the Redis.
+	Logger *slog.Logger
+}
+
+// Stream is a queue of messages of one type. It is safe for concurrent use. Make
+// it with [New].
+type Stream[T any] struct {
+	r      *madcrow.Redis
+	rec    madcrow.Recorder
+	log    *slog.Logger
+	name   string
+	prefix string // of all its keys
+	opt    Options[T]
+
+	processID     string // begins the names of the consumers of this process
+	bulkThreshold int    // Config.BulkThreshold
+
+	checked atomic.Bool // the server knows the commands that streams need
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+}
+
+// New makes a stream on r. Its name is of 1 to 1,024 bytes. Redis is not asked.
+func New[T any](r *madcrow.Redis, name string, options Options[T]) (*Stream[T], error) {
+	if message := keys.CheckChannelLength(name); message != "" {
+		return nil, fail.Argument("new", "", "name", message)
+	}
+	if options.Codec == nil {
+		options.Codec = textcodec.Default[T]()
+	}
+	if options.MaxLen == 0 {
+		options.MaxLen = 1_000_000
+	}
+	if options.MaxDead == 0 {
+		options.MaxDead = 10_000
+	}
+	if options.MaxLen < 1 || options.MaxDead < 1 {
+		return nil, fail.Argument("new", name, "Options", "MaxLen and MaxDead must be at least 1")
+	}
+	if options.Logger == nil {
+		options.Logger = r.Logger()
+	}
+	cfg := r.Config()
+	s := &Stream[T]{
+		r: r, rec: r.Recorder(), log: guard.Logger(options.Logger), name: name, opt: options,
+		prefix:    cfg.KeyPrefix + "m1:stream:{" + keys.Form(name) + "}:",
+		processID: rand.Text()[:12], bulkThreshold: cfg.BulkThreshold,
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s, nil
+}
+
+// Close ends every [Stream.Work] of this Stream as the end of its context does;
+// each then returns [ErrClosed]. It does not wait for them. A Stream that no one
+// works on needs no Close.
+func (s *Stream[T]) Close() { s.cancel() }
+
+func (s *Stream[T]) logKey() string                { return s.prefix + "log" }
+func (s *Stream[T]) deadKey(group string) string   { return s.prefix + "dead:" + keys.Form(group) }
+func (s *Stream[T]) lostKey() string               { return s.prefix + "lost" }
+func (s *Stream[T]) reasonKey(group string) string { return s.prefix + "why:" + keys.Form(group) }
+
+func (s *Stream[T]) event(name string, n int) { s.rec.Event("stream", name, n) }
+
+func (s *Stream[T]) failed(op string, err error) error { return fail.Wrap(op, s.name, err) }
+
+func (s *Stream[T]) checkGroupName(op, group string) error {
+	if message := keys.CheckChannelLength(group); message != "" {
+		return fail.Argument(op, s.name, "group", message)
+	}
+	return nil
+}
+
+// Publish appends a message and returns its id. When the error leaves the
+// outcome unknown, the message may be there.
+func (s *Stream[T]) Publish(ctx context.Context, v T) (id string, err error) {
+	payload, err := textcodec.Encode(s.opt.Codec, v)
+	if err != nil {
+		return "", fail.Argument("publish", s.name, "message", fmt.Sprintf("cannot be encoded: %T", v))
+	}
+	if err := s.checkServer(ctx); err != nil {
+		return "", s.failed("publish", err)
+	}
+	m, err := s.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
+		return b.Xadd().Key(s.logKey()).Maxlen().Almost().Threshold(strconv.Itoa(s.opt.MaxLen)).Id("*").FieldValue().FieldValue("d", payload).Build()
+	})
+	if err != nil {
+		return "", s.failed("publish", err)
+	}
+	s.event("published", 1)
+	id, err = m.ToString()
+	return id, s.failed("publish", err)
+}
+
+// checkServer makes sure, once, that the server knows the commands that streams
+// need: XPENDING with IDLE came with the rest of them.
+func (s *Stream[T]) checkServer(ctx context.Context) error {
+	if s.checked.Load() {
+		return nil
+	}
+	_, err := s.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
+		return b.Xpending().Key(s.logKey()).Group("-").Idle(0).Start("-").End("+").Count(1).Build()
+	})
+	var e *madcrow.Error
+	switch err = nameTooOld(err); {
+	case errors.Is(err, ErrTooOld):
+		return err
+	case err != nil && (!errors.As(err, &e) || e.Kind != madcrow.KindServer && e.Kind != madcrow.KindWrongType && e.Kind != madcrow.KindPermission):
+		return err // Redis is away
+	}
+	s.checked.Store(true) // there is no such group, or the user may not ask
+	return nil
+}
