@@ -133,7 +133,7 @@ func (r *Redis) Close(ctx context.Context) error {
 	var err error
 	r.closing.Do(func() {
 		defer close(r.closed)
-		r.topology.Shut(&fault.Error{Op: "closed", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrClosed})
+		r.topology.Refuse(&fault.Error{Op: "closed", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrClosed})
 		r.observe()
 		r.stop()
 		err = r.drain(ctx)

@@ -13,7 +13,7 @@ import (
 	"github.com/madcrow-go/madcrow/internal/fault"
 )
 
-// Each lane is one pipelined connection. Its client keeps sent commands in a
+// Each shared connection is pipelined. Its client keeps sent commands in a
 // ring of this many slots and blocks, deaf to contexts, when the ring is full.
 // So it never gets full.
 const (
@@ -21,7 +21,7 @@ const (
 	sharedSlots = 1<<RingScale - 64 // some stay for the client's own commands
 )
 
-// clientSpec says for what a client is.
+// ClientSpec says for what a client is.
 type ClientSpec struct {
 	Shared    *Shared    // its owner, or
 	dedicated *Dedicated // its owner, or none
@@ -30,7 +30,7 @@ type ClientSpec struct {
 	Blockwise bool // one command at a time
 }
 
-// newClient makes a client that is not connected yet: its first dial is
+// NewClient makes a client that is not connected yet: its first dial is
 // refused, which it reports and survives.
 func (ep *Endpoint) NewClient(spec ClientSpec) (rueidis.Client, error) {
 	opt := rueidis.ClientOption{

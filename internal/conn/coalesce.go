@@ -8,29 +8,29 @@ import (
 	"github.com/madcrow-go/madcrow/internal/clock"
 )
 
-// A write to a connection costs more than all else that a call does, and
-// takes any number of commands along. So before each one the goroutines that
-// are about to call go first: at 64 of them it doubles what a lane can do.
+// Write coalescing: a write to a connection costs more than all else that a call
+// does, and takes any number of commands along. So before each write the writer
+// yields the processor once, and the goroutines that are about to call append to
+// the same write. At 64 of them that doubles what a connection can do.
 //
-// They must not go first for long. Where a turn of the scheduler takes more
-// than slowTurn, because the processors are busy with other work, the lane
-// does without for a while, and doubles that time as long as it does not get
-// better.
+// Where a yield takes more than maxYield, because the processors are busy with
+// other work, the connection skips it for a while, and doubles that time for as
+// long as yields stay slow.
 const (
 	maxYield = 2 * time.Millisecond
 	minSkip  = 250 * time.Millisecond
 	maxSkip  = 8 * time.Second
-	// fewCalls go as they come: there is little to gather.
+	// fewCalls are not worth a yield.
 	fewCalls = 4
 )
 
-// gathering is the state of this for a lane. Its one writer uses it.
+// coalescing is the state of that for one connection. Its writer uses it.
 type coalescing struct {
-	resumeAt atomic.Int64 // when to let others go first again
-	lastSkip atomic.Int64 // how long it did without last
+	resumeAt atomic.Int64 // when to yield again
+	lastSkip atomic.Int64 // how long the last skip was
 }
 
-// gather lets others go first, if there are any.
+// coalesce yields once, if other calls are under way.
 func (s *Shared) coalesce() {
 	if s.inflight.Load() < fewCalls {
 		return

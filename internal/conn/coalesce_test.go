@@ -37,7 +37,7 @@ func TestCoalesce_BusyProcessorsHoldUpAWriteOnce(t *testing.T) {
 		s.coalesce()
 	}
 	if clock.Now() < next && s.coalescing.resumeAt.Load() != next {
-		t.Error("it let others go first, after a turn that was slow")
+		t.Error("it yielded, after a yield that was slow")
 	}
 	for deadline := time.Now().Add(20 * time.Second); s.coalescing.lastSkip.Load() == skip; time.Sleep(time.Millisecond) {
 		if s.coalesce(); time.Now().After(deadline) {
@@ -59,6 +59,6 @@ func TestCoalesce_OneCallWaitsForNoOther(t *testing.T) {
 	s.inflight.Store(1)
 	s.coalescing.lastSkip.Store(1)
 	if s.coalesce(); s.coalescing.lastSkip.Load() != 1 {
-		t.Error("it let others go first")
+		t.Error("it yielded")
 	}
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/madcrow-go/madcrow/internal/clock"
 )
 
-// conn is one open connection to a data node. It tells its owner, if it has
-// one, when bytes come and when it ends.
+// conn is one open connection to a data node. It reports to its owner, if it
+// has one, when bytes come and when it ends.
 type conn struct {
 	net.Conn
 	set       *Set
@@ -18,7 +18,7 @@ type conn struct {
 	once      sync.Once
 }
 
-// Write sends what was gathered. While it lets others go first, they add to the
+// Write sends what the client has buffered. While it yields, calls append to the
 // next write.
 func (c *conn) Write(p []byte) (int, error) {
 	if c.shared != nil {

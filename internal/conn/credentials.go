@@ -27,7 +27,7 @@ type credentialCache struct {
 	stale logonce.Reasons // why they could not be refreshed
 }
 
-// fetchCredentials asks anew. The connector does so before it connects.
+// FetchCredentials asks for new ones. The prober does so before it connects.
 func (ep *Endpoint) FetchCredentials(ctx context.Context) error {
 	if ep.Config.Fetch == nil {
 		return nil

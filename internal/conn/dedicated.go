@@ -12,7 +12,7 @@ import (
 	"github.com/madcrow-go/madcrow/internal/fault"
 )
 
-// pool lends connections that one caller has for itself: for transactions,
+// Pool keeps connections that serve one caller at a time: for transactions,
 // blocking commands and large values. Each has a client of its own, so that it
 // hears contexts and can be ended from outside.
 type Pool struct {
@@ -25,25 +25,26 @@ type Pool struct {
 	closed   bool
 }
 
-// loan is one borrowed connection.
+// Dedicated is one connection of a Pool.
 type Dedicated struct {
 	pool        *Pool
 	client      rueidis.Client
 	conn        atomic.Pointer[conn]
-	Dirty       bool        // not to be used again
+	Dirty       bool        // it is closed on release
 	established atomic.Bool // it was connected, and is not connected again
 
 	idleSince time.Time
 }
 
-// idleFor is how long a borrowed connection is kept that nobody needs.
+// idleFor is how long a connection is kept that no one needs.
 const idleFor = time.Minute
 
 func NewPool(ep *Endpoint, size int) *Pool {
 	return &Pool{endpoint: ep, permits: make(chan struct{}, size), opening: map[*Dedicated]context.CancelFunc{}}
 }
 
-// take borrows a connection. It hears ctx in all that it waits for.
+// Acquire returns a connection, which the caller releases. Each wait in it ends
+// with ctx.
 func (p *Pool) Acquire(ctx context.Context) (*Dedicated, *fault.Error) {
 	if err := p.AcquirePermit(ctx); err != nil {
 		return nil, err
@@ -79,7 +80,7 @@ func (p *Pool) AcquirePermit(ctx context.Context) *fault.Error {
 	}
 }
 
-// open makes a new connection, in a goroutine that the caller can leave: a
+// Open makes a new connection, in a goroutine that the caller can leave: a
 // connection that takes longer than its caller may wait is for the next one.
 func (p *Pool) Open(ctx context.Context) (*Dedicated, *fault.Error) {
 	d := &Dedicated{pool: p}
@@ -102,8 +103,8 @@ func (p *Pool) Open(ctx context.Context) (*Dedicated, *fault.Error) {
 	return p.openResult(ctx, d, err)
 }
 
-// abandon ends the dials that are under way: the node is away, and one that
-// comes back is dialled anew.
+// CancelDials ends the dials that are under way: the server is away, and one that
+// comes back is dialled again.
 func (p *Pool) CancelDials() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -112,7 +113,7 @@ func (p *Pool) CancelDials() {
 	}
 }
 
-// leave runs do in a goroutine and returns its error, or that of ctx if that
+// runDetached runs do in a goroutine and returns its error, or that of ctx if that
 // comes first; then abandoned runs when do is over.
 func runDetached(ctx context.Context, do func() error, abandoned func()) error {
 	var decided atomic.Bool
@@ -167,8 +168,8 @@ func (p *Pool) openResult(ctx context.Context, d *Dedicated, err error) (*Dedica
 	return nil, &fault.Error{Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fmt.Errorf("%w: %w", fault.ErrNotOpen, err)}
 }
 
-// do sends commands. After a failure of the connection, or a caller who left,
-// nobody uses it again.
+// Do sends commands. After a failure of the connection, or a caller who left,
+// no one uses it again.
 func (d *Dedicated) Do(ctx context.Context, cmds ...rueidis.Completed) []rueidis.RedisResult {
 	finished := false
 	defer func() { d.Dirty = d.Dirty || !finished }()
@@ -180,7 +181,7 @@ func (d *Dedicated) Do(ctx context.Context, cmds ...rueidis.Completed) []rueidis
 	return results
 }
 
-// release gives the connection back, or ends it, and never waits. It is called
+// Release gives the connection back, or ends it, and never waits. It is called
 // once for each take.
 func (d *Dedicated) Release() {
 	p := d.pool
@@ -197,7 +198,7 @@ func (d *Dedicated) Release() {
 	<-p.permits
 }
 
-// end closes the connection first: the client would wait for a last reply.
+// discard closes the connection first: the client would wait for a last reply.
 func (d *Dedicated) discard() {
 	d.closeConn()
 	if d.client != nil {
@@ -205,7 +206,7 @@ func (d *Dedicated) discard() {
 	}
 }
 
-// trim ends the connections that nobody used for a while, all but one.
+// Trim ends the connections that no one used for a while, all but one.
 func (p *Pool) Trim() {
 	p.mu.Lock()
 	var old []*Dedicated
@@ -225,7 +226,7 @@ func (d *Dedicated) closeConn() {
 	}
 }
 
-// drop ends the connections that nobody uses.
+// CloseIdle ends the connections that no one uses.
 func (p *Pool) CloseIdle(final bool) {
 	p.mu.Lock()
 	idle := p.idle
@@ -246,7 +247,7 @@ func broken(results []rueidis.RedisResult) bool {
 	return false
 }
 
-// dedicate makes a client of the caller's own, which is ended by release and
+// Dedicate makes a client of the caller's own, which is ended by release and
 // used by no one else. It connects with its first command. The permit is taken.
 func (p *Pool) Dedicate(ctx context.Context) (client rueidis.DedicatedClient, release func(), err error) {
 	d := &Dedicated{pool: p, Dirty: true}

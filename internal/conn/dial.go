@@ -12,11 +12,11 @@ import (
 	"github.com/madcrow-go/madcrow/internal/fault"
 )
 
-// connectorKey marks the context of the connector, the only one that may dial
-// for a lane: a caller's deadline is not heard while others dial.
+// proberKey marks the context of the prober, which alone may dial for a shared
+// connection: the deadline of a caller would not end that dial.
 type proberKey struct{}
 
-// proberContext is the context of the prober of an endpoint.
+// ProberContext is the context of the prober of an endpoint.
 func ProberContext(ctx context.Context) context.Context {
 	return context.WithValue(ctx, proberKey{}, true)
 }
@@ -83,7 +83,7 @@ const (
 	dialEvery = time.Second
 )
 
-// dial opens one connection. A dial that takes longer than usual is made again
+// Dial opens one connection. A dial that takes longer than usual is made again
 // beside it, and the first that is done serves: so one that is slow has all the
 // time of ctx, and a packet that is lost costs milliseconds. The first dial is
 // in a slot that is taken; each other one needs one of its own, while there is

@@ -24,13 +24,13 @@ const (
 	// minHandshake is the least time after which a dial and its handshake count
 	// as slow.
 	minHandshake = 45 * time.Millisecond
-	// minSilence is how long a lane must have been silent before a call that
-	// gave up puts the node in doubt.
+	// minSilence is how long a shared connection must have been silent before a
+	// call that gave up makes the server suspect.
 	minSilence = 20 * time.Millisecond
 	ioBuffer   = 64 << 10
 )
 
-// connConfig is what the connections to one server need to know.
+// Config is what the connections to one server need to know.
 type Config struct {
 	Log     *slog.Logger
 	Network string // "tcp" or "unix"
@@ -55,19 +55,19 @@ type Config struct {
 	CommandTimeout time.Duration
 	MaxConnections int
 
-	// OnDial is told each attempt to open a connection; nil: no one is.
+	// OnDial is called after each attempt to open a connection; nil: nothing is.
 	OnDial func(addr string, took time.Duration, err error)
-	// Listeners are notified of invalidations; nil: no one is.
+	// Listeners are notified of invalidations; nil: nothing is.
 	Listeners *Listeners
 }
 
-// connCredentials are what one connection authenticates with.
+// Credentials are what one connection authenticates with.
 type Credentials struct {
 	Username, Password string
 	RefreshAfter       time.Time // when the connection asks for new ones; zero: never
 }
 
-// endpoint is one server as its connections see it: where it is, how it is
+// Endpoint is one server as its connections see it: where it is, how it is
 // dialled, which connections are open, and how long its replies usually take.
 type Endpoint struct {
 	Config       Config
@@ -101,7 +101,7 @@ func (ep *Endpoint) Addr() string { return *ep.target.Load() }
 
 func (ep *Endpoint) Move(addr string) { ep.target.Store(&addr) }
 
-// usual is how long a dial with its handshake, or a reply on a connection that
+// Usual is how long a dial with its handshake, or a reply on a connection that
 // is open, takes at most when nothing is amiss. What takes longer is tried once
 // more beside it; it is not given up.
 func (ep *Endpoint) Usual() time.Duration {

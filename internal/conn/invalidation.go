@@ -9,7 +9,7 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// listeners are told of changed keys.
+// Listeners are notified of changed keys.
 type Listeners struct {
 	mu   sync.Mutex
 	byID map[*func(string)]func(string)

@@ -73,21 +73,21 @@ func (p *pushProof) wait(ctx context.Context) {
 	}
 }
 
-// sayPushless says, once for a node, that copies are not kept true.
+// logNoPushes says, once for a node, that copies are not kept true.
 func (ep *Endpoint) logNoPushes(why error) {
 	if ep.noPushes.CompareAndSwap(false, true) && !ep.Config.Embedded {
 		ep.Config.Log.Warn("redis does not tell of changes: near copies are believed for a short time only (NearTTL)", "address", ep.Addr(), "reason", why)
 	}
 }
 
-// proofRequest asks the connector for a proof.
+// proofRequest asks the prober for a proof.
 type proofRequest struct {
 	shared *Shared
 	proof  *pushProof
 	key    string
 }
 
-// askForProof has the connector prove the connection, if it is time to.
+// requestProof has the prober prove the connection, if it is time to.
 func (s *Shared) requestProof(p *pushProof, key func() string) {
 	now, at := clock.Now(), p.again.Load()
 	if now < at || !p.again.CompareAndSwap(at, now+int64(2*pushWithin+proofSoon)) {
@@ -146,7 +146,7 @@ func (s *Shared) prove(ctx context.Context, r proofRequest) {
 
 var errNoPushes = errors.New("it accepts CLIENT TRACKING, but its pushes do not arrive: RESP3 is switched off, or a proxy drops them")
 
-// changeTracked reads the key under tracking and writes it as somebody else.
+// changeTracked reads the key under tracking and writes it over another connection.
 func (s *Shared) changeTracked(ctx context.Context, key string) error {
 	ep := s.endpoint
 	c, e := ep.Dedicated.Acquire(ctx) // first: opening it may take a while
@@ -170,5 +170,5 @@ func (s *Shared) changeTracked(ctx context.Context, key string) error {
 // never is a time that does not come.
 const never = math.MaxInt64
 
-// prove makes the proof.
+// Prove makes the proof.
 func (r proofRequest) Prove(ctx context.Context) { r.shared.prove(ctx, r) }

@@ -14,7 +14,7 @@ import (
 	"github.com/madcrow-go/madcrow/internal/resp"
 )
 
-// respConfig is what a respClient needs to know.
+// RESPConfig is what a RESPClient needs to know.
 type RESPConfig struct {
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// TLS makes the configuration of a new connection to addr; nil: without TLS.
@@ -30,7 +30,7 @@ type RESPConfig struct {
 	Hint    string // the settings that the credentials come from
 }
 
-// respClient makes single exchanges with servers, beside the connections that
+// RESPClient makes single exchanges with servers, beside the connections that
 // carry calls: with Sentinels, and with cluster nodes about their map. All of
 // it ends with its context.
 type RESPClient struct {
@@ -43,7 +43,7 @@ type RESPClient struct {
 
 func NewRESPClient(cfg RESPConfig) *RESPClient { return &RESPClient{cfg: cfg} }
 
-// line is an open connection of an asker.
+// RESPConn is an open connection of a RESPClient.
 type RESPConn struct {
 	net.Conn
 	Reader  *bufio.Reader
@@ -71,7 +71,7 @@ func (l *RESPConn) within(ctx context.Context, do func(ctx context.Context) erro
 	return err
 }
 
-// exchange sends commands and returns their replies, all of it within ctx.
+// Exchange sends commands and returns their replies, all of it within ctx.
 func (rc *RESPClient) Exchange(ctx context.Context, addr string, commands ...[]string) ([]any, error) {
 	l, err := rc.Open(ctx, 0, addr)
 	if err != nil {
@@ -93,7 +93,7 @@ func (l *RESPConn) Exchange(ctx context.Context, commands ...[]string) ([]any, e
 	return replies, err
 }
 
-// open connects and authenticates. The dial, the TLS handshake and AUTH are a
+// Open connects and authenticates. The dial, the TLS handshake and AUTH are a
 // step each: what is far away needs a round trip or more for every one.
 func (rc *RESPClient) Open(ctx context.Context, step time.Duration, addr string) (*RESPConn, error) {
 	l := &RESPConn{step: step}
@@ -155,7 +155,7 @@ func (rc *RESPClient) authenticate(c io.Writer, r *bufio.Reader) error {
 	return nil
 }
 
-// errDenied is a refusal of the credentials: trying again does not mend it.
+// Denied is a refusal of the credentials: trying again does not mend it.
 type Denied struct {
 	reply error
 	hint  string
@@ -171,7 +171,7 @@ func (rc *RESPClient) denied(reply resp.Error) error {
 	return Denied{fault.WithoutArguments(reply), rc.cfg.Hint}
 }
 
-// refused explains an error reply to a command: a server that wants a password
+// Refused explains an error reply to a command: a server that wants a password
 // says so only there, when none was sent.
 func (rc *RESPClient) Refused(reply resp.Error) error {
 	switch kind, _ := fault.ClassifyReply(string(reply)); kind {
@@ -183,7 +183,7 @@ func (rc *RESPClient) Refused(reply resp.Error) error {
 	return fault.WithoutArguments(reply)
 }
 
-// fetch gets credentials where they rotate and those at hand are used up. It
+// Fetch gets credentials where they rotate and those at hand are used up. It
 // is apart from the exchanges, which are short, and leaves a function behind
 // that does not hear its context.
 func (rc *RESPClient) Fetch(ctx context.Context) error {

@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// connSet holds the open connections to one data node and bounds their number.
+// Set holds the open connections to one data node and bounds their number.
 type Set struct {
 	slots chan struct{}
 	mu    sync.Mutex
@@ -29,10 +29,10 @@ func (s *Set) remove(c *conn) {
 
 func (s *Set) Size() int { return len(s.slots) }
 
-// closeSubscriptions closes the connections for pub/sub.
+// CloseSubscriptions closes the connections for pub/sub.
 func (s *Set) CloseSubscriptions() { s.dropThose(func(c *conn) bool { return c.sub }) }
 
-// drop closes all connections.
+// Drop closes all connections.
 func (s *Set) Drop() { s.dropThose(func(*conn) bool { return true }) }
 
 func (s *Set) dropThose(which func(*conn) bool) {

@@ -12,7 +12,7 @@ import (
 	"github.com/madcrow-go/madcrow/internal/fault"
 )
 
-// lane is one connection that many calls share.
+// Shared is one pipelined connection, which many calls use at once.
 type Shared struct {
 	endpoint *Endpoint
 	Client   rueidis.Client
@@ -36,20 +36,20 @@ type Shared struct {
 	trackingSetup   chan struct{}             // one begins it
 }
 
-// losses are calls that gave up in one stretch of time, which ends at until.
+// abandonedCalls are calls that gave up in one stretch of time, which ends at until.
 type abandonedCalls struct {
 	until int64
 	n     int32
 }
 
-// lossStretch is how finely the times are kept.
+// abandonedStretch is how finely the times are kept.
 const abandonedStretch = int64(16 * time.Millisecond)
 
 func NewShared(ep *Endpoint) *Shared {
 	return &Shared{endpoint: ep, freed: make(chan struct{}, sharedSlots), trackingSetup: make(chan struct{}, 1)}
 }
 
-// enter takes a slot; when all are taken it waits for one.
+// Enter takes a slot; when all are taken it waits for one.
 func (s *Shared) Enter(ctx context.Context) *fault.Error {
 	if s.inflight.Add(1)+s.abandoned.Load() <= sharedSlots {
 		return nil
@@ -59,7 +59,7 @@ func (s *Shared) Enter(ctx context.Context) *fault.Error {
 	for {
 		s.inflight.Add(-1)
 		if s.abandoned.Load() > sharedSlots/2 {
-			// Perhaps nobody is left to prove that the replies came.
+			// Perhaps no call is left to prove that the replies came.
 			s.endpoint.Availability.Suspect(&fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrFull})
 		}
 		select {
@@ -76,7 +76,7 @@ func (s *Shared) Enter(ctx context.Context) *fault.Error {
 	}
 }
 
-// do sends one command in a slot that is taken, and gives the slot back.
+// Do sends one command in a slot that is taken, and gives the slot back.
 func (s *Shared) Do(ctx context.Context, cmd rueidis.Completed, asking bool) (res rueidis.RedisResult) {
 	if asking {
 		return s.DoMulti(ctx, []rueidis.Completed{s.endpoint.Builder.Asking().Build(), cmd})[1]
@@ -88,7 +88,7 @@ func (s *Shared) Do(ctx context.Context, cmd rueidis.Completed, asking bool) (re
 	return s.Client.Do(ctx, cmd)
 }
 
-// doMulti is do for a pipeline.
+// DoMulti is Do for a pipeline.
 func (s *Shared) DoMulti(ctx context.Context, cmds []rueidis.Completed) (res []rueidis.RedisResult) {
 	start := clock.Now()
 	defer func() {
@@ -98,7 +98,7 @@ func (s *Shared) DoMulti(ctx context.Context, cmds []rueidis.Completed) (res []r
 }
 
 // leave gives the slot back. A call that gave up leaves its slot taken until
-// the lane proves that the reply has come: replies come in order, so the reply
+// the connection proves that the reply has come: replies come in order, so the reply
 // to any call that began later is that proof.
 func (s *Shared) leave(start int64, gaveUp bool) {
 	if gaveUp {
@@ -129,7 +129,7 @@ func (s *Shared) noteAbandoned() {
 	s.abandoned.Add(1)
 }
 
-// answered notes that a call that began at start has its reply: so have all
+// NoteReply notes that a call that began at start has its reply: so have all
 // that had given up by then.
 func (s *Shared) NoteReply(start int64) {
 	if s.abandoned.Load() == 0 {
@@ -146,7 +146,7 @@ func (s *Shared) NoteReply(start int64) {
 	}
 }
 
-// settleAll notes that nothing is due any more: the connection is new or gone.
+// resetAbandoned notes that nothing is due any more: the connection is new or gone.
 func (s *Shared) resetAbandoned() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -154,7 +154,7 @@ func (s *Shared) resetAbandoned() {
 	s.abandoned.Store(0)
 }
 
-// wakeAll lets every waiting call look again.
+// WakeWaiting lets every waiting call try again.
 func (s *Shared) WakeWaiting() {
 	for range s.waiting.Load() {
 		select {
@@ -165,7 +165,7 @@ func (s *Shared) WakeWaiting() {
 	}
 }
 
-// suspect puts the node in doubt when not one byte came while a call waited.
+// checkSilence makes the server suspect when not one byte came while a call waited.
 func (s *Shared) checkSilence(start int64) {
 	if silence := clock.Now() - start; s.lastRead.Load() < start && silence >= int64(s.endpoint.silence()) {
 		s.endpoint.Availability.Suspect(&fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrSilent})
@@ -173,7 +173,7 @@ func (s *Shared) checkSilence(start int64) {
 }
 
 func (s *Shared) connected(c *conn) {
-	s.proof.Store(newPushProof(s.endpoint)) // before anybody can track on the connection
+	s.proof.Store(newPushProof(s.endpoint)) // before any call can track on the connection
 	s.conn.Store(c)
 	s.EndTracking()
 	s.trackingRefused.Store(false)
@@ -181,8 +181,8 @@ func (s *Shared) connected(c *conn) {
 	s.lastRead.Store(clock.Now())
 }
 
-// lostConn runs when the lane's connection ended: whatever was due on it is
-// settled, and nothing is sent before the connector has looked.
+// disconnected runs when the connection has ended: whatever was due on it is
+// settled, and nothing is sent before the prober has connected it again.
 func (s *Shared) disconnected(c *conn) {
 	if !s.conn.CompareAndSwap(c, nil) {
 		return
@@ -193,18 +193,18 @@ func (s *Shared) disconnected(c *conn) {
 	s.endpoint.Availability.Suspect(&fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrNotOpen})
 }
 
-// hangUp ends the lane's connection, if there is one.
+// CloseConn ends the connection, if there is one.
 func (s *Shared) CloseConn() {
 	if c := s.conn.Load(); c != nil {
 		_ = c.Close()
 	}
 }
 
-// underWay is how many calls wait for a reply.
+// UnderWay is how many calls wait for a reply.
 func (s *Shared) UnderWay() int32 { return s.inflight.Load() }
 
-// isOpen reports whether there is a connection.
+// IsOpen reports whether there is a connection.
 func (s *Shared) IsOpen() bool { return s.conn.Load() != nil }
 
-// readSince reports whether bytes came at start or later.
+// ReadSince reports whether bytes came at start or later.
 func (s *Shared) ReadSince(start int64) bool { return s.lastRead.Load() >= start }

@@ -26,7 +26,7 @@ func (t *Tracking) Valid() bool {
 	return t != nil && !t.over.Load() && (t.availability == nil || t.availability.Load() < availability.Down)
 }
 
-// invalidated is told by the client what the server pushed: nil is everything,
+// onInvalidation gets from the client what the server pushed: nil is everything,
 // and the end of the connection.
 func (s *Shared) onInvalidation(keys []rueidis.RedisMessage) {
 	if keys == nil {
@@ -41,14 +41,15 @@ func (s *Shared) onInvalidation(keys []rueidis.RedisMessage) {
 	}
 }
 
-// untrack ends what was tracked on the lane. The next tracked read begins anew.
+// EndTracking ends what was tracked on the connection. The next tracked read
+// starts again.
 func (s *Shared) EndTracking() {
 	if t := s.tracking.Swap(nil); t != nil {
 		t.over.Store(true)
 	}
 }
 
-// track returns the tracking of the lane's connection, beginning it where
+// EnsureTracking returns the tracking of the connection, and starts it where
 // needed. It is nil where the server refuses: the reads go on without. proofKey
 // makes the key that the proof of the connection writes.
 func (s *Shared) EnsureTracking(ctx context.Context, proofKey func() string) *Tracking {
@@ -100,7 +101,7 @@ func (s *Shared) EnsureTracking(ctx context.Context, proofKey func() string) *Tr
 	return t
 }
 
-// isUntracked says whether the connection is known to tell nothing. Where pushes
+// trackingUnavailable says whether the connection is known to push nothing. Where pushes
 // did not arrive that is tried again from time to time.
 func (s *Shared) trackingUnavailable() bool {
 	if !s.trackingRefused.Load() {
@@ -110,5 +111,5 @@ func (s *Shared) trackingUnavailable() bool {
 	return p == nil || clock.Now() < p.again.Load()
 }
 
-// isProven reports whether a push has arrived on the connection.
+// IsProven reports whether a push has arrived on the connection.
 func (t *Tracking) IsProven() bool { return t.proof.proven.Load() }

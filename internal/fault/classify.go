@@ -17,7 +17,7 @@ import (
 
 var (
 	ErrNotConnected = errors.New("not connected yet")
-	// errRefused is a dial that the gate did not let through. Nothing was sent.
+	// ErrNotOpen is a call on a connection that is not open. Nothing was sent.
 	ErrNotOpen          = errors.New("connection is not open")
 	ErrPlainText        = errors.New("the server answered in plain text")
 	ErrSilent           = errors.New("no answer in time")
@@ -29,7 +29,7 @@ var (
 	ErrDedicatedBusy    = errors.New("all connections for transactions and large values are in use")
 )
 
-// contextKind tells a caller that gave up from a deadline that passed.
+// ContextKind distinguishes a caller that gave up from a deadline that passed.
 func ContextKind(err error) Kind {
 	if errors.Is(err, context.Canceled) {
 		return KindCanceled
@@ -37,7 +37,7 @@ func ContextKind(err error) Kind {
 	return KindTimeout
 }
 
-// waited keeps the reason of a wait in the error of the one who waited.
+// Waited keeps the reason of a wait in the error of a call that waited in vain.
 func Waited(err error, cause *Error) error {
 	if cause == nil {
 		return fmt.Errorf("%w while connecting", err)
@@ -102,14 +102,14 @@ func outOfQuota(text string) bool {
 	return strings.HasPrefix(text, "max ") && strings.Contains(text, " limit exceeded")
 }
 
-// refusesConnection says whether a server answers that it takes no connection
+// RefusesConnection says whether a server answers that it takes no connection
 // now, whatever is asked on it.
 func RefusesConnection(text string) bool {
 	return strings.HasPrefix(text, "LOADING ") || strings.HasPrefix(text, "DENIED ") ||
 		strings.HasPrefix(text, "ERR max number of clients") || strings.HasPrefix(text, "ERR max concurrent connections")
 }
 
-// classifyReply reads an error reply. Any other error of a single command is a
+// ClassifyReply reads an error reply. Any other error of a single command is a
 // refusal too; a script may have written before it failed.
 func ClassifyReply(text string) (kind Kind, passing bool) {
 	text, _ = unwrapReply(text)
@@ -237,7 +237,7 @@ func wordedAs(text string, words []string) bool {
 	})
 }
 
-// refusedScript says whether nothing was applied, by the error of a script or a
+// ScriptNotApplied says whether nothing was applied, by the error of a script or a
 // transaction.
 func ScriptNotApplied(text string) bool {
 	inner, from := unwrapReply(text)
@@ -275,29 +275,30 @@ func refusesScripts(op, text string) bool {
 		unknown && len(rest) > len(op)+1 && strings.EqualFold(rest[1:len(op)+1], op)
 }
 
-// failure is the verdict over one failed try.
+// Failure is what is known of one failed try.
 type Failure struct {
 	*Error
-	// again says that the same call may be tried again: surely nothing was
+	// Retry says that the same call may be tried again: surely nothing was
 	// applied, or applying it twice is harmless.
 	Retry bool
-	// backoff says to wait a little before that.
+	// Backoff says to wait a little before that.
 	Backoff bool
-	// lesson is the kind when it says something of the node.
+	// NodeFault is the kind when it says something about the node (its role, the
+	// credentials), not about the command.
 	NodeFault Kind
 	// SlotMoving says that the keys of the call are on their way to another node.
 	SlotMoving bool
-	// restricted is what the node refuses, though it is connected.
+	// Restricts is what the node refuses, though it is connected.
 	Restricts Restriction
 }
 
-// repeat says what comes of it when a command runs twice.
+// Idempotency says what a second run of a command does.
 type Idempotency uint8
 
 const (
-	NonIdempotent Idempotency = iota // it must not
-	Idempotent                       // it may
-	ReadOnly                         // nothing: it changes nothing
+	NonIdempotent Idempotency = iota // it may change more: it must not run twice
+	Idempotent                       // it changes nothing more
+	ReadOnly                         // it changes nothing at all
 )
 
 func IdempotencyOf(c rueidis.Completed) Idempotency {
@@ -310,7 +311,7 @@ func IdempotencyOf(c rueidis.Completed) Idempotency {
 	return NonIdempotent
 }
 
-// classify turns the error of one sent command into a verdict.
+// Classify says what the error of one sent command means.
 func Classify(ctx context.Context, op string, err error, idem Idempotency) Failure {
 	e := &Error{Op: op, Err: err}
 	f := Failure{Error: e}
@@ -341,7 +342,7 @@ func Classify(ctx context.Context, op string, err error, idem Idempotency) Failu
 	return f
 }
 
-// read takes the verdict from an error reply.
+// read classifies an error reply.
 func (f *Failure) read(op, text string) {
 	kind, passing := ClassifyReply(text)
 	f.Kind, f.Outcome = kind, OutcomeNotApplied
@@ -373,12 +374,12 @@ func (f *Failure) read(op, text string) {
 	}
 }
 
-// refusal is what a server answered that cannot serve now.
+// Refusal is what a server answered that cannot serve now.
 type Refusal string
 
 func (r Refusal) Error() string { return string(r) }
 
-// withoutArguments cuts off what a server says of a command that it does not
+// WithoutArguments cuts off what a server says of a command that it does not
 // know: AUTH's and HELLO's arguments are a password.
 func WithoutArguments(err error) error {
 	if text, _, cut := strings.Cut(err.Error(), ", with args beginning with"); cut {
@@ -387,7 +388,7 @@ func WithoutArguments(err error) error {
 	return err
 }
 
-// connectError explains why a connection could not be made: what to look at,
+// Connect explains why a connection could not be made: what to look at,
 // and whether it is permanent, so that trying again at once is of no use.
 func Connect(addr string, useTLS bool, err error) *Error {
 	permanent := false
@@ -441,7 +442,7 @@ func Connect(addr string, useTLS bool, err error) *Error {
 	return e
 }
 
-// restricted is what a node refuses that is connected and answers.
+// Restriction is what a node refuses that is connected and answers.
 type Restriction uint8
 
 const (
@@ -451,7 +452,7 @@ const (
 	Restrictions
 )
 
-// wrongServer is the error of all calls to a server that is of no use.
+// WrongServer is the error of all calls to a server that is of no use.
 func WrongServer(op string, err error) *Error {
 	return &Error{Op: op, Kind: KindConfig, Outcome: OutcomeNotApplied, Err: err, Permanent: true}
 }
@@ -465,7 +466,7 @@ func IsUnknownCommand(reply string) bool {
 	return strings.HasPrefix(reply, "unknown command") || strings.HasPrefix(reply, "unsupported command")
 }
 
-// commandUnavailable says whether an error reply means that the server has no such command
+// CommandUnavailable says whether an error reply means that the server has no such command
 // for this user.
 func CommandUnavailable(err error) bool {
 	reply, ok := rueidis.IsRedisErr(err)
@@ -476,12 +477,12 @@ func CommandUnavailable(err error) bool {
 	return kind == KindPermission || strings.HasPrefix(reply.Error(), "unknown command") // without its code, ERR
 }
 
-// unknownScript recognises NOSCRIPT, in the words of the server.
+// IsUnknownScript recognises NOSCRIPT, in the words of the server.
 func IsUnknownScript(e *Error) bool {
 	return e.Outcome == OutcomeNotApplied && e.Err != nil && strings.HasPrefix(e.Err.Error(), "NOSCRIPT ")
 }
 
-// untrusted is a certificate that none of the authorities in a file signed.
+// Untrusted is a certificate that none of the authorities in a file signed.
 type Untrusted struct{ Err error }
 
 func (u Untrusted) Error() string {

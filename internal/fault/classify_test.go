@@ -24,12 +24,12 @@ const (
 func TestClassify_EveryWordingOfARefusal(t *testing.T) {
 	const applied, unknown = OutcomeNotApplied, OutcomeUnknown
 	for _, c := range []struct {
-		op, text string
-		kind     Kind
-		outcome  Outcome
-		again    bool // the same call may be sent again
-		later    bool // the script may be
-		lesson   Kind
+		op, text  string
+		kind      Kind
+		outcome   Outcome
+		again     bool // the same call may be sent again
+		later     bool // the script may be
+		nodeFault Kind
 	}{
 		{"SET", readOnlyText, KindReadOnly, applied, false, false, KindReadOnly},
 		{"EVALSHA", readOnlyText, KindReadOnly, applied, false, false, KindReadOnly}, // of a script with flags
@@ -106,9 +106,9 @@ func TestClassify_EveryWordingOfARefusal(t *testing.T) {
 	} {
 		f := Failure{Error: &Error{Op: c.op, Err: errors.New(c.text)}}
 		f.read(c.op, c.text)
-		if f.Kind != c.kind || f.Outcome != c.outcome || f.Retry != c.again || f.Later != c.later || f.NodeFault != c.lesson {
-			t.Errorf("%s %q:\n is %v, %v, again %v, later %v, lesson %v\nnot %v, %v, again %v, later %v, lesson %v",
-				c.op, c.text, f.Kind, f.Outcome, f.Retry, f.Later, f.NodeFault, c.kind, c.outcome, c.again, c.later, c.lesson)
+		if f.Kind != c.kind || f.Outcome != c.outcome || f.Retry != c.again || f.Later != c.later || f.NodeFault != c.nodeFault {
+			t.Errorf("%s %q:\n is %v, %v, again %v, later %v, node fault %v\nnot %v, %v, again %v, later %v, node fault %v",
+				c.op, c.text, f.Kind, f.Outcome, f.Retry, f.Later, f.NodeFault, c.kind, c.outcome, c.again, c.later, c.nodeFault)
 		}
 	}
 }

@@ -135,7 +135,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // Is matches the sentinel errors.
 func (e *Error) Is(target error) bool { return IsKind(e.Kind, e.Permanent, target) }
 
-// isKind says whether an error of a kind is the sentinel error target. What keeps
+// IsKind says whether an error of a kind is the sentinel error target. What keeps
 // a connection from being made is unavailable too.
 func IsKind(k Kind, permanent bool, target error) bool {
 	if int(k) < len(kindSentinels) && kindSentinels[k] == target && target != nil {
@@ -144,19 +144,19 @@ func IsKind(k Kind, permanent bool, target error) bool {
 	return target == ErrUnavailable && (k == KindAuth || k == KindLoading || permanent)
 }
 
-// of returns the error with the name of the command: many calls share it.
+// For returns the error with the name of the command: many calls share it.
 func (e *Error) For(op string) *Error {
 	named := *e
 	named.Op = op
 	return &named
 }
 
-// notSent is an error of a call that was not sent.
+// NotSent is an error of a call that was not sent.
 func NotSent(op string, kind Kind, err error) *Error {
 	return &Error{Op: op, Kind: kind, Outcome: OutcomeNotApplied, Err: err}
 }
 
-// sameText says whether two errors read the same, numbers aside.
+// SameText says whether two errors read the same, numbers aside.
 func SameText(a, b error) bool {
 	if a == nil || b == nil {
 		return a == b

@@ -10,7 +10,7 @@ import (
 	"github.com/madcrow-go/madcrow/internal/fault"
 )
 
-// enter waits until the node is up, and takes a place on a shared connection.
+// Enter waits until the node is up, and takes a place on a shared connection.
 func (n *Node) Enter(ctx context.Context) (*conn.Shared, *fault.Error) {
 	if err := ctx.Err(); err != nil {
 		return nil, &fault.Error{Kind: fault.ContextKind(err), Outcome: fault.OutcomeNotApplied, Err: err}
@@ -27,7 +27,7 @@ func (n *Node) Enter(ctx context.Context) (*conn.Shared, *fault.Error) {
 	return s, nil
 }
 
-// doDedicated sends one command on a connection of its own.
+// DoDedicated sends one command on a connection of its own.
 func (n *Node) DoDedicated(ctx context.Context, cmd rueidis.Completed, asking bool) rueidis.RedisResult {
 	cmds := []rueidis.Completed{cmd}
 	if asking {
@@ -52,7 +52,7 @@ func (n *Node) doMultiDedicated(ctx context.Context, cmds []rueidis.Completed) (
 	return c.Do(ctx, cmds...), nil
 }
 
-// noteFailure classifies the error of one try, and has the node take notice of
+// NoteFailure classifies the error of one try, and has the node take notice of
 // what is its own fault.
 func (n *Node) NoteFailure(ctx context.Context, op string, err error, idem fault.Idempotency) fault.Failure {
 	f := fault.Classify(ctx, op, err, idem)
@@ -69,8 +69,9 @@ func (n *Node) NoteFailure(ctx context.Context, op string, err error, idem fault
 	return f
 }
 
-// send sends commands that were looked at, on a lane or on a connection of
-// their own. Its error is of commands that were not sent.
+// Send sends commands, on a shared connection or on a dedicated one: where that is
+// asked for, and where their size is large. Its error is of commands that were
+// not sent.
 func (n *Node) Send(ctx context.Context, dedicated bool, size int, cmds []rueidis.Completed) ([]rueidis.RedisResult, *fault.Error) {
 	if !dedicated && size < n.config.BulkThreshold {
 		s, err := n.Enter(ctx)
@@ -82,8 +83,8 @@ func (n *Node) Send(ctx context.Context, dedicated bool, size int, cmds []rueidi
 	return n.doMultiDedicated(ctx, cmds)
 }
 
-// heed lets the node draw its lesson from the replies inside of EXEC's: a script
-// is refused only there.
+// InspectExec looks for faults of the node inside the reply to EXEC: a script is
+// refused only there.
 func (n *Node) InspectExec(ctx context.Context, op string, reply rueidis.RedisMessage) {
 	if len(op) != len("EXEC") || !strings.EqualFold(op, "EXEC") {
 		return

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// nodeInfo is a part of the server's INFO.
+// ServerInfo is a part of the server's INFO.
 type ServerInfo struct {
 	Name, Version    string // the server's own, not of the Redis it stands in for
 	ConnectedClients int
@@ -18,7 +18,7 @@ type ServerInfo struct {
 	At               time.Time
 }
 
-// nodeReplica is a replica as its master sees it.
+// Replica is a replica as its master sees it.
 type Replica struct {
 	Address, State string
 	Lag            time.Duration

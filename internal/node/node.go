@@ -16,14 +16,14 @@ import (
 	"github.com/madcrow-go/madcrow/internal/logonce"
 )
 
-// nodeConfig is what a node needs to know.
+// Config is what a node needs to know.
 type Config struct {
 	Conn          conn.Config
 	Address       string // where it is; with Discovery, until that knows
 	BulkThreshold int    // from this size on, commands get a connection of their own
 
 	Clustered bool // a master of a cluster
-	Replica   bool // a replica of a cluster: it must be told to serve reads
+	Replica   bool // a replica of a cluster: it serves reads after READONLY
 	Reader    bool // it is to be a replica
 	// ByName says that the address may lead to another server later: a name,
 	// or a Dialer. The cluster's map and the Sentinels name servers themselves.
@@ -33,7 +33,7 @@ type Config struct {
 	Changed   func()    // is called when Status would show something else
 }
 
-// nodeDiscovery finds the server of a node that moves.
+// Discovery finds the server of a node that moves.
 type Discovery interface {
 	// Locate returns where the master is, or nothing when no one knows and the
 	// master that was known last may still serve. try counts failures.
@@ -44,7 +44,7 @@ type Discovery interface {
 	Patience() time.Duration
 }
 
-// node is one Redis server: its availability, its connections and its prober.
+// Node is one Redis server: its availability, its connections and its prober.
 type Node struct {
 	*conn.Endpoint
 	config  Config
@@ -89,14 +89,14 @@ type roleState struct {
 	nameCheckPause int64
 }
 
-// shares divides the connections of a node. One lane is the fastest on few
-// cores; the reader of a lane becomes the bottleneck on many.
-func shares(bound int) (lanes, pooled int) {
-	lanes = 1
-	for lanes < 4 && lanes*4 <= runtime.GOMAXPROCS(0)/2 && lanes*2 <= bound/4 {
-		lanes *= 2
+// shares divides the connections of a node. One shared connection is the fastest
+// on few cores; its reader becomes the bottleneck on many.
+func shares(bound int) (shared, dedicated int) {
+	shared = 1
+	for shared < 4 && shared*4 <= runtime.GOMAXPROCS(0)/2 && shared*2 <= bound/4 {
+		shared *= 2
 	}
-	return lanes, bound - lanes - 1 // one is for pub/sub
+	return shared, bound - shared - 1 // one is for pub/sub
 }
 
 func New(life context.Context, cfg Config) (*Node, error) {
@@ -122,7 +122,7 @@ func New(life context.Context, cfg Config) (*Node, error) {
 	return n, err
 }
 
-// lane chooses where the next call goes.
+// NextShared returns the shared connection of the next call.
 func (n *Node) NextShared() *conn.Shared {
 	if len(n.shared) == 1 {
 		return n.shared[0]
@@ -137,7 +137,7 @@ func (n *Node) Inflight() (sum int32) {
 	return sum + n.Dedicated.Calls.Load()
 }
 
-// close ends every connection. The clients are told after that: they would
+// Close ends every connection. The clients are closed after that: they would
 // wait for a last reply of a server that may be silent.
 func (n *Node) Close() {
 	n.Dedicated.CloseIdle(true)
@@ -159,7 +159,7 @@ func (n *Node) EndTracking() {
 	}
 }
 
-// placeholderNode is no server: it classifies an error that no node gave.
+// Placeholder is no server: it classifies an error that no node gave.
 func Placeholder(cfg Config) *Node {
 	return &Node{Endpoint: conn.NewEndpoint(context.Background(), cfg.Conn, ""), config: cfg, log: cfg.Conn.Log, changed: func() {}}
 }

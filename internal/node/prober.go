@@ -29,14 +29,14 @@ const (
 	// probeHangups is how often a probe that was hung up on is made again at
 	// once.
 	probeHangups = 2
-	// verdictAfter is how long calls wait for the verdict on a node, at least.
+	// minDownAfter is how long a node is probed at least before its calls fail.
 	minDownAfter = 100 * time.Millisecond
-	// infoTimeout is short: nobody waits for it, and a lane may be lost.
+	// infoTimeout is short: no call waits for it, and the connection may be lost.
 	infoTimeout = time.Second
 )
 
-// run is the connector: the only one who probes the node and who opens the
-// gate. It ends with ctx.
+// Run is the prober: it alone probes the node and says that it is up. It ends with
+// ctx.
 func (n *Node) Run(ctx context.Context) {
 	ctx = conn.ProberContext(ctx)
 	info := time.NewTicker(infoEvery / 5)
@@ -120,7 +120,7 @@ func (n *Node) logConnected() {
 	n.log.Log(n.Life, level, "redis is connected", "address", n.Addr(), "rtt", time.Duration(n.RTT.Load()))
 }
 
-// shut makes calls fail at once, and says so once for each reason.
+// setDown makes calls fail at once, and says so once for each reason.
 func (n *Node) setDown(err *fault.Error) {
 	before := n.Availability.Cause()
 	if n.Availability.Set(availability.Down, err) || before == nil || !fault.SameText(before, err) {
@@ -139,7 +139,7 @@ func (n *Node) logDown(err *fault.Error) {
 	n.changed()
 }
 
-// connect probes the node and then connects the lanes, so that no caller ever
+// connect probes the node and then makes the shared connections, so that no caller ever
 // waits for a dial.
 func (n *Node) connect(ctx context.Context, try int) *fault.Error {
 	late := time.AfterFunc(n.downAfter(), func() {
@@ -264,8 +264,8 @@ func (n *Node) probe(ctx context.Context, timeout time.Duration) error {
 	return nil
 }
 
-// connect makes sure that the lane has a connection that answers, and replaces
-// one that does not.
+// connectShared makes sure that a shared connection is open and answers, and
+// replaces one that does not.
 func (n *Node) connectShared(ctx context.Context, s *conn.Shared) error {
 	var err error
 	for try := 0; try < 4 && ctx.Err() == nil; try++ {
@@ -293,7 +293,7 @@ func (n *Node) connectShared(ctx context.Context, s *conn.Shared) error {
 			switch {
 			case kind == fault.KindBusy, fault.CommandUnavailable(err):
 				return nil // it answers, if not this
-			case kind == fault.KindAuth: // connect anew, with the credentials of today
+			case kind == fault.KindAuth: // connect again, with the credentials of today
 			default:
 				return err
 			}

@@ -48,7 +48,7 @@ func (n *Node) lift(which fault.Restriction) {
 	}
 }
 
-// restriction is why the node refuses calls now, or nil.
+// Restriction is why the node refuses calls now, or nil.
 func (n *Node) Restriction() *fault.Error {
 	for i := range n.restrictions {
 		if why := n.restrictions[i].why.Load(); why != nil {

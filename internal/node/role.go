@@ -64,7 +64,7 @@ func (n *Node) readInfo(ctx context.Context) {
 	}
 }
 
-// lookElsewhere asks the server that the name leads to by now whether it is a
+// checkName asks the server that the name leads to by now whether it is a
 // master, and moves there. Reads alone are not refused by a node that was
 // demoted, and would stay with its old data. Nothing is cut off before another
 // master is found: the node may be a replica on purpose. The pauses are those
@@ -113,7 +113,7 @@ func (n *Node) logReadOnly(v bool) {
 	}
 }
 
-// demoted notes that the node refuses writes. Behind a name or a balancer
+// noteDemoted notes that the node refuses writes. Behind a name or a balancer
 // there may be another master by now, which only a new connection finds: it is
 // made after 1 s at the soonest and ever more rarely, up to 30 s, because the
 // node may also be a replica on purpose.

@@ -20,7 +20,7 @@ var (
 	errSentinel    = errors.New("this is a Sentinel, which holds no data: set REDIS_USE_SENTINEL=true, REDIS_SENTINELS and REDIS_SENTINEL_SERVICE_NAME, or name the Redis itself")
 )
 
-// greet asks whether the connection answers, and in the same round trip who
+// hello asks whether the connection answers, and in the same round trip who
 // does: one connection of a node is enough for that.
 func (n *Node) hello(ctx context.Context, s *conn.Shared) error {
 	b := s.Client.B()
@@ -32,7 +32,7 @@ func (n *Node) hello(ctx context.Context, s *conn.Shared) error {
 	return replies[0].Error()
 }
 
-// slotCount is how many slots a cluster has.
+// SlotCount is how many slots a cluster has.
 const SlotCount = 1 << 14
 
 // noSuchScript is the digest of no script: a server that runs scripts says so.
@@ -168,7 +168,7 @@ func (n *Node) misfitCause() error {
 	return nil
 }
 
-// blame names the setting in the error of a call that only another server, or
+// explainReply names the setting in the error of a call that only another server, or
 // another setting, can answer.
 func (n *Node) explainReply(e *fault.Error) {
 	reply, ok := rueidis.IsRedisErr(e.Err)

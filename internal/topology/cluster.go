@@ -38,12 +38,12 @@ const (
 
 var errNotCluster = errors.New("the server is no cluster: set REDIS_USE_CLUSTERS=false, or name the nodes of a cluster")
 
-// cluster is a map from slots to nodes. Each node has a gate and a connector of
-// its own, so that one that is away harms nobody else.
+// cluster is a map from slots to nodes. Each node has an availability and
+// a prober of its own, so that one that is away harms no other.
 type cluster struct {
 	t            *Topology
 	respClient   *conn.RESPClient
-	availability *availability.Monitor // of the map: in doubt until it was read once
+	availability *availability.Monitor // of the map: Probing until it was read once
 	slots        [node.SlotCount]atomic.Pointer[node.Node]
 
 	mu     sync.Mutex
@@ -118,7 +118,7 @@ func (c *cluster) run(ctx context.Context) {
 }
 
 // logMap says why the map cannot be read, which slots have no node, and when
-// that is over. Of each node its own connector tells.
+// that is over. What each node does, its own prober logs.
 func (c *cluster) logMap(ctx context.Context, err error) {
 	switch {
 	case ctx.Err() != nil:
@@ -148,7 +148,7 @@ func (c *cluster) wake() {
 	}
 }
 
-// changed is told by each node that its gate or role changed.
+// changed is called by each node when its availability or its role has changed.
 func (c *cluster) changed() {
 	c.t.cfg.Changed()
 	if !c.healthy() {
@@ -199,7 +199,7 @@ func (c *cluster) apply(ranges []slotRange, covered int) error {
 	return nil
 }
 
-// give hands a slot to a node, and says whether it had another one, which may
+// assignSlot hands a slot to a node, and says whether it had another one, which may
 // no longer tell of changes in it.
 func (c *cluster) assignSlot(slot int, n *node.Node) bool {
 	old := c.slots[slot].Swap(n)
@@ -296,7 +296,7 @@ func (c *cluster) pick(ctx context.Context, slot uint16) (*node.Node, *fault.Err
 	return nil, &fault.Error{Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrUncovered}
 }
 
-// any returns a node that serves, if there is one, and the same as long as it
+// anyNode returns a node that serves, if there is one, and the same as long as it
 // does: what one caller publishes keeps its order. Each process has another.
 func (c *cluster) anyNode() (*node.Node, *fault.Error) {
 	list := *c.masters.Load()
@@ -316,7 +316,7 @@ func (c *cluster) anyNode() (*node.Node, *fault.Error) {
 	return list[first], nil
 }
 
-// all calls fn for each node.
+// each calls fn for each node.
 func (c *cluster) each(fn func(*clusterNode)) {
 	c.mu.Lock()
 	nodes := make([]*clusterNode, 0, len(c.nodes))
@@ -329,28 +329,28 @@ func (c *cluster) each(fn func(*clusterNode)) {
 	}
 }
 
-// look is the state of the whole: open while any node serves.
+// summary is the availability of the whole: Up while any node serves.
 func (c *cluster) summary() (state availability.State, why *fault.Error) {
 	state, why = c.availability.Current()
 	if state != availability.Up {
 		return state, why
 	}
-	open, doubt, shut := 0, 0, 0
+	up, probing, down := 0, 0, 0
 	for _, n := range *c.masters.Load() {
 		switch s, cause := n.Availability.Current(); s {
 		case availability.Up:
-			open++
+			up++
 		case availability.Probing:
-			doubt++
+			probing++
 		default:
-			shut++
+			down++
 			why = cause
 		}
 	}
 	switch {
-	case open > 0:
+	case up > 0:
 		return availability.Up, why
-	case doubt > 0:
+	case probing > 0:
 		return availability.Probing, nil
 	case why == nil:
 		return availability.Down, &fault.Error{Op: "connect", Kind: fault.KindUnavailable, Outcome: fault.OutcomeNotApplied, Err: fault.ErrUncovered}

@@ -61,7 +61,7 @@ func isDenied(err error) bool {
 	return errors.As(err, &denied)
 }
 
-// all says whether all of some errors are of a kind.
+// allAre says whether all of some errors are of a kind.
 func allAre(errs []error, is func(error) bool) bool {
 	return len(errs) > 0 && !slices.ContainsFunc(errs, func(err error) bool { return !is(err) })
 }
@@ -92,14 +92,14 @@ func mapError(err error) *fault.Error {
 	return e
 }
 
-// mapAnswer is what one node says of the map.
+// mapReply is what one node says of the map.
 type mapReply struct {
 	addr   string
 	ranges []slotRange
 	err    error
 }
 
-// askAll yields the answers of all nodes that are known.
+// queryAll yields the answers of all nodes that are known.
 func (c *cluster) queryAll(ctx context.Context, timeout time.Duration) iter.Seq[mapReply] {
 	return func(yield func(mapReply) bool) {
 		ctx, cancel := context.WithCancel(ctx)
@@ -151,7 +151,7 @@ func count(ranges []slotRange) (n int) {
 	return n
 }
 
-// askable returns the addresses to ask, those of nodes that serve apart.
+// candidates returns the addresses to ask, those of nodes that serve apart.
 func (c *cluster) candidates() (good, rest []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

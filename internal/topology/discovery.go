@@ -74,7 +74,7 @@ func (d *discovery) checkMaster(ctx context.Context) {
 	}
 }
 
-// logFinding says that the Sentinels do not tell where the master is, while
+// logDiscovery says that the Sentinels do not tell where the master is, while
 // the one that is known goes on, and when they do again. Before one is known,
 // Redis is not available, and the log says so.
 func (d *discovery) logDiscovery(ctx context.Context, err error) {

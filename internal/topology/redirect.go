@@ -10,7 +10,7 @@ import (
 	"github.com/madcrow-go/madcrow/internal/node"
 )
 
-// hop is where a redirected call goes next.
+// Redirect is where a redirected call goes next.
 type Redirect struct {
 	Node   *node.Node
 	Asking bool // for this one call; the slot is still another's
@@ -53,7 +53,7 @@ func (c *cluster) follow(from *node.Node, err error) (rd Redirect, ok bool) {
 	return rd, true
 }
 
-// ask puts ASKING before commands for a slot that is being moved.
+// Ask puts ASKING before commands for a slot that is being moved.
 func (rd Redirect) Ask(b rueidis.Builder, cmds ...rueidis.Completed) []rueidis.Completed {
 	if !rd.Asking {
 		return cmds

@@ -65,14 +65,14 @@ type finder struct {
 // identity tells one Sentinel from another, whatever name it is reached by.
 type identity struct {
 	id     string // its own; empty where it does not tell
-	remote string // the address behind the name; empty where nobody knows it
+	remote string // the address behind the name; empty where it is not known
 	lately bool   // it answered when it was last asked
 	// several says that the address leads now to one and then to another, as
 	// that of a balancer does.
 	several bool
 }
 
-// is says whether a Sentinel of that address, and of that id if others told
+// is says whether a Sentinel of that address, and of that id if others named
 // one, is this one.
 func (i identity) is(addr, id string) bool {
 	if i.id != "" && id != "" {
@@ -92,7 +92,7 @@ func (i identity) key(addr string) string {
 	return addr
 }
 
-// sentinelState is what the Sentinels last said of the master.
+// SentinelState is what the Sentinels last said of the master.
 type SentinelState struct {
 	// Reachable of Known Sentinels answered.
 	Reachable, Known int
@@ -104,7 +104,7 @@ type SentinelState struct {
 	At time.Time
 }
 
-// sentinelConfig is what a finder needs to know.
+// SentinelConfig is what a finder needs to know.
 type SentinelConfig struct {
 	Client         conn.RESPConfig
 	Log            *slog.Logger
@@ -124,7 +124,7 @@ func newFinder(cfg SentinelConfig) *finder {
 	return f
 }
 
-// patience is how long each step of an exchange with a Sentinel may take. It
+// stepTimeout is how long each step of an exchange with a Sentinel may take. It
 // doubles with each failure, as the time for the map of a cluster does, so that
 // Sentinels which are far away are found as well.
 func (f *finder) stepTimeout(failures int) time.Duration {
@@ -138,7 +138,7 @@ func (f *finder) stepTimeout(failures int) time.Duration {
 // returns at once when one knows a newer epoch than was known before;
 // otherwise it waits for all, but once one has answered, for a frozen one only
 // up to SocketTimeout, or as long again as the first one took. An older epoch
-// is believed only when most Sentinels answered: they were made anew. Several
+// is believed only when most Sentinels answered: they were set up again. Several
 // run at once: one that was slow does not undo what another learned meanwhile.
 // Failures is how often in a row it has failed.
 func (f *finder) find(ctx context.Context, failures int) (string, error) {
@@ -280,13 +280,13 @@ func (f *finder) identify(good []sentinelReply) (reached int) {
 		was := f.ids[o.sentinel]
 		o.lately, o.several = true, was.several || was.id != "" && o.id != "" && was.id != o.id
 		f.ids[o.sentinel] = o.identity
-		key, spare := o.key(o.sentinel), o.sentinel
-		first, twice := byKey[key]
-		if !twice || f.configured(spare) {
-			byKey[key], spare = spare, first
+		key, other := o.key(o.sentinel), o.sentinel
+		first, seen := byKey[key]
+		if !seen || f.configured(other) {
+			byKey[key], other = other, first
 		}
-		if twice && !f.configured(spare) && !f.ids[byKey[key]].several {
-			f.drop(spare)
+		if seen && !f.configured(other) && !f.ids[byKey[key]].several {
+			f.drop(other)
 		}
 	}
 	return max(len(byKey), 1)
@@ -332,7 +332,7 @@ func (f *finder) reaches(addr, id string) bool {
 	})
 }
 
-// tellReplicas keeps the list of replicas of those who tell it.
+// storeReplicas keeps the list of replicas of those who tell it.
 func (f *finder) storeReplicas(good []sentinelReply, epoch int64) {
 	var hidden error
 	for _, o := range good {
@@ -371,7 +371,7 @@ func (f *finder) most(good []sentinelReply, reached int, asked []string) bool {
 	return reached > silent
 }
 
-// forget drops the Sentinels that are gone: they do not answer, nobody names
+// dropGone drops the Sentinels that are gone: they do not answer, no one names
 // them any more, and they were not configured.
 func (f *finder) dropGone(good []sentinelReply, asked []string) {
 	for _, a := range asked {
@@ -385,7 +385,7 @@ func (f *finder) configured(addr string) bool {
 	return slices.Contains(f.cfg.Addresses, addr)
 }
 
-// gave says whether one of the answers is from addr.
+// repliedFrom says whether one of the answers is from addr.
 func repliedFrom(good []sentinelReply, addr string) bool {
 	return slices.ContainsFunc(good, func(o sentinelReply) bool { return o.sentinel == addr })
 }

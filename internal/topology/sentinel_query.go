@@ -11,7 +11,7 @@ import (
 	"github.com/madcrow-go/madcrow/internal/resp"
 )
 
-// opinion is what one Sentinel says.
+// sentinelReply is what one Sentinel says.
 type sentinelReply struct {
 	sentinel string
 	master   string
@@ -27,7 +27,7 @@ type sentinelReply struct {
 	err     error
 }
 
-// ask makes one exchange with one Sentinel.
+// query makes one exchange with one Sentinel.
 func (f *finder) query(ctx context.Context, step time.Duration, addr string) sentinelReply {
 	o := sentinelReply{sentinel: addr}
 	if err := f.queryOnce(ctx, step, &o); err != nil {

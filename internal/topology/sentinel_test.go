@@ -25,7 +25,7 @@ import (
 type fakeFleet struct {
 	mu    sync.Mutex
 	views map[string]view // by address
-	gone  chan string     // gets an address after each exchange; nil: nobody looks
+	gone  chan string     // gets an address after each exchange; nil: no one looks
 	dial  func(ctx context.Context, addr string) error
 }
 
@@ -136,9 +136,9 @@ var (
 
 const masterOld, masterNew = "10.1.0.1:6379", "10.1.0.9:6379"
 
-// All Sentinels are made anew: their names stay, their addresses and the epoch
+// All Sentinels are set up again: their names stay, their addresses and the epoch
 // do not.
-func TestSentinelFind_MadeAnewWithOtherAddresses(t *testing.T) {
+func TestSentinelFind_SetUpAgainWithOtherAddresses(t *testing.T) {
 	for _, configured := range [][]string{fleetNames, fleetNames[:1]} {
 		s := &fakeFleet{views: map[string]view{}}
 		f := s.finder(t, configured...)
@@ -149,9 +149,9 @@ func TestSentinelFind_MadeAnewWithOtherAddresses(t *testing.T) {
 		mustFind(t, f, masterOld)
 
 		s.silence(fleetOld...)
-		anew := view{master: masterNew, epoch: 0, peers: fleetNew}
-		s.say(anew, fleetNames...)
-		s.say(anew, fleetNew...)
+		again := view{master: masterNew, epoch: 0, peers: fleetNew}
+		s.say(again, fleetNames...)
+		s.say(again, fleetNew...)
 		mustFind(t, f, masterNew)
 		mustFind(t, f, masterNew)
 		for _, a := range fleetOld {
@@ -168,7 +168,7 @@ func TestSentinelFind_MadeAnewWithOtherAddresses(t *testing.T) {
 }
 
 // Clients do not reach the addresses by which Sentinels call each other.
-func TestSentinelFind_MadeAnewBehindAddressesThatNobodyReaches(t *testing.T) {
+func TestSentinelFind_SetUpAgainBehindAddressesThatNoOneReaches(t *testing.T) {
 	s := &fakeFleet{views: map[string]view{}}
 	f := s.finder(t, fleetNames...)
 	s.say(view{master: masterOld, epoch: 7, peers: fleetOld}, fleetNames...)
@@ -202,7 +202,7 @@ func TestSentinelFind_LaggingMinority(t *testing.T) {
 	}
 }
 
-// A Sentinel that is gone and that nobody names is forgotten; one that is
+// A Sentinel that is gone and that no one names is forgotten; one that is
 // named, or was configured, is not.
 func TestSentinelFind_ForgetsWhoIsGone(t *testing.T) {
 	s := &fakeFleet{views: map[string]view{}}
@@ -306,7 +306,7 @@ func TestSentinelFind_BehindABalancer(t *testing.T) {
 // That a Sentinel is lost while the others answer was in no log.
 func TestSentinelFind_TellsOnceThatOneDoesNotAnswer(t *testing.T) {
 	s := &fakeFleet{views: map[string]view{}}
-	s.say(view{master: masterOld, epoch: 3, peers: fleetNew}, fleetOld...) // of fleetNew nobody ever hears
+	s.say(view{master: masterOld, epoch: 3, peers: fleetNew}, fleetOld...) // of fleetNew no one ever hears
 	f := s.finder(t, fleetOld...)
 	var log strings.Builder
 	f.log = slog.New(slog.NewTextHandler(&log, nil))
@@ -341,7 +341,7 @@ func TestSentinelFind_OneReasonHasOneText(t *testing.T) {
 }
 
 // Steps have longer after each failure, and what was measured is remembered;
-// but one that is frozen holds up nobody for longer than that.
+// but one that is frozen holds up no one for longer than that.
 func TestSentinelFind_PatienceGrowsAndFallsBack(t *testing.T) {
 	s := &fakeFleet{views: map[string]view{}}
 	f := s.finder(t, fleetOld...)
@@ -398,7 +398,7 @@ func TestSentinelFind_ASlowOneDoesNotUndoANewerOne(t *testing.T) {
 		old, newer int
 	}{
 		{"failover", 1, 2},
-		{"made anew", 7, 0},
+		{"set up again", 7, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := &fakeFleet{views: map[string]view{}, gone: make(chan string, 100)}
@@ -446,7 +446,7 @@ func TestSentinelFind_ASlowOneDoesNotUndoANewerOne(t *testing.T) {
 	}
 }
 
-// Nobody listens any more to a Sentinel that is gone, and again when it is back.
+// No one listens any more to a Sentinel that is gone, and again when it is back.
 func TestSentinelFind_ListensToThoseThatAreKnown(t *testing.T) {
 	begun, ended := make(chan string, 10), make(chan string, 10)
 	s := &fakeFleet{dial: func(ctx context.Context, addr string) error {

@@ -38,7 +38,7 @@ func (f *finder) watch(ctx context.Context, changed func()) {
 	}
 }
 
-// hear begins to listen to each Sentinel that is new, and ends with those that
+// listenAll begins to listen to each Sentinel that is new, and ends with those that
 // are gone.
 func (f *finder) listenAll(ctx context.Context, heard map[string]context.CancelFunc, listeners *sync.WaitGroup, changed func()) {
 	addrs := f.distinctAddrs()
@@ -57,7 +57,7 @@ func (f *finder) listenAll(ctx context.Context, heard map[string]context.CancelF
 	}
 }
 
-// each returns one address of each Sentinel.
+// distinctAddrs returns one address of each Sentinel.
 func (f *finder) distinctAddrs() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -65,7 +65,7 @@ func (f *finder) distinctAddrs() []string {
 	keys := map[string]struct{}{}
 	for _, a := range f.addrs {
 		if id := f.ids[a]; id.lately && !id.several {
-			if _, twice := keys[id.key(a)]; twice {
+			if _, seen := keys[id.key(a)]; seen {
 				continue
 			}
 			keys[id.key(a)] = struct{}{}

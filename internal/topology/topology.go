@@ -22,7 +22,7 @@ import (
 	"github.com/madcrow-go/madcrow/internal/node"
 )
 
-// topologyConfig is what a topology needs to know.
+// Config is what a topology needs to know.
 type Config struct {
 	Node         node.Config     // of the node, or of each node of a cluster
 	Seeds        []string        // addresses of nodes of a cluster; nil: there is one node
@@ -32,7 +32,7 @@ type Config struct {
 	Changed      func() // is called when Status would show something else
 }
 
-// engineTopology knows which node serves a slot. The node is one, which moves with
+// Topology knows which node serves a slot. The node is one, which moves with
 // the master where Sentinels name it, or there is a cluster of them.
 type Topology struct {
 	cfg     Config
@@ -73,7 +73,7 @@ func New(life context.Context, cfg Config) (t *Topology, err error) {
 	return t, nil
 }
 
-// start begins to connect.
+// Start begins to connect.
 func (t *Topology) Start() {
 	if t.cluster != nil {
 		t.workers.Go(func() { t.cluster.run(t.life) })
@@ -85,16 +85,16 @@ func (t *Topology) Start() {
 	}
 }
 
-// clustered reports whether there is a cluster.
+// Clustered reports whether there is a cluster.
 func (t *Topology) Clustered() bool { return t.cluster != nil }
 
-// close ends every node, and waits for all that runs.
+// Close ends every node, and waits for all that runs.
 func (t *Topology) Close() {
 	t.closeNodes()
 	t.workers.Wait()
 }
 
-// pick returns the node for a slot, as the Builder counts them.
+// Pick returns the node for a slot, as the Builder counts them.
 func (t *Topology) Pick(ctx context.Context, slot uint16) (*node.Node, *fault.Error) {
 	if t.cluster == nil {
 		return t.node, nil
@@ -102,7 +102,7 @@ func (t *Topology) Pick(ctx context.Context, slot uint16) (*node.Node, *fault.Er
 	return t.cluster.pick(ctx, slot)
 }
 
-// follow says where a redirected call goes next.
+// Follow says where a redirected call goes next.
 func (t *Topology) Follow(from *node.Node, err error) (Redirect, bool) {
 	if t.cluster == nil {
 		return Redirect{}, false
@@ -110,7 +110,7 @@ func (t *Topology) Follow(from *node.Node, err error) (Redirect, bool) {
 	return t.cluster.follow(from, err)
 }
 
-// look returns the state of the gate, or what the gates of all nodes amount to.
+// Availability returns that of the node, or what those of all nodes amount to.
 func (t *Topology) Availability() (availability.State, *fault.Error) {
 	if t.cluster == nil {
 		return t.node.Availability.Current()
@@ -118,7 +118,7 @@ func (t *Topology) Availability() (availability.State, *fault.Error) {
 	return t.cluster.summary()
 }
 
-// each calls fn for every node.
+// Each calls fn for every node.
 func (t *Topology) Each(fn func(*node.Node)) {
 	if t.cluster == nil {
 		fn(t.node)
@@ -127,7 +127,7 @@ func (t *Topology) Each(fn func(*node.Node)) {
 	t.cluster.each(func(n *clusterNode) { fn(n.Node) })
 }
 
-// restriction is what a node refuses that is connected, or nil.
+// Restriction is what a node refuses that is connected, or nil.
 func (t *Topology) Restriction() (why *fault.Error) {
 	t.Each(func(n *node.Node) {
 		if why == nil {
@@ -142,8 +142,8 @@ func (t *Topology) Inflight() (sum int32) {
 	return sum
 }
 
-// shut closes the gates for good.
-func (t *Topology) Shut(why *fault.Error) {
+// Refuse refuses all calls from now on.
+func (t *Topology) Refuse(why *fault.Error) {
 	if c := t.cluster; c != nil {
 		c.mu.Lock()
 		c.closed = true
@@ -164,7 +164,7 @@ func (t *Topology) closeNodes() {
 	t.cluster.each(func(n *clusterNode) { n.end() })
 }
 
-// proofKey is a key of the library that lies on the node, or "".
+// ProofKey is a key of the library that lies on the node, or "".
 func (t *Topology) ProofKey(n *node.Node) string {
 	for i := range 1 << 16 {
 		if key := t.cfg.Node.Conn.KeyPrefix + "m1:tracking:{" + strconv.Itoa(i) + "}" + rand.Text(); t.Serves(n, key) {
@@ -174,7 +174,7 @@ func (t *Topology) ProofKey(n *node.Node) string {
 	return ""
 }
 
-// serves says whether the key is still the node's.
+// Serves says whether the key is still the node's.
 func (t *Topology) Serves(n *node.Node, key string) bool {
 	return t.cluster == nil || t.cluster.slots[t.SlotOf(key)%node.SlotCount].Load() == n
 }
@@ -187,7 +187,7 @@ func (t *Topology) SlotOf(key string) uint16 {
 	return cmd.Slot()
 }
 
-// lacks says what a server or a cluster lacks that serves all the same.
+// Lacks says what a server or a cluster lacks that serves all the same.
 func (t *Topology) Lacks() *fault.Error {
 	c := t.cluster
 	if c == nil {
@@ -229,14 +229,14 @@ func anyBuilder() (rueidis.Builder, error) {
 	return c.B(), nil
 }
 
-// nodeState is what is known of one node.
+// NodeState is what is known of one node.
 type NodeState struct {
 	Address     string
 	Up          bool
 	Err         *fault.Error
 	RTT         time.Duration
 	Connections int
-	Info        *node.ServerInfo // nil before the server has told it
+	Info        *node.ServerInfo // nil before INFO was read
 }
 
 func stateOf(n *node.Node) NodeState {
@@ -247,7 +247,7 @@ func stateOf(n *node.Node) NodeState {
 	}
 }
 
-// topologyState is what is known of all nodes. Nothing is asked for it.
+// State is what is known of all nodes. Nothing is asked for it.
 type State struct {
 	Connections  int
 	ReadReplicas int            // how many serve
@@ -257,7 +257,7 @@ type State struct {
 	Sentinels    *SentinelState // nil without Sentinels
 }
 
-// describe returns what is known of all nodes.
+// Describe returns what is known of all nodes.
 func (t *Topology) Describe() (s State) {
 	t.Each(func(n *node.Node) { s.Connections += n.Conns.Size() })
 	if t.replicas != nil {
@@ -277,13 +277,13 @@ func (t *Topology) Describe() (s State) {
 	return s
 }
 
-// readOnly reports whether a node takes no writes.
+// ReadOnly reports whether a node takes no writes.
 func (t *Topology) ReadOnly() (yes bool) {
 	t.Each(func(n *node.Node) { yes = yes || n.ReadOnly.Load() })
 	return yes
 }
 
-// placeholder returns any node, or one that is no server, to classify an error
+// Placeholder returns any node, or one that is no server, to classify an error
 // that no node gave.
 func (t *Topology) Placeholder() *node.Node {
 	if t.cluster == nil {
@@ -295,13 +295,13 @@ func (t *Topology) Placeholder() *node.Node {
 	return node.Placeholder(t.cfg.Node)
 }
 
-// one returns the node; nil with a cluster.
+// One returns the node; nil with a cluster.
 func (t *Topology) One() *node.Node { return t.node }
 
-// hasReplicas reports whether replicas serve reads.
+// HasReplicas reports whether replicas serve reads.
 func (t *Topology) HasReplicas() bool { return t.replicas != nil }
 
-// replicaOf returns the replica of a master, if one serves now.
+// ReplicaOf returns the replica of a master, if one serves now.
 func (t *Topology) ReplicaOf(master *node.Node) *node.Node {
 	return t.replicas.serving(master.Addr())
 }

@@ -30,7 +30,7 @@ func openCluster(t *testing.T, readReplicas bool, seeds ...string) (top *Topolog
 	}
 	top.Start()
 	end = func() {
-		top.Shut(fault.NotSent("closed", fault.KindUnavailable, fault.ErrClosed))
+		top.Refuse(fault.NotSent("closed", fault.KindUnavailable, fault.ErrClosed))
 		stop()
 		top.Close()
 	}
