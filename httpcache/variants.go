@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
-	"github.com/madcrow-go/madcrow/cache"
 )
 
 // codings is what is known of the content codings that the handlers give. Of
@@ -114,7 +113,7 @@ func (c *codings) learn(vary []string, request, response http.Header) {
 // plain one. Those that a page has had before stay in; of others one in eight
 // takes the place of the oldest, so that neither those who came first nor those
 // who come all the time keep out the rest.
-func (x *exchange) admit(ctx context.Context, l *cache.Load[*storedResponse], life time.Duration) bool {
+func (x *exchange) admit(ctx context.Context, l *responseLoad, life time.Duration) bool {
 	v := x.v
 	if x.at.key == v.url || v.h.engine.Degraded(l) {
 		return true // the second is not stored anyway

@@ -117,7 +117,7 @@ func (v *visit) serve() {
 		case useStale:
 			v.h.engine.Count("stale")
 			x := newExchange(v, at, f)
-			x.attached = false
+			x.detach()
 			l := v.begin(at, f, err, x, newer)
 			defer v.linger(x, l) // also when the client's writer panics
 			v.hit(f)
@@ -164,13 +164,13 @@ func (v *visit) variant(s *storedResponse) spot {
 type use uint8
 
 const (
-	useNot    use = iota // load
-	useHit               // serve it
-	useStale             // serve it, and load it again meanwhile
-	usePass              // it is not shareable: the handler, at once
-	useProbe             // as before, but find out whether it still is
-	useReload            // load, though it is fresh
-	useKept              // serve it, though it is stale: it was tried just now
+	useNot       use = iota // load
+	useHit                  // serve it
+	useStale                // serve it, and load it again meanwhile
+	usePass                 // hit-for-pass: the handler, at once
+	usePassProbe            // hit-for-pass, but check whether it still is
+	useReload               // load, though it is fresh
+	useKept                 // serve it, though it is stale: it was tried just now
 )
 
 func (v *visit) choose(f foundResponse) use {
@@ -191,7 +191,7 @@ func (v *visit) choose(f foundResponse) use {
 		case kept:
 			return useKept
 		case probe:
-			return useProbe
+			return usePassProbe
 		}
 		return usePass
 	case s.kind == kindPass && s.status != 0:
@@ -243,13 +243,7 @@ func (v *visit) linger(x *exchange, l *cache.Loading[*storedResponse]) {
 		_ = http.NewResponseController(v.w).Flush()
 		<-l.Done()
 	}
-	x.mu.Lock()
-	began := x.phase != phaseIdle
-	if !began {
-		x.phase = phaseEnd
-	}
-	x.mu.Unlock()
-	if began {
+	if x.retire() {
 		<-x.done
 	}
 }
@@ -258,7 +252,7 @@ func (v *visit) linger(x *exchange, l *cache.Loading[*storedResponse]) {
 // again is true when what came is not for this request; elsewhere then says
 // where it may be.
 func (v *visit) load(at spot, f foundResponse, readErr error, how use, newer bool) (again bool, elsewhere *storedResponse) {
-	if how == useProbe || how == useReload {
+	if how == usePassProbe || how == useReload {
 		newer = true // what is there does not count
 	} else {
 		v.h.engine.Count("miss")
@@ -267,7 +261,7 @@ func (v *visit) load(at spot, f foundResponse, readErr error, how use, newer boo
 	l := v.begin(at, f, readErr, x, newer)
 	leads := l.Leads()
 	defer v.linger(x, l)
-	if !leads && how == useProbe {
+	if !leads && how == usePassProbe {
 		v.pass(f) // another one finds out
 		return false, nil
 	}
@@ -354,22 +348,18 @@ func (v *visit) pass(f foundResponse) {
 // response is served if there is one.
 func (v *visit) alone(f foundResponse) {
 	x := newExchange(v, spot{key: v.key}, f)
-	if !x.staleOK {
+	if !x.recorder.staleOK {
 		v.h.forward(v.w, v.r, v.next, v.fwd)
 		return
 	}
 	ctx, cancel := context.WithTimeout(v.r.Context(), v.h.opt.LoadTimeout)
 	defer cancel()
-	x.phase = phaseKeep
-	x.unbind = append(x.unbind, context.AfterFunc(ctx, x.expire))
+	x.start(ctx)
 	go x.run()
 	if !v.h.opt.Detached {
 		defer func() { <-x.done }()
 	}
-	select {
-	case <-x.done:
-	case <-x.over:
-	}
+	x.wait()
 	_, err := x.outcome(ctx)
 	switch {
 	case v.r.Context().Err() != nil: // no one waits any more
@@ -384,7 +374,7 @@ func (v *visit) alone(f foundResponse) {
 }
 
 // late answers a request whose time is over.
-func (v *visit) late() { v.refuse("CACHE_TIMEOUT", "The data could not be had in time") }
+func (v *visit) late() { v.refuse("CACHE_TIMEOUT", "Timed out loading the data") }
 
 // refuse answers without a response: a 504.
 func (v *visit) refuse(code, message string) {

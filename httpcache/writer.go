@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// What the handler sees of an [exchange]: an http.ResponseWriter with all that
-// an http.ResponseController looks for.
+// An [exchange] is the handler's http.ResponseWriter, with all that an
+// http.ResponseController looks for.
 
-var errReturned = errors.New("cache: the handler has returned")
+var errReturned = errors.New("httpcache: the handler has returned")
 
-// Header is the handler's own: what stands in the client's already is not part
-// of the response.
-func (x *exchange) Header() http.Header { return x.header }
+// Header is the handler's own: what the client's has already is no part of the
+// response.
+func (x *exchange) Header() http.Header { return x.recorder.header }
 
 // WriteHeader decides what becomes of the response.
 func (x *exchange) WriteHeader(status int) {
@@ -30,46 +30,41 @@ func (x *exchange) WriteHeader(status int) {
 
 func (x *exchange) writeHeader(status int) {
 	switch {
-	case x.status != 0 || x.phase == phaseEnd:
+	case x.recorder.status != 0 || x.phase == phaseEnd:
 		return
 	case status < 200 && status != http.StatusSwitchingProtocols:
-		if x.phase == phaseKeep {
-			x.pass()
-		}
-		if x.phase == phaseStream {
-			x.head(x.header)
-			x.v.w.WriteHeader(status)
-		}
+		x.informational(status)
 		return
 	}
-	x.status = status
+	x.recorder.begin(status)
 	switch x.phase {
 	case phaseKeep:
-		x.decide()
+		if x.recorder.decide() == fatePass {
+			x.pass()
+		}
 	case phaseStream:
-		x.sent = x.header.Clone()
-		x.handOver()
+		x.deliver()
 	}
 }
 
 // Written and Status say whether the response was begun, and how: package
-// problem ends one that fails in the middle, so that no one takes it for whole.
+// problem aborts one that fails in the middle, so that no one takes it for whole.
 func (x *exchange) Written() bool { return x.Status() != 0 }
 
-// Status is 0 before it was begun.
+// Status is 0 before the response was begun.
 func (x *exchange) Status() int {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.status
+	return x.recorder.status
 }
 
 // Write keeps the body, or passes it on.
 func (x *exchange) Write(p []byte) (int, error) {
 	x.mu.Lock()
-	if x.status == 0 {
+	if x.recorder.status == 0 {
 		x.writeHeader(http.StatusOK)
 	}
-	if x.phase == phaseKeep && len(x.body)+len(p) > x.v.h.opt.MaxBody && x.status < 500 {
+	if x.phase == phaseKeep && !x.recorder.fits(len(p)) {
 		x.pass()
 	}
 	if x.phase == phaseStream {
@@ -77,25 +72,27 @@ func (x *exchange) Write(p []byte) (int, error) {
 		return x.v.w.Write(p)
 	}
 	defer x.mu.Unlock()
-	switch {
-	case x.phase == phaseEnd:
+	if x.phase == phaseEnd {
 		return 0, errReturned
-	case x.ctx.Err() != nil:
-		return 0, x.ctx.Err()
-	case !bodyAllowed(x.status):
+	}
+	if err := x.ctx.Err(); err != nil {
+		return 0, err
+	}
+	if !bodyAllowed(x.recorder.status) {
 		return 0, http.ErrBodyNotAllowed
-	case x.phase == phaseKeep && x.status < 500:
-		x.body = append(x.body, p...)
+	}
+	if x.phase == phaseKeep {
+		x.recorder.write(p)
 	}
 	return len(p), nil
 }
 
-// client is the client's writer, if there is one who gets what the handler
+// client is the client's writer, if there is a client who gets what the handler
 // writes.
 func (x *exchange) client() (w http.ResponseWriter, ok bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.phase == phaseKeep && x.status < 500 { // in the place of a failure the stale one is served
+	if x.phase == phaseKeep && !x.recorder.failed() { // in the place of a failure the stale one is served
 		x.pass()
 	}
 	return x.v.w, x.phase == phaseStream
@@ -109,13 +106,13 @@ const flushGrace = 100 * time.Millisecond
 // FlushError makes the response a stream, unless it soon ends.
 func (x *exchange) FlushError() error {
 	x.mu.Lock()
-	if x.status == 0 {
+	if x.recorder.status == 0 {
 		x.writeHeader(http.StatusOK)
 	}
 	if x.phase == phaseKeep {
-		if x.attached && !x.flushing && x.status < 500 { // as in client
+		if x.attached && !x.flushing && !x.recorder.failed() { // as in client
 			x.flushing = true
-			x.unbind = append(x.unbind, time.AfterFunc(flushGrace, x.flushLate).Stop)
+			x.cleanup = append(x.cleanup, time.AfterFunc(flushGrace, x.flushLate).Stop)
 		}
 		x.mu.Unlock()
 		return nil
@@ -171,7 +168,7 @@ func (x *exchange) control(do func(*http.ResponseController) error) error {
 	return do(http.NewResponseController(x.v.w))
 }
 
-// Unwrap is for what this writer does not offer; the response is then the
+// Unwrap is for what this writer does not offer. The response is then the
 // client's alone.
 func (x *exchange) Unwrap() http.ResponseWriter {
 	if w, ok := x.client(); ok {
