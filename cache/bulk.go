@@ -85,7 +85,7 @@ func (c *Cache[T]) readMany(ctx context.Context, ask []string, states []*tagStat
 	asked := mono()
 	var errs []error
 	for i, got := range c.r.GetTracked(ctx, c.opt.ReadTimeout, valueKeys...) {
-		f, keep, err := c.take(ctx, encKeys[i], got, states[:len(states):len(states)], slices.Clone(gens), asked)
+		f, keep, err := c.readReply(ctx, encKeys[i], got, states[:len(states):len(states)], slices.Clone(gens), asked)
 		if removed[i] {
 			f, keep = Found[T]{}, nil
 		}
@@ -203,7 +203,7 @@ func (c *Cache[T]) GetOrLoadMany(ctx context.Context, wanted []string, load func
 	}
 	out := make(map[string]T, len(wanted))
 	b := &batch[T]{c: c, load: load, ready: make(chan struct{})}
-	var wait []*job[T]
+	var wait []*loader[T]
 	for key, f := range all {
 		if f.State == Fresh {
 			if res := c.served(f); res.Found {
@@ -223,18 +223,18 @@ func (c *Cache[T]) GetOrLoadMany(ctx context.Context, wanted []string, load func
 	for _, key := range wanted {
 		if _, asked := all[key]; !asked { // Redis could not be asked
 			all[key] = Found[T]{}
-			j := b.add(key, ca, c.lastKnown(keys.Form(key), ca.tags...))
-			j.degraded = readErr
+			j := b.add(key, ca, c.lastKnown(keys.Form(key), ca.tags))
+			j.readErr = readErr
 			wait = append(wait, j)
 		}
 	}
 	b.start(ctx)
 	var errs []error
-	for _, j := range wait {
-		res, err := c.await(ctx, j, j.batchSlot.flight, j.batchSlot.err)
+	for _, l := range wait {
+		res, err := l.batch.waiting.await(ctx)
 		switch {
 		case err == nil && res.Found:
-			out[j.batchSlot.key] = res.Value
+			out[l.batch.key] = res.Value
 		case err != nil && !errors.Is(err, ErrNotFound):
 			errs = append(errs, err)
 		}
@@ -257,9 +257,9 @@ func dedupe(errs []error) []error {
 // others can join it; those that may load wait for one another, and one loads
 // for all.
 type batch[T any] struct {
-	c    *Cache[T]
-	load func(context.Context, []string) (map[string]T, error)
-	jobs []*job[T]
+	c     *Cache[T]
+	load  func(context.Context, []string) (map[string]T, error)
+	loads []*loader[T]
 
 	mu      sync.Mutex
 	expect  int           // flights that may still load together
@@ -276,24 +276,23 @@ type batchSlot[T any] struct {
 	key  string
 	once sync.Once
 
-	flight *flight[T] // its own, or the one it joined
-	err    error      // why there is none
+	waiting waiting[T]
 }
 
-func (b *batch[T]) add(key string, ca call, old Found[T]) *job[T] {
+func (b *batch[T]) add(key string, ca call, old Found[T]) *loader[T] {
 	s := &batchSlot[T]{b: b, key: key}
-	j := &job[T]{c: b.c, encKey: keys.Form(key), ca: ca, load: s.load, old: old, batchSlot: s}
-	b.jobs = append(b.jobs, j)
-	return j
+	l := &loader[T]{c: b.c, req: request{encKey: keys.Form(key), call: ca}, load: s.load, old: old, batch: s}
+	b.loads = append(b.loads, l)
+	return l
 }
 
 // start begins or joins a flight for each key.
 func (b *batch[T]) start(ctx context.Context) {
-	b.expect = len(b.jobs)
-	for _, j := range b.jobs {
-		j.batchSlot.flight, j.batchSlot.err = b.c.start(ctx, j)
-		if j.flight == nil { // somebody else loads it, or it has just failed
-			j.batchSlot.leave()
+	b.expect = len(b.loads)
+	for _, l := range b.loads {
+		l.batch.waiting = b.c.begin(ctx, l)
+		if l.flight == nil { // another caller loads it, or it has just failed
+			l.batch.leave()
 		}
 	}
 }

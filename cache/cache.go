@@ -148,8 +148,6 @@ func (c *Cache[T]) encKeyOf(key string) (string, bool) {
 	return strings.CutSuffix(encKey, "}")
 }
 
-const leaseSuffix = ":lease"
-
 func (c *Cache[T]) valueKey(encKey string) string { return c.prefix + encKey + "}" }
 
 // Name returns the name given to New.
@@ -227,8 +225,8 @@ func (c *Cache[T]) GetResult(ctx context.Context, key string, opts ...CallOption
 	if err != nil {
 		return Result[T]{}, err
 	}
-	ca.only = true
-	f, err := c.find(ctx, key, ca)
+	ca.readOnly = true
+	f, _, err := c.lookup(ctx, key, ca)
 	if err != nil {
 		c.event("error")
 		return Result[T]{Degraded: true, Err: err}, c.failed("get", err)
@@ -467,7 +465,9 @@ func (c *Cache[T]) Touch(ctx context.Context, key string) (bool, error) {
 		return false, c.failed("touch", ErrClosed)
 	}
 	encKey := keys.Form(key)
-	f, err := c.read(ctx, encKey, call{})
+	req := request{encKey: encKey}
+	c.addTags(&req)
+	f, err := c.read(ctx, req)
 	if err == nil && f.State == Fresh && !f.negative {
 		var ok bool
 		ok, err = c.touch(ctx, encKey, f)

@@ -12,7 +12,7 @@ import (
 // by every caller.
 
 // keepSpare keeps a value that could not be stored.
-func (c *Cache[T]) keepDegraded(j *job[T], h header, value T) {
+func (c *Cache[T]) keepDegraded(l *loader[T], h header, value T) {
 	if c.near.values == nil {
 		return
 	}
@@ -28,26 +28,26 @@ func (c *Cache[T]) keepDegraded(j *job[T], h header, value T) {
 		}
 		size += memsize.Of(&copied)
 	}
-	tags := make([]nearTag, len(j.states))
-	for i, s := range j.states {
+	tags := make([]nearTag, len(l.req.states))
+	for i, s := range l.req.states {
 		tags[i].state = s
 	}
 	now := mono()
 	e := &nearEntry[T]{
-		value: value, negative: h.negative, etag: h.etag, weight: weightOf(j.encKey, size), tags: tags, degraded: true,
+		value: value, negative: h.negative, etag: h.etag, weight: weightOf(l.req.encKey, size), tags: tags, degraded: true,
 		stored: now, expires: now + int64(min(c.opt.NearTTL, h.freshFor)), refresh: math.MaxInt64, slide: math.MaxInt64,
 	}
 	c.flights.mu.Lock()
 	defer c.flights.mu.Unlock()
 	// A change since the load began has forgotten the flight.
-	if c.flights.running[j.encKey] == j.flight {
-		c.near.setDegraded(j.encKey, e, e.expires+int64(c.opt.StaleFor))
+	if c.flights.running[l.req.encKey] == l.flight {
+		c.near.setDegraded(l.req.encKey, e, e.expires+int64(c.opt.StaleFor))
 	}
 }
 
 // lastNear is the near copy that was true when Redis was last heard of, as a
 // stale value: for a source that fails while Redis is away.
-func (c *Cache[T]) lastKnown(encKey string, tags ...string) (f Found[T]) {
+func (c *Cache[T]) lastKnown(encKey string, tags []string) (f Found[T]) {
 	e, ok := c.near.get(encKey)
 	now := mono()
 	if !ok || e.negative || c.opt.StaleFor == 0 || now >= e.expires+int64(c.opt.StaleFor) || !e.has(tags) || c.removals.has(encKey) {

@@ -30,13 +30,14 @@ func NewEngine[T any](_ sealed.Key, r *madcrow.Redis, name string, options Optio
 // Lookup returns what there is of a key, near or in Redis. An error says that
 // Redis could not be asked.
 func (e Engine[T]) Lookup(ctx context.Context, key string, tags []string) (Found[T], error) {
-	return e.find(ctx, key, call{tags: tags})
+	f, _, err := e.lookup(ctx, key, call{tags: tags})
+	return f, err
 }
 
 // LastKnown returns the near copy that was true when Redis was last reached, as a
 // stale value.
 func (e Engine[T]) LastKnown(key string, tags []string) Found[T] {
-	return e.lastKnown(keys.Form(key), tags...)
+	return e.lastKnown(keys.Form(key), tags)
 }
 
 // CountHit counts what was found as a hit.
@@ -82,28 +83,21 @@ type LoadRequest[T any] struct {
 }
 
 // Loading is a load that a caller began or joined.
-type Loading[T any] struct {
-	c      *Cache[T]
-	job    *job[T]
-	flight *flight[T] // nil: there is none, because of err
-	err    error
-}
+type Loading[T any] struct{ waiting[T] }
 
 // Begin begins a load, or joins the one that runs for the key.
-func (e Engine[T]) Begin(ctx context.Context, req LoadRequest[T]) *Loading[T] {
-	l := &Loading[T]{c: e.Cache, job: &job[T]{
-		c: e.Cache, encKey: keys.Form(req.Key), ca: call{tags: req.Tags}, load: req.Load,
-		old: Found[T]{Age: req.Age, refresh: req.Newer}, degraded: req.ReadErr,
-	}}
-	l.flight, l.err = e.start(ctx, l.job)
-	return l
+func (e Engine[T]) Begin(ctx context.Context, req LoadRequest[T]) Loading[T] {
+	return Loading[T]{e.begin(ctx, &loader[T]{
+		c: e.Cache, req: request{encKey: keys.Form(req.Key), call: call{tags: req.Tags}}, load: req.Load,
+		old: Found[T]{Age: req.Age, refresh: req.Newer}, readErr: req.ReadErr,
+	})}
 }
 
 // Leads says whether the load of this request runs, and not that of another one.
-func (l *Loading[T]) Leads() bool { return l.job.flight != nil }
+func (l Loading[T]) Leads() bool { return l.l.flight != nil }
 
 // Done is closed when the load has ended. It is nil where there is none.
-func (l *Loading[T]) Done() <-chan struct{} {
+func (l Loading[T]) Done() <-chan struct{} {
 	if l.flight == nil {
 		return nil
 	}
@@ -111,19 +105,17 @@ func (l *Loading[T]) Done() <-chan struct{} {
 }
 
 // Wait waits for the load as long as ctx and the options say.
-func (l *Loading[T]) Wait(ctx context.Context) (Result[T], error) {
-	return l.c.await(ctx, l.job, l.flight, l.err)
-}
+func (l Loading[T]) Wait(ctx context.Context) (Result[T], error) { return l.await(ctx) }
 
 // Degraded says whether the load of l runs without Redis.
-func (e Engine[T]) Degraded(l *Load[T]) bool { return l.job.away != nil }
+func (e Engine[T]) Degraded(l *Load[T]) bool { return l.loader.away != nil }
 
 // AtLease is what Redis had when the load of l got its lease.
-func (e Engine[T]) AtLease(l *Load[T]) T { return l.job.there.Value }
+func (e Engine[T]) AtLease(l *Load[T]) T { return l.loader.atLease.Value }
 
 // Removed says whether an entry that was found before the load of l was removed
 // since by one of its tags.
-func (e Engine[T]) Removed(l *Load[T], f Found[T]) bool { return l.job.removed(f) }
+func (e Engine[T]) Removed(l *Load[T], f Found[T]) bool { return l.loader.removed(f) }
 
 // Timeouts are Options.ReadTimeout and Options.LoadTimeout with their defaults.
 func (e Engine[T]) Timeouts() (read, load time.Duration) { return e.opt.ReadTimeout, e.opt.LoadTimeout }

@@ -18,8 +18,8 @@ type flight[T any] struct {
 	// What tags were when the load began; nil before. Of flights.mu.
 	gens []*tagGen
 
-	// Set before done is closed.
-	result Result[T]
+	ended  sync.Once
+	result Result[T] // set before done is closed, as err
 	err    error
 }
 
@@ -92,16 +92,16 @@ func (f *flights[T]) join(encKey string, tags []*tagState) (fl *flight[T], lead 
 	return fl, true, nil
 }
 
-// loads notes that the load begins, and what its tags are.
-func (f *flights[T]) loads(fl *flight[T], gens []*tagGen) {
+// setGens notes that the load begins, and what its tags are.
+func (f *flights[T]) setGens(fl *flight[T], gens []*tagGen) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	fl.gens = gens
 }
 
-// found ends the sharing of a flight that brings what was found in Redis, if
-// true says that it still holds. No change comes in between.
-func (f *flights[T]) found(fl *flight[T], still func() bool) bool {
+// detachIf detaches a flight that brings what was found in Redis, if that still
+// holds. No change comes in between.
+func (f *flights[T]) detachIf(fl *flight[T], still func() bool) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !still() {

@@ -108,6 +108,6 @@ func inspectTags(ctx context.Context, t *tagTable, marks []tagMark) (freshness, 
 			return gone, nil
 		}
 	}
-	v, _ := judge(marks, states, gens)
+	v, _ := compareTags(marks, states, gens)
 	return v, nil
 }

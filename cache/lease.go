@@ -2,21 +2,39 @@ package cache
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/madcrow-go/madcrow"
 )
 
+// lease is the right to load a key, of all processes. Without it nothing is
+// stored: a change of the value takes it away (a fence).
+type lease struct {
+	valueKey, key string // in Redis
+	encKey        string
+	token         string
+	held          atomic.Bool // it is held, or may be
+}
+
+const leaseSuffix = ":lease"
+
+func (c *Cache[T]) newLease(encKey string) lease {
+	vk := c.valueKey(encKey)
+	return lease{valueKey: vk, key: vk + leaseSuffix, encKey: encKey, token: rand.Text()}
+}
+
 const (
-	// pollFirst and pollMost are how often a waiter looks whether another
-	// process has loaded, beside what Redis notifies of.
+	// pollFirst and pollMost are how often a waiter asks whether another process has
+	// loaded, beside the notifications of Redis.
 	pollFirst = 25 * time.Millisecond
 	pollMost  = 250 * time.Millisecond
 )
 
-// heardFailure is a load that failed in another process.
+// remoteFailure is a load that failed in another process.
 type remoteFailure struct {
 	text string
 	left time.Duration // until others may try
@@ -26,51 +44,46 @@ func (e *remoteFailure) Error() string { return ErrLoadFailed.Error() + ": " + e
 
 func (e *remoteFailure) Unwrap() error { return ErrLoadFailed }
 
-// lease takes the right to load. done is true when there is nothing to load:
-// another process did, or failed. A lease is taken also where processes load
-// for themselves: without it what is stored is not fenced.
-func (c *Cache[T]) lease(ctx context.Context, j *job[T]) (res Result[T], done bool, err error) {
-	vk := c.valueKey(j.encKey)
-	life := c.opt.LeaseTTL
-	if life < 0 {
-		life = c.opt.LoadTimeout
-	}
+// acquire gets the lease, or waits for the process that has it. done is true when
+// there is nothing to load: another process did, or failed. The lease is acquired
+// also where each process loads for itself (LeaseTTL -1), to fence what is stored.
+func (l *loader[T]) acquire(ctx context.Context) (res Result[T], done bool, err error) {
+	c := l.c
 	for poll := pollFirst; ; poll = min(2*poll, pollMost) {
-		wake, unwake := c.watchers.add(vk, vk+leaseSuffix)
-		removed := c.removals.hasAny(j.encKey, j.states)
-		taken, holder, err := c.tryLease(ctx, j, vk, life)
-		if err != nil || taken != nil {
-			unwake()
-			if err != nil {
-				if e := (*madcrow.Error)(nil); !errors.As(err, &e) || e.Outcome != madcrow.OutcomeNotApplied {
-					c.releaseLease(j) // perhaps it was taken
-				}
-				j.away = err
+		wake, unwatch := c.watchers.add(l.lease.valueKey, l.lease.key)
+		removed := c.removals.hasAny(l.req.encKey, l.req.states)
+		reply, err := c.tryLease(ctx, &l.lease)
+		switch {
+		case err != nil:
+			unwatch()
+			if e := (*madcrow.Error)(nil); !errors.As(err, &e) || e.Outcome != madcrow.OutcomeNotApplied {
+				c.giveUp(&l.lease) // perhaps it was acquired
+			}
+			l.away = err
+			return res, false, nil
+		case reply.state == leaseAcquired:
+			unwatch()
+			l.lease.held.Store(true)
+			if removed || c.removals.has(l.req.encKey) {
 				return res, false, nil
 			}
-			j.held.Store(true)
-			if removed || c.removals.has(j.encKey) {
-				return res, false, nil
-			}
-			return c.taken(ctx, j, *taken)
+			return l.adopt(ctx, reply.value)
+		case reply.state == leaseFailed:
+			unwatch()
+			return res, true, &remoteFailure{reply.text, reply.left}
 		}
-		if holder.failed {
-			unwake()
-			return res, true, &remoteFailure{holder.text, max(holder.life, time.Millisecond)}
+		if l.batch != nil {
+			l.batch.leave() // the others do not wait for this one
 		}
-		if j.batchSlot != nil {
-			j.batchSlot.leave() // the others do not wait for this one
-		}
-		if c.opt.LeaseTTL < 0 {
-			unwake()
-			j.alone = true
+		if c.opt.LeaseTTL < 0 { // it loads without a lease, and does not store
+			unwatch()
 			return res, false, nil
 		}
-		j.leaveSlot() // waiting is no load
-		f, again, err := c.awaitHolder(ctx, j, wake, min(poll, max(holder.life, time.Millisecond)))
-		unwake()
+		l.leaveSlot() // waiting is no load
+		f, again, err := l.awaitHolder(ctx, wake, min(poll, reply.left))
+		unwatch()
 		if err == nil && again {
-			err = j.takeSlot(ctx)
+			err = l.takeSlot(ctx)
 		}
 		switch {
 		case err != nil:
@@ -81,87 +94,94 @@ func (c *Cache[T]) lease(ctx context.Context, j *job[T]) (res Result[T], done bo
 	}
 }
 
-// releaseLease gives the lease back in the background, when Redis does not answer as
-// it should.
-func (c *Cache[T]) releaseLease(j *job[T]) {
-	j.held.Store(false)
-	vk, token := c.valueKey(j.encKey), j.token
-	c.background("let go "+token, func(ctx context.Context) {
-		_, _ = c.r.Eval(ctx, scriptStore, []string{vk, vk + leaseSuffix}, []string{token, "drop"})
-	})
+// leaseState is what a try for a lease found.
+type leaseState uint8
+
+const (
+	leaseHeld     leaseState = iota // another process has it
+	leaseAcquired                   // it is ours
+	leaseFailed                     // the load of another process has just failed
+)
+
+// leaseReply is the reply to a try.
+type leaseReply struct {
+	state leaseState
+	value madcrow.Tracked // what is stored, of an acquired one
+	text  string          // of a failed one
+	left  time.Duration   // of the one that another process has, or of the failure
 }
 
-// holder is another process that has the lease, or whose load failed.
-type holder struct {
-	failed bool
-	text   string
-	life   time.Duration
-}
-
-// tryLease asks once. taken is the value that is there by now, when it was
-// taken.
-func (c *Cache[T]) tryLease(ctx context.Context, j *job[T], vk string, life time.Duration) (taken *madcrow.Tracked, h holder, err error) {
+// tryLease asks once.
+func (c *Cache[T]) tryLease(ctx context.Context, l *lease) (reply leaseReply, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.opt.ReadTimeout)
 	defer cancel()
+	life := c.opt.LeaseTTL
+	if life < 0 {
+		life = c.opt.LoadTimeout
+	}
 	var m madcrow.Message
-	err = c.r.SplitKeys(ctx, vk, func(ctx context.Context) error {
-		m, err = c.r.Eval(ctx, scriptLease, []string{vk, vk + leaseSuffix}, []string{j.token, millis(life)})
+	err = c.r.SplitKeys(ctx, l.valueKey, func(ctx context.Context) error {
+		m, err = c.r.Eval(ctx, scriptLease, []string{l.valueKey, l.key}, []string{l.token, millis(life)})
 		return err
 	}, nil) // while its slot is being moved, a value is loaded without a lease
 	if err != nil {
-		return nil, h, err
+		return reply, err
 	}
 	list, err := m.ToArray()
 	if err != nil || len(list) < 2 {
-		return nil, h, errors.Join(errReply, err)
+		return reply, errors.Join(errReply, err)
 	}
-	what, err := list[0].AsInt64()
+	state, err := list[0].AsInt64()
 	if err != nil {
-		return nil, h, errors.Join(errReply, err)
+		return reply, errors.Join(errReply, err)
 	}
 	last, err := list[len(list)-1].AsInt64()
 	if err != nil {
-		return nil, h, errors.Join(errReply, err)
+		return reply, errors.Join(errReply, err)
 	}
-	left := time.Duration(last) * time.Millisecond
-	switch what {
-	case 1:
-		return &madcrow.Tracked{Message: list[1], TTL: left}, h, nil
-	case 2:
-		h.failed = true
-		h.text, _ = list[1].ToString()
+	reply.state, reply.left = leaseState(state), time.Duration(last)*time.Millisecond //nolint:gosec // 0 to 2
+	switch reply.state {
+	case leaseAcquired:
+		reply.value = madcrow.Tracked{Message: list[1], TTL: reply.left}
+		return reply, nil
+	case leaseFailed:
+		reply.text, _ = list[1].ToString()
 	}
-	h.life = left
-	return nil, h, nil
+	reply.left = max(reply.left, time.Millisecond)
+	return reply, nil
 }
 
 var errReply = errors.New("the script returned an unexpected reply")
 
-// taken uses what another process stored just before the lease was ours.
-func (c *Cache[T]) taken(ctx context.Context, j *job[T], got madcrow.Tracked) (res Result[T], done bool, err error) {
+// adopt uses a value that another process stored just before the lease was ours.
+func (l *loader[T]) adopt(ctx context.Context, got madcrow.Tracked) (res Result[T], done bool, err error) {
+	c := l.c
 	seen := c.tags.changes.Load()
 	f, marked, ok := c.decode(got, nil)
-	j.there = f
-	if !ok || f.State != Fresh || !j.newer(f) {
+	l.atLease = f
+	if !ok || f.State != Fresh || !l.newer(f) {
 		return res, false, nil
 	}
-	gens, err := c.tags.fetch(ctx, c.opt.ReadTimeout, 0, j.states)
+	gens, err := c.tags.fetch(ctx, c.opt.ReadTimeout, 0, l.req.states)
 	if err != nil {
 		return res, false, nil //nolint:nilerr // then it is loaded
 	}
-	if err := c.judge(ctx, &f, marked, slices.Clip(j.states), gens); err != nil || f.State != Fresh {
+	if err := c.applyTags(ctx, &f, marked, slices.Clip(l.req.states), gens); err != nil || f.State != Fresh {
 		return res, false, nil //nolint:nilerr // as above
 	}
-	if !c.flights.found(j.flight, func() bool { return c.tags.still(f.tags, seen) }) {
+	if !l.shareEnds(f, seen) {
 		return res, false, nil
 	}
-	c.end(ctx, j, "drop")
-	return c.loadedElsewhere(f)
+	res, done, err = c.loadedElsewhere(f)
+	l.end(ctx, res, err, leaseDrop{})
+	return res, done, err
 }
 
-// newer says whether what was found is not what there was when the load was
-// asked for, because it was soon to end. Ages are true to a millisecond or so.
-func (j *job[T]) newer(f Found[T]) bool { return !j.old.refresh || f.Age < j.old.Age/2 }
+// shareEnds ends the sharing of the flight, which brings what was found in Redis,
+// if that still holds; seen is what changes was before.
+func (l *loader[T]) shareEnds(f Found[T], seen uint64) bool {
+	return l.c.flights.detachIf(l.flight, func() bool { return l.c.tags.still(f.tags, seen) })
+}
 
 // loadedElsewhere is the result of a load by another process.
 func (c *Cache[T]) loadedElsewhere(f Found[T]) (Result[T], bool, error) {
@@ -172,14 +192,14 @@ func (c *Cache[T]) loadedElsewhere(f Found[T]) (Result[T], bool, error) {
 	return res, true, nil
 }
 
-// awaitHolder waits until something happens to the value or the lease. again is
-// true when it is worth another try.
-func (c *Cache[T]) awaitHolder(ctx context.Context, j *job[T], wake chan struct{}, poll time.Duration) (f Found[T], again bool, err error) {
-	// This also has Redis tell of changes to both.
-	c.r.GetTracked(ctx, c.opt.ReadTimeout, c.valueKey(j.encKey)+leaseSuffix)
+// awaitHolder waits until the value or the lease changes. again is true when
+// another try for the lease is due.
+func (l *loader[T]) awaitHolder(ctx context.Context, wake chan struct{}, poll time.Duration) (f Found[T], again bool, err error) {
+	c := l.c
+	c.r.GetTracked(ctx, c.opt.ReadTimeout, l.lease.key) // from now on Redis notifies of changes of the lease
 	seen := c.tags.changes.Load()
-	f, err = c.read(ctx, j.encKey, j.ca)
-	if err == nil && f.State == Fresh && j.newer(f) && c.flights.found(j.flight, func() bool { return c.tags.still(f.tags, seen) }) {
+	f, err = c.read(ctx, l.req)
+	if err == nil && f.State == Fresh && l.newer(f) && l.shareEnds(f, seen) {
 		return f, false, nil
 	}
 	timer := time.NewTimer(poll)
@@ -193,59 +213,125 @@ func (c *Cache[T]) awaitHolder(ctx context.Context, j *job[T], wake chan struct{
 	return f, true, nil
 }
 
-// watchAfter is how long a load runs before it is looked after.
+// watchAfter is how long a load runs before its lease is watched.
 const watchAfter = 5 * time.Millisecond
 
-// hold prolongs the lease while the load runs, and hears when it is taken away:
-// what is being loaded is then older than a change, and no one who comes later
-// shall share it.
-func (c *Cache[T]) hold(ctx context.Context, j *job[T]) (stop func()) {
-	if j.away != nil || !j.held.Load() {
+// watch renews the lease while the load runs, and notices when it is taken away:
+// what is being loaded is then older than a change, and callers that come later
+// must not share it.
+func (l *loader[T]) watch(ctx context.Context) (stop func()) {
+	if l.away != nil || !l.lease.held.Load() {
 		return func() {}
 	}
-	ctx, stop = context.WithCancel(ctx)
-	go func() {
-		start := time.NewTimer(watchAfter)
-		defer start.Stop()
-		select {
-		case <-start.C:
-			c.watch(ctx, j)
-		case <-ctx.Done():
-		}
-	}()
-	return stop
+	ctx, cancel := context.WithCancel(ctx)
+	timer := time.AfterFunc(watchAfter, func() { l.renew(ctx) })
+	return func() {
+		timer.Stop()
+		cancel()
+	}
 }
 
-func (c *Cache[T]) watch(ctx context.Context, j *job[T]) {
-	key := c.valueKey(j.encKey) + leaseSuffix
-	wake, unwake := c.watchers.add(key)
-	defer unwake()
+func (l *loader[T]) renew(ctx context.Context) {
+	c := l.c
+	wake, unwatch := c.watchers.add(l.lease.key)
+	defer unwatch()
 	every := c.opt.LeaseTTL / 3
-	if c.opt.LeaseTTL < 0 { // it is not prolonged, only looked at
+	if c.opt.LeaseTTL < 0 { // it is not renewed, only read
 		every = time.Second
 	}
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	look := time.NewTicker(c.opt.NearTTL) // for where Redis does not notify
-	defer look.Stop()
+	renewal := time.NewTicker(every)
+	defer renewal.Stop()
+	poll := time.NewTicker(c.opt.NearTTL) // for where Redis does not notify
+	defer poll.Stop()
 	for {
-		got := c.r.GetTracked(ctx, c.opt.ReadTimeout, key)[0]
-		if holder, err := got.Message.ToString(); got.Err == nil && (err != nil || holder != j.token) {
-			c.flights.detach(j.flight)
+		got := c.r.GetTracked(ctx, c.opt.ReadTimeout, l.lease.key)[0]
+		if holder, err := got.Message.ToString(); got.Err == nil && (err != nil || holder != l.lease.token) {
+			c.flights.detach(l.flight)
 			return
 		}
 		if got.Err == nil && got.Tracking != nil {
-			look.Stop()
+			poll.Stop()
 		}
 		select {
 		case <-wake:
-		case <-look.C:
-		case <-tick.C:
+		case <-poll.C:
+		case <-renewal.C:
 			if c.opt.LeaseTTL > 0 {
-				_, _ = c.r.Eval(ctx, scriptRenew, []string{key}, []string{j.token, millis(c.opt.LeaseTTL)})
+				_, _ = c.r.Eval(ctx, scriptRenew, []string{l.lease.key}, []string{l.lease.token, millis(c.opt.LeaseTTL)})
 			}
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// leaseEnd is a way to end a lease, with its arguments as store.lua knows them.
+type leaseEnd interface {
+	args() []string
+	changesValue() bool
+}
+
+type (
+	// leaseStore stores the value that was loaded.
+	leaseStore struct {
+		entry string
+		life  time.Duration
+	}
+	// leaseRemove removes the value: the loader says that there is none.
+	leaseRemove struct{}
+	// leaseDrop leaves the value as it is.
+	leaseDrop struct{}
+	// leaseFail leaves the failure in the place of the lease, for others to wait.
+	leaseFail struct {
+		text    string
+		backoff time.Duration
+	}
+)
+
+func (e leaseStore) args() []string { return []string{"set", e.entry, millis(e.life)} }
+func (leaseRemove) args() []string  { return []string{"remove"} }
+func (leaseDrop) args() []string    { return []string{"drop"} }
+func (e leaseFail) args() []string  { return []string{"fail", e.text, millis(e.backoff)} }
+
+func (leaseStore) changesValue() bool  { return true }
+func (leaseRemove) changesValue() bool { return true }
+func (leaseDrop) changesValue() bool   { return false }
+func (leaseFail) changesValue() bool   { return false }
+
+// leaseEndTimeout bounds the end of a lease. The load may have used up its own
+// time; what it brought is still wanted.
+const leaseEndTimeout = time.Second
+
+// endLease ends a lease that is held, in the given way.
+func (c *Cache[T]) endLease(ctx context.Context, l *lease, how leaseEnd) {
+	if !l.held.Load() || c.removals.has(l.encKey) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaseEndTimeout)
+	defer cancel()
+	m, err := c.r.Eval(ctx, scriptStore, []string{l.valueKey, l.key}, append([]string{l.token}, how.args()...))
+	if how.changesValue() {
+		c.near.drop(l.encKey) // it is older than what somebody may have seen
+	}
+	if _, stores := how.(leaseStore); stores && errors.Is(err, madcrow.ErrTooLarge) { // it was not sent
+		c.event("too_large")
+		c.endLease(ctx, l, leaseDrop{})
+		return
+	}
+	if err != nil {
+		c.event("store_error")
+		return
+	}
+	if n, _ := m.AsInt64(); n == 0 {
+		c.event("fenced")
+	}
+}
+
+// giveUp drops a lease in the background: Redis does not answer as it should.
+func (c *Cache[T]) giveUp(l *lease) {
+	l.held.Store(false)
+	keys, args := []string{l.valueKey, l.key}, append([]string{l.token}, leaseDrop{}.args()...)
+	c.background("give up "+l.token, func(ctx context.Context) {
+		_, _ = c.r.Eval(ctx, scriptStore, keys, args)
+	})
 }

@@ -155,9 +155,8 @@ type CallOption func(*call)
 type call struct {
 	tags []string
 	ttl  time.Duration
-	// only says that it only reads: no load follows, which would have to hear of
-	// changes.
-	only bool
+	// readOnly: no load follows, so invalidations need not be tracked.
+	readOnly bool
 }
 
 // WithTags adds tags to the entry that is stored, at most 63 with those of the

@@ -74,7 +74,7 @@ func TestOutage_TooManyRemovalsClearTheCache(t *testing.T) {
 	if n := c.removals.waits(); n > maxQueued {
 		t.Errorf("%d removals wait", n)
 	}
-	if f := c.lastKnown("untouched"); f.State != Missing {
+	if f := c.lastKnown("untouched", nil); f.State != Missing {
 		t.Error("a copy is served though all was given up")
 	}
 	s.Start()

@@ -371,9 +371,9 @@ const (
 	gone
 )
 
-// judge says what becomes of an entry by its tags. missing names tags of the
-// entry whose state is not among those that are known.
-func judge(marks []tagMark, states []*tagState, gens []*tagGen) (v freshness, missing []string) {
+// compareTags says what an entry is by its tags. missing names tags of the entry
+// whose state is not among those that are known.
+func compareTags(marks []tagMark, states []*tagState, gens []*tagGen) (v freshness, missing []string) {
 	for i := range marks {
 		m := &marks[i]
 		at := slices.IndexFunc(states, func(s *tagState) bool { return s.name == m.name })

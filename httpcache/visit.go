@@ -223,7 +223,7 @@ func (v *visit) choose(f foundResponse) use {
 }
 
 // begin starts the load of a response, or joins the one that runs.
-func (v *visit) begin(at spot, f foundResponse, readErr error, x *exchange, newer bool) *cache.Loading[*storedResponse] {
+func (v *visit) begin(at spot, f foundResponse, readErr error, x *exchange, newer bool) cache.Loading[*storedResponse] {
 	x.known, x.hinted = v.knownTags()
 	x.tags = union(v.tags, x.known)
 	return v.h.engine.Begin(v.r.Context(), cache.LoadRequest[*storedResponse]{
@@ -233,7 +233,7 @@ func (v *visit) begin(at spot, f foundResponse, readErr error, x *exchange, newe
 
 // linger ends with the handler, if that runs for this request. The client has
 // its answer.
-func (v *visit) linger(x *exchange, l *cache.Loading[*storedResponse]) {
+func (v *visit) linger(x *exchange, l cache.Loading[*storedResponse]) {
 	if !l.Leads() || v.h.opt.Detached {
 		return
 	}

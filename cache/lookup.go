@@ -18,13 +18,14 @@ import (
 // Presence is what a read found.
 type Presence uint8
 
+// What a lookup can find.
 const (
 	Missing Presence = iota
 	Stale
 	Fresh
 )
 
-// found is what a read found of a key.
+// Found is what a lookup found of a key. It is for [Engine].
 type Found[T any] struct {
 	State     Presence
 	near      bool
@@ -39,23 +40,40 @@ type Found[T any] struct {
 	refresh   bool // it is time to load it again
 }
 
-// find looks near, then in Redis.
-func (c *Cache[T]) find(ctx context.Context, key string, ca call) (Found[T], error) {
+// request is a key and what a call says of it, as every step of the call needs it.
+type request struct {
+	encKey string
+	call   call
+	states []*tagState // of all its tags, the whole cache's first; nil: see addTags
+}
+
+// addTags sets the tags of a request. A near hit does without.
+func (c *Cache[T]) addTags(req *request) {
+	if req.states == nil {
+		req.states = c.tags.of(c.opt.Tags, req.call.tags)
+	}
+}
+
+// lookup returns what there is of a key: near, then in Redis. The request is for
+// the steps that follow.
+func (c *Cache[T]) lookup(ctx context.Context, key string, ca call) (Found[T], request, error) {
+	req := request{encKey: keys.Form(key), call: ca}
 	if c.over.Load() {
-		return Found[T]{}, ErrClosed
+		return Found[T]{}, req, ErrClosed
 	}
-	encKey := keys.Form(key)
 	now := mono()
-	if e, ok := c.fromNear(encKey, now); ok && e.has(ca.tags) {
-		return e.found(now), nil
+	if e, ok := c.fromNear(req.encKey, now); ok && e.has(ca.tags) {
+		return e.found(now), req, nil
 	}
-	return c.read(ctx, encKey, ca)
+	c.addTags(&req)
+	f, err := c.read(ctx, req)
+	return f, req, err
 }
 
 // read asks Redis for a value, and for the tags that are not known, in one
-// round trip. It keeps a near copy.
-func (c *Cache[T]) read(ctx context.Context, encKey string, ca call) (Found[T], error) {
-	states := c.tags.of(c.opt.Tags, ca.tags)
+// round trip. It keeps a near copy. The request has its tags.
+func (c *Cache[T]) read(ctx context.Context, req request) (Found[T], error) {
+	encKey, states := req.encKey, req.states
 	removed := c.removals.hasAny(encKey, states)
 	gens, unknown := c.tags.known(0, states)
 	ask := make([]string, 1, 1+len(unknown))
@@ -71,7 +89,7 @@ func (c *Cache[T]) read(ctx context.Context, encKey string, ca call) (Found[T], 
 	}
 	asked := mono()
 	var got []madcrow.Tracked
-	if ca.only && c.near.values == nil && len(unknown) == 0 {
+	if req.call.readOnly && c.near.values == nil && len(unknown) == 0 {
 		got = c.r.GetWithTTL(ctx, c.opt.ReadTimeout, ask...)
 	} else {
 		got = c.r.GetTracked(ctx, c.opt.ReadTimeout, ask...)
@@ -79,7 +97,7 @@ func (c *Cache[T]) read(ctx context.Context, encKey string, ca call) (Found[T], 
 	for i, at := range unknown {
 		gens[at] = c.tags.accept(states[at], got[1+i], asked, versions[i], 0, false)
 	}
-	f, keep, err := c.take(ctx, encKey, got[0], states, gens, asked)
+	f, keep, err := c.readReply(ctx, encKey, got[0], states, gens, asked)
 	if removed {
 		f, keep = Found[T]{}, nil
 	}
@@ -89,9 +107,9 @@ func (c *Cache[T]) read(ctx context.Context, encKey string, ca call) (Found[T], 
 	return f, err
 }
 
-// take makes of a reply what was found, and what keeps a copy near, if that is
-// wanted.
-func (c *Cache[T]) take(ctx context.Context, encKey string, got madcrow.Tracked, states []*tagState, gens []*tagGen, asked int64) (f Found[T], keep func(), err error) {
+// readReply returns what a reply holds, and what keeps a near copy of it, if there
+// is to be one.
+func (c *Cache[T]) readReply(ctx context.Context, encKey string, got madcrow.Tracked, states []*tagState, gens []*tagGen, asked int64) (f Found[T], keep func(), err error) {
 	switch {
 	case errors.Is(got.Err, madcrow.ErrWrongType):
 		c.event("undecodable")
@@ -104,7 +122,7 @@ func (c *Cache[T]) take(ctx context.Context, encKey string, got madcrow.Tracked,
 	if !ok || c.removals.has(encKey) {
 		return Found[T]{}, nil, nil
 	}
-	if err := c.judge(ctx, &f, marked, states, gens); err != nil {
+	if err := c.applyTags(ctx, &f, marked, states, gens); err != nil {
 		return Found[T]{}, nil, err
 	}
 	if f.State == Fresh {
@@ -132,9 +150,9 @@ func sizeOf(got madcrow.Tracked) int {
 	return len(s)
 }
 
-// judge finds out what the tags say of an entry, and notes them as they were
-// then. Tags that only the entry knows are asked for now.
-func (c *Cache[T]) judge(ctx context.Context, f *Found[T], marked []tagMark, states []*tagState, gens []*tagGen) error {
+// applyTags makes an entry stale, or a miss, as its tags say, and notes the tags as
+// they were then. Tags that only the entry knows are asked for now.
+func (c *Cache[T]) applyTags(ctx context.Context, f *Found[T], marked []tagMark, states []*tagState, gens []*tagGen) error {
 	for i := range gens {
 		if gens[i] == nil {
 			if err := c.tags.complete(ctx, c.opt.ReadTimeout, 0, states, gens, []int{i}); err != nil {
@@ -142,7 +160,7 @@ func (c *Cache[T]) judge(ctx context.Context, f *Found[T], marked []tagMark, sta
 			}
 		}
 	}
-	v, missing := judge(marked, states, gens)
+	v, missing := compareTags(marked, states, gens)
 	removed := false
 	if v != gone && len(missing) > 0 {
 		more := c.tags.of(missing)[1:]
@@ -152,7 +170,7 @@ func (c *Cache[T]) judge(ctx context.Context, f *Found[T], marked []tagMark, sta
 			return err
 		}
 		states, gens = append(states, more...), append(gens, moreGens...)
-		v, _ = judge(marked, states, gens)
+		v, _ = compareTags(marked, states, gens)
 	}
 	if len(gens) == 1 && gens[0].tags != nil {
 		f.tags = gens[0].tags
@@ -166,7 +184,7 @@ func (c *Cache[T]) judge(ctx context.Context, f *Found[T], marked []tagMark, sta
 		v = gone
 	}
 	switch {
-	case v == gone, v == stale && f.negative: // an old absence helps no one
+	case v == gone, v == stale && f.negative: // an old absence is of no use
 		*f = Found[T]{}
 	case v == stale && f.State == Fresh:
 		f.State, f.TTL = Stale, 0
@@ -206,7 +224,7 @@ func (c *Cache[T]) decodeText(raw string, left time.Duration, room []tagMark) (f
 			return Found[T]{}, nil, false
 		}
 	} else if f.State == Stale {
-		return Found[T]{}, nil, false // an old absence helps no one
+		return Found[T]{}, nil, false // an old absence is of no use
 	}
 	return f, h.tags, true
 }
@@ -281,7 +299,9 @@ func (c *Cache[T]) slide(encKey string, f Found[T]) {
 
 func (c *Cache[T]) slideLater(encKey string) {
 	c.background("slide "+encKey, func(ctx context.Context) {
-		if f, err := c.read(ctx, encKey, call{}); err == nil && f.State == Fresh {
+		req := request{encKey: encKey}
+		c.addTags(&req)
+		if f, err := c.read(ctx, req); err == nil && f.State == Fresh {
 			_, _ = c.touch(ctx, encKey, f)
 		}
 	})
