@@ -135,7 +135,7 @@ func (c *Cache[T]) writeMany(ctx context.Context, values map[string]T, ca call) 
 		h := header{codec: c.opt.Codec.ID(), freshFor: ttl, storedFor: ttl + c.opt.StaleFor, tags: marked}
 		entry, err := c.encode(h.appendTo(nil), values[key])
 		if err != nil {
-			return &Error{Cache: c.name, Op: "encode", Err: err}
+			return fail.Wrap("encode", c.name, err)
 		}
 		entries[i], lives[i] = text(entry), h.storedFor.Milliseconds()
 	}

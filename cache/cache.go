@@ -51,20 +51,17 @@ func New[T any](r *madcrow.Redis, name string, options Options[T]) (*Cache[T], e
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
-	opt, err := options.filled()
+	opt, err := options.filled(name)
 	if err != nil {
 		return nil, err
 	}
 	cfg := r.Config()
 	c := &Cache[T]{
-		r: r, log: cfg.Logger, name: name, opt: opt,
+		r: r, log: r.Logger(), name: name, opt: opt,
 		prefix: valuePrefix(cfg.KeyPrefix, name),
 		tags:   newTagTable(r, cfg.KeyPrefix, name, opt.NearTTL),
 		near:   newNear[T](opt.Near),
 		clock:  newCoarseClock(),
-	}
-	if c.log == nil {
-		c.log = slog.New(slog.DiscardHandler)
 	}
 	if _, none := r.Recorder().(madcrow.NopRecorder); !none {
 		c.rec = r.Recorder()
@@ -79,7 +76,7 @@ func New[T any](r *madcrow.Redis, name string, options Options[T]) (*Cache[T], e
 
 func checkName(name string) error {
 	if !keys.ValidName(name) {
-		return &ValidationError{Field: "name", Message: keys.NameRule}
+		return fail.Argument("new", "", "name", keys.NameRule)
 	}
 	return nil
 }
@@ -162,21 +159,21 @@ func (c *Cache[T]) options(opts []CallOption) (call, error) {
 	for _, o := range opts {
 		o(&ca)
 	}
-	if err := checkTags(ca.tags); err != nil {
+	if err := checkTags(c.name, ca.tags); err != nil {
 		return ca, err
 	}
 	if len(ca.tags)+len(c.opt.Tags) >= cachelimit.MaxTags {
-		return ca, &ValidationError{Field: "tags", Message: fmt.Sprintf("at most %d with those of the options", cachelimit.MaxTags-1)}
+		return ca, fail.Argument("call", c.name, "tags", fmt.Sprintf("at most %d with those of the options", cachelimit.MaxTags-1))
 	}
 	if ca.ttl != 0 && (ca.ttl < minTTL || ca.ttl > maxTTL) {
-		return ca, &ValidationError{Field: "ttl", Message: fmt.Sprintf("must be from %v to %v", minTTL, maxTTL)}
+		return ca, fail.Argument("call", c.name, "ttl", fmt.Sprintf("must be from %v to %v", minTTL, maxTTL))
 	}
 	return ca, nil
 }
 
 // Get returns the value of key if there is a fresh one: a missing key is (zero,
 // false, nil), and so is one whose absence is cached, or that no longer
-// decodes. The error is an [*Error]: Redis could not be asked.
+// decodes. The error is a [*madcrow.Error]: Redis could not be asked.
 //
 // It takes no round trip where the near copy is true, one otherwise, and one
 // more for tags that this process does not know yet.
@@ -287,7 +284,7 @@ func (c *Cache[T]) write(ctx context.Context, encKey string, value T, ca call) e
 	h.tags = marks(states, gens)
 	entry, err := c.encode(h.appendTo(nil), value)
 	if err != nil {
-		return &Error{Cache: c.name, Op: "encode", Err: err}
+		return fail.Wrap("encode", c.name, err)
 	}
 	vk := c.valueKey(encKey)
 	c.changing(encKey)
@@ -366,7 +363,7 @@ func (c *Cache[T]) Clear(ctx context.Context) error {
 }
 
 func (c *Cache[T]) changeTags(ctx context.Context, op, how string, tags []string) error {
-	if err := checkTags(tags); err != nil {
+	if err := checkTags(c.name, tags); err != nil {
 		return err
 	}
 	var errs []error
@@ -387,7 +384,7 @@ func (c *Cache[T]) changeTag(ctx context.Context, op, how string, s *tagState) e
 		}
 		c.removals.addTag(s.key, how)
 		c.event("queued")
-		return &Error{Cache: c.name, Op: op, Err: errors.Join(ErrQueued, err)}
+		return c.failed(op, errors.Join(ErrQueued, err))
 	}
 	return nil
 }
@@ -427,7 +424,7 @@ func (c *Cache[T]) dropTags(ctx context.Context, names []string) error {
 			c.removals.add(key, c.tags.whole.key)
 			c.registry.tagChanges(key)
 			c.event("queued")
-			errs = append(errs, &Error{Cache: c.name, Op: op, Err: errors.Join(ErrQueued, bad)})
+			errs = append(errs, c.failed(op, errors.Join(ErrQueued, bad)))
 		}
 	}
 	return errors.Join(errs...)
@@ -442,7 +439,7 @@ func (c *Cache[T]) queue(op, encKey string, err error) error {
 	c.removals.add(c.valueKey(encKey), c.tags.whole.key)
 	c.changing(encKey)
 	c.event("queued")
-	return &Error{Cache: c.name, Op: op, Err: errors.Join(ErrQueued, err)}
+	return c.failed(op, errors.Join(ErrQueued, err))
 }
 
 // Exists says whether there is a fresh value of key.
@@ -498,12 +495,7 @@ func (c *Cache[T]) touch(ctx context.Context, encKey string, f Found[T]) (bool, 
 	return n == 1, err
 }
 
-func (c *Cache[T]) failed(op string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return &Error{Cache: c.name, Op: op, Err: err}
-}
+func (c *Cache[T]) failed(op string, err error) error { return fail.Wrap(op, c.name, err) }
 
 func (c *Cache[T]) event(name string) {
 	if c.rec != nil {

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/operr"
+	"github.com/madcrow-go/madcrow/internal/sealed"
 	"github.com/madcrow-go/madcrow/problem"
 )
 
@@ -31,69 +33,42 @@ var (
 	ErrClosed = errors.New("the cache is closed")
 )
 
-// Error is a failed operation. It wraps its cause: that of Redis, so that
-// errors.Is(err, madcrow.ErrUnavailable) and its like work, or that of a
-// loader.
-type Error struct {
-	// Cache is the name given to New.
-	Cache string
-	// Op is what was tried: "get", "set", "load", …
-	Op string
-	// Err is the cause; it may name addresses and keys.
-	Err error
-}
+// fail makes the errors of this package: a *madcrow.Error for an operation that
+// failed, a *madcrow.ArgumentError for a mistake of the program.
+var fail = operr.Maker{Package: "cache", Problem: problemOf}
 
-// Error returns one line for logs.
-func (e *Error) Error() string { return "cache: " + e.Cache + ": " + e.Op + ": " + e.Err.Error() }
-
-// Unwrap returns the cause.
-func (e *Error) Unwrap() error { return e.Err }
-
-// redisTable is the original's name for the kind of data.
+// redisTable is the name that the FastAPI layout has for this kind of data.
 const redisTable = "redis_cache"
 
-// Problem returns 404 for ErrNotFound, 504 for what took too long and 503 for
+// problemOf returns 404 for ErrNotFound, 504 for what took too long and 503 for
 // the rest; nothing of the cause is shown. A loader's own error that knows its
 // problem speaks for itself.
-func (e *Error) Problem() problem.Problem {
+func problemOf(op, _ string, err error) problem.Problem {
 	var own problem.Describer
 	switch {
-	case errors.Is(e.Err, ErrNotFound):
+	case errors.Is(err, ErrNotFound):
 		return problem.Problem{Status: http.StatusNotFound, Code: "NOT_FOUND", Message: "There is no such data"}
-	case errors.Is(e.Err, ErrLoadTimeout), errors.Is(e.Err, madcrow.ErrTimeout):
-		return problem.Problem{Status: http.StatusGatewayTimeout, Code: "CACHE_TIMEOUT", Message: "The data could not be had in time", Operation: e.Op, Table: redisTable}
-	case errors.As(e.Err, &own) && !isRedis(own):
+	case errors.Is(err, ErrLoadTimeout), errors.Is(err, madcrow.ErrTimeout):
+		return problem.Problem{Status: http.StatusGatewayTimeout, Code: "CACHE_TIMEOUT", Message: "Timed out loading the data", Operation: op, Table: redisTable}
+	case errors.As(err, &own) && !isRedis(own):
 		return own.Problem()
-	case errors.Is(e.Err, madcrow.ErrTooLarge):
+	case errors.Is(err, madcrow.ErrTooLarge):
 		return problem.Problem{Status: http.StatusRequestEntityTooLarge, Code: "VALUE_TOO_LARGE", Message: "The value is too large"}
 	}
-	return problem.Problem{Status: http.StatusServiceUnavailable, Code: "CACHE_UNAVAILABLE", Message: "The data is not available at the moment", RetryAfter: time.Second, Operation: e.Op, Table: redisTable}
+	return problem.Problem{Status: http.StatusServiceUnavailable, Code: "CACHE_UNAVAILABLE", Message: "The data is not available at the moment", RetryAfter: time.Second, Operation: op, Table: redisTable}
 }
 
-// isRedis says whether Redis itself failed, whose answer is that of the cache.
+// isRedis says whether Redis itself failed, whose response is that of the cache,
+// and not another package whose errors are of the same type.
 func isRedis(d problem.Describer) bool {
-	_, ok := d.(*madcrow.Error)
-	return ok
-}
-
-// ValidationError is an argument that cannot be used. Nothing was sent. It does
-// not hold the argument.
-type ValidationError struct {
-	// Field is the argument or the option: "key", "TTL", …
-	Field string
-	// Message says what is expected.
-	Message string
-}
-
-// Error returns one line.
-func (e *ValidationError) Error() string { return "cache: " + e.Field + ": " + e.Message }
-
-// Problem returns a 422.
-func (e *ValidationError) Problem() problem.Problem {
-	return problem.Problem{
-		Status:  http.StatusUnprocessableEntity,
-		Code:    problem.CodeValidation,
-		Message: "The request is not valid",
-		Errors:  []problem.FieldError{{Field: e.Field, Message: e.Message}},
+	e, ok := d.(*madcrow.Error)
+	if !ok {
+		return false
 	}
+	_, ofPackage := e.Err.(problem.Describer)
+	return !ofPackage
 }
+
+// Fail returns err as operations of the cache of that name return it. It is for
+// the tests of this module.
+func Fail(_ sealed.Key, op, name string, err error) error { return fail.Wrap(op, name, err) }

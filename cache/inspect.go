@@ -37,14 +37,14 @@ type Entry struct {
 
 // Inspect looks at the entry of a key in the cache of that name, as it is in
 // Redis: near copies are neither asked nor made. It changes nothing. A missing
-// key is false. What is there but is no entry is an [*Error], and so is Redis
+// key is false. What is there but is no entry is a [*madcrow.Error], and so is Redis
 // away. It takes two round trips.
 func Inspect(ctx context.Context, r *madcrow.Redis, name, key string) (Entry, bool, error) {
 	if err := checkName(name); err != nil {
 		return Entry{}, false, err
 	}
 	failed := func(err error) (Entry, bool, error) {
-		return Entry{}, false, &Error{Cache: name, Op: "inspect", Err: err}
+		return Entry{}, false, fail.Wrap("inspect", name, err)
 	}
 	prefix := r.Config().KeyPrefix
 	got := r.GetTracked(ctx, 0, valuePrefix(prefix, name)+keys.Form(key)+"}")[0]

@@ -75,11 +75,11 @@ func TestInspect_WhatIsNoEntryIsAnError(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var ours *cache.Error
-	if _, found, err := cache.Inspect(t.Context(), r, "c", "k"); found || !errors.As(err, &ours) || errors.As(err, new(*madcrow.Error)) {
+	var ours *madcrow.Error
+	if _, found, err := cache.Inspect(t.Context(), r, "c", "k"); found || !errors.As(err, &ours) || ours.Kind != 0 {
 		t.Errorf("%v %v", found, err)
 	}
-	var wrong *cache.ValidationError
+	var wrong *madcrow.ArgumentError
 	if _, _, err := cache.Inspect(t.Context(), r, "a:b", "k"); !errors.As(err, &wrong) {
 		t.Errorf("%v", err)
 	}

@@ -87,7 +87,7 @@ const (
 )
 
 // filled returns the options with their defaults, or every problem.
-func (o Options[T]) filled() (Options[T], error) {
+func (o Options[T]) filled(cacheName string) (Options[T], error) {
 	var wrong []string
 	def := func(v *time.Duration, d time.Duration) {
 		if *v == 0 {
@@ -140,11 +140,11 @@ func (o Options[T]) filled() (Options[T], error) {
 	if o.MaxLoads < 1 || o.Near < 0 {
 		wrong = append(wrong, "MaxLoads must be at least 1, Near not negative")
 	}
-	if err := checkTags(o.Tags); err != nil {
-		wrong = append(wrong, "Tags: "+err.Message)
+	if text := cachelimit.TagProblem(o.Tags); text != "" {
+		wrong = append(wrong, "Tags: "+text)
 	}
 	if wrong != nil {
-		return o, &ValidationError{Field: "options", Message: strings.Join(wrong, "; ")}
+		return o, fail.Argument("new", cacheName, "Options", strings.Join(wrong, "; "))
 	}
 	return o, nil
 }
@@ -169,9 +169,9 @@ func WithTags(tags ...string) CallOption {
 // WithTTL is Options.TTL for what this call stores.
 func WithTTL(ttl time.Duration) CallOption { return func(c *call) { c.ttl = ttl } }
 
-func checkTags(tags []string) *ValidationError {
+func checkTags(cacheName string, tags []string) error {
 	if text := cachelimit.TagProblem(tags); text != "" {
-		return &ValidationError{Field: "tags", Message: text}
+		return fail.Argument("call", cacheName, "tags", text)
 	}
 	return nil
 }

@@ -55,10 +55,7 @@ type (
 )
 
 func newPendingRemovals(f *registry) *pendingRemovals {
-	o := &pendingRemovals{registry: f, log: f.r.Config().Logger, values: map[string]queuedValue{}, tags: map[string]queuedTag{}}
-	if o.log == nil {
-		o.log = slog.New(slog.DiscardHandler)
-	}
+	o := &pendingRemovals{registry: f, log: f.r.Logger(), values: map[string]queuedValue{}, tags: map[string]queuedTag{}}
 	o.ctx, o.cancel = context.WithCancel(context.Background())
 	return o
 }

@@ -26,7 +26,7 @@ type Cache struct {
 // of a [cache.Cache]: the entries differ. Redis is not asked. Close the cache when
 // it is not needed any more, after the server and before the Redis.
 func New(r *madcrow.Redis, name string, options Options) (*Cache, error) {
-	opt, err := options.filled(r.Config().MaxValueSize)
+	opt, err := options.filled(name, r.Config().MaxValueSize)
 	if err != nil {
 		return nil, err
 	}
@@ -41,7 +41,7 @@ func New(r *madcrow.Redis, name string, options Options) (*Cache, error) {
 		return nil, err
 	}
 	opt.ReadTimeout, opt.LoadTimeout = e.Timeouts()
-	return &Cache{engine: e, r: r, log: logger(r), opt: opt}, nil
+	return &Cache{engine: e, r: r, log: r.Logger(), opt: opt}, nil
 }
 
 // Middleware caches the responses of next. It belongs inside of what every
@@ -62,10 +62,3 @@ func (h *Cache) Middleware(next http.Handler) http.Handler {
 
 // Close is [cache.Cache.Close]. Requests go to the handler after it.
 func (h *Cache) Close(ctx context.Context) error { return h.engine.Close(ctx) }
-
-func logger(r *madcrow.Redis) *slog.Logger {
-	if log := r.Config().Logger; log != nil {
-		return log
-	}
-	return slog.New(slog.DiscardHandler)
-}

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/madcrow-go/madcrow/cache"
 	"github.com/madcrow-go/madcrow/internal/cachelimit"
+	"github.com/madcrow-go/madcrow/internal/operr"
 )
 
 // Options says how a [Cache] works. The zero value works, and stores what
@@ -83,8 +83,11 @@ type Options struct {
 // bodyRoom is what an entry may have beside the body.
 const bodyRoom = 64 << 10
 
+// fail makes the errors of this package.
+var fail = operr.Maker{Package: "httpcache"}
+
 // filled returns the options with their defaults, or every problem.
-func (o Options) filled(maxValue int) (Options, error) {
+func (o Options) filled(cacheName string, maxValue int) (Options, error) {
 	var wrong []string
 	bad := func(is bool, what string) {
 		if is {
@@ -122,7 +125,7 @@ func (o Options) filled(maxValue int) (Options, error) {
 	bad(o.StatusName != "-" && !isToken(o.StatusName), "StatusName must be a token that begins with a letter")
 	o.Credentials, o.KeyHeaders = canonical(o.Credentials), canonical(o.KeyHeaders)
 	if wrong != nil {
-		return o, &cache.ValidationError{Field: "options", Message: strings.Join(wrong, "; ")}
+		return o, fail.Argument("new", cacheName, "Options", strings.Join(wrong, "; "))
 	}
 	return o, nil
 }

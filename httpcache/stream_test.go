@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/madcrow-go/madcrow/cache"
+	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/httpcache"
 	"github.com/madcrow-go/madcrow/problem"
 )
@@ -368,8 +368,8 @@ func TestCache_OptionsAreChecked(t *testing.T) {
 		"LoadTimeout":  {LoadTimeout: time.Nanosecond},
 	} {
 		_, err := httpcache.New(r, "pages", opt)
-		var bad *cache.ValidationError
-		if !errors.As(err, &bad) || !strings.Contains(bad.Message, field) {
+		var bad *madcrow.ArgumentError
+		if !errors.As(err, &bad) || !strings.Contains(bad.Reason, field) {
 			t.Errorf("%s: %v", field, err)
 		}
 	}

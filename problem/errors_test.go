@@ -18,6 +18,7 @@ import (
 	"github.com/madcrow-go/madcrow/cache"
 	"github.com/madcrow-go/madcrow/clientip"
 	"github.com/madcrow-go/madcrow/inject"
+	"github.com/madcrow-go/madcrow/internal/sealed"
 	"github.com/madcrow-go/madcrow/problem"
 	"github.com/madcrow-go/madcrow/ratelimit"
 	"github.com/madcrow-go/madcrow/semaphore"
@@ -32,7 +33,7 @@ func redis(kind madcrow.Kind) error {
 }
 
 // The packages' own errors as they return them.
-func ofCache(err error) error   { return &cache.Error{Cache: "c", Op: "get", Err: err} }
+func ofCache(err error) error   { return cache.Fail(sealed.Key{}, "get", "c", err) }
 func ofSession(err error) error { return &session.Error{Op: "load", Err: err} }
 
 // away is a Redis without a server.
@@ -111,18 +112,17 @@ var answers = map[string]answer{
 	"madcrow.ConfigError":      {&madcrow.ConfigError{Problems: []madcrow.Problem{{Reason: secret}}}, 500, false},
 	"madcrow.Problem":          {madcrow.Problem{Reason: secret}, 500, false},
 
-	"cache.ErrNotFound":        {ofCache(cache.ErrNotFound), 404, false},
-	"cache.ErrLoadTimeout":     {ofCache(cache.ErrLoadTimeout), 504, false},
-	"cache.ErrLoadFailed":      {ofCache(cache.ErrLoadFailed), 503, true},
-	"cache.ErrBusy":            {ofCache(cache.ErrBusy), 503, true},
-	"cache.ErrQueued":          {ofCache(cache.ErrQueued), 503, true},
-	"cache.ErrClosed":          {ofCache(cache.ErrClosed), 503, true},
-	"cache.Error":              {ofCache(redis(madcrow.KindUnavailable)), 503, true},
-	"cache.Error timeout":      {ofCache(redis(madcrow.KindTimeout)), 504, false},
-	"cache.Error type":         {ofCache(redis(madcrow.KindWrongType)), 503, true},
-	"cache.Error of the load":  {ofCache(problem.New(409, "X", "x")), 409, false},
-	"cache.Error session load": {ofCache(ofSession(session.ErrNoUser)), 401, false},
-	"cache.ValidationError":    {&cache.ValidationError{Field: "key", Message: "m"}, 422, false},
+	"cache.ErrNotFound":                   {ofCache(cache.ErrNotFound), 404, false},
+	"cache.ErrLoadTimeout":                {ofCache(cache.ErrLoadTimeout), 504, false},
+	"cache.ErrLoadFailed":                 {ofCache(cache.ErrLoadFailed), 503, true},
+	"cache.ErrBusy":                       {ofCache(cache.ErrBusy), 503, true},
+	"cache.ErrQueued":                     {ofCache(cache.ErrQueued), 503, true},
+	"cache.ErrClosed":                     {ofCache(cache.ErrClosed), 503, true},
+	"madcrow.Error of cache":              {ofCache(redis(madcrow.KindUnavailable)), 503, true},
+	"madcrow.Error of cache timeout":      {ofCache(redis(madcrow.KindTimeout)), 504, false},
+	"madcrow.Error of cache type":         {ofCache(redis(madcrow.KindWrongType)), 503, true},
+	"madcrow.Error of cache load":         {ofCache(problem.New(409, "X", "x")), 409, false},
+	"madcrow.Error of cache session load": {ofCache(ofSession(session.ErrNoUser)), 401, false},
 
 	"clientip.ErrUnknown": {fmt.Errorf("outer: %w", clientip.ErrUnknown), 400, false},
 	"clientip.ErrPolicy":  {clientip.ErrPolicy, 500, false},

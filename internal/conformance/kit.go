@@ -18,6 +18,7 @@ import (
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/cache"
 	"github.com/madcrow-go/madcrow/inject"
+	"github.com/madcrow-go/madcrow/internal/sealed"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 	"github.com/madcrow-go/madcrow/problem"
 	"github.com/madcrow-go/madcrow/ratelimit"
@@ -255,7 +256,7 @@ var failures = map[string]failure{
 	"sold":     {409, "SOLD", func(context.Context, *Kit) error { return fmt.Errorf("outer: %w", sold{}) }},
 	"foreign":  {410, "FOREIGN", func(context.Context, *Kit) error { return fmt.Errorf("outer: %w", ErrForeign) }},
 	"bad":      {400, "BAD", func(context.Context, *Kit) error { return problem.New(400, "BAD", "Not so") }},
-	"notfound": {404, "NOT_FOUND", func(context.Context, *Kit) error { return &cache.Error{Cache: "c", Op: "get", Err: cache.ErrNotFound} }},
+	"notfound": {404, "NOT_FOUND", func(context.Context, *Kit) error { return cache.Fail(sealed.Key{}, "get", "c", cache.ErrNotFound) }},
 	"late": {429, "QUOTA_EXCEEDED", func(ctx context.Context, k *Kit) error {
 		limit, err := ratelimit.New(k.Redis, "late", ratelimit.PerHour(1), ratelimit.FailClosed)
 		if err != nil {

@@ -185,8 +185,8 @@ func setTyped(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o *cacheO
 
 func delTyped(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o *cacheOptions, args []string) error {
 	e, found, err := cache.Inspect(ctx, r, o.name, args[0])
-	if err != nil && (errors.As(err, new(*madcrow.Error)) || errors.As(err, new(*cache.ValidationError))) {
-		return err
+	if e := (*madcrow.Error)(nil); err != nil && (!errors.As(err, &e) || e.Kind != 0) {
+		return err // it was not read
 	}
 	existed := err != nil || found && !e.Removed // what is no entry is removed too
 	err = with(ctx, r, o, nil, func(all *cache.Cache[[]byte]) error { return all.Delete(ctx, args[0]) })

@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/madcrow-go/madcrow"
-	"github.com/madcrow-go/madcrow/cache"
 	"github.com/madcrow-go/madcrow/service"
 )
 
@@ -96,14 +95,11 @@ func openReal(ctx context.Context, timeout time.Duration) (*madcrow.Redis, error
 func asUsage(err error) error {
 	var s *service.ValidationError
 	var a *madcrow.ArgumentError
-	var c *cache.ValidationError
 	switch {
 	case errors.As(err, &s):
 		return usageError{fmt.Errorf("%s %s", s.Field, s.Message)}
 	case errors.As(err, &a):
 		return usageError{fmt.Errorf("%s: %s", a.Argument, a.Reason)}
-	case errors.As(err, &c):
-		return usageError{fmt.Errorf("%s: %s", c.Field, c.Message)}
 	}
 	return err
 }
