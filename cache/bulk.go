@@ -80,7 +80,7 @@ func (c *Cache[T]) readMany(ctx context.Context, ask []string, states []*tagStat
 		encKeys[i] = keys.Form(key)
 		removed[i] = allRemoved || c.removals.has(encKeys[i])
 		valueKeys[i] = c.valueKey(encKeys[i])
-		versions[i] = c.near.reads.Begin(encKeys[i])
+		versions[i] = c.near.BeginRead(encKeys[i])
 	}
 	asked := mono()
 	var errs []error
@@ -89,7 +89,7 @@ func (c *Cache[T]) readMany(ctx context.Context, ask []string, states []*tagStat
 		if removed[i] {
 			f, keep = Found[T]{}, nil
 		}
-		c.near.reads.End(encKeys[i], versions[i], keep)
+		c.near.EndRead(encKeys[i], versions[i], keep)
 		if err != nil {
 			delete(out, ask[i])
 			errs = append(errs, err)

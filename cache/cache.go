@@ -124,7 +124,7 @@ func (c *Cache[T]) invalidated(key string) {
 func (c *Cache[T]) valueChanges(key string) {
 	if encKey, ok := c.encKeyOf(key); ok {
 		c.flights.forget(encKey)
-		c.near.drop(encKey)
+		c.near.Drop(encKey)
 	}
 }
 
@@ -192,7 +192,7 @@ func (c *Cache[T]) Get(ctx context.Context, key string, opts ...CallOption) (T, 
 // hot is fromNear for what will be valid, present and not due for anything for
 // some time yet.
 func (c *Cache[T]) hot(encKey string) (*nearEntry[T], bool) {
-	if c.near.values == nil {
+	if !c.near.Enabled() {
 		return nil, false
 	}
 	upperBound := c.clock.upperBound()
@@ -206,7 +206,7 @@ func (c *Cache[T]) hot(encKey string) (*nearEntry[T], bool) {
 // fromNear returns the near copy, if it may be served, and restarts its life
 // when that is due.
 func (c *Cache[T]) fromNear(encKey string, now int64) (*nearEntry[T], bool) {
-	e, ok := c.near.get(encKey)
+	e, ok := c.near.Get(encKey)
 	if !ok || !e.valid(now) || c.over.Load() {
 		return nil, false
 	}
@@ -491,7 +491,7 @@ func (c *Cache[T]) touch(ctx context.Context, encKey string, f Found[T]) (bool, 
 		return false, err
 	}
 	n, err := m.AsInt64()
-	c.near.drop(encKey)
+	c.near.Drop(encKey)
 	return n == 1, err
 }
 

@@ -13,7 +13,7 @@ import (
 
 // keepSpare keeps a value that could not be stored.
 func (c *Cache[T]) keepDegraded(l *loader[T], h header, value T) {
-	if c.near.values == nil {
+	if !c.near.Enabled() {
 		return
 	}
 	size := len(h.etag)
@@ -48,7 +48,7 @@ func (c *Cache[T]) keepDegraded(l *loader[T], h header, value T) {
 // lastNear is the near copy that was true when Redis was last heard of, as a
 // stale value: for a source that fails while Redis is away.
 func (c *Cache[T]) lastKnown(encKey string, tags []string) (f Found[T]) {
-	e, ok := c.near.get(encKey)
+	e, ok := c.near.Get(encKey)
 	now := mono()
 	if !ok || e.negative || c.opt.StaleFor == 0 || now >= e.expires+int64(c.opt.StaleFor) || !e.has(tags) || c.removals.has(encKey) {
 		return f

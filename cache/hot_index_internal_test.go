@@ -48,11 +48,11 @@ func TestFront_HoldsWhatTheValuesHoldAndNothingElse(t *testing.T) {
 							v := next[k].Add(1)
 							switch rand.IntN(8) {
 							case 0:
-								n.drop(strconv.Itoa(k))
+								n.Drop(strconv.Itoa(k))
 							case 1:
-								n.values.InvalidateAll()
+								n.DropAll()
 							default:
-								n.set(strconv.Itoa(k), &nearEntry[int64]{value: v, weight: 257})
+								n.keep(strconv.Itoa(k), &nearEntry[int64]{value: v, weight: 257})
 							}
 							least[k].Store(v)
 							changing[k].Unlock()
@@ -60,15 +60,16 @@ func TestFront_HoldsWhatTheValuesHoldAndNothingElse(t *testing.T) {
 					})
 				}
 				wg.Wait()
-				n.values.CleanUp()
+				n.Size()
 				for i := range n.index.slots {
 					if e := n.index.slots[i].Load(); e != nil {
-						if held, ok := n.values.GetIfPresent(e.key); !ok || held != e {
+						if held, ok := n.Get(e.key); !ok || held != e {
 							t.Errorf("slot %d holds %s, which was removed", i, e.key)
 						}
 					}
 				}
-				if held, want := n.index.held.Load(), int64(n.values.EstimatedSize()); held != want {
+				size, _ := n.Size()
+				if held, want := n.index.held.Load(), int64(size); held != want {
 					t.Errorf("%d entries are counted, there are %d", held, want)
 				}
 			})
@@ -92,7 +93,7 @@ func TestFront_HidesNoReadsWhereThereIsRoomForFew(t *testing.T) {
 			}
 		}
 		if !ok {
-			n.set(key, &nearEntry[int]{value: k, weight: 300})
+			n.keep(key, &nearEntry[int]{value: k, weight: 300})
 		}
 	}
 	if share := float64(hits) / float64(reads); share < 0.998 {

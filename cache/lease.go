@@ -311,7 +311,7 @@ func (c *Cache[T]) endLease(ctx context.Context, l *lease, how leaseEnd) {
 	defer cancel()
 	m, err := c.r.Eval(ctx, scriptStore, []string{l.valueKey, l.key}, append([]string{l.token}, how.args()...))
 	if how.changesValue() {
-		c.near.drop(l.encKey) // it is older than what somebody may have seen
+		c.near.Drop(l.encKey) // it is older than what somebody may have seen
 	}
 	if _, stores := how.(leaseStore); stores && errors.Is(err, madcrow.ErrTooLarge) { // it was not sent
 		c.event("too_large")

@@ -84,12 +84,12 @@ func (c *Cache[T]) read(ctx context.Context, req request) (Found[T], error) {
 		versions[i] = states[at].seen()
 	}
 	var version uint64
-	if c.near.values != nil {
-		version = c.near.reads.Begin(encKey)
+	if c.near.Enabled() {
+		version = c.near.BeginRead(encKey)
 	}
 	asked := mono()
 	var got []madcrow.Tracked
-	if req.call.readOnly && c.near.values == nil && len(unknown) == 0 {
+	if req.call.readOnly && !c.near.Enabled() && len(unknown) == 0 {
 		got = c.r.GetWithTTL(ctx, c.opt.ReadTimeout, ask...)
 	} else {
 		got = c.r.GetTracked(ctx, c.opt.ReadTimeout, ask...)
@@ -101,8 +101,8 @@ func (c *Cache[T]) read(ctx context.Context, req request) (Found[T], error) {
 	if removed {
 		f, keep = Found[T]{}, nil
 	}
-	if c.near.values != nil {
-		c.near.reads.End(encKey, version, keep)
+	if c.near.Enabled() {
+		c.near.EndRead(encKey, version, keep)
 	}
 	return f, err
 }
@@ -127,7 +127,7 @@ func (c *Cache[T]) readReply(ctx context.Context, encKey string, got madcrow.Tra
 	}
 	if f.State == Fresh {
 		c.plan(&f, encKey)
-		if c.near.values != nil {
+		if c.near.Enabled() {
 			keep = c.keep(encKey, f, got.Tracking, asked, c.weigh(encKey, &f, sizeOf(got)))
 		}
 	}
@@ -289,7 +289,7 @@ func (c *Cache[T]) keep(encKey string, f Found[T], tracking *madcrow.Tracking, a
 	if c.opt.Sliding && !f.negative {
 		e.slide = e.stored + int64(f.Age+f.TTL)/2
 	}
-	return func() { c.near.set(encKey, e) }
+	return func() { c.near.keep(encKey, e) }
 }
 
 // slide restarts the life of a value, in the background.

@@ -6,10 +6,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/maypok86/otter/v2"
-
 	"github.com/madcrow-go/madcrow"
-	nearby "github.com/madcrow-go/madcrow/internal/near"
+	"github.com/madcrow-go/madcrow/internal/localcache"
 )
 
 // nearEntry is a decoded value in this process. But for noted it does not
@@ -71,12 +69,10 @@ func (e *nearEntry[T]) found(now int64) Found[T] {
 	}
 }
 
-// near holds decoded values, bounded by bytes. It is filled only by reads
-// during which nothing was heard of the key.
+// near holds decoded values, bounded by bytes.
 type near[T any] struct {
-	values        *otter.Cache[string, *nearEntry[T]]
+	*localcache.Cache[*nearEntry[T]]
 	index         hotIndex[T]
-	reads         *nearby.Reads
 	degradedUntil atomic.Int64 // until when there may be values that Redis does not have
 }
 
@@ -89,63 +85,45 @@ func weightOf(key string, size int) uint32 {
 }
 
 func newNear[T any](bytes int64) *near[T] {
-	n := &near[T]{reads: nearby.NewReads()}
-	if bytes > 0 {
-		n.values = otter.Must(&otter.Options[string, *nearEntry[T]]{
-			MaximumWeight: uint64(bytes),
-			Weigher:       func(_ string, e *nearEntry[T]) uint32 { return e.weight },
-			OnAtomicDeletion: func(e otter.DeletionEvent[string, *nearEntry[T]]) {
-				n.index.remove(e.Value, e.Cause == otter.CauseOverflow)
-			},
-		})
+	n := &near[T]{}
+	n.Cache = localcache.New(localcache.Options[*nearEntry[T]]{
+		MaxBytes: bytes,
+		Weight:   func(_ string, e *nearEntry[T]) uint32 { return e.weight },
+		OnRemove: n.index.remove,
+	})
+	if n.Enabled() {
 		n.index.init(bytes)
 	}
 	return n
 }
 
-func (n *near[T]) get(key string) (*nearEntry[T], bool) {
-	if n.values == nil {
-		return nil, false
-	}
-	return n.values.GetIfPresent(key)
-}
-
-// set keeps a copy.
-func (n *near[T]) set(key string, e *nearEntry[T]) {
+// keep keeps a copy.
+func (n *near[T]) keep(key string, e *nearEntry[T]) {
 	e.key = key
 	n.index.held.Add(1)
-	n.values.Set(key, e)
+	n.Set(key, e)
 }
 
 // hot is get for an entry that is likely to be read again in the same step.
 func (n *near[T]) hot(key string, step int64) (*nearEntry[T], bool) {
 	if step < n.index.crowded.Load() {
-		return n.get(key)
+		return n.Get(key)
 	}
 	slot := n.index.slot(key)
 	if e := slot.Load(); e != nil && e.noted.Load() == step && e.key == key {
 		return e, true
 	}
-	e, ok := n.values.GetIfPresent(key)
+	e, ok := n.Get(key)
 	if ok {
 		n.index.put(slot, e, step)
 	}
 	return e, ok
 }
 
-// drop forgets a key, and what is being read of it.
-func (n *near[T]) drop(key string) {
-	n.reads.Change(key, func() {
-		if n.values != nil {
-			n.values.Invalidate(key)
-		}
-	})
-}
-
 // setDegraded keeps a value that Redis does not have. It may be served until then,
 // at last as a stale one.
 func (n *near[T]) setDegraded(key string, e *nearEntry[T], until int64) {
-	n.set(key, e)
+	n.keep(key, e)
 	for old := n.degradedUntil.Load(); old < until && !n.degradedUntil.CompareAndSwap(old, until); {
 		old = n.degradedUntil.Load()
 	}
@@ -155,7 +133,7 @@ func (n *near[T]) setDegraded(key string, e *nearEntry[T], until int64) {
 // of their tags nothing is known.
 func (n *near[T]) dropDegraded(now int64) {
 	until := n.degradedUntil.Load()
-	if n.values != nil && now < until && n.degradedUntil.CompareAndSwap(until, 0) {
-		n.values.InvalidateAll()
+	if now < until && n.degradedUntil.CompareAndSwap(until, 0) {
+		n.DropAll()
 	}
 }

@@ -236,11 +236,11 @@ func TestSpare_CountsWithItsSize(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c.near.values.CleanUp()
-	if n := c.near.values.WeightedSize(); n > 1<<20 {
-		t.Errorf("%d bytes", n)
+	n, bytes := c.near.Size()
+	if bytes > 1<<20 {
+		t.Errorf("%d bytes", bytes)
 	}
-	if n := c.near.values.EstimatedSize(); n > 10 || n == 0 {
+	if n > 10 || n == 0 {
 		t.Errorf("%d values of 100 KB in 1 MB", n)
 	}
 }

@@ -1,16 +1,14 @@
-// Package near is what copies of Redis' values in this process need to stay
-// true.
-package near
+package localcache
 
 import (
 	"hash/maphash"
 	"sync"
 )
 
-// Reads are the keys that are being read, so that what was changed meanwhile is
-// not kept: the news of a change may arrive before the reply is stored. It is
-// safe for concurrent use.
-type Reads struct {
+// reads fences the keys that are being read: what was changed meanwhile is not
+// kept, for the notification of a change may arrive before the reply is stored. It
+// is safe for concurrent use.
+type reads struct {
 	seed   maphash.Seed
 	shards [32]shard
 }
@@ -26,21 +24,21 @@ type running struct {
 	version uint64
 }
 
-// NewReads returns an empty set.
-func NewReads() *Reads {
-	r := &Reads{seed: maphash.MakeSeed()}
+// newReads returns an empty set.
+func newReads() *reads {
+	r := &reads{seed: maphash.MakeSeed()}
 	for i := range r.shards {
 		r.shards[i].running = map[string]*running{}
 	}
 	return r
 }
 
-func (r *Reads) shard(key string) *shard {
+func (r *reads) shard(key string) *shard {
 	return &r.shards[maphash.String(r.seed, key)%uint64(len(r.shards))]
 }
 
-// Begin notes a read before it is sent. End must follow.
-func (r *Reads) Begin(key string) (version uint64) {
+// begin notes a read before it is sent. end must follow.
+func (r *reads) begin(key string) (version uint64) {
 	s := r.shard(key)
 	s.Lock()
 	defer s.Unlock()
@@ -53,9 +51,9 @@ func (r *Reads) Begin(key string) (version uint64) {
 	return run.version
 }
 
-// End calls keep, which may be nil, unless the key was changed since version.
+// end calls keep, which may be nil, unless the key was changed since version.
 // No change comes in between.
-func (r *Reads) End(key string, version uint64, keep func()) {
+func (r *reads) end(key string, version uint64, keep func()) {
 	s := r.shard(key)
 	s.Lock()
 	defer s.Unlock()
@@ -68,9 +66,9 @@ func (r *Reads) End(key string, version uint64, keep func()) {
 	}
 }
 
-// Change notes that a key was changed, and calls drop before anybody can keep
+// change notes that a key was changed, and calls drop before anyone can keep
 // what was read before.
-func (r *Reads) Change(key string, drop func()) {
+func (r *reads) change(key string, drop func()) {
 	s := r.shard(key)
 	s.Lock()
 	defer s.Unlock()
