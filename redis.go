@@ -36,6 +36,7 @@ type Redis struct {
 
 	topology  *topology.Topology
 	listeners conn.Listeners
+	attached  attached
 	builder   Builder
 	life      context.Context // ends with Close
 

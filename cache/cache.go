@@ -68,8 +68,8 @@ func New[T any](r *madcrow.Redis, name string, options Options[T]) (*Cache[T], e
 	}
 	c.flights = newFlights[T](opt.MaxLoads)
 	c.life, c.stop = context.WithCancel(context.Background())
-	c.registry = joinRegistry(r, c)
-	c.removals = cacheRemovals{c.registry.pendingRemovals, c.prefix}
+	c.registry = registryOf(r)
+	c.removals = cacheRemovals{c.registry.join(c), c.prefix}
 	c.stopListening = r.OnInvalidate(c.invalidated)
 	return c, nil
 }

@@ -6,15 +6,18 @@ import (
 	"sync/atomic"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/sealed"
 )
 
 // registry is the caches of one Redis in this process. What one of them changes
 // the others must not serve either when the change has returned: Redis would
-// tell them, a moment later.
+// notify them a moment later. It belongs to the Redis, and goes with it.
 type registry struct {
-	r               *madcrow.Redis
-	members         atomic.Pointer[[]member]
-	pendingRemovals *pendingRemovals
+	r       *madcrow.Redis
+	members atomic.Pointer[[]member]
+
+	mu       sync.Mutex       // of joining and leaving
+	removals *pendingRemovals // of the members; nil without any
 }
 
 // member is a cache, of whatever type.
@@ -25,50 +28,51 @@ type member interface {
 	tagChanges(key string)
 }
 
-var registries = struct {
-	sync.Mutex
-	of map[*madcrow.Redis]*registry
-}{of: map[*madcrow.Redis]*registry{}}
+type registryKey struct{}
 
-// joinRegistry adds a cache to the registry of its Redis.
-func joinRegistry(r *madcrow.Redis, m member) *registry {
-	registries.Lock()
-	defer registries.Unlock()
-	f := registries.of[r]
-	if f == nil {
-		f = &registry{r: r}
-		f.members.Store(&[]member{})
-		f.pendingRemovals = newPendingRemovals(f)
-		registries.of[r] = f
-	}
-	list := append(slices.Clone(*f.members.Load()), m)
-	f.members.Store(&list)
-	return f
+func registryOf(r *madcrow.Redis) *registry {
+	return r.Attached(sealed.Key{}, registryKey{}, func() any {
+		reg := &registry{r: r}
+		reg.members.Store(&[]member{})
+		return reg
+	}).(*registry) //nolint:forcetypeassert // no one else has the key
 }
 
-// leave takes a cache out. With the last one goes what was queued.
-func (f *registry) leave(m member) {
-	registries.Lock()
-	list := slices.DeleteFunc(slices.Clone(*f.members.Load()), func(o member) bool { return o == m })
-	f.members.Store(&list)
-	last := len(list) == 0
-	if last {
-		delete(registries.of, f.r)
+// join adds a cache.
+func (reg *registry) join(m member) *pendingRemovals {
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	if reg.removals == nil {
+		reg.removals = newPendingRemovals(reg)
 	}
-	registries.Unlock()
-	if last {
-		f.pendingRemovals.close()
+	list := append(slices.Clone(*reg.members.Load()), m)
+	reg.members.Store(&list)
+	return reg.removals
+}
+
+// leave removes a cache. With the last one goes what was queued.
+func (reg *registry) leave(m member) {
+	reg.mu.Lock()
+	list := slices.DeleteFunc(slices.Clone(*reg.members.Load()), func(o member) bool { return o == m })
+	reg.members.Store(&list)
+	var last *pendingRemovals
+	if len(list) == 0 {
+		last, reg.removals = reg.removals, nil
+	}
+	reg.mu.Unlock()
+	if last != nil {
+		last.close()
 	}
 }
 
-func (f *registry) valueChanges(key string) {
-	for _, m := range *f.members.Load() {
+func (reg *registry) valueChanges(key string) {
+	for _, m := range *reg.members.Load() {
 		m.valueChanges(key)
 	}
 }
 
-func (f *registry) tagChanges(key string) {
-	for _, m := range *f.members.Load() {
+func (reg *registry) tagChanges(key string) {
+	for _, m := range *reg.members.Load() {
 		m.tagChanges(key)
 	}
 }

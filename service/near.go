@@ -6,10 +6,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/maypok86/otter/v2"
-
 	"github.com/madcrow-go/madcrow"
-	nearby "github.com/madcrow-go/madcrow/internal/near"
+	"github.com/madcrow-go/madcrow/internal/localcache"
 )
 
 // WithNearCache keeps the results of GetCache and GetCacheWithTTL in this process,
@@ -58,18 +56,17 @@ type nearCache struct {
 	redis   *madcrow.Redis
 	rec     madcrow.Recorder // nil without a recorder
 	prefix  string
-	reads   *nearby.Reads
-	entries *otter.Cache[string, *nearEntry]
+	entries *localcache.Cache[*nearEntry]
 }
 
 const nearOverhead = 200 // bytes of an entry beside key and value, about
 
 func newNearCache(r *madcrow.Redis, bytes int64) *nearCache {
 	n := &nearCache{
-		redis: r, prefix: r.Config().KeyPrefix, reads: nearby.NewReads(),
-		entries: otter.Must(&otter.Options[string, *nearEntry]{
-			MaximumWeight: uint64(bytes),
-			Weigher: func(key string, c *nearEntry) uint32 {
+		redis: r, prefix: r.Config().KeyPrefix,
+		entries: localcache.New(localcache.Options[*nearEntry]{
+			MaxBytes: bytes,
+			Weight: func(key string, c *nearEntry) uint32 {
 				return uint32(min(uint64(len(key)+len(c.value)+nearOverhead), math.MaxUint32))
 			},
 		}),
@@ -83,7 +80,7 @@ func newNearCache(r *madcrow.Redis, bytes int64) *nearCache {
 
 // get returns a valid entry.
 func (n *nearCache) get(key string) (*nearEntry, bool) {
-	c, ok := n.entries.GetIfPresent(key)
+	c, ok := n.entries.Get(key)
 	if !ok || !c.tracking.Valid() {
 		return nil, false
 	}
@@ -98,7 +95,7 @@ func (n *nearCache) get(key string) (*nearEntry, bool) {
 
 // read reads from Redis, and keeps the result unless the key changes meanwhile.
 func (n *nearCache) read(ctx context.Context, key string) (*nearEntry, error) {
-	version := n.reads.Begin(key)
+	version := n.entries.BeginRead(key)
 	asked := monotonic()
 	got := n.redis.GetTracked(ctx, 0, n.prefix+key)[0]
 	c := &nearEntry{expires: noEnd, tracking: got.Tracking}
@@ -114,7 +111,7 @@ func (n *nearCache) read(ctx context.Context, key string) (*nearEntry, error) {
 	if err == nil && c.tracking != nil {
 		keep = func() { n.entries.Set(key, c) }
 	}
-	n.reads.End(key, version, keep)
+	n.entries.EndRead(key, version, keep)
 	return c, err
 }
 
@@ -133,7 +130,7 @@ func (n *nearCache) changed(redisKey string) {
 		return
 	}
 	if key, ours := strings.CutPrefix(redisKey, n.prefix); ours {
-		n.reads.Change(key, func() { n.entries.Invalidate(key) })
+		n.entries.Drop(key)
 	}
 }
 
