@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/cache"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -89,7 +91,7 @@ func TestCache_StoresFindsAndRemoves(t *testing.T) {
 				want = cache.SourceNear
 			}
 			// The server tells of the Set, too, after the first read.
-			soon(t, "a value from "+want.String(), func() bool {
+			testkit.Eventually(t, "a value from "+want.String(), func() bool {
 				res, err := c.GetResult(t.Context(), "a")
 				if err != nil || res.TTL <= 4*time.Minute || res.TTL > 5*time.Minute {
 					t.Errorf("%+v %v", res, err)
@@ -320,6 +322,182 @@ func TestCache_WithoutRedis(t *testing.T) {
 		}
 		if time.Now().After(end) {
 			t.Fatal("the removal was not sent")
+		}
+	}
+}
+
+// A large value takes a while to arrive; a load that begins meanwhile is older
+// than Set.
+func TestSet_KeepsALoadThatBeganWhileItRanFromBeingStored(t *testing.T) {
+	cfg := ownConfig(t)
+	p := madcrowtest.StartProxy(t, fmt.Sprintf("%s:%d", cfg.Host, cfg.Port))
+	slow := cfg
+	slow.Port = p.Port()
+	slow.CommandTimeout = 5 * time.Second
+	slow.BulkThreshold = 32 << 20
+	a := newCache(t, openConfig(t, slow), cache.Options[string]{})
+	b := newCache(t, openConfig(t, cfg), cache.Options[string]{})
+	if err := a.Set(t.Context(), "other", "warm"); err != nil {
+		t.Fatal(err)
+	}
+	for _, many := range []bool{false, true} {
+		key := fmt.Sprintf("k%v", many)
+		p.SetBandwidth(1 << 20)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			time.Sleep(50 * time.Millisecond)
+			mustLoad(t, b, key, slowly(500*time.Millisecond, "old"), "old")
+		})
+		fresh := strings.Repeat("new", 100<<10)
+		var err error
+		if many {
+			err = a.SetMany(t.Context(), map[string]string{key: fresh})
+		} else {
+			err = a.Set(t.Context(), key, fresh)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		wg.Wait()
+		p.SetBandwidth(0)
+		if v, found, err := a.Get(t.Context(), key); found && v != fresh || err != nil {
+			t.Errorf("SetMany %v: after Set: %.10q %v %v", many, v, found, err)
+		}
+	}
+}
+
+func TestTouch_HoldsAlsoBeyondTheLifeOfTags(t *testing.T) {
+	s := madcrowtest.StartRedis(t)
+	c := newCache(t, openConfig(t, s.Config()), cache.Options[string]{TTL: time.Hour, Jitter: -1})
+	if err := c.Set(t.Context(), "k", "v", cache.WithTags("x")); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"m1:tag:{x}", "m1:cache:c:gen"} {
+		s.Do(t, "PEXPIRE", key, "60000") // a day has nearly passed
+	}
+	if ok, err := c.Touch(t.Context(), "k"); !ok || err != nil {
+		t.Fatalf("%v %v", ok, err)
+	}
+	for _, key := range []string{"m1:tag:{x}", "m1:cache:c:gen"} {
+		if tag := time.Duration(s.Do(t, "PTTL", key).(int64)) * time.Millisecond; tag < 59*time.Minute {
+			t.Errorf("%s lives %v, the entry an hour", key, tag)
+		}
+	}
+	if v, found, err := c.Get(t.Context(), "k"); v != "v" || !found || err != nil {
+		t.Errorf("%q %v %v", v, found, err)
+	}
+}
+
+func TestCache_ValueOfAnotherTypeIsAMiss(t *testing.T) {
+	s := madcrowtest.StartRedis(t)
+	c := newCache(t, openConfig(t, s.Config()), cache.Options[string]{Near: near})
+	s.Do(t, "RPUSH", "m1:cache:c:{k}", "a", "b")
+	if _, found, err := c.Get(t.Context(), "k"); found || err != nil {
+		t.Errorf("Get: %v %v", found, err)
+	}
+	if got, err := c.GetMany(t.Context(), []string{"k"}); len(got) != 0 || err != nil {
+		t.Errorf("GetMany: %v %v", got, err)
+	}
+	mustLoad(t, c, "k", always("v"), "v")
+	mustLoad(t, c, "k", always("w"), "v")
+	s.Do(t, "DEL", "m1:cache:c:{k}")
+	s.Do(t, "RPUSH", "m1:cache:c:{k}", "a", "b")
+	if err := c.Set(t.Context(), "k", "x"); err != nil {
+		t.Error(err)
+	}
+	mustLoad(t, c, "k", always("w"), "x")
+}
+
+func TestClose_EndsEverything(t *testing.T) {
+	r := open(t)
+	c, err := cache.New(r, "c", cache.Options[string]{Near: near})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	_, _, get := c.Get(ctx, "k")
+	_, many := c.GetMany(ctx, []string{"k"})
+	_, load := c.GetOrLoad(ctx, "k", always("v"))
+	_, touch := c.Touch(ctx, "k")
+	for name, err := range map[string]error{
+		"Get": get, "GetMany": many, "GetOrLoad": load, "Touch": touch,
+		"Set": c.Set(ctx, "k", "v"), "SetMany": c.SetMany(ctx, map[string]string{"k": "v"}), "Delete": c.Delete(ctx, "k"),
+		"DeleteTag": c.DeleteTag(ctx, "x"), "ExpireTag": c.ExpireTag(ctx, "x"), "Clear": c.Clear(ctx),
+	} {
+		if !errors.Is(err, cache.ErrClosed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestClose_LoadThatItEndsIsNoFailureForOthers(t *testing.T) {
+	ra, rb := openTwice(t)
+	a, err := cache.New(ra, "c", cache.Options[string]{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newCache(t, rb, cache.Options[string]{Backoff: time.Minute})
+	loading := make(chan struct{})
+	go func() {
+		_, _ = a.GetOrLoad(context.Background(), "k", func(ctx context.Context) (string, error) {
+			close(loading)
+			<-ctx.Done()
+			return "", ctx.Err()
+		})
+	}()
+	<-loading
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	_ = a.Close(ctx)
+	start := time.Now()
+	mustLoad(t, b, "k", always("v"), "v")
+	if took := time.Since(start); took > time.Second {
+		t.Errorf("others could load after %v", took)
+	}
+}
+
+func TestClose_DoesNotWaitForALoadThatWasGivenUp(t *testing.T) {
+	c, err := cache.New(open(t), "c", cache.Options[string]{LoadTimeout: 50 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hung := make(chan struct{})
+	defer close(hung)
+	if _, err := c.GetOrLoad(t.Context(), "k", func(context.Context) (string, error) { <-hung; return "", nil }); !errors.Is(err, cache.ErrLoadTimeout) {
+		t.Errorf("%v", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if err := c.Close(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCache_WithoutRedis_RemovalsTakeWhatWasLoadedMeanwhile(t *testing.T) {
+	s := madcrowtest.StartRedis(t)
+	r := openConfig(t, s.Config())
+	c := newCache(t, r, cache.Options[string]{Near: near, NearTTL: 10 * time.Second, NegativeTTL: 10 * time.Millisecond, Tags: []string{"x"}})
+	s.Kill()
+	testkit.Eventually(t, "Redis is away", func() bool { return r.State() == madcrow.StateDown })
+	for name, remove := range map[string]func() error{
+		"clear":  func() error { return c.Clear(t.Context()) },
+		"tag":    func() error { return c.DeleteTag(t.Context(), "x") },
+		"expire": func() error { return c.ExpireTag(t.Context(), "x") },
+		"delete": func() error { return c.Delete(t.Context(), "a") },
+	} {
+		mustLoad(t, c, "a", always("old"+name), "old"+name)
+		if _, err := c.GetOrLoad(t.Context(), "b", func(context.Context) (string, error) { return "", cache.ErrNotFound }); !errors.Is(err, cache.ErrNotFound) {
+			t.Error(err)
+		}
+		time.Sleep(20 * time.Millisecond) // the absence is no longer known
+		if err := remove(); !errors.Is(err, cache.ErrQueued) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if v, found, _ := c.Get(t.Context(), "a"); found {
+			t.Errorf("after %s: %q", name, v)
 		}
 	}
 }

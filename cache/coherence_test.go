@@ -10,6 +10,7 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/cache"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -35,7 +36,7 @@ func newPair(t testing.TB, reader, writer madcrow.Config) *pair {
 // fill makes sure that the reader has a near copy of the value n.
 func (p *pair) fill(key string, n int) {
 	p.t.Helper()
-	soon(p.t, "a near copy", func() bool {
+	testkit.Eventually(p.t, "a near copy", func() bool {
 		if err := p.other.Set(p.t.Context(), key, n); err != nil {
 			return false
 		}
@@ -54,7 +55,7 @@ func (p *pair) fill(key string, n int) {
 // misses are no stale values.
 func (p *pair) stale(key string, n int, within time.Duration) (window, known time.Duration) {
 	p.t.Helper()
-	soon(p.t, "the value can be changed", func() bool { return p.other.Set(p.t.Context(), key, n) == nil })
+	testkit.Eventually(p.t, "the value can be changed", func() bool { return p.other.Set(p.t.Context(), key, n) == nil })
 	start := time.Now()
 	var away time.Time
 	var quiet time.Time // since when nothing is served
@@ -95,7 +96,7 @@ func TestCoherence_ConnectionIsKilled(t *testing.T) {
 		worst = max(worst, window)
 	}
 	t.Logf("the connection is killed: an old value for %v at most", worst)
-	if worst > slack(50*time.Millisecond) {
+	if worst > testkit.Slack(50*time.Millisecond) {
 		t.Errorf("an old value for %v", worst)
 	}
 }
@@ -126,14 +127,14 @@ func TestCoherence_ConnectionIsSwallowed(t *testing.T) {
 		t.Logf("the wire swallows everything (other calls: %v): an old value for %v, and %v after Redis was known to be away", busy, window, known)
 		// An idle connection is tried each second, if nothing came in that second,
 		// and is given a second to answer.
-		if window > slack(3100*time.Millisecond) || busy && window > slack(500*time.Millisecond) {
+		if window > testkit.Slack(3100*time.Millisecond) || busy && window > testkit.Slack(500*time.Millisecond) {
 			t.Errorf("an old value for %v", window)
 		}
-		if known > slack(5*time.Millisecond) {
+		if known > testkit.Slack(5*time.Millisecond) {
 			t.Errorf("an old value for %v after Redis was known to be away", known)
 		}
 		proxy.BlackHole(false)
-		soon(t, "it is right again", func() bool { v, _, err := p.near.Get(t.Context(), "other"); return v == 1 && err == nil })
+		testkit.Eventually(t, "it is right again", func() bool { v, _, err := p.near.Get(t.Context(), "other"); return v == 1 && err == nil })
 	}
 }
 
@@ -144,7 +145,7 @@ func TestCoherence_FrozenRedis(t *testing.T) {
 	p.fill("k", 1)
 	p.fill("other", 1)
 	s.Pause()
-	soon(t, "it is known to be away", func() bool {
+	testkit.Eventually(t, "it is known to be away", func() bool {
 		_, _, _ = p.near.Get(t.Context(), "absent")
 		return p.reader.State() == madcrow.StateDown
 	})
@@ -154,7 +155,7 @@ func TestCoherence_FrozenRedis(t *testing.T) {
 	s.Resume()
 	window, _ := p.stale("k", 2, 5*time.Second)
 	t.Logf("after it was frozen: an old value for %v", window)
-	if window > slack(50*time.Millisecond) {
+	if window > testkit.Slack(50*time.Millisecond) {
 		t.Errorf("an old value for %v", window)
 	}
 }
@@ -173,12 +174,12 @@ func TestCoherence_FlushAll(t *testing.T) {
 			}
 			worst = max(worst, time.Since(start))
 		}
-		if window, _ := p.stale("k", 2*i+1, 5*time.Second); window > slack(50*time.Millisecond) {
+		if window, _ := p.stale("k", 2*i+1, 5*time.Second); window > testkit.Slack(50*time.Millisecond) {
 			t.Errorf("an old value for %v", window)
 		}
 	}
 	t.Logf("FLUSHALL: an old value for %v at most", worst)
-	if worst > slack(50*time.Millisecond) {
+	if worst > testkit.Slack(50*time.Millisecond) {
 		t.Errorf("an old value for %v after FLUSHALL", worst)
 	}
 }
@@ -189,10 +190,10 @@ func TestCoherence_SentinelFailover(t *testing.T) {
 	set := madcrowtest.StartSentinel(t)
 	p := newPair(t, set.Config(), set.Config())
 	how := []bool{false} // after a crash the connection tells at once
-	if strict {
+	if testkit.Chaos {
 		how = []bool{false, true}
 	}
-	for i, recordFailure := range how {
+	for i, crash := range how {
 		set.WaitReady(t)
 		key := fmt.Sprint("k", i)
 		p.fill(key, 1)
@@ -201,7 +202,7 @@ func TestCoherence_SentinelFailover(t *testing.T) {
 		old := master.Addr()
 		go func() {
 			defer close(done)
-			if recordFailure {
+			if crash {
 				master.Kill()
 			} else {
 				set.Failover(t)
@@ -255,11 +256,11 @@ func TestCoherence_SentinelFailover(t *testing.T) {
 		cancel()
 		wg.Wait()
 		<-done
-		t.Logf("failover (crash: %v): the new value stood after %v, an old one was served for %v after that", recordFailure, time.Unix(0, moved.Load()).Sub(start), window)
-		if window > slack(2500*time.Millisecond) {
+		t.Logf("failover (crash: %v): the new value stood after %v, an old one was served for %v after that", crash, time.Unix(0, moved.Load()).Sub(start), window)
+		if window > testkit.Slack(2500*time.Millisecond) {
 			t.Errorf("an old value for %v", window)
 		}
-		if recordFailure {
+		if crash {
 			master.Start()
 		}
 	}
@@ -298,7 +299,7 @@ func TestCoherence_ClusterMovesSlots(t *testing.T) {
 		}
 	}
 	t.Logf("slots move: an old value for %v at most", worst)
-	if worst > pairNearTTL+slack(50*time.Millisecond) { // of keys that have moved alone it does not tell
+	if worst > pairNearTTL+testkit.Slack(50*time.Millisecond) { // of keys that have moved alone it does not tell
 		t.Errorf("an old value for %v", worst)
 	}
 	p.fill("k", 1)
@@ -306,7 +307,7 @@ func TestCoherence_ClusterMovesSlots(t *testing.T) {
 	cl.Failover(t, cl.ReplicaOf(t, full))
 	window, _ := p.stale("k", 2, 10*time.Second)
 	t.Logf("a replica takes over: an old value for %v", window)
-	if window > slack(500*time.Millisecond) {
+	if window > testkit.Slack(500*time.Millisecond) {
 		t.Errorf("an old value for %v", window)
 	}
 }
@@ -334,7 +335,7 @@ func testWithoutPushes(t *testing.T, o madcrowtest.Option) {
 	var worst time.Duration
 	for i := range 12 {
 		old, fresh := 2*i, 2*i+1
-		soon(t, "a near copy", func() bool {
+		testkit.Eventually(t, "a near copy", func() bool {
 			if err := b.Set(t.Context(), "k", old); err != nil { // again, as long as it does not know of the removal
 				t.Fatal(err)
 			}
@@ -374,7 +375,7 @@ func testWithoutPushes(t *testing.T, o madcrowtest.Option) {
 		mustLoad(t, a, "k", always(-1), -1)
 	}
 	t.Logf("tracking is refused: an old value for %v (NearTTL %v)", worst, short)
-	if worst > short+slack(20*time.Millisecond) {
+	if worst > short+testkit.Slack(20*time.Millisecond) {
 		t.Errorf("an old value for %v", worst)
 	}
 	// One load for all, without pushes.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow/cache"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -79,14 +80,14 @@ func TestFrozenRedis_GetOrLoadGoesOnWithTheLoader(t *testing.T) {
 	}
 	time.Sleep(300 * time.Millisecond)
 	phase.Store(&first)
-	late := measureLateness()
+	late := testkit.MeasureLateness()
 	s.Pause()
 	time.Sleep(time.Second)
-	clockError := late.end()
+	lateBy := late.Stop()
 	phase.Store(&later)
-	lateLater := measureLateness()
+	lateLater := testkit.MeasureLateness()
 	time.Sleep(time.Second)
-	behindLater := lateLater.end()
+	lateByLater := lateLater.Stop()
 	phase.Store(&back)
 	s.Resume()
 	time.Sleep(500 * time.Millisecond)
@@ -99,13 +100,13 @@ func TestFrozenRedis_GetOrLoadGoesOnWithTheLoader(t *testing.T) {
 		n, p50, p99, most := f.of.sorted()
 		t.Logf("%s: %d calls, beyond the loader: p50 %v, p99 %v, at most %v", f.name, n, p50, p99, most)
 	}
-	t.Logf("the scheduler was late by %v in the first second, by %v later", clockError, behindLater)
-	if _, _, p99, _ := first.sorted(); p99 > slack(readTimeout+5*time.Millisecond)+clockError { // calls end within 5 ms of their time
+	t.Logf("the scheduler was late by %v in the first second, by %v later", lateBy, lateByLater)
+	if _, _, p99, _ := first.sorted(); p99 > testkit.Slack(readTimeout+5*time.Millisecond)+lateBy { // calls end within 5 ms of their time
 		t.Errorf("in the first second p99 is the loader and %v", p99)
 	}
 	within := time.Millisecond
-	if !strict {
-		within = slack(within) + behindLater
+	if !testkit.Chaos {
+		within = testkit.Slack(within) + lateByLater
 	}
 	if n, _, p99, _ := later.sorted(); n == 0 || p99 > within {
 		t.Errorf("later p99 is the loader and %v", p99)
@@ -156,21 +157,21 @@ func TestHungLoader_FreesItsCallersAndTheKey(t *testing.T) {
 	_, _, _, mostHard := hard.sorted()
 	_, _, _, mostSoft := soft.sorted()
 	t.Logf("callers were freed after %v (hard time-out 100 ms), and served a stale value after %v (soft time-out 20 ms)", mostHard, mostSoft)
-	if mostHard < 100*time.Millisecond || mostHard > 100*time.Millisecond+slack(50*time.Millisecond) || mostSoft > 20*time.Millisecond+slack(50*time.Millisecond) {
+	if mostHard < 100*time.Millisecond || mostHard > 100*time.Millisecond+testkit.Slack(50*time.Millisecond) || mostSoft > 20*time.Millisecond+testkit.Slack(50*time.Millisecond) {
 		t.Errorf("freed after %v and %v", mostHard, mostSoft)
 	}
 	if n := began.Load(); n != 2 {
 		t.Errorf("%d loads of 2 keys", n)
 	}
 	for _, key := range []string{"cold", "stale"} {
-		soon(t, "another process can load", func() bool {
+		testkit.Eventually(t, "another process can load", func() bool {
 			v, err := b.GetOrLoad(t.Context(), key, always("new"))
 			return err == nil && v == "new"
 		})
 	}
 	freed := time.Since(start)
 	t.Logf("another process had loaded after %v (load time-out 300 ms, backoff 50 ms, lease 30 s)", freed)
-	if freed > 350*time.Millisecond+slack(150*time.Millisecond) {
+	if freed > 350*time.Millisecond+testkit.Slack(150*time.Millisecond) {
 		t.Errorf("another process could load after %v", freed)
 	}
 	for _, key := range []string{"cold", "stale"} {
@@ -203,7 +204,7 @@ func TestHungLoader_LoadsAreBounded(t *testing.T) {
 		t.Errorf("%d loads, want 3", n)
 	}
 	close(end)
-	soon(t, "there is room again", func() bool {
+	testkit.Eventually(t, "there is room again", func() bool {
 		v, err := c.GetOrLoad(t.Context(), "other", always("v"))
 		return v == "v" && err == nil
 	})
@@ -233,7 +234,7 @@ func TestGetOrLoad_PanicIsAnErrorForAll(t *testing.T) {
 	if n := loads.Load(); n != 1 {
 		t.Errorf("%d loads", n)
 	}
-	soon(t, "it can be loaded after the backoff", func() bool {
+	testkit.Eventually(t, "it can be loaded after the backoff", func() bool {
 		v, err := b.GetOrLoad(t.Context(), "k", always("v"))
 		return v == "v" && err == nil
 	})

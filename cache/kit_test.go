@@ -1,52 +1,33 @@
 package cache_test
 
 import (
-	"sync/atomic"
+	"context"
+	"testing"
 	"time"
 
-	"github.com/madcrow-go/madcrow/internal/testkit"
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/cache"
 )
 
-// strict is true in `make chaos`, which runs alone and without the race
-// detector; otherwise promised times have four times the slack.
-var strict = testkit.Chaos
+// openTwice connects twice to the server of the package, as two processes.
+func openTwice(t testing.TB) (a, b *madcrow.Redis) {
+	t.Helper()
+	cfg := ownConfig(t)
+	return openConfig(t, cfg), openConfig(t, cfg)
+}
 
-func slack(d time.Duration) time.Duration {
-	if strict {
-		return d
+func always[T any](v T) func(context.Context) (T, error) {
+	return func(context.Context) (T, error) { return v, nil }
+}
+
+func slowly[T any](d time.Duration, v T) func(context.Context) (T, error) {
+	return func(context.Context) (T, error) { time.Sleep(d); return v, nil }
+}
+
+// mustLoad loads and expects.
+func mustLoad[T comparable](t testing.TB, c *cache.Cache[T], key string, load func(context.Context) (T, error), v T, opts ...cache.CallOption) {
+	t.Helper()
+	if got, err := c.GetOrLoad(t.Context(), key, load, opts...); got != v || err != nil {
+		t.Errorf("%s: %v %v, want %v", key, got, err, v)
 	}
-	return 4 * d
-}
-
-// lateness measures, beside a load, how late the scheduler wakes a goroutine
-// that only sleeps. What it finds is not the library's fault.
-type lateness struct {
-	most atomic.Int64
-	stop chan struct{}
-	done chan struct{}
-}
-
-func measureLateness() *lateness {
-	l := &lateness{stop: make(chan struct{}), done: make(chan struct{})}
-	go func() {
-		defer close(l.done)
-		for {
-			start := time.Now()
-			select {
-			case <-l.stop:
-				return
-			case <-time.After(5 * time.Millisecond):
-			}
-			if late := int64(time.Since(start) - 5*time.Millisecond); late > l.most.Load() {
-				l.most.Store(late)
-			}
-		}
-	}()
-	return l
-}
-
-func (l *lateness) end() time.Duration {
-	close(l.stop)
-	<-l.done
-	return time.Duration(l.most.Load())
 }

@@ -3,7 +3,6 @@ package cache_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -479,13 +478,12 @@ func TestModel_NoStaleReadAfterAnAcknowledgedChange(t *testing.T) {
 	cfg := ownConfig(t)
 	cfg.CommandTimeout = 5 * time.Second
 	m := newModel(t, cfg, false, nil)
-	late := measureLateness()
+	late := testkit.MeasureLateness()
 	m.run(steps)
-	clockError := late.end()
-	t.Logf("the scheduler was late by %v at most", clockError)
-	if worst := time.Duration(m.worst.Load()); worst > slack(50*time.Millisecond)+2*clockError {
+	lateBy := late.Stop()
+	t.Logf("the scheduler was late by %v at most", lateBy)
+	if worst := time.Duration(m.worst.Load()); worst > testkit.Slack(50*time.Millisecond)+2*lateBy {
 		t.Errorf("another process served an old value %v after the change", worst)
 	}
 }
 
-var _ = fmt.Sprint

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow/cache"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 )
 
 // A near hit takes no memory and no round trip.
@@ -14,7 +15,7 @@ func TestNearHit_AllocatesNothing(t *testing.T) {
 	c := newCache(t, open(t), cache.Options[user]{Near: near, TTL: time.Hour, RefreshAhead: 0.9, Tags: []string{"a", "b"}})
 	load := always(user{1, "Alice"})
 	ctx := t.Context()
-	soon(t, "a near copy", func() bool {
+	testkit.Eventually(t, "a near copy", func() bool {
 		_, _ = c.GetOrLoad(ctx, "k", load)
 		res, err := c.GetResult(ctx, "k")
 		return err == nil && res.Source == cache.SourceNear
@@ -87,7 +88,7 @@ func BenchmarkNearHit(b *testing.B) {
 	c := newCache(b, open(b), cache.Options[user]{Near: near, TTL: time.Hour})
 	load := always(user{1, "Alice"})
 	ctx := b.Context()
-	soon(b, "a near copy", func() bool {
+	testkit.Eventually(b, "a near copy", func() bool {
 		_, _ = c.GetOrLoad(ctx, "k", load)
 		res, err := c.GetResult(ctx, "k")
 		return err == nil && res.Source == cache.SourceNear

@@ -10,18 +10,9 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
-
-func until(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
-		if ok() {
-			return
-		}
-	}
-	t.Fatal(what)
-}
 
 func (o *pendingRemovals) waits() int { return int(o.pending.Load()) }
 
@@ -67,7 +58,7 @@ func TestOutage_TooManyRemovalsClearTheCache(t *testing.T) {
 		}
 	}
 	s.Kill()
-	until(t, "Redis is away", func() bool { return r.State() == madcrow.StateDown })
+	testkit.Eventually(t, "Redis is away", func() bool { return r.State() == madcrow.StateDown })
 	for i := range maxQueued + 10 {
 		mustQueue(t, c.Delete(t.Context(), fmt.Sprintf("k%d", i)))
 	}
@@ -78,10 +69,10 @@ func TestOutage_TooManyRemovalsClearTheCache(t *testing.T) {
 		t.Error("a copy is served though all was given up")
 	}
 	s.Start()
-	until(t, "the removals are sent", func() bool { return c.removals.waits() == 0 })
+	testkit.Eventually(t, "the removals are sent", func() bool { return c.removals.waits() == 0 })
 	for _, cc := range []*Cache[string]{c, other} {
 		for _, key := range []string{"k5", "untouched"} {
-			until(t, "they can be read", func() bool { _, err := cc.Exists(t.Context(), key); return err == nil })
+			testkit.Eventually(t, "they can be read", func() bool { _, err := cc.Exists(t.Context(), key); return err == nil })
 			if v, found, err := cc.Get(t.Context(), key); found || err != nil {
 				t.Errorf("%s: %q %v %v", key, v, found, err)
 			}
@@ -108,12 +99,12 @@ func TestOutage_RemovalThatFailsForGoodBlocksNoOther(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Kill()
-	until(t, "Redis is away", func() bool { return r.State() == madcrow.StateDown })
+	testkit.Eventually(t, "Redis is away", func() bool { return r.State() == madcrow.StateDown })
 	mustQueue(t, c.DeleteTag(t.Context(), "x"))
 	mustQueue(t, c.Delete(t.Context(), "k"))
 	s.Start()
 	s.Do(t, "ACL", "SETUSER", "app", "-evalsha", "-eval")
-	until(t, "nothing waits any more", func() bool { return c.removals.waits() == 0 })
+	testkit.Eventually(t, "nothing waits any more", func() bool { return c.removals.waits() == 0 })
 	if got := s.Do(t, "GET", c.valueKey("k")); got != nil {
 		t.Errorf("the value is there: %q", got)
 	}
@@ -151,7 +142,7 @@ func TestOutage_MasterThatIsReadOnly(t *testing.T) {
 		t.Errorf("%q %v", v, err)
 	}
 	s.Do(t, "CONFIG", "SET", "min-replicas-to-write", "0")
-	until(t, "the removals are sent", func() bool { return c.removals.waits() == 0 })
+	testkit.Eventually(t, "the removals are sent", func() bool { return c.removals.waits() == 0 })
 	for _, key := range []string{"a", "c"} {
 		if got := s.Do(t, "EXISTS", c.valueKey(key)); got != int64(0) {
 			t.Errorf("%s is still there", key)
@@ -186,7 +177,7 @@ func TestOutage_RedisThatIsFull(t *testing.T) {
 	if loads != 1 {
 		t.Errorf("%d loads: the value was not kept near", loads)
 	}
-	until(t, "the removal is sent", func() bool { return c.removals.waits() == 0 })
+	testkit.Eventually(t, "the removal is sent", func() bool { return c.removals.waits() == 0 })
 	if got := s.Do(t, "EXISTS", c.valueKey("b")); got != int64(0) {
 		t.Error("the old value is still there")
 	}
@@ -230,7 +221,7 @@ func TestSpare_CountsWithItsSize(t *testing.T) {
 	r := startRedis(t, s, nil)
 	c := makeCache(t, r, Options[string]{Near: 1 << 20, NearTTL: time.Minute})
 	s.Kill()
-	until(t, "Redis is away", func() bool { return r.State() == madcrow.StateDown })
+	testkit.Eventually(t, "Redis is away", func() bool { return r.State() == madcrow.StateDown })
 	for i := range 100 {
 		if _, err := c.GetOrLoad(t.Context(), fmt.Sprint(i), func(context.Context) (string, error) { return strings.Repeat("x", 100<<10), nil }); err != nil {
 			t.Fatal(err)

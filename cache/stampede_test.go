@@ -16,6 +16,7 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/cache"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 )
 
 // The tests below start the test's own binary as real processes, which are told
@@ -294,7 +295,7 @@ func TestStampede_KilledHolderCostsOneMoreLoadWithinItsLease(t *testing.T) {
 	if n != 2 || sum.Values["load 2"] != (processes-1)*callers {
 		t.Errorf("%d loads: %+v", n, sum)
 	}
-	if most := lease + slack(300*time.Millisecond); took > most {
+	if most := lease + testkit.Slack(300*time.Millisecond); took > most {
 		t.Errorf("it took %v, want within %v", took, most)
 	}
 }

@@ -98,16 +98,6 @@ func set(status int, lines ...string) http.HandlerFunc {
 	}
 }
 
-// eventually waits for what happens in the background.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not in time: %s", what)
-		}
-	}
-}
-
 func TestCache_ServesWhatItStored(t *testing.T) {
 	for name, opt := range map[string]httpcache.Options{"near": {Near: near}, "far": {}} {
 		t.Run(name, func(t *testing.T) {

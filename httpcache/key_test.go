@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/madcrow-go/madcrow/httpcache"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 )
 
 // versions is a handler whose pages show how often their path was changed, and
@@ -155,7 +156,7 @@ func TestCache_ChangesAreQueued(t *testing.T) {
 	if got := s.get("/", "X-Forwarded-Host: a"); isHit(got) {
 		t.Errorf("%v", got.Header)
 	}
-	eventually(t, "a new one", func() bool { return isHit(s.get("/", "X-Forwarded-Host: a")) })
+	testkit.Eventually(t, "a new one", func() bool { return isHit(s.get("/", "X-Forwarded-Host: a")) })
 }
 
 // Headers that say what was asked for, and were not known as such, let one

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow/httpcache"
+	"github.com/madcrow-go/madcrow/internal/testkit"
+	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
 func httpDate(d time.Duration) string { return time.Now().Add(d).UTC().Format(http.TimeFormat) }
@@ -138,7 +140,7 @@ func TestCache_ClientsAreListenedToAfterARefusalToo(t *testing.T) {
 	s.get("/")
 	expire(t, s)
 	now.Store(set(403, "Cache-Control: private"))
-	eventually(t, "the refusal", func() bool { s.get("/"); return s.runs.Load() == 2 })
+	testkit.Eventually(t, "the refusal", func() bool { s.get("/"); return s.runs.Load() == 2 })
 	for _, wait := range []time.Duration{10 * time.Millisecond, 1100 * time.Millisecond} { // known, then to be tried again
 		time.Sleep(wait)
 		for _, line := range []string{"Cache-Control: no-cache", "Pragma: no-cache", "Cache-Control: max-age=0", "Cache-Control: min-fresh=1"} {
@@ -159,7 +161,7 @@ func TestCache_ClientsAreListenedToAfterARefusalToo(t *testing.T) {
 		}
 	}
 	now.Store(set(200, "Cache-Control: max-age=60", "X-New: 1"))
-	eventually(t, "the new page", func() bool {
+	testkit.Eventually(t, "the new page", func() bool {
 		got := s.get("/", "Cache-Control: no-cache")
 		return got.StatusCode == 200 && got.Header.Get("X-New") == "1"
 	})
@@ -358,5 +360,19 @@ func TestCache_EntriesOfTheKnownAreApart(t *testing.T) {
 	}
 	if s.runs.Load() != 3 {
 		t.Errorf("%d runs", s.runs.Load())
+	}
+}
+
+// A header whose name is spelt so that the rules do not see it is seen by
+// clients.
+func TestCache_OddlySpeltHeadersAreNotShared(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, openConfig(t, madcrowtest.StartRedis(t).Config()), httpcache.Options{}, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=60")
+		w.Header()["set-cookie"] = []string{"sid=secret"}
+	})
+	s.get("/")
+	if got := s.get("/"); isHit(got) {
+		t.Errorf("%v", got.Header)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow/httpcache"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 )
 
 // userPage answers with what the header says of the user.
@@ -147,7 +148,7 @@ func TestCache_PassIsTriedAnew(t *testing.T) {
 	}
 	public.Store(true)
 	begin := time.Now()
-	eventually(t, "a hit", func() bool { return isHit(s.get("/")) })
+	testkit.Eventually(t, "a hit", func() bool { return isHit(s.get("/")) })
 	if d := time.Since(begin); d > 5*time.Second {
 		t.Errorf("after %v: as long as PassFor", d)
 	}

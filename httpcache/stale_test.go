@@ -16,6 +16,7 @@ import (
 
 	"github.com/madcrow-go/madcrow/cache"
 	"github.com/madcrow-go/madcrow/httpcache"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -75,7 +76,7 @@ func TestCache_StaleWhileRevalidate(t *testing.T) {
 			}
 			wg.Wait()
 			close(goOn)
-			eventually(t, "the new one", func() bool { return body(t, s.get("/")) == "body 2" })
+			testkit.Eventually(t, "the new one", func() bool { return body(t, s.get("/")) == "body 2" })
 			if n := s.runs.Load(); n != 2 {
 				t.Errorf("%d runs", n)
 			}
@@ -93,7 +94,7 @@ func TestCache_StaleByTime(t *testing.T) {
 	if body(t, got) != "body 1" || got.Header.Get("Cache-Status") != "madcrow; hit; ttl=-1" || got.Header.Get("Age") != "2" {
 		t.Errorf("%v", got.Header)
 	}
-	eventually(t, "the new one", func() bool { return body(t, s.get("/a")) == "body 2" })
+	testkit.Eventually(t, "the new one", func() bool { return body(t, s.get("/a")) == "body 2" })
 	if got := gone.get("/b"); body(t, got) != "body 2" {
 		t.Errorf("%v", got.Header)
 	}
@@ -142,7 +143,7 @@ func TestCache_StaleIfError(t *testing.T) {
 				t.Errorf("%d %v, %d runs", got.StatusCode, got.Header, s.runs.Load())
 			}
 			fails = false
-			eventually(t, "the new one", func() bool { return body(t, s.get("/")) == "body 2" })
+			testkit.Eventually(t, "the new one", func() bool { return body(t, s.get("/")) == "body 2" })
 		})
 	}
 }
@@ -426,7 +427,7 @@ func TestCache_NearCopyForAHandlerThatFailsWithoutRedis(t *testing.T) {
 	}
 	server.Kill()
 	fails.Store(true)
-	eventually(t, "that the near copy is doubted", func() bool { return s.get("/").StatusCode != 200 || s.runs.Load() > 0 })
+	testkit.Eventually(t, "that the near copy is doubted", func() bool { return s.get("/").StatusCode != 200 || s.runs.Load() > 0 })
 	if got := s.get("/"); got.StatusCode != 200 || body(t, got) != "body 1" {
 		t.Errorf("%d %v", got.StatusCode, got.Header)
 	}

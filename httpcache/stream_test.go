@@ -19,6 +19,7 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/httpcache"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/problem"
 )
 
@@ -351,7 +352,7 @@ func TestCache_DeadlineOfARequestIsKept(t *testing.T) {
 		t.Errorf("%d %v", w.Code, w.Header())
 	}
 	close(release)
-	eventually(t, "that the response is stored", func() bool { return isHit(s.get("/")) })
+	testkit.Eventually(t, "that the response is stored", func() bool { return isHit(s.get("/")) })
 }
 
 func TestCache_OptionsAreChecked(t *testing.T) {

@@ -8,11 +8,14 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/madcrow-go/madcrow/httpcache"
+	"github.com/madcrow-go/madcrow/internal/testkit"
+	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
 // Anybody could have a page stored under as many keys as he liked.
@@ -40,7 +43,7 @@ func TestCache_VariantsOfAURLAreBounded(t *testing.T) {
 		t.Errorf("the plain one: %v", got.Header)
 	}
 	// One that comes all the time gets in.
-	eventually(t, "a new one", func() bool { return isHit(s.get("/", "Accept-Language: new")) })
+	testkit.Eventually(t, "a new one", func() bool { return isHit(s.get("/", "Accept-Language: new")) })
 }
 
 // Each list of codings was a variant.
@@ -138,7 +141,7 @@ func TestCache_RefusalsDoNotDestroyWhatMayBeServed(t *testing.T) {
 				t.Errorf("then: %d %v", got.StatusCode, got.Header)
 			}
 			now = set(404, "Cache-Control: max-age=60") // a definite answer
-			eventually(t, "it", func() bool { got := s.get("/"); return got.StatusCode == 404 && isHit(got) })
+			testkit.Eventually(t, "it", func() bool { got := s.get("/"); return got.StatusCode == 404 && isHit(got) })
 		})
 	}
 	t.Run("while it is revalidated", func(t *testing.T) {
@@ -171,7 +174,7 @@ func TestCache_RefusalsDoNotDestroyWhatMayBeServed(t *testing.T) {
 		s.get("/")
 		expire(t, s)
 		now = set(404)
-		eventually(t, "the 404", func() bool { return s.get("/").StatusCode == 404 })
+		testkit.Eventually(t, "the 404", func() bool { return s.get("/").StatusCode == 404 })
 		now = set(503)
 		if got := s.get("/"); got.StatusCode != 200 || body(t, got) != "body 1" {
 			t.Errorf("then: %d %v", got.StatusCode, got.Header)
@@ -259,6 +262,47 @@ func TestCache_TargetedFieldsForbid(t *testing.T) {
 	s := newSite(t, open(t), httpcache.Options{}, set(200, "Cache-Control: no-store", "CDN-Cache-Control: max-age=60"))
 	s.get("/")
 	if got := s.get("/"); isHit(got) {
+		t.Errorf("%v", got.Header)
+	}
+}
+
+// A load that waited while a page was removed does not bring the other variants
+// of it back.
+func TestCache_VariantsStayRemoved(t *testing.T) {
+	t.Parallel()
+	var version sync.Map
+	version.Store("v", "old")
+	running, block := make(chan struct{}), make(chan struct{})
+	s := newSite(t, openConfig(t, madcrowtest.StartRedis(t).Config()), httpcache.Options{MaxLoads: 1}, func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Method == http.MethodPost:
+			version.Store("v", "new")
+			return
+		case r.URL.Path == "/slow":
+			close(running)
+			<-block
+			return
+		}
+		w.Header().Set("Vary", "X-Mode")
+		w.Header().Set("Cache-Control", map[string]string{"a": "max-age=1, stale-if-error=60", "b": "max-age=60"}[r.Header.Get("X-Mode")])
+		v, _ := version.Load("v")
+		_, _ = fmt.Fprint(w, v)
+	})
+	s.get("/", "X-Mode: a")
+	s.get("/", "X-Mode: b")
+	if got := s.get("/", "X-Mode: b"); !isHit(got) {
+		t.Fatalf("%v", got.Header)
+	}
+	time.Sleep(1100 * time.Millisecond)
+	var wg sync.WaitGroup
+	wg.Go(func() { s.get("/slow") })
+	<-running
+	wg.Go(func() { s.get("/", "X-Mode: a") })
+	time.Sleep(100 * time.Millisecond)
+	s.do("POST", "/")
+	close(block)
+	wg.Wait()
+	if got := s.get("/", "X-Mode: b"); body(t, got) != "new" {
 		t.Errorf("%v", got.Header)
 	}
 }
