@@ -3,12 +3,12 @@ package cache
 import (
 	"context"
 	"errors"
-	"maps"
 	"slices"
 	"strconv"
 	"sync"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/clock"
 	"github.com/madcrow-go/madcrow/internal/keys"
 )
 
@@ -42,7 +42,7 @@ func (c *Cache[T]) findMany(ctx context.Context, wanted []string, ca call) (map[
 	}
 	out := make(map[string]Found[T], len(wanted))
 	var ask []string
-	now := mono()
+	now := clock.Now()
 	for _, key := range wanted {
 		if _, twice := out[key]; twice {
 			continue
@@ -82,7 +82,7 @@ func (c *Cache[T]) readMany(ctx context.Context, ask []string, states []*tagStat
 		valueKeys[i] = c.valueKey(encKeys[i])
 		versions[i] = c.near.BeginRead(encKeys[i])
 	}
-	asked := mono()
+	asked := clock.Now()
 	var errs []error
 	for i, got := range c.r.GetTracked(ctx, c.opt.ReadTimeout, valueKeys...) {
 		f, keep, err := c.readReply(ctx, encKeys[i], got, states[:len(states):len(states)], slices.Clone(gens), asked)
@@ -116,71 +116,89 @@ func (c *Cache[T]) SetMany(ctx context.Context, values map[string]T, opts ...Cal
 	return c.r.Within(ctx, func(ctx context.Context) error { return c.writeMany(ctx, values, ca) })
 }
 
+// encoded is a value as it goes to Redis.
+type encoded struct {
+	encKey, valueKey, entry string
+	life                    int64 // milliseconds
+}
+
+func (c *Cache[T]) encodeMany(values map[string]T, ca call, marked []tagMark) ([]encoded, error) {
+	all := make([]encoded, 0, len(values))
+	for key, value := range values {
+		ttl := c.jittered(c.ttlOf(ca))
+		h := header{codec: c.opt.Codec.ID(), freshFor: ttl, storedFor: ttl + c.opt.StaleFor, tags: marked}
+		entry, err := c.encode(h.appendTo(nil), value)
+		if err != nil {
+			return nil, err
+		}
+		encKey := keys.Form(key)
+		all = append(all, encoded{encKey, c.valueKey(encKey), text(entry), h.storedFor.Milliseconds()})
+	}
+	return all, nil
+}
+
+// writeMany reads the tags of values and sends the values, within one deadline.
 func (c *Cache[T]) writeMany(ctx context.Context, values map[string]T, ca call) error {
 	states := c.tags.of(c.opt.Tags, ca.tags)
-	names := slices.Collect(maps.Keys(values))
 	gens, err := c.tags.fetch(ctx, 0, c.ttlOf(ca)+c.opt.StaleFor, states)
 	if err != nil {
 		var errs []error
-		for _, key := range names {
+		for key := range values {
 			errs = append(errs, c.queue("set", keys.Form(key), err))
 		}
 		return errors.Join(errs...)
 	}
-	marked := marks(states, gens)
-	entries := make([]string, len(names))
-	lives := make([]int64, len(names))
-	for i, key := range names {
-		ttl := c.jittered(c.ttlOf(ca))
-		h := header{codec: c.opt.Codec.ID(), freshFor: ttl, storedFor: ttl + c.opt.StaleFor, tags: marked}
-		entry, err := c.encode(h.appendTo(nil), values[key])
-		if err != nil {
-			return fail.Wrap("encode", c.name, err)
-		}
-		entries[i], lives[i] = text(entry), h.storedFor.Milliseconds()
+	all, err := c.encodeMany(values, ca, marks(states, gens))
+	if err != nil {
+		return c.failed("encode", err)
 	}
-	for _, key := range names {
-		c.changing(keys.Form(key))
+	for _, e := range all {
+		c.changing(e.encKey)
 	}
-	bad := make([]error, len(names)) // of each
-	err = c.r.SplitKeys(ctx, c.valueKey(keys.Form(names[0])), func(ctx context.Context) error {
-		results, err := c.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
-			cmds := make([]madcrow.Command, len(names))
-			for i, key := range names {
-				vk := c.valueKey(keys.Form(key))
-				cmds[i] = b.Eval().Script(luaSet).Numkeys(2).Key(vk, vk+leaseSuffix).Arg(entries[i], strconv.FormatInt(lives[i], 10)).Build()
-			}
-			return cmds
-		})
-		for i, key := range names {
-			if bad[i] = err; len(results) == len(names) {
-				bad[i] = results[i].Err
-			}
-			if errors.Is(bad[i], madcrow.ErrSlotMoving) {
-				bad[i] = c.setSplit(ctx, c.valueKey(keys.Form(key)), entries[i], lives[i])
-			}
-		}
-		return nil
-	}, func(ctx context.Context) error {
-		for i, key := range names {
-			bad[i] = c.setSplit(ctx, c.valueKey(keys.Form(key)), entries[i], lives[i])
-		}
-		return nil
-	})
+	failures, err := c.sendMany(ctx, all)
 	if err != nil {
 		return err
 	}
 	var errs []error
-	for i, key := range names {
-		encKey := keys.Form(key)
-		c.changing(encKey)
-		if bad[i] != nil {
-			errs = append(errs, c.queue("set", encKey, bad[i]))
+	for i, e := range all {
+		c.changing(e.encKey)
+		if failures[i] != nil {
+			errs = append(errs, c.queue("set", e.encKey, failures[i]))
 		} else {
-			c.removals.forget(encKey)
+			c.removals.forget(e.encKey)
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// sendMany returns what failed, of each value.
+func (c *Cache[T]) sendMany(ctx context.Context, all []encoded) (failures []error, err error) {
+	failures = make([]error, len(all))
+	together := func(ctx context.Context) error {
+		results, err := c.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
+			cmds := make([]madcrow.Command, len(all))
+			for i, e := range all {
+				cmds[i] = b.Eval().Script(luaSet).Numkeys(2).Key(e.valueKey, e.valueKey+leaseSuffix).Arg(e.entry, strconv.FormatInt(e.life, 10)).Build()
+			}
+			return cmds
+		})
+		for i, e := range all {
+			if failures[i] = err; len(results) == len(all) {
+				failures[i] = results[i].Err
+			}
+			if errors.Is(failures[i], madcrow.ErrSlotMoving) {
+				failures[i] = c.setSplit(ctx, e.valueKey, e.entry, e.life)
+			}
+		}
+		return nil
+	}
+	split := func(ctx context.Context) error {
+		for i, e := range all {
+			failures[i] = c.setSplit(ctx, e.valueKey, e.entry, e.life)
+		}
+		return nil
+	}
+	return failures, c.r.SplitKeys(ctx, all[0].valueKey, together, split)
 }
 
 // GetOrLoadMany returns the values of keys, and loads those that have no fresh

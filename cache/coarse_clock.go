@@ -4,6 +4,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/madcrow-go/madcrow/internal/clock"
 )
 
 const (
@@ -43,7 +45,7 @@ func (t *coarseClock) upperBound() int64 {
 }
 
 func (t *coarseClock) start() int64 {
-	now := mono()
+	now := clock.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.now.Load() == 0 && !t.closed {
@@ -60,7 +62,7 @@ func (t *coarseClock) run() {
 	for unused := 0; unused < stopAfter; unused++ {
 		select {
 		case <-ticker.C:
-			t.now.Store(mono())
+			t.now.Store(clock.Now())
 		case <-t.life:
 			return
 		}

@@ -3,13 +3,15 @@ package cache
 import (
 	"testing"
 	"time"
+
+	"github.com/madcrow-go/madcrow/internal/clock"
 )
 
 func TestTicks_RunWhileTheyAreUsedAndAreNotBehind(t *testing.T) {
 	coarseClock := newCoarseClock()
 	defer coarseClock.close()
 	for range 200 {
-		before := mono()
+		before := clock.Now()
 		if upperBound := coarseClock.upperBound(); upperBound < before {
 			t.Logf("behind by %v: the machine is busy", time.Duration(before-upperBound))
 			if upperBound < before-int64(time.Second) {
@@ -31,7 +33,7 @@ func TestTicks_RunWhileTheyAreUsedAndAreNotBehind(t *testing.T) {
 	if coarseClock.now.Load() != 0 {
 		t.Error("they run on after they were closed")
 	}
-	if upperBound, now := coarseClock.upperBound(), mono(); upperBound < now || coarseClock.now.Load() != 0 {
+	if upperBound, now := coarseClock.upperBound(), clock.Now(); upperBound < now || coarseClock.now.Load() != 0 {
 		t.Errorf("closed, they show %v at %v", time.Duration(upperBound), time.Duration(now))
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/madcrow-go/madcrow/internal/clock"
 	"github.com/madcrow-go/madcrow/internal/memsize"
 )
 
@@ -32,7 +33,7 @@ func (c *Cache[T]) keepDegraded(l *loader[T], h header, value T) {
 	for i, s := range l.req.states {
 		tags[i].state = s
 	}
-	now := mono()
+	now := clock.Now()
 	e := &nearEntry[T]{
 		value: value, negative: h.negative, etag: h.etag, weight: weightOf(l.req.encKey, size), tags: tags, degraded: true,
 		stored: now, expires: now + int64(min(c.opt.NearTTL, h.freshFor)), refresh: math.MaxInt64, slide: math.MaxInt64,
@@ -49,7 +50,7 @@ func (c *Cache[T]) keepDegraded(l *loader[T], h header, value T) {
 // stale value: for a source that fails while Redis is away.
 func (c *Cache[T]) lastKnown(encKey string, tags []string) (f Found[T]) {
 	e, ok := c.near.Get(encKey)
-	now := mono()
+	now := clock.Now()
 	if !ok || e.negative || c.opt.StaleFor == 0 || now >= e.expires+int64(c.opt.StaleFor) || !e.has(tags) || c.removals.has(encKey) {
 		return f
 	}

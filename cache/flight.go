@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/madcrow-go/madcrow/internal/clock"
 )
 
 // flight is one load in this process that many callers wait for.
@@ -32,7 +34,7 @@ func (fl *flight[T]) serves(tags []*tagState) bool {
 			return false
 		}
 	}
-	now := mono()
+	now := clock.Now()
 	for i, g := range fl.gens {
 		if !fl.tags[i].still(g, now) {
 			return false

@@ -6,6 +6,8 @@ import (
 	"math/bits"
 	"sync/atomic"
 	"time"
+
+	"github.com/madcrow-go/madcrow/internal/clock"
 )
 
 // hotIndex is a direct-mapped index of near entries that were read recently. It
@@ -58,7 +60,7 @@ func (f *hotIndex[T]) put(slot *atomic.Pointer[nearEntry[T]], e *nearEntry[T], a
 // remove takes out an entry that otter has removed.
 func (f *hotIndex[T]) remove(e *nearEntry[T], forRoom bool) {
 	if f.held.Add(-1) < smallCache && forRoom {
-		f.crowded.Store(mono() + int64(time.Second))
+		f.crowded.Store(clock.Now() + int64(time.Second))
 	}
 	e.noted.Store(evicted)
 	f.slot(e.key).CompareAndSwap(e, nil)

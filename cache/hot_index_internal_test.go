@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/madcrow-go/madcrow/internal/clock"
 )
 
 // Whatever removes an entry, the hot index does not serve it afterwards, and does
@@ -20,7 +22,7 @@ func TestFront_HoldsWhatTheValuesHoldAndNothingElse(t *testing.T) {
 				t.Parallel()
 				n := newNear[int64](size)
 				var step atomic.Int64
-				step.Store(mono() + int64(time.Hour)) // later than crowded
+				step.Store(clock.Now() + int64(time.Hour)) // later than crowded
 				var least, next [keys]atomic.Int64
 				var changing [keys]sync.Mutex
 				var wg sync.WaitGroup
@@ -82,7 +84,7 @@ func TestFront_HidesNoReadsWhereThereIsRoomForFew(t *testing.T) {
 	const room, hot = 20, 5
 	n := newNear[int](room * 300)
 	rng := rand.NewZipf(rand.New(rand.NewPCG(1, 1)), 1.5, 1, 10_000)
-	reads, hits, start := 0, 0, mono()
+	reads, hits, start := 0, 0, clock.Now()
 	for i := range 400_000 {
 		k := int(rng.Uint64())
 		key := strconv.Itoa(k)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/clock"
 	"github.com/madcrow-go/madcrow/internal/keys"
 )
 
@@ -104,7 +105,7 @@ func inspectTags(ctx context.Context, t *tagTable, marks []tagMark) (freshness, 
 		if got.Err != nil {
 			return gone, got.Err
 		}
-		if gens[i] = t.gen(got, mono()); gens[i] == nil {
+		if gens[i] = t.gen(got, clock.Now()); gens[i] == nil {
 			return gone, nil
 		}
 	}

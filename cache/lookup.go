@@ -11,6 +11,7 @@ import (
 	"unsafe"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/clock"
 	"github.com/madcrow-go/madcrow/internal/keys"
 	"github.com/madcrow-go/madcrow/internal/memsize"
 )
@@ -61,7 +62,7 @@ func (c *Cache[T]) lookup(ctx context.Context, key string, ca call) (Found[T], r
 	if c.over.Load() {
 		return Found[T]{}, req, ErrClosed
 	}
-	now := mono()
+	now := clock.Now()
 	if e, ok := c.fromNear(req.encKey, now); ok && e.has(ca.tags) {
 		return e.found(now), req, nil
 	}
@@ -87,7 +88,7 @@ func (c *Cache[T]) read(ctx context.Context, req request) (Found[T], error) {
 	if c.near.Enabled() {
 		version = c.near.BeginRead(encKey)
 	}
-	asked := mono()
+	asked := clock.Now()
 	var got []madcrow.Tracked
 	if req.call.readOnly && !c.near.Enabled() && len(unknown) == 0 {
 		got = c.r.GetWithTTL(ctx, c.opt.ReadTimeout, ask...)

@@ -486,4 +486,3 @@ func TestModel_NoStaleReadAfterAnAcknowledgedChange(t *testing.T) {
 		t.Errorf("another process served an old value %v after the change", worst)
 	}
 }
-

@@ -2,7 +2,6 @@ package cache
 
 import (
 	_ "embed"
-	"time"
 
 	"github.com/madcrow-go/madcrow"
 )
@@ -29,9 +28,3 @@ var (
 	scriptStore = madcrow.NewScript("cache_store", luaStore)
 	scriptTouch = madcrow.NewScript("cache_touch", luaTouch)
 )
-
-// began is what monotonic times are counted from.
-var began = time.Now()
-
-// mono is nanoseconds that no clock change moves.
-func mono() int64 { return int64(time.Since(began)) }

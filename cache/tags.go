@@ -15,6 +15,7 @@ import (
 	"github.com/maypok86/otter/v2"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/clock"
 	"github.com/madcrow-go/madcrow/internal/keys"
 )
 
@@ -167,7 +168,7 @@ func (t *tagTable) still(tags []nearTag, seen uint64) bool {
 	if t.changes.Load() == seen {
 		return true
 	}
-	now := mono()
+	now := clock.Now()
 	for i := range tags {
 		if !tags[i].state.still(tags[i].gen, now) {
 			return false
@@ -202,7 +203,7 @@ func (t *tagTable) invalidated(key string) bool {
 // that fails, the entry goes with them.
 func (t *tagTable) prolong(ctx context.Context, need time.Duration, states []*tagState, gens []*tagGen) {
 	for i, s := range states {
-		if gens[i].dies-mono() < int64(need) {
+		if gens[i].dies-clock.Now() < int64(need) {
 			_ = t.ensure(ctx, need, s)
 		}
 	}
@@ -229,7 +230,7 @@ func (t *tagTable) of(names ...[]string) []*tagState {
 // tags have to live for at least need. Where none must, the list is not to be
 // changed.
 func (t *tagTable) known(need time.Duration, states []*tagState) (gens []*tagGen, unknown []int) {
-	now := mono()
+	now := clock.Now()
 	if len(states) == 1 && states[0] == t.whole {
 		if g := t.whole.cur.Load(); g.valid(now) && g.dies-now >= int64(need) {
 			return g.gens, nil
@@ -261,7 +262,7 @@ func (t *tagTable) complete(ctx context.Context, within, need time.Duration, sta
 		for i, at := range unknown {
 			names[i], versions[i] = states[at].key, states[at].seen()
 		}
-		asked := mono()
+		asked := clock.Now()
 		var later []int
 		for i, got := range t.r.GetTracked(ctx, within, names...) {
 			at := unknown[i]

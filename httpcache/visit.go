@@ -115,12 +115,7 @@ func (v *visit) serve() {
 			v.hit(f)
 			return
 		case useStale:
-			v.h.engine.Count("stale")
-			x := newExchange(v, at, f)
-			x.detach()
-			l := v.begin(at, f, err, x, newer)
-			defer v.linger(x, l) // also when the client's writer panics
-			v.hit(f)
+			v.hitAndReload(at, f, err, newer)
 			return
 		case useKept:
 			v.h.engine.Count("stale")
@@ -147,6 +142,16 @@ func (v *visit) serve() {
 		}
 	}
 	v.h.forward(v.w, v.r, v.next, v.fwd)
+}
+
+// hitAndReload serves a stale response while the handler makes a new one.
+func (v *visit) hitAndReload(at spot, f foundResponse, readErr error, newer bool) {
+	v.h.engine.Count("stale")
+	x := newExchange(v, at, f)
+	x.detach()
+	l := v.begin(at, f, readErr, x, newer)
+	defer v.linger(x, l) // also when the client's writer panics
+	v.hit(f)
 }
 
 // fits says whether what was found is about this request, and not about another
