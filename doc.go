@@ -1,8 +1,8 @@
 // Package madcrow is one connection to Redis that manages itself, for Go web
 // services: it starts with or without Redis, keeps itself connected, bounds
 // every call in time, and says of every failure what it was and whether
-// anything was changed. The rooms beside it (service, and others to come)
-// reach Redis through it.
+// anything was changed. The packages cache, session, ratelimit, pubsub and the
+// others of this module reach Redis through it.
 //
 //	cfg, err := madcrow.ConfigFromEnv()
 //	…
@@ -25,29 +25,30 @@
 //   - Every error is an [*Error] with a kind and an outcome: not applied,
 //     applied or unknown. None holds a password.
 //   - A miss is a value ([Message].IsNil), never an error.
-//   - What is tried again surely changed nothing before, or may run twice.
+//   - A command is tried again only if it was certainly not applied, or if it is
+//     idempotent.
 //   - Config.MaxConnections bounds what is open to Redis, all counted.
 //   - After [Redis.Close] no goroutine and no connection is left.
 //
 // # How no call hangs
 //
-// A gate stands before the node. It is open, shut, or in doubt: after a
-// connection was lost, or when a call gave up and the server had been silent
-// all the while. In doubt, calls wait for the verdict of the connector, up to
-// their own deadlines; shut, they fail at once. Only the connector probes the
-// server, dials and opens the gate, so no caller waits for a dial. Each shared
-// connection has a bounded number of calls on it, those whose callers gave up
-// included, until a later reply proves that theirs have come.
+// Each node has an availability: up, probing, down or closed. When a connection
+// is lost, or a call gives up and the server was silent all the while, the node
+// is probing: new calls wait for the prober, up to their own deadlines. When it
+// is down, calls fail at once. Only the prober dials, so no caller waits for a
+// dial. Each shared connection has a bounded number of calls on it. Those whose
+// callers gave up count until a later reply proves that theirs have come.
 //
 // # Sentinel and Cluster
 //
-// With Sentinel the node moves: the connector asks all Sentinels, believes the
-// newest configuration epoch, and connects where that points after it has seen
-// that it is a master. In a cluster every node has its gate and its connector,
-// found by the command's slot, so that one that is away harms no other;
-// redirections are followed, pipelines are grouped by node. Neither needs more
-// round trips in the usual case. Replication is asynchronous: a failover can
-// lose writes that were acknowledged, which min-replicas-to-write bounds.
+// With Sentinel the node moves: the prober asks all Sentinels, believes the
+// newest configuration epoch, and connects to the master that it names after it
+// has seen that this is a master. In a cluster every node has its availability
+// and its prober, and is found by the command's slot, so that one that is away
+// harms no other; redirects are followed, pipelines are grouped by node. Neither
+// needs more round trips in the usual case. Replication is asynchronous: a
+// failover can lose writes that were acknowledged, which min-replicas-to-write
+// bounds.
 //
 // Everything is safe for concurrent use unless it says otherwise.
 package madcrow

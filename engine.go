@@ -11,8 +11,7 @@ import (
 	"github.com/madcrow-go/madcrow/internal/topology"
 )
 
-// What the engine is told of a Config: each layer gets what it needs, and no
-// more.
+// What the engine gets of a Config: each layer knows what it needs, and no more.
 
 func (c Config) topologyConfig(listeners *conn.Listeners, changed func()) topology.Config {
 	t := topology.Config{Node: c.nodeConfig(listeners), ReadReplicas: c.ReadReplicas, Changed: changed}

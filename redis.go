@@ -32,7 +32,7 @@ type Message = rueidis.RedisMessage
 type Redis struct {
 	cfg Config
 	log *slog.Logger
-	rec Recorder // nil when nobody listens: no event is built then
+	rec Recorder // nil when no one listens: no event is built then
 
 	topology  *topology.Topology
 	listeners conn.Listeners
@@ -45,7 +45,7 @@ type Redis struct {
 	subs      subscriptions
 
 	stop    context.CancelFunc
-	calls   atomic.Int64 // calls on borrowed connections and subscriptions
+	calls   atomic.Int64 // calls on dedicated connections and subscriptions
 	closing sync.Once
 	closed  chan struct{}
 
@@ -55,8 +55,8 @@ type Redis struct {
 	watchers  map[chan Status]struct{}
 }
 
-// Open validates cfg and returns at once, connected or not: a connector goes
-// on trying, and calls wait for its first verdict or their deadline. A wrong
+// Open validates cfg and returns at once, connected or not: a prober goes
+// on trying, and calls wait for its first result or their deadline. A wrong
 // configuration is one error that lists every problem ([ErrConfig]).
 //
 // With Config.Require it waits for the first connection instead, up to

@@ -7,7 +7,7 @@ type State uint8
 
 // The states of a [Redis].
 const (
-	// StateConnecting: no verdict yet.
+	// StateConnecting: it is not known yet.
 	StateConnecting State = iota
 	// StateUp: every node serves.
 	StateUp

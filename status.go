@@ -12,14 +12,14 @@ import (
 	"github.com/madcrow-go/madcrow/internal/node"
 )
 
-// State is what was last observed. It asks nobody.
+// State is what was last observed. It sends nothing.
 func (r *Redis) State() State {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.last.State
 }
 
-// Available says whether a call would be sent now. It asks nobody.
+// Available says whether a call would be sent now. It sends nothing.
 func (r *Redis) Available() bool {
 	switch state, _ := r.topology.Availability(); state {
 	case availability.Up:
@@ -31,8 +31,8 @@ func (r *Redis) Available() bool {
 	return false
 }
 
-// Err says why Redis is not available, as an [*Error]; nil when it is. It asks
-// nobody.
+// Err says why Redis is not available, as an [*Error]; nil when it is. It sends
+// nothing.
 func (r *Redis) Err() error {
 	if r.Available() {
 		return nil
@@ -43,7 +43,7 @@ func (r *Redis) Err() error {
 	return publicError(fault.NotSent("connect", fault.KindUnavailable, fault.ErrNotConnected))
 }
 
-// Status is all that was last observed. It asks nobody.
+// Status is all that was last observed. It sends nothing.
 func (r *Redis) Status() Status {
 	r.mu.Lock()
 	st := r.last
@@ -114,7 +114,8 @@ func (r *Redis) unwatch(ch chan Status) {
 	}
 }
 
-// observe derives the state from the gate and tells the watchers of a change.
+// observe derives the state from the availability and notifies the watchers of a
+// change.
 func (r *Redis) observe() {
 	r.observing.Lock() // one change after the other, and none twice
 	defer r.observing.Unlock()
@@ -146,7 +147,7 @@ func (r *Redis) update() (from, to Status) {
 		} else if why := r.topology.Restriction(); why != nil {
 			to.State, to.Err = StateDegraded, publicError(why)
 		}
-	case availability.Probing: // no verdict, no change
+	case availability.Probing: // not known, no change
 	}
 	if from.State == StateClosed || to.State == from.State && to.ReadOnly == from.ReadOnly && fault.SameText(to.Err, from.Err) {
 		return from, from

@@ -7,7 +7,7 @@ import (
 )
 
 // The cluster gives a replica to another master.
-func TestReplicas_OneThatMovesToAnotherMaster(t *testing.T) {
+func TestReplicas_FollowAMoveToAnotherMaster(t *testing.T) {
 	top, end := openCluster(t, true, "127.0.0.1:1")
 	s := top.replicas
 	at := func(master string) (string, *clusterNode) {

@@ -5,8 +5,9 @@ import (
 	"testing"
 )
 
-// Redis words a redirection to an IPv6 node without brackets: "MOVED 1 ::1:7000".
-func TestRegressHA_MovedToIPv6(t *testing.T) {
+// Redis names an IPv6 node without brackets, "MOVED 1 ::1:7000": it was not
+// followed.
+func TestRedirect_ToIPv6AddressWithoutBrackets(t *testing.T) {
 	top, end := openCluster(t, false, "127.0.0.1:1")
 	defer end()
 	from := top.cluster.ensure("[::1]:7001")
