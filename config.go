@@ -45,7 +45,7 @@ type Config struct {
 	// Username of an ACL user. Defaults to Redis' own "default" user.
 	Username string
 	// Password of that user. Defaults to none.
-	Password string
+	Password Secret
 	// DB is the number of the database, 0 or more; it must be 0 with Cluster.
 	// Defaults to 0.
 	DB int
@@ -171,7 +171,7 @@ type Sentinel struct {
 	// Username and Password are for the Sentinels themselves; they are never
 	// taken from those of the data nodes. Default to none.
 	Username string
-	Password string
+	Password Secret
 	// SocketTimeout is how long each step with one Sentinel may take: the dial,
 	// TLS, the password, the commands. It is doubled after each failure, up to
 	// Config.ConnectTimeout, until the master is found. From 1 ms to 1 h.
@@ -190,13 +190,13 @@ type Cluster struct {
 	// one. The port defaults to 6379.
 	Addresses []string
 	// Password of the nodes. Defaults to Config.Password.
-	Password string
+	Password Secret
 }
 
 // Credentials are what one connection authenticates with.
 type Credentials struct {
 	Username string
-	Password string
+	Password Secret
 	// RefreshAfter is when the connection asks for new ones. Zero: never.
 	RefreshAfter time.Time
 }

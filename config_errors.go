@@ -104,9 +104,6 @@ func problemsOf(err error) []Problem {
 	return nil
 }
 
-// hidden stands for a secret wherever one would be shown.
-const hidden = "***"
-
 // maxShown bounds, in bytes, what an error repeats of a value.
 const maxShown = 120
 

@@ -47,7 +47,7 @@ func (c Config) connConfig(listeners *conn.Listeners) conn.Config {
 	}
 	out := conn.Config{
 		Log: c.Logger, Network: "tcp", Dial: c.dialer(), ExplainTLS: c.files.explain,
-		Username: c.Username, Password: c.Password, DB: c.DB, ClientName: c.ClientName,
+		Username: c.Username, Password: string(c.Password), DB: c.DB, ClientName: c.ClientName,
 		KeyPrefix: c.KeyPrefix, Embedded: c.Embedded,
 		ConnectTimeout: c.ConnectTimeout, CommandTimeout: c.CommandTimeout, MaxConnections: c.MaxConnections,
 		Listeners: listeners,
@@ -64,7 +64,7 @@ func (c Config) connConfig(listeners *conn.Listeners) conn.Config {
 	if c.Credentials != nil {
 		out.Fetch = func(ctx context.Context, addr string) (conn.Credentials, error) {
 			got, err := c.Credentials(ctx, CredentialsRequest{Address: addr})
-			return conn.Credentials(got), err
+			return got.narrow(), err
 		}
 	}
 	if rec := c.Recorder; rec != nil {
@@ -97,7 +97,7 @@ func (c Config) respConfig(sentinel bool) conn.RESPConfig {
 		out.Hint = "what Config.Credentials returns"
 		out.Fetch = func(ctx context.Context) (conn.Credentials, error) {
 			got, err := c.Credentials(ctx, CredentialsRequest{Address: addrs[0], Sentinel: sentinel})
-			return conn.Credentials(got), err
+			return got.narrow(), err
 		}
 	}
 	return out
@@ -111,4 +111,9 @@ func (c Config) dialer() func(ctx context.Context, network, addr string) (net.Co
 		return c.Dialer
 	}
 	return (&net.Dialer{KeepAlive: 15 * time.Second}).DialContext
+}
+
+// narrow are c as a connection uses them.
+func (c Credentials) narrow() conn.Credentials {
+	return conn.Credentials{Username: c.Username, Password: string(c.Password), RefreshAfter: c.RefreshAfter}
 }

@@ -36,7 +36,7 @@ func TestEnv_EveryNameReachesItsField(t *testing.T) {
 		{"REDIS_HOST", "redis.test", nil, func(c Config) any { return c.Host }, "redis.test"},
 		{"REDIS_PORT", "7000", nil, func(c Config) any { return c.Port }, 7000},
 		{"REDIS_USERNAME", "app", nil, func(c Config) any { return c.Username }, "app"},
-		{"REDIS_PASSWORD", " p w ", nil, func(c Config) any { return c.Password }, " p w "},
+		{"REDIS_PASSWORD", " p w ", nil, func(c Config) any { return string(c.Password) }, " p w "},
 		{"REDIS_DB", "3", nil, func(c Config) any { return c.DB }, 3},
 		{"REDIS_KEY_PREFIX", "shop:", nil, func(c Config) any { return c.KeyPrefix }, "shop:"},
 		{"REDIS_USE_SSL", "true", nil, func(c Config) any { return c.TLS.Enabled }, true},
@@ -49,13 +49,13 @@ func TestEnv_EveryNameReachesItsField(t *testing.T) {
 		{"REDIS_SENTINELS", " a:1 , b,, ", nil, func(c Config) any { return c.Sentinel.Addresses }, []string{"a:1", "b"}},
 		{"REDIS_SENTINEL_SERVICE_NAME", "mymaster", nil, func(c Config) any { return c.Sentinel.ServiceName }, "mymaster"},
 		{"REDIS_SENTINEL_USERNAME", "su", nil, func(c Config) any { return c.Sentinel.Username }, "su"},
-		{"REDIS_SENTINEL_PASSWORD", "sp", nil, func(c Config) any { return c.Sentinel.Password }, "sp"},
+		{"REDIS_SENTINEL_PASSWORD", "sp", nil, func(c Config) any { return string(c.Sentinel.Password) }, "sp"},
 		{"REDIS_SENTINEL_SOCKET_TIMEOUT", "0.25", nil, func(c Config) any { return c.Sentinel.SocketTimeout }, 250 * time.Millisecond},
 		{"REDIS_SENTINEL_USE_SSL", "t", nil, func(c Config) any { return c.Sentinel.UseTLS }, &on},
 		{"REDIS_USE_CLUSTERS", "Y", map[string]string{"REDIS_CLUSTERS": "a"}, func(c Config) any { return c.Cluster.Enabled }, true},
 		{"REDIS_READ_REPLICAS", "on", nil, func(c Config) any { return c.ReadReplicas }, true},
 		{"REDIS_CLUSTERS", "a:7000,b:7001", nil, func(c Config) any { return c.Cluster.Addresses }, []string{"a:7000", "b:7001"}},
-		{"REDIS_CLUSTERS_PASSWORD", "cp", nil, func(c Config) any { return c.Cluster.Password }, "cp"},
+		{"REDIS_CLUSTERS_PASSWORD", "cp", nil, func(c Config) any { return string(c.Cluster.Password) }, "cp"},
 		{"REDIS_MAX_CONNECTIONS", "3", nil, func(c Config) any { return c.MaxConnections }, 3},
 		{"REDIS_COMMAND_TIMEOUT", "100ms", nil, func(c Config) any { return c.CommandTimeout }, 100 * time.Millisecond},
 		{"REDIS_CONNECT_TIMEOUT", "2", nil, func(c Config) any { return c.ConnectTimeout }, 2 * time.Second},
@@ -242,12 +242,12 @@ func TestEnv_BadPrefix(t *testing.T) {
 
 func TestEnv_SecretsFromFiles(t *testing.T) {
 	get := map[string]func(Config) string{
-		"REDIS_PASSWORD":          func(c Config) string { return c.Password },
+		"REDIS_PASSWORD":          func(c Config) string { return string(c.Password) },
 		"REDIS_USERNAME":          func(c Config) string { return c.Username },
-		"REDIS_SENTINEL_PASSWORD": func(c Config) string { return c.Sentinel.Password },
+		"REDIS_SENTINEL_PASSWORD": func(c Config) string { return string(c.Sentinel.Password) },
 		"REDIS_SENTINEL_USERNAME": func(c Config) string { return c.Sentinel.Username },
-		"REDIS_CLUSTERS_PASSWORD": func(c Config) string { return c.Cluster.Password },
-		"REDIS_URL":               func(c Config) string { return c.Password },
+		"REDIS_CLUSTERS_PASSWORD": func(c Config) string { return string(c.Cluster.Password) },
+		"REDIS_URL":               func(c Config) string { return string(c.Password) },
 	}
 	for _, s := range settings {
 		if s.secret && get[s.name] == nil {
@@ -290,7 +290,7 @@ func TestEnv_SecretsFromFiles(t *testing.T) {
 }
 
 func TestEnv_NoSecretIsShown(t *testing.T) {
-	mark := secretMark
+	const mark = secretMark
 	for name, vars := range map[string]map[string]string{
 		"URL as host":          {"REDIS_HOST": "redis://u:" + mark + "@h:1"},
 		"credentials as host":  {"REDIS_HOST": "u:" + mark + "@h"},
@@ -323,7 +323,7 @@ func TestEnv_NoSecretIsShown(t *testing.T) {
 }
 
 func TestEnv_URLPrecedence(t *testing.T) {
-	mark := secretMark
+	const mark = secretMark
 	cases := []struct {
 		name  string
 		vars  map[string]string

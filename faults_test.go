@@ -242,10 +242,10 @@ func TestConnect_WrongPassword(t *testing.T) {
 	if !errors.Is(err, madcrow.ErrUnavailable) {
 		t.Error("an authentication failure is also ErrUnavailable")
 	}
-	if strings.Contains(err.Error(), cfg.Password) {
+	if strings.Contains(err.Error(), string(cfg.Password)) {
 		t.Errorf("the error shows the password: %v", err)
 	}
-	s.Do(t, "CONFIG", "SET", "requirepass", cfg.Password)
+	s.Do(t, "CONFIG", "SET", "requirepass", string(cfg.Password))
 	await(t, r, madcrow.StateUp, 5*time.Second) // without a restart
 }
 
@@ -374,7 +374,7 @@ func TestCredentials_AreAskedAgainWhenThePasswordRotates(t *testing.T) {
 		}
 		pw := <-current
 		current <- pw
-		return madcrow.Credentials{Password: pw}, nil
+		return madcrow.Credentials{Password: madcrow.Secret(pw)}, nil
 	}
 	r := open(t, cfg)
 	mustSet(t, r, "a", "1")

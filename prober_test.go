@@ -66,7 +66,7 @@ func TestLog_EachLastingReasonOnce(t *testing.T) {
 	reset := madcrow.Config{}
 	reset.Host, reset.Port = splitAddr(t, hungUpOn(t))
 	clusterAt := func(password string, addrs ...string) madcrow.Config {
-		return madcrow.Config{Password: password, Cluster: madcrow.Cluster{Enabled: true, Addresses: addrs}}
+		return madcrow.Config{Password: madcrow.Secret(password), Cluster: madcrow.Cluster{Enabled: true, Addresses: addrs}}
 	}
 	silent := startFakeSentinel(t, "", 1)
 	silent.mute = true

@@ -48,7 +48,7 @@ func (c Config) reread() (*rereads, error) {
 				r.secrets[field], r.last[field] = s, s.was
 			}
 		}
-		if s, ok := r.secrets["Password"]; ok && c.Cluster.Password == s.was && c.origin.secrets["Cluster.Password"].read == nil {
+		if s, ok := r.secrets["Password"]; ok && string(c.Cluster.Password) == s.was && c.origin.secrets["Cluster.Password"].read == nil {
 			r.secrets["Cluster.Password"], r.last["Cluster.Password"] = s, s.was // its default
 		}
 	}
@@ -137,11 +137,11 @@ func (c Config) credentials(sentinel bool) (user, password string) {
 	r := c.files
 	switch {
 	case sentinel:
-		return r.secret("Sentinel.Username", c.Sentinel.Username), r.secret("Sentinel.Password", c.Sentinel.Password)
+		return r.secret("Sentinel.Username", c.Sentinel.Username), r.secret("Sentinel.Password", string(c.Sentinel.Password))
 	case r != nil && r.cfg.Cluster.Enabled: // c may be that of one node
-		return r.secret("Username", c.Username), r.secret("Cluster.Password", c.Password)
+		return r.secret("Username", c.Username), r.secret("Cluster.Password", string(c.Password))
 	}
-	return r.secret("Username", c.Username), r.secret("Password", c.Password)
+	return r.secret("Username", c.Username), r.secret("Password", string(c.Password))
 }
 
 // paths are the files of a TLS.

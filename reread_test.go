@@ -152,7 +152,7 @@ func TestConfigFromEnv_APasswordFileThatChangesIsUsedForTheNextConnection(t *tes
 func killWith(t *testing.T, s *madcrowtest.Server, password string) {
 	t.Helper()
 	cfg := s.Config()
-	cfg.Password = password
+	cfg.Password = madcrow.Secret(password)
 	r := open(t, cfg)
 	if _, err := r.Do(t.Context(), arbitrary("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")); err != nil {
 		t.Fatal(err)

@@ -150,7 +150,7 @@ func TestCluster_PasswordIsNamed(t *testing.T) {
 	c := madcrowtest.StartCluster(t, madcrowtest.WithPassword("right"))
 	for _, password := range []string{"", "wrong-one"} {
 		cfg := c.Config()
-		cfg.Password, cfg.Cluster.Password, cfg.Require = "", password, true
+		cfg.Password, cfg.Cluster.Password, cfg.Require = "", madcrow.Secret(password), true
 		start := time.Now()
 		r, err := madcrow.Open(t.Context(), cfg)
 		if err == nil {

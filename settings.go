@@ -90,7 +90,7 @@ var settings = []setting{
 	{
 		name: "REDIS_PASSWORD", field: "Password", kind: kindText, secret: true, file: true, beside: fills,
 		help: "Password of that user.",
-		ref:  func(c *Config) any { return &c.Password },
+		ref:  func(c *Config) any { return (*string)(&c.Password) },
 	},
 	{
 		name: "REDIS_DB", field: "DB", kind: kindNumber, def: 0, max: maxDB, beside: fills,
@@ -157,7 +157,7 @@ var settings = []setting{
 	{
 		name: "REDIS_SENTINEL_PASSWORD", field: "Sentinel.Password", kind: kindText, secret: true, file: true, beside: fills,
 		help: "Password for the Sentinels themselves; that of the data nodes is never sent to them.",
-		ref:  func(c *Config) any { return &c.Sentinel.Password },
+		ref:  func(c *Config) any { return (*string)(&c.Sentinel.Password) },
 	},
 	{
 		name: "REDIS_SENTINEL_SOCKET_TIMEOUT", field: "Sentinel.SocketTimeout", kind: kindDuration, def: defaultSentinelTimeout, min: minTimeout, max: maxTimeout,
@@ -183,7 +183,7 @@ var settings = []setting{
 	{
 		name: "REDIS_CLUSTERS_PASSWORD", field: "Cluster.Password", kind: kindText, note: "`REDIS_PASSWORD`", secret: true, file: true, beside: fills,
 		help: "Password of the nodes.",
-		ref:  func(c *Config) any { return &c.Cluster.Password },
+		ref:  func(c *Config) any { return (*string)(&c.Cluster.Password) },
 	},
 
 	{

@@ -181,7 +181,7 @@ func (p *urlParser) credentials(authority string) (hosts string) {
 		user, password = "", user
 	}
 	p.secret(user, "Username", &p.cfg.Username)
-	p.secret(password, "Password", &p.cfg.Password)
+	p.secret(password, "Password", (*string)(&p.cfg.Password))
 	return authority[at+1:]
 }
 
@@ -328,7 +328,7 @@ func (p *urlParser) sentinelPath(path string, params map[string]string) {
 	if db != "" {
 		p.database(db)
 	}
-	for name, to := range map[string]*string{"username": &s.Username, "password": &s.Password} {
+	for name, to := range map[string]*string{"username": &s.Username, "password": (*string)(&s.Password)} {
 		if v := params["sentinel_"+name]; v != "" {
 			*to = v
 			p.mark("Sentinel." + strings.ToUpper(name[:1]) + name[1:])

@@ -67,7 +67,7 @@ func TestParseURL(t *testing.T) {
 		}
 		// The printed form hides passwords: compare them apart.
 		if c.Password != want.Password || c.Sentinel.Password != want.Sentinel.Password {
-			t.Errorf("%s: passwords %q %q", raw, c.Password, c.Sentinel.Password)
+			t.Errorf("%s: passwords %q %q", raw, string(c.Password), string(c.Sentinel.Password))
 		}
 	}
 }
@@ -172,7 +172,7 @@ func FuzzParseURL(f *testing.F) {
 		if err != nil {
 			shows = err.Error()
 		} else {
-			if !strings.Contains(c.Password, secretMark) {
+			if !strings.Contains(string(c.Password), secretMark) {
 				t.Errorf("accepted, and the password is lost: %q", raw)
 			}
 			filled, err := c.validate()

@@ -307,10 +307,10 @@ func (v *validator) credentials() {
 	}
 	for _, t := range []struct{ field, text string }{
 		{"Username", v.in.Username},
-		{"Password", v.in.Password},
+		{"Password", string(v.in.Password)},
 		{"Sentinel.Username", v.in.Sentinel.Username},
-		{"Sentinel.Password", v.in.Sentinel.Password},
-		{"Cluster.Password", v.in.Cluster.Password},
+		{"Sentinel.Password", string(v.in.Sentinel.Password)},
+		{"Cluster.Password", string(v.in.Cluster.Password)},
 	} {
 		if t.text != "" {
 			v.add(t.field, "Config.Credentials is set too, and stands in its place", "keep one of the two")

@@ -110,7 +110,7 @@ func pingWithConfig(t *testing.T, s *Server) rueidis.Client {
 	cfg := s.Config()
 	opt := rueidis.ClientOption{
 		InitAddress: []string{net.JoinHostPort(cfg.Host, fmt.Sprint(cfg.Port))},
-		Username:    cfg.Username, Password: cfg.Password,
+		Username:    cfg.Username, Password: string(cfg.Password),
 		ForceSingleClient: true, DisableCache: true,
 	}
 	if cfg.Socket != "" {

@@ -200,7 +200,7 @@ func (s *SentinelSet) Config() madcrow.Config {
 	cfg.Host, cfg.Port = "", 0
 	cfg.Sentinel = madcrow.Sentinel{
 		Enabled: true, Addresses: addresses(s.sentinels), ServiceName: serviceName,
-		Password: s.sentinels[0].set.password,
+		Password: madcrow.Secret(s.sentinels[0].set.password),
 	}
 	return cfg
 }

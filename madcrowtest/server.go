@@ -151,14 +151,14 @@ func (s *Server) ClientCert() (certFile, keyFile string) {
 // TLS authority, and the password, or the first user of WithUser. All else has
 // its default.
 func (s *Server) Config() madcrow.Config {
-	c := madcrow.Config{Password: s.set.password}
+	c := madcrow.Config{Password: madcrow.Secret(s.set.password)}
 	if s.set.socket {
 		c.Socket = s.socket
 	} else {
 		c.Host, c.Port = "127.0.0.1", s.port
 	}
 	if len(s.set.users) > 0 {
-		c.Username, c.Password = s.set.users[0].name, s.set.users[0].password
+		c.Username, c.Password = s.set.users[0].name, madcrow.Secret(s.set.users[0].password)
 	}
 	if s.tls != nil {
 		c.TLS = madcrow.TLS{Enabled: true, CAFile: s.tls.caFile}

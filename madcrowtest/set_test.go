@@ -22,7 +22,7 @@ import (
 func openSet(t *testing.T, cfg madcrow.Config) rueidis.Client {
 	t.Helper()
 	opt := rueidis.ClientOption{
-		Username: cfg.Username, Password: cfg.Password, DisableCache: true,
+		Username: cfg.Username, Password: string(cfg.Password), DisableCache: true,
 		Dialer: net.Dialer{Timeout: time.Second}, ConnWriteTimeout: 2 * time.Second,
 		InitAddress: cfg.Cluster.Addresses,
 	}
@@ -39,7 +39,7 @@ func openSet(t *testing.T, cfg madcrow.Config) rueidis.Client {
 	if cfg.Sentinel.Enabled {
 		opt.InitAddress = cfg.Sentinel.Addresses
 		opt.Sentinel = rueidis.SentinelOption{
-			MasterSet: cfg.Sentinel.ServiceName, Password: cfg.Sentinel.Password, TLSConfig: opt.TLSConfig,
+			MasterSet: cfg.Sentinel.ServiceName, Password: string(cfg.Sentinel.Password), TLSConfig: opt.TLSConfig,
 			Dialer: net.Dialer{Timeout: time.Second}, TopologyRefreshInterval: 200 * time.Millisecond,
 		}
 	}

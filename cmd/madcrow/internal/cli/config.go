@@ -70,11 +70,11 @@ var bareDollar = regexp.MustCompile(`(^|[^\\$])\$([^{$]|$)`)
 
 // printConfig shows what is in force. Secrets are only said to be set.
 func printConfig(w io.Writer, cfg madcrow.Config) error {
-	secret := func(s string) string {
-		if s == "" {
-			return "(none)"
+	secret := func(set bool) string {
+		if set {
+			return "(set)"
 		}
-		return "(set)"
+		return "(none)"
 	}
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(name, text string) { _, _ = fmt.Fprintf(tw, "%s\t%s\n", name, text) }
@@ -91,10 +91,10 @@ func printConfig(w io.Writer, cfg madcrow.Config) error {
 		password = cfg.Cluster.Password
 	}
 	row("user", cfg.Username)
-	row("password", secret(password))
+	row("password", secret(password != ""))
 	if s := cfg.Sentinel; s.Enabled {
 		row("sentinel user", s.Username)
-		row("sentinel password", secret(s.Password))
+		row("sentinel password", secret(s.Password != ""))
 		tls := cfg.TLS.Enabled
 		if s.UseTLS != nil {
 			tls = *s.UseTLS
@@ -111,7 +111,7 @@ func printConfig(w io.Writer, cfg madcrow.Config) error {
 		{"command timeout", cfg.CommandTimeout.String()},
 		{"connect timeout", cfg.ConnectTimeout.String()},
 		{"redis required at start", strconv.FormatBool(cfg.Require)},
-		{"api token", secret(os.Getenv(envToken) + os.Getenv(envToken+"_FILE"))},
+		{"api token", secret(os.Getenv(envToken)+os.Getenv(envToken+"_FILE") != "")},
 	} {
 		row(r[0], r[1])
 	}
