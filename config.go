@@ -6,6 +6,9 @@ import (
 	"log/slog"
 	"net"
 	"time"
+
+	"github.com/madcrow-go/madcrow/internal/reread"
+	"github.com/madcrow-go/madcrow/internal/settings"
 )
 
 // Defaults of [Config]. A zero field takes its default.
@@ -17,7 +20,6 @@ const (
 	DefaultConnectTimeout = 5 * time.Second
 	DefaultMaxValueSize   = 64 << 20
 	DefaultBulkThreshold  = 64 << 10
-	minConnections        = 3
 )
 
 // The values of [Config.DeployEnv].
@@ -128,9 +130,9 @@ type Config struct {
 
 	// origin remembers who wrote which field, so that an error can name the
 	// setting as its author knows it. Nil for a literal.
-	origin *origin
+	origin *settings.Origin
 	// files are read again for new connections. Open makes them.
-	files *rereads
+	files *reread.Files
 }
 
 // TLS says how a connection is encrypted and what is verified.

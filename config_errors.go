@@ -2,8 +2,8 @@ package madcrow
 
 import (
 	"errors"
-	"strconv"
-	"strings"
+
+	"github.com/madcrow-go/madcrow/internal/settings"
 )
 
 // ConfigError lists everything that is wrong with a configuration. It comes
@@ -32,21 +32,10 @@ type Problem struct {
 }
 
 // Error returns one line with the setting, its value, the reason and the fix.
-func (p Problem) Error() string {
-	var b strings.Builder
-	b.WriteString(p.Setting)
-	if p.Value != "" {
-		b.WriteString("=")
-		b.WriteString(strconv.Quote(p.Value))
-	}
-	b.WriteString(": ")
-	b.WriteString(p.Reason)
-	if p.Fix != "" {
-		b.WriteString(" (fix: ")
-		b.WriteString(p.Fix)
-		b.WriteString(")")
-	}
-	return b.String()
+func (p Problem) Error() string { return p.settings().Error() }
+
+func (p Problem) settings() settings.Problem {
+	return settings.Problem{Setting: p.Setting, Value: p.Value, Reason: p.Reason, Fix: p.Fix, Err: p.err}
 }
 
 // Unwrap returns the cause, such as fs.ErrNotExist; nil when there is none.
@@ -54,22 +43,11 @@ func (p Problem) Unwrap() error { return p.err }
 
 // Error returns one line with every problem.
 func (e *ConfigError) Error() string {
-	if len(e.Problems) == 1 {
-		return e.Problems[0].Error()
-	}
-	var b strings.Builder
-	b.WriteString(strconv.Itoa(len(e.Problems)))
-	b.WriteString(" problems")
+	all := make(settings.Problems, len(e.Problems))
 	for i, p := range e.Problems {
-		if i == 0 {
-			b.WriteString(": ")
-		} else {
-			b.WriteString("; ")
-		}
-		b.WriteString("[" + strconv.Itoa(i+1) + "] ")
-		b.WriteString(p.Error())
+		all[i] = p.settings()
 	}
-	return b.String()
+	return all.Error()
 }
 
 // Unwrap returns the problems, each a [Problem].
@@ -84,46 +62,16 @@ func (e *ConfigError) Unwrap() []error {
 // Is reports whether target is [ErrConfig].
 func (e *ConfigError) Is(target error) bool { return target == ErrConfig }
 
-// configError makes the one error of a list of problems, nil of an empty list.
-func configError(problems []Problem) error {
-	if len(problems) == 0 {
-		return nil
+// configError makes the one error of a configuration from the problems that
+// package settings found; nil of nil.
+func configError(err error) error {
+	var problems settings.Problems
+	if !errors.As(err, &problems) {
+		return err
 	}
-	return &Error{
-		Op: "config", Kind: KindConfig, Outcome: OutcomeNotApplied,
-		Err: &ConfigError{Problems: problems},
+	all := make([]Problem, len(problems))
+	for i, p := range problems {
+		all[i] = Problem{Setting: p.Setting, Value: p.Value, Reason: p.Reason, Fix: p.Fix, err: p.Err}
 	}
-}
-
-// problemsOf returns the problems inside err.
-func problemsOf(err error) []Problem {
-	var ce *ConfigError
-	if errors.As(err, &ce) {
-		return ce.Problems
-	}
-	return nil
-}
-
-// maxShown bounds, in bytes, what an error repeats of a value.
-const maxShown = 120
-
-// shown returns what an error or a log may repeat of a value that is not a
-// secret, but may hold one that went to the wrong place: a whole URL as the
-// host, or credentials before a host.
-func shown(v string) string {
-	if strings.Contains(v, "://") {
-		return shownURL(v)
-	}
-	if at := strings.LastIndexByte(v, '@'); at >= 0 {
-		v = hidden + v[at:]
-	}
-	return clip(v)
-}
-
-// clip shortens v to maxShown bytes, and never inside a character.
-func clip(v string) string {
-	if len(v) <= maxShown {
-		return v
-	}
-	return strings.ToValidUTF8(v[:maxShown], "") + "…"
+	return &Error{Op: "config", Kind: KindConfig, Outcome: OutcomeNotApplied, Err: &ConfigError{Problems: all}}
 }

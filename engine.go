@@ -2,7 +2,6 @@ package madcrow
 
 import (
 	"context"
-	"crypto/tls"
 	"net"
 	"time"
 
@@ -46,7 +45,7 @@ func (c Config) connConfig(listeners *conn.Listeners) conn.Config {
 		c.Password = c.Cluster.Password
 	}
 	out := conn.Config{
-		Log: c.Logger, Network: "tcp", Dial: c.dialer(), ExplainTLS: c.files.explain,
+		Log: c.Logger, Network: "tcp", Dial: c.dialer(), ExplainTLS: c.files.Explain,
 		Username: c.Username, Password: string(c.Password), DB: c.DB, ClientName: c.ClientName,
 		KeyPrefix: c.KeyPrefix, Embedded: c.Embedded,
 		ConnectTimeout: c.ConnectTimeout, CommandTimeout: c.CommandTimeout, MaxConnections: c.MaxConnections,
@@ -56,10 +55,10 @@ func (c Config) connConfig(listeners *conn.Listeners) conn.Config {
 		out.Network = "unix"
 	}
 	if c.TLS.Enabled {
-		out.TLS = c.newTLS
+		out.TLS = c.files.TLS
 	}
-	if len(c.files.secrets) > 0 {
-		out.Reread = func() (user, password string) { return c.credentials(false) }
+	if c.files.HasSecrets() {
+		out.Reread = func() (user, password string) { return c.files.Credentials(false) }
 	}
 	if c.Credentials != nil {
 		out.Fetch = func(ctx context.Context, addr string) (conn.Credentials, error) {
@@ -81,17 +80,17 @@ func (c Config) respConfig(sentinel bool) conn.RESPConfig {
 		c.Password = c.Cluster.Password
 	}
 	out := conn.RESPConfig{
-		Dial: c.dialer(), ExplainTLS: c.files.explain, Timeout: c.ConnectTimeout,
-		Credentials: func() (user, password string) { return c.credentials(sentinel) },
+		Dial: c.dialer(), ExplainTLS: c.files.Explain, Timeout: c.ConnectTimeout,
+		Credentials: func() (user, password string) { return c.files.Credentials(sentinel) },
 		Hint:        "REDIS_USERNAME and REDIS_PASSWORD, or REDIS_CLUSTERS_PASSWORD",
 	}
 	useTLS, addrs := c.TLS.Enabled, c.Cluster.Addresses
 	if sentinel {
 		out.Hint = "REDIS_SENTINEL_USERNAME and REDIS_SENTINEL_PASSWORD"
-		useTLS, addrs = c.sentinelTLS(), c.Sentinel.Addresses
+		useTLS, addrs = c.values().EncryptsSentinels(), c.Sentinel.Addresses
 	}
 	if useTLS {
-		out.TLS = c.newTLS
+		out.TLS = c.files.TLS
 	}
 	if c.Credentials != nil {
 		out.Hint = "what Config.Credentials returns"
@@ -102,9 +101,6 @@ func (c Config) respConfig(sentinel bool) conn.RESPConfig {
 	}
 	return out
 }
-
-// newTLS is the TLS of a new connection to addr.
-func (c Config) newTLS(addr string) *tls.Config { return named(c.files.tlsNow(), addr) }
 
 func (c Config) dialer() func(ctx context.Context, network, addr string) (net.Conn, error) {
 	if c.Dialer != nil {

@@ -1,10 +1,6 @@
 package madcrow
 
-import (
-	"os"
-	"reflect"
-	"strings"
-)
+import "github.com/madcrow-go/madcrow/internal/settings"
 
 // ConfigFromEnv reads the environment of this process: the settings of
 // docs/settings.md, such as REDIS_HOST or REDIS_URL. It is Env{}.Config().
@@ -26,9 +22,6 @@ type Env struct {
 	ReadFile func(string) ([]byte, error)
 }
 
-// maxSecretFile bounds the files that hold secrets, in bytes.
-const maxSecretFile = 64 << 10
-
 // Config reads and validates the whole configuration. An empty variable is one
 // that is not set, an unknown name is ignored, and defaults are filled in.
 // Each secret may come from a file instead, for mounted secrets:
@@ -40,278 +33,36 @@ const maxSecretFile = 64 << 10
 //
 // The error is [ErrConfig] and lists every problem as a [ConfigError]; it and
 // the warnings hold no secret.
-func (e Env) Config() (Config, error) {
-	if e.Prefix != "" && (!strings.HasSuffix(e.Prefix, "_") || strings.ContainsFunc(e.Prefix, notInName)) {
-		return Config{}, configError([]Problem{{
-			Setting: "Env.Prefix", Value: shown(e.Prefix),
-			Reason: "no beginning of names", Fix: `use letters, digits and _, with _ at the end, as in "ORDERS_"`,
-		}})
-	}
-	r := envReader{
-		env:    e.withDefaults(),
-		origin: &origin{env: true, prefix: e.Prefix, names: map[string]string{}, secrets: map[string]secretFile{}},
-		files:  map[string]fileSetting{},
-	}
-	r.readURL()
-	for _, s := range settings {
-		if s.field != "" {
-			r.read(s)
-		}
-	}
-	r.cfg.Require = r.cfg.DeployEnv == Production
-	if r.cfg.Require && !e.NamesRedis() {
-		host := settingByField["Host"]
-		r.warn("no Redis is named (" + e.Prefix + envURL + ", " + e.Prefix + host.name + ", …), so " + DefaultHost + " is used")
-	}
-	r.cfg.origin = r.origin
-
-	v := validator{in: r.cfg, c: r.cfg, tlsUnknown: r.tlsUnknown}
-	v.run()
-	if err := configError(append(r.problems, v.problems...)); err != nil {
-		return Config{}, err
-	}
-	cfg := r.cfg
-	cfg.fillDefaults()
-	cfg.Warnings = v.c.Warnings
-	r.origin.remember(&cfg)
-	return cfg, nil
-}
+func (e Env) Config() (Config, error) { return configOf(settings.Env(e).Values()) }
 
 // NamesRedis says whether the environment says at all which Redis to use, by
 // REDIS_URL, REDIS_HOST, REDIS_SENTINELS or REDIS_CLUSTERS.
-func (e Env) NamesRedis() bool {
-	e = e.withDefaults()
-	for _, name := range []string{envURL, envURL + "_FILE", "REDIS_HOST", "REDIS_SENTINELS", "REDIS_CLUSTERS"} {
-		if v, _ := e.Lookup(e.Prefix + name); strings.TrimSpace(v) != "" {
-			return true
-		}
-	}
-	return false
-}
+func (e Env) NamesRedis() bool { return settings.Env(e).NamesRedis() }
 
-func (e Env) withDefaults() Env {
-	if e.Lookup == nil {
-		e.Lookup = os.LookupEnv
-	}
-	if e.ReadFile == nil {
-		e.ReadFile = os.ReadFile
-	}
-	return e
-}
-
-func notInName(r rune) bool {
-	return r != '_' && (r < '0' || r > '9') && (r|0x20 < 'a' || r|0x20 > 'z')
-}
-
-// envReader is one reading of the environment.
-type envReader struct {
-	env        Env
-	cfg        Config
-	origin     *origin
-	url        *urlParser // nil without REDIS_URL
-	problems   []Problem
-	tlsUnknown bool
-	files      map[string]fileSetting // read a secret again, by the setting that names its file
-}
-
-func (r *envReader) bad(p Problem) { r.problems = append(r.problems, p) }
-
-func (r *envReader) warn(text string) { r.cfg.Warnings = append(r.cfg.Warnings, text) }
-
-// lookup returns the value of a setting, from its variable or its file, and
-// the name of the variable that gave it. failed means that it was set and
-// cannot be had.
-func (r *envReader) lookup(s setting) (value, name string, ok, failed bool) {
-	name = s.envName(r.env.Prefix)
-	value, _ = r.env.Lookup(name)
-	if strings.TrimSpace(value) == "" && (!s.secret || s.kind == kindURL) {
-		value = "" // only a password may consist of blanks
-	}
-	if !s.file {
-		return value, name, value != "", false
-	}
-	fileName := name + "_FILE"
-	file, _ := r.env.Lookup(fileName)
-	if file = strings.TrimSpace(file); file == "" {
-		return value, name, value != "", false
-	}
-	problem := Problem{Setting: fileName, Value: shownPath(file)}
-	if value != "" {
-		problem.Reason, problem.Fix = name+" is set too", "keep one of the two"
-		r.bad(problem)
-		return "", fileName, false, true
-	}
-	read := func() (string, error) { return readSecret(r.env.ReadFile, fileName, file) }
-	value, err := read()
-	if err != nil {
-		r.problems = append(r.problems, problemsOf(err)...)
-		return "", fileName, false, true
-	}
-	r.files[fileName] = fileSetting{file, read}
-	return value, fileName, true, false
-}
-
-// fileSetting is a setting that stands in a file.
-type fileSetting struct {
-	path string
-	read func() (string, error)
-}
-
-// readSecret reads the file that the setting name names.
-func readSecret(readFile func(string) ([]byte, error), name, file string) (string, error) {
-	problem := Problem{Setting: name, Value: shownPath(file)}
-	data, err := readFile(file)
-	value := strings.TrimRight(string(data), "\r\n")
-	switch {
-	case err != nil:
-		problem.err = cause(err)
-		problem.Reason = "the file cannot be read"
-		if problem.Value != hidden { // the cause may repeat the name
-			problem.Reason += ": " + problem.err.Error()
-		}
-		problem.Fix = "name a file that this process may read"
-	case value == "":
-		problem.Reason, problem.Fix = "the file is empty", "write the value into it, or remove the setting"
-	case len(data) > maxSecretFile:
-		problem.Reason, problem.Fix = "the file is longer than 64 KiB", "name the file that holds only the value"
-	default:
-		return value, nil
-	}
-	return "", configError([]Problem{problem})
-}
-
-// secretOf keeps that a setting stands in a file, for new connections.
-func (r *envReader) secretOf(s setting, name string) {
-	f := r.files[name]
-	if f.read == nil {
-		return
-	}
-	to, _ := s.refString(&r.cfg)
-	r.origin.secrets[s.field] = secretFile{setting: name, was: *to, path: f.path, read: func() (string, error) {
-		raw, err := f.read()
-		var c Config
-		if err == nil {
-			err = s.parse(&c, raw)
-		}
-		to, _ := s.refString(&c)
-		return *to, err
-	}}
-}
-
-// secretsOfURL is secretOf for what a URL in a file says. Where Redis is stays
-// as it was at the start.
-func (r *envReader) secretsOfURL(name string) {
-	f := r.files[name]
-	for field := range r.url.set {
-		s := settingByField[field]
-		if f.read == nil || !s.file {
-			continue
-		}
-		to, _ := s.refString(&r.cfg)
-		r.origin.secrets[field] = secretFile{setting: name, was: *to, path: f.path, read: func() (string, error) {
-			raw, err := f.read()
-			if err != nil {
-				return "", err
-			}
-			u := parseURL(name, raw)
-			to, _ := s.refString(&u.cfg)
-			return *to, configError(u.problems)
-		}}
-	}
-}
-
-// shownPath is the name of a file as an error may show it. What does not look
-// like a path could be the secret itself, in the wrong variable.
-func shownPath(path string) string {
-	if strings.HasPrefix(path, "/") || strings.HasPrefix(path, "./") || strings.HasPrefix(path, "../") {
-		return shown(path)
-	}
-	return hidden
-}
-
-// readURL reads REDIS_URL, which comes before the others.
-func (r *envReader) readURL() {
-	value, name, ok, failed := r.lookup(settings[0])
-	if failed {
-		r.tlsUnknown = true
-	}
-	if !ok {
-		return
-	}
-	r.url = parseURL(name, value)
-	if len(r.url.problems) > 0 {
-		r.problems = append(r.problems, r.url.problems...)
-		r.tlsUnknown = true
-		return
-	}
-	r.cfg = r.url.cfg
-	r.origin.urlSetting, r.origin.url, r.origin.fromURL = name, r.url.shown, r.url.set
-	r.secretsOfURL(name)
-}
-
-// read reads one setting other than REDIS_URL.
-func (r *envReader) read(s setting) {
-	value, name, ok, _ := r.lookup(s)
-	if !ok {
-		return
-	}
-	if r.url != nil && r.overruled(s, value, name) {
-		return
-	}
-	if s.field == "Port" && isServiceLink(value) {
-		// No error: it is not the author of the settings who wrote it.
-		r.warn(name + "=" + shown(strings.TrimSpace(value)) + " is ignored: Kubernetes (a service link) or Docker wrote it, for a service of that name; set " + name + " to a number, or enableServiceLinks: false in the pod")
-		return
-	}
-	if err := s.parse(&r.cfg, value); err != nil {
-		shownValue := hidden
-		if !s.secret {
-			shownValue = shown(strings.TrimSpace(value))
-		}
-		r.bad(Problem{Setting: name, Value: shownValue, Reason: err.Error(), Fix: s.fix(), err: err})
-		if s.kind == kindBool {
-			r.tlsUnknown = true
-		}
-		return
-	}
-	delete(r.origin.fromURL, s.field) // a parameter of the URL may say it too
-	if name != s.envName(r.env.Prefix) {
-		r.origin.names[s.field] = name
-		r.secretOf(s, name)
-	}
-}
-
-// overruled says whether REDIS_URL speaks in the place of a setting, and warns
-// where the two do not say the same.
-func (r *envReader) overruled(s setting, value, name string) bool {
-	u := r.url
-	var why string
-	switch {
-	case s.beside == applies:
-		return false
-	case s.beside == ignored,
-		strings.HasPrefix(s.field, "Sentinel.") && !u.cfg.Sentinel.Enabled,
-		strings.HasPrefix(s.field, "Cluster.") && !u.cfg.Cluster.Enabled:
-		why = " says which Redis to use"
-	case u.set[s.field] || s.field == "Cluster.Password" && u.set["Password"]:
-		why = " has a value for it too"
-	default:
-		return false
-	}
-	var probe Config
-	if s.parse(&probe, value) == nil {
-		if reflect.DeepEqual(s.ref(&probe), s.ref(&u.cfg)) {
-			return true
-		}
-		if probe.TLS.Enabled && len(u.problems) == 0 {
-			// No warning: it would send the password unencrypted.
-			r.bad(Problem{
-				Setting: name, Value: value, Reason: u.setting + " is not encrypted and stands in its place",
-				Fix: "write the URL with rediss:// (rediss-sentinel://, rediss-cluster://), or remove " + name,
-			})
-			return true
-		}
-	}
-	r.warn(name + " is ignored, for " + u.setting + why)
-	return true
-}
+// ParseURL reads one URL:
+//
+//	redis://[[user]:password@]host[:port][/db]
+//	unix://[[user]:password@]/path/of/socket[?db=0]
+//	redis-sentinel://[[user]:password@]host[:port],…[/db]?master=name
+//	redis+sentinel://[[user]:password@]host[:port],…/name[/db]
+//	redis-cluster://[[user]:password@]host[:port],…
+//
+// valkey and valkeys are other names of redis and rediss. rediss,
+// rediss-sentinel, rediss+sentinel and rediss-cluster are the same over TLS;
+// redis+unix is another name of unix. Both Sentinel spellings take the
+// master's name either way, also as sentinelMasterId, and sentinel_username
+// and sentinel_password for the Sentinels themselves. Every scheme takes the
+// database as ?db= too. Ports default to 6379, those of Sentinels to 26379;
+// IPv6 addresses stand in brackets.
+//
+// Credentials without a colon are a password, as redis-cli has it. A special
+// character in them is written percent-encoded ("/" is %2F). Parameters that
+// redis-py, Celery, go-redis, rueidis, ioredis and lettuce know are read where
+// they mean a setting, and otherwise ignored with a warning in
+// Config.Warnings; one that would weaken TLS, and one that nobody knows, is an
+// error.
+//
+// Only the URL itself is read: what is beyond it (a service name that is
+// missing, say) is found by [Open]. The error is [ErrConfig] and repeats no
+// credentials, however broken the URL is.
+func ParseURL(raw string) (Config, error) { return configOf(settings.ParseURL(raw)) }

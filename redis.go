@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/madcrow-go/madcrow/internal/reread"
 	"github.com/redis/rueidis"
 
 	"github.com/madcrow-go/madcrow/internal/conn"
@@ -72,8 +73,8 @@ func Open(ctx context.Context, cfg Config) (*Redis, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	cfg = cfg.guarded()
-	if cfg.files, err = cfg.reread(); err != nil {
-		return nil, err
+	if cfg.files, err = reread.New(cfg.values(), cfg.Logger); err != nil {
+		return nil, configError(err)
 	}
 	r := &Redis{
 		cfg: cfg, log: cfg.Logger, rec: cfg.Recorder,

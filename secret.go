@@ -3,6 +3,8 @@ package madcrow
 import (
 	"fmt"
 	"log/slog"
+
+	"github.com/madcrow-go/madcrow/internal/settings"
 )
 
 // Secret is a password. It is shown as "***", and as nothing when it is empty:
@@ -16,15 +18,12 @@ import (
 // A Secret is not for the keys of a map.
 type Secret string
 
-// hidden stands in the place of a secret.
-const hidden = "***"
-
 // String returns "***", or nothing for an empty Secret.
 func (s Secret) String() string {
 	if s == "" {
 		return ""
 	}
-	return hidden
+	return settings.Hidden
 }
 
 // GoString is String in quotes, for %#v.

@@ -1,4 +1,4 @@
-package madcrow
+package settings
 
 import (
 	"reflect"
@@ -7,13 +7,13 @@ import (
 )
 
 func TestParseURL(t *testing.T) {
-	sentinel := func(c Config, s Sentinel) Config { s.Enabled = true; c.Sentinel = s; return c }
-	cluster := func(c Config, list ...string) Config {
+	sentinel := func(c Values, s Sentinel) Values { s.Enabled = true; c.Sentinel = s; return c }
+	cluster := func(c Values, list ...string) Values {
 		c.Cluster = Cluster{Enabled: true, Addresses: list}
 		return c
 	}
 	tlsOn := TLS{Enabled: true}
-	for raw, want := range map[string]Config{
+	for raw, want := range map[string]Values{
 		"redis://":                         {Host: "localhost", Port: 6379},
 		"redis:///4":                       {Host: "localhost", Port: 6379, DB: 4},
 		"redis://:7000":                    {Host: "localhost", Port: 7000},
@@ -38,36 +38,36 @@ func TestParseURL(t *testing.T) {
 		"unix:///run/redis.sock":           {Socket: "/run/redis.sock"},
 		"unix://u:p@/run/a%20b.sock?db=2":  {Socket: "/run/a b.sock", Username: "u", Password: "p", DB: 2},
 		"redis+unix:///s":                  {Socket: "/s"},
-		"redis-cluster://h":                cluster(Config{}, "h:6379"),
-		"rediss-cluster://u:p@h,[::1]:1,i": cluster(Config{TLS: tlsOn, Username: "u", Password: "p"}, "h:6379", "[::1]:1", "i:6379"),
-		"redis-cluster://h/0":              cluster(Config{}, "h:6379"),
+		"redis-cluster://h":                cluster(Values{}, "h:6379"),
+		"rediss-cluster://u:p@h,[::1]:1,i": cluster(Values{TLS: tlsOn, Username: "u", Password: "p"}, "h:6379", "[::1]:1", "i:6379"),
+		"redis-cluster://h/0":              cluster(Values{}, "h:6379"),
 
-		"redis-sentinel://pw@h1,h2/2?sentinelMasterId=m": sentinel(Config{Password: "pw", DB: 2}, Sentinel{Addresses: []string{"h1:26379", "h2:26379"}, ServiceName: "m"}),
-		"redis-sentinel://u:pw@h1:1,h2?master=m":         sentinel(Config{Username: "u", Password: "pw"}, Sentinel{Addresses: []string{"h1:1", "h2:26379"}, ServiceName: "m"}),
-		"rediss-sentinel://[::1],[::2]:9?master=m":       sentinel(Config{TLS: tlsOn}, Sentinel{Addresses: []string{"[::1]:26379", "[::2]:9"}, ServiceName: "m"}),
-		"redis-sentinel://h/3":                           sentinel(Config{DB: 3}, Sentinel{Addresses: []string{"h:26379"}}),
-		"redis-sentinel://h/m/":                          sentinel(Config{}, Sentinel{Addresses: []string{"h:26379"}, ServiceName: "m"}),
-		"redis-sentinel://h/m/4/":                        sentinel(Config{DB: 4}, Sentinel{Addresses: []string{"h:26379"}, ServiceName: "m"}),
-		"redis-sentinel://h/m":                           sentinel(Config{}, Sentinel{Addresses: []string{"h:26379"}, ServiceName: "m"}),
-		"redis+sentinel://u:p@h1,h2:26380/svc/4?sentinel_username=su&sentinel_password=s%26%2Bp": sentinel(Config{Username: "u", Password: "p", DB: 4}, Sentinel{Addresses: []string{"h1:26379", "h2:26380"}, ServiceName: "svc", Username: "su", Password: "s&+p"}),
-		"rediss+sentinel://h/svc":                    sentinel(Config{TLS: tlsOn}, Sentinel{Addresses: []string{"h:26379"}, ServiceName: "svc"}),
-		"redis+sentinel://h/svc?db=5":                sentinel(Config{DB: 5}, Sentinel{Addresses: []string{"h:26379"}, ServiceName: "svc"}),
-		"redis+sentinel://h/7/8":                     sentinel(Config{DB: 8}, Sentinel{Addresses: []string{"h:26379"}, ServiceName: "7"}),
-		"redis+sentinel://h/m?sentinel_password=a+b": sentinel(Config{}, Sentinel{Addresses: []string{"h:26379"}, ServiceName: "m", Password: "a b"}),
-		"redis+sentinel://h/m/1?master=m":            sentinel(Config{DB: 1}, Sentinel{Addresses: []string{"h:26379"}, ServiceName: "m"}),
+		"redis-sentinel://pw@h1,h2/2?sentinelMasterId=m": sentinel(Values{Password: "pw", DB: 2}, Sentinel{Addresses: []string{"h1:26379", "h2:26379"}, ServiceName: "m"}),
+		"redis-sentinel://u:pw@h1:1,h2?master=m":         sentinel(Values{Username: "u", Password: "pw"}, Sentinel{Addresses: []string{"h1:1", "h2:26379"}, ServiceName: "m"}),
+		"rediss-sentinel://[::1],[::2]:9?master=m":       sentinel(Values{TLS: tlsOn}, Sentinel{Addresses: []string{"[::1]:26379", "[::2]:9"}, ServiceName: "m"}),
+		"redis-sentinel://h/3":                           sentinel(Values{DB: 3}, Sentinel{Addresses: []string{"h:26379"}}),
+		"redis-sentinel://h/m/":                          sentinel(Values{}, Sentinel{Addresses: []string{"h:26379"}, ServiceName: "m"}),
+		"redis-sentinel://h/m/4/":                        sentinel(Values{DB: 4}, Sentinel{Addresses: []string{"h:26379"}, ServiceName: "m"}),
+		"redis-sentinel://h/m":                           sentinel(Values{}, Sentinel{Addresses: []string{"h:26379"}, ServiceName: "m"}),
+		"redis+sentinel://u:p@h1,h2:26380/svc/4?sentinel_username=su&sentinel_password=s%26%2Bp": sentinel(Values{Username: "u", Password: "p", DB: 4}, Sentinel{Addresses: []string{"h1:26379", "h2:26380"}, ServiceName: "svc", Username: "su", Password: "s&+p"}),
+		"rediss+sentinel://h/svc":                    sentinel(Values{TLS: tlsOn}, Sentinel{Addresses: []string{"h:26379"}, ServiceName: "svc"}),
+		"redis+sentinel://h/svc?db=5":                sentinel(Values{DB: 5}, Sentinel{Addresses: []string{"h:26379"}, ServiceName: "svc"}),
+		"redis+sentinel://h/7/8":                     sentinel(Values{DB: 8}, Sentinel{Addresses: []string{"h:26379"}, ServiceName: "7"}),
+		"redis+sentinel://h/m?sentinel_password=a+b": sentinel(Values{}, Sentinel{Addresses: []string{"h:26379"}, ServiceName: "m", Password: "a b"}),
+		"redis+sentinel://h/m/1?master=m":            sentinel(Values{DB: 1}, Sentinel{Addresses: []string{"h:26379"}, ServiceName: "m"}),
 	} {
 		c, err := ParseURL(raw)
 		if err != nil {
 			t.Errorf("%s: %v", raw, err)
 			continue
 		}
-		c.origin = nil
+		c.Origin = nil
 		if !reflect.DeepEqual(c, want) {
 			t.Errorf("%s:\ngot  %v\nwant %v", raw, c, want)
 		}
 		// The printed form hides passwords: compare them apart.
 		if c.Password != want.Password || c.Sentinel.Password != want.Sentinel.Password {
-			t.Errorf("%s: passwords %q %q", raw, string(c.Password), string(c.Sentinel.Password))
+			t.Errorf("%s: passwords %q %q", raw, c.Password, c.Sentinel.Password)
 		}
 	}
 }
@@ -120,7 +120,7 @@ func TestParseURL_Refuses(t *testing.T) {
 	} {
 		c, err := ParseURL(raw)
 		wantProblem(t, err, "URL", want)
-		if !reflect.DeepEqual(c, Config{}) {
+		if !reflect.DeepEqual(c, Values{}) {
 			t.Errorf("%s: an error and a configuration: %v", raw, c)
 		}
 	}
@@ -148,13 +148,13 @@ func TestParseURL_WhatIsMissingIsFoundByValidate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = c.validate()
+	_, err = c.Validate()
 	wantProblem(t, err, "Config.Sentinel.ServiceName", "?master=")
 	c, err = ParseURL("redis-cluster://:" + secretMark + "@h/3")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = c.validate()
+	_, err = c.Validate()
 	wantProblem(t, err, "URL", "database 0")
 }
 
@@ -172,10 +172,10 @@ func FuzzParseURL(f *testing.F) {
 		if err != nil {
 			shows = err.Error()
 		} else {
-			if !strings.Contains(string(c.Password), secretMark) {
+			if !strings.Contains(c.Password, secretMark) {
 				t.Errorf("accepted, and the password is lost: %q", raw)
 			}
-			filled, err := c.validate()
+			filled, err := c.Validate()
 			shows += filled.String() + strings.Join(filled.Warnings, "")
 			if err != nil {
 				shows += err.Error()
@@ -186,7 +186,7 @@ func FuzzParseURL(f *testing.F) {
 		}
 		// Without the @ the same text is hosts only; it must not panic.
 		if c, err := ParseURL(scheme + "://" + rest); err == nil {
-			_, _ = c.validate()
+			_, _ = c.Validate()
 		}
 		_, _ = ParseURL(rest)
 	})
@@ -203,19 +203,19 @@ func FuzzEnv(f *testing.F) {
 			vars["REDIS_URL"] = urlBefore + "://u:" + secretMark + "@" + urlAfter
 		}
 		for n, v := range map[uint8]string{i: a, j: b} {
-			s := settings[int(n)%len(settings)]
+			s := table[int(n)%len(table)]
 			vars[s.name] = v
 			if s.file && len(v)%2 == 1 {
 				vars[s.name+"_FILE"] = v
 			}
 		}
-		c, err := fakeEnv(vars, map[string]string{"/f": secretMark}).Config()
+		c, err := fakeEnv(vars, map[string]string{"/f": secretMark}).Values()
 		shows := c.String() + strings.Join(c.Warnings, "")
 		if err != nil {
 			shows = err.Error()
-		} else if filled, err := c.validate(); err != nil {
+		} else if filled, err := c.Validate(); err != nil {
 			t.Errorf("accepted and not valid: %v from %q", err, vars)
-		} else if again, err := filled.validate(); err != nil || !reflect.DeepEqual(filled, again) {
+		} else if again, err := filled.Validate(); err != nil || !reflect.DeepEqual(filled, again) {
 			t.Errorf("validating twice: %v\n%v\n%v", err, filled, again)
 		}
 		if strings.Contains(shows, secretMark) {

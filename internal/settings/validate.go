@@ -1,4 +1,4 @@
-package madcrow
+package settings
 
 import (
 	"fmt"
@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -20,77 +19,24 @@ const (
 	maxSocketPath = 107 // what the kernel takes
 )
 
-// origin remembers who wrote a Config.
-type origin struct {
-	env     bool              // read from the environment
-	prefix  string            // of the names there
-	names   map[string]string // names that differ from the table's: NAME_FILE
-	written map[string]string // what each field showed then
-
-	urlSetting string          // how the URL is called
-	url        string          // the URL without secrets
-	fromURL    map[string]bool // the fields that the URL speaks for
-
-	secrets map[string]secretFile // by field
-}
-
-// remember notes what c holds now, so that a change made later in code is not
-// blamed on the environment.
-func (o *origin) remember(c *Config) {
-	o.written = make(map[string]string, len(settings))
-	for field := range settingByField {
-		o.written[field] = fieldText(c, field)
-	}
-	o.written["Socket"] = fieldText(c, "Socket")
-}
-
-// describe returns the name of a field as its author knows it, and its value
-// without secrets.
-func (o *origin) describe(c *Config, field string) (name, value string) {
-	value = fieldText(c, field)
-	if o != nil && (o.written == nil || o.written[field] == value) {
-		if o.fromURL[field] {
-			return o.urlSetting, o.url
-		}
-		if s, ok := settingByField[field]; ok && o.env {
-			if name := o.names[field]; name != "" {
-				return name, value
-			}
-			return s.envName(o.prefix), value
-		}
-	}
-	return "Config." + field, value
-}
-
-// fieldText is the value of a field without secrets.
-func fieldText(c *Config, field string) string {
-	if field == "Socket" {
-		return shown(c.Socket)
-	}
-	if s, ok := settingByField[field]; ok {
-		return s.text(c)
-	}
-	return ""
-}
-
-// validator gathers what is wrong with a Config.
+// validator gathers what is wrong with Values.
 type validator struct {
-	in         Config // as given, for names and values
-	c          Config // with defaults
-	problems   []Problem
+	in         Values // as given, for names and values
+	c          Values // with defaults
+	problems   Problems
 	tlsUnknown bool // what would turn TLS on could not be read
 }
 
-// validate returns c with its defaults filled in, or one error that lists
-// every problem. It changes nothing that c points to. Validating the result
-// again gives the same.
-func (c Config) validate() (Config, error) {
-	v := validator{in: c, c: c}
-	v.run()
-	if err := configError(v.problems); err != nil {
-		return Config{}, err
+// Validate returns v with its defaults filled in, or one error, [Problems],
+// that lists every problem. It changes nothing that v points to. Validating
+// the result again gives the same.
+func (v Values) Validate() (Values, error) {
+	x := validator{in: v, c: v}
+	x.run()
+	if err := x.problems.orNil(); err != nil {
+		return Values{}, err
 	}
-	return v.c, nil
+	return x.c, nil
 }
 
 func (v *validator) run() {
@@ -120,13 +66,13 @@ func (v *validator) run() {
 func (v *validator) add(field, reason, fix string) { v.addCause(field, reason, fix, nil) }
 
 func (v *validator) addCause(field, reason, fix string, err error) {
-	name, value := v.in.origin.describe(&v.in, field)
-	v.problems = append(v.problems, Problem{Setting: name, Value: value, Reason: reason, Fix: fix, err: err})
+	name, value := v.in.Origin.describe(&v.in, field)
+	v.problems = append(v.problems, Problem{Setting: name, Value: value, Reason: reason, Fix: fix, Err: err})
 }
 
 // name is what the author of the configuration calls a field.
 func (v *validator) name(field string) string {
-	name, _ := v.in.origin.describe(&v.in, field)
+	name, _ := v.in.Origin.describe(&v.in, field)
 	return name
 }
 
@@ -137,41 +83,27 @@ func (v *validator) warn(text string) {
 	}
 }
 
-// tcp says whether Host and Port count.
-func (c *Config) tcp() bool {
-	return c.Socket == "" && !c.Sentinel.Enabled && !c.Cluster.Enabled
-}
-
 // fillDefaults gives empty fields the defaults of the table.
-func (c *Config) fillDefaults() {
-	if c.BulkThreshold == 0 && c.MaxValueSize > 0 {
-		c.BulkThreshold = min(DefaultBulkThreshold, c.MaxValueSize)
+func (v *Values) fillDefaults() {
+	if v.BulkThreshold == 0 && v.MaxValueSize > 0 {
+		v.BulkThreshold = min(DefaultBulkThreshold, v.MaxValueSize)
 	}
-	for _, s := range settings {
-		if s.field == "" || (s.field == "Host" || s.field == "Port") && !c.tcp() {
+	for _, s := range table {
+		if s.path == "" || (s.path == "Host" || s.path == "Port") && !v.usesHost() {
 			continue
 		}
-		s.fill(c)
+		s.fill(v)
 	}
 }
 
 // ranges checks numbers, sizes and durations.
 func (v *validator) ranges() {
-	for _, s := range settings {
-		var n int64
-		switch s.kind {
-		case kindNumber, kindBytes:
-			n = int64(*s.ref(&v.c).(*int))
-		case kindDuration:
-			n = int64(*s.ref(&v.c).(*time.Duration))
-		default:
+	for _, s := range table {
+		if s.path == "" || s.path == "Port" && v.c.Port == 0 && !v.c.usesHost() {
 			continue
 		}
-		if n == 0 && s.field == "Port" && !v.c.tcp() {
-			continue
-		}
-		if !s.inRange(n) {
-			v.add(s.field, envvalue.ErrRange.Error(), s.fix())
+		if !s.inRange(&v.c) {
+			v.add(s.path, envvalue.ErrRange.Error(), s.fix)
 		}
 	}
 	if v.c.BulkThreshold > v.c.MaxValueSize && v.c.MaxValueSize > 0 {
@@ -234,7 +166,7 @@ func (v *validator) texts() {
 		}
 	}
 	if v.c.DeployEnv != Development && v.c.DeployEnv != Production {
-		v.add("DeployEnv", "it is neither "+Development+" nor "+Production, settingByField["DeployEnv"].fix())
+		v.add("DeployEnv", "it is neither "+Development+" nor "+Production, byField["DeployEnv"].fix)
 	}
 	if v.c.Embedded && v.c.DeployEnv == Production {
 		v.add("DeployEnv", "an embedded Redis keeps its data in this process and is for development only", "name a Redis, or set "+Development)
@@ -251,7 +183,7 @@ func (v *validator) topology() {
 			"turn off "+v.name("Sentinel.Enabled")+" or "+v.name("Cluster.Enabled"))
 	}
 	if s.Enabled {
-		s.Addresses = v.addresses("Sentinel.Addresses", s.Addresses, defaultSentinelPort)
+		s.Addresses = v.addresses("Sentinel.Addresses", s.Addresses, DefaultSentinelPort)
 		switch {
 		case s.ServiceName == "":
 			v.add("Sentinel.ServiceName", "Sentinel is on and the master has no name",
@@ -263,7 +195,7 @@ func (v *validator) topology() {
 		v.warn(v.name("Sentinel.Addresses") + " is not used, for " + v.name("Sentinel.Enabled") + " is off")
 	}
 	if c.Enabled {
-		c.Addresses = v.addresses("Cluster.Addresses", c.Addresses, defaultClusterPort)
+		c.Addresses = v.addresses("Cluster.Addresses", c.Addresses, DefaultPort)
 		if v.c.DB > 0 {
 			v.add("DB", "a cluster has only database 0", "remove it, or turn "+v.name("Cluster.Enabled")+" off")
 		}
@@ -302,15 +234,15 @@ func (v *validator) addresses(field string, list []string, defaultPort int) []st
 
 // credentials checks that they have one source.
 func (v *validator) credentials() {
-	if v.c.Credentials == nil {
+	if !v.c.HasCredentials {
 		return
 	}
 	for _, t := range []struct{ field, text string }{
 		{"Username", v.in.Username},
-		{"Password", string(v.in.Password)},
+		{"Password", v.in.Password},
 		{"Sentinel.Username", v.in.Sentinel.Username},
-		{"Sentinel.Password", string(v.in.Sentinel.Password)},
-		{"Cluster.Password", string(v.in.Cluster.Password)},
+		{"Sentinel.Password", v.in.Sentinel.Password},
+		{"Cluster.Password", v.in.Cluster.Password},
 	} {
 		if t.text != "" {
 			v.add(t.field, "Config.Credentials is set too, and stands in its place", "keep one of the two")
@@ -321,7 +253,7 @@ func (v *validator) credentials() {
 // tls checks the options and opens the files.
 func (v *validator) tls() {
 	t := v.c.TLS
-	on := t.Enabled || v.c.Sentinel.Enabled && v.c.sentinelTLS()
+	on := t.Enabled || v.c.Sentinel.Enabled && v.c.EncryptsSentinels()
 	if !on && !v.tlsUnknown {
 		for _, field := range tlsOptions(t) {
 			// An error and no warning: who names an authority believes that
@@ -345,10 +277,7 @@ func (v *validator) tls() {
 	if t.KeyFile != "" && t.CertFile == "" {
 		v.add("TLS.KeyFile", "the key has no certificate", "set "+v.name("TLS.CertFile"))
 	}
-	_, problems := t.load("")
-	for _, p := range problems {
-		v.addCause(p.field, p.reason, p.fix, p.err)
-	}
+	v.loadTLS()
 	if t.InsecureSkipVerify {
 		v.warn("INSECURE: " + v.name("TLS.InsecureSkipVerify") + " is on, so no certificate is verified and anybody on the way to Redis can read and change everything; name the authority in " + v.name("TLS.CAFile") + " instead")
 	}

@@ -1,4 +1,4 @@
-package madcrow
+package settings
 
 import (
 	"net"
@@ -17,7 +17,7 @@ const (
 	clustered
 )
 
-// urlSchemes are all schemes that ParseURL knows.
+// urlSchemes are all schemes that a URL may have.
 var urlSchemes = []struct {
 	name string
 	topo urlTopology
@@ -37,38 +37,15 @@ var urlSchemes = []struct {
 	{"rediss-cluster", clustered, true},
 }
 
-// ParseURL reads one URL:
-//
-//	redis://[[user]:password@]host[:port][/db]
-//	unix://[[user]:password@]/path/of/socket[?db=0]
-//	redis-sentinel://[[user]:password@]host[:port],…[/db]?master=name
-//	redis+sentinel://[[user]:password@]host[:port],…/name[/db]
-//	redis-cluster://[[user]:password@]host[:port],…
-//
-// valkey and valkeys are other names of redis and rediss. rediss, rediss-sentinel, rediss+sentinel and rediss-cluster are the same
-// over TLS; redis+unix is another name of unix. Both Sentinel spellings take
-// the master's name either way, also as sentinelMasterId, and
-// sentinel_username and sentinel_password for the Sentinels themselves. Every
-// scheme takes the database as ?db= too. Ports default to 6379, those of
-// Sentinels to 26379; IPv6 addresses stand in brackets.
-//
-// Credentials without a colon are a password, as redis-cli has it. A special
-// character in them is written percent-encoded ("/" is %2F). Parameters that
-// redis-py, Celery, go-redis, rueidis, ioredis and lettuce know are read where
-// they mean a setting, and otherwise ignored with a warning in
-// Config.Warnings; one that would weaken TLS, and one that nobody knows, is an
-// error.
-//
-// Only the URL itself is read: what is beyond it (a service name that is
-// missing, say) is found by [Open]. The error is [ErrConfig] and repeats no
-// credentials, however broken the URL is.
-func ParseURL(raw string) (Config, error) {
+// ParseURL reads one URL, and nothing that is beyond it. The error is
+// [Problems] and repeats no credentials, however broken the URL is.
+func ParseURL(raw string) (Values, error) {
 	p := parseURL("URL", raw)
-	if len(p.problems) > 0 {
-		return Config{}, configError(p.problems)
+	if err := p.problems.orNil(); err != nil {
+		return Values{}, err
 	}
-	p.cfg.origin = &origin{urlSetting: p.setting, url: p.shown, fromURL: p.set}
-	p.cfg.origin.remember(&p.cfg)
+	p.cfg.Origin = &Origin{urlSetting: p.setting, url: p.shown, fromURL: p.set}
+	p.cfg.Origin.remember(&p.cfg)
 	return p.cfg, nil
 }
 
@@ -77,10 +54,10 @@ func ParseURL(raw string) (Config, error) {
 type urlParser struct {
 	setting  string // how errors call the URL
 	shown    string // the URL without secrets
-	cfg      Config
-	set      map[string]bool // the fields of Config that the URL contains
+	cfg      Values
+	set      map[string]bool // the fields that the URL contains
 	ignored  []string        // parameters of other libraries
-	problems []Problem
+	problems Problems
 }
 
 func parseURL(setting, raw string) *urlParser {
@@ -126,11 +103,11 @@ func (p *urlParser) parse(raw string) {
 		p.socket(hosts, path)
 	case sentinels:
 		p.cfg.Sentinel.Enabled = true
-		p.cfg.Sentinel.Addresses = p.hostList(hosts, defaultSentinelPort)
+		p.cfg.Sentinel.Addresses = p.hostList(hosts, DefaultSentinelPort)
 		p.sentinelPath(path, params)
 	case clustered:
 		p.cfg.Cluster.Enabled = true
-		p.cfg.Cluster.Addresses = p.hostList(hosts, defaultClusterPort)
+		p.cfg.Cluster.Addresses = p.hostList(hosts, DefaultPort)
 		p.dbPath(path)
 	}
 	if db, ok := params["db"]; ok {
@@ -181,7 +158,7 @@ func (p *urlParser) credentials(authority string) (hosts string) {
 		user, password = "", user
 	}
 	p.secret(user, "Username", &p.cfg.Username)
-	p.secret(password, "Password", (*string)(&p.cfg.Password))
+	p.secret(password, "Password", &p.cfg.Password)
 	return authority[at+1:]
 }
 
@@ -328,7 +305,7 @@ func (p *urlParser) sentinelPath(path string, params map[string]string) {
 	if db != "" {
 		p.database(db)
 	}
-	for name, to := range map[string]*string{"username": &s.Username, "password": (*string)(&s.Password)} {
+	for name, to := range map[string]*string{"username": &s.Username, "password": &s.Password} {
 		if v := params["sentinel_"+name]; v != "" {
 			*to = v
 			p.mark("Sentinel." + strings.ToUpper(name[:1]) + name[1:])
@@ -378,58 +355,4 @@ func knownSchemes() string {
 		b.WriteString(s.name + "://")
 	}
 	return b.String()
-}
-
-// shownURL returns raw as an error or a log may show it: without credentials,
-// without the values of the query, and when it is broken without all that
-// could be a credential in the wrong place.
-func shownURL(raw string) string {
-	scheme, rest, found := strings.Cut(raw, "://")
-	if !found || !isScheme(scheme) {
-		return hidden
-	}
-	credentials := ""
-	// A password with a raw / or ? in it reaches to the last @ of all.
-	at := strings.LastIndexByte(rest, '@')
-	if at >= 0 {
-		credentials, rest = hidden+"@", rest[at+1:]
-	}
-	rest, _, hasQuery := strings.Cut(rest, "?")
-	rest, _, _ = strings.Cut(rest, "#")
-	authority, path, _ := strings.Cut(rest, "/")
-	if at < 0 && !plainPorts(authority) {
-		return clip(scheme) + "://" + hidden // user:password, the host forgotten
-	}
-	out := scheme + "://" + credentials + authority
-	if len(rest) > len(authority) {
-		out += "/" + path
-	}
-	if hasQuery {
-		out += "?" + hidden
-	}
-	return clip(out)
-}
-
-// plainPorts says whether all that follows a colon can be a port.
-func plainPorts(authority string) bool {
-	for item := range strings.SplitSeq(authority, ",") {
-		if end := strings.IndexByte(item, ']'); end >= 0 && strings.HasPrefix(item, "[") {
-			item = item[end+1:]
-		}
-		if _, port, ok := strings.Cut(item, ":"); ok && (!isNumber(port) || len(port) > 5) {
-			return false
-		}
-	}
-	return true
-}
-
-// isScheme says whether s is built like a scheme, and is thereby no secret.
-func isScheme(s string) bool {
-	for i := range len(s) {
-		c := s[i] | 0x20
-		if (c < 'a' || c > 'z') && (i == 0 || (s[i] < '0' || s[i] > '9') && s[i] != '+' && s[i] != '-' && s[i] != '.') {
-			return false
-		}
-	}
-	return s != "" && len(s) <= 32
 }

@@ -1,4 +1,4 @@
-package madcrow
+package settings
 
 import (
 	"reflect"
@@ -9,29 +9,29 @@ import (
 
 // The URL of another library was refused for a parameter that means a setting.
 func TestParseURL_ParametersOfOtherLibrariesAreSettings(t *testing.T) {
-	base := Config{Host: "h", Port: 6379}
-	with := func(change func(*Config)) Config { c := base; change(&c); return c }
-	for query, want := range map[string]Config{
-		"client_name=shop":               with(func(c *Config) { c.ClientName = "shop" }),
-		"clientName=shop":                with(func(c *Config) { c.ClientName = "shop" }),
-		"socket_connect_timeout=2.5":     with(func(c *Config) { c.ConnectTimeout = 2500 * time.Millisecond }),
-		"dial_timeout=3s":                with(func(c *Config) { c.ConnectTimeout = 3 * time.Second }),
-		"connectTimeout=1500":            with(func(c *Config) { c.ConnectTimeout = 1500 * time.Millisecond }),
-		"socket_timeout=1":               with(func(c *Config) { c.CommandTimeout = time.Second }),
-		"read_timeout=250ms":             with(func(c *Config) { c.CommandTimeout = 250 * time.Millisecond }),
-		"max_connections=50":             with(func(c *Config) { c.MaxConnections = 50 }),
-		"pool_size=7&max_connections=7":  with(func(c *Config) { c.MaxConnections = 7 }),
+	base := Values{Host: "h", Port: 6379}
+	with := func(change func(*Values)) Values { c := base; change(&c); return c }
+	for query, want := range map[string]Values{
+		"client_name=shop":               with(func(c *Values) { c.ClientName = "shop" }),
+		"clientName=shop":                with(func(c *Values) { c.ClientName = "shop" }),
+		"socket_connect_timeout=2.5":     with(func(c *Values) { c.ConnectTimeout = 2500 * time.Millisecond }),
+		"dial_timeout=3s":                with(func(c *Values) { c.ConnectTimeout = 3 * time.Second }),
+		"connectTimeout=1500":            with(func(c *Values) { c.ConnectTimeout = 1500 * time.Millisecond }),
+		"socket_timeout=1":               with(func(c *Values) { c.CommandTimeout = time.Second }),
+		"read_timeout=250ms":             with(func(c *Values) { c.CommandTimeout = 250 * time.Millisecond }),
+		"max_connections=50":             with(func(c *Values) { c.MaxConnections = 50 }),
+		"pool_size=7&max_connections=7":  with(func(c *Values) { c.MaxConnections = 7 }),
 		"ssl_cert_reqs=required":         base,
 		"ssl_cert_reqs=CERT_REQUIRED":    base,
 		"verifyPeer=FULL":                base,
 		"skip_verify=false":              base,
 		"ssl_check_hostname=true":        base,
 		"ssl=false":                      base,
-		"ssl_ca_certs=%2Fca.pem":         with(func(c *Config) { c.TLS.CAFile = "/ca.pem" }),
-		"ssl_certfile=/c&ssl_keyfile=/k": with(func(c *Config) { c.TLS.CertFile, c.TLS.KeyFile = "/c", "/k" }),
+		"ssl_ca_certs=%2Fca.pem":         with(func(c *Values) { c.TLS.CAFile = "/ca.pem" }),
+		"ssl_certfile=/c&ssl_keyfile=/k": with(func(c *Values) { c.TLS.CertFile, c.TLS.KeyFile = "/c", "/k" }),
 	} {
 		c, err := ParseURL("redis://h?" + query)
-		c.origin = nil
+		c.Origin = nil
 		if err != nil || !reflect.DeepEqual(c, want) {
 			t.Errorf("%s:\ngot  %v, %v\nwant %v", query, c, err, want)
 		}
@@ -106,7 +106,7 @@ func TestEnv_ServiceLinksAreIgnored(t *testing.T) {
 		"SHOP_": {"SHOP_REDIS_HOST": "h", "SHOP_REDIS_PORT": "tcp://[fd00::1]:6380"},
 	} {
 		vars["REDIS_SERVICE_PORT"], vars["REDIS_PORT_6379_TCP"] = "6380", "tcp://10.0.0.1:6380"
-		c, err := Env{Prefix: prefix, Lookup: func(name string) (string, bool) { v, ok := vars[name]; return v, ok }}.Config()
+		c, err := Env{Prefix: prefix, Lookup: func(name string) (string, bool) { v, ok := vars[name]; return v, ok }}.Values()
 		if err != nil || c.Port != DefaultPort || len(c.Warnings) != 1 {
 			t.Errorf("%sREDIS_PORT: %v, %q, %v", prefix, c, c.Warnings, err)
 			continue
@@ -120,7 +120,7 @@ func TestEnv_ServiceLinksAreIgnored(t *testing.T) {
 		wantWarning(t, fromEnv(t, vars), "REDIS_PORT", "Kubernetes")
 	}
 	for _, bad := range []string{"tcp://10.0.0.1", "tcp://", "tcp://h:x", "http://h:6379"} {
-		_, err := fakeEnv(map[string]string{"REDIS_PORT": bad}, nil).Config()
+		_, err := fakeEnv(map[string]string{"REDIS_PORT": bad}, nil).Values()
 		wantProblem(t, err, "REDIS_PORT", "whole number")
 	}
 }

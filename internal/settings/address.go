@@ -1,16 +1,10 @@
-package madcrow
+package settings
 
 import (
 	"net"
 	"net/netip"
 	"strconv"
 	"strings"
-)
-
-// The ports that an address without one means.
-const (
-	defaultSentinelPort = 26379
-	defaultClusterPort  = DefaultPort
 )
 
 // splitAddress reads "host", "host:port", "[IPv6]" or "[IPv6]:port". An IPv6

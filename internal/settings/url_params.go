@@ -1,4 +1,4 @@
-package madcrow
+package settings
 
 import (
 	"strconv"
@@ -23,7 +23,7 @@ const (
 // urlParam is one parameter of the URLs of other libraries.
 type urlParam struct {
 	kind  paramKind
-	field string   // of Config, of a setting
+	field string   // of Values, of a setting
 	words []string // in lower case, that verify in full
 }
 
@@ -102,11 +102,11 @@ func (p *urlParser) foreign(name, value string, tls bool) bool {
 
 // asSetting sets the field that a parameter means.
 func (p *urlParser) asSetting(name, value string, param urlParam) {
-	s := settingByField[param.field]
+	s := byField[param.field]
 	if param.kind == paramMillis {
 		value += "ms"
 	}
-	var probe Config
+	var probe Values
 	if value == "" {
 		p.bad("the parameter "+name+" is empty", "remove it, or set "+s.name)
 		return

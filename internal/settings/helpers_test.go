@@ -1,4 +1,4 @@
-package madcrow
+package settings
 
 import (
 	"crypto/ecdsa"
@@ -33,32 +33,31 @@ func fakeEnv(vars, files map[string]string) Env {
 	}
 }
 
-func fromEnv(t *testing.T, vars map[string]string) Config {
+func fromEnv(t *testing.T, vars map[string]string) Values {
 	t.Helper()
-	c, err := fakeEnv(vars, nil).Config()
+	c, err := fakeEnv(vars, nil).Values()
 	if err != nil {
 		t.Fatalf("%v: %v", vars, err)
 	}
 	return c
 }
 
-// wantProblem fails unless err is a configuration error in every promised way
-// and has a problem of that setting whose text holds want.
+// wantProblem fails unless err is a list of problems in every promised way and
+// has a problem of that setting whose text holds want.
 func wantProblem(t *testing.T, err error, setting, want string) Problem {
 	t.Helper()
-	var e *Error
-	var ce *ConfigError
+	var problems Problems
 	switch {
 	case err == nil:
 		t.Fatalf("no error; want %s: …%s…", setting, want)
-	case !errors.Is(err, ErrConfig), !errors.As(err, &e), e.Kind != KindConfig, e.Outcome != OutcomeNotApplied, !errors.As(err, &ce), !errors.Is(ce, ErrConfig):
-		t.Fatalf("not a configuration error in every way: %#v", err)
+	case !errors.As(err, &problems):
+		t.Fatalf("no list of problems: %#v", err)
 	case strings.Contains(err.Error(), secretMark):
 		t.Fatalf("the error shows a secret: %v", err)
 	case strings.Contains(err.Error(), "\n"):
 		t.Fatalf("the error is more than one line: %v", err)
 	}
-	for _, p := range ce.Problems {
+	for _, p := range problems {
 		if p.Fix == "" || p.Reason == "" {
 			t.Errorf("%s: reason %q, fix %q; both are promised", p.Setting, p.Reason, p.Fix)
 		}
@@ -66,7 +65,7 @@ func wantProblem(t *testing.T, err error, setting, want string) Problem {
 			t.Errorf("the error does not show %+v", p)
 		}
 	}
-	for _, p := range ce.Problems {
+	for _, p := range problems {
 		if p.Setting == setting && strings.Contains(p.Error(), want) {
 			return p
 		}
@@ -75,7 +74,7 @@ func wantProblem(t *testing.T, err error, setting, want string) Problem {
 	return Problem{}
 }
 
-func wantWarning(t *testing.T, c Config, parts ...string) {
+func wantWarning(t *testing.T, c Values, parts ...string) {
 	t.Helper()
 	for _, w := range c.Warnings {
 		found := true
@@ -118,4 +117,11 @@ func certificate(t *testing.T) (certFile, keyFile string) {
 		}
 	}
 	return certFile, keyFile
+}
+
+// problemsOf returns the problems inside err.
+func problemsOf(err error) Problems {
+	var problems Problems
+	_ = errors.As(err, &problems)
+	return problems
 }

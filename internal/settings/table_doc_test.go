@@ -1,50 +1,34 @@
-package madcrow
+package settings
 
 import (
 	"flag"
 	"fmt"
 	"os"
-	"strconv"
 	"strings"
 	"testing"
-	"time"
 )
 
 var updateSettings = flag.Bool("update", false, "write docs/settings.md")
 
-const settingsPage = "docs/settings.md"
+const settingsPage = "../../docs/settings.md"
 
 // docDefault is the default of a setting as the page shows it.
 func (s setting) docDefault() string {
-	switch def := s.def.(type) {
-	case nil:
+	if s.def == "" {
 		return s.note
-	case time.Duration:
-		return "`" + strconv.FormatFloat(def.Seconds(), 'f', -1, 64) + "`"
-	default:
-		return fmt.Sprintf("`%v`", def)
 	}
+	return "`" + s.def + "`"
 }
 
 // docKind is the type with its range.
-func (s setting) docKind() string {
-	switch {
-	case s.kind == kindNumber && s.max == maxDB:
-		return s.kind + ", 0 or more"
-	case s.kind == kindNumber, s.kind == kindBytes:
-		return fmt.Sprintf("%s, %d to %d", s.kind, s.min, s.max)
-	case s.kind == kindDuration:
-		return s.kind + ", 1 ms to 1 h"
-	}
-	return s.kind
-}
+func (s setting) docKind() string { return s.kind + s.limits }
 
 func renderSettings() string {
 	var b strings.Builder
 	b.WriteString(settingsHead)
 	b.WriteString("| setting | type | default | meaning |\n|---|---|---|---|\n")
 	var files []string
-	for _, s := range settings {
+	for _, s := range table {
 		help := s.help
 		if s.secret {
 			help += " Secret: never shown."
@@ -61,7 +45,7 @@ func renderSettings() string {
 // beside lists the settings that behave so beside REDIS_URL.
 func beside(how besideURL) []string {
 	var names []string
-	for _, s := range settings {
+	for _, s := range table {
 		if s.beside == how {
 			names = append(names, "`"+s.name+"`")
 		}
@@ -71,7 +55,7 @@ func beside(how besideURL) []string {
 
 // The README holds the same rows, shorter, between these lines.
 const (
-	readme      = "README.md"
+	readme      = "../../README.md"
 	tableBegins = "<!-- settings -->\n"
 	tableEnds   = "<!-- end of settings -->\n"
 )
@@ -81,7 +65,7 @@ func renderReadme(page string) string {
 	_, after, _ := strings.Cut(rest, tableEnds)
 	var b strings.Builder
 	b.WriteString(before + tableBegins + "| setting | default | meaning |\n|---|---|---|\n")
-	for _, s := range settings {
+	for _, s := range table {
 		first, _, _ := strings.Cut(s.help, ". ")
 		fmt.Fprintf(&b, "| `%s` | %s | %s. |\n", s.name, s.docDefault(), strings.TrimSuffix(first, "."))
 	}
@@ -103,28 +87,28 @@ func TestSettingsDoc(t *testing.T) {
 				t.Fatal(err)
 			}
 		} else if string(got) != want {
-			t.Errorf("%s is stale; run: go test -run TestSettingsDoc -update .", page)
+			t.Errorf("%s is stale; run: go test -run TestSettingsDoc -update ./internal/settings", page)
 		}
 	}
 }
 
 func TestSettingsTable_IsComplete(t *testing.T) {
 	seen := map[string]bool{}
-	for _, s := range settings {
-		if seen[s.name] || seen["field "+s.field] {
+	for _, s := range table {
+		if seen[s.name] || seen["field "+s.path] {
 			t.Errorf("%s is there twice", s.name)
 		}
-		seen[s.name], seen["field "+s.field] = true, true
-		if s.help == "" || s.kind == "" || (s.ref == nil) != (s.name == envURL) {
+		seen[s.name], seen["field "+s.path] = true, true
+		if s.help == "" || s.kind == "" || (s.parse == nil) != (s.name == envURL) {
 			t.Errorf("%s lacks a text or a field", s.name)
 		}
 		if s.secret && !s.file {
 			t.Errorf("%s is a secret and has no _FILE", s.name)
 		}
-		if s.def != nil && s.max > 0 {
-			var c Config
+		if s.def != "" {
+			var c Values
 			s.fill(&c)
-			if err := s.parse(&c, strings.Trim(s.docDefault(), "`")); err != nil {
+			if err := s.parse(&c, s.def); err != nil {
 				t.Errorf("%s: its default is refused: %v", s.name, err)
 			}
 		}
@@ -140,7 +124,7 @@ func TestSettingsDoc_ExamplesAreAccepted(t *testing.T) {
 			n++
 			c, err := ParseURL(line)
 			if err == nil {
-				_, err = c.validate()
+				_, err = c.Validate()
 			}
 			if err != nil {
 				t.Errorf("%s: %v", line, err)
@@ -154,7 +138,7 @@ func TestSettingsDoc_ExamplesAreAccepted(t *testing.T) {
 
 const settingsHead = `# Settings
 
-<!-- Written from the settings table by "go test -run TestSettingsDoc -update ." -->
+<!-- Written from the settings table by "go test -run TestSettingsDoc -update ./internal/settings" -->
 
 ` + "`madcrow.ConfigFromEnv()`" + ` reads these environment variables; the fields of ` + "`madcrow.Config`" + ` mean the same. Everything that is wrong is reported in one error, each problem with the setting, its value (never a secret) and the fix.
 

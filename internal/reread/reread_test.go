@@ -1,18 +1,20 @@
-package madcrow
+package reread
 
 import (
 	"io/fs"
 	"log/slog"
 	"maps"
 	"testing"
+
+	"github.com/madcrow-go/madcrow/internal/settings"
 )
 
 // Each secret that stands in a file is read again, a password of the Sentinels,
 // of a cluster and of a URL too; what code changed since then is left alone.
-func TestConfigFromEnv_EverySecretInAFileIsReadAgain(t *testing.T) {
+func TestCredentials_EverySecretInAFileIsReadAgain(t *testing.T) {
 	for name, tc := range map[string]struct {
 		vars     map[string]string
-		change   func(*Config)
+		change   func(*settings.Values)
 		sentinel bool
 		before   string
 		after    string
@@ -36,11 +38,11 @@ func TestConfigFromEnv_EverySecretInAFileIsReadAgain(t *testing.T) {
 			sentinel: true, before: ":old", after: ":new",
 		},
 		"URL":             {vars: map[string]string{"REDIS_URL_FILE": "/u"}, before: "me:old", after: "me:new"},
-		"changed in code": {vars: map[string]string{"REDIS_PASSWORD_FILE": "/p"}, change: func(c *Config) { c.Password = "code" }, before: ":code", after: ":code"},
+		"changed in code": {vars: map[string]string{"REDIS_PASSWORD_FILE": "/p"}, change: func(v *settings.Values) { v.Password = "code" }, before: ":code", after: ":code"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			files := map[string]string{"/p": "old\n", "/u": "redis://me:old@h/1\n"}
-			env := Env{
+			env := settings.Env{
 				Lookup: func(name string) (string, bool) { v, ok := tc.vars[name]; return v, ok },
 				ReadFile: func(name string) ([]byte, error) {
 					if text, ok := files[name]; ok {
@@ -49,26 +51,25 @@ func TestConfigFromEnv_EverySecretInAFileIsReadAgain(t *testing.T) {
 					return nil, fs.ErrNotExist
 				},
 			}
-			cfg, err := env.Config()
+			v, err := env.Values()
 			if err != nil {
 				t.Fatal(err)
 			}
 			if tc.change != nil {
-				tc.change(&cfg)
+				tc.change(&v)
 			}
-			cfg.Logger = slog.New(slog.DiscardHandler)
-			if cfg, err = cfg.validate(); err != nil {
+			if v, err = v.Validate(); err != nil {
 				t.Fatal(err)
 			}
-			if cfg.files, err = cfg.reread(); err != nil {
+			f, err := New(v, slog.New(slog.DiscardHandler))
+			if err != nil {
 				t.Fatal(err)
 			}
-			if cfg.Cluster.Enabled {
-				cfg.Password = cfg.Cluster.Password // as a node has it
-				cfg.Cluster = Cluster{}
+			if !f.HasSecrets() && tc.before != tc.after {
+				t.Error("no secret stands in a file")
 			}
 			got := func() string {
-				user, password := cfg.credentials(tc.sentinel)
+				user, password := f.Credentials(tc.sentinel)
 				return user + ":" + password
 			}
 			if g := got(); g != tc.before {
