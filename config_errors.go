@@ -10,13 +10,13 @@ import (
 // inside an [*Error] of [KindConfig] and is [ErrConfig].
 type ConfigError struct {
 	// Problems has at least one entry, the settings of one topic together.
-	Problems []Problem
+	Problems []ConfigProblem
 }
 
-// Problem is one thing that is wrong with a configuration. It is an error, so
-// that errors.As finds the first one of a [ConfigError]. It never holds a
-// secret.
-type Problem struct {
+// ConfigProblem is one thing that is wrong with a configuration. It is an
+// error, so that errors.As finds the first one of a [ConfigError]. It never
+// holds a secret.
+type ConfigProblem struct {
 	// Setting is its name as its author wrote it: that of the environment
 	// ("ORDERS_REDIS_PORT"), or the field ("Config.Port").
 	Setting string
@@ -32,14 +32,14 @@ type Problem struct {
 }
 
 // Error returns one line with the setting, its value, the reason and the fix.
-func (p Problem) Error() string { return p.settings().Error() }
+func (p ConfigProblem) Error() string { return p.settings().Error() }
 
-func (p Problem) settings() settings.Problem {
+func (p ConfigProblem) settings() settings.Problem {
 	return settings.Problem{Setting: p.Setting, Value: p.Value, Reason: p.Reason, Fix: p.Fix, Err: p.err}
 }
 
 // Unwrap returns the cause, such as fs.ErrNotExist; nil when there is none.
-func (p Problem) Unwrap() error { return p.err }
+func (p ConfigProblem) Unwrap() error { return p.err }
 
 // Error returns one line with every problem.
 func (e *ConfigError) Error() string {
@@ -50,7 +50,7 @@ func (e *ConfigError) Error() string {
 	return all.Error()
 }
 
-// Unwrap returns the problems, each a [Problem].
+// Unwrap returns the problems, each a [ConfigProblem].
 func (e *ConfigError) Unwrap() []error {
 	errs := make([]error, len(e.Problems))
 	for i, p := range e.Problems {
@@ -69,9 +69,9 @@ func configError(err error) error {
 	if !errors.As(err, &problems) {
 		return err
 	}
-	all := make([]Problem, len(problems))
+	all := make([]ConfigProblem, len(problems))
 	for i, p := range problems {
-		all[i] = Problem{Setting: p.Setting, Value: p.Value, Reason: p.Reason, Fix: p.Fix, err: p.Err}
+		all[i] = ConfigProblem{Setting: p.Setting, Value: p.Value, Reason: p.Reason, Fix: p.Fix, err: p.Err}
 	}
 	return &Error{Op: "config", Kind: KindConfig, Outcome: OutcomeNotApplied, Err: &ConfigError{Problems: all}}
 }

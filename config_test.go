@@ -60,7 +60,7 @@ func TestConfig_RedactedHoldsNoSecretAndSharesNothing(t *testing.T) {
 	}
 	r.Sentinel.Addresses[0], r.Cluster.Addresses[0], r.Warnings[0], *r.Sentinel.UseTLS = "x", "x", "x", false
 	if !reflect.DeepEqual(c.Sentinel, before.Sentinel) || !reflect.DeepEqual(c.Cluster, before.Cluster) || c.Warnings[0] != "w" || c.Password != secretMark {
-		t.Error("the original was changed")
+		t.Error("the source of the copy was changed")
 	}
 	if r := (Config{}).redacted(); r.Password != "" {
 		t.Errorf("no password is shown as %q", string(r.Password))
@@ -144,7 +144,7 @@ func TestConfigError_IsOneInEveryWay(t *testing.T) {
 	for setting, err := range map[string]error{"URL": fromURL, "REDIS_PORT": fromEnv, "Config.Port": fromCode, "Config.TLS.CAFile": fromFile} {
 		var e *Error
 		var ce *ConfigError
-		var p Problem
+		var p ConfigProblem
 		if !errors.Is(err, ErrConfig) || !errors.As(err, &e) || e.Kind != KindConfig || e.Outcome != OutcomeNotApplied || !errors.As(err, &ce) || !errors.Is(ce, ErrConfig) || !errors.As(err, &p) {
 			t.Fatalf("%s: not a configuration error in every way: %#v", setting, err)
 		}

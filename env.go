@@ -59,7 +59,7 @@ func (e Env) NamesRedis() bool { return settings.Env(e).NamesRedis() }
 // character in them is written percent-encoded ("/" is %2F). Parameters that
 // redis-py, Celery, go-redis, rueidis, ioredis and lettuce know are read where
 // they mean a setting, and otherwise ignored with a warning in
-// Config.Warnings; one that would weaken TLS, and one that nobody knows, is an
+// Config.Warnings; one that would weaken TLS, and one that is unknown, is an
 // error.
 //
 // Only the URL itself is read: what is beyond it (a service name that is

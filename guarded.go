@@ -9,7 +9,7 @@ import (
 )
 
 // guarded is the configuration with its functions made harmless: they run in
-// goroutines that nobody else can recover, and that others wait for.
+// goroutines that no one else can recover, and that others wait for.
 func (c Config) guarded() Config {
 	c.Logger = guard.Logger(c.Logger)
 	log, said := c.Logger, &guard.Said{}

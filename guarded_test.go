@@ -58,7 +58,7 @@ func (h *hostile) credentials(context.Context, madcrow.CredentialsRequest) (madc
 }
 
 // The functions of the configuration run in goroutines of the core: what they
-// do ended the process, or left nobody to connect.
+// do ended the process, or left no one to connect.
 func TestOpen_FunctionsThatPanicOrExitEndNothing(t *testing.T) {
 	for name, mode := range map[string]int32{"panic": 1, "exit": 2} {
 		t.Run(name, func(t *testing.T) {
@@ -99,7 +99,7 @@ func TestOpen_FunctionsThatPanicOrExitEndNothing(t *testing.T) {
 }
 
 // Of those who receive a channel, one that panics ends itself alone; one that
-// ends its goroutine leaves the others able to subscribe anew.
+// ends its goroutine leaves the others able to subscribe again.
 func TestReceive_FunctionThatPanicsEndsItselfAlone(t *testing.T) {
 	_, r := server(t)
 	subscribe := func(b madcrow.Builder) madcrow.Command { return b.Subscribe().Channel("c").Build() }

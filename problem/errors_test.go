@@ -109,8 +109,8 @@ var answers = map[string]answer{
 	"madcrow.ErrSlotMoving":    {&madcrow.Error{Kind: madcrow.KindUnavailable, Err: madcrow.ErrSlotMoving}, 503, true},
 	"madcrow.Error":            {fmt.Errorf("outer: %w", redis(madcrow.KindTimeout)), 504, false},
 	"madcrow.ArgumentError":    {&madcrow.ArgumentError{Op: "cache.set", Argument: "key", Reason: secret}, 500, false},
-	"madcrow.ConfigError":      {&madcrow.ConfigError{Problems: []madcrow.Problem{{Reason: secret}}}, 500, false},
-	"madcrow.Problem":          {madcrow.Problem{Reason: secret}, 500, false},
+	"madcrow.ConfigError":      {&madcrow.ConfigError{Problems: []madcrow.ConfigProblem{{Reason: secret}}}, 500, false},
+	"madcrow.ConfigProblem":    {madcrow.ConfigProblem{Reason: secret}, 500, false},
 
 	"cache.ErrNotFound":                   {ofCache(cache.ErrNotFound), 404, false},
 	"cache.ErrLoadTimeout":                {ofCache(cache.ErrLoadTimeout), 504, false},

@@ -110,7 +110,7 @@ var (
 type loginEnv struct {
 	prefix   string
 	lookup   func(string) (string, bool)
-	problems []madcrow.Problem
+	problems []madcrow.ConfigProblem
 }
 
 func (r *loginEnv) read(name, fix string, parse func(string) error) {
@@ -120,7 +120,7 @@ func (r *loginEnv) read(name, fix string, parse func(string) error) {
 		return
 	}
 	if err := parse(text); err != nil {
-		r.problems = append(r.problems, madcrow.Problem{Setting: name, Value: clip(text), Reason: err.Error(), Fix: fix})
+		r.problems = append(r.problems, madcrow.ConfigProblem{Setting: name, Value: clip(text), Reason: err.Error(), Fix: fix})
 	}
 }
 
@@ -135,9 +135,9 @@ func clip(text string) string {
 
 // check returns every problem in one error.
 func (c LoginConfig) check(policy FailPolicy, o *options) error {
-	var problems []madcrow.Problem
+	var problems []madcrow.ConfigProblem
 	bad := func(field, value, reason, fix string) {
-		problems = append(problems, madcrow.Problem{Setting: "LoginConfig." + field, Value: value, Reason: reason, Fix: fix})
+		problems = append(problems, madcrow.ConfigProblem{Setting: "LoginConfig." + field, Value: value, Reason: reason, Fix: fix})
 	}
 	const outOfRange = "it is out of range"
 	if c.MaxAttempts < 0 || c.MaxAttempts > maxLogged {
@@ -153,12 +153,12 @@ func (c LoginConfig) check(policy FailPolicy, o *options) error {
 		bad("ForgetBlocks", c.ForgetBlocks.String(), outOfRange, fmt.Sprintf("set from 1ms to %v", maxForgetBlocks))
 	}
 	if policy.policy.Problem() != "" {
-		problems = append(problems, madcrow.Problem{Setting: "policy", Value: policy.String(), Reason: "it is no policy", Fix: "choose FailOpen, FailClosed or FailLocal(processes)"})
+		problems = append(problems, madcrow.ConfigProblem{Setting: "policy", Value: policy.String(), Reason: "it is no policy", Fix: "choose FailOpen, FailClosed or FailLocal(processes)"})
 	}
 	var wrong operr.Arguments
 	o.check(&wrong)
 	for name, reason := range wrong.All() {
-		problems = append(problems, madcrow.Problem{Setting: name, Reason: outOfRange, Fix: reason})
+		problems = append(problems, madcrow.ConfigProblem{Setting: name, Reason: outOfRange, Fix: reason})
 	}
 	if len(problems) > 0 {
 		return &madcrow.ConfigError{Problems: problems}

@@ -212,5 +212,5 @@ reads ` + "`ORDERS_REDIS_HOST`, `ORDERS_REDIS_PASSWORD_FILE`" + ` and so on, and
 | ` + "`RATE_LIMIT_LOGIN_ENABLED` | true/false | `true`" + ` | Limits failed logins. |
 | ` + "`RATE_LIMIT_LOGIN_MAX_ATTEMPTS` | whole number, 0 to 1000000 | `5`" + ` | Failures in the window after which further attempts are denied. 0 locks everyone out. |
 | ` + "`RATE_LIMIT_LOGIN_TIME_WINDOW` | duration, 10 ms to 31 d | `900`" + ` | The window. |
-| ` + "`RATE_LIMIT_LOGIN_BLOCKS`" + ` | durations, 1 ms to 31 d, with commas between them |  | How long an identifier is shut out when it reaches the limit for the first time, the second, and so on. |
+| ` + "`RATE_LIMIT_LOGIN_BLOCKS`" + ` | durations, 1 ms to 31 d, with commas between them |  | How long an identifier is blocked when it reaches the limit for the first time, the second, and so on. |
 `

@@ -41,8 +41,8 @@ func TestParseURL_ParametersOfOtherLibrariesAreSettings(t *testing.T) {
 	}
 }
 
-// What has no use here is told in one warning.
-func TestParseURL_HarmlessParametersAreToldAndIgnored(t *testing.T) {
+// What has no use here is named in one warning.
+func TestParseURL_HarmlessParametersAreNamedAndIgnored(t *testing.T) {
 	c, err := ParseURL("redis://h?family=0&protocol=3&timeout=5&decode_responses=True&health_check_interval=30&virtual_host=x&min_idle_conns=2")
 	if err != nil || len(c.Warnings) != 1 {
 		t.Fatalf("%q, %v", c.Warnings, err)

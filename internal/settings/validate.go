@@ -257,7 +257,7 @@ func (v *validator) tls() {
 	if !on && !v.tlsUnknown {
 		for _, field := range tlsOptions(t) {
 			// An error and no warning: who names an authority believes that
-			// nobody can read the password on its way.
+			// no one can read the password on its way.
 			v.add(field, "TLS is off, so everything, passwords too, would travel unencrypted",
 				"turn TLS on ("+v.name("TLS.Enabled")+", in a URL rediss://), or remove it")
 		}
