@@ -37,7 +37,8 @@ var imports = map[string][]string{
 	"stream":      {".", "problem", "internal/..."},
 
 	// The engine: each layer uses those above it in this list, and none knows the root.
-	"internal/settings":     {"internal/envvalue", "internal/guard"},
+	"internal/settings":     {"internal/envvalue"},
+	"internal/reread":       {"internal/settings", "internal/fault", "internal/guard"},
 	"internal/fault":        {"internal/logonce", "internal/guard"},
 	"internal/availability": {"internal/fault"},
 	"internal/conn":         {"internal/availability", "internal/fault", "internal/clock", "internal/guard", "internal/logonce", "internal/resp"},
