@@ -39,3 +39,22 @@ func TestDocs_NameTestsThatExist(t *testing.T) {
 		}
 	}
 }
+
+// A newcomer opens the file that a page names: each file and folder is there.
+func TestDocs_NameFilesThatExist(t *testing.T) {
+	for page, least := range map[string]int{"CONTRIBUTING.md": 40, "docs/architecture.md": 20} {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names := regexp.MustCompile("`((?:[a-z_]+/)*(?:[a-z_]+\\.go|[a-z_]+/[a-z_]+))`").FindAllStringSubmatch(string(text), -1)
+		for _, n := range names {
+			if _, err := os.Stat(n[1]); err != nil && n[1] != "testing/synctest" {
+				t.Errorf("%s: %v", page, err)
+			}
+		}
+		if len(names) < least {
+			t.Errorf("%s: %d files are named", page, len(names))
+		}
+	}
+}
