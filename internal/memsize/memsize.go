@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	// most is where counting stops: nobody keeps more than that.
+	// most is where counting stops: no cache keeps more than that.
 	most    = 1 << 40
 	mapHead = 48 // of a map, beside its slots
 	// budget is how many parts of a value are looked at. One of more parts is
