@@ -34,7 +34,7 @@ func redis(kind madcrow.Kind) error {
 
 // The packages' own errors as they return them.
 func ofCache(err error) error   { return cache.Fail(sealed.Key{}, "get", "c", err) }
-func ofSession(err error) error { return &session.Error{Op: "load", Err: err} }
+func ofSession(err error) error { return fmt.Errorf("outer: %w", err) }
 
 // away is a Redis without a server.
 var away = func() *madcrow.Redis {
@@ -149,12 +149,10 @@ var answers = map[string]answer{
 	"session.ErrHeadersSent":      {ofSession(session.ErrHeadersSent), 500, false},
 	"session.ErrNotReplicated":    {ofSession(session.ErrNotReplicated), 503, true},
 	"session.ErrOldSessionActive": {ofSession(session.ErrOldSessionActive), 503, true},
-	"session.ErrInUse":            {ofSession(&madcrow.Error{Kind: madcrow.KindTimeout, Err: session.ErrInUse}), 504, false},
+	"session.ErrInUse":            {ofSession(session.ErrInUse), 504, false},
 	"session.ErrFastAPILayout":    {ofSession(session.ErrFastAPILayout), 500, false},
 	"session.ErrNoUser":           {ofSession(session.ErrNoUser), 401, false},
 	"session.ErrNoMiddleware":     {ofSession(session.ErrNoMiddleware), 500, false},
-	"session.Error":               {ofSession(redis(madcrow.KindUnavailable)), 503, true},
-	"session.ValidationError":     {&session.ValidationError{Field: "key", Message: "m"}, 422, false},
 }
 
 func TestFrom_EveryErrorOfEveryPackageHasItsStatus(t *testing.T) {

@@ -6,101 +6,94 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/operr"
 	"github.com/madcrow-go/madcrow/problem"
 )
 
+// Errors of sessions, for errors.Is. Each describes its HTTP response: a handler may
+// return ErrNoUser itself, which is a 401.
 var (
 	// ErrEnded: the session was logged out, revoked or expired while the request
 	// was under way. It is not created again.
-	ErrEnded = errors.New("the session has ended")
+	ErrEnded error = &sentinel{"the session has ended", endedProblem}
 	// ErrRotated: a write under the identifier from before a rotation or a login,
 	// within Options.Grace after it.
-	ErrRotated = errors.New("the session has a new identifier")
+	ErrRotated error = &sentinel{"the session has a new identifier", endedProblem}
 	// ErrConflict: other writers were faster 32 times in a row, in an Update or,
 	// with Options.Keys, a Rotate.
-	ErrConflict = errors.New("too many concurrent changes of the session")
+	ErrConflict error = &sentinel{"too many concurrent changes of the session", problem.Problem{Status: http.StatusConflict, Code: "SESSION_CONFLICT", Message: "The session was changed at the same time"}}
 	// ErrHeadersSent: a change needs a cookie after the response has started.
-	ErrHeadersSent = errors.New("the response has started: the session cookie cannot be set")
+	ErrHeadersSent error = &sentinel{"the response has started: the session cookie cannot be set", mistake}
 	// ErrNotReplicated: the change was made, but fewer replicas than
 	// Options.WaitReplicas confirmed it.
-	ErrNotReplicated = errors.New("the change was made, but too few replicas confirmed it")
+	ErrNotReplicated error = &sentinel{"the change was made, but too few replicas confirmed it", unavailable}
 	// ErrOldSessionActive: the login was made, but the session under the previous
 	// identifier could not be ended and may still be read with it. The next Login
 	// or Logout of the same Session ends it.
-	ErrOldSessionActive = errors.New("the previous session could not be invalidated")
+	ErrOldSessionActive error = &sentinel{"the previous session could not be invalidated", unavailable}
 	// ErrInUse: another call on the same Session did not return in time, for
 	// example because the function given to Update uses the session. It is also
 	// [madcrow.ErrTimeout].
-	ErrInUse = errors.New("another call on this session has not returned in time")
+	ErrInUse error = &sentinel{"another call on this session has not returned in time", timeout}
 	// ErrFastAPILayout: Options.FastAPILayout does not support the operation.
-	ErrFastAPILayout = errors.New("the FastAPI layout has no users, lists or flashes")
+	ErrFastAPILayout error = &sentinel{"the FastAPI layout has no users, lists or flashes", mistake}
 	// ErrNoUser: the operation needs a session with a user.
-	ErrNoUser = errors.New("no user is logged in")
+	ErrNoUser error = &sentinel{"no user is logged in", endedProblem}
 	// ErrNoMiddleware: the context has no session.
-	ErrNoMiddleware = errors.New("the handler is not behind Manager.Middleware")
+	ErrNoMiddleware error = &sentinel{"the handler is not behind Manager.Middleware", mistake}
 )
 
-// Error is a failed operation. It wraps its cause, so that
-// errors.Is(err, madcrow.ErrUnavailable) and its like work.
-type Error struct {
-	// Op is the operation: "load", "commit", "login", …
-	Op string
-	// Err is the cause; it may name addresses and keys.
-	Err error
+var (
+	endedProblem = problem.Problem{Status: http.StatusUnauthorized, Code: "SESSION_ENDED", Message: "There is no valid session"}
+	mistake      = problem.Problem{Status: http.StatusInternalServerError}
+	unavailable  = problem.Problem{Status: http.StatusServiceUnavailable, Code: "SESSION_UNAVAILABLE", Message: unavailableMessage, RetryAfter: time.Second}
+	timeout      = problem.Problem{Status: http.StatusGatewayTimeout, Code: "SESSION_TIMEOUT", Message: unavailableMessage}
+)
+
+// sentinel is an error that describes its response.
+type sentinel struct {
+	text    string
+	problem problem.Problem
 }
 
-// Error returns one line for logs.
-func (e *Error) Error() string { return "session: " + e.Op + ": " + e.Err.Error() }
+func (e *sentinel) Error() string { return e.text }
 
-// Unwrap returns the cause.
-func (e *Error) Unwrap() error { return e.Err }
+// Problem implements [problem.Describer].
+func (e *sentinel) Problem() problem.Problem { return e.problem }
 
 // redisTable is FastAPI Madcrow's name for this kind of data.
 const redisTable = "redis_sessions"
 
-// Problem returns 401 for a session that has ended or has no user, 409 for a
-// conflict, 504 for a deadline, 500 for a mistake of the program and 503
-// otherwise.
-func (e *Error) Problem() problem.Problem {
-	p := problem.Problem{Status: http.StatusServiceUnavailable, Code: "SESSION_UNAVAILABLE", Message: "The session is not available at the moment", RetryAfter: time.Second, Operation: e.Op, Table: redisTable}
+var fail = operr.Maker{Package: "session", Problem: problemOf}
+
+// wrap returns err as the error of an operation; nil stays nil.
+func wrap(op, name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, ErrNotReplicated) || errors.Is(err, ErrOldSessionActive) {
+		return fail.WrapAs(op, name, madcrow.OutcomeApplied, err)
+	}
+	return fail.Wrap(op, name, err)
+}
+
+// problemOf returns 401 for a session that has ended or has no user, 409 for a
+// conflict, 504 for a deadline, 500 for a mistake of the program and 503 otherwise.
+func problemOf(op, _ string, err error) problem.Problem {
+	p := unavailable
+	var own *sentinel
 	switch {
-	case errors.Is(e.Err, ErrEnded), errors.Is(e.Err, ErrNoUser), errors.Is(e.Err, ErrRotated):
-		return problem.Problem{Status: http.StatusUnauthorized, Code: "SESSION_ENDED", Message: "There is no valid session"}
-	case errors.Is(e.Err, ErrConflict):
-		return problem.Problem{Status: http.StatusConflict, Code: "SESSION_CONFLICT", Message: "The session was changed at the same time"}
-	case errors.Is(e.Err, ErrHeadersSent), errors.Is(e.Err, ErrNoMiddleware), errors.Is(e.Err, ErrFastAPILayout):
-		return problem.Problem{Status: http.StatusInternalServerError}
-	case errors.Is(e.Err, madcrow.ErrTooLarge):
-		return problem.Problem{Status: http.StatusRequestEntityTooLarge, Code: "VALUE_TOO_LARGE", Message: "The session is too large"}
-	case errors.Is(e.Err, madcrow.ErrTimeout):
-		p.Status, p.Code, p.RetryAfter = http.StatusGatewayTimeout, "SESSION_TIMEOUT", 0
+	case errors.As(err, &own):
+		p = own.problem
+	case errors.Is(err, madcrow.ErrTooLarge):
+		p = problem.Problem{Status: http.StatusRequestEntityTooLarge, Code: "VALUE_TOO_LARGE", Message: "The session is too large"}
+	case errors.Is(err, madcrow.ErrTimeout):
+		p = timeout
+	}
+	if p.Status > http.StatusInternalServerError {
+		p.Operation, p.Table = op, redisTable
 	}
 	return p
 }
 
-// ValidationError is an argument that cannot be used. Nothing was sent. It does
-// not hold the argument.
-type ValidationError struct {
-	// Field is the argument or the option.
-	Field string
-	// Message says what is expected.
-	Message string
-}
-
-// Error returns one line.
-func (e *ValidationError) Error() string { return "session: " + e.Field + ": " + e.Message }
-
-// Problem returns a 422.
-func (e *ValidationError) Problem() problem.Problem {
-	return problem.Problem{
-		Status:  http.StatusUnprocessableEntity,
-		Code:    problem.CodeValidation,
-		Message: "The request is not valid",
-		Errors:  []problem.FieldError{{Field: e.Field, Message: e.Message}},
-	}
-}
-
-func invalid(err error) bool {
-	var v *ValidationError
-	return errors.As(err, &v)
-}
+const unavailableMessage = "The session is not available at the moment"

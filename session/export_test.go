@@ -1,47 +1,146 @@
 package session
 
 import (
-	"strconv"
+	"context"
+	"fmt"
 	"strings"
 
 	"github.com/madcrow-go/madcrow"
 )
 
-// Hook is called before each script of a manager, with its name. It may do
-// something in between, or return another script to run instead.
-type Hook func(name string) *madcrow.Script
+// Hook is called before each operation of a manager's store, with its name
+// ("load", "commit", …). An error is the result of the operation.
+type Hook func(op string) error
 
-// SetHook is for tests of what happens between two scripts.
+// SetHook is for tests of what happens between two operations.
 func (m *Manager[T]) SetHook(hook Hook) {
-	m.hook = func(s script, args []string) (script, []string) {
-		if other := hook(s.Name()); other != nil {
-			return script{Script: other}, args
-		}
-		return s, args
+	if h, ok := m.store.(*hookedStore); ok {
+		h.hook = hook
+		return
 	}
+	m.store = &hookedStore{m.store, hook}
 }
 
-// SetClock has the scripts of a manager read this clock, in microseconds, and
-// not that of the server. Only that one expression differs. Keys still expire
-// by the server's clock.
-func (m *Manager[T]) SetClock(micro func() int64) {
-	m.hook = func(s script, args []string) (script, []string) {
-		const clock = "redis.call('TIME')"
-		if strings.Count(s.source, clock) != 1 {
-			panic("session: " + s.Name() + " must read the clock in exactly one place")
-		}
-		now := micro()
-		source := strings.Replace(s.source, clock, "{ARGV[#ARGV - 1], ARGV[#ARGV]}", 1)
-		args = append(append([]string{}, args...), strconv.FormatInt(now/1e6, 10), strconv.FormatInt(now%1e6, 10))
-		return script{Script: madcrow.NewScript(s.Name()+"_test", source), source: source}, args
+// hookedStore calls a hook before the operations that change or load a session.
+type hookedStore struct {
+	store
+	hook Hook
+}
+
+func (h *hookedStore) load(ctx context.Context, id ident) (reply, error) {
+	if err := h.hook("load"); err != nil {
+		return reply{}, err
 	}
+	return h.store.load(ctx, id)
+}
+
+func (h *hookedStore) create(ctx context.Context, s newSession) ([]string, error) {
+	if err := h.hook("create"); err != nil {
+		return nil, err
+	}
+	return h.store.create(ctx, s)
+}
+
+func (h *hookedStore) commit(ctx context.Context, id ident, version, data string) (reply, error) {
+	if err := h.hook("commit"); err != nil {
+		return reply{}, err
+	}
+	return h.store.commit(ctx, id, version, data)
+}
+
+func (h *hookedStore) rotate(ctx context.Context, from, to ident, version, data string) (reply, error) {
+	if err := h.hook("rotate"); err != nil {
+		return reply{}, err
+	}
+	return h.store.rotate(ctx, from, to, version, data)
+}
+
+func (h *hookedStore) destroy(ctx context.Context, id ident) (reply, error) {
+	if err := h.hook("destroy"); err != nil {
+		return reply{}, err
+	}
+	return h.store.destroy(ctx, id)
+}
+
+func (h *hookedStore) supersede(ctx context.Context, id ident, version string) (reply, error) {
+	if err := h.hook("destroy"); err != nil {
+		return reply{}, err
+	}
+	return h.store.supersede(ctx, id, version)
+}
+
+func (h *hookedStore) revoke(ctx context.Context, user, handle string) (reply, error) {
+	if err := h.hook("destroy"); err != nil {
+		return reply{}, err
+	}
+	return h.store.revoke(ctx, user, handle)
+}
+
+func (h *hookedStore) revokeAll(ctx context.Context, user string) (reply, error) {
+	if err := h.hook("revoke"); err != nil {
+		return reply{}, err
+	}
+	return h.store.revokeAll(ctx, user)
+}
+
+func (h *hookedStore) revokeOthers(ctx context.Context, id ident) (reply, error) {
+	if err := h.hook("revoke"); err != nil {
+		return reply{}, err
+	}
+	return h.store.revokeOthers(ctx, id)
+}
+
+func (h *hookedStore) list(ctx context.Context, user string) ([]Info, error) {
+	if err := h.hook("list"); err != nil {
+		return nil, err
+	}
+	return h.store.list(ctx, user)
+}
+
+func (h *hookedStore) inspect(ctx context.Context, user, handle string) (Details, string, bool, error) {
+	if err := h.hook("list"); err != nil {
+		return Details{}, "", false, err
+	}
+	return h.store.inspect(ctx, user, handle)
+}
+
+// cached returns the manager's store without a hook.
+func (m *Manager[T]) cached() *cachedStore {
+	st := m.store
+	if h, ok := st.(*hookedStore); ok {
+		st = h.store
+	}
+	c, _ := st.(*cachedStore)
+	return c
+}
+
+// SetClock has the scripts of a manager, and its validity cache, read this clock,
+// in microseconds. Only the expression that reads the clock differs. Keys still
+// expire by the server's clock.
+func (m *Manager[T]) SetClock(micro func() int64) {
+	const clock = "redis.call('TIME')"
+	if strings.Count(luaClock, clock) != 1 {
+		panic("session: the clock must be read in exactly one place")
+	}
+	st := m.cached()
+	key := st.prefix + "clock of a test"
+	st.scripts = newScripts(strings.Replace(luaClock, clock, "redis.call('HMGET', '"+key+"', 's', 'u')", 1))
+	start := micro()
+	st.now = func() int64 { return (micro() - start) * 1000 }
+	m.SetHook(func(string) error {
+		now := micro()
+		_, err := m.r.Do(context.Background(), func(b madcrow.Builder) madcrow.Command {
+			return b.Hset().Key(key).FieldValue().FieldValue("s", fmt.Sprint(now/1e6)).FieldValue("u", fmt.Sprint(now%1e6)).Build()
+		})
+		return err
+	})
 }
 
 // KeysOf returns the keys of a session: itself, the epoch and the index of its
 // user.
 func (m *Manager[T]) KeysOf(token string) (session, epoch, index string) {
 	id, _ := parseIdent(token)
-	at := keysOf(m.prefix, id.handle, id.member)
+	at := m.cached().keysOf(id)
 	return at.session, at.epoch, at.index
 }
 
@@ -56,3 +155,6 @@ func ParseIdent(token string) (again, member string, ok bool) {
 	id, ok := parseIdent(token)
 	return id.token, id.member, ok
 }
+
+// Failed is err as an operation of a manager returns it.
+func Failed(err error) error { return wrap("load", "web", err) }

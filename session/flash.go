@@ -19,8 +19,8 @@ const maxFlashes = 32
 // messages the oldest are dropped. It returns the errors of Update, and
 // [ErrFastAPILayout].
 func (s *Session[T]) AddFlash(ctx context.Context, kind, text string) error {
-	if s.m.opt.FastAPILayout {
-		return &Error{Op: "commit", Err: ErrFastAPILayout}
+	if err := s.m.store.extended(); err != nil {
+		return s.m.wrap("commit", err)
 	}
 	return s.update(ctx, func(c *content[T]) error {
 		c.Flash = append(c.Flash, Flash{kind, text})

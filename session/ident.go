@@ -106,8 +106,6 @@ type sessionKeys struct{ session, epoch, index string }
 
 func (k sessionKeys) list() []string { return []string{k.session, k.epoch, k.index} }
 
-func (m *Manager[T]) keysOf(id ident) sessionKeys { return keysOf(m.prefix, id.handle, id.member) }
-
 // validMember reports whether member has the form of a session's hash.
 func validMember(member string) bool {
 	if len(member) != memberLength {

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/session"
 )
 
@@ -50,7 +51,7 @@ func TestInspect_DoesNotUseTheSession(t *testing.T) {
 			t.Errorf("a handle %s: %v %v", name, found, err)
 		}
 	}
-	var invalid *session.ValidationError
+	var invalid *madcrow.ArgumentError
 	if _, _, err := raw.Inspect(t.Context(), "", s.Handle()); !errors.As(err, &invalid) {
 		t.Error(err)
 	}

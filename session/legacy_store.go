@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -13,112 +12,151 @@ import (
 	"github.com/madcrow-go/madcrow"
 )
 
-// The sessions of FastAPI Madcrow: session:{id} is one JSON object, stored
-// with SETEX. There is no version, so the last writer wins.
+// legacyStore is the store of Options.FastAPILayout: session:{id} is one JSON
+// object, stored with SETEX. The layout has no version, so the last writer wins,
+// and no users.
+type legacyStore struct {
+	r      *madcrow.Redis
+	prefix string
+	idle   time.Duration
+}
+
+func newLegacyStore(r *madcrow.Redis, opt Options) *legacyStore {
+	return &legacyStore{r: r, prefix: r.Config().KeyPrefix + "session:", idle: opt.Idle}
+}
 
 // maxLegacyID is the longest id that FastAPI Madcrow's routes accept.
 const maxLegacyID = 255
 
-func validLegacyID(token string) bool {
-	return token != "" && len(token) <= maxLegacyID && strings.IndexFunc(token, func(c rune) bool { return c < '!' || c > '~' }) < 0
+func (s *legacyStore) extended() error { return ErrFastAPILayout }
+
+func (s *legacyStore) parseID(token string) (ident, bool) {
+	if token == "" || len(token) > maxLegacyID || strings.IndexFunc(token, func(c rune) bool { return c < '!' || c > '~' }) >= 0 {
+		return ident{}, false
+	}
+	return legacyID(token), true
 }
 
-func legacyIdent(token string) ident {
+func legacyID(token string) ident {
 	sum := sha256.Sum256([]byte(token))
 	return ident{token: token, member: base64.RawURLEncoding.EncodeToString(sum[:])}
 }
 
-func (m *Manager[T]) fetchLegacy(ctx context.Context, id ident) (rec record, why string, err error) {
-	key := m.prefix + id.token
-	res, err := m.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
+func (s *legacyStore) newID(string) ident { return legacyID(rand.Text()) }
+
+func (s *legacyStore) nextID(ident) ident { return legacyID(rand.Text()) }
+
+func (s *legacyStore) handle(ident) string { return "" }
+
+func (s *legacyStore) load(ctx context.Context, id ident) (rep reply, err error) {
+	key := s.prefix + id.token
+	res, err := s.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
 		return []madcrow.Command{b.Get().Key(key).Build(), b.Pttl().Key(key).Build()}
 	})
 	if err != nil {
-		return rec, "", err
+		return rep, err
 	}
 	if res[0].Message.IsNil() {
-		return rec, "missing", nil
+		return reply{status: statusNone, reason: reasonMissing}, nil
 	}
+	rec := record{}
 	if rec.data, err = res[0].Message.ToString(); err != nil {
-		return rec, "", err
+		return rep, err
 	}
 	left, err := res[1].Message.AsInt64()
 	if rec.left = time.Duration(left) * time.Millisecond; left < 0 {
-		rec.left = m.opt.Idle
+		rec.left = s.idle
 	}
-	rec.ends, rec.legacy = rec.left, true
-	return rec, "", err
+	rec.ends = rec.left
+	return reply{status: statusRecord, rec: rec}, err
 }
 
-func (s *Session[T]) createLegacy(ctx context.Context, c content[T]) error {
-	id := legacyIdent(rand.Text())
-	rec, _, err := s.m.setLegacy(ctx, id, c, false)
-	if err != nil {
-		return err
-	}
-	s.setLoaded(id, rec, c)
-	s.endRivals(ctx)
-	return wrap("create", s.send())
-}
-
-// storeLegacy writes a session that was there. One that has ended meanwhile
-// is not made again.
-func (s *Session[T]) storeLegacy(ctx context.Context, c content[T]) error {
-	rec, done, err := s.m.setLegacy(ctx, s.id, c, true)
-	if err != nil {
-		if !invalid(err) {
-			s.loaded = false // it may have been stored
+func (s *legacyStore) classify(ctx context.Context, ids []ident) (valid, replaced []ident, err error) {
+	res, err := s.r.DoMulti(ctx, func(b madcrow.Builder) (cmds []madcrow.Command) {
+		for _, id := range ids {
+			cmds = append(cmds, b.Get().Key(s.prefix+id.token).Build())
 		}
-		return err
-	}
-	if !done {
-		return s.refused("commit", "missing")
-	}
-	s.rec, s.now = rec, c
-	return nil
-}
-
-func (m *Manager[T]) setLegacy(ctx context.Context, id ident, c content[T], there bool) (rec record, done bool, err error) {
-	data, err := m.encode(c, "", id)
-	if err != nil {
-		return rec, false, err
-	}
-	key, seconds := m.prefix+id.token, int64(m.opt.Idle.Seconds())
-	msg, err := m.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
-		if there {
-			return b.Set().Key(key).Value(data).Xx().ExSeconds(seconds).Build()
-		}
-		return b.Setex().Key(key).Seconds(seconds).Value(data).Build()
+		return cmds
 	})
-	if err != nil {
-		return rec, false, &Error{Op: "commit", Err: err}
+	for i := range res {
+		if err == nil && !res[i].Message.IsNil() {
+			valid = append(valid, ids[i])
+		}
 	}
-	return record{data: data, left: m.opt.Idle, ends: m.opt.Idle, legacy: true}, !msg.IsNil(), nil
+	return valid, nil, err
 }
 
-func (s *Session[T]) rotateLegacy(ctx context.Context) error {
-	old := s.id
-	if err := s.createLegacy(ctx, s.now); err != nil {
-		return err
-	}
-	err := s.m.end(ctx, old)
-	if err != nil {
-		s.olds = append(s.olds, old)
-	}
-	return wrap("rotate", err)
+func (s *legacyStore) create(ctx context.Context, n newSession) ([]string, error) {
+	key := s.prefix + n.id.token
+	_, err := s.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
+		return b.Setex().Key(key).Seconds(int64(s.idle.Seconds())).Value(n.data).Build()
+	})
+	return nil, err
 }
 
-func (m *Manager[T]) endLegacy(ctx context.Context, id ident) error {
-	key := m.prefix + id.token
-	_, err := m.r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Del().Key(key).Build() })
-	return err
+// commit overwrites any version.
+func (s *legacyStore) commit(ctx context.Context, id ident, _, data string) (reply, error) {
+	key := s.prefix + id.token
+	msg, err := s.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
+		return b.Set().Key(key).Value(data).Xx().ExSeconds(int64(s.idle.Seconds())).Build()
+	})
+	switch {
+	case err != nil:
+		return reply{}, err
+	case msg.IsNil():
+		return reply{status: statusNone, reason: reasonMissing}, nil
+	}
+	return reply{status: statusDone, rec: record{data: data}}, nil
 }
 
-// encodeLegacy writes the data alone, as FastAPI Madcrow does: an object.
-func encodeLegacy[T any](c content[T]) (string, error) {
-	plain, err := json.Marshal(c.Data)
-	if err != nil || len(plain) == 0 || plain[0] != '{' {
-		return "", &ValidationError{Field: "data", Message: fmt.Sprintf("must become a JSON object: %T", c.Data)}
+// rotate writes the session under to and removes it under from, in two steps.
+func (s *legacyStore) rotate(ctx context.Context, from, to ident, _, data string) (reply, error) {
+	if _, err := s.create(ctx, newSession{id: to, data: data}); err != nil {
+		return reply{}, err
 	}
-	return string(plain), nil
+	rep := reply{status: statusDone, ends: s.idle}
+	if _, err := s.destroy(ctx, from); err != nil {
+		return rep, fmt.Errorf("%w: %w", ErrOldSessionActive, applied(err))
+	}
+	return rep, nil
+}
+
+func (s *legacyStore) destroy(ctx context.Context, id ident) (reply, error) {
+	key := s.prefix + id.token
+	_, err := s.r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Del().Key(key).Build() })
+	return reply{status: statusDone}, err
+}
+
+func (s *legacyStore) inspect(ctx context.Context, user, handle string) (d Details, data string, found bool, err error) {
+	if user != "" {
+		return d, "", false, ErrFastAPILayout
+	}
+	id, ok := s.parseID(handle)
+	if !ok {
+		return d, "", false, nil
+	}
+	rep, err := s.load(ctx, id)
+	if err != nil || rep.status == statusNone {
+		return d, "", false, err
+	}
+	d.Handle, d.Left = handle, rep.rec.left
+	return d, rep.rec.data, true, nil
+}
+
+func (s *legacyStore) supersede(context.Context, ident, string) (reply, error) {
+	return reply{}, ErrFastAPILayout
+}
+
+func (s *legacyStore) list(context.Context, string) ([]Info, error) { return nil, ErrFastAPILayout }
+
+func (s *legacyStore) revoke(context.Context, string, string) (reply, error) {
+	return reply{}, ErrFastAPILayout
+}
+
+func (s *legacyStore) revokeAll(context.Context, string) (reply, error) {
+	return reply{}, ErrFastAPILayout
+}
+
+func (s *legacyStore) revokeOthers(context.Context, ident) (reply, error) {
+	return reply{}, ErrFastAPILayout
 }

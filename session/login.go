@@ -4,290 +4,179 @@ import (
 	"context"
 	"errors"
 	"fmt"
-
-	"github.com/madcrow-go/madcrow"
 )
 
 // maxUser bounds the name of a user.
 const maxUser = 512
 
-func checkUser(user string) error {
+func (m *Manager[T]) checkUser(op, user string) error {
 	if user == "" || len(user) > maxUser {
-		return &ValidationError{Field: "user", Message: "must have 1 to 512 bytes"}
+		return fail.Argument(op, m.opt.Name, "user", "must have 1 to 512 bytes")
 	}
 	return nil
 }
 
-// Login says who the session belongs to from now on. It gets a new identifier,
-// and what was under the old one is gone: nobody who knew that can come along.
-// The data is kept, with what others stored there until then, unless it was
-// another user's or that session has ended meanwhile. user is from 1 to 512
-// bytes, any of them. It takes two round trips, and two more with
-// Options.MaxPerUser.
+// Login gives the session to a user, under a new identifier. The session under the
+// old identifier ends: an attacker who knows that identifier cannot follow. Login
+// keeps the data, including concurrent changes until then, unless they are another
+// user's or the old session has ended in the meantime. user has 1 to 512 bytes, any
+// of them. Login takes two round trips, and two more with Options.MaxPerUser.
 //
-// An error says that nobody was logged in and that the client keeps what it
-// had, but for [ErrNotReplicated], [ErrOldSessionActive], [ErrEnded], where a revocation
-// at the same time may have ended that too, and an outcome that is unknown.
+// An error means that no login was made and the client keeps its session. The
+// exceptions are [ErrNotReplicated], [ErrOldSessionActive], an unknown outcome, and
+// [ErrEnded], where a concurrent revocation may have ended the old session too.
 func (s *Session[T]) Login(ctx context.Context, user string, opts ...LoginOption) error {
-	if s.m.opt.FastAPILayout {
-		return &Error{Op: "login", Err: ErrFastAPILayout}
+	const op = "login"
+	if err := s.m.store.extended(); err != nil {
+		return s.m.wrap(op, err)
 	}
-	if err := checkUser(user); err != nil {
+	if err := s.m.checkUser(op, user); err != nil {
 		return err
 	}
-	l, err := s.m.opt.lifetimesOf(opts)
+	life, err := s.m.opt.lifetimesOf(opts)
 	if err != nil {
 		return err
 	}
-	if err := s.enter(ctx, "login"); err != nil {
-		return err
-	}
-	defer s.leave()
-	if err := s.writable(ctx, "login"); err != nil {
-		return err
-	}
-	if s.exists && s.rec.frozen {
-		return &Error{Op: "login", Err: ErrRotated}
-	}
-	if s.carrier != nil {
-		if err := s.carrier.ready(); err != nil {
-			return &Error{Op: "login", Err: err}
+	return s.change(ctx, op, func() error {
+		if s.state.rec.frozen {
+			return ErrRotated
 		}
-	}
-	return s.login(ctx, user, l)
+		if err := s.cookieReady(); err != nil {
+			return err
+		}
+		return s.login(ctx, user, life)
+	})
 }
 
-// fresh is a session that a login makes.
-type fresh[T any] struct {
-	id  ident
-	rec record
-	c   content[T]
+// successor is the session that a login creates.
+type successor[T any] struct {
+	id      ident
+	rec     record
+	content content[T]
 }
 
-func (s *Session[T]) login(ctx context.Context, user string, l lifetimes) error {
-	f := fresh[T]{id: newIdent(s.m.handles.of(user)), c: s.now}
-	if !s.brings(user) {
-		f.c = content[T]{}
+// login creates the new session first and ends the old one after it: if it fails
+// between the two, the client has a session that works.
+func (s *Session[T]) login(ctx context.Context, user string, life lifetimes) error {
+	next := successor[T]{id: s.m.store.newID(user)}
+	if s.keepsData(user) {
+		next.content = s.state.content
 	}
-	own := ""
-	if s.exists && s.id.handle == f.id.handle {
-		own = s.id.member
+	replaces := ""
+	if s.state.phase == phaseActive && s.state.id.handle == next.id.handle {
+		replaces = s.state.id.member
 	}
-	var dead []string
+	var problems error // of a login that was made
 	var err error
-	if s.m.opt.MaxPerUser > 0 {
-		if dead, err = s.m.deadOf(ctx, f.id.handle, user); err != nil {
-			return &Error{Op: "login", Err: err}
-		}
-	}
-	// First the new one: whatever ends us in between, the client keeps a
-	// session that works.
-	var problems error // that do not keep the login from having been made
-	if f.rec, err = s.store(ctx, f.id, user, f.c, l, own, dead); !made(err) {
+	if next.rec, err = s.store(ctx, next.id, user, next.content, life, replaces); !made(err) {
 		return err
 	}
 	problems = errors.Join(problems, err)
-	olds := s.olds
-	s.olds, s.rivals = nil, false
-	if s.exists {
-		if err = s.moveTo(ctx, &f); errors.Is(err, ErrOldSessionActive) {
-			s.olds = append(s.olds, s.id)
+	stale := s.other.stale
+	if s.state.phase == phaseActive {
+		err := s.endPrevious(ctx, &next)
+		if errors.Is(err, ErrOldSessionActive) {
+			stale = append(stale, s.state.id)
 		} else if !made(err) {
-			s.olds = olds
-			_ = s.m.end(ctx, f.id)
-			return wrap("login", err)
+			_ = s.m.end(ctx, next.id)
+			return err
 		}
 		problems = errors.Join(problems, err)
 	}
-	for _, old := range olds {
-		if err := s.m.end(ctx, old); !made(err) {
-			s.olds = append(s.olds, old)
-			problems = errors.Join(problems, fmt.Errorf("%w: %w", ErrOldSessionActive, err))
-		}
+	stale = append(stale, s.other.rivals...)
+	s.other.rivals = nil
+	left, err := s.endAll(ctx, stale)
+	if s.other.stale = left; len(left) > 0 && !errors.Is(problems, ErrOldSessionActive) {
+		err = fmt.Errorf("%w: %w", ErrOldSessionActive, err)
 	}
-	s.setLoaded(f.id, f.rec, f.c)
+	problems = errors.Join(problems, err)
+	s.setActive(next.id, next.rec, next.content)
 	s.m.event("login")
-	return wrap("login", errors.Join(s.send(), problems))
+	return errors.Join(s.sendCookie(), problems)
 }
 
-// brings says whether the data goes on to a login of user.
-func (s *Session[T]) brings(user string) bool { return s.rec.user == "" || s.rec.user == user }
+// keepsData reports whether a login of user keeps the data.
+func (s *Session[T]) keepsData(user string) bool {
+	return s.state.rec.user == "" || s.state.rec.user == user
+}
 
-// moveTo ends the session whose place f takes. What others stored there
-// meanwhile comes along; if it has ended, nothing does. Any error but
-// ErrOldSessionActive and ErrNotReplicated is a login that fails.
-func (s *Session[T]) moveTo(ctx context.Context, f *fresh[T]) error {
-	version := s.rec.version
-	if !s.brings(f.rec.user) {
-		version = ""
+// endPrevious ends the session that next replaces. Concurrent changes there go into
+// next; if that session has ended, its data is dropped from next. Any error but
+// ErrOldSessionActive and ErrNotReplicated is a failed login.
+func (s *Session[T]) endPrevious(ctx context.Context, next *successor[T]) error {
+	version := s.state.rec.version
+	if !s.keepsData(next.rec.user) {
+		version = "" // whatever it is
 	}
 	var short error
-	for try := range updateTries {
+	for try := range maxTries {
 		if try == maxCASRetries && version != "" {
-			version = "*"
+			version = anyVersion
 		}
-		list, err := s.m.eval(ctx, scriptDestroy, s.m.keysOf(s.id).list(), []string{s.id.member, "", version, millis(s.m.opt.Grace)})
-		s.m.copies.drop(s.id)
-		s.m.dropSuccessor(list)
-		old, what, why, bad := record{}, replyNone, "", err
-		if made(err) {
-			short = errors.Join(short, err)
-			old, what, why, bad = readRecord(list)
-		}
-		next := content[T]{} // of what has ended nothing comes along
+		rep, err := s.m.store.supersede(ctx, s.state.id, version)
+		s.m.dropCopies(s.state.id.member, rep)
 		switch {
-		case bad != nil:
-			return fmt.Errorf("%w: %w", ErrOldSessionActive, bad)
-		case what == replyDone, why == rotated: // the latter by another login of this client
-			return short
-		case why == frozen:
+		case !made(err):
+			return fmt.Errorf("%w: %w", ErrOldSessionActive, err)
+		case rep.status == statusDone, rep.reason == reasonRotated: // the latter by another login of this client
+			return errors.Join(short, err)
+		case rep.reason == reasonFrozen:
 			return ErrRotated
-		case what == replyRecord:
-			if c, err := s.m.decode(old, s.id); err == nil {
-				next = c
+		}
+		short = errors.Join(short, err)
+		data := content[T]{} // of a session that has ended
+		if rep.status == statusRecord {
+			if c, bad := s.m.codec.decode(rep.rec.data, rep.rec.user, s.state.id); bad == nil {
+				data = c
 			}
-			if version != "*" {
-				version = old.version
+			if version != anyVersion {
+				version = rep.rec.version
 			}
 		}
-		rec, done, _, err := s.m.replace(ctx, f.id, f.rec, next)
+		err = s.storeInSuccessor(ctx, next, data)
 		if !made(err) {
 			return err
 		}
-		if done != replyDone { // nobody else knows it, but it can be revoked
-			return ErrEnded
-		}
 		short = errors.Join(short, err)
-		if f.rec, f.c = rec, next; what == replyNone || version == "*" {
+		if rep.status == statusNone || version == anyVersion {
 			return short
 		}
 	}
 	return ErrConflict
 }
 
-// maxCASRetries is how often a login or a rotation finds that others were faster
-// before it no longer lets them: who has stolen an identifier must not keep its
-// owner from changing it. Until then a failure in between loses nothing.
-const maxCASRetries = 4
-
-// end removes one session, and what it became by a rotation.
-func (m *Manager[T]) end(ctx context.Context, id ident) error {
-	defer m.copies.drop(id)
-	if m.opt.FastAPILayout {
-		return m.endLegacy(ctx, id)
+// storeInSuccessor replaces the data of next.
+func (s *Session[T]) storeInSuccessor(ctx context.Context, next *successor[T], data content[T]) error {
+	encoded, err := s.m.codec.encode(data, next.rec.user, next.id)
+	if err != nil {
+		return err
 	}
-	list, err := m.eval(ctx, scriptDestroy, m.keysOf(id).list(), []string{id.member, "", "", "0"})
-	m.dropSuccessor(list)
+	rep, err := s.m.store.commit(ctx, next.id, next.rec.version, encoded)
+	switch {
+	case !made(err):
+		return err
+	case rep.status != statusDone: // no other client knows it, but it can be revoked
+		return ErrEnded
+	}
+	next.rec.version, next.rec.data, next.content = rep.rec.version, encoded, data
 	return err
 }
 
-// dropSuccessor forgets what the destroyed session became by a rotation, too.
-func (m *Manager[T]) dropSuccessor(list []madcrow.Message) {
-	if len(list) == 2 {
-		m.copies.drop(ident{member: text(list[1])}) // or why there was none, which is no member
-	}
-}
-
-// Logout ends the session, and has the client forget its cookie. Under an
-// identifier from before a rotation it ends what that became, for
-// Options.Grace. Of several cookies of the name, where it is not known which one
-// counts, it ends the sessions of the last eight. An error means that the session may live
-// on, and Logout may be called again; the cookie is cleared all the same.
-// [ErrHeadersSent] alone means that only the cookie is left.
-func (s *Session[T]) Logout(ctx context.Context) error {
-	var cookie error
-	if s.carrier != nil {
-		cookie = s.carrier.clear()
-	}
-	if err := s.enter(ctx, "logout"); err != nil {
-		return err
-	}
-	defer s.leave()
-	ids := append(s.olds, s.shown...)
-	if s.has {
-		ids = append(ids, s.id)
-		s.m.event("logout")
-	}
-	s.setEnded()
-	s.olds, s.shown, s.rivals, s.replaced, s.degraded = nil, nil, false, false, nil
-	var failed error
+// endAll ends sessions and returns those that could not be ended.
+func (s *Session[T]) endAll(ctx context.Context, ids []ident) (left []ident, failed error) {
 	for _, id := range ids {
-		if err := s.m.end(ctx, id); err != nil {
-			failed = errors.Join(failed, err)
-			s.olds = append(s.olds, id) // asked again, it waits for the replicas again
+		err := s.m.end(ctx, id)
+		if !made(err) {
+			left = append(left, id)
 		}
+		failed = errors.Join(failed, err)
 	}
-	return wrap("logout", errors.Join(failed, cookie))
+	return left, failed
 }
 
-// Rotate gives the session a new identifier, for a change of what it may do.
-// For Options.Grace, but not beyond the next rotation or RevokeOthers, the old
-// one can read what was there before, and not write; that of a session without
-// user cannot even read. It does nothing where there is no session.
-func (s *Session[T]) Rotate(ctx context.Context) error {
-	if err := s.enter(ctx, "rotate"); err != nil {
-		return err
-	}
-	defer s.leave()
-	if err := s.writable(ctx, "rotate"); err != nil || !s.exists {
-		return err
-	}
-	if s.carrier != nil {
-		if err := s.carrier.ready(); err != nil {
-			return &Error{Op: "rotate", Err: err}
-		}
-	}
-	if s.m.opt.FastAPILayout {
-		return s.rotateLegacy(ctx)
-	}
-	id := newIdent(s.id.handle)
-	for try := range updateTries {
-		done, err := s.rotate(ctx, id, try >= maxCASRetries && len(s.m.seal.keys) == 0)
-		if done || err != nil {
-			return err
-		}
-	}
-	return &Error{Op: "rotate", Err: ErrConflict}
-}
-
-// rotate moves the session, whatever it holds if that is not sealed and asis is
-// true; false is a conflict, after which it is loaded.
-func (s *Session[T]) rotate(ctx context.Context, id ident, asis bool) (bool, error) {
-	version, data := "", ""
-	if !asis {
-		var err error
-		version = s.rec.version
-		if data, err = s.m.reseal(s.rec, s.id, id); err != nil {
-			return false, &Error{Op: "rotate", Err: err}
-		}
-	}
-	keys := append(s.m.keysOf(s.id).list(), s.m.keysOf(id).session)
-	list, err := s.m.eval(ctx, scriptRotate, keys, []string{s.id.member, id.member, millis(s.m.opt.Grace), version, data})
-	if !made(err) {
-		s.loaded = false // it may have been moved
-		return false, &Error{Op: "rotate", Err: err}
-	}
-	rec, what, why, bad := readRecord(list)
-	switch {
-	case bad != nil:
-		s.loaded = false
-		return false, &Error{Op: "rotate", Err: bad}
-	case what == replyNone:
-		return false, s.refused("rotate", why)
-	case what == replyRecord:
-		if s.take(ctx, rec); !s.exists {
-			return false, &Error{Op: "rotate", Err: ErrEnded}
-		}
-		return false, nil
-	}
-	s.m.copies.drop(s.id)
-	s.m.event("rotated")
-	rec = s.rec
-	rec.data, rec.ends = data, leftOf(list, s.rec.ends)
-	s.setLoaded(id, rec, s.now)
-	s.loaded = !asis // what was moved may be newer
-	if bad := s.send(); bad != nil {
-		return true, &Error{Op: "rotate", Err: bad}
-	}
-	return true, wrap("rotate", err)
+// endRivals ends the rivals after a new session has taken their place. Those that
+// cannot be ended become stale.
+func (s *Session[T]) endRivals(ctx context.Context) {
+	left, _ := s.endAll(ctx, s.other.rivals)
+	s.other.rivals, s.other.stale = nil, append(s.other.stale, left...)
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/clientip"
 	"github.com/madcrow-go/madcrow/internal/keys"
 )
@@ -100,6 +101,8 @@ type Options struct {
 	// the whole lifetime since the last write, in whole seconds. FastAPILayout
 	// excludes Keys, MaxPerUser and WaitReplicas.
 	FastAPILayout bool
+
+	timeout time.Duration // Config.CommandTimeout
 }
 
 const (
@@ -109,8 +112,9 @@ const (
 )
 
 // filled returns the options with their defaults, or an error that names every problem.
-func (o Options) filled() (Options, error) {
+func (o Options) filled(cfg madcrow.Config) (Options, error) {
 	var wrong []string
+	o.timeout = cfg.CommandTimeout
 	between := func(name string, v *time.Duration, def, least, most time.Duration) {
 		if *v == 0 {
 			*v = def
@@ -154,8 +158,11 @@ func (o Options) filled() (Options, error) {
 	}
 	o.Secret = slices.Clone(o.Secret)
 	wrong = append(wrong, o.checkCookie()...)
+	if o.WaitReplicas > 0 && o.WaitTimeout >= cfg.CommandTimeout {
+		wrong = append(wrong, "WaitTimeout must be less than the Redis' CommandTimeout")
+	}
 	if wrong != nil {
-		return o, &ValidationError{Field: "options", Message: strings.Join(wrong, "; ")}
+		return o, fail.Argument("new", o.Name, "Options", strings.Join(wrong, "; "))
 	}
 	return o, nil
 }
@@ -227,7 +234,7 @@ func (o Options) lifetimesOf(opts []LoginOption) (lifetimes, error) {
 		}
 	}
 	if l.idle < time.Second || l.absolute < l.idle || l.absolute > maxAbsolute {
-		return l, &ValidationError{Field: "lifetimes", Message: "idle must be at least 1 second, absolute at least idle and at most 10 years"}
+		return l, fail.Argument("login", o.Name, "lifetimes", "idle must be at least 1 second, absolute at least idle and at most 10 years")
 	}
 	return l, nil
 }

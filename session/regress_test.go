@@ -64,23 +64,23 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// once calls f at the first run of the script of that name.
+// once calls f before the first operation of that name.
 func once(name string, f func()) session.Hook {
 	var first sync.Once
-	return func(n string) *madcrow.Script {
-		if n == "session_"+name {
+	return func(op string) error {
+		if op == name {
 			first.Do(f)
 		}
 		return nil
 	}
 }
 
-// refuse makes the script of that name fail, n times.
+// refuse makes the operation of that name fail, n times.
 func refuse(name string, n int) session.Hook {
-	return func(got string) *madcrow.Script {
-		if got == "session_"+name && n > 0 {
+	return func(op string) error {
+		if op == name && n > 0 {
 			n--
-			return madcrow.NewScript("refuses", "return redis.error_reply('ERR refused for a test')")
+			return &madcrow.Error{Op: name, Kind: madcrow.KindServer, Outcome: madcrow.OutcomeNotApplied, Err: errors.New("refused for a test")}
 		}
 		return nil
 	}
@@ -197,8 +197,8 @@ func TestLogin_CannotBeKeptFromChangingTheIdentifier(t *testing.T) {
 		n := 1
 		token := ""
 		faster := func(script string) session.Hook {
-			return func(name string) *madcrow.Script {
-				if name == "session_"+script && alive(t, others, token) {
+			return func(op string) error {
+				if op == script && alive(t, others, token) {
 					if others.Open(token).Update(t.Context(), add(fmt.Sprint(n))) == nil {
 						n++
 					}
@@ -224,7 +224,7 @@ func TestLogin_CannotBeKeptFromChangingTheIdentifier(t *testing.T) {
 		} else if err != nil || mine.Token() == token {
 			t.Errorf("plain: %v", err)
 		}
-		m.SetHook(func(string) *madcrow.Script { return nil })
+		m.SetHook(func(string) error { return nil })
 		if c, found, err := mine.Get(t.Context()); err != nil || !found || c.N != n {
 			t.Errorf("%s: rotate: %d of %d, %v", name, c.N, n, err)
 		}

@@ -5,6 +5,9 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"testing"
+	"time"
+
+	"github.com/madcrow-go/madcrow"
 )
 
 // What was sealed with a nonce from elsewhere is read, and the other way round:
@@ -47,7 +50,7 @@ func TestSeal_ReadsDataWithAnExplicitNonce(t *testing.T) {
 // when it was first used.
 func TestNew_RefusesAShortSecret(t *testing.T) {
 	for size, ok := range map[int]bool{0: true, 1: false, 15: false, 16: true} {
-		_, err := Options{Secret: make([]byte, size)}.filled()
+		_, err := Options{Secret: make([]byte, size)}.filled(madcrow.Config{CommandTimeout: time.Second})
 		if (err == nil) != ok {
 			t.Errorf("%d bytes: %v", size, err)
 		}

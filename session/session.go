@@ -11,321 +11,302 @@ import (
 	"github.com/madcrow-go/madcrow"
 )
 
-// Session is the session of one request, or of one identifier. Nothing is asked
-// of Redis before a method needs it. It is safe for concurrent use: its methods
-// wait for one another, but no longer than their context and
-// Config.CommandTimeout allow, after which they are [ErrInUse].
+// Session is the session of one request, or of one identifier. It is loaded when
+// a method first needs it. It is safe for concurrent use: its methods run one at
+// a time. One that waits longer than its context or Config.CommandTimeout allows
+// returns [ErrInUse].
 type Session[T any] struct {
 	m       *Manager[T]
-	failure atomic.Uint32 // a Failure
+	failure atomic.Uint32 // the Failure of the innermost middleware
 	device  Device
-	carrier carrier // nil: no cookie goes with it
-	lost    bool    // there is no middleware around the handler
+	cookie  cookieWriter // nil outside of a request
 
-	turn     chan struct{} // full while somebody uses what follows
-	id       ident
-	has      bool    // id is set: the caller showed one, or one was made
-	olds     []ident // are not used any more, and may be there still
-	shown    []ident // of several cookies of the name; it is not known which counts
-	rivals   bool    // olds are several that are valid, of which none is believed
-	loaded   bool
-	exists   bool
-	replaced bool // there is another identifier: under this one no session is made
-	degraded error
-	under    Failure // which allowed that
-	rec      record
-	now      content[T]
+	lock  chan struct{} // full while a method runs; nil outside of Middleware
+	state state[T]      // guarded by lock
+	other otherIDs      // guarded by lock
 
-	mu   sync.Mutex
-	seen seen
+	mu       sync.Mutex
+	snapshot snapshot // of state, for methods that do not wait
 }
 
-// seen is what can be asked for without waiting.
-type seen struct {
-	id       ident
-	has      bool
-	degraded error
+// phase is what is known of a session.
+type phase uint8
+
+const (
+	phaseUnloaded phase = iota // Redis decides at the next use
+	phaseNone                  // there is none; the first write creates one
+	phaseReplaced              // the identifier was replaced: no session may start under it
+	phaseActive                // rec and content are the session
+)
+
+// state is the session as this object knows it.
+type state[T any] struct {
+	phase   phase
+	id      ident // zero without an identifier
+	rec     record
+	content content[T]
+	cause   error   // why Redis could not be asked, if a Failure allowed the read anyway
+	under   Failure // that Failure
 }
 
-// carrier takes the identifier to the client.
-type carrier interface {
-	// ready says whether set could do it now.
+// otherIDs are identifiers beside state.id.
+type otherIDs struct {
+	candidates []ident // of several cookies of the name; the load chooses
+	rivals     []ident // several valid ones: none is used; the next create, login or logout ends them
+	stale      []ident // unusable ones: the next login or logout ends them
+}
+
+// snapshot is the part of state that can be read without waiting.
+type snapshot struct {
+	id    ident
+	cause error
+}
+
+// cookieWriter sends the identifier to the client.
+type cookieWriter interface {
+	// ready returns ErrHeadersSent if set would fail now.
 	ready() error
 	set(token string, persist time.Duration) error
 	clear() error
-	// read says that the answer may depend on the session.
-	read()
-}
-
-func (m *Manager[T]) newSession(token string) *Session[T] {
-	s := &Session[T]{}
-	m.begin(s, token)
-	return s
-}
-
-func (m *Manager[T]) begin(s *Session[T], token string) {
-	s.m, s.turn = m, make(chan struct{}, 1)
-	s.adopt(token)
+	// markRead notes that the response may depend on the session.
+	markRead()
 }
 
 // Open returns the session of an identifier, "" for none, without a request:
-// for a socket, or a program. Token tells the identifier when there is a new
-// one.
-func (m *Manager[T]) Open(token string) *Session[T] { return m.newSession(token) }
+// for a socket, or a program. Token returns the identifier after a change.
+func (m *Manager[T]) Open(token string) *Session[T] {
+	s := &Session[T]{}
+	m.open(s, token)
+	return s
+}
 
-func (s *Session[T]) adopt(token string) {
+func (m *Manager[T]) open(s *Session[T], token string) {
+	s.m, s.lock = m, make(chan struct{}, 1)
 	if token == "" {
 		return
 	}
-	if s.id, s.has = s.m.identOf(token); !s.has {
-		s.m.event("malformed")
+	id, ok := m.store.parseID(token)
+	if !ok {
+		m.event("malformed")
+		return
 	}
-	s.seen = seen{id: s.id, has: s.has}
+	s.state.id, s.snapshot.id = id, id
 }
 
-func (m *Manager[T]) identOf(token string) (ident, bool) {
-	if m.opt.FastAPILayout {
-		return legacyIdent(token), validLegacyID(token)
+// do runs fn with the session locked and loaded, and returns its error as that of op.
+func (s *Session[T]) do(ctx context.Context, op string, fn func() error) error {
+	if err := s.acquire(ctx); err != nil {
+		return s.m.wrap(op, err)
 	}
-	return parseIdent(token)
+	defer s.release()
+	if err := s.load(ctx); err != nil {
+		return s.m.wrap("load", err)
+	}
+	return s.m.wrap(op, fn())
 }
 
-// enter waits for the session to be free.
-func (s *Session[T]) enter(ctx context.Context, op string) error {
-	if s.lost {
-		return &Error{Op: op, Err: ErrNoMiddleware}
+// change is do for an operation that writes: a session that was read without
+// Redis cannot be written.
+func (s *Session[T]) change(ctx context.Context, op string, fn func() error) error {
+	return s.do(ctx, op, func() error {
+		if s.state.cause != nil {
+			return s.state.cause
+		}
+		return fn()
+	})
+}
+
+// acquire waits for the running method.
+func (s *Session[T]) acquire(ctx context.Context) error {
+	if s.lock == nil {
+		return ErrNoMiddleware
 	}
 	select {
-	case s.turn <- struct{}{}:
+	case s.lock <- struct{}{}:
 		return nil
 	default:
 	}
-	timer := time.NewTimer(s.m.timeout)
+	timer := time.NewTimer(s.m.opt.timeout)
 	defer timer.Stop()
-	why := &madcrow.Error{Op: op, Kind: madcrow.KindTimeout, Outcome: madcrow.OutcomeNotApplied}
+	busy := &madcrow.Error{Op: "wait", Kind: madcrow.KindTimeout, Outcome: madcrow.OutcomeNotApplied}
 	select {
-	case s.turn <- struct{}{}:
+	case s.lock <- struct{}{}:
 		return nil
 	case <-timer.C:
-		why.Err = ErrInUse
+		busy.Err = ErrInUse
 	case <-ctx.Done():
-		why.Err = fmt.Errorf("%w: %w", ErrInUse, ctx.Err())
+		busy.Err = fmt.Errorf("%w: %w", ErrInUse, ctx.Err())
 		if errors.Is(ctx.Err(), context.Canceled) {
-			why.Kind = madcrow.KindCanceled
+			busy.Kind = madcrow.KindCanceled
 		}
 	}
-	return &Error{Op: op, Err: why}
+	return busy
 }
 
-// leave lets the next one in.
-func (s *Session[T]) leave() {
+func (s *Session[T]) release() {
 	s.mu.Lock()
-	s.seen = seen{id: s.id, has: s.has, degraded: s.degraded}
+	s.snapshot = snapshot{id: s.state.id, cause: s.state.cause}
 	s.mu.Unlock()
-	<-s.turn
+	<-s.lock
 }
 
-func (s *Session[T]) look() seen {
+func (s *Session[T]) latest() snapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.seen
+	return s.snapshot
 }
 
-// Token is the identifier, "" where there is none. One that the client showed
-// is not known to be valid before something else was asked, and of several
-// cookies of the name none is. It does not wait.
-func (s *Session[T]) Token() string {
-	if seen := s.look(); seen.has {
-		return seen.id.token
-	}
-	return ""
-}
+// Token returns the identifier, "" if there is none. Before the first load it is
+// the client's, which may be invalid; of several cookies of the name it is "". It
+// does not wait.
+func (s *Session[T]) Token() string { return s.latest().id.token }
 
-// Handle names this session for [Manager.Revoke] and in [Manager.List]; "" where
-// there is none, and with Options.FastAPILayout. Rotate changes it. It does not wait.
+// Handle names this session for [Manager.Revoke] and in [Manager.List]; "" if
+// there is none, and with Options.FastAPILayout. Rotate changes it. It does not
+// wait.
 func (s *Session[T]) Handle() string {
-	if seen := s.look(); seen.has && !s.m.opt.FastAPILayout {
-		return seen.id.member
+	if id := s.latest().id; id != (ident{}) {
+		return s.m.store.handle(id)
 	}
 	return ""
 }
 
-// Degraded says why the session was not read from Redis, where its [Failure]
-// let the request go on all the same; nil otherwise. It does not wait.
-func (s *Session[T]) Degraded() error { return s.look().degraded }
+// Degraded returns why the session was read without Redis, where its [Failure]
+// allowed that; nil otherwise. It does not wait.
+func (s *Session[T]) Degraded() error { return s.latest().cause }
 
-// Get returns the data; false where there is no session. The T is the caller's
-// own but for what it points to: change it by Update only. The error is an
-// [*Error]: the session could not be loaded, which is not the same as none.
+// Get returns the data; false if there is no session. The T is a shallow copy:
+// change the data only with Update. The error is a [*madcrow.Error]: whether there
+// is a session is unknown then.
 func (s *Session[T]) Get(ctx context.Context) (data T, found bool, err error) {
-	if err := s.enter(ctx, "load"); err != nil {
-		return data, false, err
-	}
-	defer s.leave()
-	if err := s.load(ctx); err != nil {
-		return data, false, err
-	}
-	return s.now.Data, s.exists, nil
+	err = s.do(ctx, "load", func() error {
+		data, found = s.state.content.Data, s.state.phase == phaseActive
+		return nil
+	})
+	return data, found, err
 }
 
-// User returns who is logged in, "" for nobody. Errors are those of Get.
-func (s *Session[T]) User(ctx context.Context) (string, error) {
-	if err := s.enter(ctx, "load"); err != nil {
-		return "", err
-	}
-	defer s.leave()
-	if err := s.load(ctx); err != nil {
-		return "", err
-	}
-	return s.rec.user, nil
+// User returns the user who is logged in, or "". It returns the errors of Get.
+func (s *Session[T]) User(ctx context.Context) (user string, err error) {
+	err = s.do(ctx, "load", func() error {
+		user = s.state.rec.user
+		return nil
+	})
+	return user, err
 }
 
-// load asks Redis once, and again where what another failure allowed is not
-// enough.
+// load asks Redis if that was not done yet. A state that one Failure allowed is not
+// enough for another one.
 func (s *Session[T]) load(ctx context.Context) error {
 	failure := Failure(s.failure.Load())
-	if s.loaded && (s.degraded == nil || s.under == failure) {
+	if s.state.phase != phaseUnloaded && (s.state.cause == nil || s.state.under == failure) {
 		return nil
 	}
-	if s.carrier != nil {
-		s.carrier.read()
+	if s.cookie != nil {
+		s.cookie.markRead()
 	}
-	s.setNone()
-	s.loaded, s.degraded = false, nil
-	if len(s.shown) > 0 {
-		if err := s.choose(ctx); err != nil {
-			return s.withoutRedis(err, failure)
-		}
+	s.state = state[T]{id: s.state.id}
+	if err := s.choose(ctx); err != nil {
+		return s.loadFallback(err, failure)
 	}
-	if !s.has {
-		s.loaded = true
+	if s.state.id == (ident{}) {
+		s.state.phase = phaseNone
 		return nil
 	}
 	since := s.m.copies.begin()
-	rec, why, err := s.m.fetch(ctx, s.id)
-	if err != nil {
-		return s.withoutRedis(err, failure)
-	}
-	if why != "" {
-		s.m.copies.lost(s.id)
-		s.m.event(why)              // "missing" in numbers is somebody who guesses
-		s.setNone()                 // never adopted:
-		s.has = false               // the next write makes a new one,
-		s.replaced = why == rotated // but where that would take the place of the right one
+	rep, err := s.m.store.load(ctx, s.state.id)
+	switch {
+	case err != nil:
+		return s.loadFallback(err, failure)
+	case rep.status == statusNone:
+		s.m.copies.lost(s.state.id)
+		s.m.event(string(rep.reason)) // many "missing" may be guesses
+		s.setNone()                   // an unknown identifier is never adopted
+		if rep.reason == reasonRotated {
+			s.state.phase = phaseReplaced
+		}
 		return nil
 	}
-	s.take(ctx, rec)
-	s.m.copies.put(s.id, rec, since)
+	id := s.state.id
+	s.setRecord(ctx, rep.rec)
+	s.m.copies.put(id, rep.rec, since)
 	return nil
 }
 
-// none notes that there is no session.
-func (s *Session[T]) setNone() {
-	s.loaded, s.exists, s.rec, s.now = true, false, record{}, content[T]{}
-}
-
-// gone notes that the session has ended.
-func (s *Session[T]) setEnded() {
-	s.m.copies.drop(s.id)
-	s.setNone()
-	s.has = false
-}
-
-// become makes what was read or stored the session.
-func (s *Session[T]) setLoaded(id ident, rec record, c content[T]) {
-	s.id, s.has, s.replaced = id, true, false
-	s.loaded, s.exists, s.rec, s.now = true, true, rec, c
-}
-
-// take makes what was read the session, if it can be read.
-func (s *Session[T]) take(ctx context.Context, rec record) {
-	c, err := s.m.decode(rec, s.id)
-	if err != nil {
-		s.m.undecodable(ctx, err)
-		s.setNone()
-		s.has = false
-		s.olds = append(s.olds, s.id)
-		return
-	}
-	s.setLoaded(s.id, rec, c)
-}
-
-// withoutRedis does what the failure of the route says.
-func (s *Session[T]) withoutRedis(err error, failure Failure) error {
-	failed := &Error{Op: "load", Err: err}
-	s.loaded = false
+// loadFallback serves the read as the route's Failure allows.
+func (s *Session[T]) loadFallback(err error, failure Failure) error {
+	err = s.m.wrap("load", err)
 	if errors.Is(err, madcrow.ErrCanceled) {
-		return failed
+		return err
 	}
 	s.m.event("unavailable")
 	switch failure {
 	case ReadAnonymous:
-		s.loaded, s.degraded, s.under = true, failed, failure
+		s.state.phase, s.state.cause, s.state.under = phaseNone, err, failure
 		return nil
 	case ReadCopy:
-		if rec, ok := s.m.copies.get(s.id); ok {
-			if c, err := s.m.decode(rec, s.id); err == nil {
-				s.setLoaded(s.id, rec, c)
-				s.degraded, s.under = failed, failure
-				return nil
-			}
+		rec, ok := s.m.copies.get(s.state.id)
+		if !ok {
+			break
 		}
-	}
-	return failed
-}
-
-// fetch reads a session; why says why there is none.
-func (m *Manager[T]) fetch(ctx context.Context, id ident) (rec record, why string, err error) {
-	if m.opt.FastAPILayout {
-		return m.fetchLegacy(ctx, id)
-	}
-	if m.hook == nil { // tests see every script
-		if rec, ok, err := m.fetchKnown(ctx, id); ok || err != nil {
-			return rec, "", err
+		c, bad := s.m.codec.decode(rec.data, rec.user, s.state.id)
+		if bad != nil {
+			break
 		}
-	}
-	asked := m.validity.now()
-	list, err := m.read(ctx, scriptLoad, m.keysOf(id).list(), []string{id.member})
-	if err != nil {
-		return rec, "", err
-	}
-	rec, what, why, err := readRecord(list)
-	switch {
-	case err != nil || what != replyRecord:
-	case rec.user != "" && m.handles.of(rec.user) != id.handle:
-		why = "revoked" // made with another secret: no revocation would find it
-	default:
-		m.validity.put(id, rec, asked)
-	}
-	return rec, why, err
-}
-
-// writable loads the session for a change.
-func (s *Session[T]) writable(ctx context.Context, op string) error {
-	if err := s.load(ctx); err != nil {
-		return err
-	}
-	if s.degraded != nil {
-		return &Error{Op: op, Err: s.degraded}
-	}
-	return nil
-}
-
-// refused is the error for a script's reason not to change anything.
-func (s *Session[T]) refused(op, why string) error {
-	if why == frozen || why == rotated {
-		return &Error{Op: op, Err: ErrRotated}
-	}
-	s.setEnded()
-	return &Error{Op: op, Err: ErrEnded}
-}
-
-func wrap(op string, err error) error {
-	if err == nil {
+		s.setActive(s.state.id, rec, c)
+		s.state.cause, s.state.under = err, failure
 		return nil
 	}
-	return &Error{Op: op, Err: err}
+	return err
 }
 
-// made says whether a change was made, be it with an error.
-func made(err error) bool { return err == nil || errors.Is(err, ErrNotReplicated) }
+// setNone notes that there is no session, and drops the identifier.
+func (s *Session[T]) setNone() { s.state = state[T]{phase: phaseNone} }
+
+// setEnded notes that the session has ended.
+func (s *Session[T]) setEnded() {
+	s.m.copies.drop(s.state.id)
+	s.setNone()
+}
+
+// setActive notes a session that was read or stored.
+func (s *Session[T]) setActive(id ident, rec record, c content[T]) {
+	s.state = state[T]{phase: phaseActive, id: id, rec: rec, content: c}
+}
+
+// setUnloaded has the next use load the session: a change may have been made.
+func (s *Session[T]) setUnloaded() { s.state.phase = phaseUnloaded }
+
+// setRecord notes a session that was read. One that cannot be decoded is stale,
+// and there is none.
+func (s *Session[T]) setRecord(ctx context.Context, rec record) {
+	id := s.state.id
+	c, err := s.m.codec.decode(rec.data, rec.user, id)
+	if err != nil {
+		s.m.undecodable(ctx, err)
+		s.other.stale = append(s.other.stale, id)
+		s.setNone()
+		return
+	}
+	s.setActive(id, rec, c)
+}
+
+// notChanged returns the error of a change that the store refused for a reason.
+func (s *Session[T]) notChanged(why reason) error {
+	if why == reasonFrozen || why == reasonRotated {
+		return ErrRotated
+	}
+	s.setEnded()
+	return ErrEnded
+}
+
+func (m *Manager[T]) undecodable(ctx context.Context, err error) {
+	m.event("undecodable")
+	if m.opt.OnUndecodable != nil {
+		m.opt.OnUndecodable(ctx, err)
+		return
+	}
+	if m.undecodables.First(err) { // one reason may concern all sessions
+		m.log.WarnContext(ctx, "session data cannot be decoded; the session counts as missing", "reason", err)
+	}
+}

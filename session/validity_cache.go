@@ -7,93 +7,83 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/clock"
 )
 
-// validitySlots bounds how many sessions are remembered: those that share a slot
-// replace one another.
-const validitySlots = 1 << 13
-
-// recents are sessions that the script has read: whose they are and when they
-// end, which never changes. Such a session is read with plain commands in its
-// place, at about half the cost for Redis, until it is due to be touched. That
-// it is valid is not remembered: Redis is asked each time.
-type validityCache struct {
+// cachedStore is a redisStore that reads a session without a script if this
+// process has read it before: in one pipeline of plain commands, at about half
+// the cost for Redis. It caches what never changes of a session (user, end, idle
+// time) and when a touch is due. It does not cache that the session is valid:
+// each load checks that in Redis.
+//
+// plainlyValid is the rule of fetch in lua/begin.lua, for sessions that need no
+// touch. TestValidityCache_AgreesWithTheScript compares the two.
+type cachedStore struct {
+	*redisStore
+	now   func() int64 // monotonic nanoseconds
 	seed  maphash.Seed
-	base  time.Time
 	slots [validitySlots]atomic.Pointer[knownSession]
 }
 
-// recent is one of them. It does not change; times are since base.
+// validitySlots bounds the cache; sessions in the same slot replace each other.
+const validitySlots = 1 << 13
+
+// knownSession is immutable. Times are those of cachedStore.now.
 type knownSession struct {
 	member, user string
 	remember     bool
 	idle         time.Duration
-	end          string        // as stored
-	ends, left   time.Duration // when it ends, and when it does if nobody uses it
+	end          string        // the absolute end, as stored
+	ends         time.Duration // the absolute end
+	left         time.Duration // when it ends if it is not used
 }
 
-func newValidityCache() *validityCache {
-	return &validityCache{seed: maphash.MakeSeed(), base: time.Now()}
+func newCachedStore(s *redisStore) *cachedStore {
+	return &cachedStore{redisStore: s, now: clock.Now, seed: maphash.MakeSeed()}
 }
 
-func (r *validityCache) now() time.Duration { return time.Since(r.base) }
-
-func (r *validityCache) slot(id ident) *atomic.Pointer[knownSession] {
-	return &r.slots[maphash.String(r.seed, id.member)%validitySlots]
-}
-
-// put remembers what the script replied to a question of that time.
-func (r *validityCache) put(id ident, rec record, asked time.Duration) {
-	if rec.frozen || rec.idle <= 0 {
-		return
+// load reads a known session by plain commands, and any other by the script.
+func (c *cachedStore) load(ctx context.Context, id ident) (reply, error) {
+	asked := time.Duration(c.now())
+	slot := &c.slots[maphash.String(c.seed, id.member)%validitySlots]
+	if known := slot.Load(); known != nil && known.member == id.member && !known.touchDue(asked, known.left-asked-maxDelay) {
+		rec, valid, err := c.loadKnown(ctx, id, known, asked)
+		if valid || err != nil {
+			return reply{status: statusRecord, rec: rec}, err
+		}
+		slot.CompareAndSwap(known, nil)
 	}
-	r.slot(id).Store(&knownSession{
-		member: id.member, user: rec.user, remember: rec.remember,
-		idle: rec.idle, end: rec.end, ends: asked + rec.ends, left: asked + rec.left,
-	})
-}
-
-// travel is how much later than this process Redis may look at what is left.
-// Where it is more, a read takes a second round trip.
-const travel = 5 * time.Millisecond
-
-// get returns nil for a session that the script must read.
-func (r *validityCache) get(id ident, now time.Duration) *knownSession {
-	k := r.slot(id).Load()
-	if k == nil || k.member != id.member || k.due(now, k.left-now-travel) {
-		return nil
+	rep, err := c.redisStore.load(ctx, id)
+	if rec := &rep.rec; err == nil && rep.status == statusRecord && !rec.frozen && rec.idle > 0 {
+		slot.Store(&knownSession{
+			member: id.member, user: rec.user, remember: rec.remember,
+			idle: rec.idle, end: rec.end, ends: asked + rec.ends, left: asked + rec.left,
+		})
 	}
-	return k
+	return rep, err
 }
 
-// due says whether the script must look, when so much is left: it touches the
-// session by the same rule, and knows the end to the microsecond.
-func (k *knownSession) due(now, left time.Duration) bool {
+// maxDelay is the longest delay between this process' clock reading and Redis'
+// PTTL that needs no second round trip.
+const maxDelay = 5 * time.Millisecond
+
+// touchDue reports whether the script must run, given the time left: touch in
+// lua/begin.lua has the same rule, and knows the end to the microsecond.
+func (k *knownSession) touchDue(now, left time.Duration) bool {
 	full := min(k.idle, k.ends-now)
 	return full < time.Second || (full-left).Abs() >= k.idle/10
 }
 
-// fetchKnown reads a session in one round trip and without a script. It is
-// false for any that is not known, and for one that is not plainly valid, which
-// is forgotten.
+// loadKnown reads a known session in one pipeline; valid is false if the script
+// must decide.
 //
-// Its commands are not one step, and need not be: an epoch that was replaced
-// and a place in the index that was lost never come back. So what is valid by
-// those was valid when its data was read before, and a revocation that had
-// returned by then is seen.
-func (m *Manager[T]) fetchKnown(ctx context.Context, id ident) (rec record, ok bool, err error) {
-	now := m.validity.now()
-	k := m.validity.get(id, now)
-	if k == nil {
-		return rec, false, nil
-	}
-	defer func() {
-		if !ok && err == nil {
-			m.validity.slot(id).CompareAndSwap(k, nil)
-		}
-	}()
-	at := m.keysOf(id)
-	res, err := m.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
+// The commands are not atomic, and need not be: an epoch that was replaced and a
+// member that was removed from the index never come back. A session that is valid
+// by the epoch and the index, which are read last, was valid when its data was
+// read, and a revocation that had returned by then is seen.
+func (c *cachedStore) loadKnown(ctx context.Context, id ident, k *knownSession, now time.Duration) (rec record, valid bool, err error) {
+	at := c.keysOf(id)
+	res, err := c.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
 		cmds := make([]madcrow.Command, 0, 4)
 		cmds = append(cmds, b.Hmget().Key(at.session).Field("v", "u", "d", "x", "e", "a").Build(), b.Pttl().Key(at.session).Build())
 		if k.user != "" {
@@ -104,26 +94,29 @@ func (m *Manager[T]) fetchKnown(ctx context.Context, id ident) (rec record, ok b
 	if err != nil {
 		return rec, false, err
 	}
-	f, err := res[0].Message.ToArray()
-	if err != nil || len(f) != 6 || f[0].IsNil() || f[2].IsNil() || !f[3].IsNil() || text(f[1]) != k.user || text(f[5]) != k.end {
-		return rec, false, nil // the script says what it is
-	}
-	if k.user != "" && (res[2].Message.IsNil() || res[3].Message.IsNil() || text(res[2].Message) != text(f[4])) {
-		return rec, false, nil
-	}
-	ms, err := res[1].Message.AsInt64()
+	fields, bad := res[0].Message.ToArray()
+	ms, noTTL := res[1].Message.AsInt64()
 	left := time.Duration(ms) * time.Millisecond
-	if err != nil || ms < 0 || k.due(now, left) {
+	if bad != nil || noTTL != nil || ms < 0 || !plainlyValid(k, fields, res[2:]) || k.touchDue(now, left) {
 		return rec, false, nil
 	}
 	return record{
-		version: text(f[0]), user: k.user, data: text(f[2]), remember: k.remember,
+		version: textOf(fields[0]), user: k.user, data: textOf(fields[2]), remember: k.remember,
 		ends: k.ends - now, left: left, idle: k.idle, end: k.end,
 	}, true, nil
 }
 
-// text is that of a reply which is one.
-func text(m madcrow.Message) string {
-	s, _ := m.ToString()
-	return s
+// plainlyValid reports whether a session is valid: its hash is there, not
+// rotated, of the same user and end; a user's also has the current epoch and is in
+// the index. fields are v, u, d, x, e, a; index are the replies of GET epoch and
+// ZSCORE.
+func plainlyValid(k *knownSession, fields []madcrow.Message, index []madcrow.Result) bool {
+	if len(fields) != 6 || fields[0].IsNil() || fields[2].IsNil() || !fields[3].IsNil() || textOf(fields[1]) != k.user || textOf(fields[5]) != k.end {
+		return false
+	}
+	if k.user == "" {
+		return true
+	}
+	epoch, place := index[0].Message, index[1].Message
+	return !epoch.IsNil() && !place.IsNil() && textOf(epoch) == textOf(fields[4])
 }

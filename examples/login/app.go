@@ -146,7 +146,7 @@ func (a *app) known(h func(http.ResponseWriter, *http.Request, member) error) fu
 		case user != "":
 			return h(w, r, member{s, user})
 		case wantsJSON(r) || r.Method != http.MethodGet:
-			return &session.Error{Op: "require", Err: session.ErrNoUser}
+			return session.ErrNoUser
 		}
 		// The cookie stays: this may be a late request of before a rotation,
 		// and would take the new one with it.

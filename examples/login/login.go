@@ -31,7 +31,7 @@ func nextPage(r *http.Request) string {
 func (a *app) loginPage(w http.ResponseWriter, r *http.Request) error {
 	// Better said now than after the password was typed.
 	if err := a.redis.Err(); err != nil {
-		return &session.Error{Op: "load", Err: err}
+		return err
 	}
 	user, err := a.sessions.From(r.Context()).User(r.Context())
 	if err != nil {

@@ -34,7 +34,7 @@ func (a *app) changePassword(w http.ResponseWriter, r *http.Request, m member) e
 		if _, err := a.sessions.RevokeAll(ctx, m.user); err != nil {
 			return err
 		}
-		return &session.Error{Op: "require", Err: session.ErrEnded}
+		return session.ErrEnded
 	}
 	old, password := r.PostFormValue("old"), r.PostFormValue("new")
 	if password != r.PostFormValue("again") {

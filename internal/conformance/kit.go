@@ -271,7 +271,7 @@ var failures = map[string]failure{
 		}
 		return nil
 	}},
-	"ended": {401, "SESSION_ENDED", func(context.Context, *Kit) error { return &session.Error{Op: "load", Err: session.ErrEnded} }},
+	"ended": {401, "SESSION_ENDED", func(context.Context, *Kit) error { return session.ErrEnded }},
 	"away":  {503, "REDIS_UNAVAILABLE", func(context.Context, *Kit) error { return &inject.Unavailable{Err: errors.New(Secret)} }},
 	"wrongtype": {409, "REDIS_WRONG_TYPE", func(ctx context.Context, k *Kit) error {
 		_, err := k.Redis.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Get().Key("user:alice:list").Build() })

@@ -189,9 +189,9 @@ func (o *sessionOptions) sessions(r *madcrow.Redis) (*session.Manager[any], erro
 
 // asSessionUsage makes what was typed wrong an error of the one who typed.
 func asSessionUsage(err error) error {
-	var v *session.ValidationError
+	var v *madcrow.ArgumentError
 	if errors.As(err, &v) {
-		return usageError{fmt.Errorf("%s: %s", v.Field, v.Message)}
+		return usageError{fmt.Errorf("%s: %s", v.Argument, v.Reason)}
 	}
 	return err
 }
