@@ -39,6 +39,7 @@ type Dedicated struct {
 // idleFor is how long a connection is kept that no one needs.
 const idleFor = time.Minute
 
+// NewPool makes a pool of so many connections at most.
 func NewPool(ep *Endpoint, size int) *Pool {
 	return &Pool{endpoint: ep, permits: make(chan struct{}, size), opening: map[*Dedicated]context.CancelFunc{}}
 }
@@ -63,6 +64,8 @@ func (p *Pool) Acquire(ctx context.Context) (*Dedicated, *fault.Error) {
 	return p.Open(ctx)
 }
 
+// AcquirePermit waits until the server is up and a connection may be open. Its
+// caller opens one, and releases that.
 func (p *Pool) AcquirePermit(ctx context.Context) *fault.Error {
 	if err := p.endpoint.Availability.Wait(ctx); err != nil {
 		return err

@@ -88,6 +88,7 @@ type Endpoint struct {
 	Proofs   chan proofRequest
 }
 
+// NewEndpoint makes the endpoint of the server at addr. It connects nothing.
 func NewEndpoint(life context.Context, cfg Config, addr string) *Endpoint {
 	ep := &Endpoint{
 		Config: cfg, Life: life, Availability: availability.New(), Conns: newConnSet(cfg.MaxConnections),
@@ -97,8 +98,10 @@ func NewEndpoint(life context.Context, cfg Config, addr string) *Endpoint {
 	return ep
 }
 
+// Addr is where the server is now.
 func (ep *Endpoint) Addr() string { return *ep.target.Load() }
 
+// Move says that the server is at addr from now on.
 func (ep *Endpoint) Move(addr string) { ep.target.Store(&addr) }
 
 // Usual is how long a dial with its handshake, or a reply on a connection that

@@ -16,6 +16,7 @@ type Listeners struct {
 	list atomic.Pointer[[]func(string)]
 }
 
+// Add registers fn, which is called with the key of each invalidation.
 func (s *Listeners) Add(fn func(string)) (stop func()) {
 	id := &fn
 	s.mu.Lock()

@@ -41,6 +41,7 @@ type RESPClient struct {
 	current Credentials
 }
 
+// NewRESPClient makes a client. It connects with each exchange.
 func NewRESPClient(cfg RESPConfig) *RESPClient { return &RESPClient{cfg: cfg} }
 
 // RESPConn is an open connection of a RESPClient.
@@ -81,6 +82,7 @@ func (rc *RESPClient) Exchange(ctx context.Context, addr string, commands ...[]s
 	return l.Exchange(ctx, commands...)
 }
 
+// Exchange sends commands and returns their replies, in one step.
 func (l *RESPConn) Exchange(ctx context.Context, commands ...[]string) ([]any, error) {
 	replies := make([]any, len(commands))
 	err := l.within(ctx, func(context.Context) error {

@@ -27,6 +27,7 @@ func (s *Set) remove(c *conn) {
 	}
 }
 
+// Size is how many are open, or being opened.
 func (s *Set) Size() int { return len(s.slots) }
 
 // CloseSubscriptions closes the connections for pub/sub.

@@ -45,6 +45,7 @@ type abandonedCalls struct {
 // abandonedStretch is how finely the times are kept.
 const abandonedStretch = int64(16 * time.Millisecond)
 
+// NewShared makes a shared connection that is not open.
 func NewShared(ep *Endpoint) *Shared {
 	return &Shared{endpoint: ep, freed: make(chan struct{}, sharedSlots), trackingSetup: make(chan struct{}, 1)}
 }

@@ -301,6 +301,8 @@ const (
 	ReadOnly                         // it changes nothing at all
 )
 
+// IdempotencyOf says what a second run of a command does, as far as the client
+// knows.
 func IdempotencyOf(c rueidis.Completed) Idempotency {
 	switch {
 	case c.IsReadOnly():
@@ -457,10 +459,12 @@ func WrongServer(op string, err error) *Error {
 	return &Error{Op: op, Kind: KindConfig, Outcome: OutcomeNotApplied, Err: err, Permanent: true}
 }
 
+// IsRedirect recognises MOVED and ASK.
 func IsRedirect(reply string) bool {
 	return strings.HasPrefix(reply, "MOVED ") || strings.HasPrefix(reply, "ASK ")
 }
 
+// IsUnknownCommand recognises that a server has no such command.
 func IsUnknownCommand(reply string) bool {
 	reply = strings.TrimPrefix(strings.ToLower(reply), "err ") // the client takes it off
 	return strings.HasPrefix(reply, "unknown command") || strings.HasPrefix(reply, "unsupported command")

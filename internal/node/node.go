@@ -99,6 +99,7 @@ func shares(bound int) (shared, dedicated int) {
 	return shared, bound - shared - 1 // one is for pub/sub
 }
 
+// New makes a node. It connects when Run runs.
 func New(life context.Context, cfg Config) (*Node, error) {
 	n := &Node{
 		Endpoint: conn.NewEndpoint(life, cfg.Conn, cfg.Address),
@@ -130,6 +131,7 @@ func (n *Node) NextShared() *conn.Shared {
 	return n.shared[n.next.Add(1)%uint32(len(n.shared))]
 }
 
+// Inflight is how many calls are under way.
 func (n *Node) Inflight() (sum int32) {
 	for _, s := range n.shared {
 		sum += s.UnderWay()
@@ -153,6 +155,7 @@ func (n *Node) Close() {
 	}
 }
 
+// EndTracking ends what was tracked on all connections.
 func (n *Node) EndTracking() {
 	for _, s := range n.shared {
 		s.EndTracking()

@@ -47,6 +47,8 @@ type Topology struct {
 	replicas  *replicas  // serve DoReplica; nil when they are not wanted
 }
 
+// New makes the topology of a configuration. It connects after Start. life ends
+// with Close.
 func New(life context.Context, cfg Config) (t *Topology, err error) {
 	t = &Topology{cfg: cfg, log: cfg.Node.Conn.Log, life: life}
 	if cfg.ReadReplicas && (cfg.Sentinel != nil || cfg.Seeds != nil) {
@@ -137,6 +139,7 @@ func (t *Topology) Restriction() (why *fault.Error) {
 	return why
 }
 
+// Inflight is how many calls are under way on all nodes.
 func (t *Topology) Inflight() (sum int32) {
 	t.Each(func(n *node.Node) { sum += n.Inflight() })
 	return sum
@@ -179,6 +182,7 @@ func (t *Topology) Serves(n *node.Node, key string) bool {
 	return t.cluster == nil || t.cluster.slots[t.SlotOf(key)%node.SlotCount].Load() == n
 }
 
+// SlotOf is the slot of a key; 0 without a cluster.
 func (t *Topology) SlotOf(key string) uint16 {
 	if t.cluster == nil {
 		return 0
