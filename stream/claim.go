@@ -176,30 +176,27 @@ func (c *consumer[T]) claimUnseen(own context.Context, free int) (left int, err 
 	return free, nil
 }
 
-// heartbeat renews the messages under way here, three times in ClaimAfter.
-func (c *consumer[T]) heartbeat(ctx context.Context) {
-	tick := time.NewTicker(c.opt.ClaimAfter / 3)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
+// heartbeat renews the messages under way here, so that no other process claims
+// them. An error has it called again sooner.
+func (c *consumer[T]) heartbeat(ctx context.Context) error {
+	c.heartbeatMu.Lock()
+	defer c.heartbeatMu.Unlock()
+	c.mu.Lock()
+	ids := make([]string, 0, len(c.held))
+	for id, gone := range c.held {
+		if !gone {
+			ids = append(ids, id)
 		}
-		c.heartbeatMu.Lock()
-		c.mu.Lock()
-		ids := make([]string, 0, len(c.held))
-		for id, gone := range c.held {
-			if !gone {
-				ids = append(ids, id)
-			}
-		}
-		c.mu.Unlock()
-		for part := range slices.Chunk(ids, claimPage) {
-			c.markOvertaken(c.renew(ctx, 0, "", part...))
-		}
-		c.heartbeatMu.Unlock()
 	}
+	c.mu.Unlock()
+	for part := range slices.Chunk(ids, claimPage) {
+		gone, err := c.renew(ctx, 0, "", part...)
+		if err != nil {
+			return err
+		}
+		c.markOvertaken(gone)
+	}
+	return nil
 }
 
 // markOvertaken notes which of the messages under way MaxLen removed. A failure of
@@ -217,13 +214,14 @@ func (c *consumer[T]) markOvertaken(ids []string) {
 // renew claims messages again that are still ours, as idle for so long, and stores
 // why they failed, if they did. It returns those that the stream does not keep any
 // more.
-func (c *consumer[T]) renew(ctx context.Context, idle time.Duration, why string, ids ...string) (gone []string) {
+func (c *consumer[T]) renew(ctx context.Context, idle time.Duration, why string, ids ...string) (gone []string, err error) {
 	args := append([]string{c.group, c.name, milliseconds(idle), why}, ids...)
 	m, err := c.s.r.Eval(ctx, scriptKeep, []string{c.s.logKey(), c.s.reasonKey(c.group), c.s.lostKey()}, args)
-	if err == nil {
-		gone, _ = m.AsStrSlice()
+	if err != nil {
+		return nil, err
 	}
-	return gone
+	gone, _ = m.AsStrSlice()
+	return gone, nil
 }
 
 // removeIdleConsumers removes the consumers of crashed processes that have nothing

@@ -162,7 +162,9 @@ func (c *consumer[T]) scheduleRetry(own context.Context, id string, deliveries i
 	c.retrying[id] = struct{}{}
 	c.mu.Unlock()
 	if !gone {
-		gone = len(c.renew(own, c.opt.ClaimAfter-delay, why, id)) > 0 // when this fails, the message is tried again after ClaimAfter
+		// When this fails, the message is tried again after ClaimAfter.
+		ids, _ := c.renew(own, c.opt.ClaimAfter-delay, why, id)
+		gone = len(ids) > 0
 	}
 	if gone {
 		c.lostInHand.Add(1)

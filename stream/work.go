@@ -12,6 +12,7 @@ import (
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/clock"
 	"github.com/madcrow-go/madcrow/internal/guard"
+	"github.com/madcrow-go/madcrow/internal/lease"
 )
 
 // WorkOptions says how messages are worked on. The zero value works.
@@ -169,8 +170,10 @@ func (c *consumer[T]) run(ctx context.Context) error {
 	// Messages under way are finished after ctx has ended.
 	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	var alive sync.WaitGroup
-	alive.Go(func() { c.heartbeat(own) })
+	alive := lease.Keep(own, time.Now(), lease.Options{
+		Every: c.opt.ClaimAfter / 3,
+		Renew: func(ctx context.Context) (bool, error) { return true, c.heartbeat(ctx) },
+	})
 	err := c.read(ctx, own)
 	done := make(chan struct{})
 	go func() {
@@ -184,7 +187,7 @@ func (c *consumer[T]) run(ctx context.Context) error {
 	case <-late.C:
 	}
 	cancel()
-	alive.Wait()
+	alive.Stop()
 	c.reportLost(int(c.lostInHand.Swap(0)))
 	if err == nil {
 		c.removeConsumer()
