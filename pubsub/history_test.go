@@ -267,8 +267,9 @@ func TestRecoverable_LostKeys(t *testing.T) {
 	}
 }
 
-// A place before the first message is one of its history too: when that is lost
-// and another one begins, it is notified. Who may not write begins none, and listens.
+// A subscription before the first message had no history: when the history that
+// began then was lost and another one began, no loss was reported. So it creates
+// one; a user without permission to write creates none, and listens.
 func TestRecoverable_PositionBeforeTheFirstMessageBelongsToItsHistory(t *testing.T) {
 	d := keepDiary(t, pubsub.RecoverableOptions[int]{}, nil)
 	l := d.follow(t, pubsub.Position{})

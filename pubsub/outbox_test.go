@@ -198,8 +198,8 @@ func TestOutbox_TakesNothingThatCannotBeSent(t *testing.T) {
 	})
 }
 
-// Whatever the size of messages, those that were taken are sent, and for the
-// others it is said at once that they are not.
+// The outbox took messages that fitted without their envelope, and could never send
+// them. They must be refused at once.
 func TestOutbox_RefusesMessagesThatTheEnvelopeMakesTooLarge(t *testing.T) {
 	events := &counter{}
 	s := newSender(t, 10_000, func(cfg *madcrow.Config) { cfg.MaxValueSize, cfg.Recorder = 1000, events })

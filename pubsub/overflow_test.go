@@ -135,7 +135,8 @@ func TestOverflow_EachRuleDropsWhatItSays(t *testing.T) {
 	})
 }
 
-// What waits for a place waits no longer for an event that came before it.
+// An event before them kept messages that waited for a place from expiring: they
+// waited for longer than Block allows.
 func TestOverflow_BlockedMessagesExpireBehindAnEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSubscriber(1, Block(time.Second))
@@ -153,8 +154,8 @@ func TestOverflow_BlockedMessagesExpireBehindAnEvent(t *testing.T) {
 	})
 }
 
-// A subscriber that is stuck while the connection breaks again and again holds
-// no more than its queue, and is notified the outcome.
+// A subscriber that was stuck while the connection broke again and again collected
+// an event for each change. It holds no more than its queue, and gets the outcome.
 func TestOverflow_EventsOfAStuckSubscriberAreBounded(t *testing.T) {
 	for name, rule := range map[string]Overflow{"newest": DropNewest, "oldest": DropOldest, "block": Block(time.Hour), "disconnect": Disconnect} {
 		s := newSubscriber(4, rule)

@@ -192,8 +192,8 @@ func TestSequences_ReceivedAndMissedAreWhatWasPublished(t *testing.T) {
 	}
 }
 
-// The first message that arrives need not be the first that was sent: those
-// before it may be on their way, and are not taken for what came already.
+// The first message that arrives need not be the first that was sent. Earlier ones
+// that came after it were dropped as duplicates.
 func TestSequences_FirstMessagesOutOfOrderAreNotDropped(t *testing.T) {
 	var s sequences
 	for _, n := range []uint64{3, 1, 2, 4} {
@@ -206,7 +206,7 @@ func TestSequences_FirstMessagesOutOfOrderAreNotDropped(t *testing.T) {
 	}
 }
 
-// One that comes after it was given up is late, and no duplicate.
+// A message that came after it was given up was dropped as a duplicate.
 func TestSequences_LateMessageIsDelivered(t *testing.T) {
 	var s sequences
 	now := time.Now()
@@ -220,8 +220,9 @@ func TestSequences_LateMessageIsDelivered(t *testing.T) {
 	}
 }
 
-// An outage makes thousands of numbers void, and none of them counts as missed;
-// neither do they when the first message that announces them is lost.
+// Messages that could not be sent in an outage counted as missed at subscribers.
+// They must not, also when the first message that announces the skipped numbers is
+// lost.
 func TestSequences_UnsentMessagesDoNotCountAsMissed(t *testing.T) {
 	var s sequences
 	n := numbers{publisher: "p"}
@@ -293,7 +294,8 @@ func TestSequences_AreBounded(t *testing.T) {
 	}
 }
 
-// The names that are kept must not keep the messages that they came in.
+// The publisher's name was a part of the message, so that each name kept a whole
+// message in memory.
 func TestSequences_KeepNoMessageForItsPublishersName(t *testing.T) {
 	var s sequences
 	var before, after runtime.MemStats

@@ -213,8 +213,8 @@ func TestTopic_ConcurrentPublishersAreNotMissed(t *testing.T) {
 	}
 }
 
-// Who comes while the connection is lost gets EventSubscribed, not of a
-// gap that it did not see.
+// A subscriber that was added while the connection was lost got the gap of the
+// others in the place of EventSubscribed.
 func TestTopic_SubscriberAddedDuringAnInterruptionGetsSubscribed(t *testing.T) {
 	srv := madcrowtest.StartRedis(t)
 	b := newBus(t, openConfig(t, srv.Config()), pubsub.Options{})
@@ -239,7 +239,7 @@ func TestTopic_SubscriberAddedDuringAnInterruptionGetsSubscribed(t *testing.T) {
 	second.next(t, "a message", is[string](pubsub.EventMessage))
 }
 
-// A subscription with a full queue ends with its context, not with its queue.
+// A subscription with a full queue yielded all of it after its context had ended.
 func TestTopic_SubscriptionEndsWithItsContextThoughItsQueueIsFull(t *testing.T) {
 	b := newBus(t, open(t), pubsub.Options{})
 	topic := topicOf(t, b, "t", pubsub.TopicOptions[int]{})

@@ -318,8 +318,8 @@ func TestSlow_ComingAndGoingOnABusyChannel(t *testing.T) {
 	testkit.Eventually(t, "the subscription ends", func() bool { return numsub(t, srv, "t") == 0 })
 }
 
-// Redis hangs up on a connection that is behind, and throws away what waits for
-// it: the gap begins with the first message of that.
+// Redis closes a connection that is behind, and discards the messages that wait for
+// it. The gap began with the end of the connection, so those were not in it.
 func TestTopic_GapIncludesMessagesThatRedisDiscarded(t *testing.T) {
 	srv := madcrowtest.StartRedis(t)
 	srv.Do(t, "CONFIG", "SET", "client-output-buffer-limit", "pubsub 1mb 0 0")

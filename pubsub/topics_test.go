@@ -105,7 +105,7 @@ func TestTopics_WrongNamesAreRefused(t *testing.T) {
 	}
 }
 
-// They end with their context while messages are there.
+// Topics went on after the end of their context as long as messages came.
 func TestTopics_EndWithTheirContextThoughMessagesCome(t *testing.T) {
 	b := newBus(t, open(t), pubsub.Options{})
 	topics, err := pubsub.NewTopics(b, []string{"a", "b"}, pubsub.TopicOptions[int]{})

@@ -96,6 +96,7 @@ func (s *shop) crash(t testing.TB, name string, n int) {
 	s.srv.Do(t, "XREADGROUP", "GROUP", "g", name, "COUNT", fmt.Sprint(n), "STREAMS", shopLog, ">")
 }
 
+// A message that failed was tried again only after the read that blocked in Redis.
 func TestWork_RetriesDoNotWaitForABlockedRead(t *testing.T) {
 	s := openShop(t, stream.Options[int]{})
 	s.order(t, 1, 200)
@@ -157,8 +158,8 @@ func TestStream_ConsumerWithPendingMessagesIsNotRemoved(t *testing.T) {
 	}
 }
 
-// Replies that hand out messages are lost, again and again: they are done all
-// the same, soon, and no tries are used up by that.
+// The messages of a reply that was lost waited for ClaimAfter, and each such loss
+// counted as a try.
 func TestWork_MessagesOfALostReplyCountAsNoFailure(t *testing.T) {
 	needStreams(t)
 	srv := madcrowtest.StartRedis(t)
@@ -253,8 +254,8 @@ func TestStream_PoisonBecomesOneDeadLetterWithItsReason(t *testing.T) {
 	}
 }
 
-// With memory full no message is lost between the stream and the dead letters,
-// in neither direction.
+// With memory full, messages were lost between the stream and the dead letters, in
+// both directions.
 func TestWork_DeadLettersAreKeptWhenRedisIsOutOfMemory(t *testing.T) {
 	s := openShop(t, stream.Options[int]{})
 	s.order(t, 1, 1)
@@ -376,8 +377,8 @@ func TestStream_GoesOnAfterFlushAll(t *testing.T) {
 	}
 }
 
-// Redis stands still while messages are being worked on: each is done once, and
-// acknowledged when Redis goes on.
+// An acknowledgement was lost when Redis stood still, so that the message was done
+// again. It is repeated until Redis goes on.
 func TestWork_AckOutlivesAnOutage(t *testing.T) {
 	s := openShop(t, stream.Options[int]{})
 	s.order(t, 1, 20)
@@ -529,7 +530,8 @@ func TestStream_WrongGroupsAndHalfIdsAreRefused(t *testing.T) {
 	refused("others", func(err error) bool { return err == nil })
 }
 
-// After a failover Redis may count too many as waiting, for ever.
+// After a failover Redis may count too many messages as waiting, for ever, and Lag
+// said so although all were done.
 func TestStream_LagIsRightAfterAFailover(t *testing.T) {
 	s := openShop(t, stream.Options[int]{KeepDone: true})
 	s.order(t, 1, 100)

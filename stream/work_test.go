@@ -185,8 +185,8 @@ func (c watchedConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// A message that a stale read takes for a consumer just before that is removed
-// is not forgotten with it.
+// A late read may take a message for a consumer just before that is removed: the
+// message was deleted with the consumer, and no one did it.
 func TestWork_MessageDeliveredToALeavingConsumerIsKept(t *testing.T) {
 	needStreams(t)
 	srv := madcrowtest.StartRedis(t)
@@ -273,8 +273,8 @@ func twoSides(t testing.TB, counted *calls) (near, far *stream.Stream[int], wire
 	return near, far, wire, srv
 }
 
-// The reason of a dead letter is not lost when Redis is away as its last try
-// fails, nor is it tried once more for it.
+// The reason of a dead letter was lost when Redis was away as the last try failed,
+// and the message was tried once more.
 func TestWork_ReasonOfADeadLetterOutlivesAnOutage(t *testing.T) {
 	dead := &calls{of: "stream_dead"}
 	near, far, proxy, _ := twoSides(t, dead)
@@ -307,9 +307,8 @@ func TestWork_ReasonOfADeadLetterOutlivesAnOutage(t *testing.T) {
 	}
 }
 
-// What another worker took over while one could not reach Redis stays with it:
-// neither the signs of life nor a failure of the one that is back take it away,
-// or make a dead letter of it.
+// A worker that came back took messages from the one that had claimed them
+// meanwhile, by its heartbeats or by a failure, and made dead letters of them.
 func TestWork_ReturningWorkerTakesNothingFromALivingOne(t *testing.T) {
 	beats := &calls{of: "stream_keep"}
 	near, far, proxy, srv := twoSides(t, beats)
