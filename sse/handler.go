@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/operr"
 	"github.com/madcrow-go/madcrow/problem"
 	"github.com/madcrow-go/madcrow/pubsub"
 )
@@ -164,7 +165,8 @@ func New[T any](source Source[T], options Options[T]) (*Handler, error) {
 }
 
 // NewFunc is [New] of a source that each request chooses, by its path or its
-// user. An error becomes a problem document.
+// user. An error becomes a problem document; a [*madcrow.ArgumentError], of a name
+// that the request chose, is a 422.
 func NewFunc[T any](choose func(*http.Request) (Source[T], error), options Options[T]) (*Handler, error) {
 	opt, err := options.filled()
 	if err != nil {
@@ -181,6 +183,9 @@ func NewFunc[T any](choose func(*http.Request) (Source[T], error), options Optio
 			}
 		}
 		source, err := choose(r)
+		if a := (*madcrow.ArgumentError)(nil); errors.As(err, &a) {
+			return nil, operr.Unprocessable(a.Argument, err)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -259,7 +264,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.event("cut")
 		h.log.Debug("a client of server-sent events does not read", "route", r.Pattern)
 	case failure != nil, r.Context().Err() != nil: // the client left
-	case !started && (err == nil || errors.Is(err, pubsub.ErrClosed)): // it was to end before it began
+	case !started && err == nil: // it was to end before it began
 		h.refuse(w, r, errEnded)
 	case !started:
 		h.refuse(w, r, err)

@@ -7,7 +7,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/madcrow-go/madcrow"
-	"github.com/madcrow-go/madcrow/internal/operr"
 	"github.com/madcrow-go/madcrow/problem"
 	"github.com/madcrow-go/madcrow/pubsub"
 	"github.com/madcrow-go/madcrow/service"
@@ -72,8 +71,7 @@ func (s *Server) newEvents() (*sse.Handler, error) {
 		return nil, err
 	}
 	return sse.NewFunc(func(r *http.Request) (sse.Source[string], error) {
-		topics, err := pubsub.NewTopics(bus, []string{r.PathValue("channel")}, pubsub.TopicOptions[string]{Plain: true})
-		return topics, operr.Unprocessable("channel", err)
+		return pubsub.NewTopics(bus, []string{r.PathValue("channel")}, pubsub.TopicOptions[string]{Plain: true})
 	}, sse.Options[string]{
 		Logger: s.opt.Logger,
 		Refuse: func(w http.ResponseWriter, r *http.Request, err error) {
