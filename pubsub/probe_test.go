@@ -30,10 +30,10 @@ func TestProbe_LogsOnceThatNothingComesAndThatItIsOver(t *testing.T) {
 	var silent, over atomic.Int32
 	r := openConfig(t, cfg)
 	b := newBus(t, r, pubsub.Options{Probe: 100 * time.Millisecond, Logger: madcrowLog(func(line string) {
-		if strings.Contains(line, "no messages come") {
+		if strings.Contains(line, "no messages arrive") {
 			silent.Add(1)
 		}
-		if strings.Contains(line, "messages come again") {
+		if strings.Contains(line, "messages arrive again") {
 			over.Add(1)
 		}
 	})})
