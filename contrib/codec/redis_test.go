@@ -12,6 +12,7 @@ import (
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/cache"
 	"github.com/madcrow-go/madcrow/contrib/codec"
+	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
 // open connects to the server of the package, under a key prefix of the test's
@@ -19,13 +20,8 @@ import (
 func open(t *testing.T) *madcrow.Redis {
 	t.Helper()
 	cfg := config
-	cfg.Require, cfg.KeyPrefix = true, t.Name()+":"
-	r, err := madcrow.Open(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = r.Close(context.Background()) })
-	return r
+	cfg.KeyPrefix = t.Name() + ":"
+	return madcrowtest.Open(t, cfg)
 }
 
 func newCache(t *testing.T, r *madcrow.Redis, c cache.Codec[page]) *cache.Cache[page] {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 	"github.com/madcrow-go/madcrow/service"
 )
@@ -35,11 +36,7 @@ func TestFailure_RequiredRedisAwayIs503AtOnce(t *testing.T) {
 	srv := madcrowtest.StartRedis(t)
 	w := startWeb(t, srv.Config()).waitAvailable()
 	srv.Kill()
-	for deadline := time.Now().Add(10 * time.Second); w.r.Available(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the loss is not noticed")
-		}
-	}
+	testkit.Eventually(t, "the loss is noticed", func() bool { return !w.r.Available() })
 	for _, r := range required {
 		a := w.do(r.method, api+r.path, r.body)
 		w.wantProblem(a, 503, "REDIS_UNAVAILABLE", r.operation, r.table)
@@ -185,11 +182,7 @@ func TestRequestID_IsTakenOverWhenHarmless(t *testing.T) {
 		}
 	}
 	w.do("GET", api+"/cache/private-key", "", "X-Request-Id", "in-the-log")
-	for deadline := time.Now().Add(5 * time.Second); !strings.Contains(w.log.String(), `"request_id":"in-the-log"`); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the access log lacks the request id")
-		}
-	}
+	testkit.Eventually(t, "the access log has the request id", func() bool { return strings.Contains(w.log.String(), `"request_id":"in-the-log"`) })
 	if strings.Contains(w.log.String(), "private-key") {
 		t.Error("the access log shows a key")
 	}
