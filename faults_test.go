@@ -385,3 +385,22 @@ func TestCredentials_AreAskedAgainWhenThePasswordRotates(t *testing.T) {
 	mustGet(t, ours, "a", "1")
 	mustGet(t, r, "a", "1") // Redis keeps sessions that are authenticated
 }
+
+// A master that lacks replicas is the master: no connection ends.
+func TestReplies_NoReplicasEndsNoConnection(t *testing.T) {
+	s, r := server(t)
+	s.Do(t, "CONFIG", "SET", "min-replicas-to-write", "1")
+	sub := receiveOn(t, r, "c")
+	for end := time.Now().Add(2500 * time.Millisecond); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if _, err := r.Do(t.Context(), set("a", "1")); !errors.Is(err, madcrow.ErrReadOnly) {
+			t.Fatal(err)
+		}
+	}
+	select {
+	case err := <-sub.ended:
+		t.Errorf("a subscription ended: %v", err)
+	default:
+	}
+	sub.cancel()
+	<-sub.ended
+}

@@ -199,3 +199,19 @@ func (l *lateness) end() time.Duration {
 	<-l.done
 	return time.Duration(l.most.Load())
 }
+
+// within fails when fn takes longer than limit and its slack.
+func within(t *testing.T, what string, limit time.Duration, fn func()) {
+	t.Helper()
+	limit = slack(limit)
+	start := time.Now()
+	done := make(chan struct{})
+	go func() { defer close(done); fn() }()
+	select {
+	case <-done:
+	case <-time.After(limit + 8*time.Second):
+	}
+	if d := time.Since(start); d > limit {
+		t.Errorf("%s took %v, want at most %v", what, d, limit)
+	}
+}

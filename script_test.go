@@ -145,3 +145,22 @@ func TestEval_OwnWordsOfAScriptAreNotRedis(t *testing.T) {
 		t.Errorf("state %v, read-only %v", r.State(), r.Status().ReadOnly)
 	}
 }
+
+func TestEval_SurvivesScriptFlush(t *testing.T) {
+	s, r := server(t)
+	script := madcrow.NewScript("add", "return redis.call('INCRBY', KEYS[1], ARGV[1])")
+	for i := int64(1); i <= 6; i++ {
+		msg, err := r.Eval(t.Context(), script, []string{"n"}, []string{"2"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, _ := msg.AsInt64(); n != 2*i {
+			t.Errorf("run %d gave %d: a script ran twice or not at all", i, n)
+		}
+		if i%2 == 0 {
+			s.Do(t, "SCRIPT", "FLUSH")
+		}
+	}
+	_, err := r.Eval(t.Context(), madcrow.NewScript("bad", "redis.call('SET', KEYS[1], '1'); error('boom')"), []string{"half"}, nil)
+	wantError(t, err, madcrow.KindServer, madcrow.ErrServer, madcrow.OutcomeUnknown, "boom")
+}

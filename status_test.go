@@ -26,13 +26,14 @@ func bareRedis(t *testing.T) *Redis {
 	return &Redis{watchers: map[chan Status]struct{}{}, topology: top, last: Status{State: StateConnecting}}
 }
 
-// observe reads the cause and the state one after the other.
-func TestRegress_ObserveTypedNil(t *testing.T) {
+// observe read the cause and the state one after the other: Status().Err could
+// be a typed nil.
+func TestStatus_ErrIsNoTypedNil(t *testing.T) {
 	r := bareRedis(t)
 	why := &fault.Error{Op: "connect", Kind: fault.KindUnavailable, Err: errors.New("x")}
 	stop := time.Now().Add(300 * time.Millisecond)
 	var wg sync.WaitGroup
-	wg.Go(func() { // the connector
+	wg.Go(func() { // the prober
 		for time.Now().Before(stop) {
 			r.topology.One().Availability.Set(availability.Up, nil)
 			r.observe()
@@ -57,8 +58,8 @@ func TestRegress_ObserveTypedNil(t *testing.T) {
 	wg.Wait()
 }
 
-// A change between the first status and the registration is never told.
-func TestRegress_WatchMissesTheLastState(t *testing.T) {
+// A change between the first status and the registration was not yielded.
+func TestWatch_EndsWithTheLastState(t *testing.T) {
 	missed, n := 0, 0
 	top := bareRedis(t).topology
 	for stop := time.Now().Add(300 * time.Millisecond); time.Now().Before(stop); {
@@ -88,6 +89,6 @@ func TestRegress_WatchMissesTheLastState(t *testing.T) {
 		}
 	}
 	if missed > 0 {
-		t.Errorf("%d of %d watchers were left with an old state for ever", missed, n)
+		t.Errorf("%d of %d watchers were left with an old state", missed, n)
 	}
 }

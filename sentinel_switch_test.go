@@ -1,7 +1,6 @@
 package madcrow_test
 
 import (
-	"context"
 	"testing"
 	"time"
 
@@ -11,31 +10,9 @@ import (
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
-func fakeSet(t *testing.T, fs ...*fakeSentinel) madcrow.Config {
-	cfg := madcrow.Config{Sentinel: madcrow.Sentinel{Enabled: true, ServiceName: "m"}}
-	for _, f := range fs {
-		cfg.Sentinel.Addresses = append(cfg.Sentinel.Addresses, f.addr())
-	}
-	return cfg
-}
-
-func awaitMaster(t *testing.T, r *madcrow.Redis, addr string, d time.Duration) {
-	t.Helper()
-	for end := time.Now().Add(d); ; time.Sleep(5 * time.Millisecond) {
-		if st := r.Status(); st.Master == addr && r.Available() {
-			if _, err := r.Do(context.Background(), get("x")); err == nil {
-				return
-			}
-		}
-		if time.Now().After(end) {
-			t.Fatalf("master %s, want %s", r.Status().Master, addr)
-		}
-	}
-}
-
-// The Sentinels name another master, the old one lives on (cut off from them):
-// borrowed connections and subscriptions must leave the old one too.
-func TestRegressHA_PoolAndSubStayAtTheOldMaster(t *testing.T) {
+// The Sentinels name another master and the old one lives on, cut off from them.
+// Dedicated connections and subscriptions stayed with it.
+func TestSentinel_DedicatedConnectionsAndSubscriptionsLeaveTheOldMaster(t *testing.T) {
 	a, b := madcrowtest.StartRedis(t), madcrowtest.StartRedis(t)
 	f := startFakeSentinel(t, a.Addr(), 1)
 	r := open(t, fakeSet(t, f))
@@ -73,8 +50,9 @@ func TestRegressHA_PoolAndSubStayAtTheOldMaster(t *testing.T) {
 	}
 }
 
-// As with a real failover: b is a replica of a first? After a switch, the old is a replica on which loans stay.
-func TestRegressHA_TxReadOnlyForEver(t *testing.T) {
+// The old master becomes a replica and its connections live on. Transactions
+// went on failing with READONLY.
+func TestSentinel_TransactionsLeaveAMasterThatBecomesAReplica(t *testing.T) {
 	a, b := madcrowtest.StartRedis(t), madcrowtest.StartRedis(t)
 	f := startFakeSentinel(t, a.Addr(), 1)
 	r := open(t, fakeSet(t, f))
@@ -104,8 +82,8 @@ func TestRegressHA_TxReadOnlyForEver(t *testing.T) {
 	}
 }
 
-// At the start, one Sentinel that lags answers first.
-func TestRegressHA_LaggingSentinelBelievedAtStart(t *testing.T) {
+// The Sentinel that answered first was believed, though its epoch was lower.
+func TestSentinel_OneThatLagsIsNotBelievedAtTheStart(t *testing.T) {
 	a, b := madcrowtest.StartRedis(t), madcrowtest.StartRedis(t)
 	lag := startFakeSentinel(t, a.Addr(), 1)
 	f2, f3 := startFakeSentinel(t, b.Addr(), 2), startFakeSentinel(t, b.Addr(), 2)
@@ -122,8 +100,9 @@ func TestRegressHA_LaggingSentinelBelievedAtStart(t *testing.T) {
 	}
 }
 
-// The Sentinels that know better do not answer for a moment.
-func TestRegressHA_LowerEpochBelieved(t *testing.T) {
+// The Sentinels that know better did not answer for a moment, and a healthy
+// master was left for the one that a lower epoch names.
+func TestSentinel_ALowerEpochIsNotBelieved(t *testing.T) {
 	a, b := madcrowtest.StartRedis(t), madcrowtest.StartRedis(t)
 	lag := startFakeSentinel(t, a.Addr(), 1)
 	f2, f3 := startFakeSentinel(t, b.Addr(), 2), startFakeSentinel(t, b.Addr(), 2)

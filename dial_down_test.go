@@ -12,7 +12,8 @@ import (
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
-func TestRegressHA_DialsWhileAllIsDown(t *testing.T) {
+// Each call and each timer dialled for itself.
+func TestDial_FewWhileAllSentinelsOrNodesAreDown(t *testing.T) {
 	modes := []string{"sentinel"}
 	if strict {
 		modes = append(modes, "cluster", "cluster-one")

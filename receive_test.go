@@ -2,13 +2,76 @@ package madcrow_test
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/redis/rueidis"
 
+	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
+
+func TestReceive_LastSubscriberUnsubscribes(t *testing.T) {
+	madcrowtest.CheckLeaks(t)
+	s, r := server(t)
+	got := make(chan rueidis.PubSubMessage, 10)
+	receive := func() (context.CancelFunc, chan error) {
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		subscribed := make(chan struct{})
+		var once sync.Once
+		hooked := rueidis.WithOnSubscriptionHook(ctx, func(rueidis.PubSubSubscription) { once.Do(func() { close(subscribed) }) })
+		go func() {
+			done <- r.Receive(hooked, func(b builder) command { return b.Subscribe().Channel("news").Build() }, func(m rueidis.PubSubMessage) { got <- m })
+		}()
+		<-subscribed
+		return cancel, done
+	}
+	cancel1, done1 := receive()
+	cancel2, done2 := receive()
+	if n := s.Do(t, "PUBLISH", "news", "hello"); n != int64(1) {
+		t.Errorf("%v server subscriptions for one channel, want 1", n)
+	}
+	for range 2 {
+		if m := <-got; m.Channel != "news" || m.Message != "hello" {
+			t.Errorf("got %+v", m)
+		}
+	}
+	cancel1()
+	wantError(t, <-done1, madcrow.KindCanceled, madcrow.ErrCanceled, madcrow.OutcomeNotApplied)
+	if n := s.Do(t, "PUBLISH", "news", "again"); n != int64(1) {
+		t.Errorf("the other subscriber lost its subscription: %v", n)
+	}
+	<-got
+	cancel2()
+	<-done2
+	if n := s.Do(t, "PUBLISH", "news", "nobody"); n != int64(0) {
+		t.Errorf("%v subscriptions are left at the server", n)
+	}
+}
+
+func TestReceive_EndsWithABrokenConnection(t *testing.T) {
+	madcrowtest.CheckLeaks(t)
+	s, r := server(t)
+	done := make(chan error, 1)
+	subscribed := make(chan struct{})
+	ctx := rueidis.WithOnSubscriptionHook(t.Context(), func(rueidis.PubSubSubscription) { close(subscribed) })
+	go func() {
+		done <- r.Receive(ctx, func(b builder) command { return b.Subscribe().Channel("news").Build() }, func(rueidis.PubSubMessage) {})
+	}()
+	<-subscribed
+	s.Kill()
+	select {
+	case err := <-done:
+		wantError(t, err, madcrow.KindUnavailable, madcrow.ErrUnavailable, madcrow.OutcomeNotApplied)
+	case <-time.After(2 * time.Second):
+		t.Error("the subscriber was not told in 2 s")
+	}
+	if err := r.Receive(t.Context(), get("a"), nil); err == nil {
+		t.Error("Receive took a GET")
+	}
+}
 
 // The server answers and the connection stands; only the one for pub/sub is
 // made anew, and calls on the others notice nothing.
@@ -68,10 +131,9 @@ func TestRenewSubscriptions_EndsEachReceiveAndNothingElse(t *testing.T) {
 	}
 }
 
-// While the lanes are being made anew nothing is known against the connection
-// for pub/sub: who leaves it then must unsubscribe all the same, or the server
-// sends for ever what nobody hears.
-func TestRegress_LastSubscriberUnsubscribesAlsoWhileTheLanesAreLost(t *testing.T) {
+// While the shared connections were made again, the last subscriber left without
+// UNSUBSCRIBE, and the server went on sending.
+func TestReceive_LastSubscriberUnsubscribesAlsoWhileSharedConnectionsAreLost(t *testing.T) {
 	s, r := server(t)
 	for range 5 {
 		ctx, cancel := context.WithCancel(t.Context())

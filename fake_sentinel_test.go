@@ -2,6 +2,7 @@ package madcrow_test
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"net"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/resp"
 )
 
@@ -92,6 +94,28 @@ func (f *fakeSentinel) serve(c net.Conn) {
 			fmt.Fprint(c, "*3\r\n"+bulk("subscribe")+bulk(args[1].(string))+":1\r\n")
 		default:
 			fmt.Fprint(c, "+PONG\r\n")
+		}
+	}
+}
+
+func fakeSet(t *testing.T, fs ...*fakeSentinel) madcrow.Config {
+	cfg := madcrow.Config{Sentinel: madcrow.Sentinel{Enabled: true, ServiceName: "m"}}
+	for _, f := range fs {
+		cfg.Sentinel.Addresses = append(cfg.Sentinel.Addresses, f.addr())
+	}
+	return cfg
+}
+
+func awaitMaster(t *testing.T, r *madcrow.Redis, addr string, d time.Duration) {
+	t.Helper()
+	for end := time.Now().Add(d); ; time.Sleep(5 * time.Millisecond) {
+		if st := r.Status(); st.Master == addr && r.Available() {
+			if _, err := r.Do(context.Background(), get("x")); err == nil {
+				return
+			}
+		}
+		if time.Now().After(end) {
+			t.Fatalf("master %s, want %s", r.Status().Master, addr)
 		}
 	}
 }

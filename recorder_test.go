@@ -1,0 +1,97 @@
+package madcrow_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/madcrowtest"
+)
+
+type recorder struct {
+	madcrow.NopRecorder
+	mu     sync.Mutex
+	ops    []madcrow.Operation
+	dials  int
+	states []string
+}
+
+func (r *recorder) Operation(o madcrow.Operation) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ops = append(r.ops, o)
+}
+
+func (r *recorder) Dial(madcrow.Dial) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.dials++
+}
+
+func (r *recorder) StateChange(from, to madcrow.State) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.states = append(r.states, from.String()+">"+to.String())
+}
+
+func TestRecorder_SeesOperationsDialsAndStates(t *testing.T) {
+	s := madcrowtest.StartRedis(t)
+	rec := &recorder{}
+	cfg := s.Config()
+	cfg.Recorder = rec
+	r := open(t, cfg)
+	mustSet(t, r, "a", "1")
+	_, _ = r.Do(t.Context(), arbitrary("LPUSH", "a", "x"))
+	_, _ = r.Eval(t.Context(), madcrow.NewScript("mine", "return 1"), nil, nil)
+	_, _ = r.DoMulti(t.Context(), func(b builder) []command { return []command{b.Ping().Build(), b.Ping().Build()} })
+	_, _ = r.Tx(t.Context(), nil, func(tx *madcrow.Tx) error { tx.Queue(incr("n")); return nil })
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	var seen []string
+	for _, o := range rec.ops {
+		seen = append(seen, fmt.Sprintf("%s %d %v", o.Name, o.Commands, o.Kind))
+		if o.Duration <= 0 {
+			t.Errorf("%+v has no duration", o)
+		}
+	}
+	want := "SET 1 unknown|LPUSH 1 wrong type|mine 1 unknown|PIPELINE 2 unknown|TX 1 unknown"
+	if got := strings.Join(seen, "|"); got != want {
+		t.Errorf("operations:\n %s\nwant\n %s", got, want)
+	}
+	if rec.dials < 2 || strings.Join(rec.states, " ") != "connecting>up" {
+		t.Errorf("%d dials, states %v", rec.dials, rec.states)
+	}
+}
+
+type nosy struct {
+	madcrow.NopRecorder
+	r atomic.Pointer[madcrow.Redis]
+}
+
+func (n *nosy) StateChange(_, _ madcrow.State) {
+	if r := n.r.Load(); r != nil {
+		_ = r.State()
+	}
+}
+
+// It waited for a lock that its caller held.
+func TestRecorder_MayAskForTheStateInStateChange(t *testing.T) {
+	s := madcrowtest.StartRedis(t)
+	cfg := s.Config()
+	rec := &nosy{}
+	cfg.Recorder = rec
+	r, err := madcrow.Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	await(t, r, madcrow.StateUp, 5*time.Second)
+	rec.r.Store(r)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	within(t, "Close", time.Second, func() { _ = r.Close(ctx) })
+}
