@@ -179,7 +179,7 @@ func TestClose_AWriteThatWasSentIsNotSaidToBeNotApplied(t *testing.T) {
 	err = <-got
 	var e *madcrow.Error
 	if errors.As(err, &e) && e.Outcome == madcrow.OutcomeNotApplied && s.Do(t, "GET", "a") == "1" {
-		t.Errorf("told not applied, and is there: %v", err)
+		t.Errorf("reported as not applied, and is there: %v", err)
 	}
 	t.Log(err)
 }
@@ -229,10 +229,10 @@ func TestClose_WhatItCutsOffIsNotAppliedOnlyWhereThatIsSure(t *testing.T) {
 		n := s.Do(t, append([]string{"EXISTS"}, not...)...)
 		if n != int64(0) {
 			wrong++
-			t.Logf("round %d: of %d told not applied, %v are there", round, len(not), n)
+			t.Logf("round %d: of %d reported as not applied, %v are there", round, len(not), n)
 		}
 	}
-	t.Logf("%d told not applied", total)
+	t.Logf("%d reported as not applied", total)
 	if wrong > 0 {
 		t.Errorf("wrong outcomes in %d rounds", wrong)
 	}

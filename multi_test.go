@@ -107,7 +107,7 @@ func TestDoMulti_WritesThatWereNotSentAreTriedAgain(t *testing.T) {
 			close(stop)
 			wg.Wait()
 			t.Logf("%s: ok %d, unknown %d, not applied %d", mode, ok.Load(), unknown.Load(), not.Load())
-			// Under the race detector the connector may be starved long enough
+			// Under the race detector the prober may be starved long enough
 			// to hold the server for away; alone it must not.
 			if most := ok.Load() / 20; not.Load() > most || strict && not.Load() > 0 {
 				t.Errorf("%d pipelines failed with nothing sent", not.Load())

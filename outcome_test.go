@@ -39,7 +39,7 @@ func TestOutcome_OfAScriptThatFailedAfterAWriteIsUnknown(t *testing.T) {
 		t.Fatal(err)
 	}
 	if v := s.Do(t, "GET", "half"); v != nil && e.Outcome == madcrow.OutcomeNotApplied {
-		t.Errorf("told %v, but the key holds %v: %v", e.Outcome, v, err)
+		t.Errorf("reported as %v, but the key holds %v: %v", e.Outcome, v, err)
 	}
 }
 
@@ -61,7 +61,7 @@ func TestOutcome_OfEvalInLowerCaseIsUnknown(t *testing.T) {
 	var e *madcrow.Error
 	errors.As(err, &e)
 	if v := s.Do(t, "GET", "half"); v != nil && e.Outcome == madcrow.OutcomeNotApplied {
-		t.Errorf("told %v, but the key holds %v: %v", e.Outcome, v, err)
+		t.Errorf("reported as %v, but the key holds %v: %v", e.Outcome, v, err)
 	}
 }
 
@@ -82,7 +82,7 @@ func (c *slowConn) Write(p []byte) (int, error) {
 // were refused: the pool dropped its connections, those in use included. The
 // pipeline was then reported as not applied, or applied twice.
 func TestOutcome_OfAPipelineDroppedInTheMiddle(t *testing.T) {
-	t.Run("still down: told not applied", func(t *testing.T) { droppedInTheMiddle(t, 0) })
+	t.Run("still down: reported as not applied", func(t *testing.T) { droppedInTheMiddle(t, 0) })
 	t.Run("up again: applied twice", func(t *testing.T) { droppedInTheMiddle(t, 800*time.Millisecond) })
 }
 
@@ -107,7 +107,7 @@ func droppedInTheMiddle(t *testing.T, pause time.Duration) {
 			if strings.Contains(string(p), "counter") {
 				once.Do(func() {
 					close(held)
-					// the uplink is slow: until the connector has seen one refusal
+					// the uplink is slow: until the prober has seen one refusal
 					for end := time.Now().Add(3 * time.Second); refused.Load() == 0 && time.Now().Before(end); {
 						time.Sleep(time.Millisecond)
 					}
@@ -121,7 +121,7 @@ func droppedInTheMiddle(t *testing.T, pause time.Duration) {
 	r := open(t, cfg)
 	await(t, r, madcrow.StateUp, 5*time.Second)
 	mustSet(t, r, "warm", strings.Repeat("x", 100<<10)) // a pool connection
-	laneID := func() string {
+	sharedID := func() string {
 		m, err := r.Do(t.Context(), arbitrary("CLIENT", "ID"))
 		if err != nil {
 			t.Fatal(err)
@@ -132,7 +132,7 @@ func droppedInTheMiddle(t *testing.T, pause time.Duration) {
 	go func() {
 		<-held
 		refuse.Store(true)
-		s.Do(t, "CLIENT", "KILL", "ID", laneID)
+		s.Do(t, "CLIENT", "KILL", "ID", sharedID)
 	}()
 	big := strings.Repeat("x", 50<<10)
 	calls := 0
@@ -148,7 +148,7 @@ func droppedInTheMiddle(t *testing.T, pause time.Duration) {
 	t.Logf("counter %v, built %d times, err %v", v, calls, err)
 	var e *madcrow.Error
 	if errors.As(err, &e) && e.Outcome == madcrow.OutcomeNotApplied && v != nil {
-		t.Errorf("told not applied, counter is %v: %v", v, err)
+		t.Errorf("reported as not applied, counter is %v: %v", v, err)
 	}
 	if fmt.Sprint(v) != "1" {
 		t.Errorf("INCR was applied %v times", v)

@@ -46,7 +46,7 @@ func TestReceive_LastSubscriberUnsubscribes(t *testing.T) {
 	<-got
 	cancel2()
 	<-done2
-	if n := s.Do(t, "PUBLISH", "news", "nobody"); n != int64(0) {
+	if n := s.Do(t, "PUBLISH", "news", "no one"); n != int64(0) {
 		t.Errorf("%v subscriptions are left at the server", n)
 	}
 }
@@ -66,7 +66,7 @@ func TestReceive_EndsWithABrokenConnection(t *testing.T) {
 	case err := <-done:
 		wantError(t, err, madcrow.KindUnavailable, madcrow.ErrUnavailable, madcrow.OutcomeNotApplied)
 	case <-time.After(2 * time.Second):
-		t.Error("the subscriber was not told in 2 s")
+		t.Error("the subscriber was not notified in 2 s")
 	}
 	if err := r.Receive(t.Context(), get("a"), nil); err == nil {
 		t.Error("Receive took a GET")
@@ -74,7 +74,7 @@ func TestReceive_EndsWithABrokenConnection(t *testing.T) {
 }
 
 // The server answers and the connection stands; only the one for pub/sub is
-// made anew, and calls on the others notice nothing.
+// made again, and calls on the others notice nothing.
 func TestRenewSubscriptions_EndsEachReceiveAndNothingElse(t *testing.T) {
 	madcrowtest.CheckLeaks(t)
 	s, r := server(t)

@@ -22,7 +22,7 @@ func TestSentinel_DedicatedConnectionsAndSubscriptionsLeaveTheOldMaster(t *testi
 			t.Fatal(err)
 		}
 	}
-	tx() // leaves an idle borrowed connection
+	tx() // leaves an idle dedicated connection
 	got := make(chan string, 10)
 	ready := make(chan struct{})
 	ended := make(chan error, 1)

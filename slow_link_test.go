@@ -26,7 +26,7 @@ func TestSlowLink_PatientCallersAreAllServed(t *testing.T) {
 			p.SetDelay(150 * time.Millisecond)
 			time.Sleep(20 * time.Millisecond)
 			// A round trip that grows a thousandfold is taken for an outage at
-			// first, until the connector has measured it.
+			// first, until the prober has measured it.
 			const settled = time.Second
 			began := time.Now()
 			ctx, cancel := context.WithTimeout(t.Context(), settled+length(time.Second, 4*time.Second))
