@@ -183,7 +183,7 @@ func TestCluster_LimitsOfASlotThatMoves(t *testing.T) {
 	cfg := cl.Config()
 	cfg.CommandTimeout = 2 * time.Second
 	r := openConfig(t, cfg)
-	other := openConfig(t, cfg) // asks apart from the first call on, or after one refusal
+	other := openConfig(t, cfg) // uses one key at a time from the first call on, or after one refusal
 	for name, a := range algorithms {
 		if name == "gcra" {
 			a = ratelimit.GCRA(100)
@@ -233,4 +233,107 @@ func TestCluster_LimitsOfASlotThatMoves(t *testing.T) {
 		cl.FinishMove(t, cl.Slot(key), to)
 		ask("it has moved")
 	}
+}
+
+// Groups, logins, token buckets and semaphores failed for as long as a cluster
+// moved the slot of their keys.
+func TestCluster_EveryKindOfLimitGoesOnWhileItsSlotMoves(t *testing.T) {
+	t.Parallel()
+	cl := madcrowtest.StartCluster(t)
+	cfg := cl.Config()
+	cfg.CommandTimeout = 2 * time.Second
+	r := openConfig(t, cfg)
+	limit := func(name string, n int64, a ratelimit.Algorithm) *ratelimit.Limiter {
+		return must[*ratelimit.Limiter](t)(ratelimit.New(r, name, ratelimit.PerDay(n), ratelimit.FailClosed, ratelimit.WithAlgorithm(a), ratelimit.WithDeniedKeys(0)))
+	}
+	few, many := limit("few", 4, ratelimit.SlidingLog()), limit("many", 100, ratelimit.GCRA(100))
+	group := must[*ratelimit.Group](t)(ratelimit.Join(few, many))
+	bucket := must[*ratelimit.TokenBucket](t)(ratelimit.NewTokenBucket(r, "tokens", ratelimit.PerDay(10), 10, ratelimit.FailClosed, ratelimit.WithDeniedKeys(0)))
+	places := must[*semaphore.Semaphore](t)(semaphore.New(r, "places", 2, semaphore.FailClosed, semaphore.Options{}))
+	login := must[*ratelimit.Login](t)(ratelimit.NewLogin(r, ratelimit.LoginConfig{MaxAttempts: 2, Blocks: []time.Duration{time.Minute}}, ratelimit.FailClosed, ratelimit.WithDeniedKeys(0)))
+
+	first := func() {
+		t.Helper()
+		if j, err := group.Allow(t.Context(), "u"); err != nil || !j.Allowed || j.Remaining != 3 {
+			t.Fatalf("%+v %v", j, err)
+		}
+		if d, err := bucket.AllowN(t.Context(), "u", 4); err != nil || !d.Allowed || d.Remaining != 6 {
+			t.Fatalf("%+v %v", d, err)
+		}
+		if d, err := login.Attempt(t.Context(), "u"); err != nil || !d.Allowed || d.Remaining != 1 {
+			t.Fatalf("%+v %v", d, err)
+		}
+	}
+	first()
+	held, _, err := places.TryAcquire(t.Context(), "u")
+	if err != nil || held == nil {
+		t.Fatal(err)
+	}
+
+	target := func(key string) *madcrowtest.Server {
+		if to := cl.Nodes()[0]; to != cl.MasterOf(t, key) {
+			return to
+		}
+		return cl.Nodes()[1]
+	}
+	keys := []string{r.Config().KeyPrefix + "m1:limit:few:l:{u}", r.Config().KeyPrefix + "login_attempts:u"}
+	for _, key := range keys {
+		cl.BeginMove(t, cl.Slot(key), target(key))
+	}
+
+	for i := range 4 {
+		j, err := group.AllowN(t.Context(), "u", 1, 2)
+		if err != nil || j.Allowed != (i < 3) || j.Limits[1].Remaining != max(97-2*int64(i), 93) {
+			t.Errorf("group, request %d: %+v %v", i, j, err)
+		}
+	}
+	if d, err := many.Peek(t.Context(), "u"); err != nil || d.Remaining != 93 {
+		t.Errorf("a denied request was counted: %+v %v", d, err)
+	}
+	if d, err := bucket.Penalize(t.Context(), "u", 2); err != nil || d.Remaining != 4 {
+		t.Errorf("penalize: %+v %v", d, err)
+	}
+	if d, err := bucket.Reward(t.Context(), "u", 1); err != nil || d.Remaining != 5 {
+		t.Errorf("reward: %+v %v", d, err)
+	}
+	if n, d, err := bucket.AllowAtMost(t.Context(), "u", 3); err != nil || n != 3 || d.Remaining != 2 {
+		t.Errorf("at most: %d %+v %v", n, d, err)
+	}
+	if res, err := bucket.Reserve(t.Context(), "u", 2, time.Second); err != nil || !res.OK || res.Wait != 0 {
+		t.Errorf("reserve: %+v %v", res, err)
+	}
+	if res, err := bucket.Reserve(t.Context(), "u", 2, time.Second); err != nil || res.OK || res.Wait <= time.Second {
+		t.Errorf("a reservation that waits too long: %+v %v", res, err)
+	}
+	second, d, err := places.TryAcquire(t.Context(), "u")
+	if err != nil || second == nil || d.Remaining != 0 {
+		t.Fatalf("lease: %+v %v", d, err)
+	}
+	if none, d, err := places.TryAcquire(t.Context(), "u"); err != nil || none != nil || d.Allowed {
+		t.Errorf("a third lease: %+v %v", d, err)
+	}
+	if err := held.Release(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if d, err := places.Peek(t.Context(), "u"); err != nil || d.Remaining != 1 {
+		t.Errorf("after a release: %+v %v", d, err)
+	}
+	if err := second.Release(t.Context()); err != nil {
+		t.Error(err)
+	}
+	for i := range 2 {
+		if d, err := login.Attempt(t.Context(), "u"); err != nil || d.Allowed != (i < 1) {
+			t.Errorf("login, attempt %d: %+v %v", i, d, err)
+		}
+	}
+	if err := login.Reset(t.Context(), "u"); err != nil {
+		t.Error(err)
+	}
+	if err := group.Reset(t.Context(), "u"); err != nil {
+		t.Error(err)
+	}
+	if err := bucket.Reset(t.Context(), "u"); err != nil {
+		t.Error(err)
+	}
+	first()
 }

@@ -2,13 +2,13 @@ package ratelimit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/clock"
 	"github.com/madcrow-go/madcrow/internal/keys"
 	"github.com/madcrow-go/madcrow/internal/limitscript"
@@ -95,6 +95,37 @@ func (g *Group) allow(ctx context.Context, subject string, costs []int64) (Joint
 	if j, ok := g.cachedDenial(subject, costs, asked); ok {
 		return j, nil
 	}
+	replies, err := g.evaluate(ctx, subject, costs)
+	if err != nil {
+		return g.fallBack(ctx, subject, costs, err)
+	}
+	j := Joint{Limits: make([]Decision, len(g.limits))}
+	for i, l := range g.limits {
+		l.monitor.Succeeded()
+		d := l.plan.decide(l.name, replies[i])
+		j.Limits[i] = d
+		if costs[i] > 0 {
+			l.rememberDenial(subject, costs[i], asked, d)
+		}
+	}
+	j.combine()
+	return j, nil
+}
+
+// evaluate runs the script of groups, and returns the reply of each limit.
+func (g *Group) evaluate(ctx context.Context, subject string, costs []int64) (replies []limitscript.Reply, err error) {
+	ctx, cancel := withTimeout(ctx, g.timeout)
+	defer cancel()
+	if !g.lead.clustered {
+		return g.evalKeys(ctx, subject, costs)
+	}
+	err = g.lead.r.SplitKeys(ctx, subjectKey(g.lead.keyPrefix, subject),
+		func(ctx context.Context) (err error) { replies, err = g.evalKeys(ctx, subject, costs); return err },
+		func(ctx context.Context) (err error) { replies, err = g.evalSplitKeys(ctx, subject, costs); return err })
+	return replies, err
+}
+
+func (g *Group) evalKeys(ctx context.Context, subject string, costs []int64) ([]limitscript.Reply, error) {
 	stored := make([]string, 0, 2*len(g.limits))
 	args := append(make([]string, 0, 2+6*len(g.limits)), string(limitscript.VerbAllow), keys.Nonce())
 	for i, l := range g.limits {
@@ -103,34 +134,21 @@ func (g *Group) allow(ctx context.Context, subject string, costs []int64) (Joint
 		args = append(args, strconv.Itoa(int(l.plan.kind)), strconv.FormatInt(costs[i], 10))
 		args = append(args, l.plan.args[:]...)
 	}
-	bounded, cancel := withTimeout(ctx, g.timeout)
-	defer cancel()
-	m, err := g.lead.eval(bounded, limitscript.Group, stored, args)
-	var list []madcrow.Message
-	if err == nil {
-		list, err = m.ToArray()
-	}
-	if err == nil && len(list) != 4*len(g.limits) {
-		err = limitscript.ErrReply
-	}
+	m, err := g.lead.eval(ctx, limitscript.Group, stored, args)
 	if err != nil {
-		return g.fallBack(ctx, subject, costs, err)
+		return nil, err
 	}
-	j := Joint{Limits: make([]Decision, len(g.limits))}
-	for i, l := range g.limits {
-		r, err := limitscript.ReadNumbers(list[4*i:])
-		if err != nil {
-			return g.fallBack(ctx, subject, costs, err)
-		}
-		l.monitor.Succeeded()
-		d := l.plan.decide(l.name, r)
-		j.Limits[i] = d
-		if costs[i] > 0 {
-			l.rememberDenial(subject, costs[i], asked, d)
+	list, err := m.ToArray()
+	if err != nil || len(list) != 4*len(g.limits) {
+		return nil, errors.Join(limitscript.ErrReply, err)
+	}
+	replies := make([]limitscript.Reply, len(g.limits))
+	for i := range replies {
+		if replies[i], err = limitscript.ReadNumbers(list[4*i:]); err != nil {
+			return nil, err
 		}
 	}
-	j.combine()
-	return j, nil
+	return replies, nil
 }
 
 // cachedDenial decides without Redis if one limit is known to deny.

@@ -21,14 +21,14 @@ type Limiter struct {
 	rec       madcrow.Recorder
 	name      string
 	keyPrefix string // of every key, up to the subject
+	clustered bool   // the slot of a subject may move
 	plan      plan
 	opt       options
 	fail      FailPolicy
 
-	denials   *denialCache      // nil: denials are not remembered
-	splitKeys *splitKeys        // nil: there is no cluster
-	local     *fallback.Counter // nil unless the policy is FailLocal
-	monitor   *fallback.Monitor
+	denials *denialCache      // nil: denials are not remembered
+	local   *fallback.Counter // nil unless the policy is FailLocal
+	monitor *fallback.Monitor
 }
 
 // New makes a limit. Its name (1 to 64 letters, digits, '-', '_', '.') is part
@@ -50,10 +50,8 @@ func New(r *madcrow.Redis, name string, rate Rate, policy FailPolicy, opts ...Op
 	}
 	l := &Limiter{
 		r: r, rec: r.Recorder(), name: name, plan: p, opt: o, monitor: fallback.NewMonitor(r, "rate limit", name),
+		clustered: r.Config().Cluster.Enabled,
 		keyPrefix: r.Config().KeyPrefix + "m1:limit:" + name + ":" + p.kind.code() + ":{",
-	}
-	if r.Config().Cluster.Enabled {
-		l.splitKeys = &splitKeys{}
 	}
 	if o.deniedKeys > 0 {
 		l.denials = newDenialCache(o.deniedKeys)
@@ -187,10 +185,28 @@ func (l *Limiter) evaluate(ctx context.Context, e evaluation) (limitscript.Reply
 	ctx, cancel := withTimeout(ctx, l.opt.timeout)
 	defer cancel()
 	key := subjectKey(l.keyPrefix, e.subject)
+	args := l.args(e)
+	var rep limitscript.Reply
+	var err error
+	if l.clustered {
+		err = l.r.SplitKeys(ctx, key,
+			func(ctx context.Context) (err error) { rep, err = l.evalKeys(ctx, key, args); return err },
+			func(ctx context.Context) (err error) { rep, err = l.evalSplitKeys(ctx, e, key, args); return err })
+	} else {
+		rep, err = l.evalKeys(ctx, key, args)
+	}
+	if err == nil {
+		l.monitor.Succeeded()
+	}
+	return rep, err
+}
+
+// args are the arguments of this limit's script.
+func (l *Limiter) args(e evaluation) []string {
 	args := append(make([]string, 0, 8), string(e.verb), strconv.FormatInt(e.cost, 10))
 	switch l.plan.kind {
 	case kindSet:
-		args = append(args, l.plan.args[0], l.plan.args[1], keys.Nonce())
+		return append(args, l.plan.args[0], l.plan.args[1], keys.Nonce())
 	case kindGCRA:
 		mode := e.mode
 		if mode == "" {
@@ -200,40 +216,18 @@ func (l *Limiter) evaluate(ctx context.Context, e evaluation) (limitscript.Reply
 		if e.verb == limitscript.VerbReserve {
 			args = append(args, limitscript.Micros(e.maxWait))
 		}
-	default:
-		args = append(args, l.plan.args[:3]...)
+		return args
 	}
-	rep, err := l.evalKeys(ctx, e.verb, key, args)
-	if err == nil {
-		l.monitor.Succeeded()
-	}
-	return rep, err
+	return append(args, l.plan.args[:3]...)
 }
 
-// evalKeys runs the script on the subject's two keys together. A cluster
-// refuses that while their slot is being moved.
-func (l *Limiter) evalKeys(ctx context.Context, verb limitscript.Verb, key string, args []string) (limitscript.Reply, error) {
-	splittable := l.splitKeys != nil && (verb == limitscript.VerbAllow || verb == limitscript.VerbPeek)
-	var start time.Time
-	if splittable {
-		if l.splitKeys.now() {
-			return l.evalSplitKeys(ctx, key, args)
-		}
-		start = time.Now()
-	}
+// evalKeys runs the script on both keys of a subject, its state and its block.
+func (l *Limiter) evalKeys(ctx context.Context, key string, args []string) (limitscript.Reply, error) {
 	m, err := l.eval(ctx, l.plan.script, []string{key, key + limitscript.BlockSuffix}, args)
-	if err == nil {
-		return limitscript.ReadReply(m)
-	}
-	if !splittable || !slotMoves(err) {
+	if err != nil {
 		return limitscript.Reply{}, err
 	}
-	l.splitKeys.begin()
-	// The refusals have used most of the time. The deadline of ctx always holds.
-	most := l.r.Config().CommandTimeout
-	ctx, cancel := context.WithTimeout(ctx, max(most-time.Since(start), most/4))
-	defer cancel()
-	return l.evalSplitKeys(ctx, key, args)
+	return limitscript.ReadReply(m)
 }
 
 // eval runs a script of limits.

@@ -131,7 +131,9 @@ func (l *Login) Reset(ctx context.Context, identifier string) error {
 		return nil
 	}
 	id, stored := l.keys(identifier)
-	_, err := l.l.r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Del().Key(stored[:]...).Build() })
+	_, err := l.l.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command { // one key each: their slot may be moving
+		return []madcrow.Command{b.Del().Key(stored[0]).Build(), b.Del().Key(stored[1]).Build()}
+	})
 	l.l.forgetDenial(id)
 	if l.l.local != nil {
 		l.l.local.Remove(id)
@@ -228,23 +230,48 @@ func (l *Login) fallBack(ctx context.Context, verb limitscript.Verb, op, id stri
 	return d, err
 }
 
-func (l *Login) evaluate(ctx context.Context, verb limitscript.Verb, stored [2]string) (limitscript.Reply, error) {
+func (l *Login) evaluate(ctx context.Context, verb limitscript.Verb, stored [2]string) (rep limitscript.Reply, err error) {
 	ctx, cancel := withTimeout(ctx, l.l.opt.timeout)
 	defer cancel()
-	used := stored[:1]
-	if len(l.cfg.Blocks) > 0 {
-		used = stored[:]
-	}
 	args := append(make([]string, 0, 8), string(verb), l.l.plan.args[0], l.l.plan.args[1], keys.Nonce())
-	m, err := l.l.eval(ctx, limitscript.Login, used, append(args, l.blockArgs...))
-	if err != nil {
-		return limitscript.Reply{}, err
+	switch {
+	case len(l.cfg.Blocks) == 0:
+		rep, err = l.evalKeys(ctx, stored[:1], args)
+	case !l.l.clustered:
+		rep, err = l.evalKeys(ctx, stored[:], append(args, l.blockArgs...))
+	default:
+		err = l.l.r.SplitKeys(ctx, stored[0],
+			func(ctx context.Context) (err error) {
+				rep, err = l.evalKeys(ctx, stored[:], append(args, l.blockArgs...))
+				return err
+			},
+			func(ctx context.Context) (err error) { rep, err = l.evalSplitKeys(ctx, stored, args); return err })
 	}
-	r, err := limitscript.ReadReply(m)
 	if err == nil {
 		l.l.monitor.Succeeded()
 	}
-	return r, err
+	return rep, err
+}
+
+func (l *Login) evalKeys(ctx context.Context, stored, args []string) (limitscript.Reply, error) {
+	m, err := l.l.eval(ctx, limitscript.Login, stored, args)
+	if err != nil {
+		return limitscript.Reply{}, err
+	}
+	return limitscript.ReadReply(m)
+}
+
+// evalSplitKeys reads the block, and then evaluates the attempts. An attempt that
+// completes the limit begins no block meanwhile: the window alone denies the next.
+func (l *Login) evalSplitKeys(ctx context.Context, stored [2]string, args []string) (limitscript.Reply, error) {
+	block, err := l.l.evalBlock(ctx, limitscript.LoginBlocked, stored[1])
+	switch {
+	case err != nil:
+		return limitscript.Reply{}, err
+	case block > 0:
+		return limitscript.Reply{Retry: block, Used: int64(l.cfg.MaxAttempts), Reset: block, Extra: block}, nil
+	}
+	return l.evalKeys(ctx, stored[:1], args)
 }
 
 // keys returns the identifier as it stands in keys, and the keys of its attempts

@@ -3,48 +3,85 @@ package ratelimit
 import (
 	"context"
 	"errors"
-	"sync/atomic"
-	"time"
 
 	"github.com/madcrow-go/madcrow"
-	"github.com/madcrow-go/madcrow/internal/clock"
 	"github.com/madcrow-go/madcrow/internal/limitscript"
 )
 
-// splitKeysFor is how long a limiter uses one key at a time, in two round trips,
-// after a slot was seen to move. When the last slot arrives is unknown.
-const splitKeysFor = time.Second
-
-// splitKeys holds until when keys are used one at a time.
-type splitKeys struct{ until atomic.Int64 }
-
-func (a *splitKeys) now() bool { return clock.Now() < a.until.Load() }
-
-func (a *splitKeys) begin() { a.until.Store(clock.Now() + int64(splitKeysFor)) }
-
-// slotMoves reports whether the slot of a script's keys may be moving to another
-// node: a cluster then refuses the script. Nothing was applied.
-func slotMoves(err error) bool {
-	var e *madcrow.Error
-	return errors.As(err, &e) && e.Kind == madcrow.KindUnavailable && e.Outcome == madcrow.OutcomeNotApplied
-}
+// While a cluster moves a slot, it refuses scripts with several keys of it. The
+// limits then use one key at a time ([madcrow.Redis.SplitKeys]), so two steps of
+// one decision are no longer atomic.
 
 // evalSplitKeys reads the subject's block, and then evaluates the limit. A block
 // that starts between the two is not seen; an earlier one is.
-func (l *Limiter) evalSplitKeys(ctx context.Context, key string, args []string) (limitscript.Reply, error) {
-	m, err := l.eval(ctx, limitscript.Blocked, []string{key + limitscript.BlockSuffix}, nil)
+func (l *Limiter) evalSplitKeys(ctx context.Context, e evaluation, key string, args []string) (limitscript.Reply, error) {
+	block, err := l.evalBlock(ctx, limitscript.Blocked, key+limitscript.BlockSuffix)
 	if err != nil {
 		return limitscript.Reply{}, err
+	}
+	switch e.verb {
+	case limitscript.VerbForce: // counts during a block, too
+	case limitscript.VerbReserve:
+		if block > e.maxWait.Microseconds() {
+			return blockedReply(block), nil
+		}
+	default:
+		if block > 0 {
+			return blockedReply(block), nil
+		}
+	}
+	m, err := l.eval(ctx, l.plan.script, []string{key}, args)
+	if err != nil {
+		return limitscript.Reply{}, err
+	}
+	r, err := limitscript.ReadReply(m)
+	if err == nil && block > 0 {
+		r.Retry, r.Used, r.Reset = max(r.Retry, block), -1, max(r.Reset, block)
+	}
+	return r, err
+}
+
+func blockedReply(block int64) limitscript.Reply {
+	return limitscript.Reply{Retry: block, Used: -1, Reset: block}
+}
+
+// evalBlock returns how long a block still lasts, in microseconds.
+func (l *Limiter) evalBlock(ctx context.Context, s *madcrow.Script, key string) (int64, error) {
+	m, err := l.eval(ctx, s, []string{key}, nil)
+	if err != nil {
+		return 0, err
 	}
 	block, err := m.AsInt64()
 	if err != nil {
-		return limitscript.Reply{}, errors.Join(limitscript.ErrReply, err)
+		return 0, errors.Join(limitscript.ErrReply, err)
 	}
-	if block > 0 {
-		return limitscript.Reply{Retry: block, Used: -1, Reset: block}, nil
+	return block, nil
+}
+
+// evalSplitKeys peeks at every limit, and counts only if each admits. Another
+// request may come between: then a limit denies after others have counted.
+func (g *Group) evalSplitKeys(ctx context.Context, subject string, costs []int64) ([]limitscript.Reply, error) {
+	replies := make([]limitscript.Reply, len(g.limits))
+	for _, verb := range []limitscript.Verb{limitscript.VerbPeek, limitscript.VerbAllow} {
+		for i, l := range g.limits {
+			if verb == limitscript.VerbAllow && costs[i] == 0 {
+				continue
+			}
+			e := evaluation{verb: verb, subject: subject, cost: costs[i]}
+			r, err := l.evalSplitKeys(ctx, e, subjectKey(l.keyPrefix, subject), l.args(e))
+			if err != nil {
+				return nil, err
+			}
+			if costs[i] == 0 && r.Used >= 0 {
+				r.Retry = 0 // left out of the count
+			}
+			replies[i] = r
+		}
+		for _, r := range replies {
+			if r.Retry > 0 {
+				return replies, nil
+			}
+		}
 	}
-	if m, err = l.eval(ctx, l.plan.script, []string{key}, args); err != nil {
-		return limitscript.Reply{}, err
-	}
-	return limitscript.ReadReply(m)
+	return replies, nil
 }

@@ -32,7 +32,7 @@ func (l *Lease) start(ctx context.Context, sent time.Time) {
 		TTL:  l.s.opt.TTL,
 		Lost: func() { l.end(ErrLeaseLost) },
 		Renew: func(ctx context.Context) (held bool, err error) {
-			reply, err := l.s.eval(ctx, limitscript.LeaseRenew, l.key, l.id)
+			reply, err := l.s.update(ctx, limitscript.LeaseRenew, l.key, l.id)
 			return reply.Retry == 1, err
 		},
 	})
@@ -56,7 +56,7 @@ func (l *Lease) Release(ctx context.Context) (err error) {
 			return
 		}
 		l.renewal.Stop()
-		if _, err = l.s.eval(ctx, limitscript.LeaseRelease, l.key, l.id); err != nil {
+		if _, err = l.s.update(ctx, limitscript.LeaseRelease, l.key, l.id); err != nil {
 			l.s.releaseLater(l, false)
 		}
 		err = l.s.failed("release", err)

@@ -44,7 +44,7 @@ func (s *Semaphore) releaseAll(ctx context.Context, batch []*unreleased) (again 
 		if clock.Now() > u.until {
 			continue
 		}
-		reply, err := s.eval(ctx, limitscript.LeaseRelease, u.key, u.id)
+		reply, err := s.update(ctx, limitscript.LeaseRelease, u.key, u.id)
 		if err != nil {
 			return append(again, batch[i:]...)
 		}

@@ -2,6 +2,7 @@ package semaphore
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"time"
 
@@ -22,6 +23,7 @@ type Semaphore struct {
 	rec       madcrow.Recorder
 	name      string
 	keyPrefix string // of every key, up to the subject
+	clustered bool   // the slot of a subject may move
 	limit     int64
 	policy    FailPolicy
 	opt       Options
@@ -83,6 +85,7 @@ func New(r *madcrow.Redis, name string, limit int64, policy FailPolicy, o Option
 	o.TTL = o.TTL.Truncate(time.Microsecond)
 	s := &Semaphore{
 		r: r, rec: r.Recorder(), name: name, limit: limit, policy: policy, opt: o,
+		clustered: r.Config().Cluster.Enabled,
 		keyPrefix: r.Config().KeyPrefix + "m1:limit:" + name + ":c:{",
 		monitor:   fallback.NewMonitor(r, "semaphore", name),
 	}
@@ -125,7 +128,7 @@ type Decision struct {
 func (s *Semaphore) TryAcquire(ctx context.Context, subject string) (*Lease, Decision, error) {
 	lease := &Lease{s: s, id: keys.Nonce(), key: s.key(subject)}
 	sent := time.Now()
-	reply, err := s.eval(ctx, limitscript.LeaseAcquire, lease.key, lease.id)
+	reply, err := s.evaluate(ctx, limitscript.LeaseAcquire, lease.key, lease.id)
 	var d Decision
 	if err == nil {
 		d = s.decide(reply)
@@ -163,7 +166,7 @@ func (s *Semaphore) Acquire(ctx context.Context, subject string) (*Lease, error)
 
 // Peek returns the decision that TryAcquire would return, and acquires nothing.
 func (s *Semaphore) Peek(ctx context.Context, subject string) (Decision, error) {
-	reply, err := s.eval(ctx, limitscript.LeasePeek, s.key(subject), "")
+	reply, err := s.evaluate(ctx, limitscript.LeasePeek, s.key(subject), "")
 	if err != nil {
 		return Decision{}, s.failed("peek", err)
 	}
@@ -197,24 +200,69 @@ func (s *Semaphore) key(subject string) string {
 	return s.keyPrefix + keys.Subject.Encode(subject) + "}"
 }
 
-// eval runs the script of leases.
-func (s *Semaphore) eval(ctx context.Context, verb limitscript.LeaseVerb, key, id string) (limitscript.Reply, error) {
-	if s.opt.Timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, s.opt.Timeout)
-		defer cancel()
+// evaluate peeks or acquires: the script reads the leases and the block.
+func (s *Semaphore) evaluate(ctx context.Context, verb limitscript.LeaseVerb, key, id string) (rep limitscript.Reply, err error) {
+	ctx, cancel := s.withTimeout(ctx)
+	defer cancel()
+	if !s.clustered {
+		return s.eval(ctx, verb, id, key, key+limitscript.BlockSuffix)
 	}
-	m, err := limitscript.Eval(ctx, s.r, limitscript.Lease, []string{key, key + limitscript.BlockSuffix},
-		[]string{string(verb), strconv.FormatInt(s.limit, 10), limitscript.Micros(s.opt.TTL), id},
-		func(f limitscript.Foreign) {
-			s.monitor.ForeignValue(f)
-			s.rec.Event("semaphore", "replaced", 1)
-		})
+	err = s.r.SplitKeys(ctx, key,
+		func(ctx context.Context) (err error) {
+			rep, err = s.eval(ctx, verb, id, key, key+limitscript.BlockSuffix)
+			return err
+		},
+		func(ctx context.Context) (err error) { rep, err = s.evalSplitKeys(ctx, verb, id, key); return err })
+	return rep, err
+}
+
+// update renews or releases a lease: the script needs the key of the leases alone.
+func (s *Semaphore) update(ctx context.Context, verb limitscript.LeaseVerb, key, id string) (limitscript.Reply, error) {
+	ctx, cancel := s.withTimeout(ctx)
+	defer cancel()
+	return s.eval(ctx, verb, id, key)
+}
+
+// withTimeout bounds a call; with 0 the connection's own time-out holds.
+func (s *Semaphore) withTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
+	if s.opt.Timeout <= 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, s.opt.Timeout)
+}
+
+// evalSplitKeys reads the block, and then the leases, while a cluster moves their
+// slot. A block that starts between the two is not seen; an earlier one is.
+func (s *Semaphore) evalSplitKeys(ctx context.Context, verb limitscript.LeaseVerb, id, key string) (limitscript.Reply, error) {
+	m, err := s.run(ctx, limitscript.Blocked, []string{key + limitscript.BlockSuffix}, nil)
+	if err != nil {
+		return limitscript.Reply{}, err
+	}
+	block, err := m.AsInt64()
+	switch {
+	case err != nil:
+		return limitscript.Reply{}, errors.Join(limitscript.ErrReply, err)
+	case block > 0:
+		return limitscript.Reply{Retry: block, Used: -1, Reset: block}, nil
+	}
+	return s.eval(ctx, verb, id, key)
+}
+
+// eval runs the script of leases.
+func (s *Semaphore) eval(ctx context.Context, verb limitscript.LeaseVerb, id string, stored ...string) (limitscript.Reply, error) {
+	m, err := s.run(ctx, limitscript.Lease, stored, []string{string(verb), strconv.FormatInt(s.limit, 10), limitscript.Micros(s.opt.TTL), id})
 	if err != nil {
 		return limitscript.Reply{}, err
 	}
 	s.monitor.Succeeded()
 	return limitscript.ReadReply(m)
+}
+
+func (s *Semaphore) run(ctx context.Context, script *madcrow.Script, stored, args []string) (madcrow.Message, error) {
+	return limitscript.Eval(ctx, s.r, script, stored, args, func(f limitscript.Foreign) {
+		s.monitor.ForeignValue(f)
+		s.rec.Event("semaphore", "replaced", 1)
+	})
 }
 
 func (s *Semaphore) decide(r limitscript.Reply) Decision {

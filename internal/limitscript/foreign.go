@@ -63,6 +63,8 @@ func held(s *madcrow.Script, keys int, args []string) []string {
 		all = []string{"gcra", "block"}
 	case Blocked:
 		all = []string{"block"}
+	case LoginBlocked:
+		all = []string{"blocks"}
 	case Login:
 		all = []string{"set", "blocks"}
 	case Group:

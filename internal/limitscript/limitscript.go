@@ -39,6 +39,8 @@ var (
 	endLease string
 	//go:embed lua/login.lua
 	endLogin string
+	//go:embed lua/login_blocked.lua
+	endLoginBlocked string
 )
 
 // one is the script of a single limit, without its algorithm.
@@ -58,6 +60,8 @@ var (
 	Blocked = script("limit_blocked", put(blockedFunction, "blocked", blocked)+"return blocked(KEYS[1])\n")
 	Lease   = script("limit_lease", put(blockedFunction, "blocked", blocked)+endLease)
 	Login   = script("limit_login", function("set", set)+endLogin)
+	// LoginBlocked returns how long a block of logins still lasts.
+	LoginBlocked = script("limit_login_blocked", endLoginBlocked)
 )
 
 // sources is written before main only.

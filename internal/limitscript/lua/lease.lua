@@ -1,31 +1,36 @@
 -- Leases of a concurrency limit: a sorted set of lease ids by the time when
--- they end. KEYS: the set, the block. ARGV: verb, limit, length of a lease in
+-- they end. KEYS: the set, the block, which may be missing. ARGV: verb, limit, length of a lease in
 -- microseconds, id. Verbs: 0 look, 1 acquire, 2 prolong, 3 release.
 -- Returns {retry, used, reset, 0}, used -1 while it is blocked; for 2 and 3 {0 or 1: it was held, used, reset, 0}.
 local verb, limit, length, id = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
-call('ZREMRANGEBYSCORE', KEYS[1], '-inf', clock)
--- A clock that was put back must not keep leases for longer than their length.
-local ahead = call('ZRANGEBYSCORE', KEYS[1], string.format('(%.0f', clock + length), '+inf')
-for i = 1, #ahead do call('ZADD', KEYS[1], clock + length, ahead[i]) end
+-- A set that becomes empty is not read again: while a cluster moves its slot, its
+-- key is then the other node's.
+local used = call('ZCARD', KEYS[1])
+used = used - call('ZREMRANGEBYSCORE', KEYS[1], '-inf', clock)
+if used > 0 then
+  -- A clock that was put back must not keep leases for longer than their length.
+  local ahead = call('ZRANGEBYSCORE', KEYS[1], string.format('(%.0f', clock + length), '+inf')
+  for i = 1, #ahead do call('ZADD', KEYS[1], clock + length, ahead[i]) end
+end
 
 local first, block = 0, 0
 if verb == '2' then
-  if call('ZSCORE', KEYS[1], id) then
+  if used > 0 and call('ZSCORE', KEYS[1], id) then
     call('ZADD', KEYS[1], clock + length, id)
     first = 1
   end
-elseif verb == '3' then
+elseif verb == '3' and used > 0 then
   first = call('ZREM', KEYS[1], id)
+  used = used - first
 end
-local used = call('ZCARD', KEYS[1])
 if verb == '0' or verb == '1' then
-  local held = call('ZSCORE', KEYS[1], id) -- asked again after a lost reply
+  local held = used > 0 and call('ZSCORE', KEYS[1], id) -- called again after a lost reply
   if used >= limit and not held then
     -- When enough of those that are held have ended, at the latest.
     local at = used - limit
     first = math.max(tonumber(call('ZRANGE', KEYS[1], at, at, 'WITHSCORES')[2]) - clock, 1)
   end
-  block = blocked(KEYS[2])
+  if KEYS[2] then block = blocked(KEYS[2]) end
   first = math.max(first, block)
   if first == 0 and verb == '1' then
     call('ZADD', KEYS[1], clock + length, id)
