@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -29,7 +30,7 @@ func TestDoBlocking_WaitsInRedisAndIsCancelled(t *testing.T) {
 	start := time.Now()
 	_, err = r.DoBlocking(ctx, time.Second, pop)
 	wantError(t, err, madcrow.KindCanceled, madcrow.ErrCanceled, madcrow.OutcomeUnknown)
-	if d := time.Since(start); d > 20*time.Millisecond+slack(50*time.Millisecond) {
+	if d := time.Since(start); d > 20*time.Millisecond+testkit.Slack(50*time.Millisecond) {
 		t.Errorf("cancelled after 20 ms, returned after %v", d)
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/cache"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/pubsub"
 	"github.com/madcrow-go/madcrow/ratelimit"
 	"github.com/madcrow-go/madcrow/semaphore"
@@ -175,7 +176,7 @@ func TestBudget_NoCallOfAPackagePassesItWhenReplicasAreMissing(t *testing.T) {
 // allWithin makes all calls at the same time.
 func allWithin(t *testing.T, r *madcrow.Redis, calls map[string]func(context.Context) error) {
 	t.Helper()
-	most := r.Config().CommandTimeout + slack(100*time.Millisecond)
+	most := r.Config().CommandTimeout + testkit.Slack(100*time.Millisecond)
 	var wg sync.WaitGroup
 	for name, call := range calls {
 		wg.Go(func() {

@@ -13,6 +13,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -53,13 +54,13 @@ func TestChaosControl_BareClientOutlivesItsDeadlines(t *testing.T) {
 		})
 	}
 	time.Sleep(300 * time.Millisecond)
-	late := measureLateness()
+	late := testkit.MeasureLateness()
 	s.Pause()
-	time.Sleep(length(1500*time.Millisecond, 5*time.Second))
+	time.Sleep(testkit.Length(1500*time.Millisecond, 5*time.Second))
 	s.Resume()
 	close(stop)
 	wg.Wait()
-	over, behind := time.Duration(worst.Load()), late.end()
+	over, behind := time.Duration(worst.Load()), late.Stop()
 	t.Logf("the bare client: worst overshoot %v, of which the scheduler %v", over, behind)
 	if over-behind < 50*time.Millisecond {
 		t.Error("the bare client kept its deadlines: TestChaos_FrozenRedis shows nothing")
@@ -91,7 +92,7 @@ func TestChaos_SlowWire(t *testing.T) {
 		}
 		time.Sleep(100 * time.Millisecond)
 		var most time.Duration
-		for end := time.Now().Add(length(time.Second, 4*time.Second)); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		for end := time.Now().Add(testkit.Length(time.Second, 4*time.Second)); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 			start := time.Now()
 			if _, err := r.Do(ctx, get("a")); err != nil {
 				t.Errorf("a small read: %v", err)
@@ -102,7 +103,7 @@ func TestChaos_SlowWire(t *testing.T) {
 	}
 	with, without := slowest(0), slowest(32<<20)
 	t.Logf("slowest small read: %v with lanes apart, %v without", with, without)
-	if with > slack(100*time.Millisecond) {
+	if with > testkit.Slack(100*time.Millisecond) {
 		t.Errorf("a small read took %v beside large values", with)
 	}
 	if without < 2*with {
@@ -123,7 +124,7 @@ func TestChaosControl_BareSentinelClient(t *testing.T) {
 	start := time.Now()
 	set.Failover(t)
 	master := set.Master()
-	limit := length(4*time.Second, 15*time.Second)
+	limit := testkit.Length(4*time.Second, 15*time.Second)
 	followed := time.Duration(0)
 	for n := 0; followed == 0 && time.Since(start) < limit; n++ {
 		key := "bare" + strconv.Itoa(n)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -22,7 +23,7 @@ func TestChaos_StartsWithoutRedisAndConnectsWhenItAppears(t *testing.T) {
 	port := madcrowtest.FreePort(t)
 	start := time.Now()
 	r := open(t, madcrow.Config{Host: "127.0.0.1", Port: port})
-	if d := time.Since(start); d > slack(100*time.Millisecond) {
+	if d := time.Since(start); d > testkit.Slack(100*time.Millisecond) {
 		t.Errorf("Open took %v without a Redis, want under 100 ms", d)
 	} else {
 		t.Logf("Open without Redis: %v", d)
@@ -39,14 +40,14 @@ func TestChaos_StartsWithoutRedisAndConnectsWhenItAppears(t *testing.T) {
 		}
 	}
 	t.Logf("slowest of 200 failed calls: %v", most)
-	if most > slack(time.Millisecond) {
+	if most > testkit.Slack(time.Millisecond) {
 		t.Errorf("a call to a Redis known to be away took %v, want under 1 ms", most)
 	}
 	time.Sleep(700 * time.Millisecond) // so that the connector is in its longest pause
 	s := madcrowtest.StartRedis(t, madcrowtest.WithPort(port))
 	d := await(t, r, madcrow.StateUp, 5*time.Second)
 	t.Logf("usable %v after Redis answered", d)
-	if d > slack(time.Second) {
+	if d > testkit.Slack(time.Second) {
 		t.Errorf("usable %v after Redis appeared, want within 1 s", d)
 	}
 	mustSet(t, r, "a", "1")
@@ -68,7 +69,7 @@ func TestChaos_FrozenRedis(t *testing.T) {
 		{500, equal, "500 callers, equal deadlines"},
 		{500, mixedDeadlines, "500 callers, mixed deadlines"},
 	}
-	if strict {
+	if testkit.Chaos {
 		loads = []load{
 			{4000, equal, "4000 callers, equal deadlines"},
 			{4000, mixedDeadlines, "4000 callers, mixed deadlines"},
@@ -140,24 +141,24 @@ func frozenRedis(t *testing.T, s *madcrowtest.Server, r *madcrow.Redis, callers 
 		})
 	}
 	time.Sleep(300 * time.Millisecond)
-	late := measureLateness()
+	late := testkit.MeasureLateness()
 	s.Pause()
-	time.Sleep(length(1500*time.Millisecond, 5*time.Second))
+	time.Sleep(testkit.Length(1500*time.Millisecond, 5*time.Second))
 	resumed.Store(time.Now().UnixNano())
 	s.Resume()
-	for end := time.Now().Add(slack(time.Second)); firstGood.Load() == 0 && time.Now().Before(end); {
+	for end := time.Now().Add(testkit.Slack(time.Second)); firstGood.Load() == 0 && time.Now().Before(end); {
 		time.Sleep(time.Millisecond)
 	}
 	close(stop)
 	wg.Wait()
-	behind := late.end()
+	behind := late.Stop()
 	over := time.Duration(overshoot.Load())
 	back := time.Duration(firstGood.Load())
 	t.Logf("%d calls, %d failed; worst overshoot %v, of which the scheduler %v; first answer %v after SIGCONT", calls.Load(), failed.Load(), over, behind, back)
-	if over-behind > slack(50*time.Millisecond) {
+	if over-behind > testkit.Slack(50*time.Millisecond) {
 		t.Errorf("a call outlived its deadline by %v", over)
 	}
-	if back == 0 || back > slack(time.Second) {
+	if back == 0 || back > testkit.Slack(time.Second) {
 		t.Errorf("first answer %v after SIGCONT, want within 1 s", back)
 	}
 	if failed.Load() == 0 {
@@ -203,26 +204,26 @@ func TestChaos_KilledUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	for range int(length(2, 5)) {
+	for range int(testkit.Length(2, 5)) {
 		time.Sleep(300 * time.Millisecond)
 		s.Kill()
 		time.Sleep(400 * time.Millisecond)
 		firstGood.Store(0)
 		s.Start()
 		back.Store(time.Now().UnixNano())
-		for end := time.Now().Add(slack(time.Second)); firstGood.Load() == 0 && time.Now().Before(end); {
+		for end := time.Now().Add(testkit.Slack(time.Second)); firstGood.Load() == 0 && time.Now().Before(end); {
 			time.Sleep(time.Millisecond)
 		}
 		d := time.Duration(firstGood.Load())
 		t.Logf("first write %v after Redis was back", d)
-		if d == 0 || d > slack(time.Second) {
+		if d == 0 || d > testkit.Slack(time.Second) {
 			t.Errorf("first write %v after Redis was back, want within 1 s", d)
 		}
 		back.Store(0)
 	}
 	close(stop)
 	wg.Wait()
-	if d := time.Duration(slowest.Load()); d > 500*time.Millisecond+slack(50*time.Millisecond) {
+	if d := time.Duration(slowest.Load()); d > 500*time.Millisecond+testkit.Slack(50*time.Millisecond) {
 		t.Errorf("slowest call took %v, want at most 500 ms", d)
 	}
 	checkOutcomes(t, r, told)
@@ -272,7 +273,7 @@ func TestChaos_ConnectionsStayWithinTheirBound(t *testing.T) {
 			cfg.ClientName = "bounded"
 			r := open(t, cfg)
 			await(t, r, madcrow.StateUp, 5*time.Second)
-			ctx, cancel := context.WithTimeout(t.Context(), length(time.Second, 4*time.Second))
+			ctx, cancel := context.WithTimeout(t.Context(), testkit.Length(time.Second, 4*time.Second))
 			defer cancel()
 			var wg sync.WaitGroup
 			for i := range 40 {
@@ -326,7 +327,7 @@ func TestChaos_KilledConnectionsDoNotFailReads(t *testing.T) {
 	madcrowtest.CheckLeaks(t)
 	s, r := server(t)
 	mustSet(t, r, "a", "1")
-	ctx, cancel := context.WithTimeout(t.Context(), length(2*time.Second, 30*time.Second))
+	ctx, cancel := context.WithTimeout(t.Context(), testkit.Length(2*time.Second, 30*time.Second))
 	defer cancel()
 	var reads, bad, writes, unknown atomic.Int64
 	var wg sync.WaitGroup
@@ -343,7 +344,7 @@ func TestChaos_KilledConnectionsDoNotFailReads(t *testing.T) {
 				reads.Add(1)
 				if msg, err := r.Do(context.Background(), get("a")); err != nil {
 					bad.Add(1)
-					if strict {
+					if testkit.Chaos {
 						t.Errorf("read: %v", err)
 					}
 				} else if v, _ := msg.ToString(); v != "1" {
@@ -376,7 +377,7 @@ func TestChaos_ServerThatNeverAnswers(t *testing.T) {
 	p := madcrowtest.StartProxy(t, s.Addr())
 	p.BlackHole(true)
 	r := open(t, madcrow.Config{Host: "127.0.0.1", Port: p.Port()})
-	late := measureLateness()
+	late := testkit.MeasureLateness()
 	var over atomic.Int64
 	var wg sync.WaitGroup
 	for i := range 200 {
@@ -399,13 +400,13 @@ func TestChaos_ServerThatNeverAnswers(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	worst, behind := time.Duration(over.Load()), late.end()
+	worst, behind := time.Duration(over.Load()), late.Stop()
 	t.Logf("worst overshoot %v, of which the scheduler %v", worst, behind)
-	if worst-behind > slack(50*time.Millisecond) {
+	if worst-behind > testkit.Slack(50*time.Millisecond) {
 		t.Errorf("a call outlived its deadline by %v", worst)
 	}
 	p.BlackHole(false)
-	t.Logf("usable %v after the network was back", await(t, r, madcrow.StateUp, slack(2*time.Second)))
+	t.Logf("usable %v after the network was back", await(t, r, madcrow.StateUp, testkit.Slack(2*time.Second)))
 }
 
 func TestChaos_ReplyCutInTheMiddle(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -65,7 +66,7 @@ func TestClose_OfAFrozenServerDoesNotHang(t *testing.T) {
 	if err := r.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Close: %v", err)
 	}
-	if d := time.Since(start); d > 100*time.Millisecond+slack(200*time.Millisecond) {
+	if d := time.Since(start); d > 100*time.Millisecond+testkit.Slack(200*time.Millisecond) {
 		t.Errorf("Close took %v", d)
 	}
 }
@@ -82,7 +83,7 @@ func TestClose_EndsAfterAPanicInABuild(t *testing.T) {
 		defer func() { _ = recover() }()
 		_, _ = r.Do(t.Context(), func(builder) command { panic("bug of a handler") })
 	}()
-	within(t, "Close", 2*time.Second, func() { _ = r.Close(context.Background()) })
+	testkit.Within(t, "Close", 2*time.Second, func() { _ = r.Close(context.Background()) })
 }
 
 // The second use panicked, was counted as a call that runs, and Close waited for
@@ -101,13 +102,13 @@ func TestClose_EndsAfterACommandWasUsedTwice(t *testing.T) {
 		_ = c.Do(t.Context(), cmd)
 		_ = c.Do(t.Context(), cmd)
 	}()
-	within(t, "Close", 2*time.Second, func() { _ = r.Close(context.Background()) })
+	testkit.Within(t, "Close", 2*time.Second, func() { _ = r.Close(context.Background()) })
 }
 
 // A call that began while Close ran could use connections that were gone.
 func TestClose_CallsBesideItEndAndAreRefusedAfterIt(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
-	for range int(length(15, 60)) {
+	for range int(testkit.Length(15, 60)) {
 		r, err := madcrow.Open(t.Context(), s.Config())
 		if err != nil {
 			t.Fatal(err)
@@ -188,7 +189,7 @@ func TestClose_AWriteThatWasSentIsNotSaidToBeNotApplied(t *testing.T) {
 func TestClose_WhatItCutsOffIsNotAppliedOnlyWhereThatIsSure(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
 	wrong, total := 0, 0
-	for round := range int(length(4, 25)) {
+	for round := range int(testkit.Length(4, 25)) {
 		r, err := madcrow.Open(t.Context(), s.Config())
 		if err != nil {
 			t.Fatal(err)
@@ -298,7 +299,7 @@ func TestClose_OfAClusterWithAFrozenNodeEndsInTime(t *testing.T) {
 	err = r.Close(ctx)
 	t.Logf("Close took %v, %v; slowest call %v; %d of %d calls of the other nodes failed: %v", time.Since(start), err, time.Duration(slow.Load()), other.Load(), calls.Load(), why.Load())
 	// A busy machine may hold up a call or two of the other nodes.
-	if time.Since(start) > slack(1500*time.Millisecond) || slow.Load() > int64(60*time.Millisecond+slack(50*time.Millisecond)) || other.Load() > calls.Load()/100 {
+	if time.Since(start) > testkit.Slack(1500*time.Millisecond) || slow.Load() > int64(60*time.Millisecond+testkit.Slack(50*time.Millisecond)) || other.Load() > calls.Load()/100 {
 		t.Error("broken")
 	}
 	close(stop)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -98,7 +99,7 @@ func TestCluster_NodeWithoutAddressCostsItsOwnSlotsOnly(t *testing.T) {
 	start := time.Now()
 	for _, r := range []*madcrow.Redis{old, open(t, c.Config())} {
 		var err error
-		for time.Since(start) < slack(2*time.Second) {
+		for time.Since(start) < testkit.Slack(2*time.Second) {
 			if _, err = r.Do(t.Context(), set(healthy, "2")); err == nil {
 				break
 			}

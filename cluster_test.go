@@ -12,6 +12,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -83,7 +84,7 @@ func TestCluster_SlotsMoveUnderLoad(t *testing.T) {
 	c, r := startCluster(t)
 	w := startWriters(r)
 	moves := 0
-	for end := time.Now().Add(length(1500*time.Millisecond, 10*time.Second)); time.Now().Before(end); moves++ {
+	for end := time.Now().Add(testkit.Length(1500*time.Millisecond, 10*time.Second)); time.Now().Before(end); moves++ {
 		key := fmt.Sprintf("w%d-1", moves%40)
 		from := c.MasterOf(t, key)
 		for _, n := range c.Nodes() {
@@ -145,7 +146,7 @@ func TestChaosCluster_MasterKilled(t *testing.T) {
 	for {
 		before := time.Now()
 		_, err := r.Do(t.Context(), set("foo", "2"))
-		if d := time.Since(before); d > 500*time.Millisecond+slack(50*time.Millisecond) {
+		if d := time.Since(before); d > 500*time.Millisecond+testkit.Slack(50*time.Millisecond) {
 			t.Errorf("a call took %v", d)
 		} else if d < time.Millisecond {
 			fast++
@@ -165,7 +166,7 @@ func TestChaosCluster_MasterKilled(t *testing.T) {
 	close(back)
 	wg.Wait()
 	t.Logf("its slots were written again after %v (cluster-node-timeout 2 s); %d calls failed in under 1 ms", took, fast)
-	if took > 2*time.Second+slack(3*time.Second) {
+	if took > 2*time.Second+testkit.Slack(3*time.Second) {
 		t.Errorf("its slots came back after %v, want node timeout + 3 s", took)
 	}
 	await(t, r, madcrow.StateUp, 5*time.Second)
@@ -179,7 +180,7 @@ func TestChaosCluster_AllGoneAndBack(t *testing.T) {
 	}
 	start := time.Now()
 	_, err := r.Do(t.Context(), get("a"))
-	if d := time.Since(start); d > 500*time.Millisecond+slack(50*time.Millisecond) || err == nil {
+	if d := time.Since(start); d > 500*time.Millisecond+testkit.Slack(50*time.Millisecond) || err == nil {
 		t.Errorf("a call to a frozen cluster: %v after %v", err, d)
 	}
 	for _, n := range c.Nodes() {
@@ -196,7 +197,7 @@ func TestCluster_StandaloneServerIsNamed(t *testing.T) {
 	start := time.Now()
 	_, err := madcrow.Open(t.Context(), cfg)
 	wantError(t, err, madcrow.KindConfig, madcrow.ErrUnavailable, madcrow.OutcomeNotApplied, "REDIS_USE_CLUSTERS")
-	if d := time.Since(start); d > slack(time.Second) {
+	if d := time.Since(start); d > testkit.Slack(time.Second) {
 		t.Errorf("Open took %v", d)
 	}
 }
@@ -296,7 +297,7 @@ func TestChaosCluster_ClusterDown(t *testing.T) {
 	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		start := time.Now()
 		_, err = r.Do(t.Context(), set(other, "1"))
-		if d := time.Since(start); d > 500*time.Millisecond+slack(50*time.Millisecond) {
+		if d := time.Since(start); d > 500*time.Millisecond+testkit.Slack(50*time.Millisecond) {
 			t.Errorf("a call took %v", d)
 		}
 		if err != nil && strings.Contains(err.Error(), "CLUSTERDOWN") {
@@ -324,7 +325,7 @@ func TestChaosCluster_FrozenNode(t *testing.T) {
 	start := time.Now()
 	var slowest time.Duration
 	var back time.Duration
-	for time.Since(start) < length(6*time.Second, 12*time.Second) && back == 0 {
+	for time.Since(start) < testkit.Length(6*time.Second, 12*time.Second) && back == 0 {
 		before := time.Now()
 		if _, err := r.Do(t.Context(), set(other, "2")); err != nil {
 			t.Errorf("a key of another node: %v", err)
@@ -334,13 +335,13 @@ func TestChaosCluster_FrozenNode(t *testing.T) {
 		if _, err := r.Do(t.Context(), set("foo", "2")); err == nil {
 			back = time.Since(start)
 		}
-		if d := time.Since(before); d > 500*time.Millisecond+slack(50*time.Millisecond) {
+		if d := time.Since(before); d > 500*time.Millisecond+testkit.Slack(50*time.Millisecond) {
 			t.Errorf("a call to the frozen node took %v", d)
 		}
 		time.Sleep(time.Millisecond)
 	}
 	t.Logf("slowest call to another node %v; its slots were written again after %v", slowest, back)
-	if slowest > slack(100*time.Millisecond) {
+	if slowest > testkit.Slack(100*time.Millisecond) {
 		t.Errorf("a call to a healthy node took %v", slowest)
 	}
 	if back == 0 {
@@ -363,7 +364,7 @@ func TestChaos_ConnectionsOfEachNodeStayWithinTheirBound(t *testing.T) {
 			tc.cfg.MaxConnections, tc.cfg.ClientName = bound, "bounded"
 			r := open(t, tc.cfg)
 			await(t, r, madcrow.StateUp, 10*time.Second)
-			ctx, cancel := context.WithTimeout(t.Context(), length(time.Second, 4*time.Second))
+			ctx, cancel := context.WithTimeout(t.Context(), testkit.Length(time.Second, 4*time.Second))
 			defer cancel()
 			var wg sync.WaitGroup
 			for i := range 40 {

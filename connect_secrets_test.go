@@ -11,6 +11,7 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/resp"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 )
 
 // A server that does not know AUTH repeats its arguments in the error.
@@ -40,16 +41,16 @@ func TestConnect_PasswordIsNotShownWhereAServerRepeatsIt(t *testing.T) {
 		}
 	}()
 	cfg := madcrow.Config{Host: "127.0.0.1", Port: ln.Addr().(*net.TCPAddr).Port}
-	var log logLines
+	var log testkit.Log
 	cfg.Username, cfg.Password, cfg.Require = "user", "hunter2secret", true
-	cfg.Logger = log.logger()
+	cfg.Logger = log.Logger()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	_, err = madcrow.Open(ctx, cfg)
 	if err == nil || !strings.Contains(err.Error(), "unknown command") {
 		t.Fatalf("%v", err)
 	}
-	if text := err.Error() + strings.Join(log.with(""), ""); strings.Contains(text, "hunter2") {
+	if text := err.Error() + strings.Join(log.With(""), ""); strings.Contains(text, "hunter2") {
 		t.Errorf("%s", text)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -82,7 +83,7 @@ func TestCredentials_CloseDoesNotWaitForThem(t *testing.T) {
 	<-asked
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	within(t, "Close(100 ms)", time.Second, func() { _ = r.Close(ctx) })
+	testkit.Within(t, "Close(100 ms)", time.Second, func() { _ = r.Close(ctx) })
 }
 
 // Close waited for a function that ignores its context.
@@ -114,7 +115,7 @@ func TestCredentials_CloseDoesNotWaitForAFunctionThatHearsNoContext(t *testing.T
 			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 			defer cancel()
 			_ = r.Close(ctx)
-			if d := time.Since(start); d > slack(time.Second) {
+			if d := time.Since(start); d > testkit.Slack(time.Second) {
 				t.Errorf("Close took %v", d)
 			}
 		})

@@ -10,6 +10,7 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/cache"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 	"github.com/madcrow-go/madcrow/ratelimit"
 	"github.com/madcrow-go/madcrow/session"
@@ -165,7 +166,7 @@ func TestDemoted_IsLeftByEveryKindOfCall(t *testing.T) {
 				if errors.As(err, &e) && e.Outcome == madcrow.OutcomeUnknown && e.Kind == madcrow.KindReadOnly {
 					t.Errorf("the outcome is unknown: %v", err)
 				}
-				if time.Since(start) > slack(500*time.Millisecond) {
+				if time.Since(start) > testkit.Slack(500*time.Millisecond) {
 					t.Fatalf("still on the demoted server after %v: %v", time.Since(start), err)
 				}
 				time.Sleep(2 * time.Millisecond)
@@ -220,7 +221,7 @@ func TestDemoted_IsLeftByReadsAlone(t *testing.T) {
 		if v, _ := msg.ToString(); v == "new" {
 			break
 		}
-		if time.Since(start) > slack(4*time.Second) {
+		if time.Since(start) > testkit.Slack(4*time.Second) {
 			t.Fatal("reads are still those of the demoted server")
 		}
 		time.Sleep(5 * time.Millisecond)

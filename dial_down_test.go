@@ -9,13 +9,14 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
 // Each call and each timer dialled for itself.
 func TestDial_FewWhileAllSentinelsOrNodesAreDown(t *testing.T) {
 	modes := []string{"sentinel"}
-	if strict {
+	if testkit.Chaos {
 		modes = append(modes, "cluster", "cluster-one")
 	}
 	for _, mode := range modes {

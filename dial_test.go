@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -40,7 +41,7 @@ func untilServed(t *testing.T, deadline, within time.Duration, call func(context
 		before := time.Now()
 		err := call(ctx)
 		cancel()
-		if d := time.Since(before); d > deadline+slack(50*time.Millisecond) {
+		if d := time.Since(before); d > deadline+testkit.Slack(50*time.Millisecond) {
 			t.Errorf("a call took %v", d)
 		}
 		if err == nil {
@@ -74,7 +75,7 @@ func TestDial_LostPacketCostsMilliseconds(t *testing.T) {
 	s.Do(t, "CLIENT", "KILL", "TYPE", "normal")
 	took := untilServed(t, 500*time.Millisecond, 5*time.Second, func(ctx context.Context) error { _, err := r.Do(ctx, get("a")); return err })
 	t.Logf("served again after %v", took)
-	if took > slack(200*time.Millisecond) {
+	if took > testkit.Slack(200*time.Millisecond) {
 		t.Errorf("served again after %v, want 45 ms and a dial", took)
 	}
 }
@@ -96,7 +97,7 @@ func TestDial_SlowDialHasTheTimeOfTheSetting(t *testing.T) {
 	took := untilServed(t, 200*time.Millisecond, 10*time.Second, func(ctx context.Context) error { _, err := r.Do(ctx, incr("a")); return err })
 	alone := untilServed(t, 200*time.Millisecond, 10*time.Second, func(ctx context.Context) error { _, err := r.DoBulk(ctx, incr("a")); return err })
 	t.Logf("with dials of 0.4 s and deadlines of 0.2 s: served again after %v, by itself after %v more", took, alone)
-	if took > slack(1200*time.Millisecond) || alone > slack(600*time.Millisecond) {
+	if took > testkit.Slack(1200*time.Millisecond) || alone > testkit.Slack(600*time.Millisecond) {
 		t.Error("want two dials, and then one")
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -46,7 +47,7 @@ func TestDial_ThrottledProcessHasNoOutage(t *testing.T) {
 	lines := bufio.NewScanner(out)
 	for lines.Scan() && !strings.Contains(lines.Text(), "connected") {
 	}
-	every := length(time.Second, 250*time.Millisecond)
+	every := testkit.Length(time.Second, 250*time.Millisecond)
 	stop := make(chan struct{})
 	done := make(chan struct{})
 	go func() {
@@ -62,7 +63,7 @@ func TestDial_ThrottledProcessHasNoOutage(t *testing.T) {
 			}
 		}
 	}()
-	for range int(length(2*time.Second, 10*time.Second) / every) {
+	for range int(testkit.Length(2*time.Second, 10*time.Second) / every) {
 		time.Sleep(every)
 		s.Do(t, "CLIENT", "KILL", "TYPE", "normal")
 	}
@@ -87,7 +88,7 @@ func TestDial_ThrottledProcessHasNoOutage(t *testing.T) {
 		t.Fatal("the process said nothing")
 	}
 	// With the race detector, on a busy machine, its fifth is next to nothing.
-	if strict && got.Failed > got.Calls/4 || got.Longest > 3*time.Second {
+	if testkit.Chaos && got.Failed > got.Calls/4 || got.Longest > 3*time.Second {
 		t.Errorf("%d of %d calls failed: %s", got.Failed, got.Calls, got.Last)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -37,7 +38,7 @@ func TestReplies_ReadOnly(t *testing.T) {
 	start := time.Now()
 	_, err := r.Do(t.Context(), set("a", "2"))
 	wantError(t, err, madcrow.KindReadOnly, madcrow.ErrReadOnly, madcrow.OutcomeNotApplied)
-	if d := time.Since(start); d > slack(100*time.Millisecond) {
+	if d := time.Since(start); d > testkit.Slack(100*time.Millisecond) {
 		t.Errorf("a refused write took %v: it must not wait for the deadline", d)
 	}
 	await(t, r, madcrow.StateDegraded, time.Second)
@@ -95,7 +96,7 @@ func TestReplies_NoReplicasIsTriedAgainWithinTheDeadline(t *testing.T) {
 	start := time.Now()
 	_, err := r.Do(t.Context(), set("a", "2"))
 	wantError(t, err, madcrow.KindReadOnly, madcrow.ErrReadOnly, madcrow.OutcomeNotApplied, "NOREPLICAS")
-	if d := time.Since(start); d > 500*time.Millisecond+slack(50*time.Millisecond) {
+	if d := time.Since(start); d > 500*time.Millisecond+testkit.Slack(50*time.Millisecond) {
 		t.Errorf("took %v", d)
 	}
 }
@@ -172,7 +173,7 @@ func TestReplies_Busy(t *testing.T) {
 	time.Sleep(300 * time.Millisecond)
 	start := time.Now()
 	_, err := r.Do(t.Context(), get("a"))
-	if d := time.Since(start); d > 500*time.Millisecond+slack(50*time.Millisecond) {
+	if d := time.Since(start); d > 500*time.Millisecond+testkit.Slack(50*time.Millisecond) {
 		t.Errorf("took %v", d)
 	}
 	wantError(t, err, madcrow.KindBusy, madcrow.ErrBusy, madcrow.OutcomeNotApplied)
@@ -193,7 +194,7 @@ func TestReplies_Loading(t *testing.T) {
 	for !seen && time.Now().Before(deadline) {
 		start := time.Now()
 		_, err := r.Do(t.Context(), get("k1"))
-		if d := time.Since(start); d > 500*time.Millisecond+slack(50*time.Millisecond) {
+		if d := time.Since(start); d > 500*time.Millisecond+testkit.Slack(50*time.Millisecond) {
 			t.Errorf("a call while loading took %v", d)
 		}
 		if errors.Is(err, madcrow.ErrLoading) {
@@ -228,7 +229,7 @@ func TestReplies_MaxClients(t *testing.T) {
 	for _, c := range held {
 		_ = c.Close()
 	}
-	await(t, r, madcrow.StateUp, slack(time.Second))
+	await(t, r, madcrow.StateUp, testkit.Slack(time.Second))
 }
 
 func TestConnect_WrongPassword(t *testing.T) {
@@ -283,7 +284,7 @@ func TestConnect_RequireFailsAtOnceByName(t *testing.T) {
 				_ = r.Close(t.Context())
 				t.Fatal("Open succeeded")
 			}
-			if d := time.Since(start); d > 1200*time.Millisecond+slack(500*time.Millisecond) {
+			if d := time.Since(start); d > 1200*time.Millisecond+testkit.Slack(500*time.Millisecond) {
 				t.Errorf("Open took %v, want no wait for what will not mend", d)
 			}
 			wantError(t, err, tc.kind, map[madcrow.Kind]error{madcrow.KindAuth: madcrow.ErrAuth, madcrow.KindUnavailable: madcrow.ErrUnavailable, madcrow.KindPermission: madcrow.ErrPermission}[tc.kind], madcrow.OutcomeNotApplied, tc.text)
@@ -297,7 +298,7 @@ func TestConnect_RequireWaitsNoLongerThanItsTimeout(t *testing.T) {
 	start := time.Now()
 	_, err := madcrow.Open(t.Context(), cfg)
 	wantError(t, err, madcrow.KindUnavailable, madcrow.ErrUnavailable, madcrow.OutcomeNotApplied, "refused", "300ms")
-	if d := time.Since(start); d < 300*time.Millisecond || d > 300*time.Millisecond+slack(100*time.Millisecond) {
+	if d := time.Since(start); d < 300*time.Millisecond || d > 300*time.Millisecond+testkit.Slack(100*time.Millisecond) {
 		t.Errorf("Open took %v, want 300 ms", d)
 	}
 }

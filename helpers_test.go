@@ -3,14 +3,10 @@ package madcrow_test
 import (
 	"context"
 	"log/slog"
-	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/madcrow-go/madcrow"
-	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -96,62 +92,6 @@ func mustGet(t testing.TB, r *madcrow.Redis, key, want string) {
 	}
 }
 
-// strict is true in `make chaos`, which runs alone and without the race
-// detector; otherwise promised times have four times the slack.
-var strict = testkit.Chaos
-
-func slack(d time.Duration) time.Duration {
-	if strict {
-		return d
-	}
-	return 4 * d
-}
-
-// length is how long a fault lasts: short in the usual run.
-func length(usual, chaos time.Duration) time.Duration {
-	if strict {
-		return chaos
-	}
-	return usual
-}
-
-// logLines is a log for a test to read.
-type logLines struct {
-	mu    sync.Mutex
-	lines []string
-}
-
-func (l *logLines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.lines = append(l.lines, string(p))
-	return len(p), nil
-}
-
-func (l *logLines) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
-
-// with returns the lines that contain text.
-func (l *logLines) with(text string) (out []string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, line := range l.lines {
-		if strings.Contains(line, text) {
-			out = append(out, line)
-		}
-	}
-	return out
-}
-
-// await waits for n lines that contain text.
-func (l *logLines) await(t testing.TB, n int, text string, within time.Duration) {
-	t.Helper()
-	for end := time.Now().Add(within); len(l.with(text)) < n; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not %d × %q in the log after %v, but %q", n, text, within, l.with(""))
-		}
-	}
-}
-
 // changes counts what Watch tells until stop is called.
 func changes(t testing.TB, r *madcrow.Redis) (stop func() int) {
 	t.Helper()
@@ -165,53 +105,4 @@ func changes(t testing.TB, r *madcrow.Redis) (stop func() int) {
 		n <- told
 	}()
 	return func() int { cancel(); return <-n }
-}
-
-// lateness measures, beside a load, how late the scheduler wakes a goroutine
-// that only sleeps. What it finds is not the library's fault.
-type lateness struct {
-	most atomic.Int64
-	stop chan struct{}
-	done chan struct{}
-}
-
-func measureLateness() *lateness {
-	l := &lateness{stop: make(chan struct{}), done: make(chan struct{})}
-	go func() {
-		defer close(l.done)
-		for {
-			start := time.Now()
-			select {
-			case <-l.stop:
-				return
-			case <-time.After(5 * time.Millisecond):
-			}
-			if late := int64(time.Since(start) - 5*time.Millisecond); late > l.most.Load() {
-				l.most.Store(late)
-			}
-		}
-	}()
-	return l
-}
-
-func (l *lateness) end() time.Duration {
-	close(l.stop)
-	<-l.done
-	return time.Duration(l.most.Load())
-}
-
-// within fails when fn takes longer than limit and its slack.
-func within(t *testing.T, what string, limit time.Duration, fn func()) {
-	t.Helper()
-	limit = slack(limit)
-	start := time.Now()
-	done := make(chan struct{})
-	go func() { defer close(done); fn() }()
-	select {
-	case <-done:
-	case <-time.After(limit + 8*time.Second):
-	}
-	if d := time.Since(start); d > limit {
-		t.Errorf("%s took %v, want at most %v", what, d, limit)
-	}
 }

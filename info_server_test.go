@@ -3,6 +3,8 @@ package madcrow_test
 import (
 	"strings"
 	"testing"
+
+	"github.com/madcrow-go/madcrow/internal/testkit"
 )
 
 // A real server is called by its own name and version.
@@ -16,7 +18,7 @@ func TestStatus_NamesTheServer(t *testing.T) {
 		}
 	}
 	version, _, _ := strings.Cut(rest, "\r")
-	eventually(t, "INFO is read", func() bool { return r.Status().Server.Version != "" })
+	testkit.Eventually(t, "INFO is read", func() bool { return r.Status().Server.Version != "" })
 	if got := r.Status().Server; got.Name != name || got.Version != version || version == "" {
 		t.Errorf("%q %q, want %q %q", got.Name, got.Version, name, version)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -76,7 +77,7 @@ func TestProber_OneLostFlowCostsASecondAtMost(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if d := time.Since(start); d > slack(time.Second) {
+	if d := time.Since(start); d > testkit.Slack(time.Second) {
 		t.Errorf("one flow was lost, Redis and the network were fine: calls failed for %v", d)
 	}
 }

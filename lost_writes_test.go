@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -45,7 +46,7 @@ func TestChaosSentinel_MinReplicasBoundsWhatAFailoverLoses(t *testing.T) {
 			lost, after := 0, 0
 			for _, a := range missing(t, r, acks) {
 				lost++
-				if a.at.After(at.Add(slack(25 * time.Millisecond))) {
+				if a.at.After(at.Add(testkit.Slack(25 * time.Millisecond))) {
 					after++
 				}
 			}
@@ -143,7 +144,7 @@ func TestChaosCluster_AKilledMasterLosesOnlyItsLastMoment(t *testing.T) {
 	c, r := startCluster(t)
 	var killed time.Time
 	acks := collectAcks(r, func() {
-		time.Sleep(length(500*time.Millisecond, 2*time.Second))
+		time.Sleep(testkit.Length(500*time.Millisecond, 2*time.Second))
 		dead := c.MasterOf(t, "w0-0")
 		dead.Kill()
 		killed = time.Now()
@@ -155,7 +156,7 @@ func TestChaosCluster_AKilledMasterLosesOnlyItsLastMoment(t *testing.T) {
 	lost := missing(t, r, acks)
 	t.Logf("%d writes acknowledged, %d of them lost", len(acks), len(lost))
 	for _, a := range lost {
-		if away := killed.Sub(a.at).Abs(); away > slack(50*time.Millisecond) {
+		if away := killed.Sub(a.at).Abs(); away > testkit.Slack(50*time.Millisecond) {
 			t.Errorf("%s was acknowledged %v from the end of the master, and is lost", a.key, away)
 		}
 	}

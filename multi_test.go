@@ -12,6 +12,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -98,18 +99,18 @@ func TestDoMulti_WritesThatWereNotSentAreTriedAgain(t *testing.T) {
 					}
 				})
 			}
-			for range length(40, 100) {
+			for range testkit.Length(40, 100) {
 				for _, n := range nodes {
 					n.Do(t, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 				}
-				time.Sleep(slack(10 * time.Millisecond))
+				time.Sleep(testkit.Slack(10 * time.Millisecond))
 			}
 			close(stop)
 			wg.Wait()
 			t.Logf("%s: ok %d, unknown %d, not applied %d", mode, ok.Load(), unknown.Load(), not.Load())
 			// Under the race detector the prober may be starved long enough
 			// to hold the server for away; alone it must not.
-			if most := ok.Load() / 20; not.Load() > most || strict && not.Load() > 0 {
+			if most := ok.Load() / 20; not.Load() > most || testkit.Chaos && not.Load() > 0 {
 				t.Errorf("%d pipelines failed with nothing sent", not.Load())
 			}
 		})

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -87,13 +88,13 @@ func TestLog_EachLastingReasonOnce(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			var log logLines
-			tc.cfg.Logger = log.logger()
+			var log testkit.Log
+			tc.cfg.Logger = log.Logger()
 			r := open(t, tc.cfg)
 			told := changes(t, r)
-			log.await(t, 1, "redis is not available", 5*time.Second)
+			log.Await(t, 1, "redis is not available", 5*time.Second)
 			time.Sleep(1800 * time.Millisecond) // several tries more
-			if lines := log.with(""); len(lines) != 1 || !strings.Contains(lines[0], tc.text) {
+			if lines := log.With(""); len(lines) != 1 || !strings.Contains(lines[0], tc.text) {
 				t.Errorf("the log is not one line with %q: %q", tc.text, lines)
 			}
 			if n := told(); n > 3 { // connecting, down, and perhaps down for want of a first answer
@@ -107,42 +108,42 @@ func TestLog_EachLastingReasonOnce(t *testing.T) {
 // second filled the log.
 func TestLog_AConnectionMadeAgainIsNoNews(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
-	var log logLines
+	var log testkit.Log
 	cfg := s.Config()
-	cfg.Logger = log.logger()
+	cfg.Logger = log.Logger()
 	r := open(t, cfg)
-	log.await(t, 1, "redis is connected", 5*time.Second)
+	log.Await(t, 1, "redis is connected", 5*time.Second)
 	for range 5 {
 		s.Do(t, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 		time.Sleep(20 * time.Millisecond)
 		mustSet(t, r, "k", "v")
 	}
-	if lines := log.with(""); len(lines) != 1 {
+	if lines := log.With(""); len(lines) != 1 {
 		t.Errorf("%d lines: %q", len(lines), lines)
 	}
 	s.Kill()
-	log.await(t, 1, "redis is not available", 5*time.Second)
+	log.Await(t, 1, "redis is not available", 5*time.Second)
 	s.Start()
-	log.await(t, 2, "redis is connected", 5*time.Second)
+	log.Await(t, 2, "redis is connected", 5*time.Second)
 }
 
 // A server that became a replica was not in the log.
 func TestLog_TellsThatRedisTakesNoWrites(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
-	var log logLines
+	var log testkit.Log
 	cfg := s.Config()
-	cfg.Logger = log.logger()
+	cfg.Logger = log.Logger()
 	r := open(t, cfg)
 	await(t, r, madcrow.StateUp, 5*time.Second)
 	s.Do(t, "REPLICAOF", "127.0.0.1", "1")
 	for range 20 {
 		_, _ = r.Do(t.Context(), set("k", "v"))
 	}
-	log.await(t, 1, "redis takes no writes", 5*time.Second)
+	log.Await(t, 1, "redis takes no writes", 5*time.Second)
 	s.Do(t, "REPLICAOF", "NO", "ONE")
-	log.await(t, 1, "redis takes writes again", 10*time.Second)
-	if n := len(log.with("redis takes no writes")); n != 1 {
-		t.Errorf("said %d times: %q", n, log.with(""))
+	log.Await(t, 1, "redis takes writes again", 10*time.Second)
+	if n := len(log.With("redis takes no writes")); n != 1 {
+		t.Errorf("said %d times: %q", n, log.With(""))
 	}
 }
 
@@ -191,25 +192,25 @@ func TestLog_ClusterThatIsAwayAndBack(t *testing.T) {
 	s.Do(t, slots...)
 	p := madcrowtest.StartProxy(t, s.Addr())
 	p.Refuse(true)
-	var log logLines
+	var log testkit.Log
 	r := open(t, madcrow.Config{
-		Logger:  log.logger(),
+		Logger:  log.Logger(),
 		Cluster: madcrow.Cluster{Enabled: true, Addresses: []string{s.Addr()}},
 		Dialer: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, network, p.Addr())
 		},
 	})
-	log.await(t, 1, "redis is not available", 5*time.Second)
+	log.Await(t, 1, "redis is not available", 5*time.Second)
 	p.Refuse(false)
-	log.await(t, 1, "the cluster is found", 5*time.Second)
+	log.Await(t, 1, "the cluster is found", 5*time.Second)
 	await(t, r, madcrow.StateUp, 5*time.Second)
 
 	hole := func(done string) { // until the map was read again
 		t.Helper()
-		for end := time.Now().Add(10 * time.Second); len(log.with(done)) == 0; time.Sleep(10 * time.Millisecond) {
+		for end := time.Now().Add(10 * time.Second); len(log.With(done)) == 0; time.Sleep(10 * time.Millisecond) {
 			_, _ = r.Do(t.Context(), get("k"))
 			if time.Now().After(end) {
-				t.Fatalf("no line with %q: %q", done, log.with(""))
+				t.Fatalf("no line with %q: %q", done, log.With(""))
 			}
 		}
 	}
@@ -220,16 +221,16 @@ func TestLog_ClusterThatIsAwayAndBack(t *testing.T) {
 
 	p.Refuse(true)
 	p.ResetAll()
-	log.await(t, 1, "the map of the cluster cannot be read", 5*time.Second)
+	log.Await(t, 1, "the map of the cluster cannot be read", 5*time.Second)
 	time.Sleep(600 * time.Millisecond)
 	p.Refuse(false)
-	log.await(t, 2, "the cluster is found", 5*time.Second)
+	log.Await(t, 2, "the cluster is found", 5*time.Second)
 	for _, text := range []string{"slots of the cluster are served by no node", "every slot"} {
-		if lines := log.with(text); len(lines) != 1 {
-			t.Errorf("%d × %q: %q", len(lines), text, log.with(""))
+		if lines := log.With(text); len(lines) != 1 {
+			t.Errorf("%d × %q: %q", len(lines), text, log.With(""))
 		}
 	}
-	if lines := log.with("cannot be read"); len(lines) > 2 { // it ends with EOF, or with a reset
+	if lines := log.With("cannot be read"); len(lines) > 2 { // it ends with EOF, or with a reset
 		t.Errorf("%q", lines)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -56,8 +57,8 @@ func TestGetTracked_IsNotBelievedWherePushesDoNotArrive(t *testing.T) {
 			t.Parallel()
 			s := madcrowtest.StartRedis(t, madcrowtest.WithArgs(c.args...))
 			cfg := s.Config()
-			log := &logLines{}
-			cfg.Logger = log.logger()
+			log := &testkit.Log{}
+			cfg.Logger = log.Logger()
 			if c.cfg != nil {
 				c.cfg(&cfg)
 			}
@@ -69,14 +70,14 @@ func TestGetTracked_IsNotBelievedWherePushesDoNotArrive(t *testing.T) {
 					t.Fatalf("%q is believed: %+v", valueOf(got), got.Tracking)
 				}
 			}
-			eventually(t, "one line says so", func() bool { return len(log.with("does not tell of changes")) == 1 })
+			testkit.Eventually(t, "one line says so", func() bool { return len(log.With("does not tell of changes")) == 1 })
 			s.Do(t, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 			for end := time.Now().Add(1500 * time.Millisecond); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 				if got := r.GetTracked(t.Context(), 0, "a")[0]; got.Tracking != nil {
 					t.Fatal("believed on the next connection")
 				}
 			}
-			if n := len(log.with("does not tell of changes")); n != 1 {
+			if n := len(log.With("does not tell of changes")); n != 1 {
 				t.Errorf("said %d times", n)
 			}
 		})
@@ -88,18 +89,18 @@ func TestGetTracked_IsNotBelievedWherePushesDoNotArrive(t *testing.T) {
 func TestGetTracked_IsBelievedAfterTheFirstPush(t *testing.T) {
 	s := madcrowtest.StartRedis(t, madcrowtest.WithUser("app", "pw", "~*", "&*", "+@all", "-set"))
 	cfg := s.Config()
-	log := &logLines{}
-	cfg.Logger = log.logger()
+	log := &testkit.Log{}
+	cfg.Logger = log.Logger()
 	r := open(t, cfg)
 	await(t, r, madcrow.StateUp, 5*time.Second)
 	if got := tracked(t, r, "a"); got.Tracking != nil {
 		t.Fatal("believed without a proof")
 	}
-	eventually(t, "one line says why", func() bool { return len(log.with("cannot be tried")) == 1 && len(log.with("m1:tracking:")) == 1 })
+	testkit.Eventually(t, "one line says why", func() bool { return len(log.With("cannot be tried")) == 1 && len(log.With("m1:tracking:")) == 1 })
 	tracked(t, r, "a")
 	s.Do(t, "SET", "a", "1")
-	eventually(t, "the push is the proof", func() bool { return tracked(t, r, "a").Tracking.Valid() })
-	eventually(t, "one line says that it is over", func() bool { return len(log.with("redis tells of changes")) == 1 })
+	testkit.Eventually(t, "the push is the proof", func() bool { return tracked(t, r, "a").Tracking.Valid() })
+	testkit.Eventually(t, "one line says that it is over", func() bool { return len(log.With("redis tells of changes")) == 1 })
 }
 
 // The proof is made once a connection, and its own connection is closed again.
@@ -112,12 +113,12 @@ func TestGetTracked_ProvesAConnectionOnce(t *testing.T) {
 		}
 	}
 	s.Do(t, "FLUSHALL") // ends the tracking, not the proof
-	eventually(t, "tracked again", func() bool { return tracked(t, r, "a").Tracking.Valid() })
+	testkit.Eventually(t, "tracked again", func() bool { return tracked(t, r, "a").Tracking.Valid() })
 	text, _ := s.Do(t, "INFO", "commandstats").(string)
 	if n := strings.Count(text, "cmdstat_set:calls=1,"); n != 1 {
 		t.Errorf("more or fewer proofs than one:\n%s", text)
 	}
-	eventually(t, "the connection of the proof is closed", func() bool {
+	testkit.Eventually(t, "the connection of the proof is closed", func() bool {
 		list, _ := s.Do(t, "CLIENT", "LIST").(string)
 		return strings.Count(list, "\n") <= 2 // ours, and the one that asks
 	})

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -15,7 +16,7 @@ import (
 // It is for the race detector, too.
 func TestRedis_EverythingAtOnceLeaksNothing(t *testing.T) {
 	madcrowtest.CheckLeaks(t)
-	for range int(length(1, 4)) {
+	for range int(testkit.Length(1, 4)) {
 		s := madcrowtest.StartRedis(t)
 		r, err := madcrow.Open(t.Context(), s.Config())
 		if err != nil {

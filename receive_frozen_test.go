@@ -11,6 +11,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -22,7 +23,7 @@ func TestReceive_IsCancelledOnAFrozenServer(t *testing.T) {
 	defer s.Resume()
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(30*time.Millisecond, cancel)
-	within(t, "Receive cancelled after 30 ms", 300*time.Millisecond, func() {
+	testkit.Within(t, "Receive cancelled after 30 ms", 300*time.Millisecond, func() {
 		_ = r.Receive(ctx, func(b builder) command { return b.Subscribe().Channel("x").Build() }, func(rueidis.PubSubMessage) {})
 	})
 }
@@ -54,9 +55,9 @@ func TestReceive_ManyLeaveAFrozenServerTogether(t *testing.T) {
 	time.Sleep(5 * time.Millisecond)
 	short, stop := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer stop()
-	within(t, "Close(50 ms)", 400*time.Millisecond, func() { _ = r.Close(short) })
+	testkit.Within(t, "Close(50 ms)", 400*time.Millisecond, func() { _ = r.Close(short) })
 	wg.Wait()
-	if d := time.Duration(last.Load() - start.UnixNano()); d > slack(400*time.Millisecond) {
+	if d := time.Duration(last.Load() - start.UnixNano()); d > testkit.Slack(400*time.Millisecond) {
 		t.Errorf("the last Receive returned %v after it was cancelled", d)
 	}
 	s.Resume()
@@ -91,7 +92,7 @@ func TestReceive_HundredsOnAFrozenServerKeepTheirDeadlines(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if d := time.Duration(worst.Load()); d > slack(300*time.Millisecond) {
+	if d := time.Duration(worst.Load()); d > testkit.Slack(300*time.Millisecond) {
 		t.Errorf("a Receive with a deadline of 50 ms took %v", d)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -93,5 +94,5 @@ func TestRecorder_MayAskForTheStateInStateChange(t *testing.T) {
 	rec.r.Store(r)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	within(t, "Close", time.Second, func() { _ = r.Close(ctx) })
+	testkit.Within(t, "Close", time.Second, func() { _ = r.Close(ctx) })
 }

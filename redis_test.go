@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -34,7 +35,7 @@ func TestDo_CancelledBeforeAndDuring(t *testing.T) {
 	time.AfterFunc(30*time.Millisecond, cancel)
 	start := time.Now()
 	_, err = r.Do(ctx, set("a", "1"))
-	if d := time.Since(start); d > 30*time.Millisecond+slack(50*time.Millisecond) {
+	if d := time.Since(start); d > 30*time.Millisecond+testkit.Slack(50*time.Millisecond) {
 		t.Errorf("cancelled after 30 ms, returned after %v", d)
 	}
 	wantError(t, err, madcrow.KindCanceled, madcrow.ErrCanceled, madcrow.OutcomeUnknown)
@@ -112,7 +113,7 @@ func TestDo_SmallCallsDoNotWaitBehindLargeOnes(t *testing.T) {
 	cancel()
 	wg.Wait()
 	t.Logf("slowest small call beside large ones: %v", most)
-	if most > slack(200*time.Millisecond) {
+	if most > testkit.Slack(200*time.Millisecond) {
 		t.Errorf("a small call took %v", most)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -20,16 +21,6 @@ func calls(t *testing.T, s *madcrowtest.Server) (n int) {
 		}
 	}
 	return n
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if ok() {
-			return
-		}
-	}
-	t.Fatal(what)
 }
 
 func TestDoReplica_AsksAReplicaAndFallsBackToTheMaster(t *testing.T) {
@@ -65,7 +56,7 @@ func TestDoReplica_AsksAReplicaAndFallsBackToTheMaster(t *testing.T) {
 				}
 				return n
 			}
-			eventually(t, "no replica was asked", func() bool {
+			testkit.Eventually(t, "no replica was asked", func() bool {
 				before := served()
 				read()
 				return served() > before

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -57,9 +58,9 @@ func TestOpen_TLSFilesThatChangeAreUsedForTheNextConnection(t *testing.T) {
 	first, second := madcrowtest.StartRedis(t, madcrowtest.WithMutualTLS()), madcrowtest.StartRedis(t, madcrowtest.WithMutualTLS())
 	link := filepath.Join(t.TempDir(), "..data")
 	mounted(t, link, pemFiles(t, first))
-	logs := &logLines{}
+	logs := &testkit.Log{}
 	cfg := first.Config()
-	cfg.Logger = logs.logger()
+	cfg.Logger = logs.Logger()
 	cfg.TLS.CAFile, cfg.TLS.CertFile, cfg.TLS.KeyFile = filepath.Join(link, "ca.pem"), filepath.Join(link, "tls.crt"), filepath.Join(link, "tls.key")
 	var target atomic.Pointer[madcrowtest.Server] // who is behind the address
 	target.Store(first)
@@ -71,7 +72,7 @@ func TestOpen_TLSFilesThatChangeAreUsedForTheNextConnection(t *testing.T) {
 	kill := func() {
 		first.Do(t, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 		time.Sleep(20 * time.Millisecond)
-		eventually(t, "it is connected again", func() bool { return r.Available() })
+		testkit.Eventually(t, "it is connected again", func() bool { return r.Available() })
 	}
 
 	half := pemFiles(t, first)
@@ -81,24 +82,24 @@ func TestOpen_TLSFilesThatChangeAreUsedForTheNextConnection(t *testing.T) {
 	kill()
 	mustGet(t, r, "a", "1")
 	const broken, mended = "cannot be used; what was read before stays in use", "can be used again"
-	if got := len(logs.with(broken)); got != 1 {
-		t.Errorf("%d lines say that a file is broken:\n%s", got, logs.with(""))
+	if got := len(logs.With(broken)); got != 1 {
+		t.Errorf("%d lines say that a file is broken:\n%s", got, logs.With(""))
 	}
-	if !strings.Contains(strings.Join(logs.with(""), ""), "TLS.CertFile") {
-		t.Errorf("no line names the setting:\n%s", logs.with(""))
+	if !strings.Contains(strings.Join(logs.With(""), ""), "TLS.CertFile") {
+		t.Errorf("no line names the setting:\n%s", logs.With(""))
 	}
 
 	mounted(t, link, pemFiles(t, second))
 	second.Do(t, "SET", "a", "2")
 	target.Store(second)
 	first.Stop()
-	eventually(t, "the new files are used", func() bool {
+	testkit.Eventually(t, "the new files are used", func() bool {
 		msg, err := r.Do(t.Context(), get("a"))
 		v, _ := msg.ToString()
 		return err == nil && v == "2"
 	})
-	if got := len(logs.with(mended)); got != 1 {
-		t.Errorf("%d lines say that it is mended:\n%s", got, logs.with(""))
+	if got := len(logs.With(mended)); got != 1 {
+		t.Errorf("%d lines say that it is mended:\n%s", got, logs.With(""))
 	}
 }
 
@@ -108,7 +109,7 @@ func TestOpen_AnAuthorityThatIsNotInTheFileIsNamedAsThat(t *testing.T) {
 	cfg := s.Config()
 	cfg.TLS.CAFile = madcrowtest.OtherCA(t)
 	r := open(t, cfg)
-	eventually(t, "it is refused", func() bool { return r.State() == madcrow.StateDown })
+	testkit.Eventually(t, "it is refused", func() bool { return r.State() == madcrow.StateDown })
 	if err := r.Err(); err == nil || !strings.Contains(err.Error(), "none of the authorities in the file that REDIS_SSL_CA_FILE names") ||
 		strings.Contains(err.Error(), "set REDIS_SSL_CA_FILE") {
 		t.Errorf("%v", err)
@@ -125,26 +126,26 @@ func TestConfigFromEnv_APasswordFileThatChangesIsUsedForTheNextConnection(t *tes
 	if err != nil {
 		t.Fatal(err)
 	}
-	logs := &logLines{}
-	cfg.Port, cfg.Logger = s.Port(), logs.logger()
+	logs := &testkit.Log{}
+	cfg.Port, cfg.Logger = s.Port(), logs.Logger()
 	r := open(t, cfg)
 	mustSet(t, r, "a", "1")
 	mounted(t, link, map[string]string{"pw": "\n"})
 	kill := func() { s.Do(t, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes") }
 	kill()
-	eventually(t, "the old password stays in use", func() bool {
+	testkit.Eventually(t, "the old password stays in use", func() bool {
 		_, err := r.Do(t.Context(), get("a"))
-		return err == nil && len(logs.with("cannot be used")) == 1
+		return err == nil && len(logs.With("cannot be used")) == 1
 	})
 	mounted(t, link, map[string]string{"pw": "second\n"})
 	s.Do(t, "CONFIG", "SET", "requirepass", "second")
 	killWith(t, s, "second")
-	eventually(t, "the new password is used", func() bool {
+	testkit.Eventually(t, "the new password is used", func() bool {
 		_, err := r.Do(t.Context(), get("a"))
-		return err == nil && len(logs.with("can be used again")) == 1
+		return err == nil && len(logs.With("can be used again")) == 1
 	})
-	if strings.Contains(strings.Join(logs.with(""), ""), "second") || strings.Contains(strings.Join(logs.with(""), ""), "first") {
-		t.Errorf("a password in the log:\n%s", logs.with(""))
+	if strings.Contains(strings.Join(logs.With(""), ""), "second") || strings.Contains(strings.Join(logs.With(""), ""), "first") {
+		t.Errorf("a password in the log:\n%s", logs.With(""))
 	}
 }
 
@@ -179,5 +180,5 @@ func TestConfigFromEnv_APasswordFromAPipeIsReadOnce(t *testing.T) {
 	r := open(t, cfg)
 	await(t, r, madcrow.StateUp, 5*time.Second)
 	s.Do(t, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-	eventually(t, "another connection is made", func() bool { _, err := r.Do(t.Context(), get("a")); return err == nil })
+	testkit.Eventually(t, "another connection is made", func() bool { _, err := r.Do(t.Context(), get("a")); return err == nil })
 }

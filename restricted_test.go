@@ -18,6 +18,7 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/resp"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 	"github.com/madcrow-go/madcrow/problem"
 	"github.com/madcrow-go/madcrow/ratelimit"
@@ -133,7 +134,7 @@ func TestQuota_UsedUp(t *testing.T) {
 			if !errors.Is(err, madcrow.ErrQuota) {
 				t.Errorf("%v is not ErrQuota", err)
 			}
-			if d := time.Since(start); d > slack(100*time.Millisecond) {
+			if d := time.Since(start); d > testkit.Slack(100*time.Millisecond) {
 				t.Errorf("took %v: it will not be filled up in that time", d)
 			}
 			if p := problem.From(err); p.Status != http.StatusServiceUnavailable || p.RetryAfter <= 0 {

@@ -8,6 +8,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -93,7 +94,7 @@ func TestClient_DedicateOnAFrozenServerEndsInTime(t *testing.T) {
 	s, r := server(t)
 	s.Pause()
 	defer s.Resume()
-	within(t, "Dedicate", 700*time.Millisecond, func() {
+	testkit.Within(t, "Dedicate", 700*time.Millisecond, func() {
 		_, release := r.Client().Dedicate()
 		release()
 	})

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -93,7 +94,7 @@ func TestEval_WaitsForReplicasWithinTheDeadline(t *testing.T) {
 		t.Skip("this server runs scripts without replicas")
 	}
 	wantError(t, err, madcrow.KindReadOnly, madcrow.ErrReadOnly, madcrow.OutcomeNotApplied, "NOREPLICAS")
-	if d := time.Since(start); d > slack(50*time.Millisecond) {
+	if d := time.Since(start); d > testkit.Slack(50*time.Millisecond) {
 		t.Errorf("a script that publishes was refused after %v: was it run again?", d)
 	}
 	time.AfterFunc(100*time.Millisecond, func() { s.Do(t, "CONFIG", "SET", "min-replicas-to-write", "0") })
@@ -104,7 +105,7 @@ func TestEval_WaitsForReplicasWithinTheDeadline(t *testing.T) {
 	start = time.Now()
 	_, err = r.Eval(t.Context(), scriptWrite, []string{"a"}, []string{"2"})
 	wantError(t, err, madcrow.KindReadOnly, madcrow.ErrReadOnly, madcrow.OutcomeNotApplied, "NOREPLICAS")
-	if d := time.Since(start); d > 500*time.Millisecond+slack(50*time.Millisecond) {
+	if d := time.Since(start); d > 500*time.Millisecond+testkit.Slack(50*time.Millisecond) {
 		t.Errorf("took %v", d)
 	}
 	time.AfterFunc(100*time.Millisecond, func() { s.Do(t, "CONFIG", "SET", "min-replicas-to-write", "0") })

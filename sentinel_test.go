@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -148,7 +149,7 @@ func (w *writers) end(t *testing.T, r *madcrow.Redis) (outage time.Duration) {
 	t.Helper()
 	close(w.stop)
 	w.wg.Wait()
-	if d := time.Duration(w.slowest.Load()); d > 500*time.Millisecond+slack(50*time.Millisecond) {
+	if d := time.Duration(w.slowest.Load()); d > 500*time.Millisecond+testkit.Slack(50*time.Millisecond) {
 		t.Errorf("a call took %v, want at most 500 ms", d)
 	}
 	count, lost := map[string]int{}, 0
@@ -197,10 +198,10 @@ func TestChaosSentinel_MasterKilled(t *testing.T) {
 		}
 	}
 	failover := time.Since(start)
-	time.Sleep(slack(time.Second))
+	time.Sleep(testkit.Slack(time.Second))
 	outage := w.end(t, r)
 	t.Logf("the Sentinels took %v", failover)
-	if outage > failover+slack(3*time.Second) {
+	if outage > failover+testkit.Slack(3*time.Second) {
 		t.Errorf("writes came back after %v, the failover took %v", outage, failover)
 	}
 	if got := r.Status().Master; got != set.Master().Addr() {
@@ -216,7 +217,7 @@ func TestChaosSentinel_FailoverWithTheOldMasterAlive(t *testing.T) {
 	start := time.Now()
 	set.Failover(t)
 	failover := time.Since(start)
-	for end := time.Now().Add(slack(3 * time.Second)); r.Status().Master != set.Master().Addr() && time.Now().Before(end); {
+	for end := time.Now().Add(testkit.Slack(3 * time.Second)); r.Status().Master != set.Master().Addr() && time.Now().Before(end); {
 		time.Sleep(time.Millisecond)
 	}
 	moved := time.Since(start) - failover
@@ -226,7 +227,7 @@ func TestChaosSentinel_FailoverWithTheOldMasterAlive(t *testing.T) {
 	set.WaitReady(t)
 	outage := w.end(t, r)
 	t.Logf("the failover took %v, we followed after %v", failover, moved)
-	if outage > slack(3*time.Second) {
+	if outage > testkit.Slack(3*time.Second) {
 		t.Errorf("no write for %v", outage)
 	}
 }
@@ -248,10 +249,10 @@ func TestChaosSentinel_MasterAndWatchedSentinelKilled(t *testing.T) {
 		}
 	}
 	failover := time.Since(start)
-	time.Sleep(slack(time.Second))
+	time.Sleep(testkit.Slack(time.Second))
 	outage := w.end(t, r)
 	t.Logf("the Sentinels took %v", failover)
-	if outage > failover+slack(3*time.Second) {
+	if outage > failover+testkit.Slack(3*time.Second) {
 		t.Errorf("writes came back after %v, the failover took %v", outage, failover)
 	}
 }
@@ -281,7 +282,7 @@ func TestChaosSentinel_FrozenSentinel(t *testing.T) {
 	if err := r.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if d := time.Since(start); d > slack(500*time.Millisecond) {
+	if d := time.Since(start); d > testkit.Slack(500*time.Millisecond) {
 		t.Errorf("Close took %v beside a frozen Sentinel", d)
 	}
 }
@@ -294,13 +295,13 @@ func TestChaosSentinel_AllSentinelsGone(t *testing.T) {
 		s.Kill()
 	}
 	w := startWriters(r)
-	time.Sleep(length(1500*time.Millisecond, 30*time.Second))
+	time.Sleep(testkit.Length(1500*time.Millisecond, 30*time.Second))
 	if n := w.lastBad.Load(); n != 0 {
 		t.Error("a write failed although the master is healthy")
 	}
 	set.Master().Do(t, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-	time.Sleep(slack(500 * time.Millisecond))
-	if outage := w.end(t, r); outage > slack(500*time.Millisecond) {
+	time.Sleep(testkit.Slack(500 * time.Millisecond))
+	if outage := w.end(t, r); outage > testkit.Slack(500*time.Millisecond) {
 		t.Errorf("no write for %v", outage)
 	}
 	if r.State() != madcrow.StateUp {
@@ -466,9 +467,9 @@ func TestSentinel_ReplicasByTheOlderCommand(t *testing.T) {
 	f := startFakeSentinel(t, master.Addr(), 1)
 	f.replicas = []string{replica.Addr()}
 	f.refuse = map[string]string{"REPLICAS": "ERR Unknown sentinel subcommand 'REPLICAS'"}
-	var log logLines
+	var log testkit.Log
 	cfg := fakeSet(t, f)
-	cfg.ReadReplicas, cfg.Logger = true, log.logger()
+	cfg.ReadReplicas, cfg.Logger = true, log.Logger()
 	serving := func(r *madcrow.Redis, want int) {
 		t.Helper()
 		for end := time.Now().Add(5 * time.Second); r.Status().ReadReplicas != want; time.Sleep(10 * time.Millisecond) {
@@ -480,13 +481,13 @@ func TestSentinel_ReplicasByTheOlderCommand(t *testing.T) {
 	r := open(t, cfg)
 	await(t, r, madcrow.StateUp, 5*time.Second)
 	serving(r, 1)
-	if lines := log.with("level=WARN"); len(lines) != 0 {
+	if lines := log.With("level=WARN"); len(lines) != 0 {
 		t.Errorf("warned of what works: %q", lines)
 	}
 
 	f.set(func() { f.refuse = map[string]string{"REPLICAS": "NOPERM no", "SLAVES": "NOPERM no"} })
-	var denied logLines
-	cfg.Logger = denied.logger()
+	var denied testkit.Log
+	cfg.Logger = denied.Logger()
 	if err := r.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -500,7 +501,7 @@ func TestSentinel_ReplicasByTheOlderCommand(t *testing.T) {
 		}
 	}
 	serving(r, 0)
-	if lines := denied.with("do not name the replicas"); len(lines) != 1 || !strings.Contains(lines[0], "grant the user") {
-		t.Errorf("want one line with the reason: %q", denied.with(""))
+	if lines := denied.With("do not name the replicas"); len(lines) != 1 || !strings.Contains(lines[0], "grant the user") {
+		t.Errorf("want one line with the reason: %q", denied.With(""))
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -52,14 +53,14 @@ func TestConnect_WrongKindOfServerIsNamed(t *testing.T) {
 			} else {
 				wantError(t, err, tc.kind, madcrow.ErrUnavailable, madcrow.OutcomeNotApplied, tc.text...)
 			}
-			if d := time.Since(start); d > slack(500*time.Millisecond) {
+			if d := time.Since(start); d > testkit.Slack(500*time.Millisecond) {
 				t.Errorf("Open took %v, want no wait for what will not mend", d)
 			}
 
 			log := &lines{}
 			cfg.Require, cfg.Logger = false, slog.New(slog.NewTextHandler(log, nil))
 			r := open(t, cfg)
-			await(t, r, madcrow.StateDown, slack(time.Second))
+			await(t, r, madcrow.StateDown, testkit.Slack(time.Second))
 			for range 20 {
 				_, err := r.Do(t.Context(), get("a"))
 				wantError(t, err, tc.kind, madcrow.ErrUnavailable, madcrow.OutcomeNotApplied, tc.text...)
@@ -114,7 +115,7 @@ func TestConnect_ClusterOfOneNodeServesAsStandalone(t *testing.T) {
 				_, err := r.Do(t.Context(), set("moved", "1"))
 				wantError(t, err, madcrow.KindConfig, madcrow.ErrUnavailable, madcrow.OutcomeNotApplied, "MOVED", "REDIS_USE_CLUSTERS=true")
 			}
-			await(t, r, madcrow.StateDegraded, slack(time.Second))
+			await(t, r, madcrow.StateDegraded, testkit.Slack(time.Second))
 			if err := r.Status().Err; err == nil || !strings.Contains(err.Error(), "REDIS_USE_CLUSTERS=true") {
 				t.Errorf("the state says %v", err)
 			}
@@ -133,7 +134,7 @@ func TestConnect_ServerWithoutScriptsIsNamed(t *testing.T) {
 	cfg := s.Config()
 	cfg.Logger = slog.New(slog.NewTextHandler(log, nil))
 	r := open(t, cfg)
-	await(t, r, madcrow.StateDegraded, slack(time.Second))
+	await(t, r, madcrow.StateDegraded, testkit.Slack(time.Second))
 	if err := r.Status().Err; !errors.Is(err, madcrow.ErrNoScripts) {
 		t.Errorf("the state says %v", err)
 	}
@@ -158,7 +159,7 @@ func TestCluster_PasswordIsNamed(t *testing.T) {
 			t.Fatal("Open succeeded")
 		}
 		wantError(t, err, madcrow.KindAuth, madcrow.ErrAuth, madcrow.OutcomeNotApplied, "REDIS_CLUSTERS_PASSWORD")
-		if d := time.Since(start); d > slack(500*time.Millisecond) {
+		if d := time.Since(start); d > testkit.Slack(500*time.Millisecond) {
 			t.Errorf("Open took %v, want no wait for what will not mend", d)
 		}
 		if strings.Contains(err.Error(), "wrong-one") {

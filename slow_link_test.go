@@ -10,13 +10,14 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
 // On a slow network, callers that gave up early made calls of the patient ones
 // fail.
 func TestSlowLink_PatientCallersAreAllServed(t *testing.T) {
-	for _, tc := range []struct{ patient, impatient int }{{20, 20}, {20, int(length(400, 6000))}, {int(length(1000, 4500)), 0}} {
+	for _, tc := range []struct{ patient, impatient int }{{20, 20}, {20, int(testkit.Length(400, 6000))}, {int(testkit.Length(1000, 4500)), 0}} {
 		t.Run(fmt.Sprint(tc.patient, " ", tc.impatient), func(t *testing.T) {
 			s := madcrowtest.StartRedis(t)
 			p := madcrowtest.StartProxy(t, s.Addr())
@@ -29,9 +30,9 @@ func TestSlowLink_PatientCallersAreAllServed(t *testing.T) {
 			// first, until the prober has measured it.
 			const settled = time.Second
 			began := time.Now()
-			ctx, cancel := context.WithTimeout(t.Context(), settled+length(time.Second, 4*time.Second))
+			ctx, cancel := context.WithTimeout(t.Context(), settled+testkit.Length(time.Second, 4*time.Second))
 			defer cancel()
-			late := measureLateness()
+			late := testkit.MeasureLateness()
 			var ok, bad, over atomic.Int64
 			var mu sync.Mutex
 			kinds := map[string]int{}
@@ -72,7 +73,7 @@ func TestSlowLink_PatientCallersAreAllServed(t *testing.T) {
 				})
 			}
 			wg.Wait()
-			t.Logf("patient: %d ok, %d failed %v; overshoot %v, scheduler %v", ok.Load(), bad.Load(), kinds, time.Duration(over.Load()), late.end())
+			t.Logf("patient: %d ok, %d failed %v; overshoot %v, scheduler %v", ok.Load(), bad.Load(), kinds, time.Duration(over.Load()), late.Stop())
 			if bad.Load() > 0 {
 				t.Errorf("%d patient calls failed on a healthy, slow server", bad.Load())
 			}
@@ -88,7 +89,7 @@ func TestSlowLink_ThousandsOfCallersGetTheirOwnRepliesInTime(t *testing.T) {
 	await(t, r, madcrow.StateUp, 5*time.Second)
 	p.SetDelay(150 * time.Millisecond)
 	var ok, bad, wrong, over atomic.Int64
-	ctx, cancel := context.WithTimeout(t.Context(), length(1500*time.Millisecond, 4*time.Second))
+	ctx, cancel := context.WithTimeout(t.Context(), testkit.Length(1500*time.Millisecond, 4*time.Second))
 	defer cancel()
 	for i := range 100 {
 		mustSet(t, r, fmt.Sprint("k", i), fmt.Sprint("k", i))
@@ -100,7 +101,7 @@ func TestSlowLink_ThousandsOfCallersGetTheirOwnRepliesInTime(t *testing.T) {
 		}
 	}
 	p.SetDelay(150 * time.Millisecond)
-	late := measureLateness()
+	late := testkit.MeasureLateness()
 	var wg sync.WaitGroup
 	for i := range 8000 {
 		wg.Go(func() {
@@ -128,12 +129,12 @@ func TestSlowLink_ThousandsOfCallersGetTheirOwnRepliesInTime(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	overshoot, scheduler := time.Duration(over.Load()), late.end()
+	overshoot, scheduler := time.Duration(over.Load()), late.Stop()
 	t.Logf("ok %d, failed %d, wrong %d, worst overshoot %v, scheduler %v", ok.Load(), bad.Load(), wrong.Load(), overshoot, scheduler)
 	if ok.Load() == 0 {
 		t.Error("no call was answered")
 	}
-	if overshoot > slack(200*time.Millisecond)+scheduler {
+	if overshoot > testkit.Slack(200*time.Millisecond)+scheduler {
 		t.Errorf("a call returned %v after its deadline", overshoot)
 	}
 	p.SetDelay(0)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 )
 
 // A call with two keys of a slot that is being moved was tried again until the
@@ -70,7 +71,7 @@ func TestSplitKeys_TakesTheOtherWayAtOnceAndWithinTheSameDeadline(t *testing.T) 
 					_, err := r.Do(ctx, set("{split}2", "y"))
 					return err
 				})
-				if took := time.Since(began); err != nil || took > slack(100*time.Millisecond) {
+				if took := time.Since(began); err != nil || took > testkit.Slack(100*time.Millisecond) {
 					t.Errorf("%v after %v", err, took)
 				}
 			}
@@ -108,7 +109,7 @@ func TestSplitKeys_HasOneDeadline(t *testing.T) {
 			if err := r.Within(ctx, wait); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("%s: %v", name, err)
 			}
-			if took := time.Since(began); took > slack(2*want+100*time.Millisecond) {
+			if took := time.Since(began); took > testkit.Slack(2*want+100*time.Millisecond) {
 				t.Errorf("%s: two calls of %v took %v", name, want, took)
 			}
 			cancel()

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -48,7 +49,7 @@ func tracked(t *testing.T, r *madcrow.Redis, key string) madcrow.Tracked {
 // machine may take longer for that than the first read waits.
 func believed(t *testing.T, r *madcrow.Redis) {
 	t.Helper()
-	eventually(t, "tracked reads are believed", func() bool { return tracked(t, r, "proven").Tracking.Valid() })
+	testkit.Eventually(t, "tracked reads are believed", func() bool { return tracked(t, r, "proven").Tracking.Valid() })
 }
 
 func valueOf(got madcrow.Tracked) string {
@@ -71,19 +72,19 @@ func TestGetTracked_TellsOfChangesByOthers(t *testing.T) {
 	}
 	mustSet(t, other, "a", "2")
 	mustSet(t, other, "b", "1")
-	eventually(t, "both keys are told", func() bool { return h.count("a") == 1 && h.count("b") == 1 })
+	testkit.Eventually(t, "both keys are told", func() bool { return h.count("a") == 1 && h.count("b") == 1 })
 	mustSet(t, other, "a", "3") // not read since: not told again
 	got := tracked(t, r, "a")
 	if v, _ := got.Message.ToString(); v != "3" || h.count("a") != 1 {
 		t.Errorf("read %q, told %d times", v, h.count("a"))
 	}
 	s.Do(t, "PEXPIRE", "a", "60000")
-	eventually(t, "a new lifetime is told", func() bool { return h.count("a") == 2 })
+	testkit.Eventually(t, "a new lifetime is told", func() bool { return h.count("a") == 2 })
 	if got = tracked(t, r, "a"); got.TTL <= 59*time.Second || got.TTL > time.Minute {
 		t.Errorf("TTL %v", got.TTL)
 	}
 	s.Do(t, "FLUSHALL")
-	eventually(t, "FLUSHALL ends the tracking", func() bool { return !got.Tracking.Valid() })
+	testkit.Eventually(t, "FLUSHALL ends the tracking", func() bool { return !got.Tracking.Valid() })
 	believed(t, r)
 	if next := tracked(t, r, "a"); !next.Message.IsNil() {
 		t.Errorf("%+v", next)
@@ -96,7 +97,7 @@ func TestGetTracked_EndsWithTheConnection(t *testing.T) {
 	believed(t, r)
 	got := tracked(t, r, "a")
 	s.Do(t, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-	eventually(t, "the tracking is over", func() bool { return !got.Tracking.Valid() })
+	testkit.Eventually(t, "the tracking is over", func() bool { return !got.Tracking.Valid() })
 	believed(t, r)
 }
 
@@ -140,9 +141,9 @@ func TestGetTracked_Cluster(t *testing.T) {
 	h := listen(r)
 	keys := []string{"foo", "bar", "baz", "counter", "news"}
 	for _, k := range keys { // the first one finds the nodes
-		eventually(t, "the cluster serves", func() bool { _, err := r.Do(t.Context(), set(k, k)); return err == nil })
+		testkit.Eventually(t, "the cluster serves", func() bool { _, err := r.Do(t.Context(), set(k, k)); return err == nil })
 	}
-	eventually(t, "tracked reads of all nodes are believed", func() bool {
+	testkit.Eventually(t, "tracked reads of all nodes are believed", func() bool {
 		for _, got := range r.GetTracked(t.Context(), 0, keys...) {
 			if !got.Tracking.Valid() {
 				return false
@@ -158,10 +159,10 @@ func TestGetTracked_Cluster(t *testing.T) {
 	}
 	other := open(t, c.Config())
 	mustSet(t, other, "bar", "2")
-	eventually(t, "the change is told", func() bool { return h.count("bar") == 1 })
+	testkit.Eventually(t, "the change is told", func() bool { return h.count("bar") == 1 })
 	c.MoveSlot(t, c.Slot("foo"), otherMaster(t, c, "foo"))
 	// Until the map is known, the move itself tells that the key has gone.
-	eventually(t, "the moved key is told", func() bool { return h.count("foo") >= 1 || !before[0].Tracking.Valid() })
+	testkit.Eventually(t, "the moved key is told", func() bool { return h.count("foo") >= 1 || !before[0].Tracking.Valid() })
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	for {
@@ -188,7 +189,7 @@ func TestGetTracked_KeepsItsDeadlineWhileAnotherBeginsTracking(t *testing.T) {
 	defer cancel()
 	start := time.Now()
 	got := r.GetTracked(ctx, 0, "a")[0]
-	if took := time.Since(start); got.Err == nil || took > 50*time.Millisecond+slack(25*time.Millisecond) {
+	if took := time.Since(start); got.Err == nil || took > 50*time.Millisecond+testkit.Slack(25*time.Millisecond) {
 		t.Errorf("a deadline of 50 ms took %v: %v", took, got.Err)
 	}
 }
@@ -202,7 +203,7 @@ func TestGetTracked_TracksAgainAfterABusyMoment(t *testing.T) {
 	}()
 	time.Sleep(60 * time.Millisecond)
 	r.GetTracked(t.Context(), 50*time.Millisecond, "a")
-	eventually(t, "reads are tracked again", func() bool {
+	testkit.Eventually(t, "reads are tracked again", func() bool {
 		got := r.GetTracked(t.Context(), 0, "a")[0]
 		return got.Err == nil && got.Tracking.Valid()
 	})
@@ -256,7 +257,7 @@ func TestGetTracked_IsNotBelievedWhileRedisIsAway(t *testing.T) {
 	believed(t, r)
 	got := tracked(t, r, "a")
 	s.Pause()
-	eventually(t, "Redis is away", func() bool {
+	testkit.Eventually(t, "Redis is away", func() bool {
 		_, _ = r.Do(t.Context(), get("b"))
 		return r.State() == madcrow.StateDown
 	})

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -218,7 +219,7 @@ func TestTx_EndsInTimeAlsoWhenTheServerFreezesInIt(t *testing.T) {
 		s.Pause()
 		return nil
 	})
-	if d := time.Since(start); d > slack(400*time.Millisecond) {
+	if d := time.Since(start); d > testkit.Slack(400*time.Millisecond) {
 		t.Errorf("Tx with 100 ms took %v: %v", d, err)
 	}
 	s.Resume()
