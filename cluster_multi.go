@@ -59,27 +59,27 @@ func (r *Redis) spread(ctx context.Context, p pipeline, build func() []Command) 
 	for i := range todo {
 		todo[i] = i
 	}
-	c := route{t: r.topology}
+	c := topology.Route{Topology: r.topology}
 	for len(todo) > 0 {
 		cmds := build()
 		r.round(ctx, p, cmds, todo, next, replies, froms)
 		var v roundVerdict
 		if p.whole {
-			c.slot = firstSlot(cmds)
-			if v = c.retryWhole(ctx, p, replies, froms, next); !v.again {
+			c.At(firstSlot(cmds))
+			if v = retryWhole(ctx, &c, p, replies, froms, next); !v.again {
 				break
 			}
 		} else {
 			todo = slices.DeleteFunc(todo, func(i int) bool {
-				c.slot = cmds[i].Slot()
-				return !c.retryOne(ctx, p, i, replies[i], froms[i], &next[i], &v)
+				c.At(cmds[i].Slot())
+				return !retryOne(ctx, &c, p, i, replies[i], froms[i], &next[i], &v)
 			})
 		}
-		if len(todo) > 0 && !c.waitRound(ctx, v) {
+		if len(todo) > 0 && !waitRound(ctx, &c, v) {
 			break
 		}
 	}
-	return replies, froms, c.tries
+	return replies, froms, c.Tries
 }
 
 // roundVerdict is what one round of a pipeline showed of those of its commands
@@ -91,30 +91,28 @@ type roundVerdict struct {
 }
 
 // waitRound waits before the next round. One of redirects alone comes at once.
-func (c *route) waitRound(ctx context.Context, v roundVerdict) bool {
+func waitRound(ctx context.Context, c *topology.Route, v roundVerdict) bool {
 	if v.passes || v.broken {
-		return c.wait(ctx, v.passes)
+		return c.Wait(ctx, v.passes)
 	}
-	c.redirects++
-	c.tries++
-	return c.redirects <= topology.MaxRedirects
+	return c.Elsewhere()
 }
 
 // retryOne decides whether one command of a pipeline is sent once more, and
 // where. Only what was refused before it was sent, redirected, or may run twice:
 // later commands of its slot may have been applied.
-func (c *route) retryOne(ctx context.Context, p pipeline, i int, reply rueidis.RedisResult, from *node.Node, next *topology.Redirect, v *roundVerdict) bool {
+func retryOne(ctx context.Context, c *topology.Route, p pipeline, i int, reply rueidis.RedisResult, from *node.Node, next *topology.Redirect, v *roundVerdict) bool {
 	*next = topology.Redirect{}
 	err := reply.Error()
 	if err == nil || rueidis.IsRedisNil(err) {
 		return false
 	}
-	if to, moved := c.t.Follow(from, err); moved {
+	if to, moved := c.Topology.Follow(from, err); moved {
 		*next, v.again = to, true
 		return true
 	}
 	f := fault.Classify(ctx, p.cmds[i].op, err, p.cmds[i].idempotency)
-	if c.saysMoving(ctx, f) || !f.Retry || p.cmds[i].idempotency < fault.Idempotent && !errors.Is(err, fault.ErrNotOpen) {
+	if c.SaysMoving(ctx, f) || !f.Retry || p.cmds[i].idempotency < fault.Idempotent && !errors.Is(err, fault.ErrNotOpen) {
 		return false
 	}
 	v.again = true
@@ -128,7 +126,7 @@ func (c *route) retryOne(ctx context.Context, p pipeline, i int, reply rueidis.R
 // sure only when it is all there is, and EXEC says that nothing of it was
 // applied. Valkey 9 queues a command of a slot that moves, and EXEC is
 // redirected; before, the command is, and EXEC is EXECABORT.
-func (c *route) retryWhole(ctx context.Context, p pipeline, replies []rueidis.RedisResult, froms []*node.Node, next []topology.Redirect) (v roundVerdict) {
+func retryWhole(ctx context.Context, c *topology.Route, p pipeline, replies []rueidis.RedisResult, froms []*node.Node, next []topology.Redirect) (v roundVerdict) {
 	last := len(replies) - 1
 	single := strings.EqualFold(p.cmds[0].op, "MULTI") && strings.EqualFold(p.cmds[last].op, "EXEC") &&
 		!slices.ContainsFunc(p.cmds[1:], func(c pipelined) bool { return strings.EqualFold(c.op, "MULTI") })
@@ -141,7 +139,7 @@ func (c *route) retryWhole(ctx context.Context, p pipeline, replies []rueidis.Re
 		if !ok {
 			continue
 		}
-		rd, moved := c.t.Follow(froms[i], reply)
+		rd, moved := c.Topology.Follow(froms[i], reply)
 		if moved {
 			for k := range next {
 				next[k] = rd
@@ -149,7 +147,7 @@ func (c *route) retryWhole(ctx context.Context, p pipeline, replies []rueidis.Re
 			return roundVerdict{again: true}
 		}
 		if f := fault.Classify(ctx, p.cmds[i].op, reply, fault.NonIdempotent); f.Backoff {
-			return roundVerdict{again: !c.saysMoving(ctx, f), passes: true}
+			return roundVerdict{again: !c.SaysMoving(ctx, f), passes: true}
 		}
 	}
 	return roundVerdict{}

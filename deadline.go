@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow/internal/clock"
+	"github.com/madcrow-go/madcrow/internal/topology"
 )
 
 // sweepEvery is how late a deadline or a cancellation may be noticed. One
@@ -43,7 +44,7 @@ func (c *callContext) Err() error {
 
 func (c *callContext) Value(key any) any {
 	if c.splits {
-		if _, ok := key.(splitsKey); ok {
+		if _, ok := key.(topology.SplitsKeys); ok {
 			return true
 		}
 	}

@@ -8,14 +8,8 @@ import (
 
 	"github.com/madcrow-go/madcrow/internal/clock"
 	"github.com/madcrow-go/madcrow/internal/fault"
+	"github.com/madcrow-go/madcrow/internal/topology"
 )
-
-// retryBackoff gives the pauses between the tries of a call that Redis refuses for
-// the moment.
-var retryBackoff = clock.Backoff{First: 5 * time.Millisecond, Most: 100 * time.Millisecond}
-
-// maxTries bounds the tries over connections that break again and again.
-const maxTries = 5
 
 // Do sends one command and returns its reply. An absent value is msg.IsNil()
 // and no error; every error is an [*Error].
@@ -45,15 +39,17 @@ func (r *Redis) Do(ctx context.Context, build func(Builder) Command) (Message, e
 }
 
 func (r *Redis) do(ctx context.Context, build func(Builder) Command) (msg Message, op string, tries int, e *fault.Error) {
-	c := route{t: r.topology}
+	c := topology.Route{Topology: r.topology}
 	for again := true; again; {
-		msg, op, again, e = r.try(ctx, &c, build(r.builder))
+		msg, op, again, e = r.try(ctx, &c, build(r.builder), false)
 	}
-	return msg, op, c.tries, e
+	return msg, op, c.Tries, e
 }
 
 // try sends one command once. again says to build it again and to try it again.
-func (r *Redis) try(ctx context.Context, c *route, cmd Command) (msg Message, op string, again bool, e *fault.Error) {
+// alone gives it a connection of its own; then a command that waits in Redis is
+// not repeated after a broken connection.
+func (r *Redis) try(ctx context.Context, c *topology.Route, cmd Command, alone bool) (msg Message, op string, again bool, e *fault.Error) {
 	args := cmd.Commands()
 	op = args[0]
 	idem := fault.IdempotencyOf(cmd)
@@ -65,14 +61,14 @@ func (r *Redis) try(ctx context.Context, c *route, cmd Command) (msg Message, op
 	case size > r.cfg.MaxValueSize:
 		return msg, op, false, tooLarge(op, size, r.cfg.MaxValueSize)
 	}
-	to, e := c.pick(ctx, cmd.Slot())
+	to, e := c.Pick(ctx, cmd.Slot())
 	if e != nil {
 		return msg, op, false, e.For(op)
 	}
 	blocks := kind != classPlain || cmd.IsBlock()
 	var failed error
-	if c.alone || blocks || size >= r.cfg.BulkThreshold {
-		if c.alone && blocks {
+	if alone || blocks || size >= r.cfg.BulkThreshold {
+		if alone && blocks {
 			idem = fault.NonIdempotent
 		}
 		msg, failed = to.Node.DoDedicated(ctx, cmd, to.Asking).ToMessage()
@@ -84,7 +80,7 @@ func (r *Redis) try(ctx context.Context, c *route, cmd Command) (msg Message, op
 	if failed == nil || failed == rueidis.Nil { //nolint:errorlint // the client's own value
 		return msg, op, false, nil
 	}
-	again, e = c.retry(ctx, to.Node, op, failed, idem)
+	again, e = c.Retry(ctx, to.Node, op, failed, idem)
 	return Message{}, op, again, e
 }
 

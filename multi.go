@@ -9,6 +9,7 @@ import (
 	"github.com/madcrow-go/madcrow/internal/clock"
 	"github.com/madcrow-go/madcrow/internal/fault"
 	"github.com/madcrow-go/madcrow/internal/node"
+	"github.com/madcrow-go/madcrow/internal/topology"
 )
 
 // Result is the outcome of one command of a pipeline.
@@ -46,25 +47,25 @@ func (r *Redis) doMulti(ctx context.Context, build func(Builder) []Command) (out
 	if r.topology.Clustered() {
 		return r.doMultiCluster(ctx, build)
 	}
-	c := route{t: r.topology}
+	c := topology.Route{Topology: r.topology}
 	var room [fewCommands]pipelined
 	for {
 		cmds := build(r.builder)
 		if len(cmds) == 0 {
-			return nil, c.tries, nil
+			return nil, c.Tries, nil
 		}
 		p, err := look(cmds, r.cfg.MaxValueSize, room[:])
 		if err != nil {
-			return nil, c.tries, err
+			return nil, c.Tries, err
 		}
 		replies, failed := r.topology.One().Send(ctx, p.dedicated, p.size, cmds)
 		if failed != nil {
-			return nil, c.tries, failed.For("PIPELINE")
+			return nil, c.Tries, failed.For("PIPELINE")
 		}
 		var again, passes bool
 		out, again, passes, e = collect(ctx, r.topology.One(), p, replies)
-		if e == nil || !again || !c.wait(ctx, passes) {
-			return out, c.tries, e
+		if e == nil || !again || !c.Wait(ctx, passes) {
+			return out, c.Tries, e
 		}
 	}
 }
@@ -104,17 +105,17 @@ func (r *Redis) DoBlocking(ctx context.Context, block time.Duration, build func(
 	start := clock.Now()
 	ctx, cancel := context.WithTimeout(ctx, max(block, time.Millisecond)+r.cfg.CommandTimeout)
 	defer cancel()
-	c := route{t: r.topology, alone: true}
+	c := topology.Route{Topology: r.topology}
 	var (
 		msg Message
 		op  string
 		err *fault.Error
 	)
 	for again := true; again; {
-		msg, op, again, err = r.try(ctx, &c, build(r.builder))
+		msg, op, again, err = r.try(ctx, &c, build(r.builder), true)
 	}
 	if r.rec != nil {
-		r.record(op, 1, start, c.tries, err)
+		r.record(op, 1, start, c.Tries, err)
 	}
 	if err != nil {
 		return msg, publicError(err)

@@ -31,8 +31,8 @@ func (r *Redis) Receive(ctx context.Context, subscribe func(Builder) Command, fn
 		return publicError(fault.NotSent(op, fault.KindServer, errNoSubscription))
 	}
 	slot := subscriptionSlot(cmd)
-	c := route{t: r.topology}
-	n, e := c.reach(ctx, slot)
+	c := topology.Route{Topology: r.topology}
+	n, e := c.Reach(ctx, slot)
 	if e != nil {
 		return publicError(e.For(op))
 	}
@@ -48,10 +48,10 @@ func (r *Redis) Receive(ctx context.Context, subscribe func(Builder) Command, fn
 		case err == nil:
 			return nil
 		case err != fault.ErrCallerLeft: //nolint:errorlint // it is made here
-			if !c.redirected(n, err) { // a sharded channel moves with its slot
+			if !c.Redirected(n, err) { // a sharded channel moves with its slot
 				return publicError(n.NoteFailure(ctx, op, err, fault.ReadOnly).Error)
 			}
-			if n, e = c.reach(ctx, slot); e != nil {
+			if n, e = c.Reach(ctx, slot); e != nil {
 				return publicError(e.For(op))
 			}
 		case ctx.Err() == nil:

@@ -7,6 +7,7 @@ import (
 	"github.com/madcrow-go/madcrow/internal/clock"
 	"github.com/madcrow-go/madcrow/internal/fault"
 	"github.com/madcrow-go/madcrow/internal/scriptsha"
+	"github.com/madcrow-go/madcrow/internal/topology"
 )
 
 // Script is a Lua script with a name for logs and metrics. Make it once, with
@@ -54,7 +55,7 @@ func (r *Redis) Eval(ctx context.Context, s *Script, keys, args []string) (Messa
 }
 
 func (r *Redis) eval(ctx context.Context, s *Script, keys, args []string) (Message, int, *fault.Error) {
-	c := route{t: r.topology, repeats: !s.sends}
+	c := topology.Route{Topology: r.topology, Repeats: !s.sends}
 	known := true
 	for {
 		var cmd Command
@@ -63,14 +64,14 @@ func (r *Redis) eval(ctx context.Context, s *Script, keys, args []string) (Messa
 		} else {
 			cmd = r.builder.Eval().Script(s.source).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
 		}
-		msg, _, again, err := r.try(ctx, &c, cmd)
+		msg, _, again, err := r.try(ctx, &c, cmd, false)
 		switch {
 		case again:
 		case err != nil && known && fault.IsUnknownScript(err):
 			known = false
-			c.tries++
+			c.Tries++
 		default:
-			return msg, c.tries, err
+			return msg, c.Tries, err
 		}
 	}
 }

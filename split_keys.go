@@ -52,14 +52,3 @@ func (r *Redis) Within(ctx context.Context, fn func(context.Context) error) erro
 	defer r.deadlines.leave(cc)
 	return fn(bounded)
 }
-
-// splitsKeys reports that a call is one of SplitKeys.
-func splitsKeys(ctx context.Context) bool {
-	if c, ok := ctx.(*callContext); ok {
-		return c.splits
-	}
-	return ctx.Value(splitsKey{}) != nil // its caller derived a context
-}
-
-// splitsKey finds the mark of SplitKeys in a derived context.
-type splitsKey struct{}

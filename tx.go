@@ -24,7 +24,7 @@ const txTries = 32
 type Tx struct {
 	r     *Redis
 	ctx   context.Context
-	route *route            // of all tries
+	route *topology.Route   // of all tries
 	to    topology.Redirect // where this try goes
 	conn  *conn.Dedicated
 	queue []func(Builder) Command
@@ -72,12 +72,12 @@ func (r *Redis) Tx(ctx context.Context, keys []string, fn func(*Tx) error) ([]Me
 }
 
 func (r *Redis) transact(ctx context.Context, keys []string, fn func(*Tx) error) ([]Message, int, error) {
-	c := route{t: r.topology}
+	c := topology.Route{Topology: r.topology}
 	for conflicts := 0; conflicts < txTries; {
 		msgs, next, err := r.tryTx(ctx, &c, keys, fn)
 		switch next {
 		case txDone:
-			return msgs, c.tries + conflicts, err
+			return msgs, c.Tries + conflicts, err
 		case txAgain:
 			continue
 		}
@@ -86,11 +86,11 @@ func (r *Redis) transact(ctx context.Context, keys []string, fn func(*Tx) error)
 			continue
 		}
 		if fault.ContextKind(ctx.Err()) == fault.KindCanceled {
-			return nil, c.tries + conflicts, &fault.Error{Op: "TX", Kind: fault.KindCanceled, Outcome: fault.OutcomeNotApplied, Err: ctx.Err()}
+			return nil, c.Tries + conflicts, &fault.Error{Op: "TX", Kind: fault.KindCanceled, Outcome: fault.OutcomeNotApplied, Err: ctx.Err()}
 		}
-		return nil, c.tries + conflicts, conflict(conflicts)
+		return nil, c.Tries + conflicts, conflict(conflicts)
 	}
-	return nil, c.tries + txTries, conflict(txTries)
+	return nil, c.Tries + txTries, conflict(txTries)
 }
 
 // txNext is what follows one try of a transaction.
@@ -107,7 +107,7 @@ func conflict(tries int) *fault.Error {
 }
 
 // tryTx makes one try. The error is that of a transaction that is done.
-func (r *Redis) tryTx(ctx context.Context, c *route, keys []string, fn func(*Tx) error) (msgs []Message, next txNext, err error) {
+func (r *Redis) tryTx(ctx context.Context, c *topology.Route, keys []string, fn func(*Tx) error) (msgs []Message, next txNext, err error) {
 	tx, again, e := r.beginTx(ctx, c, keys)
 	if again {
 		return nil, txAgain, nil
@@ -125,13 +125,13 @@ func (r *Redis) tryTx(ctx context.Context, c *route, keys []string, fn func(*Tx)
 	if err = fn(tx); err == nil && len(tx.queue) > 0 {
 		msgs, next, err = tx.exec()
 	} else if len(keys) > 0 && !tx.conn.Dirty {
-		tx.conn.Do(ctx, c.t.Builder.Unwatch().Build())
+		tx.conn.Do(ctx, c.Topology.Builder.Unwatch().Build())
 	}
 	finished = true
 	if tx.refused != nil && !tx.wrote && errors.Is(err, tx.refused) {
 		tx.conn.Release()
 		tx.conn = nil
-		if again, _ := c.retry(ctx, tx.to.Node, tx.refused.Op, tx.refusal, fault.NonIdempotent); again {
+		if again, _ := c.Retry(ctx, tx.to.Node, tx.refused.Op, tx.refusal, fault.NonIdempotent); again {
 			return nil, txAgain, nil
 		}
 	}
@@ -139,22 +139,22 @@ func (r *Redis) tryTx(ctx context.Context, c *route, keys []string, fn func(*Tx)
 }
 
 // beginTx acquires a connection and watches the keys on it.
-func (r *Redis) beginTx(ctx context.Context, c *route, keys []string) (_ *Tx, again bool, e *fault.Error) {
-	b := c.t.Builder
+func (r *Redis) beginTx(ctx context.Context, c *topology.Route, keys []string) (_ *Tx, again bool, e *fault.Error) {
+	b := c.Topology.Builder
 	slot := uint16(topology.Keyless)
 	if len(keys) > 0 {
 		cmd := b.Get().Key(keys[0]).Build()
 		slot = cmd.Slot()
-	} else if c.t.Clustered() {
+	} else if c.Topology.Clustered() {
 		return nil, false, refused("WATCH", errTxKeys)
 	}
-	to, e := c.pick(ctx, slot)
+	to, e := c.Pick(ctx, slot)
 	if e != nil {
 		return nil, false, e.For("WATCH")
 	}
 	conn, e := to.Node.Dedicated.Acquire(ctx)
 	if e != nil {
-		again, e = c.retry(ctx, to.Node, "WATCH", e, fault.ReadOnly)
+		again, e = c.Retry(ctx, to.Node, "WATCH", e, fault.ReadOnly)
 		return nil, again, e
 	}
 	if len(keys) > 0 {
@@ -162,7 +162,7 @@ func (r *Redis) beginTx(ctx context.Context, c *route, keys []string) (_ *Tx, ag
 		if failed := res[len(res)-1].Error(); failed != nil {
 			conn.Dirty = true
 			conn.Release()
-			again, e = c.retry(ctx, to.Node, "WATCH", failed, fault.ReadOnly)
+			again, e = c.Retry(ctx, to.Node, "WATCH", failed, fault.ReadOnly)
 			return nil, again, e
 		}
 	}
@@ -232,7 +232,7 @@ func (tx *Tx) exec() (msgs []Message, next txNext, err error) {
 	}
 	tx.conn.Release() // others need it while this call waits
 	tx.conn = nil
-	again, e := tx.route.retry(tx.ctx, tx.to.Node, "EXEC", failed, fault.NonIdempotent)
+	again, e := tx.route.Retry(tx.ctx, tx.to.Node, "EXEC", failed, fault.NonIdempotent)
 	if again {
 		return nil, txAgain, nil
 	}

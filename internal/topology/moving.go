@@ -44,8 +44,5 @@ func (m *movingSlots) has(t *Topology, key string) bool {
 	return now < m.slots[t.SlotOf(key)]
 }
 
-// NoteMoving notes that a slot of the cluster is being moved.
-func (t *Topology) NoteMoving(slot uint16) { t.cluster.moving.note(slot) }
-
 // IsMoving reports whether the slot of a key was seen to move a moment ago.
 func (t *Topology) IsMoving(key string) bool { return t.cluster.moving.has(t, key) }

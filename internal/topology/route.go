@@ -1,0 +1,156 @@
+package topology
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/madcrow-go/madcrow/internal/clock"
+	"github.com/madcrow-go/madcrow/internal/fault"
+	"github.com/madcrow-go/madcrow/internal/node"
+)
+
+// Route is one call on its way through its tries: the one place that decides
+// what follows a failed try. Every way to call Redis makes its tries through
+// it; what differs between them is how one try is sent.
+//
+// The decision comes from the class of the failure, from what a second run of
+// the command would do, and from what is left of the deadline:
+//
+//	MOVED, ASK                  to the node that it names, at once, maxRedirects times
+//	the node left the cluster   to the node that has the slot now, the same
+//	TRYAGAIN                    an error at once for a call of SplitKeys, a pause otherwise
+//	LOADING, BUSY, CLUSTERDOWN,
+//	MASTERDOWN, NOREPLICAS, …   a pause, as long as the deadline allows
+//	READONLY                    an error, and the node's role is looked at
+//	not sent                    at once, then after pauses, maxTries in all
+//	connection lost meanwhile   the same for a command that may run twice, else an error
+//	any other reply             an error
+//
+// A refusal inside a script or a transaction counts like one of a single command
+// where nothing was applied before it.
+type Route struct {
+	Topology *Topology
+	// Repeats says that a script may run again after one of its commands was
+	// refused: it has not sent anything to subscribers.
+	Repeats bool
+	// Tries counts those that failed.
+	Tries int
+
+	slot      uint16   // of the last try
+	next      Redirect // where the last reply said to go; otherwise the slot decides
+	redirects int
+	waits     int // pauses after refusals that pass
+	breaks    int // tries that were not sent, or whose connection was lost
+}
+
+// Pick returns the node for the next try.
+func (c *Route) Pick(ctx context.Context, slot uint16) (Redirect, *fault.Error) {
+	to := c.next
+	c.next, c.slot = Redirect{}, slot
+	if to.Node != nil {
+		return to, nil
+	}
+	n, err := c.Topology.Pick(ctx, slot)
+	return Redirect{Node: n}, err
+}
+
+// Reach is Pick for a call that waits until the node is up.
+func (c *Route) Reach(ctx context.Context, slot uint16) (*node.Node, *fault.Error) {
+	to, err := c.Pick(ctx, slot)
+	if err == nil {
+		err = to.Node.Availability.Wait(ctx)
+	}
+	return to.Node, err
+}
+
+// Retry decides what follows a failed try on a node. It returns true when the
+// same call is to be tried again, after it has waited; otherwise e is the error
+// of the call.
+func (c *Route) Retry(ctx context.Context, from *node.Node, op string, failed error, idem fault.Idempotency) (again bool, e *fault.Error) {
+	if c.Redirected(from, failed) {
+		return true, nil
+	}
+	if c.redirects > MaxRedirects {
+		failed = fault.ErrTooManyRedirects
+	}
+	f := from.NoteFailure(ctx, op, failed, idem)
+	if c.SaysMoving(ctx, f) {
+		return false, f.Error
+	}
+	passes := f.Backoff || f.Later && c.Repeats
+	return (f.Retry || passes) && c.Wait(ctx, passes), f.Error
+}
+
+// Redirected reports that a failed try only has to go to another node. After too
+// many of them it is false, and c.redirects is past maxRedirects.
+func (c *Route) Redirected(from *node.Node, failed error) bool {
+	to, ok := c.Topology.Follow(from, failed)
+	if !ok && !errors.Is(failed, fault.ErrMoved) {
+		return false
+	}
+	if c.redirects++; c.redirects > MaxRedirects {
+		return false
+	}
+	c.next = to
+	c.Tries++
+	return true
+}
+
+// Elsewhere notes a round of a pipeline after which some commands only have to go
+// to other nodes. It is false after too many of them.
+func (c *Route) Elsewhere() bool {
+	c.redirects++
+	c.Tries++
+	return c.redirects <= MaxRedirects
+}
+
+// At says which slot the next question is about, for a call of several.
+func (c *Route) At(slot uint16) { c.slot = slot }
+
+// Wait waits before the next try. After a refusal that passes it pauses for as
+// long as the deadline allows. After a broken connection the next try comes at
+// once, and those after it with pauses, maxTries in all. It is false where
+// another try makes no sense: the caller then learns the real reason, and not
+// that a deadline passed.
+func (c *Route) Wait(ctx context.Context, passes bool) bool {
+	if passes {
+		c.waits++
+		c.redirects = 0 // each try may be redirected as before: ASK, then TRYAGAIN, …
+		if !retryBackoff.Pause(ctx, c.waits-1) {
+			return false
+		}
+	} else {
+		c.breaks++
+		switch {
+		case c.breaks >= maxTries, ctx.Err() != nil:
+			return false
+		case c.breaks > 1 && !retryBackoff.Pause(ctx, c.breaks-1):
+			return false
+		}
+	}
+	c.Tries++
+	return true
+}
+
+// SaysMoving reports that the call ends here because its slot is being moved,
+// and that its caller knows another way. The slot is noted, so that the next
+// call goes that way at once.
+func (c *Route) SaysMoving(ctx context.Context, f fault.Failure) bool {
+	if !f.SlotMoving || ctx.Value(SplitsKeys{}) == nil {
+		return false
+	}
+	c.Topology.cluster.moving.note(c.slot)
+	return true
+}
+
+// SplitsKeys is the key of a context under which a call has a value that knows
+// another way to do the same while a slot is being moved.
+type SplitsKeys struct{}
+
+// retryBackoff gives the pauses between the tries of a call that Redis refuses
+// for the moment.
+var retryBackoff = clock.Backoff{First: 5 * time.Millisecond, Most: 100 * time.Millisecond}
+
+// maxTries bounds the tries over connections that break again and again.
+const maxTries = 5
