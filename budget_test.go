@@ -32,7 +32,7 @@ func everyCall(t *testing.T, r *madcrow.Redis) map[string]func(context.Context) 
 		all = append(all, limits[name])
 	}
 	group := must(ratelimit.Join(all...))(t)
-	login := must(ratelimit.NewLogin(r, ratelimit.LoginConfig{Blocks: []time.Duration{time.Minute}}, ratelimit.FailClosed))(t)
+	login := must(ratelimit.NewLogin(r, ratelimit.LoginConfig{MaxAttempts: 100, Window: time.Minute, Blocks: []time.Duration{time.Minute}}, ratelimit.FailClosed))(t)
 	bucket := must(ratelimit.NewTokenBucket(r, "bucket", ratelimit.PerMinute(100), 100, ratelimit.FailClosed))(t)
 	places := must(semaphore.New(r, "places", 1000, semaphore.FailClosed, semaphore.Options{TTL: time.Minute}))(t)
 	sessions := must(session.New[int](r, session.Options{Name: "budget", InsecureCookie: true}))(t)

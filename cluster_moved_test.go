@@ -59,7 +59,7 @@ func TestCluster_ShardedSubscriptionFollowsItsSlot(t *testing.T) {
 	for time.Since(start) < 20*time.Second {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		var subscribed atomic.Bool // the hook also hears the unsubscription, which Receive does not wait for
-		err := r.Receive(rueidis.WithOnSubscriptionHook(ctx, func(rueidis.PubSubSubscription) { subscribed.Store(true); cancel() }),
+		err := r.Receive(madcrow.WithSubscriptionHook(ctx, func(rueidis.PubSubSubscription) { subscribed.Store(true); cancel() }),
 			func(b builder) command { return b.Ssubscribe().Channel("news").Build() }, func(rueidis.PubSubMessage) {})
 		cancel()
 		if subscribed.Load() {

@@ -63,7 +63,7 @@ func (r *Redis) spread(ctx context.Context, p pipeline, build func() []Command) 
 	for len(todo) > 0 {
 		cmds := build()
 		r.round(ctx, p, cmds, todo, next, replies, froms)
-		var v roundVerdict
+		var v roundOutcome
 		if p.whole {
 			c.At(firstSlot(cmds))
 			if v = retryWhole(ctx, &c, p, replies, froms, next); !v.again {
@@ -82,16 +82,16 @@ func (r *Redis) spread(ctx context.Context, p pipeline, build func() []Command) 
 	return replies, froms, c.Tries
 }
 
-// roundVerdict is what one round of a pipeline showed of those of its commands
+// roundOutcome is what one round of a pipeline showed of those of its commands
 // that are sent once more.
-type roundVerdict struct {
+type roundOutcome struct {
 	again  bool // there are some
 	passes bool // one was refused for the moment
 	broken bool // one was not sent, or its connection was lost
 }
 
 // waitRound waits before the next round. One of redirects alone comes at once.
-func waitRound(ctx context.Context, c *topology.Route, v roundVerdict) bool {
+func waitRound(ctx context.Context, c *topology.Route, v roundOutcome) bool {
 	if v.passes || v.broken {
 		return c.Wait(ctx, v.passes)
 	}
@@ -101,7 +101,7 @@ func waitRound(ctx context.Context, c *topology.Route, v roundVerdict) bool {
 // retryOne decides whether one command of a pipeline is sent once more, and
 // where. Only what was refused before it was sent, redirected, or may run twice:
 // later commands of its slot may have been applied.
-func retryOne(ctx context.Context, c *topology.Route, p pipeline, i int, reply rueidis.RedisResult, from *node.Node, next *topology.Redirect, v *roundVerdict) bool {
+func retryOne(ctx context.Context, c *topology.Route, p pipeline, i int, reply rueidis.RedisResult, from *node.Node, next *topology.Redirect, v *roundOutcome) bool {
 	*next = topology.Redirect{}
 	err := reply.Error()
 	if err == nil || rueidis.IsRedisNil(err) {
@@ -126,13 +126,13 @@ func retryOne(ctx context.Context, c *topology.Route, p pipeline, i int, reply r
 // sure only when it is all there is, and EXEC says that nothing of it was
 // applied. Valkey 9 queues a command of a slot that moves, and EXEC is
 // redirected; before, the command is, and EXEC is EXECABORT.
-func retryWhole(ctx context.Context, c *topology.Route, p pipeline, replies []rueidis.RedisResult, froms []*node.Node, next []topology.Redirect) (v roundVerdict) {
+func retryWhole(ctx context.Context, c *topology.Route, p pipeline, replies []rueidis.RedisResult, froms []*node.Node, next []topology.Redirect) (v roundOutcome) {
 	last := len(replies) - 1
 	single := strings.EqualFold(p.cmds[0].op, "MULTI") && strings.EqualFold(p.cmds[last].op, "EXEC") &&
 		!slices.ContainsFunc(p.cmds[1:], func(c pipelined) bool { return strings.EqualFold(c.op, "MULTI") })
 	exec, ok := rueidis.IsRedisErr(replies[last].Error())
 	if !single || !ok || !fault.ScriptNotApplied(exec.Error()) {
-		return roundVerdict{}
+		return roundOutcome{}
 	}
 	for i := range replies {
 		reply, ok := rueidis.IsRedisErr(replies[i].Error())
@@ -144,13 +144,13 @@ func retryWhole(ctx context.Context, c *topology.Route, p pipeline, replies []ru
 			for k := range next {
 				next[k] = rd
 			}
-			return roundVerdict{again: true}
+			return roundOutcome{again: true}
 		}
 		if f := fault.Classify(ctx, p.cmds[i].op, reply, fault.NonIdempotent); f.Backoff {
-			return roundVerdict{again: !c.SaysMoving(ctx, f), passes: true}
+			return roundOutcome{again: !c.SaysMoving(ctx, f), passes: true}
 		}
 	}
-	return roundVerdict{}
+	return roundOutcome{}
 }
 
 // round sends the commands in todo once.
@@ -202,7 +202,7 @@ func (r *Redis) round(ctx context.Context, p pipeline, cmds []Command, todo []in
 }
 
 // sendGroup sends the commands of one node, in order, each after an ASKING
-// where it was told to ask.
+// where a redirect said so.
 func (r *Redis) sendGroup(ctx context.Context, p pipeline, cmds []Command, n *node.Node, of []int, next []topology.Redirect, replies []rueidis.RedisResult) {
 	part := make([]Command, 0, 2*len(of))
 	at := make([]int, len(of))

@@ -233,7 +233,7 @@ func TestCluster_PubSubAndTransactions(t *testing.T) {
 		ready := make(chan struct{})
 		over := make(chan error, 1)
 		var once sync.Once
-		ctx := rueidis.WithOnSubscriptionHook(t.Context(), func(rueidis.PubSubSubscription) { once.Do(func() { close(ready) }) })
+		ctx := madcrow.WithSubscriptionHook(t.Context(), func(rueidis.PubSubSubscription) { once.Do(func() { close(ready) }) })
 		go func() {
 			over <- r.Receive(ctx, func(b builder) command {
 				if op == "SSUBSCRIBE" {

@@ -84,12 +84,12 @@ type pipelined struct {
 const fewCommands = 4
 
 // look reads the commands, and refuses those that must not be sent. There may
-// be room for what it notes.
-func look(cmds []Command, most int, room []pipelined) (pipeline, *fault.Error) {
-	if len(room) < len(cmds) {
-		room = make([]pipelined, len(cmds))
+// be space for what it notes.
+func look(cmds []Command, most int, space []pipelined) (pipeline, *fault.Error) {
+	if len(space) < len(cmds) {
+		space = make([]pipelined, len(cmds))
 	}
-	p := pipeline{cmds: room[:len(cmds)], idempotency: fault.ReadOnly, dedicated: len(cmds) >= bulkCommands}
+	p := pipeline{cmds: space[:len(cmds)], idempotency: fault.ReadOnly, dedicated: len(cmds) >= bulkCommands}
 	open := false
 	for i := range cmds {
 		c := &cmds[i]

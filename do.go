@@ -47,9 +47,9 @@ func (r *Redis) do(ctx context.Context, build func(Builder) Command) (msg Messag
 }
 
 // try sends one command once. again says to build it again and to try it again.
-// alone gives it a connection of its own; then a command that waits in Redis is
+// dedicated gives it a connection of its own; then a command that waits in Redis is
 // not repeated after a broken connection.
-func (r *Redis) try(ctx context.Context, c *topology.Route, cmd Command, alone bool) (msg Message, op string, again bool, e *fault.Error) {
+func (r *Redis) try(ctx context.Context, c *topology.Route, cmd Command, dedicated bool) (msg Message, op string, again bool, e *fault.Error) {
 	args := cmd.Commands()
 	op = args[0]
 	idem := fault.IdempotencyOf(cmd)
@@ -67,8 +67,8 @@ func (r *Redis) try(ctx context.Context, c *topology.Route, cmd Command, alone b
 	}
 	blocks := kind != classPlain || cmd.IsBlock()
 	var failed error
-	if alone || blocks || size >= r.cfg.BulkThreshold {
-		if alone && blocks {
+	if dedicated || blocks || size >= r.cfg.BulkThreshold {
+		if dedicated && blocks {
 			idem = fault.NonIdempotent
 		}
 		msg, failed = to.Node.DoDedicated(ctx, cmd, to.Asking).ToMessage()

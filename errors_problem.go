@@ -8,7 +8,7 @@ import (
 	"github.com/madcrow-go/madcrow/problem"
 )
 
-// retryAfter is what callers of an unavailable Redis are told to wait: the
+// retryAfter is what responses about an unavailable Redis tell clients to wait: the
 // connection is probed at most every half second.
 const retryAfter = time.Second
 

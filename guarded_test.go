@@ -109,7 +109,7 @@ func TestReceive_FunctionThatPanicsEndsItselfAlone(t *testing.T) {
 	defer cancel()
 	hooked := func(what string) context.Context {
 		once := sync.OnceFunc(ready.Done)
-		return rueidis.WithOnSubscriptionHook(ctx, func(rueidis.PubSubSubscription) {
+		return madcrow.WithSubscriptionHook(ctx, func(rueidis.PubSubSubscription) {
 			once()
 			if what == "hook" {
 				panic("the hook")

@@ -48,13 +48,13 @@ func (r *Redis) doMulti(ctx context.Context, build func(Builder) []Command) (out
 		return r.doMultiCluster(ctx, build)
 	}
 	c := topology.Route{Topology: r.topology}
-	var room [fewCommands]pipelined
+	var space [fewCommands]pipelined
 	for {
 		cmds := build(r.builder)
 		if len(cmds) == 0 {
 			return nil, c.Tries, nil
 		}
-		p, err := look(cmds, r.cfg.MaxValueSize, room[:])
+		p, err := look(cmds, r.cfg.MaxValueSize, space[:])
 		if err != nil {
 			return nil, c.Tries, err
 		}

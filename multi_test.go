@@ -142,7 +142,7 @@ func TestDoMulti_CommandsWithoutKeysKeepTheirOrderInACluster(t *testing.T) {
 	var mu sync.Mutex
 	ready := make(chan struct{})
 	var once sync.Once // it may be subscribed again, on a busy machine
-	ctx := rueidis.WithOnSubscriptionHook(t.Context(), func(rueidis.PubSubSubscription) { once.Do(func() { close(ready) }) })
+	ctx := madcrow.WithSubscriptionHook(t.Context(), func(rueidis.PubSubSubscription) { once.Do(func() { close(ready) }) })
 	go func() {
 		_ = r.Receive(ctx, func(b builder) command { return b.Subscribe().Channel("c").Build() }, func(m rueidis.PubSubMessage) {
 			mu.Lock()

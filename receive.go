@@ -17,12 +17,11 @@ var errNoSubscription = errors.New("Receive takes SUBSCRIBE, PSUBSCRIBE or SSUBS
 // Receive subscribes, with a SUBSCRIBE, PSUBSCRIBE or SSUBSCRIBE command, on
 // the connection for pub/sub and calls fn for each message, in the order of its
 // channel, until ctx ends. It returns nil when the server ended the
-// subscription, otherwise an [*Error]; messages sent while nobody listens are
+// subscription, otherwise an [*Error]; messages sent while no one listens are
 // lost, and Receive does not subscribe again by itself. All who receive a
 // channel share one subscription, which ends with the last of them. A slow fn
 // holds up all subscribers of this Redis: hand messages on.
-// rueidis.WithOnSubscriptionHook tells when it is subscribed, and may still be
-// called at the moment when Receive returns; WithOnReceiveReturnHook has no
+// [WithSubscriptionHook] says when it is subscribed; the hooks of rueidis have no
 // effect.
 func (r *Redis) Receive(ctx context.Context, subscribe func(Builder) Command, fn func(rueidis.PubSubMessage)) error {
 	cmd := subscribe(r.builder)
@@ -62,6 +61,19 @@ func (r *Redis) Receive(ctx context.Context, subscribe func(Builder) Command, fn
 	}
 }
 
+// WithSubscriptionHook returns a context for [Redis.Receive]: hook is called
+// with each confirmation of the server that a channel is subscribed or not any
+// more, before messages of that channel come, and again after a channel was
+// joined that others receive already. It may still be called at the moment when
+// Receive returns. It runs on the reader of a connection, so it must be quick; a
+// panic ends the Receive with an error.
+func WithSubscriptionHook(ctx context.Context, hook func(rueidis.PubSubSubscription)) context.Context {
+	return context.WithValue(ctx, subscriptionHook{}, hook)
+}
+
+// subscriptionHook is the key of a hook in a context.
+type subscriptionHook struct{}
+
 // subscriptionSlot says which slot's node tells of a channel: any node tells of
 // all but sharded ones.
 func subscriptionSlot(cmd Command) uint16 {
@@ -72,7 +84,7 @@ func subscriptionSlot(cmd Command) uint16 {
 }
 
 // SubscriptionNode says on which node a subscription would be now, by its
-// address; "" is none. Those of one node share a connection. It asks nobody.
+// address; "" is none. Those of one node share a connection. Nothing is sent.
 func (r *Redis) SubscriptionNode(subscribe func(Builder) Command) string {
 	now, cancel := context.WithCancel(r.life)
 	cancel()
@@ -84,7 +96,7 @@ func (r *Redis) SubscriptionNode(subscribe func(Builder) Command) string {
 
 // RenewSubscriptions ends the connection for pub/sub of a node, as
 // [Redis.SubscriptionNode] names it, and those of all nodes for "". Each
-// Receive on it returns an error, and the next one connects anew. It is for who
+// Receive on it returns an error, and the next one connects again. It is for who
 // knows that messages do not come although the server answers, as behind a
 // balancer that has put another server in the place of the one subscribed to.
 func (r *Redis) RenewSubscriptions(address string) {

@@ -29,7 +29,7 @@ func receiveOn(t *testing.T, r *madcrow.Redis, channel string) *receiving {
 	t.Cleanup(cancel)
 	confirmed := make(chan struct{})
 	once := sync.OnceFunc(func() { close(confirmed) })
-	hooked := rueidis.WithOnSubscriptionHook(ctx, func(rueidis.PubSubSubscription) { once() })
+	hooked := madcrow.WithSubscriptionHook(ctx, func(rueidis.PubSubSubscription) { once() })
 	go func() {
 		v.ended <- r.Receive(hooked, func(b builder) command { return b.Subscribe().Channel(channel).Build() }, func(m rueidis.PubSubMessage) {
 			select {
@@ -146,7 +146,7 @@ func TestReceive_OverlappingChannelsAreSubscribedOnce(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		got, ended := make(chan string, 10), make(chan error, 1)
 		confirmed := make(chan string, 10)
-		hooked := rueidis.WithOnSubscriptionHook(ctx, func(p rueidis.PubSubSubscription) { confirmed <- p.Channel })
+		hooked := madcrow.WithSubscriptionHook(ctx, func(p rueidis.PubSubSubscription) { confirmed <- p.Channel })
 		go func() {
 			ended <- r.Receive(hooked, func(b builder) command { return b.Subscribe().Channel(channels...).Build() }, func(m rueidis.PubSubMessage) { got <- m.Channel + m.Message })
 		}()

@@ -42,7 +42,7 @@ func TestReceive_ManyLeaveAFrozenServerTogether(t *testing.T) {
 	for i := range 20 {
 		ready.Add(1)
 		var once sync.Once
-		sub := rueidis.WithOnSubscriptionHook(ctx, func(rueidis.PubSubSubscription) { once.Do(ready.Done) })
+		sub := madcrow.WithSubscriptionHook(ctx, func(rueidis.PubSubSubscription) { once.Do(ready.Done) })
 		wg.Go(func() {
 			_ = r.Receive(sub, func(b builder) command { return b.Subscribe().Channel(fmt.Sprint("c", i)).Build() }, func(rueidis.PubSubMessage) {})
 			last.Store(time.Now().UnixNano())
@@ -69,7 +69,7 @@ func TestReceive_HundredsOnAFrozenServerKeepTheirDeadlines(t *testing.T) {
 	up := make(chan struct{})
 	var once sync.Once
 	go func() {
-		_ = r.Receive(rueidis.WithOnSubscriptionHook(t.Context(), func(rueidis.PubSubSubscription) { once.Do(func() { close(up) }) }),
+		_ = r.Receive(madcrow.WithSubscriptionHook(t.Context(), func(rueidis.PubSubSubscription) { once.Do(func() { close(up) }) }),
 			func(b builder) command { return b.Subscribe().Channel("first").Build() }, func(rueidis.PubSubMessage) {})
 	}()
 	<-up

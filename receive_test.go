@@ -10,6 +10,8 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/madcrowtest"
+
+	"github.com/madcrow-go/madcrow"
 )
 
 func TestReceive_LastSubscriberUnsubscribes(t *testing.T) {
@@ -21,7 +23,7 @@ func TestReceive_LastSubscriberUnsubscribes(t *testing.T) {
 		done := make(chan error, 1)
 		subscribed := make(chan struct{})
 		var once sync.Once
-		hooked := rueidis.WithOnSubscriptionHook(ctx, func(rueidis.PubSubSubscription) { once.Do(func() { close(subscribed) }) })
+		hooked := madcrow.WithSubscriptionHook(ctx, func(rueidis.PubSubSubscription) { once.Do(func() { close(subscribed) }) })
 		go func() {
 			done <- r.Receive(hooked, func(b builder) command { return b.Subscribe().Channel("news").Build() }, func(m rueidis.PubSubMessage) { got <- m })
 		}()
@@ -56,7 +58,7 @@ func TestReceive_EndsWithABrokenConnection(t *testing.T) {
 	s, r := server(t)
 	done := make(chan error, 1)
 	subscribed := make(chan struct{})
-	ctx := rueidis.WithOnSubscriptionHook(t.Context(), func(rueidis.PubSubSubscription) { close(subscribed) })
+	ctx := madcrow.WithSubscriptionHook(t.Context(), func(rueidis.PubSubSubscription) { close(subscribed) })
 	go func() {
 		done <- r.Receive(ctx, func(b builder) command { return b.Subscribe().Channel("news").Build() }, func(rueidis.PubSubMessage) {})
 	}()
@@ -81,7 +83,7 @@ func TestRenewSubscriptions_EndsEachReceiveAndNothingElse(t *testing.T) {
 	subscribe := func(b builder) command { return b.Subscribe().Channel("news").Build() }
 	receive := func() (<-chan string, <-chan error) {
 		ended, confirmed, got := make(chan error, 1), make(chan struct{}, 1), make(chan string, 1)
-		ctx := rueidis.WithOnSubscriptionHook(t.Context(), func(rueidis.PubSubSubscription) {
+		ctx := madcrow.WithSubscriptionHook(t.Context(), func(rueidis.PubSubSubscription) {
 			select {
 			case confirmed <- struct{}{}:
 			default:
@@ -138,7 +140,7 @@ func TestReceive_LastSubscriberUnsubscribesAlsoWhileSharedConnectionsAreLost(t *
 	for range 5 {
 		ctx, cancel := context.WithCancel(t.Context())
 		confirmed, done := make(chan struct{}, 2), make(chan error, 1)
-		hooked := rueidis.WithOnSubscriptionHook(ctx, func(rueidis.PubSubSubscription) { confirmed <- struct{}{} })
+		hooked := madcrow.WithSubscriptionHook(ctx, func(rueidis.PubSubSubscription) { confirmed <- struct{}{} })
 		go func() {
 			done <- r.Receive(hooked, func(b builder) command { return b.Subscribe().Channel("news").Build() }, func(rueidis.PubSubMessage) {})
 		}()

@@ -13,9 +13,14 @@ import (
 	"github.com/madcrow-go/madcrow/internal/topology"
 )
 
+// This file is the adapter that plays a rueidis.Client. It stands in this package
+// and not in a module of contrib, because it sends through the same topology,
+// deadlines and connections as every call; those are internal. Nothing else of
+// the package uses it.
+
 // Client is a rueidis.Client for all that Redis has no method for, and for
 // rueidiscompat. It stays the same for life, connected or not. Its calls pass
-// the same gate, deadlines and size limits as [Redis.Do]. It differs from
+// the same availability check, deadlines and size limits as [Redis.Do]. It differs from
 // there in that errors of Redis come as rueidis gives them, that a nil reply
 // is rueidis.Nil, and that nothing is retried; DoCache asks Redis each time.
 //
@@ -183,11 +188,11 @@ func (c *client) Dedicate() (rueidis.DedicatedClient, func()) {
 	if err != nil {
 		return refusedClient{c: c, err: publicError(fault.NotSent("dedicate", fault.KindUnavailable, err))}, func() {}
 	}
-	lent := dedicatedClient{DedicatedClient: d, end: sync.OnceFunc(release)}
-	return lent, lent.end
+	acquired := dedicatedClient{DedicatedClient: d, end: sync.OnceFunc(release)}
+	return acquired, acquired.end
 }
 
-// lentConn is a dedicated connection; either way to end it gives it back.
+// dedicatedClient is a dedicated connection; either way to end it releases it.
 type dedicatedClient struct {
 	rueidis.DedicatedClient
 	end func()

@@ -27,7 +27,7 @@ func TestSentinel_DedicatedConnectionsAndSubscriptionsLeaveTheOldMaster(t *testi
 	ready := make(chan struct{})
 	ended := make(chan error, 1)
 	go func() {
-		ctx := rueidis.WithOnSubscriptionHook(t.Context(), func(rueidis.PubSubSubscription) { close(ready) })
+		ctx := madcrow.WithSubscriptionHook(t.Context(), func(rueidis.PubSubSubscription) { close(ready) })
 		ended <- r.Receive(ctx, func(b builder) command { return b.Subscribe().Channel("c").Build() }, func(m rueidis.PubSubMessage) { got <- m.Message })
 	}()
 	<-ready

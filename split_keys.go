@@ -16,23 +16,23 @@ var ErrSlotMoving = fault.ErrSlotMoving
 // SplitKeys makes one call that has two forms, and runs the one that Redis takes
 // now. together uses several keys of one slot, in one command, script or
 // transaction. While a cluster moves that slot to another node, it refuses such
-// a call for as long as the move takes, which may be minutes. apart does the
+// a call for as long as the move takes, which may be minutes. split does the
 // same with commands and scripts of one key each. It is less atomic, and runs
 // only while the slot moves.
 //
 // Both run within one deadline: ctx's, or Config.CommandTimeout from now,
 // whichever is sooner. They must use the context that they get, and must not
 // keep it. together is called at most once. When it fails because the slot
-// moves, that is known after one round trip, nothing was applied, and apart is
-// called. For a second after that, apart is called at once for every key of that
-// slot. The error is that of the form that ran last. A nil apart is for a caller
+// moves, that is known after one round trip, nothing was applied, and split is
+// called. For a second after that, split is called at once for every key of that
+// slot. The error is that of the form that ran last. A nil split is for a caller
 // that goes on without the call: the refusal is its error, after one round trip.
 //
 // Without a cluster it is together alone, and costs nothing more than it.
-func (r *Redis) SplitKeys(ctx context.Context, key string, together, apart func(context.Context) error) error {
+func (r *Redis) SplitKeys(ctx context.Context, key string, together, split func(context.Context) error) error {
 	bounded, cc := r.deadlines.enterSplit(ctx, clock.Now(), r.topology.Clustered())
 	defer r.deadlines.leave(cc)
-	if !r.topology.Clustered() || apart == nil {
+	if !r.topology.Clustered() || split == nil {
 		return together(bounded)
 	}
 	if !r.topology.IsMoving(key) {
@@ -41,7 +41,7 @@ func (r *Redis) SplitKeys(ctx context.Context, key string, together, apart func(
 			return err
 		}
 	}
-	return apart(bounded)
+	return split(bounded)
 }
 
 // Within runs fn as one call: all that it sends with the context that it gets

@@ -53,7 +53,7 @@ func TestSplitKeys_TakesTheOtherWayAtOnceAndWithinTheSameDeadline(t *testing.T) 
 	for name, form := range forms {
 		t.Run(name, func(t *testing.T) {
 			time.Sleep(1100 * time.Millisecond) // the slot is not remembered any more
-			together, apart := 0, 0
+			together, split := 0, 0
 			for range 2 {
 				began := time.Now()
 				err := r.SplitKeys(t.Context(), "{split}1", func(ctx context.Context) error {
@@ -64,7 +64,7 @@ func TestSplitKeys_TakesTheOtherWayAtOnceAndWithinTheSameDeadline(t *testing.T) 
 					}
 					return err
 				}, func(ctx context.Context) error {
-					apart++
+					split++
 					if _, err := r.Do(ctx, set("{split}1", "y")); err != nil {
 						return err
 					}
@@ -75,8 +75,8 @@ func TestSplitKeys_TakesTheOtherWayAtOnceAndWithinTheSameDeadline(t *testing.T) 
 					t.Errorf("%v after %v", err, took)
 				}
 			}
-			if together != 1 || apart != 2 {
-				t.Errorf("together %d times, apart %d times; the second call knows that the slot moves", together, apart)
+			if together != 1 || split != 2 {
+				t.Errorf("together %d times, split %d times; the second call knows that the slot moves", together, split)
 			}
 		})
 	}

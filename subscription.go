@@ -18,31 +18,32 @@ import (
 )
 
 const (
-	// farewellWait is how long who leaves as the last one waits for the server
-	// to know that.
-	farewellWait = 100 * time.Millisecond
-	// farewellTimeout is when the connection is given up instead.
-	farewellTimeout = 5 * time.Second
+	// unsubscribeWait is how long the last listener of a channel waits until the
+	// server has confirmed that the subscription is over.
+	unsubscribeWait = 100 * time.Millisecond
+	// unsubscribeTimeout is when the connection is given up because no
+	// confirmation came.
+	unsubscribeTimeout = 5 * time.Second
 )
 
-// subscriptions are those of all who receive. The client hands messages over
-// in a queue of few places from the moment when a subscription is registered,
-// and takes them from there only between the answers to SUBSCRIBE and
-// UNSUBSCRIBE; while the queue is full, the connection's reader waits, and with
-// it that very answer. So a channel is never registered when the server may
-// tell of it already: each has one carrier at a time, which goes on receiving
-// until the server has said that it is over.
+// subscriptions are the shared subscriptions of all calls of Receive. rueidis
+// delivers messages through a small queue from the moment when a subscription is
+// registered, and reads that queue only between the replies to SUBSCRIBE and
+// UNSUBSCRIBE. While the queue is full, the reader of the connection waits, and
+// so does that very reply. Therefore at most one subscription of rueidis exists
+// for a channel, and it goes on receiving until the server has confirmed
+// UNSUBSCRIBE.
 type subscriptions struct {
 	calls *atomic.Int64
 	life  context.Context // ends with Close
 	stop  context.CancelFunc
 
-	mu       sync.Mutex
-	carriers map[subscription]*carrier
+	mu     sync.Mutex
+	shared map[subscription]*sharedSubscription
 }
 
 func (s *subscriptions) init(calls *atomic.Int64) {
-	s.calls, s.carriers = calls, map[subscription]*carrier{}
+	s.calls, s.shared = calls, map[subscription]*sharedSubscription{}
 	s.life, s.stop = context.WithCancel(context.Background())
 }
 
@@ -60,8 +61,8 @@ type subscription struct {
 	channel string
 }
 
-// carrier receives some channels for all who listen to them.
-type carrier struct {
+// sharedSubscription receives some channels for all their listeners.
+type sharedSubscription struct {
 	subs     *subscriptions
 	node     *node.Node
 	op       string
@@ -71,21 +72,20 @@ type carrier struct {
 	ended    chan struct{}
 
 	// With subs.mu:
-	listeners int
-	leaving   bool // nobody can join any more
-	farewell  sync.WaitGroup
+	listeners     int
+	leaving       bool // no one can join any more
+	unsubscribing sync.WaitGroup
 
 	mu        sync.Mutex
 	heard     map[string][]*listener // by channel; lists are not changed
 	confirmed map[string]rueidis.PubSubSubscription
-	hookKey   any // of the subscription hook in a context
 }
 
 // listener is one call of Receive.
 type listener struct {
 	ctx  context.Context
 	fn   func(rueidis.PubSubMessage)
-	over chan error // why one of its carriers ended
+	over chan error // why one of its shared ended
 	left atomic.Bool
 
 	mu   sync.Mutex // while it is called
@@ -95,11 +95,11 @@ type listener struct {
 // listen calls fn for the messages of some channels of a node.
 func (s *subscriptions) listen(ctx context.Context, n *node.Node, op string, channels []string, fn func(rueidis.PubSubMessage)) error {
 	l := &listener{ctx: ctx, fn: fn, over: make(chan error, 1)}
-	carriers := s.join(n, op, channels, l)
-	if carriers == nil {
+	shared := s.join(n, op, channels, l)
+	if shared == nil {
 		return fault.ErrCallerLeft
 	}
-	defer s.part(l, carriers)
+	defer s.leave(l, shared)
 	select {
 	case err := <-l.over:
 		return err
@@ -108,10 +108,10 @@ func (s *subscriptions) listen(ctx context.Context, n *node.Node, op string, cha
 	}
 }
 
-// join lets l listen to the carriers of all channels, and begins one for those
+// join lets l listen to the shared of all channels, and begins one for those
 // that have none. It returns nil when l's context ended before that.
-func (s *subscriptions) join(n *node.Node, op string, channels []string, l *listener) []*carrier {
-	l.mu.Lock() // it is told of its subscriptions before messages
+func (s *subscriptions) join(n *node.Node, op string, channels []string, l *listener) []*sharedSubscription {
+	l.mu.Lock() // its hook is called before it gets messages
 	defer l.mu.Unlock()
 	for {
 		list, welcome, wait := s.tryJoin(n, op, channels, l)
@@ -129,29 +129,29 @@ func (s *subscriptions) join(n *node.Node, op string, channels []string, l *list
 	}
 }
 
-// tryJoin is join, if nobody has to be waited for.
-func (s *subscriptions) tryJoin(n *node.Node, op string, channels []string, l *listener) (list []*carrier, welcome []func(), wait <-chan struct{}) {
+// tryJoin is join, where nothing has to be waited for.
+func (s *subscriptions) tryJoin(n *node.Node, op string, channels []string, l *listener) (list []*sharedSubscription, welcome []func(), wait <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.life.Err() != nil {
 		return nil, nil, nil
 	}
 	for _, channel := range channels {
-		if c := s.carriers[subscription{n, op, channel}]; c != nil && c.leaving {
+		if c := s.shared[subscription{n, op, channel}]; c != nil && c.leaving {
 			return nil, nil, c.ended
 		}
 	}
-	var own *carrier
+	var own *sharedSubscription
 	for _, channel := range channels {
 		key := subscription{n, op, channel}
-		c := s.carriers[key]
+		c := s.shared[key]
 		if c == nil {
 			if own == nil {
-				own = s.newCarrier(n, op)
+				own = s.newSharedSubscription(n, op)
 			}
 			c = own
 			c.channels = append(c.channels, channel)
-			s.carriers[key] = c
+			s.shared[key] = c
 		}
 		if !slices.Contains(list, c) {
 			list = append(list, c)
@@ -168,8 +168,8 @@ func (s *subscriptions) tryJoin(n *node.Node, op string, channels []string, l *l
 	return list, welcome, nil
 }
 
-func (s *subscriptions) newCarrier(n *node.Node, op string) *carrier {
-	c := &carrier{
+func (s *subscriptions) newSharedSubscription(n *node.Node, op string) *sharedSubscription {
+	c := &sharedSubscription{
 		subs: s, node: n, op: op, ended: make(chan struct{}),
 		heard: map[string][]*listener{}, confirmed: map[string]rueidis.PubSubSubscription{},
 	}
@@ -177,28 +177,28 @@ func (s *subscriptions) newCarrier(n *node.Node, op string) *carrier {
 	return c
 }
 
-// part takes l out. Carriers that nobody listens to any more end; they are
+// leave removes l. Subscriptions without listeners end; they are
 // waited for a moment.
-func (s *subscriptions) part(l *listener, carriers []*carrier) {
+func (s *subscriptions) leave(l *listener, shared []*sharedSubscription) {
 	l.left.Store(true)
 	l.mu.Lock()
 	l.gone = true
 	l.mu.Unlock()
-	var last []*carrier
+	var last []*sharedSubscription
 	s.mu.Lock()
-	for _, c := range carriers {
+	for _, c := range shared {
 		c.remove(l)
 		if c.listeners--; c.listeners == 0 && !c.leaving {
 			c.leaving = true
 			last = append(last, c)
-			c.farewell.Go(c.unsubscribe)
+			c.unsubscribing.Go(c.unsubscribe)
 		}
 	}
 	s.mu.Unlock()
 	if len(last) == 0 || last[0].node.Availability.Load() == availability.Closed {
 		return
 	}
-	enough := time.NewTimer(farewellWait)
+	enough := time.NewTimer(unsubscribeWait)
 	defer enough.Stop()
 	for _, c := range last {
 		select {
@@ -211,7 +211,7 @@ func (s *subscriptions) part(l *listener, carriers []*carrier) {
 
 // add lets l hear a channel, and returns what tells it that it is subscribed,
 // where that is so.
-func (c *carrier) add(channel string, l *listener) (tell func()) {
+func (c *sharedSubscription) add(channel string, l *listener) (tell func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	list := c.heard[channel]
@@ -220,13 +220,12 @@ func (c *carrier) add(channel string, l *listener) (tell func()) {
 	}
 	c.heard[channel] = append(slices.Clip(list), l)
 	if p, ok := c.confirmed[channel]; ok {
-		key := c.hookKey
-		return func() { l.tell(p, key) }
+		return func() { l.notify(p) }
 	}
 	return nil
 }
 
-func (c *carrier) remove(l *listener) {
+func (c *sharedSubscription) remove(l *listener) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for channel, list := range c.heard {
@@ -237,27 +236,27 @@ func (c *carrier) remove(l *listener) {
 }
 
 // run receives until the connection is lost, the server has ended it, or
-// nobody listens any more.
-func (c *carrier) run() {
+// the last listener has left.
+func (c *sharedSubscription) run() {
 	defer c.subs.calls.Add(-1)
 	defer close(c.ended)
 	defer c.cancel()
-	ctx := hookFinder{rueidis.WithOnSubscriptionHook(c.ctx, c.told), c}
+	ctx := rueidis.WithOnSubscriptionHook(c.ctx, c.onSubscription)
 	err := error(guard.ErrGoexit)
 	defer func() { c.end(err) }() // also where a listener ended this goroutine
 	err = c.node.Sub.Receive(ctx, c.command(c.op), c.deliver)
 }
 
 // end tells those who listen why nothing more comes.
-func (c *carrier) end(err error) {
+func (c *sharedSubscription) end(err error) {
 	s := c.subs
 	s.mu.Lock()
 	c.leaving = true
 	s.mu.Unlock()
-	c.farewell.Wait()
+	c.unsubscribing.Wait()
 	s.mu.Lock()
 	for _, channel := range c.channels {
-		delete(s.carriers, subscription{c.node, c.op, channel})
+		delete(s.shared, subscription{c.node, c.op, channel})
 	}
 	s.mu.Unlock()
 	c.mu.Lock()
@@ -276,7 +275,7 @@ func (l *listener) end(err error) {
 	}
 }
 
-func (c *carrier) command(op string) Command {
+func (c *sharedSubscription) command(op string) Command {
 	b := c.node.Sub.B()
 	switch op {
 	case "SUBSCRIBE":
@@ -294,12 +293,12 @@ func (c *carrier) command(op string) Command {
 }
 
 // unsubscribe has the server end it, which ends run. Where no answer comes, the
-// connection is not believed any more: it might bring for ever what nobody
-// hears.
-func (c *carrier) unsubscribe() {
+// connection is not believed any more: it might bring messages for ever that
+// no one hears.
+func (c *sharedSubscription) unsubscribe() {
 	defer c.cancel()
 	op := map[string]string{"SUBSCRIBE": "UNSUBSCRIBE", "PSUBSCRIBE": "PUNSUBSCRIBE", "SSUBSCRIBE": "SUNSUBSCRIBE"}[c.op]
-	ctx, done := context.WithTimeout(c.subs.life, farewellTimeout)
+	ctx, done := context.WithTimeout(c.subs.life, unsubscribeTimeout)
 	defer done()
 	err := c.node.Sub.Do(ctx, c.command(op)).Error()
 	if errors.Is(err, context.DeadlineExceeded) {
@@ -307,8 +306,8 @@ func (c *carrier) unsubscribe() {
 	}
 }
 
-// told runs on the reader of the connection.
-func (c *carrier) told(p rueidis.PubSubSubscription) {
+// onSubscription runs on the reader of the connection.
+func (c *sharedSubscription) onSubscription(p rueidis.PubSubSubscription) {
 	c.mu.Lock()
 	switch p.Kind {
 	case "subscribe", "psubscribe", "ssubscribe":
@@ -316,14 +315,14 @@ func (c *carrier) told(p rueidis.PubSubSubscription) {
 	default:
 		delete(c.confirmed, p.Channel)
 	}
-	list, key := c.heard[p.Channel], c.hookKey
+	list := c.heard[p.Channel]
 	c.mu.Unlock()
 	for _, l := range list {
-		l.tell(p, key)
+		l.notify(p)
 	}
 }
 
-func (c *carrier) deliver(m rueidis.PubSubMessage) {
+func (c *sharedSubscription) deliver(m rueidis.PubSubMessage) {
 	channel := m.Channel
 	if c.op == "PSUBSCRIBE" {
 		channel = m.Pattern
@@ -352,32 +351,14 @@ func (l *listener) hear(m rueidis.PubSubMessage) {
 }
 
 // tell calls the hook of l's context, if it has one.
-func (l *listener) tell(p rueidis.PubSubSubscription, hookKey any) {
+func (l *listener) notify(p rueidis.PubSubSubscription) {
 	if l.left.Load() {
 		return
 	}
-	if hook, ok := l.ctx.Value(hookKey).(func(rueidis.PubSubSubscription)); ok {
+	if hook, ok := l.ctx.Value(subscriptionHook{}).(func(rueidis.PubSubSubscription)); ok {
 		// The connection's reader calls it, which must go on whatever it does.
 		if err := guard.Apart(func() error { hook(p); return nil }); err != nil {
 			l.end(fmt.Errorf("the subscription hook: %w", err))
 		}
 	}
-}
-
-// hookFinder is a context with a subscription hook. By it the client tells
-// under which key, known to itself alone, hooks are found in contexts. It asks
-// for that before it subscribes.
-type hookFinder struct {
-	context.Context
-	c *carrier
-}
-
-func (h hookFinder) Value(key any) any {
-	v := h.Context.Value(key)
-	if _, ok := v.(func(rueidis.PubSubSubscription)); ok {
-		h.c.mu.Lock()
-		h.c.hookKey = key
-		h.c.mu.Unlock()
-	}
-	return v
 }

@@ -34,7 +34,7 @@ type Tracked struct {
 	// TTL is the lifetime that is left, -1 for none.
 	TTL time.Duration
 	// Tracking is nil when the server does not tell of changes to the key: it
-	// refuses to, nothing that it told has arrived on this connection yet (see
+	// refuses to, no notification has arrived on this connection yet (see
 	// docs/adr/0004), or the key is being moved.
 	Tracking *Tracking
 	// Err is an [*Error], or nil.
@@ -63,7 +63,7 @@ const trackedChunk = 256
 // GetTracked reads strings and their lifetimes, and has the server tell
 // [Redis.OnInvalidate] when one changes, or appears where it was missing: once
 // for each read. A caller that keeps a value must have noted the key before it
-// calls, and drop what it was told of meanwhile. It takes one round trip for
+// calls, and drop the keys that it was notified of meanwhile. It takes one round trip for
 // each node. Deadlines, retries and errors are those of [Redis.Do]; within, if
 // it is not 0, stands for Config.CommandTimeout where it is sooner.
 func (r *Redis) GetTracked(ctx context.Context, within time.Duration, keys ...string) []Tracked {

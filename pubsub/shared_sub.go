@@ -191,7 +191,7 @@ func (f *sharedSub) receive(ctx context.Context) error {
 	attempt := f.attempt
 	f.conn = conn
 	f.mu.Unlock()
-	hooked := rueidis.WithOnSubscriptionHook(ctx, func(p rueidis.PubSubSubscription) {
+	hooked := madcrow.WithSubscriptionHook(ctx, func(p rueidis.PubSubSubscription) {
 		if p.Channel == f.key.channel && (p.Kind == "subscribe" || p.Kind == "psubscribe" || p.Kind == "ssubscribe") && ctx.Err() == nil {
 			tooLate.Stop()
 			release()
