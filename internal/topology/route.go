@@ -37,8 +37,9 @@ type Route struct {
 	// Tries counts those that failed.
 	Tries int
 
-	slot      uint16   // of the last try
-	next      Redirect // where the last reply said to go; otherwise the slot decides
+	slot      uint16       // of the last try
+	next      Redirect     // where the last reply said to go; otherwise the slot decides
+	refusal   *fault.Error // the last one that may pass
 	redirects int
 	waits     int // pauses after refusals that pass
 	breaks    int // tries that were not sent, or whose connection was lost
@@ -78,7 +79,13 @@ func (c *Route) Retry(ctx context.Context, from *node.Node, op string, failed er
 	if c.SaysMoving(ctx, f) {
 		return false, f.Error
 	}
+	if c.refusal != nil && f.Kind == fault.KindTimeout && f.Outcome == fault.OutcomeNotApplied {
+		return false, c.refusal // it says more than the deadline of the last try
+	}
 	passes := f.Backoff || f.Later && c.Repeats
+	if passes {
+		c.refusal = f.Error
+	}
 	return (f.Retry || passes) && c.Wait(ctx, passes), f.Error
 }
 
