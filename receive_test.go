@@ -10,8 +10,6 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/madcrowtest"
-
-	"github.com/madcrow-go/madcrow"
 )
 
 func TestReceive_LastSubscriberUnsubscribes(t *testing.T) {
