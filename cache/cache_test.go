@@ -90,7 +90,7 @@ func TestCache_StoresFindsAndRemoves(t *testing.T) {
 			if size > 0 {
 				want = cache.SourceNear
 			}
-			// The server tells of the Set, too, after the first read.
+			// The server notifies of the Set, too, after the first read.
 			testkit.Eventually(t, "a value from "+want.String(), func() bool {
 				res, err := c.GetResult(t.Context(), "a")
 				if err != nil || res.TTL <= 4*time.Minute || res.TTL > 5*time.Minute {

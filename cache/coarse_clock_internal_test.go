@@ -7,7 +7,7 @@ import (
 	"github.com/madcrow-go/madcrow/internal/clock"
 )
 
-func TestTicks_RunWhileTheyAreUsedAndAreNotBehind(t *testing.T) {
+func TestCoarseClock_RunsWhileItIsUsedAndIsNotLate(t *testing.T) {
 	coarseClock := newCoarseClock()
 	defer coarseClock.close()
 	for range 200 {
@@ -22,7 +22,7 @@ func TestTicks_RunWhileTheyAreUsedAndAreNotBehind(t *testing.T) {
 	}
 	for deadline := time.Now().Add(10 * time.Second); coarseClock.now.Load() != 0; time.Sleep(clockStep) {
 		if time.Now().After(deadline) {
-			t.Fatal("nobody uses them, and they run")
+			t.Fatal("it is not used, and runs")
 		}
 	}
 	if coarseClock.upperBound(); coarseClock.now.Load() == 0 {

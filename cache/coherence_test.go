@@ -189,7 +189,7 @@ func TestCoherence_FlushAll(t *testing.T) {
 func TestCoherence_SentinelFailover(t *testing.T) {
 	set := madcrowtest.StartSentinel(t)
 	p := newPair(t, set.Config(), set.Config())
-	how := []bool{false} // after a crash the connection tells at once
+	how := []bool{false} // after a crash the connection ends at once
 	if testkit.Chaos {
 		how = []bool{false, true}
 	}
@@ -213,7 +213,7 @@ func TestCoherence_SentinelFailover(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			// A writer that is told of the new master at once.
+			// A writer that knows the new master at once.
 			for ctx.Err() == nil {
 				for _, n := range set.Nodes() {
 					if n.Addr() == old {
@@ -299,7 +299,7 @@ func TestCoherence_ClusterMovesSlots(t *testing.T) {
 		}
 	}
 	t.Logf("slots move: an old value for %v at most", worst)
-	if worst > pairNearTTL+testkit.Slack(50*time.Millisecond) { // of keys that have moved alone it does not tell
+	if worst > pairNearTTL+testkit.Slack(50*time.Millisecond) { // it does not notify of keys that have moved
 		t.Errorf("an old value for %v", worst)
 	}
 	p.fill("k", 1)
@@ -312,7 +312,7 @@ func TestCoherence_ClusterMovesSlots(t *testing.T) {
 	}
 }
 
-// Where Redis refuses to tell, copies live for a short time, and all is right.
+// Where Redis refuses to track, copies live for a short time, and all is right.
 func TestCoherence_TrackingIsRefused(t *testing.T) {
 	if madcrowtest.OlderThan(t, "7.0") {
 		t.Skip("a user may be refused a single subcommand from Redis 7.0 on")

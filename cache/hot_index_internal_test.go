@@ -14,7 +14,7 @@ import (
 
 // Whatever removes an entry, the hot index does not serve it afterwards, and does
 // not hold on to it.
-func TestFront_HoldsWhatTheValuesHoldAndNothingElse(t *testing.T) {
+func TestHotIndex_HoldsWhatOtterHoldsAndNothingElse(t *testing.T) {
 	const keys = 7
 	for _, size := range []int64{1, 300, 4 << 10, 1 << 20} {
 		for _, everyRead := range []bool{false, true} { // is a step of its own
@@ -80,7 +80,7 @@ func TestFront_HoldsWhatTheValuesHoldAndNothingElse(t *testing.T) {
 }
 
 // Where there is room for few, those that are read most often stay.
-func TestFront_HidesNoReadsWhereThereIsRoomForFew(t *testing.T) {
+func TestHotIndex_HidesNoReadsWhereThereIsRoomForFew(t *testing.T) {
 	const room, hot = 20, 5
 	n := newNear[int](room * 300)
 	rng := rand.NewZipf(rand.New(rand.NewPCG(1, 1)), 1.5, 1, 10_000)

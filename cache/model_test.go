@@ -242,7 +242,7 @@ func ofTag(k int) (some []int) {
 
 // change changes some keys of the source, and then the cache. A removal that is
 // queued counts for this process as one that was sent. What is set must exist.
-func (m *model) change(ctx context.Context, p *modelProc, of []int, gone bool, tell func(vers []int64) error) {
+func (m *model) change(ctx context.Context, p *modelProc, of []int, gone bool, write func(vers []int64) error) {
 	vers := make([]int64, len(of))
 	for i, k := range of {
 		m.truth[k].change.Lock()
@@ -255,7 +255,7 @@ func (m *model) change(ctx context.Context, p *modelProc, of []int, gone bool, t
 		}
 		m.truth[k].ver.Store(vers[i])
 	}
-	err := tell(vers)
+	err := write(vers)
 	if err != nil {
 		m.allowed(ctx, "change", err)
 		if !errors.Is(err, cache.ErrQueued) {

@@ -57,7 +57,7 @@ func TestNear_BoundsTheMemoryOfDecodedValues(t *testing.T) {
 	}
 	before := heap()
 	for i := range values {
-		for range 2 { // the first may come before the write is told
+		for range 2 { // the first may come before the notification
 			if _, found, err := c.Get(ctx, strconv.Itoa(i)); err != nil || !found {
 				t.Fatal(found, err)
 			}

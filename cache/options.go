@@ -67,7 +67,7 @@ type Options[T any] struct {
 	// not be changed by those who get them.
 	Near int64
 	// NearTTL is how long a copy in this process is believed where Redis does
-	// not tell of changes: it refuses CLIENT TRACKING, what it pushes does not
+	// not notify of changes: it refuses CLIENT TRACKING, what it pushes does not
 	// arrive (RESP3 is switched off, or a proxy drops it), or it is away.
 	// Defaults to a second.
 	NearTTL time.Duration

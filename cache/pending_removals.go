@@ -42,7 +42,7 @@ type pendingRemovals struct {
 }
 
 // A removal that comes while an earlier one of the same is being sent is
-// another one: order tells them apart.
+// another one: they differ by order.
 type (
 	queuedValue struct {
 		whole string // the tag of the cache

@@ -24,7 +24,7 @@ func mustQueue(t testing.TB, err error) {
 }
 
 // A removal that comes while its forerunner is being sent is another one.
-func TestOutage_RemovalDuringAReplayIsNotLost(t *testing.T) {
+func TestPendingRemovals_RemovalDuringAReplayIsNotLost(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
 	c := makeCache(t, startRedis(t, s, nil), Options[string]{})
 	s.Kill()
@@ -46,7 +46,7 @@ func TestOutage_RemovalDuringAReplayIsNotLost(t *testing.T) {
 	}
 }
 
-func TestOutage_TooManyRemovalsClearTheCache(t *testing.T) {
+func TestPendingRemovals_TooManyRemovalsClearTheCache(t *testing.T) {
 	s := madcrowtest.StartRedis(t, madcrowtest.WithArgs("--appendonly", "yes"))
 	r := startRedis(t, s, nil)
 	opt := Options[string]{Near: 1 << 20}
@@ -87,7 +87,7 @@ func TestOutage_TooManyRemovalsClearTheCache(t *testing.T) {
 }
 
 // A removal that can never succeed is given up, and the others are sent.
-func TestOutage_RemovalThatFailsForGoodBlocksNoOther(t *testing.T) {
+func TestPendingRemovals_RemovalThatFailsForGoodBlocksNoOther(t *testing.T) {
 	if madcrowtest.OlderThan(t, "7.0") {
 		t.Skip("ACL selectors came with Redis 7.0")
 	}
@@ -112,7 +112,7 @@ func TestOutage_RemovalThatFailsForGoodBlocksNoOther(t *testing.T) {
 
 // While Redis takes no writes, removals wait, and this process serves nothing of
 // what was removed.
-func TestOutage_MasterThatIsReadOnly(t *testing.T) {
+func TestPendingRemovals_MasterThatIsReadOnly(t *testing.T) {
 	if madcrowtest.OlderThan(t, "7.0") {
 		t.Skip("min-replicas-to-write holds inside of scripts from Redis 7.0 on")
 	}
@@ -150,7 +150,7 @@ func TestOutage_MasterThatIsReadOnly(t *testing.T) {
 	}
 }
 
-func TestOutage_RedisThatIsFull(t *testing.T) {
+func TestPendingRemovals_RedisThatIsFull(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
 	r := startRedis(t, s, nil)
 	c := makeCache(t, r, Options[string]{Near: 1 << 20})
@@ -185,7 +185,7 @@ func TestOutage_RedisThatIsFull(t *testing.T) {
 
 // A new value that was stored while an old removal waited is not lost to it for
 // good, and never an old one served.
-func TestOutage_ReplayRacesWithSet(t *testing.T) {
+func TestPendingRemovals_ReplayRacesWithSet(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
 	p := madcrowtest.StartProxy(t, s.Addr())
 	r := startRedis(t, s, func(cfg *madcrow.Config) { cfg.Port = p.Port(); cfg.CommandTimeout = 100 * time.Millisecond })
@@ -216,7 +216,7 @@ func TestOutage_ReplayRacesWithSet(t *testing.T) {
 }
 
 // Without Redis the values of one cache take no more memory than with it.
-func TestSpare_CountsWithItsSize(t *testing.T) {
+func TestDegraded_CountsWithItsSize(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
 	r := startRedis(t, s, nil)
 	c := makeCache(t, r, Options[string]{Near: 1 << 20, NearTTL: time.Minute})
@@ -237,7 +237,7 @@ func TestSpare_CountsWithItsSize(t *testing.T) {
 }
 
 // Who reads with a tag shares what was loaded with it while Redis is away.
-func TestSpare_IsServedForItsTags(t *testing.T) {
+func TestDegraded_IsServedForItsTags(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
 	r := startRedis(t, s, nil)
 	c := makeCache(t, r, Options[string]{Near: 1 << 20, NearTTL: time.Minute})
@@ -261,7 +261,7 @@ func TestSpare_IsServedForItsTags(t *testing.T) {
 	}
 }
 
-// A tag that this process no longer remembers is told of no changes: what was
+// A tag that this process no longer remembers hears of no changes: what was
 // read of it is never believed later.
 func TestTags_ForgottenOneIsNeverBelieved(t *testing.T) {
 	for _, name := range []string{"plain", "not plain", strings.Repeat("long", 50)} {

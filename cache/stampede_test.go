@@ -19,7 +19,7 @@ import (
 	"github.com/madcrow-go/madcrow/internal/testkit"
 )
 
-// The tests below start the test's own binary as real processes, which are told
+// The tests below start the test's own binary as real processes, which are given
 // by environment what to do.
 
 const childEnv = "MADCROW_CACHE_CHILD"

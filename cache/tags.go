@@ -66,7 +66,7 @@ type tagState struct {
 
 	mu      sync.Mutex
 	version uint64 // counts what may have changed it
-	dead    bool   // no one tells it of changes any more
+	dead    bool   // it no longer hears of changes
 }
 
 // forget notes that the tag may have changed.

@@ -18,7 +18,7 @@ import (
 // with scheme and host, what proxies say was asked for, Options.KeyHeaders,
 // and whether the request has credentials. All else must be named by Vary.
 //
-// No one vouches for what a header says, so all of it only keeps entries apart.
+// No one vouches for what a header says, so all of it only separates entries.
 // What a change removes is found by the URL alone, see [Cache.urlTags], and the
 // entries of one URL are bounded, see [exchange.admit].
 
@@ -213,7 +213,7 @@ func (h *Cache) credentials(r *http.Request) (authorization, cookie bool) {
 	return authorization, cookie
 }
 
-// Entries for requests with credentials are apart from the others: what was
+// Requests with credentials have entries of their own: what was
 // made for somebody who is known is never served to somebody who is not, nor
 // the other way round.
 const (

@@ -16,7 +16,7 @@ import (
 
 type responseLoad = cache.Load[*storedResponse]
 
-// place returns a response as it is stored, and tells the load for how long.
+// place returns a response as it is stored, and says to the load for how long.
 func (x *exchange) place(ctx context.Context, l *responseLoad, s *storedResponse) *storedResponse {
 	switch s = x.placed(ctx, l, s); s.kind {
 	case kindAgain:

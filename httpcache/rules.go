@@ -176,7 +176,7 @@ func (h *Cache) staleness(ru *ruling, cc control) {
 	ru.swr, ru.sie = min(ru.swr, h.opt.MaxStale), min(ru.sie, h.opt.MaxStale)
 }
 
-// givenHeaders are what one client is given, or told to do. A response with one
+// givenHeaders are what one client is given, or must do. A response with one
 // of them is his.
 var givenHeaders = []string{
 	"Set-Cookie", "Set-Cookie2", "Clear-Site-Data", "Www-Authenticate", "Authentication-Info", "Proxy-Authentication-Info",

@@ -281,7 +281,7 @@ func TestCache_TagsOfTheHeader(t *testing.T) {
 		_, _ = fmt.Fprint(w, version.Load())
 	})
 	if got := s.get("/"); strings.Contains(got.Header.Get("Cache-Status"), "stored") {
-		t.Errorf("the first, whose tags nobody knew: %v", got.Header)
+		t.Errorf("the first, whose tags were not known: %v", got.Header)
 	}
 	for _, tag := range []string{"article-7", "front", "x y", "z"} {
 		s.get("/")
@@ -419,7 +419,7 @@ func TestCache_NearCopyForAHandlerThatFailsWithoutRedis(t *testing.T) {
 		set(200, "Cache-Control: max-age=60, stale-if-error=60")(w, r)
 	}
 	// What another process has stored is near from the first reading on; of one's
-	// own storing, Redis may still have to tell.
+	// own storing, Redis may still have to notify.
 	newSite(t, openConfig(t, server.Config()), httpcache.Options{}, handler).get("/")
 	s := newSite(t, openConfig(t, server.Config()), httpcache.Options{Near: near}, handler)
 	if got := s.get("/"); !isHit(got) {

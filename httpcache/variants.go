@@ -19,7 +19,7 @@ import (
 )
 
 // codings is what is known of the content codings that the handlers give. Of
-// what clients accept, only that keeps responses apart which a handler may give.
+// what clients accept, only codings that a handler may give separate responses.
 //
 // A response is always under a set that holds its coding, and is given to those
 // alone who accept that set: what another process has learnt makes at worst a

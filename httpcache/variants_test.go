@@ -224,7 +224,7 @@ func TestCache_VaryGrowsWithEveryTagThatThereMayBe(t *testing.T) {
 	}
 }
 
-// The quota and the trace of one client were told to others.
+// The quota and the trace of one client were sent to others.
 func TestCache_HeadersOfOneClientAreNotReplayed(t *testing.T) {
 	names := []string{"RateLimit", "RateLimit-Policy", "X-RateLimit-Remaining", "Retry-After", "X-Request-Id", "Traceparent", "Server-Timing"}
 	lines := []string{"Cache-Control: max-age=60", "X-Page: a"}

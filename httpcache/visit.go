@@ -425,7 +425,7 @@ func (v *visit) answer(s *storedResponse, stored time.Duration, aged bool, statu
 	}
 	v.w.WriteHeader(s.status)
 	if v.r.Method != http.MethodHead && len(s.body) > 0 {
-		_, _ = v.w.Write(s.body) // the client has gone; there is no one left to tell
+		_, _ = v.w.Write(s.body) // where that fails the client has gone
 	}
 }
 
