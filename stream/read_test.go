@@ -20,6 +20,7 @@ import (
 // What every group has done leaves the stream, and nothing else does. It stayed
 // until MaxLen: a million messages.
 func TestStream_WhatEveryGroupHasDoneIsTrimmed(t *testing.T) {
+	t.Parallel()
 	s := openShop(t, stream.Options[int]{})
 	s.order(t, 1, 250)
 	s.srv.Do(t, "XGROUP", "CREATE", shopLog, "slow", "0")
@@ -51,6 +52,7 @@ func TestStream_WhatEveryGroupHasDoneIsTrimmed(t *testing.T) {
 }
 
 func TestStream_KeepDoneKeepsThem(t *testing.T) {
+	t.Parallel()
 	s := openShop(t, stream.Options[int]{KeepDone: true})
 	s.order(t, 1, 50)
 	stop := s.work(t, func(context.Context, stream.Delivery[int]) error { return nil }, stream.WorkOptions{})
@@ -244,6 +246,7 @@ func TestStream_OvertakenMessageInHandIsLostUnlessItSucceeds(t *testing.T) {
 // A group that was set back has messages to do again before those that are pending:
 // they were trimmed.
 func TestStream_WhatAGroupWasSetBackToIsNotTrimmed(t *testing.T) {
+	t.Parallel()
 	s := openShop(t, stream.Options[int]{})
 	var ids []string
 	for n := range 30 {
@@ -298,6 +301,7 @@ func (c *inlineConn) Read(p []byte) (int, error) {
 // the connection that every call shares: others waited behind many megabytes, and
 // the read ran into CommandTimeout itself.
 func TestStream_LargeMessagesDoNotComeBeforeOtherCalls(t *testing.T) {
+	t.Parallel()
 	needStreams(t)
 	srv := madcrowtest.StartRedis(t)
 	var of inlineConns

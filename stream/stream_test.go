@@ -147,6 +147,7 @@ func TestStream_WhatACrashedProcessHadIsDoneAndItsConsumerRemoved(t *testing.T) 
 
 // One that crashed has messages pending: they would be forgotten with it.
 func TestStream_ConsumerWithPendingMessagesIsNotRemoved(t *testing.T) {
+	t.Parallel()
 	s := openShop(t, stream.Options[int]{})
 	s.order(t, 1, 3)
 	s.crash(t, "crashed", 3)
@@ -161,6 +162,7 @@ func TestStream_ConsumerWithPendingMessagesIsNotRemoved(t *testing.T) {
 // The messages of a reply that was lost waited for ClaimAfter, and each such loss
 // counted as a try.
 func TestWork_MessagesOfALostReplyCountAsNoFailure(t *testing.T) {
+	t.Parallel()
 	needStreams(t)
 	srv := madcrowtest.StartRedis(t)
 	proxy := madcrowtest.StartProxy(t, srv.Addr())
@@ -340,6 +342,7 @@ func TestStream_TrimmedMessagesAreReleased(t *testing.T) {
 // After FLUSHALL the group is made again, and what is published after that is
 // not passed over, also by a group that began with the present.
 func TestStream_GoesOnAfterFlushAll(t *testing.T) {
+	t.Parallel()
 	for _, fromNow := range []bool{false, true} {
 		s := openShop(t, stream.Options[int]{})
 		s.order(t, 1, 5)
@@ -533,6 +536,7 @@ func TestStream_WrongGroupsAndHalfIdsAreRefused(t *testing.T) {
 // After a failover Redis may count too many messages as waiting, for ever, and Lag
 // said so although all were done.
 func TestStream_LagIsRightAfterAFailover(t *testing.T) {
+	t.Parallel()
 	s := openShop(t, stream.Options[int]{KeepDone: true})
 	s.order(t, 1, 100)
 	nothing := func(context.Context, stream.Delivery[int]) error { return nil }

@@ -188,6 +188,7 @@ func (c watchedConn) Write(p []byte) (int, error) {
 // A late read may take a message for a consumer just before that is removed: the
 // message was deleted with the consumer, and no one did it.
 func TestWork_MessageDeliveredToALeavingConsumerIsKept(t *testing.T) {
+	t.Parallel()
 	needStreams(t)
 	srv := madcrowtest.StartRedis(t)
 	var leaving atomic.Bool
@@ -310,6 +311,7 @@ func TestWork_ReasonOfADeadLetterOutlivesAnOutage(t *testing.T) {
 // A worker that came back took messages from the one that had claimed them
 // meanwhile, by its heartbeats or by a failure, and made dead letters of them.
 func TestWork_ReturningWorkerTakesNothingFromALivingOne(t *testing.T) {
+	t.Parallel()
 	beats := &calls{of: "stream_keep"}
 	near, far, proxy, srv := twoSides(t, beats)
 	for n := range 2 {
