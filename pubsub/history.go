@@ -162,13 +162,13 @@ func (t *Recoverable[T]) Publish(ctx context.Context, v T) (at Position, receive
 	}
 	list, err := m.ToArray()
 	if err != nil || len(list) != 3 {
-		return Position{}, 0, fail.Wrap("publish", t.name, errors.Join(errReply, err))
+		return Position{}, 0, fail.WrapAs("publish", t.name, madcrow.OutcomeUnknown, errors.Join(errReply, err))
 	}
 	epoch, err1 := list[0].ToString()
 	offset, err2 := list[1].AsUint64()
 	receivers, err3 := list[2].AsInt64()
 	if err := errors.Join(err1, err2, err3); err != nil {
-		return Position{}, 0, fail.Wrap("publish", t.name, errors.Join(errReply, err))
+		return Position{}, 0, fail.WrapAs("publish", t.name, madcrow.OutcomeUnknown, errors.Join(errReply, err))
 	}
 	t.b.event("published", 1)
 	return Position{epoch, offset, nonce}, receivers, nil

@@ -274,3 +274,20 @@ func TestOutbox_IsBoundedInBytes(t *testing.T) {
 		return err == nil
 	})
 }
+
+// A message that waits in the outbox will be sent: an error that said that it was
+// not sent, and may be sent again, would have it delivered again.
+func TestOutbox_QueuedMessagesAreNotRetryable(t *testing.T) {
+	s := newSender(t, 10, nil)
+	s.away(true)
+	testkit.Eventually(t, "a message waits", func() bool {
+		_, err := s.topic.Publish(t.Context(), note{1})
+		return errors.Is(err, pubsub.ErrQueued)
+	})
+	_, err := s.topic.Publish(t.Context(), note{2}) // behind it
+	var e *madcrow.Error
+	if !errors.Is(err, pubsub.ErrQueued) || !errors.As(err, &e) || e.NotSent() || e.Retryable() {
+		t.Errorf("%v: %+v", err, e)
+	}
+	s.away(false)
+}

@@ -89,6 +89,9 @@ func (t *Topic[T]) Publish(ctx context.Context, v T) (receivers int64, err error
 		}
 	}
 	receivers, err = t.b.publish(ctx, p)
+	if errors.Is(err, ErrQueued) { // it will be sent: to send it again would deliver it again
+		return 0, fail.WrapAs("publish", t.name, madcrow.OutcomeUnknown, err)
+	}
 	if err != nil {
 		return 0, fail.Wrap("publish", t.name, err)
 	}
@@ -181,7 +184,11 @@ func (b *Bus) send(ctx context.Context, p outgoing) (int64, error) {
 	if l.recordOutcome(b, err); err != nil {
 		return 0, err
 	}
-	return m.AsInt64()
+	receivers, err := m.AsInt64()
+	if err != nil {
+		return 0, fail.WrapAs("publish", strings.TrimPrefix(p.channel, b.prefix), madcrow.OutcomeUnknown, errors.Join(errReply, err))
+	}
+	return receivers, nil
 }
 
 // sendAll sends several in one round trip, and returns an error or nil for each.

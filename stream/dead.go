@@ -101,7 +101,7 @@ func (s *Stream[T]) Purge(ctx context.Context, group string, ids ...string) (int
 	if err == nil && n == 0 {
 		return 0, s.checkGroup(ctx, "purge", group)
 	}
-	return n, s.failed("purge", err)
+	return n, fail.WrapAs("purge", s.name, madcrow.OutcomeUnknown, err)
 }
 
 // checkGroup returns ErrNoGroup for a group that does not exist. It is called

@@ -156,7 +156,7 @@ func (s *Stream[T]) Publish(ctx context.Context, v T) (id string, err error) {
 	}
 	s.event("published", 1)
 	id, err = m.ToString()
-	return id, s.failed("publish", err)
+	return id, fail.WrapAs("publish", s.name, madcrow.OutcomeUnknown, err)
 }
 
 // checkServer makes sure, once, that the server knows the commands that streams
