@@ -10,18 +10,18 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/clock"
 	"github.com/madcrow-go/madcrow/internal/logonce"
+	"github.com/madcrow-go/madcrow/internal/operr"
+	"github.com/madcrow-go/madcrow/internal/pending"
 )
 
 // maxQueued bounds the values whose removals wait for Redis. Beyond it the
 // caches they are of are cleared when Redis is back.
 const maxQueued = 10000
 
-// Between tries to send what waits, while Redis seems well.
-const (
-	replayFirst = 20 * time.Millisecond
-	replayMost  = time.Second
-)
+// removalBackoff gives the pauses between tries while Redis seems well.
+var removalBackoff = clock.Backoff{First: 20 * time.Millisecond, Most: time.Second}
 
 // pendingRemovals is what must be removed from Redis when it is back. Until then this
 // process takes it for removed.
@@ -35,10 +35,7 @@ type pendingRemovals struct {
 	tags    map[string]queuedTag   // by key
 	last    uint64                 // of the order in which they came
 	failed  logonce.Reasons        // for good
-	running bool
-	ctx     context.Context
-	cancel  context.CancelFunc
-	done    sync.WaitGroup
+	runner  *pending.Runner        // sends them, and ends with close
 }
 
 // A removal that comes while an earlier one of the same is being sent is
@@ -56,25 +53,14 @@ type (
 
 func newPendingRemovals(f *registry) *pendingRemovals {
 	o := &pendingRemovals{registry: f, log: f.r.Logger(), values: map[string]queuedValue{}, tags: map[string]queuedTag{}}
-	o.ctx, o.cancel = context.WithCancel(context.Background())
+	o.runner = pending.NewRunner(f.r, pending.RunnerOptions{Backoff: removalBackoff, Writable: true}, o.replay)
 	return o
 }
 
 // retryable says whether a removal that failed is worth another try later.
 func (o *pendingRemovals) retryable(err error) bool {
-	var e *madcrow.Error
-	if !errors.As(err, &e) {
-		return false
-	}
-	switch e.Kind {
-	case madcrow.KindUnavailable, madcrow.KindTimeout, madcrow.KindCanceled, madcrow.KindReadOnly, madcrow.KindLoading, madcrow.KindBusy, madcrow.KindAuth:
-		return !errors.Is(err, madcrow.ErrClosed)
-	case madcrow.KindOutOfMemory: // a removal needs none, a new value did
-		return true
-	case madcrow.KindConfig: // the server of this moment is none for these settings
-		return errors.Is(err, madcrow.ErrUnavailable)
-	}
-	return false
+	// A removal needs no memory, a new value did.
+	return operr.Temporary(err) || errors.Is(err, madcrow.ErrOutOfMemory)
 }
 
 // hasTagOf says whether one of them waits to be removed.
@@ -153,16 +139,13 @@ func (o *pendingRemovals) addTag(key, how string) {
 func (o *pendingRemovals) put(add func()) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.ctx.Err() != nil {
+	if o.runner.Stopped() {
 		return
 	}
 	o.last++
 	add()
 	o.count()
-	if !o.running {
-		o.running = true
-		o.done.Go(o.run)
-	}
+	o.runner.Wake()
 }
 
 func (o *pendingRemovals) count() { o.pending.Store(int64(len(o.values) + len(o.tags))) }
@@ -178,49 +161,12 @@ func (o *pendingRemovals) forget(key string) {
 	o.count()
 }
 
-// run waits until Redis is back and sends what waits, until nothing does.
-func (o *pendingRemovals) run() {
-	for pause := replayFirst; o.await(pause); pause = min(2*pause, replayMost) {
-		o.replay()
-		o.mu.Lock()
-		if o.pending.Load() == 0 {
-			o.running = false
-			o.mu.Unlock()
-			return
-		}
-		o.mu.Unlock()
-	}
-}
-
-// await waits for a while, and until Redis can be used; false after close.
-func (o *pendingRemovals) await(pause time.Duration) bool {
-	select {
-	case <-time.After(pause):
-	case <-o.ctx.Done():
-		return false
-	}
-	for st := range o.registry.r.Watch(o.ctx) {
-		switch st.State {
-		case madcrow.StateUp, madcrow.StateDegraded:
-			if !st.ReadOnly {
-				return true
-			}
-		case madcrow.StateClosed:
-			return false
-		}
-	}
-	return false
-}
-
 func (o *pendingRemovals) close() {
-	o.mu.Lock()
-	o.cancel()
-	o.mu.Unlock()
-	o.done.Wait()
+	o.runner.Stop()
 }
 
-// replay sends what waits, and keeps what is worth another try.
-func (o *pendingRemovals) replay() {
+// replay sends the removals, and keeps those that are worth another try.
+func (o *pendingRemovals) replay(ctx context.Context) pending.Progress {
 	o.mu.Lock()
 	values := make(map[string]queuedValue, len(o.values))
 	for key, v := range o.values {
@@ -232,8 +178,8 @@ func (o *pendingRemovals) replay() {
 	}
 	o.mu.Unlock()
 	for key, t := range tags {
-		if !o.sent(key, replaceTag(o.ctx, o.registry.r, key, t.how)) {
-			return
+		if !o.sent(ctx, key, replaceTag(ctx, o.registry.r, key, t.how)) {
+			return pending.None
 		}
 		o.registry.tagChanges(key)
 		o.mu.Lock()
@@ -247,18 +193,22 @@ func (o *pendingRemovals) replay() {
 	part := make([]string, 0, batch)
 	for key := range values {
 		if part = append(part, key); len(part) == batch {
-			o.replayValues(part, values)
+			o.replayValues(ctx, part, values)
 			part = part[:0]
 		}
 	}
-	o.replayValues(part, values)
+	o.replayValues(ctx, part, values)
+	if o.pending.Load() > 0 {
+		return pending.None
+	}
+	return pending.Done
 }
 
-func (o *pendingRemovals) replayValues(keys []string, values map[string]queuedValue) {
+func (o *pendingRemovals) replayValues(ctx context.Context, keys []string, values map[string]queuedValue) {
 	if len(keys) == 0 {
 		return
 	}
-	results, err := o.registry.r.DoMulti(o.ctx, func(b madcrow.Builder) []madcrow.Command {
+	results, err := o.registry.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
 		cmds := make([]madcrow.Command, 0, 2*len(keys))
 		for _, key := range keys { // each alone: their slot may be on its way to another node
 			cmds = append(cmds, b.Del().Key(key+leaseSuffix).Build(), b.Del().Key(key).Build())
@@ -271,7 +221,7 @@ func (o *pendingRemovals) replayValues(keys []string, values map[string]queuedVa
 				err = results[2*i+1].Err
 			}
 		}
-		if !o.sent(key, err) {
+		if !o.sent(ctx, key, err) {
 			continue
 		}
 		o.registry.valueChanges(key)
@@ -287,11 +237,11 @@ func (o *pendingRemovals) replayValues(keys []string, values map[string]queuedVa
 
 // sent says whether there is no more to do: also where another try is of no
 // use.
-func (o *pendingRemovals) sent(key string, err error) bool {
+func (o *pendingRemovals) sent(ctx context.Context, key string, err error) bool {
 	if err == nil {
 		return true
 	}
-	if o.retryable(err) || o.ctx.Err() != nil {
+	if o.retryable(err) || ctx.Err() != nil {
 		return false
 	}
 	if o.failed.First(err) {
