@@ -68,7 +68,7 @@ func TestChaosControl_BareClientOutlivesItsDeadlines(t *testing.T) {
 }
 
 // TestChaos_SlowWire sends large values over a wire of 1 MB a second beside
-// small reads: with a lane of their own the small ones do not notice, without
+// small reads: with a connection of their own the small ones do not notice, without
 // it they wait behind the large ones.
 func TestChaos_SlowWire(t *testing.T) {
 	slowest := func(threshold int) time.Duration {
@@ -102,7 +102,7 @@ func TestChaos_SlowWire(t *testing.T) {
 		return most
 	}
 	with, without := slowest(0), slowest(32<<20)
-	t.Logf("slowest small read: %v with lanes apart, %v without", with, without)
+	t.Logf("slowest small read: %v with connections of their own, %v without", with, without)
 	if with > testkit.Slack(100*time.Millisecond) {
 		t.Errorf("a small read took %v beside large values", with)
 	}

@@ -43,7 +43,7 @@ func TestChaos_StartsWithoutRedisAndConnectsWhenItAppears(t *testing.T) {
 	if most > testkit.Slack(time.Millisecond) {
 		t.Errorf("a call to a Redis known to be away took %v, want under 1 ms", most)
 	}
-	time.Sleep(700 * time.Millisecond) // so that the connector is in its longest pause
+	time.Sleep(700 * time.Millisecond) // so that the prober is in its longest pause
 	s := madcrowtest.StartRedis(t, madcrowtest.WithPort(port))
 	d := await(t, r, madcrow.StateUp, 5*time.Second)
 	t.Logf("usable %v after Redis answered", d)
@@ -166,16 +166,16 @@ func frozenRedis(t *testing.T, s *madcrowtest.Server, r *madcrow.Redis, callers 
 	}
 }
 
-type outcome struct{ key, told string }
+type outcome struct{ key, reported string }
 
 // TestChaos_KilledUnderLoad kills Redis with SIGKILL and starts it again.
-// Redis writes every command to disk here, so an outcome that was told can be
+// Redis writes every command to disk here, so a reported outcome can be
 // checked: what was acknowledged is there, what was NotApplied is not.
 func TestChaos_KilledUnderLoad(t *testing.T) {
 	madcrowtest.CheckLeaks(t)
 	s, r := server(t, madcrowtest.WithArgs("--appendonly", "yes", "--appendfsync", "always"))
 	var mu sync.Mutex
-	var told []outcome
+	var reported []outcome
 	var slowest, firstGood, back atomic.Int64
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
@@ -199,7 +199,7 @@ func TestChaos_KilledUnderLoad(t *testing.T) {
 					firstGood.CompareAndSwap(0, int64(time.Since(time.Unix(0, at))))
 				}
 				mu.Lock()
-				told = append(told, outcome{key, o})
+				reported = append(reported, outcome{key, o})
 				mu.Unlock()
 			}
 		})
@@ -226,14 +226,14 @@ func TestChaos_KilledUnderLoad(t *testing.T) {
 	if d := time.Duration(slowest.Load()); d > 500*time.Millisecond+testkit.Slack(50*time.Millisecond) {
 		t.Errorf("slowest call took %v, want at most 500 ms", d)
 	}
-	checkOutcomes(t, r, told)
+	checkOutcomes(t, r, reported)
 }
 
-func checkOutcomes(t *testing.T, r *madcrow.Redis, told []outcome) {
+func checkOutcomes(t *testing.T, r *madcrow.Redis, reported []outcome) {
 	t.Helper()
 	count := map[string]int{}
 	there := 0
-	for batch := range slices.Chunk(told, 1000) {
+	for batch := range slices.Chunk(reported, 1000) {
 		results, err := r.DoMulti(t.Context(), func(b builder) []command {
 			cmds := make([]command, len(batch))
 			for i, o := range batch {
@@ -245,19 +245,19 @@ func checkOutcomes(t *testing.T, r *madcrow.Redis, told []outcome) {
 			t.Fatal(err)
 		}
 		for i, o := range batch {
-			count[o.told]++
+			count[o.reported]++
 			absent := results[i].Message.IsNil()
 			switch {
-			case o.told == "ok" && absent:
+			case o.reported == "ok" && absent:
 				t.Errorf("%s was acknowledged and is gone", o.key)
-			case o.told == "not applied" && !absent:
-				t.Errorf("%s was told to be not applied and is there", o.key)
-			case o.told == "unknown" && !absent:
+			case o.reported == "not applied" && !absent:
+				t.Errorf("%s was reported as not applied and is there", o.key)
+			case o.reported == "unknown" && !absent:
 				there++
 			}
 		}
 	}
-	t.Logf("told: %v; of the unknown, %d were applied", count, there)
+	t.Logf("reported: %v; of the unknown, %d were applied", count, there)
 	if count["ok"] == 0 || count["not applied"] == 0 {
 		t.Error("nothing was tested")
 	}
@@ -361,7 +361,7 @@ func TestChaos_KilledConnectionsDoNotFailReads(t *testing.T) {
 	}
 	wg.Wait()
 	t.Logf("%d kills: %d reads, %d failed; %d writes, %d of unknown outcome", kills, reads.Load(), bad.Load(), writes.Load(), unknown.Load())
-	// Under the race detector the connector may be starved for long enough to
+	// Under the race detector the prober may be starved for long enough to
 	// hold the server for away.
 	if bad.Load() > reads.Load()/1000 {
 		t.Errorf("%d of %d reads failed", bad.Load(), reads.Load())

@@ -78,7 +78,7 @@ func TestCluster_EveryWay(t *testing.T) {
 }
 
 // A slot moves while it is written and read: redirections are followed, and
-// nobody is told of them.
+// no caller sees them.
 func TestCluster_SlotsMoveUnderLoad(t *testing.T) {
 	madcrowtest.CheckLeaks(t)
 	c, r := startCluster(t)
@@ -314,7 +314,7 @@ func TestChaosCluster_ClusterDown(t *testing.T) {
 	}
 }
 
-// One frozen node holds up nobody else.
+// One frozen node holds up no other call.
 func TestChaosCluster_FrozenNode(t *testing.T) {
 	madcrowtest.CheckLeaks(t)
 	c, r := startCluster(t)

@@ -134,7 +134,7 @@ func ExampleRedis_Eval() {
 // its outcome.
 func ExampleError() {
 	ctx := context.Background()
-	r, err := madcrow.Open(ctx, madcrow.Config{Host: "127.0.0.1", Port: 1}) // nobody is there
+	r, err := madcrow.Open(ctx, madcrow.Config{Host: "127.0.0.1", Port: 1}) // no one is there
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -158,7 +158,7 @@ func TestReplies_WrongType(t *testing.T) {
 }
 
 // TestReplies_Busy runs an endless script. While Redis is silent it counts as
-// away; once it says BUSY, calls are told so.
+// away; once it says BUSY, calls say so too.
 func TestReplies_Busy(t *testing.T) {
 	s, r := server(t, madcrowtest.WithArgs("--lua-time-limit", "100"))
 	mustSet(t, r, "a", "1")
@@ -204,7 +204,7 @@ func TestReplies_Loading(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	if !seen {
-		t.Fatal("no call was told that Redis is loading")
+		t.Fatal("no call said that Redis is loading")
 	}
 	await(t, r, madcrow.StateUp, 30*time.Second)
 	mustGet(t, r, "k1", strings.Repeat("x", 100))

@@ -98,11 +98,11 @@ func changes(t testing.TB, r *madcrow.Redis) (stop func() int) {
 	ctx, cancel := context.WithCancel(t.Context())
 	n := make(chan int)
 	go func() {
-		told := 0
+		notified := 0
 		for range r.Watch(ctx) {
-			told++
+			notified++
 		}
-		n <- told
+		n <- notified
 	}()
 	return func() int { cancel(); return <-n }
 }

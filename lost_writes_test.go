@@ -20,8 +20,8 @@ type ack struct {
 
 // TestChaosSentinel_MinReplicasBoundsWhatAFailoverLoses orders a failover
 // under load, without and with min-replicas-to-write. Without it the old
-// master acknowledges writes that nobody will ever see, until the client is
-// told of the new one; with it, it refuses them from the promotion on.
+// master acknowledges writes that are lost, until the client
+// learns of the new one; with it, it refuses them from the promotion on.
 func TestChaosSentinel_MinReplicasBoundsWhatAFailoverLoses(t *testing.T) {
 	for _, tc := range []struct {
 		name string

@@ -91,14 +91,14 @@ func TestLog_EachLastingReasonOnce(t *testing.T) {
 			var log testkit.Log
 			tc.cfg.Logger = log.Logger()
 			r := open(t, tc.cfg)
-			told := changes(t, r)
+			notified := changes(t, r)
 			log.Await(t, 1, "redis is not available", 5*time.Second)
 			time.Sleep(1800 * time.Millisecond) // several tries more
 			if lines := log.With(""); len(lines) != 1 || !strings.Contains(lines[0], tc.text) {
 				t.Errorf("the log is not one line with %q: %q", tc.text, lines)
 			}
-			if n := told(); n > 3 { // connecting, down, and perhaps down for want of a first answer
-				t.Errorf("watchers were told %d times", n)
+			if n := notified(); n > 3 { // connecting, down, and perhaps down for want of a first answer
+				t.Errorf("watchers were notified %d times", n)
 			}
 		})
 	}

@@ -84,7 +84,7 @@ func TestGetTracked_IsNotBelievedWherePushesDoNotArrive(t *testing.T) {
 	}
 }
 
-// A user who may not write the key of the proof: the first change that is told
+// A user who may not write the key of the proof: the first change that is pushed
 // of is the proof.
 func TestGetTracked_IsBelievedAfterTheFirstPush(t *testing.T) {
 	s := madcrowtest.StartRedis(t, madcrowtest.WithUser("app", "pw", "~*", "&*", "+@all", "-set"))

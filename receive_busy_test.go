@@ -13,8 +13,8 @@ import (
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
-// receiving is a Receive of one channel. Its messages are dropped while nobody
-// takes them, so that it holds up nobody.
+// receiving is a Receive of one channel. Its messages are dropped while none
+// takes them, so that it delays no other.
 type receiving struct {
 	got    chan string
 	ended  chan error
@@ -91,7 +91,7 @@ func noisy(t *testing.T, s *madcrowtest.Server, channel string) {
 
 // The server tells of a channel before it has answered the second subscriber of
 // it: what comes meanwhile must not stand in the way of that answer.
-func TestReceive_SecondSubscriberOfABusyChannelHoldsUpNobody(t *testing.T) {
+func TestReceive_SecondSubscriberOfABusyChannelDelaysNoOther(t *testing.T) {
 	madcrowtest.CheckLeaks(t)
 	s, r := server(t)
 	noisy(t, s, "busy")
@@ -114,8 +114,8 @@ func TestReceive_SecondSubscriberOfABusyChannelHoldsUpNobody(t *testing.T) {
 	}
 }
 
-// What comes for one who is leaving must not stand in the way of the farewell.
-func TestReceive_LeavingABusyChannelHoldsUpNobody(t *testing.T) {
+// Messages for a subscriber that leaves must not delay its UNSUBSCRIBE.
+func TestReceive_LeavingABusyChannelDelaysNoOther(t *testing.T) {
 	madcrowtest.CheckLeaks(t)
 	s, r := server(t)
 	noisy(t, s, "busy")
@@ -150,12 +150,12 @@ func TestReceive_OverlappingChannelsAreSubscribedOnce(t *testing.T) {
 		go func() {
 			ended <- r.Receive(hooked, func(b builder) command { return b.Subscribe().Channel(channels...).Build() }, func(m rueidis.PubSubMessage) { got <- m.Channel + m.Message })
 		}()
-		told := []string{}
+		notified := []string{}
 		for range channels {
-			told = append(told, <-confirmed)
+			notified = append(notified, <-confirmed)
 		}
-		if slices.Sort(told); !slices.Equal(told, channels) {
-			t.Errorf("it was told of %v, want %v", told, channels)
+		if slices.Sort(notified); !slices.Equal(notified, channels) {
+			t.Errorf("it was notified of %v, want %v", notified, channels)
 		}
 		return got, func() {
 			cancel()

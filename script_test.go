@@ -76,14 +76,14 @@ func TestEval_RefusalsAreThoseOfASingleCommand(t *testing.T) {
 			})
 			wantError(t, err, c.kind, c.sentinel, madcrow.OutcomeNotApplied)
 			if v := s.Do(t, "EXISTS", "a"); v != int64(0) {
-				t.Errorf("told not applied, and EXISTS is %v", v)
+				t.Errorf("reported as not applied, and EXISTS is %v", v)
 			}
 		})
 	}
 }
 
 // A replica that comes in time is waited for, as by a single write; a script
-// that sends a message first is not run again, and nobody hears it twice.
+// that sends a message first is not run again, and no one hears it twice.
 func TestEval_WaitsForReplicasWithinTheDeadline(t *testing.T) {
 	s, r := server(t)
 	s.Do(t, "CONFIG", "SET", "min-replicas-to-write", "1")

@@ -90,17 +90,17 @@ func exerciseAll(t *testing.T, r *madcrow.Redis) {
 	}
 }
 
-// writers write with 40 goroutines until stop and note what they were told.
+// writers write with 40 goroutines until stop and note what was reported.
 type writers struct {
-	mu      sync.Mutex
-	told    []outcome
-	lastBad atomic.Int64 // when a write last failed
-	longest atomic.Int64 // the longest time without a success, of all
-	lastOK  atomic.Int64
-	stop    chan struct{}
-	wg      sync.WaitGroup
-	kinds   sync.Map
-	slowest atomic.Int64
+	mu       sync.Mutex
+	reported []outcome
+	lastBad  atomic.Int64 // when a write last failed
+	longest  atomic.Int64 // the longest time without a success, of all
+	lastOK   atomic.Int64
+	stop     chan struct{}
+	wg       sync.WaitGroup
+	kinds    sync.Map
+	slowest  atomic.Int64
 }
 
 func startWriters(r *madcrow.Redis) *writers {
@@ -137,12 +137,12 @@ func (w *writers) note(key string, err error, took time.Duration) {
 		w.longest.Store(gap)
 	}
 	w.mu.Lock()
-	w.told = append(w.told, outcome{key, o})
+	w.reported = append(w.reported, outcome{key, o})
 	w.slowest.Store(max(w.slowest.Load(), int64(took)))
 	w.mu.Unlock()
 }
 
-// end stops the writers and reports: how long nobody could write, and what
+// end stops the writers and reports: how long no write succeeded, and what
 // became of the acknowledged writes. Replication is asynchronous, so a
 // failover may lose some: they are counted, not forbidden.
 func (w *writers) end(t *testing.T, r *madcrow.Redis) (outage time.Duration) {
@@ -153,7 +153,7 @@ func (w *writers) end(t *testing.T, r *madcrow.Redis) (outage time.Duration) {
 		t.Errorf("a call took %v, want at most 500 ms", d)
 	}
 	count, lost := map[string]int{}, 0
-	for batch := range slices.Chunk(w.told, 1000) {
+	for batch := range slices.Chunk(w.reported, 1000) {
 		results, err := r.DoMulti(t.Context(), func(b builder) []command {
 			cmds := make([]command, len(batch))
 			for i, o := range batch {
@@ -165,11 +165,11 @@ func (w *writers) end(t *testing.T, r *madcrow.Redis) (outage time.Duration) {
 			t.Fatal(err)
 		}
 		for i, o := range batch {
-			count[o.told]++
-			if absent := results[i].Message.IsNil(); o.told == "ok" && absent {
+			count[o.reported]++
+			if absent := results[i].Message.IsNil(); o.reported == "ok" && absent {
 				lost++
-			} else if o.told == "not applied" && !absent {
-				t.Errorf("%s was told to be not applied and is there", o.key)
+			} else if o.reported == "not applied" && !absent {
+				t.Errorf("%s was reported as not applied and is there", o.key)
 			}
 		}
 	}
@@ -179,7 +179,7 @@ func (w *writers) end(t *testing.T, r *madcrow.Redis) (outage time.Duration) {
 		return true
 	})
 	outage = time.Duration(w.longest.Load())
-	t.Logf("no write for %v; told %v, failures by kind %v; %d acknowledged writes were lost by the failover", outage, count, kinds, lost)
+	t.Logf("no write for %v; reported %v, failures by kind %v; %d acknowledged writes were lost by the failover", outage, count, kinds, lost)
 	return outage
 }
 
@@ -194,7 +194,7 @@ func TestChaosSentinel_MasterKilled(t *testing.T) {
 	for set.Master() == old {
 		time.Sleep(5 * time.Millisecond)
 		if time.Since(start) > 20*time.Second {
-			t.Fatal("the Sentinels promoted nobody")
+			t.Fatal("the Sentinels promoted none")
 		}
 	}
 	failover := time.Since(start)
@@ -245,7 +245,7 @@ func TestChaosSentinel_MasterAndWatchedSentinelKilled(t *testing.T) {
 	for set.Master() == old {
 		time.Sleep(5 * time.Millisecond)
 		if time.Since(start) > 30*time.Second {
-			t.Fatal("the Sentinels promoted nobody")
+			t.Fatal("the Sentinels promoted none")
 		}
 	}
 	failover := time.Since(start)
@@ -320,7 +320,7 @@ func TestSentinel_ErrorsNameTheCause(t *testing.T) {
 		{"no Sentinel", func(c *madcrow.Config) {
 			c.Sentinel.Addresses = []string{fmt.Sprintf("127.0.0.1:%d", madcrowtest.FreePort(t))}
 		}, madcrow.ErrNoSentinel, "refused"},
-		{"unknown master", func(c *madcrow.Config) { c.Sentinel.ServiceName = "nobody" }, madcrow.ErrUnknownMaster, "REDIS_SENTINEL_SERVICE_NAME"},
+		{"unknown master", func(c *madcrow.Config) { c.Sentinel.ServiceName = "no-one" }, madcrow.ErrUnknownMaster, "REDIS_SENTINEL_SERVICE_NAME"},
 		{"wrong password", func(c *madcrow.Config) { c.Sentinel.Password = "wrong-one" }, madcrow.ErrNoSentinel, "REDIS_SENTINEL_PASSWORD"},
 		// It was "NOAUTH Authentication required." without a setting.
 		{"no password", func(c *madcrow.Config) { c.Sentinel.Password = "" }, madcrow.ErrNoSentinel, "NOAUTH Authentication required.; check REDIS_SENTINEL_USERNAME and REDIS_SENTINEL_PASSWORD"},
@@ -459,7 +459,7 @@ func TestSentinel_ByNameAndByAddressIsOne(t *testing.T) {
 	count(2)
 }
 
-// Without SENTINEL REPLICAS no replica served reads, and nothing told of it.
+// Without SENTINEL REPLICAS no replica served reads, and no line said so.
 func TestSentinel_ReplicasByTheOlderCommand(t *testing.T) {
 	master := madcrowtest.StartRedis(t)
 	replica := madcrowtest.StartRedis(t)

@@ -17,13 +17,13 @@ import (
 // to change. In production the start fails at once instead.
 func TestConnect_WrongKindOfServerIsNamed(t *testing.T) {
 	cluster, set := madcrowtest.StartCluster(t), madcrowtest.StartSentinel(t)
-	alone := madcrowtest.StartRedis(t)
+	single := madcrowtest.StartRedis(t)
 	at := func(s *madcrowtest.Server) madcrow.Config {
 		return madcrow.Config{Host: "127.0.0.1", Port: s.Port()}
 	}
 	db := at(cluster.Nodes()[0])
 	db.DB = 1
-	noDB := at(alone)
+	noDB := at(single)
 	noDB.DB = 16
 	noSelect := at(madcrowtest.StartRedis(t, madcrowtest.WithArgs("--rename-command", "SELECT", "")))
 	noSelect.DB = 1
@@ -37,9 +37,9 @@ func TestConnect_WrongKindOfServerIsNamed(t *testing.T) {
 		{"replica of a cluster as standalone", at(cluster.Nodes()[4]), madcrow.KindConfig, []string{"node of a cluster", "REDIS_USE_CLUSTERS=true"}},
 		{"node of a cluster, database 1", db, madcrow.KindUnavailable, []string{"REDIS_DB=0", "REDIS_USE_CLUSTERS=true"}},
 		{"Sentinel as Redis", at(set.Sentinels()[0]), madcrow.KindConfig, []string{"this is a Sentinel", "REDIS_USE_SENTINEL=true", "REDIS_SENTINELS"}},
-		{"standalone as cluster", madcrow.Config{Cluster: madcrow.Cluster{Enabled: true, Addresses: []string{alone.Addr()}}}, madcrow.KindConfig, []string{"REDIS_USE_CLUSTERS=false"}},
+		{"standalone as cluster", madcrow.Config{Cluster: madcrow.Cluster{Enabled: true, Addresses: []string{single.Addr()}}}, madcrow.KindConfig, []string{"REDIS_USE_CLUSTERS=false"}},
 		{"Sentinel as cluster", madcrow.Config{Cluster: madcrow.Cluster{Enabled: true, Addresses: []string{set.Sentinels()[0].Addr()}}}, madcrow.KindConfig, []string{"REDIS_USE_CLUSTERS=false"}},
-		{"Redis as Sentinel", madcrow.Config{Sentinel: madcrow.Sentinel{Enabled: true, ServiceName: "m", Addresses: []string{alone.Addr()}}}, madcrow.KindConfig, []string{"this is no Sentinel", "REDIS_SENTINELS", "REDIS_USE_SENTINEL=false"}},
+		{"Redis as Sentinel", madcrow.Config{Sentinel: madcrow.Sentinel{Enabled: true, ServiceName: "m", Addresses: []string{single.Addr()}}}, madcrow.KindConfig, []string{"this is no Sentinel", "REDIS_SENTINELS", "REDIS_USE_SENTINEL=false"}},
 		{"no such database", noDB, madcrow.KindUnavailable, []string{"REDIS_DB=0"}},
 		{"no SELECT", noSelect, madcrow.KindUnavailable, []string{"REDIS_DB=0"}},
 	} {
@@ -78,7 +78,7 @@ func TestConnect_WrongKindOfServerIsNamed(t *testing.T) {
 }
 
 // A cluster of one node has all keys, so that it serves as a standalone Redis
-// does. When it gets a second one, the callers of the keys that moved are told
+// does. When it gets a second one, the callers of the keys that moved are refused
 // of the setting, and the others go on.
 func TestConnect_ClusterOfOneNodeServesAsStandalone(t *testing.T) {
 	for _, hidden := range []bool{false, true} {
@@ -146,7 +146,7 @@ func TestConnect_ServerWithoutScriptsIsNamed(t *testing.T) {
 	}
 }
 
-// Nobody was told which password a cluster lacks, and production waited 5 s.
+// It was not said which password a cluster lacks, and production waited 5 s.
 func TestCluster_PasswordIsNamed(t *testing.T) {
 	c := madcrowtest.StartCluster(t, madcrowtest.WithPassword("right"))
 	for _, password := range []string{"", "wrong-one"} {

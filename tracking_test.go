@@ -14,7 +14,7 @@ import (
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
-// heard collects the keys that were told of.
+// heard collects the keys that were invalidated.
 type heard struct {
 	mu   sync.Mutex
 	keys map[string]int
@@ -45,7 +45,7 @@ func tracked(t *testing.T, r *madcrow.Redis, key string) madcrow.Tracked {
 	return got
 }
 
-// believed waits until the connection has proven that changes are told: a busy
+// believed waits until the connection has proven that changes are pushed: a busy
 // machine may take longer for that than the first read waits.
 func believed(t *testing.T, r *madcrow.Redis) {
 	t.Helper()
@@ -72,14 +72,14 @@ func TestGetTracked_TellsOfChangesByOthers(t *testing.T) {
 	}
 	mustSet(t, other, "a", "2")
 	mustSet(t, other, "b", "1")
-	testkit.Eventually(t, "both keys are told", func() bool { return h.count("a") == 1 && h.count("b") == 1 })
-	mustSet(t, other, "a", "3") // not read since: not told again
+	testkit.Eventually(t, "both keys are pushed", func() bool { return h.count("a") == 1 && h.count("b") == 1 })
+	mustSet(t, other, "a", "3") // not read since: not pushed again
 	got := tracked(t, r, "a")
 	if v, _ := got.Message.ToString(); v != "3" || h.count("a") != 1 {
-		t.Errorf("read %q, told %d times", v, h.count("a"))
+		t.Errorf("read %q, invalidated %d times", v, h.count("a"))
 	}
 	s.Do(t, "PEXPIRE", "a", "60000")
-	testkit.Eventually(t, "a new lifetime is told", func() bool { return h.count("a") == 2 })
+	testkit.Eventually(t, "a new lifetime is pushed", func() bool { return h.count("a") == 2 })
 	if got = tracked(t, r, "a"); got.TTL <= 59*time.Second || got.TTL > time.Minute {
 		t.Errorf("TTL %v", got.TTL)
 	}
@@ -159,10 +159,10 @@ func TestGetTracked_Cluster(t *testing.T) {
 	}
 	other := open(t, c.Config())
 	mustSet(t, other, "bar", "2")
-	testkit.Eventually(t, "the change is told", func() bool { return h.count("bar") == 1 })
+	testkit.Eventually(t, "the change is pushed", func() bool { return h.count("bar") == 1 })
 	c.MoveSlot(t, c.Slot("foo"), otherMaster(t, c, "foo"))
 	// Until the map is known, the move itself tells that the key has gone.
-	testkit.Eventually(t, "the moved key is told", func() bool { return h.count("foo") >= 1 || !before[0].Tracking.Valid() })
+	testkit.Eventually(t, "the moved key is pushed", func() bool { return h.count("foo") >= 1 || !before[0].Tracking.Valid() })
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	for {
