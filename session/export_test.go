@@ -158,3 +158,6 @@ func ParseIdent(token string) (again, member string, ok bool) {
 
 // Failed is err as an operation of a manager returns it.
 func Failed(err error) error { return wrap("load", "web", err) }
+
+// DisableValidityCache has every load run the script.
+func (m *Manager[T]) DisableValidityCache() { m.store = m.cached().redisStore }

@@ -2,7 +2,13 @@ package session_test
 
 import (
 	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -176,5 +182,100 @@ func TestValidityCache_OneRoundTripAlsoForATouch(t *testing.T) {
 	// One in a tenth of the idle time, and one before it that came too soon.
 	if scripts < 5 || scripts > 30 {
 		t.Errorf("%d of %d reads were scripts, want 12 to 25", scripts, reads)
+	}
+}
+
+// A cached session is read by Go's rule (plainlyValid in validity_cache.go), any
+// other by the script's (fetch in lua/begin.lua). Whatever is done to the keys of a
+// session, both rules must agree on whether it can be read, and on its data.
+func TestValidityCache_AgreesWithTheScript(t *testing.T) {
+	r := open(t)
+	opt := session.Options{Idle: time.Hour, Absolute: time.Hour, Grace: time.Minute}
+	cached, script := newManager(t, r, opt), newManager(t, r, opt)
+	script.DisableValidityCache()
+	rng := rand.New(rand.NewPCG(1, 2))
+	do := func(args ...string) {
+		must(t, second(r.Do(t.Context(), func(b madcrow.Builder) madcrow.Command {
+			return b.Arbitrary(args[0]).Keys(args[1]).Args(args[2:]...).Build()
+		})))
+	}
+	for round := range 300 {
+		user := fmt.Sprintf("user %d", round)
+		s := stored(t, cached, "a")
+		if round%3 > 0 {
+			must(t, s.Login(t.Context(), user))
+		}
+		token := s.Token()
+		if !alive(t, cached, token) || !alive(t, cached, token) {
+			t.Fatal("not found")
+		}
+		key, epoch, index := cached.KeysOf(token)
+		changes := []struct {
+			name string
+			do   func()
+		}{
+			{"no data", func() { do("HDEL", key, "d") }},
+			{"no version", func() { do("HDEL", key, "v") }},
+			{"rotated", func() { do("HSET", key, "x", "other") }},
+			{"another user", func() { do("HSET", key, "u", "another") }},
+			{"another epoch at login", func() { do("HSET", key, "e", "another") }},
+			{"another end", func() { do("HSET", key, "a", fmt.Sprint(time.Now().Add(time.Minute).UnixMicro())) }},
+			{"ended", func() { do("HSET", key, "a", "1") }},
+			{"new data", func() { _ = script.Open(token).Update(t.Context(), add("b")) }},
+			{"no epoch", func() { do("DEL", epoch) }},
+			{"new epoch", func() { do("SET", epoch, "another") }},
+			{"no index", func() { do("DEL", index) }},
+			{"another member", func() { do("ZADD", index, "9e15", "other") }},
+			{"touch due", func() { do("PEXPIRE", key, "600000") }},
+			{"no TTL", func() { do("PERSIST", key) }},
+			{"no session", func() { do("DEL", key) }},
+			{"unchanged", func() {}},
+		}
+		name := ""
+		for range 1 + rng.IntN(2) {
+			c := changes[rng.IntN(len(changes))]
+			name += c.name + "; "
+			c.do()
+		}
+		got, gotFound, gotErr := cached.Open(token).Get(t.Context())
+		want, wantFound, wantErr := script.Open(token).Get(t.Context())
+		if gotFound != wantFound || (gotErr == nil) != (wantErr == nil) || fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("%q %s: cached %v %v %v, by the script %v %v %v", user, name, got, gotFound, gotErr, want, wantFound, wantErr)
+		}
+	}
+}
+
+// The whole request through the middleware, with the validity cache and without.
+func BenchmarkMiddleware_Read(b *testing.B) {
+	r := open(b)
+	for _, name := range []string{"cached", "script"} {
+		m := newManager(b, r, session.Options{Name: name})
+		if name == "script" {
+			m.DisableValidityCache()
+		}
+		h := m.Middleware(session.FailClosed)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if _, found, err := m.From(r.Context()).Get(r.Context()); !found || err != nil {
+				b.Error(found, err)
+			}
+			w.WriteHeader(http.StatusNoContent)
+		}))
+		var cookies []string
+		for i := range 1000 {
+			cookies = append(cookies, "__Host-session="+login(b, m, fmt.Sprint("user ", i)).Token())
+		}
+		for _, callers := range []int{1, 64} {
+			b.Run(fmt.Sprintf("%s/%d", name, callers), func(b *testing.B) {
+				b.ReportAllocs()
+				var next atomic.Int64
+				b.SetParallelism((callers + runtime.GOMAXPROCS(0) - 1) / runtime.GOMAXPROCS(0))
+				b.RunParallel(func(pb *testing.PB) {
+					for pb.Next() {
+						req := httptest.NewRequest("GET", "/", nil)
+						req.Header["Cookie"] = []string{cookies[int(next.Add(1))%len(cookies)]}
+						h.ServeHTTP(httptest.NewRecorder(), req)
+					}
+				})
+			})
+		}
 	}
 }
