@@ -18,6 +18,7 @@ import (
 	"github.com/madcrow-go/madcrow/cache"
 	"github.com/madcrow-go/madcrow/clientip"
 	"github.com/madcrow-go/madcrow/inject"
+	"github.com/madcrow-go/madcrow/internal/operr"
 	"github.com/madcrow-go/madcrow/internal/sealed"
 	"github.com/madcrow-go/madcrow/problem"
 	"github.com/madcrow-go/madcrow/ratelimit"
@@ -74,9 +75,7 @@ func ofSemaphore(deadline time.Duration) error {
 	return err
 }
 
-func ofService(err error) error {
-	return &service.Error{Operation: "get", Table: "redis_cache", Err: err}
-}
+func ofService(err error) error { return service.Failed("get", service.TableCache, err) }
 
 type answer struct {
 	err    error
@@ -137,11 +136,11 @@ var answers = map[string]answer{
 	"madcrow.Error of a semaphore":  {ofSemaphore(time.Minute), 503, true},
 	"madcrow.Error of a late lease": {ofSemaphore(-time.Second), 504, false},
 
-	"service.ErrCorrupt":      {ofService(service.ErrCorrupt), 500, false},
-	"service.Error":           {ofService(redis(madcrow.KindUnavailable)), 503, true},
-	"service.Error type":      {ofService(redis(madcrow.KindWrongType)), 409, false},
-	"service.Error timeout":   {ofService(redis(madcrow.KindTimeout)), 504, false},
-	"service.ValidationError": {&service.ValidationError{Field: "key", Message: "m"}, 422, false},
+	"service.ErrCorrupt":               {ofService(service.ErrCorrupt), 500, false},
+	"madcrow.Error of service":         {ofService(redis(madcrow.KindUnavailable)), 503, true},
+	"madcrow.Error of service type":    {ofService(redis(madcrow.KindWrongType)), 409, false},
+	"madcrow.ArgumentError of service": {operr.Unprocessable("key", &madcrow.ArgumentError{Op: "service.get", Argument: "key", Reason: "m"}), 422, false},
+	"madcrow.Error of service timeout": {ofService(redis(madcrow.KindTimeout)), 504, false},
 
 	"session.ErrEnded":            {ofSession(session.ErrEnded), 401, false},
 	"session.ErrRotated":          {ofSession(session.ErrRotated), 401, false},

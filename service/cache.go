@@ -11,14 +11,14 @@ import (
 const NoLifetime time.Duration = -1
 
 // GetCache returns the value of key. A missing key is ("", false, nil); a
-// failure is an [*Error]. With [WithNearCache] it may come from this process.
+// failure is a [*madcrow.Error]. With [WithNearCache] it may come from this process.
 func (s *Service) GetCache(ctx context.Context, key string) (value string, found bool, err error) {
 	if err := s.checkCacheKey(key); err != nil {
 		return "", false, err
 	}
 	if s.near != nil {
 		c, err := s.near.find(ctx, key)
-		return c.value, c.found, failed("get", TableCache, err)
+		return c.value, c.found, Failed("get", TableCache, err)
 	}
 	key = s.prefix + key
 	m, err := s.redis.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Get().Key(key).Build() })
@@ -26,7 +26,7 @@ func (s *Service) GetCache(ctx context.Context, key string) (value string, found
 		value, err = m.ToString()
 		found = err == nil
 	}
-	return value, found, failed("get", TableCache, err)
+	return value, found, Failed("get", TableCache, err)
 }
 
 // Entry is what [Service.GetCacheWithTTL] found.
@@ -46,25 +46,25 @@ func (s *Service) GetCacheWithTTL(ctx context.Context, key string) (Entry, error
 	}
 	if s.near != nil {
 		c, err := s.near.find(ctx, key)
-		return c.entry(monotonic()), failed("get", TableCache, err)
+		return c.entry(monotonic()), Failed("get", TableCache, err)
 	}
 	key = s.prefix + key
 	res, err := s.redis.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
 		return []madcrow.Command{b.Get().Key(key).Build(), b.Pttl().Key(key).Build()}
 	})
 	if err != nil {
-		return Entry{}, failed("get", TableCache, err)
+		return Entry{}, Failed("get", TableCache, err)
 	}
 	if res[0].Message.IsNil() {
 		return Entry{}, nil
 	}
 	value, err := res[0].Message.ToString()
 	if err != nil {
-		return Entry{}, failed("get", TableCache, err)
+		return Entry{}, Failed("get", TableCache, err)
 	}
 	ms, err := res[1].Message.AsInt64()
 	if err != nil {
-		return Entry{}, failed("get", TableCache, err)
+		return Entry{}, Failed("get", TableCache, err)
 	}
 	// The key may have expired between the two commands: then it was found with
 	// a TTL of 0.
@@ -83,7 +83,7 @@ func (s *Service) SetCache(ctx context.Context, key, value string, ttl time.Dura
 			return err
 		}
 	}
-	return failed("set", TableCache, s.set(ctx, s.prefix+key, value, ttl))
+	return Failed("set", TableCache, s.set(ctx, s.prefix+key, value, ttl))
 }
 
 // set stores a string. Whole seconds are sent as SETEX, as FastAPI Madcrow does.
@@ -108,7 +108,7 @@ func (s *Service) DeleteCache(ctx context.Context, key string) (existed bool, er
 		return false, err
 	}
 	existed, err = s.del(ctx, s.prefix+key)
-	return existed, failed("delete", TableCache, err)
+	return existed, Failed("delete", TableCache, err)
 }
 
 func (s *Service) del(ctx context.Context, key string) (bool, error) {
@@ -125,7 +125,7 @@ func (s *Service) Exists(ctx context.Context, key string) (bool, error) {
 	}
 	key = s.prefix + key
 	n, err := s.integer(ctx, func(b madcrow.Builder) madcrow.Command { return b.Exists().Key(key).Build() })
-	return n > 0, failed("exists", TableCache, err)
+	return n > 0, Failed("exists", TableCache, err)
 }
 
 // TTL returns the lifetime that key has left: [NoLifetime] when it never
@@ -137,7 +137,7 @@ func (s *Service) TTL(ctx context.Context, key string) (ttl time.Duration, found
 	key = s.prefix + key
 	ms, err := s.integer(ctx, func(b madcrow.Builder) madcrow.Command { return b.Pttl().Key(key).Build() })
 	if err != nil {
-		return 0, false, failed("ttl", TableCache, err)
+		return 0, false, Failed("ttl", TableCache, err)
 	}
 	ttl, found = lifetime(ms)
 	return ttl, found, nil
@@ -160,11 +160,4 @@ func (s *Service) integer(ctx context.Context, build func(madcrow.Builder) madcr
 		return 0, err
 	}
 	return m.AsInt64()
-}
-
-func failed(operation, table string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return &Error{Operation: operation, Table: table, Err: err}
 }

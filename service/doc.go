@@ -3,9 +3,9 @@
 // write.
 //
 // Every method makes one round trip, or none with [WithNearCache]. A missing key is
-// a value, not an error. An error of Redis is an [*Error],
-// which wraps the one of package madcrow; an invalid argument is a
-// [*ValidationError]. Both describe their HTTP response. While Redis is unavailable
+// a value, not an error. A failed operation is a
+// [*madcrow.Error]; an invalid argument is a
+// [*madcrow.ArgumentError]. Both describe their HTTP response. While Redis is unavailable
 // every method fails at once with madcrow.ErrUnavailable.
 //
 // In Redis, with Config.KeyPrefix before every key and every channel:

@@ -6,10 +6,11 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/operr"
 	"github.com/madcrow-go/madcrow/problem"
 )
 
-// The tables of [Error]: FastAPI Madcrow's names for the kinds of data.
+// The tables, Error.Name of a failed operation: FastAPI Madcrow's names for the kinds of data.
 const (
 	TableCache      = "redis_cache"
 	TableSessions   = "redis_sessions"
@@ -21,31 +22,20 @@ const (
 // second at most.
 const retryAfter = time.Second
 
-// Error is a failed operation on Redis. It wraps the error of package madcrow,
-// so errors.Is(err, madcrow.ErrUnavailable) and its like work.
-type Error struct {
-	// Operation is the method's operation: "get", "set", "delete", …
-	Operation string
-	// Table is the kind of data: "redis_cache", …
-	Table string
-	// Err is the cause; it may name addresses and keys.
-	Err error
-}
+var fail = operr.Maker{Package: "service", Problem: problemOf}
 
-// Error returns one line for logs.
-func (e *Error) Error() string { return e.Operation + " " + e.Table + ": " + e.Err.Error() }
+// Failed returns err as the [*madcrow.Error] of a failed operation ("get") on a
+// table, for routes that do more than this package; nil stays nil. Its HTTP response
+// names both, and shows only the kind of the cause.
+func Failed(operation, table string, err error) error { return fail.Wrap(operation, table, err) }
 
-// Unwrap returns the cause.
-func (e *Error) Unwrap() error { return e.Err }
-
-// Problem returns the HTTP response. It shows only the kind of the cause.
-func (e *Error) Problem() problem.Problem {
-	p := problemOf(e.Err)
-	p.Operation, p.Table = e.Operation, e.Table
+func problemOf(op, table string, err error) problem.Problem {
+	p := causeProblem(err)
+	p.Operation, p.Table = op, table
 	return p
 }
 
-func problemOf(err error) problem.Problem {
+func causeProblem(err error) problem.Problem {
 	var m *madcrow.Error
 	switch {
 	case errors.As(err, &m):
@@ -56,28 +46,12 @@ func problemOf(err error) problem.Problem {
 	return problem.Problem{Status: http.StatusInternalServerError, Code: "REDIS_ERROR", Message: "The Redis operation failed"}
 }
 
-// ValidationError is an argument that cannot be used. Nothing was sent. It
-// does not hold the argument.
-type ValidationError struct {
-	// Field is the argument: "key", "channel", "limit", …
-	Field string
-	// Message describes the expected value.
-	Message string
-}
-
-// Error returns one line.
-func (e *ValidationError) Error() string { return "service: " + e.Field + ": " + e.Message }
-
-// Problem returns a 422.
-func (e *ValidationError) Problem() problem.Problem {
-	return problem.Problem{
-		Status:  http.StatusUnprocessableEntity,
-		Code:    problem.CodeValidation,
-		Message: "The request is not valid",
-		Errors:  []problem.FieldError{{Field: e.Field, Message: e.Message}},
-	}
-}
-
-// ErrCorrupt is the cause of an [*Error] when the stored data is not valid for the
+// ErrCorrupt is the cause of a [*madcrow.Error] when the stored data is not valid for the
 // table, for example a session that is not a JSON object.
 var ErrCorrupt = errors.New("stored data is not valid")
+
+// invalid returns the error of an argument. Arguments of this package are data of an
+// HTTP client, so it is a 422 that names the argument.
+func invalid(argument, reason string) error {
+	return operr.Unprocessable(argument, fail.Argument("call", "", argument, reason))
+}

@@ -65,7 +65,7 @@ func (s *Service) ResetRateLimit(ctx context.Context, key string) (existed bool,
 		return false, err
 	}
 	existed, err = s.del(ctx, s.prefix+key)
-	return existed, failed("reset", TableRateLimits, err)
+	return existed, Failed("reset", TableRateLimits, err)
 }
 
 // evalLimit runs the script: verb "1" counts the request, "0" does not.
@@ -74,23 +74,23 @@ func (s *Service) evalLimit(ctx context.Context, op, verb, key string, limit int
 		return Decision{}, err
 	}
 	if limit < 1 || limit > maxLimit {
-		return Decision{}, &ValidationError{Field: "limit", Message: "must be from 1 to " + strconv.Itoa(maxLimit)}
+		return Decision{}, invalid("limit", "must be from 1 to "+strconv.Itoa(maxLimit))
 	}
 	if window < minWindow || window > maxLifetime {
-		return Decision{}, &ValidationError{Field: "window", Message: "must be from 10 ms to 100 years"}
+		return Decision{}, invalid("window", "must be from 10 ms to 100 years")
 	}
 	m, err := s.redis.Eval(ctx, limitscript.Set, []string{s.prefix + key}, []string{
 		verb, "1", strconv.Itoa(limit), strconv.FormatInt(window.Microseconds(), 10), keys.Nonce(),
 	})
 	if err != nil {
-		return Decision{}, failed(op, TableRateLimits, err)
+		return Decision{}, Failed(op, TableRateLimits, err)
 	}
 	reply, err := m.AsIntSlice()
 	if err == nil && len(reply) != 4 {
 		err = errors.New("the limit script returned an unexpected reply")
 	}
 	if err != nil {
-		return Decision{}, failed(op, TableRateLimits, err)
+		return Decision{}, Failed(op, TableRateLimits, err)
 	}
 	d := Decision{
 		Allowed:    reply[0] == 0,

@@ -198,8 +198,8 @@ func TestNear_WithoutRedisThereIsNoCopy(t *testing.T) {
 	srv.Stop()
 	within(t, func() bool {
 		_, _, err := s.GetCache(t.Context(), "k")
-		var ours *Error
-		return errors.Is(err, madcrow.ErrUnavailable) && errors.As(err, &ours) && ours.Table == TableCache
+		var ours *madcrow.Error
+		return errors.Is(err, madcrow.ErrUnavailable) && errors.As(err, &ours) && ours.Name == TableCache
 	}, "the end of the connection")
 	srv.Start()
 	srv.Do(t, "SET", "app:k", "new")
@@ -238,7 +238,7 @@ func TestNear_KeysOfOtherKindsAreErrorsAsWithout(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	}
-	var wrong *ValidationError
+	var wrong *madcrow.ArgumentError
 	if _, _, err := s.GetCache(t.Context(), "session:1"); !errors.As(err, &wrong) {
 		t.Errorf("%v", err)
 	}

@@ -62,7 +62,7 @@ const subscriberQueue = 1024
 
 // Publish sends message to channel and returns how many connections received it; 0
 // is not a failure. In a cluster it counts the connections of one node. The channel
-// has 1 to 1,024 bytes. Reserved channels are a [*ValidationError]: those that begin
+// has 1 to 1,024 bytes. Reserved channels are a [*madcrow.ArgumentError]: those that begin
 // with __ belong to the server (Sentinels trust messages on theirs), those that begin
 // with m1: to the typed packages, see [WithReservedKeys].
 func (s *Service) Publish(ctx context.Context, channel, message string) (receivers int64, err error) {
@@ -73,7 +73,7 @@ func (s *Service) Publish(ctx context.Context, channel, message string) (receive
 	n, err := s.integer(ctx, func(b madcrow.Builder) madcrow.Command {
 		return b.Publish().Channel(channel).Message(message).Build()
 	})
-	return n, failed("publish", TablePubSub, err)
+	return n, Failed("publish", TablePubSub, err)
 }
 
 // Subscribe yields the messages of the channels until ctx ends or the loop is left.
@@ -84,7 +84,7 @@ func (s *Service) Publish(ctx context.Context, channel, message string) (receive
 // are about again. Messages of one channel arrive in order; there is no order between
 // channels.
 //
-// An error is the last value that it yields: a [*ValidationError], or an [*Error]
+// An error is the last value that it yields: a [*madcrow.ArgumentError], or a [*madcrow.Error]
 // that does not resolve by waiting (no permission, client closed).
 //
 // Up to 1,024 events wait for a slow reader; further messages are dropped and
@@ -104,7 +104,7 @@ func (s *Service) Subscribe(ctx context.Context, channels ...string) iter.Seq2[E
 				if errors.As(err, &e) {
 					err = e.Err // Operation and Table of ours replace its own
 				}
-				yield(Event{}, failed("subscribe", TablePubSub, err))
+				yield(Event{}, Failed("subscribe", TablePubSub, err))
 				return
 			}
 			if ev, ok := eventOf(e); ok && !yield(ev, nil) {
@@ -136,16 +136,16 @@ func eventOf(e pubsub.Event[string]) (Event, bool) {
 func (s *Service) listen(channels []string) (_ *pubsub.Topics[string], leave func(), err error) {
 	bus, leave, err := s.listeners.enter(s.redis)
 	if err != nil {
-		return nil, nil, failed("subscribe", TablePubSub, err)
+		return nil, nil, Failed("subscribe", TablePubSub, err)
 	}
 	topics, err := pubsub.NewTopics(bus, channels, pubsub.TopicOptions[string]{Plain: true})
 	if err != nil {
 		leave()
 		var v *madcrow.ArgumentError
 		if errors.As(err, &v) {
-			return nil, nil, &ValidationError{Field: v.Argument, Message: v.Reason}
+			return nil, nil, invalid(v.Argument, v.Reason)
 		}
-		return nil, nil, failed("subscribe", TablePubSub, err)
+		return nil, nil, Failed("subscribe", TablePubSub, err)
 	}
 	return topics, leave, nil
 }

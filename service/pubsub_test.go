@@ -133,7 +133,7 @@ func TestSubscribe_WrongArgumentsAreTheOnlyYield(t *testing.T) {
 		n := 0
 		for _, err := range s.Subscribe(t.Context(), channels...) {
 			n++
-			var v *ValidationError
+			var v *madcrow.ArgumentError
 			if !errors.As(err, &v) {
 				t.Errorf("%v", err)
 			}

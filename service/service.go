@@ -57,5 +57,5 @@ func (s *Service) Unavailable(operation, table string) error {
 	if err == nil { // Redis came back between the two calls
 		err = madcrow.ErrUnavailable
 	}
-	return &Error{Operation: operation, Table: table, Err: err}
+	return Failed(operation, table, err)
 }

@@ -133,9 +133,9 @@ func TestService_ReservedAndUnusableArgumentsAreRefusedUnsent(t *testing.T) {
 		"session is no JSON":   {"data", s.SetSession(ctx, "x", make(chan int), 0)},
 		"no channel":           {"channel", second(s.Publish(ctx, "", "m"))},
 	} {
-		var v *ValidationError
-		if !errors.As(tc.err, &v) || v.Field != tc.field {
-			t.Errorf("%s: %v, want a ValidationError of %s", name, tc.err, tc.field)
+		var v *madcrow.ArgumentError
+		if !errors.As(tc.err, &v) || v.Argument != tc.field {
+			t.Errorf("%s: %v, want an ArgumentError of %s", name, tc.err, tc.field)
 			continue
 		}
 		if p := problem.From(tc.err); p.Status != 422 || len(p.Errors) != 1 || p.Errors[0].Field != tc.field {
@@ -190,7 +190,7 @@ func TestError_EveryKindHasItsStatusAndHidesTheCause(t *testing.T) {
 		madcrow.KindWrongType: 409, madcrow.KindConflict: 409, madcrow.KindPermission: 500, madcrow.KindServer: 500,
 		madcrow.KindConfig: 500, madcrow.KindCanceled: 503,
 	} {
-		err := failed("get", TableCache, &madcrow.Error{Op: "GET", Kind: kind, Err: errors.New("10.1.2.3 key:secret")})
+		err := Failed("get", TableCache, &madcrow.Error{Op: "GET", Kind: kind, Err: errors.New("10.1.2.3 key:secret")})
 		p := problem.From(err)
 		if p.Status != status || p.Operation != "get" || p.Table != TableCache {
 			t.Errorf("%v: %+v", kind, p)
@@ -207,9 +207,9 @@ func TestError_EveryKindHasItsStatusAndHidesTheCause(t *testing.T) {
 
 func wantProblem(t *testing.T, err error, status int, code, operation, table string) {
 	t.Helper()
-	var e *Error
+	var e *madcrow.Error
 	if !errors.As(err, &e) {
-		t.Errorf("%v (%T) is not an *Error", err, err)
+		t.Errorf("%v (%T) is not a *madcrow.Error", err, err)
 		return
 	}
 	p := problem.From(err)

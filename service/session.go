@@ -21,7 +21,7 @@ const (
 
 // GetSession returns the JSON object of session id, byte for byte as it is
 // stored. A missing session is (nil, false, nil). Data that is no JSON object
-// is an [*Error] with [ErrCorrupt].
+// is a [*madcrow.Error] with [ErrCorrupt].
 func (s *Service) GetSession(ctx context.Context, id string) (data json.RawMessage, found bool, err error) {
 	if err := checkText("session_id", id, maxSessionID); err != nil {
 		return nil, false, err
@@ -29,7 +29,7 @@ func (s *Service) GetSession(ctx context.Context, id string) (data json.RawMessa
 	key := s.prefix + sessionPrefix + id
 	m, err := s.redis.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Get().Key(key).Build() })
 	if err != nil {
-		return nil, false, failed("get", TableSessions, err)
+		return nil, false, Failed("get", TableSessions, err)
 	}
 	if m.IsNil() {
 		return nil, false, nil
@@ -39,7 +39,7 @@ func (s *Service) GetSession(ctx context.Context, id string) (data json.RawMessa
 		err = ErrCorrupt
 	}
 	if err != nil {
-		return nil, false, failed("get", TableSessions, err)
+		return nil, false, Failed("get", TableSessions, err)
 	}
 	return data, true, nil
 }
@@ -61,7 +61,7 @@ func (s *Service) SetSession(ctx context.Context, id string, data any, ttl time.
 	if err != nil {
 		return err
 	}
-	return failed("set", TableSessions, s.set(ctx, s.prefix+sessionPrefix+id, text, ttl))
+	return Failed("set", TableSessions, s.set(ctx, s.prefix+sessionPrefix+id, text, ttl))
 }
 
 // DeleteSession removes session id and reports whether it existed.
@@ -70,7 +70,7 @@ func (s *Service) DeleteSession(ctx context.Context, id string) (existed bool, e
 		return false, err
 	}
 	existed, err = s.del(ctx, s.prefix+sessionPrefix+id)
-	return existed, failed("delete", TableSessions, err)
+	return existed, Failed("delete", TableSessions, err)
 }
 
 // encodeObject writes plain JSON: no HTML escapes, no newline at the end, as
@@ -80,11 +80,11 @@ func encodeObject(data any) (string, error) {
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(data); err != nil {
-		return "", &ValidationError{Field: "data", Message: "must be a JSON object"}
+		return "", invalid("data", "must be a JSON object")
 	}
 	text := bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 	if len(text) == 0 || text[0] != '{' || !utf8.Valid(text) { // a RawMessage may not be
-		return "", &ValidationError{Field: "data", Message: "must be a JSON object"}
+		return "", invalid("data", "must be a JSON object")
 	}
 	return string(text), nil
 }

@@ -48,31 +48,31 @@ func (s *Service) checkReserved(key string) error {
 		return nil
 	}
 	if beginning := keys.Reserved(s.prefix, key, reserved...); beginning != "" {
-		return &ValidationError{Field: "key", Message: keys.MustNotBegin(beginning)}
+		return invalid("key", keys.MustNotBegin(beginning))
 	}
 	return nil
 }
 
 func (s *Service) checkChannel(channel string) error {
 	if message := keys.CheckChannel(s.prefix, channel); message != "" {
-		return &ValidationError{Field: "channel", Message: message}
+		return invalid("channel", message)
 	}
 	return nil
 }
 
 func checkText(field, text string, maxChars int) error {
 	if text == "" {
-		return &ValidationError{Field: field, Message: "must not be empty"}
+		return invalid(field, "must not be empty")
 	}
 	if len(text) > maxChars && utf8.RuneCountInString(text) > maxChars {
-		return &ValidationError{Field: field, Message: "must have at most " + strconv.Itoa(maxChars) + " characters"}
+		return invalid(field, "must have at most "+strconv.Itoa(maxChars)+" characters")
 	}
 	return nil
 }
 
 func checkLifetime(ttl time.Duration) error {
 	if ttl < time.Millisecond || ttl > maxLifetime {
-		return &ValidationError{Field: "ttl", Message: "must be from 1 ms to 100 years"}
+		return invalid("ttl", "must be from 1 ms to 100 years")
 	}
 	return nil
 }

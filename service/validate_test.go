@@ -22,13 +22,13 @@ func TestService_ReservedChannelsAreRefused(t *testing.T) {
 	prefixed := New(openPrefixed(t, srv.Config(), "app:"))
 	for _, s := range []*Service{s, prefixed, New(s.redis, WithReservedKeys())} {
 		for _, channel := range append(reservedChannels, "", strings.Repeat("c", 1025)) {
-			var v *ValidationError
-			if _, err := s.Publish(t.Context(), channel, "x"); !errors.As(err, &v) || v.Field != "channel" {
+			var v *madcrow.ArgumentError
+			if _, err := s.Publish(t.Context(), channel, "x"); !errors.As(err, &v) || v.Argument != "channel" {
 				t.Errorf("publish to %.30q: %v", channel, err)
 			}
 			v = nil
 			for _, err := range s.Subscribe(t.Context(), "news", channel) {
-				if !errors.As(err, &v) || v.Field != "channel" {
+				if !errors.As(err, &v) || v.Argument != "channel" {
 					t.Errorf("subscribe to %.30q: %v", channel, err)
 				}
 				break
@@ -64,8 +64,8 @@ func TestService_ReservedKeysOfOtherApplicationsAreRefused(t *testing.T) {
 			"get": second(first.GetCacheWithTTL(ctx, key)), "set": first.SetCache(ctx, key, "x", 0), "delete": second(first.DeleteCache(ctx, key)),
 			"exists": second(first.Exists(ctx, key)),
 		} {
-			var v *ValidationError
-			if !errors.As(err, &v) || v.Field != "key" {
+			var v *madcrow.ArgumentError
+			if !errors.As(err, &v) || v.Argument != "key" {
 				t.Errorf("%s of %s: %v", name, key, err)
 			}
 		}

@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/madcrow-go/madcrow"
-	"github.com/madcrow-go/madcrow/service"
 )
 
 // oneshot is what commands that ask Redis once have in common.
@@ -93,12 +92,8 @@ func openReal(ctx context.Context, timeout time.Duration) (*madcrow.Redis, error
 
 // asUsage makes what was typed wrong an error of the one who typed.
 func asUsage(err error) error {
-	var s *service.ValidationError
 	var a *madcrow.ArgumentError
-	switch {
-	case errors.As(err, &s):
-		return usageError{fmt.Errorf("%s %s", s.Field, s.Message)}
-	case errors.As(err, &a):
+	if errors.As(err, &a) {
 		return usageError{fmt.Errorf("%s: %s", a.Argument, a.Reason)}
 	}
 	return err

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/service"
 )
 
@@ -44,7 +45,7 @@ func (c DataController) get(ctx context.Context, in *dataInput) (*dataAnswer, er
 		if found {
 			return &dataAnswer{value, "cache"}, nil
 		}
-		var refused *service.ValidationError
+		var refused *madcrow.ArgumentError
 		switch {
 		case errors.As(err, &refused): // the cache does not take such a key
 			cached = false

@@ -77,7 +77,7 @@ func (s *Server) newEvents() (*sse.Handler, error) {
 		Refuse: func(w http.ResponseWriter, r *http.Request, err error) {
 			var e *madcrow.Error
 			if errors.As(err, &e) { // in the words of the other routes
-				err = &service.Error{Operation: "subscribe", Table: service.TablePubSub, Err: e.Err}
+				err = service.Failed("subscribe", service.TablePubSub, e.Err)
 			}
 			s.fail(w, r, err)
 		},
