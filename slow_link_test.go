@@ -134,7 +134,7 @@ func TestSlowLink_ThousandsOfCallersGetTheirOwnRepliesInTime(t *testing.T) {
 	if ok.Load() == 0 {
 		t.Error("no call was answered")
 	}
-	if overshoot > testkit.Slack(200*time.Millisecond)+scheduler {
+	if overshoot > testkit.Slack(200*time.Millisecond)+3*scheduler { // 8,000 goroutines wait for a processor too
 		t.Errorf("a call returned %v after its deadline", overshoot)
 	}
 	p.SetDelay(0)
