@@ -3,6 +3,7 @@ package session_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -15,7 +16,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/clientip"
+	"github.com/madcrow-go/madcrow/madcrowtest"
 	"github.com/madcrow-go/madcrow/problem"
 	"github.com/madcrow-go/madcrow/session"
 )
@@ -340,5 +343,28 @@ func TestDevice_AnyBytes(t *testing.T) {
 		if err != nil || len(list) != 1 || list[0].Device.Address != "" || len(bytes.Runes([]byte(list[0].Device.UserAgent))) > 256 {
 			t.Errorf("%.20q: %+v %v", agent, list, err)
 		}
+	}
+}
+
+func TestMiddleware_InnerFailureHoldsAfterAnOuterLoad(t *testing.T) {
+	srv := madcrowtest.StartRedis(t)
+	m := newManager(t, openConfig(t, srv.Config()), session.Options{})
+	token := login(t, m, "alice").Token()
+	srv.Kill()
+	var outer, inner, after error
+	strict := m.Middleware(session.FailClosed)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _, inner = m.From(r.Context()).Get(r.Context())
+	}))
+	h := m.Middleware(session.ReadAnonymous)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s := m.From(r.Context())
+		_, _, outer = s.Get(r.Context())
+		strict.ServeHTTP(w, r)
+		_, _, after = s.Get(r.Context())
+	}))
+	req := httptest.NewRequest("GET", "/", nil)
+	req.AddCookie(&http.Cookie{Name: "__Host-session", Value: token})
+	h.ServeHTTP(httptest.NewRecorder(), req)
+	if outer != nil || !errors.Is(inner, madcrow.ErrUnavailable) || after != nil {
+		t.Errorf("outer %v, inner %v, after %v", outer, inner, after)
 	}
 }

@@ -2,8 +2,10 @@ package session_test
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 
+	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/session"
 )
 
@@ -111,5 +113,169 @@ func TestLogin_RevivesNoDataOfARotatedAndEndedSession(t *testing.T) {
 				t.Errorf("a late write: %v", err)
 			}
 		})
+	}
+}
+
+func TestLogin_KeepsParallelUpdates(t *testing.T) {
+	r := open(t)
+	for _, at := range []string{"create", "destroy"} {
+		m, others := newManager(t, r, session.Options{}), newManager(t, r, session.Options{})
+		s := stored(t, others, "first")
+		mine := loaded(t, m, s.Token())
+		m.SetHook(once(at, func() { must(t, others.Open(s.Token()).Update(t.Context(), add("second"))) }))
+		must(t, mine.Login(t.Context(), "alice"))
+		if c, _, err := others.Open(mine.Token()).Get(t.Context()); err != nil || fmt.Sprint(c.Items) != "[first second]" {
+			t.Errorf("an update before %s: %+v %v", at, c, err)
+		}
+	}
+}
+
+// Somebody who knows the identifier writes without pause: its owner must be
+// able to change it, and loses nothing.
+func TestLogin_CannotBeKeptFromChangingTheIdentifier(t *testing.T) {
+	r := open(t)
+	for name, opt := range map[string]session.Options{"plain": {}, "sealed": {Keys: [][]byte{key(1)}}} {
+		m, others := newManager(t, r, opt), newManager(t, r, opt)
+		n := 1
+		token := ""
+		faster := func(script string) session.Hook {
+			return func(op string) error {
+				if op == script && alive(t, others, token) {
+					if others.Open(token).Update(t.Context(), add(fmt.Sprint(n))) == nil {
+						n++
+					}
+				}
+				return nil
+			}
+		}
+		s := stored(t, others, "0")
+		mine := loaded(t, m, s.Token())
+		token = s.Token()
+		m.SetHook(faster("destroy"))
+		must(t, mine.Login(t.Context(), "alice"))
+		if c, _, err := others.Open(mine.Token()).Get(t.Context()); err != nil || c.N != n || n < 3 {
+			t.Errorf("%s: login: %d of %d, %v", name, c.N, n, err)
+		}
+		token = mine.Token()
+		m.SetHook(faster("rotate"))
+		err := mine.Rotate(t.Context())
+		if name == "sealed" { // it would have to be sealed again each time
+			if !errors.Is(err, session.ErrConflict) || mine.Token() != token {
+				t.Errorf("sealed: %v", err)
+			}
+		} else if err != nil || mine.Token() == token {
+			t.Errorf("plain: %v", err)
+		}
+		m.SetHook(func(string) error { return nil })
+		if c, found, err := mine.Get(t.Context()); err != nil || !found || c.N != n {
+			t.Errorf("%s: rotate: %d of %d, %v", name, c.N, n, err)
+		}
+	}
+}
+
+func TestLogin_KeepsNoDataOfAnotherUser(t *testing.T) {
+	m := newManager(t, open(t), session.Options{})
+	s := login(t, m, "alice")
+	must(t, s.Update(t.Context(), add("secret of alice")))
+	must(t, s.Login(t.Context(), "alice"))
+	if c, _, _ := s.Get(t.Context()); c.N != 1 {
+		t.Errorf("the same user: %+v", c)
+	}
+	must(t, s.Login(t.Context(), "bob"))
+	if c, found, err := m.Open(s.Token()).Get(t.Context()); !found || err != nil || c.N != 0 {
+		t.Errorf("another user: %+v %v %v", c, found, err)
+	}
+}
+
+func TestLogin_RevivesNoDataOfAnEndedSession(t *testing.T) {
+	r := open(t)
+	m, others := newManager(t, r, session.Options{}), newManager(t, r, session.Options{})
+	s := login(t, others, "alice")
+	must(t, s.Update(t.Context(), add("x")))
+	late := loaded(t, m, s.Token())
+	m.SetHook(once("create", func() { must(t, s.Logout(t.Context())) }))
+	must(t, late.Login(t.Context(), "alice"))
+	if c, found, err := others.Open(late.Token()).Get(t.Context()); !found || err != nil || c.N != 0 {
+		t.Errorf("%+v %v %v", c, found, err)
+	}
+}
+
+func TestLogin_OfARotatedSessionKeepsItsData(t *testing.T) {
+	r := open(t)
+	m, others := newManager(t, r, session.Options{}), newManager(t, r, session.Options{})
+	s := login(t, others, "alice")
+	late := loaded(t, m, s.Token())
+	m.SetHook(once("create", func() {
+		must(t, s.Rotate(t.Context()))
+		must(t, s.Update(t.Context(), add("x")))
+	}))
+	if err := late.Login(t.Context(), "alice"); !errors.Is(err, session.ErrRotated) {
+		t.Errorf("rotated meanwhile: %v", err)
+	}
+	if c, found, err := others.Open(s.Token()).Get(t.Context()); !found || err != nil || c.N != 1 {
+		t.Errorf("%+v %v %v", c, found, err)
+	}
+	if list, err := others.List(t.Context(), "alice"); err != nil || len(list) != 1 {
+		t.Errorf("%v %v", list, err)
+	}
+}
+
+func TestLogin_AgainOnOneDeviceEndsNoOtherOfMaxPerUser(t *testing.T) {
+	m := newManager(t, open(t), session.Options{MaxPerUser: 2})
+	first := login(t, m, "alice")
+	second := login(t, m, "alice")
+	for range 3 {
+		must(t, second.Login(t.Context(), "alice"))
+	}
+	if !alive(t, m, first.Token()) || !alive(t, m, second.Token()) {
+		t.Errorf("first %v, second %v", alive(t, m, first.Token()), alive(t, m, second.Token()))
+	}
+}
+
+func TestLogin_WithASmallerMaxPerUserThanThereAreSessions(t *testing.T) {
+	r := open(t)
+	m, few := newManager(t, r, session.Options{}), newManager(t, r, session.Options{MaxPerUser: 1})
+	s := login(t, m, "alice")
+	key, _, index := m.KeysOf(s.Token())
+	_, err := r.Eval(t.Context(), madcrow.NewScript("many", `
+		local all = redis.call('HGETALL', KEYS[1])
+		for i = 1, 9000 do
+			redis.call('ZADD', KEYS[2], '9e15', 'm' .. i)
+			local k = string.gsub(KEYS[1], 's:[^:]*$', 's:m' .. i)
+			redis.call('HSET', k, unpack(all))
+			redis.call('PEXPIRE', k, 60000)
+		end`), []string{key, index}, nil)
+	must(t, err)
+	must(t, few.Open("").Login(t.Context(), "alice"))
+	if list, err := few.List(t.Context(), "alice"); err != nil || len(list) != 1 {
+		t.Errorf("%d sessions, %v", len(list), err)
+	}
+}
+
+func TestLogin_SaysWhenTheOldIdentifierMayLive(t *testing.T) {
+	r := open(t)
+	m := newManager(t, r, session.Options{})
+	s := stored(t, m, "x")
+	old := s.Token()
+	m.SetHook(refuse("destroy", 1))
+	err := s.Login(t.Context(), "alice")
+	if !errors.Is(err, session.ErrOldSessionActive) || s.Token() == old || !alive(t, m, s.Token()) {
+		t.Errorf("%v", err)
+	}
+	must(t, s.Logout(t.Context()))
+	if alive(t, m, old) {
+		t.Error("the old one lives on after a logout")
+	}
+}
+
+func TestLogin_LateWriteUnderTheOldIdentifierMakesNoNewSession(t *testing.T) {
+	m := newManager(t, open(t), session.Options{})
+	s := stored(t, m, "x")
+	fresh, early := m.Open(s.Token()), loaded(t, m, s.Token())
+	must(t, s.Login(t.Context(), "alice"))
+	for name, late := range map[string]*session.Session[cart]{"loaded before": early, "not loaded": fresh} {
+		if err := late.Update(t.Context(), add("y")); !errors.Is(err, session.ErrRotated) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

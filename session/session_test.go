@@ -334,3 +334,24 @@ func TestSession_WithoutRedis(t *testing.T) {
 		}
 	}
 }
+
+func TestSession_WaitsNoLongerThanItsContext(t *testing.T) {
+	srv := madcrowtest.StartRedis(t)
+	m := newManager(t, openConfig(t, srv.Config()), session.Options{})
+	s := m.Open(login(t, m, "alice").Token())
+	srv.Pause()
+	defer srv.Resume()
+	go func() { _, _, _ = s.Get(context.Background()) }()
+	time.Sleep(20 * time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	start := time.Now()
+	_, _, err := s.Get(ctx)
+	if d := time.Since(start); d > 250*time.Millisecond || !errors.Is(err, madcrow.ErrTimeout) {
+		t.Errorf("%v after %v, with 50 ms to go", err, d)
+	}
+	_ = s.Token() // does not wait
+	if d := time.Since(start); d > 300*time.Millisecond {
+		t.Errorf("Token took %v", d)
+	}
+}

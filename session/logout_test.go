@@ -1,0 +1,59 @@
+package session_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/madcrow-go/madcrow/session"
+)
+
+func TestLogout_WithTheOldIdentifierEndsTheRotatedSession(t *testing.T) {
+	m := newManager(t, open(t), session.Options{})
+	s := login(t, m, "alice")
+	old := s.Token()
+	must(t, s.Rotate(t.Context()))
+	must(t, m.Open(old).Logout(t.Context()))
+	if alive(t, m, s.Token()) || alive(t, m, old) {
+		t.Error("logged out with the identifier from before a rotation, and the session lives on")
+	}
+}
+
+func TestLogout_CanBeRepeatedAfterAFailure(t *testing.T) {
+	r := open(t)
+	m := newManager(t, r, session.Options{})
+	s := login(t, m, "alice")
+	m.SetHook(refuse("destroy", 1))
+	if err := s.Logout(t.Context()); err == nil {
+		t.Fatal("no error")
+	}
+	if _, found, err := s.Get(t.Context()); found || err != nil {
+		t.Errorf("after a logout that failed: %v %v", found, err)
+	}
+	must(t, s.Logout(t.Context()))
+	if list, err := m.List(t.Context(), "alice"); err != nil || len(list) != 0 {
+		t.Errorf("a repeated logout returned nil, and the session lives on: %v %v", list, err)
+	}
+}
+
+func TestLogout_OutsideOfMiddlewareIsAnError(t *testing.T) {
+	m := newManager(t, open(t), session.Options{})
+	if err := m.From(t.Context()).Logout(t.Context()); !errors.Is(err, session.ErrNoMiddleware) {
+		t.Error(err)
+	}
+}
+
+func TestLogout_EndsWhatCannotBeDecoded(t *testing.T) {
+	r := open(t)
+	m := newManager(t, r, session.Options{})
+	s := login(t, m, "alice")
+	other, err := session.New[int](r, session.Options{})
+	must(t, err)
+	late := other.Open(s.Token())
+	if _, found, err := late.Get(t.Context()); found || err != nil {
+		t.Fatal(found, err)
+	}
+	must(t, late.Logout(t.Context()))
+	if alive(t, m, s.Token()) {
+		t.Error("logged out, and alive")
+	}
+}
