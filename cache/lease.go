@@ -9,11 +9,12 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/lease"
 )
 
-// lease is the right to load a key, of all processes. Without it nothing is
+// loadLease is the right to load a key, of all processes. Without it nothing is
 // stored: a change of the value takes it away (a fence).
-type lease struct {
+type loadLease struct {
 	valueKey, key string // in Redis
 	encKey        string
 	token         string
@@ -22,9 +23,9 @@ type lease struct {
 
 const leaseSuffix = ":lease"
 
-func (c *Cache[T]) newLease(encKey string) lease {
+func (c *Cache[T]) newLease(encKey string) loadLease {
 	vk := c.valueKey(encKey)
-	return lease{valueKey: vk, key: vk + leaseSuffix, encKey: encKey, token: rand.Text()}
+	return loadLease{valueKey: vk, key: vk + leaseSuffix, encKey: encKey, token: rand.Text()}
 }
 
 const (
@@ -112,7 +113,7 @@ type leaseReply struct {
 }
 
 // tryLease asks once.
-func (c *Cache[T]) tryLease(ctx context.Context, l *lease) (reply leaseReply, err error) {
+func (c *Cache[T]) tryLease(ctx context.Context, l *loadLease) (reply leaseReply, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.opt.ReadTimeout)
 	defer cancel()
 	life := c.opt.LeaseTTL
@@ -223,45 +224,45 @@ func (l *loader[T]) watch(ctx context.Context) (stop func()) {
 	if l.away != nil || !l.lease.held.Load() {
 		return func() {}
 	}
+	c := l.c
+	every := time.Second // where each process loads for itself, the lease is only read
+	if c.opt.LeaseTTL > 0 {
+		every = c.opt.LeaseTTL / 3
+	}
 	ctx, cancel := context.WithCancel(ctx)
-	timer := time.AfterFunc(watchAfter, func() { l.renew(ctx) })
+	kept := lease.Keep(ctx, time.Now(), lease.Options{
+		TTL:   max(c.opt.LeaseTTL, 0),
+		Every: min(every, c.opt.NearTTL), // NearTTL: for where Redis does not notify
+		First: watchAfter,
+		Renew: l.renewals(ctx, every),
+		Lost:  func() { c.flights.detach(l.flight) },
+		Wake:  func() (<-chan struct{}, func()) { return c.watchers.add(l.lease.key) },
+	})
 	return func() {
-		timer.Stop()
 		cancel()
+		kept.Stop()
 	}
 }
 
-func (l *loader[T]) renew(ctx context.Context) {
-	c := l.c
-	wake, unwatch := c.watchers.add(l.lease.key)
-	defer unwatch()
-	every := c.opt.LeaseTTL / 3
-	if c.opt.LeaseTTL < 0 { // it is not renewed, only read
-		every = time.Second
-	}
-	renewal := time.NewTicker(every)
-	defer renewal.Stop()
-	poll := time.NewTicker(c.opt.NearTTL) // for where Redis does not notify
-	defer poll.Stop()
-	for {
+// renewals returns what reads the lease, so that Redis notifies of its changes, and
+// renews it when that is due. While Redis is away the lease counts as held: the
+// callers of this process go on sharing the load, and what it stores is fenced. The
+// deadline of the single renewal may be very short, so it is not that of the calls.
+func (l *loader[T]) renewals(ctx context.Context, every time.Duration) func(context.Context) (held bool, err error) {
+	c, renewed := l.c, time.Now()
+	return func(context.Context) (held bool, err error) {
 		got := c.r.GetTracked(ctx, c.opt.ReadTimeout, l.lease.key)[0]
-		if holder, err := got.Message.ToString(); got.Err == nil && (err != nil || holder != l.lease.token) {
-			c.flights.detach(l.flight)
-			return
+		if got.Err != nil {
+			return true, nil
 		}
-		if got.Err == nil && got.Tracking != nil {
-			poll.Stop()
+		if holder, err := got.Message.ToString(); err != nil || holder != l.lease.token {
+			return false, nil //nolint:nilerr // no lease is another's
 		}
-		select {
-		case <-wake:
-		case <-poll.C:
-		case <-renewal.C:
-			if c.opt.LeaseTTL > 0 {
-				_, _ = c.r.Eval(ctx, scriptRenew, []string{l.lease.key}, []string{l.lease.token, millis(c.opt.LeaseTTL)})
-			}
-		case <-ctx.Done():
-			return
+		if c.opt.LeaseTTL > 0 && time.Since(renewed) >= every-watchAfter {
+			renewed = time.Now()
+			_, _ = c.r.Eval(ctx, scriptRenew, []string{l.lease.key}, []string{l.lease.token, millis(c.opt.LeaseTTL)})
 		}
+		return true, nil
 	}
 }
 
@@ -303,7 +304,7 @@ func (leaseFail) changesValue() bool   { return false }
 const leaseEndTimeout = time.Second
 
 // endLease ends a lease that is held, in the given way.
-func (c *Cache[T]) endLease(ctx context.Context, l *lease, how leaseEnd) {
+func (c *Cache[T]) endLease(ctx context.Context, l *loadLease, how leaseEnd) {
 	if !l.held.Load() || c.removals.has(l.encKey) {
 		return
 	}
@@ -328,7 +329,7 @@ func (c *Cache[T]) endLease(ctx context.Context, l *lease, how leaseEnd) {
 }
 
 // giveUp drops a lease in the background: Redis does not answer as it should.
-func (c *Cache[T]) giveUp(l *lease) {
+func (c *Cache[T]) giveUp(l *loadLease) {
 	l.held.Store(false)
 	keys, args := []string{l.valueKey, l.key}, append([]string{l.token}, leaseDrop{}.args()...)
 	c.background("give up "+l.token, func(ctx context.Context) {

@@ -21,7 +21,7 @@ type loader[T any] struct {
 	batch   *batchSlot[T] // in a GetOrLoadMany; nil for a load of one key
 
 	flight  *flight[T] // set where this load leads
-	lease   lease
+	lease   loadLease
 	away    error    // why Redis has no part in the load
 	atLease Found[T] // what Redis had when the lease was acquired
 	gens    []*tagGen
