@@ -94,7 +94,7 @@ var wordsLeft = []struct {
 	left int
 }{
 	{"engine", ". internal/fault internal/availability internal/conn internal/node internal/topology internal/settings internal/guard internal/resp internal/scriptsha internal/logonce", 3},
-	{"cache", "cache/... httpcache/... internal/near internal/localcache internal/memsize internal/httpwriter internal/binfmt internal/cachelimit internal/sealed", 13},
+	{"cache", "cache/... httpcache/... internal/near internal/localcache internal/memsize internal/httpwriter internal/binfmt internal/cachelimit internal/sealed", 0},
 	{"limits", "ratelimit/... semaphore/... internal/limitscript/... internal/keys internal/lease", 6},
 	{"sessions", "session/... service/... inject problem health clientip carry/... internal/operr", 13},
 	{"messages", "pubsub/... stream/... sse/... internal/pending", 3},

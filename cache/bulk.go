@@ -165,7 +165,7 @@ func (c *Cache[T]) writeMany(ctx context.Context, values map[string]T, ca call) 
 		if failures[i] != nil {
 			errs = append(errs, c.queue("set", e.encKey, failures[i]))
 		} else {
-			c.removals.forget(e.encKey)
+			c.removals.discard(e.encKey)
 		}
 	}
 	return errors.Join(errs...)

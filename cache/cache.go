@@ -123,7 +123,7 @@ func (c *Cache[T]) invalidated(key string) {
 // loaded until now is no longer what to serve.
 func (c *Cache[T]) valueChanges(key string) {
 	if encKey, ok := c.encKeyOf(key); ok {
-		c.flights.forget(encKey)
+		c.flights.remove(encKey)
 		c.near.Drop(encKey)
 	}
 }
@@ -131,7 +131,7 @@ func (c *Cache[T]) valueChanges(key string) {
 // tagChanges is the same for a tag.
 func (c *Cache[T]) tagChanges(key string) {
 	if c.tags.invalidated(key) {
-		c.flights.forgetTag(key)
+		c.flights.removeTag(key)
 		c.near.dropDegraded(clock.Now())
 	}
 }
@@ -296,7 +296,7 @@ func (c *Cache[T]) write(ctx context.Context, encKey string, value T, ca call) e
 	if err != nil {
 		return c.queue("set", encKey, err)
 	}
-	c.removals.forget(encKey)
+	c.removals.discard(encKey)
 	return nil
 }
 
@@ -317,7 +317,7 @@ func (c *Cache[T]) Delete(ctx context.Context, key string) error {
 	if err != nil {
 		return c.queue("delete", encKey, err)
 	}
-	c.removals.forget(encKey)
+	c.removals.discard(encKey)
 	return nil
 }
 

@@ -184,16 +184,16 @@ func TestCoherence_FlushAll(t *testing.T) {
 	}
 }
 
-// A failover in order, and one after a crash. What is new is set at the new
+// A failover in order, and one after a afterCrash. What is new is set at the new
 // master.
 func TestCoherence_SentinelFailover(t *testing.T) {
 	set := madcrowtest.StartSentinel(t)
 	p := newPair(t, set.Config(), set.Config())
-	how := []bool{false} // after a crash the connection ends at once
+	how := []bool{false} // after a afterCrash the connection ends at once
 	if testkit.Chaos {
 		how = []bool{false, true}
 	}
-	for i, crash := range how {
+	for i, afterCrash := range how {
 		set.WaitReady(t)
 		key := fmt.Sprint("k", i)
 		p.fill(key, 1)
@@ -202,7 +202,7 @@ func TestCoherence_SentinelFailover(t *testing.T) {
 		old := master.Addr()
 		go func() {
 			defer close(done)
-			if crash {
+			if afterCrash {
 				master.Kill()
 			} else {
 				set.Failover(t)
@@ -256,11 +256,11 @@ func TestCoherence_SentinelFailover(t *testing.T) {
 		cancel()
 		wg.Wait()
 		<-done
-		t.Logf("failover (crash: %v): the new value stood after %v, an old one was served for %v after that", crash, time.Unix(0, moved.Load()).Sub(start), window)
+		t.Logf("failover (afterCrash: %v): the new value stood after %v, an old one was served for %v after that", afterCrash, time.Unix(0, moved.Load()).Sub(start), window)
 		if window > testkit.Slack(2500*time.Millisecond) {
 			t.Errorf("an old value for %v", window)
 		}
-		if crash {
+		if afterCrash {
 			master.Start()
 		}
 	}

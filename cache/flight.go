@@ -181,16 +181,16 @@ func (f *flights[T]) clearFailure(encKey string) {
 	}
 }
 
-// forget lets those who come from now on load again: what is being loaded may be
+// remove lets those who come from now on load again: what is being loaded may be
 // older than a change. Those who wait already get it.
-func (f *flights[T]) forget(encKey string) {
+func (f *flights[T]) remove(encKey string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.running, encKey)
 }
 
-// forgetTag is forget for all that have a tag.
-func (f *flights[T]) forgetTag(key string) {
+// removeTag is remove for all that have a tag.
+func (f *flights[T]) removeTag(key string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for encKey, fl := range f.running {

@@ -79,7 +79,7 @@ func (c *Cache[T]) dropTags(ctx context.Context, names []string) error {
 		c.registry.tagChanges(key)
 		switch {
 		case bad == nil:
-			c.removals.pendingRemovals.forget(key)
+			c.removals.pendingRemovals.discard(key)
 		case !c.removals.retryable(bad):
 			errs = append(errs, c.failed(op, bad))
 		default:

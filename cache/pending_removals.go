@@ -84,9 +84,9 @@ func (r cacheRemovals) hasAny(encKey string, states []*tagState) bool {
 	return r.has(encKey) || r.hasTagOf(states)
 }
 
-func (r cacheRemovals) forget(encKey string) {
+func (r cacheRemovals) discard(encKey string) {
 	if r.pending.Load() != 0 {
-		r.pendingRemovals.forget(r.prefix + encKey + "}")
+		r.pendingRemovals.discard(r.prefix + encKey + "}")
 	}
 }
 
@@ -116,7 +116,7 @@ func (o *pendingRemovals) hasTag(key string) bool {
 // add queues the removal of a value, or of the tag of a URL; whole is the tag of
 // its cache.
 func (o *pendingRemovals) add(key, whole string) {
-	o.put(func() {
+	o.enqueue(func() {
 		if o.values[key] = (queuedValue{whole, o.last}); len(o.values) <= maxQueued {
 			return
 		}
@@ -128,7 +128,7 @@ func (o *pendingRemovals) add(key, whole string) {
 }
 
 func (o *pendingRemovals) addTag(key, how string) {
-	o.put(func() {
+	o.enqueue(func() {
 		if o.tags[key].how == tagDelete {
 			how = tagDelete // the stronger one stays
 		}
@@ -136,7 +136,7 @@ func (o *pendingRemovals) addTag(key, how string) {
 	})
 }
 
-func (o *pendingRemovals) put(add func()) {
+func (o *pendingRemovals) enqueue(add func()) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.runner.Stopped() {
@@ -150,8 +150,8 @@ func (o *pendingRemovals) put(add func()) {
 
 func (o *pendingRemovals) count() { o.pending.Store(int64(len(o.values) + len(o.tags))) }
 
-// forget takes a value out that was removed or replaced meanwhile.
-func (o *pendingRemovals) forget(key string) {
+// discard takes a value out that was removed or replaced meanwhile.
+func (o *pendingRemovals) discard(key string) {
 	if o.pending.Load() == 0 {
 		return
 	}

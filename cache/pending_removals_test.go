@@ -332,7 +332,7 @@ func TestTags_MoreThanAProcessRemembers(t *testing.T) {
 	}
 }
 
-func TestTags_ForeignKeyOfTheirKindHarmsNobody(t *testing.T) {
+func TestTags_ForeignKeyOfTheirKindHarmsNoOne(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
 	r := startRedis(t, s, nil)
 	c := makeCache(t, r, Options[string]{})

@@ -69,15 +69,15 @@ type tagState struct {
 	dead    bool   // it no longer hears of changes
 }
 
-// forget notes that the tag may have changed.
-func (s *tagState) forget() {
+// invalidate notes that the tag may have changed.
+func (s *tagState) invalidate() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.version++
 	s.cur.Store(nil)
 }
 
-// die is forget for good.
+// die is invalidate for good.
 func (s *tagState) die() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -180,7 +180,7 @@ func (t *tagTable) still(tags []nearTag, seen uint64) bool {
 // invalidated is called with every key that changed.
 func (t *tagTable) invalidated(key string) bool {
 	if key == t.whole.key {
-		t.whole.forget()
+		t.whole.invalidate()
 		t.changes.Add(1)
 		return true
 	}
@@ -190,10 +190,10 @@ func (t *tagTable) invalidated(key string) bool {
 	encKey := t.encKeyOf(key)
 	if encKey[0] == keys.Hashed[0] {
 		if s, ok := t.hashed.Load(encKey); ok {
-			s.(*tagState).forget() //nolint:forcetypeassert // there is nothing else in it
+			s.(*tagState).invalidate() //nolint:forcetypeassert // there is nothing else in it
 		}
 	} else if s, ok := t.states.GetIfPresent(encKey); ok {
-		s.forget()
+		s.invalidate()
 	}
 	t.changes.Add(1)
 	return true

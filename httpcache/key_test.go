@@ -161,7 +161,7 @@ func TestCache_ChangesAreQueued(t *testing.T) {
 
 // Headers that say what was asked for, and were not known as such, let one
 // client have a page stored for others that was made by his header.
-func TestCache_NobodyPoisonsByAHeaderThatSaysWhatWasAskedFor(t *testing.T) {
+func TestCache_NoOnePoisonsByAHeaderThatSaysWhatWasAskedFor(t *testing.T) {
 	names := strings.Fields(`X-Forwarded-Uri X-Forwarded-Path X-Forwarded-Url X-Forwarded-Method X-Forwarded-Hostname X-Forwarded-Domain
 		X-Forwarded-Host X-Forwarded-Port X-Forwarded-Prefix X-Forwarded-Proto X-Forwarded-Made-Up X-Forwarded-Ssl
 		X-Scheme X-Envoy-Original-Path X-Envoy-Original-Host X-Replaced-Path X-MS-Original-URL CloudFront-Forwarded-Proto

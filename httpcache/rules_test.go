@@ -272,7 +272,7 @@ func TestCache_ChangesRemoveTheURL(t *testing.T) {
 	}
 }
 
-func TestCache_NobodyPoisonsByWhatIsNotInTheKey(t *testing.T) {
+func TestCache_NoOnePoisonsByWhatIsNotInTheKey(t *testing.T) {
 	reflect := func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "max-age=60")
 		if origin := r.Header.Get("Origin"); origin != "" {

@@ -46,7 +46,7 @@ func userPage(header string, response []string) http.HandlerFunc {
 
 // Each of many users who ask at once, in two processes, gets the page that was
 // made for him, however it says that it is his.
-func TestCache_NobodyGetsThePageOfAnother(t *testing.T) {
+func TestCache_NoOneGetsThePageOfAnother(t *testing.T) {
 	public := "Cache-Control: public, max-age=60"
 	for name, c := range map[string]struct {
 		user     string // the header that says who asks
@@ -133,7 +133,7 @@ func TestCache_WhatIsNotSharedIsNotSerialized(t *testing.T) {
 	}
 }
 
-func TestCache_PassIsTriedAnew(t *testing.T) {
+func TestCache_PassIsTriedAgain(t *testing.T) {
 	var public atomic.Bool
 	s := newSite(t, open(t), httpcache.Options{Near: near}, func(w http.ResponseWriter, r *http.Request) {
 		if public.Load() {

@@ -149,7 +149,7 @@ func (v *visit) hitAndReload(at spot, f foundResponse, readErr error, newer bool
 	v.h.engine.Count("stale")
 	x := newExchange(v, at, f)
 	x.detach()
-	l := v.begin(at, f, readErr, x, newer)
+	l := v.startLoad(at, f, readErr, x, newer)
 	defer v.linger(x, l) // also when the client's writer panics
 	v.hit(f)
 }
@@ -227,8 +227,8 @@ func (v *visit) choose(f foundResponse) use {
 	return useNot
 }
 
-// begin starts the load of a response, or joins the one that runs.
-func (v *visit) begin(at spot, f foundResponse, readErr error, x *exchange, newer bool) cache.Loading[*storedResponse] {
+// startLoad starts the load of a response, or joins the one that runs.
+func (v *visit) startLoad(at spot, f foundResponse, readErr error, x *exchange, newer bool) cache.Loading[*storedResponse] {
 	x.known, x.hinted = v.knownTags()
 	x.tags = union(v.tags, x.known)
 	return v.h.engine.Begin(v.r.Context(), cache.LoadRequest[*storedResponse]{
@@ -263,7 +263,7 @@ func (v *visit) load(at spot, f foundResponse, readErr error, how use, newer boo
 		v.h.engine.Count("miss")
 	}
 	x := newExchange(v, at, f)
-	l := v.begin(at, f, readErr, x, newer)
+	l := v.startLoad(at, f, readErr, x, newer)
 	leads := l.Leads()
 	defer v.linger(x, l)
 	if !leads && how == usePassProbe {

@@ -85,7 +85,7 @@ func (c *Cache[V]) DropAll() {
 
 // Size is how many copies there are and what they weigh, after what is due to go
 // has gone.
-func (c *Cache[V]) Size() (copies int, weight uint64) {
+func (c *Cache[V]) Size() (n int, weight uint64) {
 	if c.values == nil {
 		return 0, 0
 	}
