@@ -47,7 +47,7 @@ func (c *Cache[T]) findMany(ctx context.Context, wanted []string, ca call) (map[
 		if _, twice := out[key]; twice {
 			continue
 		}
-		if e, ok := c.fromNear(keys.Form(key), now); ok && e.has(ca.tags) {
+		if e, ok := c.fromNear(keys.Encode(key), now); ok && e.has(ca.tags) {
 			out[key] = e.found(now)
 			continue
 		}
@@ -77,7 +77,7 @@ func (c *Cache[T]) readMany(ctx context.Context, ask []string, states []*tagStat
 	versions := make([]uint64, len(ask))
 	removed := make([]bool, len(ask))
 	for i, key := range ask {
-		encKeys[i] = keys.Form(key)
+		encKeys[i] = keys.Encode(key)
 		removed[i] = allRemoved || c.removals.has(encKeys[i])
 		valueKeys[i] = c.valueKey(encKeys[i])
 		versions[i] = c.near.BeginRead(encKeys[i])
@@ -131,7 +131,7 @@ func (c *Cache[T]) encodeMany(values map[string]T, ca call, marked []tagMark) ([
 		if err != nil {
 			return nil, err
 		}
-		encKey := keys.Form(key)
+		encKey := keys.Encode(key)
 		all = append(all, encoded{encKey, c.valueKey(encKey), text(entry), h.storedFor.Milliseconds()})
 	}
 	return all, nil
@@ -144,7 +144,7 @@ func (c *Cache[T]) writeMany(ctx context.Context, values map[string]T, ca call) 
 	if err != nil {
 		var errs []error
 		for key := range values {
-			errs = append(errs, c.queue("set", keys.Form(key), err))
+			errs = append(errs, c.queue("set", keys.Encode(key), err))
 		}
 		return errors.Join(errs...)
 	}
@@ -241,7 +241,7 @@ func (c *Cache[T]) GetOrLoadMany(ctx context.Context, wanted []string, load func
 	for _, key := range wanted {
 		if _, asked := all[key]; !asked { // Redis could not be asked
 			all[key] = Found[T]{}
-			j := b.add(key, ca, c.lastKnown(keys.Form(key), ca.tags))
+			j := b.add(key, ca, c.lastKnown(keys.Encode(key), ca.tags))
 			j.readErr = readErr
 			wait = append(wait, j)
 		}
@@ -299,7 +299,7 @@ type batchSlot[T any] struct {
 
 func (b *batch[T]) add(key string, ca call, old Found[T]) *loader[T] {
 	s := &batchSlot[T]{b: b, key: key}
-	l := &loader[T]{c: b.c, req: request{encKey: keys.Form(key), call: ca}, load: s.load, old: old, batch: s}
+	l := &loader[T]{c: b.c, req: request{encKey: keys.Encode(key), call: ca}, load: s.load, old: old, batch: s}
 	b.loads = append(b.loads, l)
 	return l
 }

@@ -269,7 +269,7 @@ func (c *Cache[T]) set(ctx context.Context, key string, value T, ca call) error 
 	if c.over.Load() {
 		return c.failed("set", ErrClosed)
 	}
-	return c.r.Within(ctx, func(ctx context.Context) error { return c.write(ctx, keys.Form(key), value, ca) })
+	return c.r.Within(ctx, func(ctx context.Context) error { return c.write(ctx, keys.Encode(key), value, ca) })
 }
 
 // write reads the tags of a value and sends it, within one deadline.
@@ -306,7 +306,7 @@ func (c *Cache[T]) Delete(ctx context.Context, key string) error {
 	if c.over.Load() {
 		return c.failed("delete", ErrClosed)
 	}
-	encKey := keys.Form(key)
+	encKey := keys.Encode(key)
 	vk := c.valueKey(encKey)
 	c.changing(encKey)
 	err := c.r.SplitKeys(ctx, vk, func(ctx context.Context) error {
@@ -364,7 +364,7 @@ func (c *Cache[T]) Touch(ctx context.Context, key string) (bool, error) {
 	if c.over.Load() {
 		return false, c.failed("touch", ErrClosed)
 	}
-	encKey := keys.Form(key)
+	encKey := keys.Encode(key)
 	req := request{encKey: encKey}
 	c.addTags(&req)
 	f, err := c.read(ctx, req)

@@ -37,7 +37,7 @@ func (e Engine[T]) Lookup(ctx context.Context, key string, tags []string) (Found
 // LastKnown returns the near copy that was true when Redis was last reached, as a
 // stale value.
 func (e Engine[T]) LastKnown(key string, tags []string) Found[T] {
-	return e.lastKnown(keys.Form(key), tags)
+	return e.lastKnown(keys.Encode(key), tags)
 }
 
 // CountHit counts what was found as a hit.
@@ -56,10 +56,10 @@ func (e Engine[T]) Remember(ctx context.Context, key string, value T, ttl time.D
 func (e Engine[T]) RemoveTags(ctx context.Context, tags []string) error { return e.dropTags(ctx, tags) }
 
 // RedisKey is the key of an entry in Redis.
-func (e Engine[T]) RedisKey(key string) string { return e.valueKey(keys.Form(key)) }
+func (e Engine[T]) RedisKey(key string) string { return e.valueKey(keys.Encode(key)) }
 
 // EntryName is what names an entry in Redis among those of this cache.
-func (e Engine[T]) EntryName(key string) string { return keys.Form(key) }
+func (e Engine[T]) EntryName(key string) string { return keys.Encode(key) }
 
 // Evict removes an entry by its EntryName. Where Redis cannot be asked it stays
 // until it ends.
@@ -88,7 +88,7 @@ type Loading[T any] struct{ waiting[T] }
 // Begin begins a load, or joins the one that runs for the key.
 func (e Engine[T]) Begin(ctx context.Context, req LoadRequest[T]) Loading[T] {
 	return Loading[T]{e.begin(ctx, &loader[T]{
-		c: e.Cache, req: request{encKey: keys.Form(req.Key), call: call{tags: req.Tags}}, load: req.Load,
+		c: e.Cache, req: request{encKey: keys.Encode(req.Key), call: call{tags: req.Tags}}, load: req.Load,
 		old: Found[T]{Age: req.Age, refresh: req.Newer}, readErr: req.ReadErr,
 	})}
 }

@@ -48,7 +48,7 @@ func Inspect(ctx context.Context, r *madcrow.Redis, name, key string) (Entry, bo
 		return Entry{}, false, fail.Wrap("inspect", name, err)
 	}
 	prefix := r.Config().KeyPrefix
-	got := r.GetTracked(ctx, 0, valuePrefix(prefix, name)+keys.Form(key)+"}")[0]
+	got := r.GetTracked(ctx, 0, valuePrefix(prefix, name)+keys.Encode(key)+"}")[0]
 	switch {
 	case got.Err != nil:
 		return failed(got.Err)

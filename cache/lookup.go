@@ -58,7 +58,7 @@ func (c *Cache[T]) addTags(req *request) {
 // lookup returns what there is of a key: near, then in Redis. The request is for
 // the steps that follow.
 func (c *Cache[T]) lookup(ctx context.Context, key string, ca call) (Found[T], request, error) {
-	req := request{encKey: keys.Form(key), call: ca}
+	req := request{encKey: keys.Encode(key), call: ca}
 	if c.over.Load() {
 		return Found[T]{}, req, ErrClosed
 	}

@@ -151,7 +151,7 @@ func (t *tagTable) state(name string) *tagState {
 		return s
 	}
 	name = strings.Clone(name) // it may be a piece of an entry
-	encKey := keys.Form(name)
+	encKey := keys.Encode(name)
 	s, added := t.states.SetIfAbsent(name, &tagState{name: name, key: t.prefix + encKey + "}"})
 	if added && encKey[0] == keys.Hashed[0] {
 		t.hashed.Store(encKey, s)

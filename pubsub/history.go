@@ -122,7 +122,7 @@ func NewRecoverable[T any](b *Bus, name string, options RecoverableOptions[T]) (
 	if options.History < 1 || options.History > 1_000_000 || options.Life < time.Second || options.Life > 366*24*time.Hour {
 		return nil, fail.Argument("new_recoverable", name, "Options", "History must be from 1 to 1000000, Life from 1s to a year")
 	}
-	base := b.prefix + "m1:topic:{" + keys.Form(name) + "}:"
+	base := b.prefix + "m1:topic:{" + keys.Encode(name) + "}:"
 	return &Recoverable[T]{
 		b: b, name: name, channel: base + "live", meta: base + "meta", history: base + "history",
 		sharded: b.r.Config().Cluster.Enabled, opt: options,

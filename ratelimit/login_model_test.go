@@ -9,6 +9,7 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/limitscript"
+	"github.com/madcrow-go/madcrow/internal/limitscript/clocked"
 )
 
 // loginModel is what the script of logins shall do while the clock goes
@@ -79,7 +80,7 @@ type loginScript struct {
 	step int
 }
 
-var loginByClock = limitscript.WithClock(limitscript.Login)
+var loginByClock = clocked.Script(limitscript.Login)
 
 func (s *loginScript) ask(verb string, clock int64) []int64 {
 	s.t.Helper()

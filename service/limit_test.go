@@ -14,6 +14,7 @@ import (
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/keys"
 	"github.com/madcrow-go/madcrow/internal/limitscript"
+	"github.com/madcrow-go/madcrow/internal/limitscript/clocked"
 )
 
 // model is what the script of the sorted-set log shall do, on a plain slice.
@@ -88,7 +89,7 @@ func (m *model) remove(gone func(modelEntry) bool) { m.entries = slices.DeleteFu
 
 // Keys still expire by the server's clock, so schedules use windows far longer
 // than the test.
-var clocked = limitscript.WithClock(limitscript.Set)
+var setByClock = clocked.Script(limitscript.Set)
 
 func TestLimit_ScriptEqualsTheModelOnRandomSchedules(t *testing.T) {
 	s, _ := start(t)
@@ -158,7 +159,7 @@ func addForeign(t *testing.T, s *Service, m *model, key, score string) {
 
 func evalLimit(t *testing.T, s *Service, key string, limit, window, clock int64) []int64 {
 	t.Helper()
-	reply, err := s.redis.Eval(t.Context(), clocked, []string{key}, []string{
+	reply, err := s.redis.Eval(t.Context(), setByClock, []string{key}, []string{
 		"1", "1", strconv.FormatInt(limit, 10), strconv.FormatInt(window, 10), keys.Nonce(),
 		strconv.FormatInt(clock/1e6, 10), strconv.FormatInt(clock%1e6, 10),
 	})

@@ -38,5 +38,5 @@ func Forget(ctx context.Context, r *madcrow.Redis, key string) error {
 }
 
 func onceKey(r *madcrow.Redis, key string) string {
-	return r.Config().KeyPrefix + "m1:once:{" + keys.Form(key) + "}"
+	return r.Config().KeyPrefix + "m1:once:{" + keys.Encode(key) + "}"
 }

@@ -110,7 +110,7 @@ func New[T any](r *madcrow.Redis, name string, options Options[T]) (*Stream[T], 
 	cfg := r.Config()
 	s := &Stream[T]{
 		r: r, rec: r.Recorder(), log: guard.Logger(options.Logger), name: name, opt: options,
-		prefix:    cfg.KeyPrefix + "m1:stream:{" + keys.Form(name) + "}:",
+		prefix:    cfg.KeyPrefix + "m1:stream:{" + keys.Encode(name) + "}:",
 		processID: rand.Text()[:12], bulkThreshold: cfg.BulkThreshold,
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -123,9 +123,9 @@ func New[T any](r *madcrow.Redis, name string, options Options[T]) (*Stream[T], 
 func (s *Stream[T]) Close() { s.cancel() }
 
 func (s *Stream[T]) logKey() string                { return s.prefix + "log" }
-func (s *Stream[T]) deadKey(group string) string   { return s.prefix + "dead:" + keys.Form(group) }
+func (s *Stream[T]) deadKey(group string) string   { return s.prefix + "dead:" + keys.Encode(group) }
 func (s *Stream[T]) lostKey() string               { return s.prefix + "lost" }
-func (s *Stream[T]) reasonKey(group string) string { return s.prefix + "why:" + keys.Form(group) }
+func (s *Stream[T]) reasonKey(group string) string { return s.prefix + "why:" + keys.Encode(group) }
 
 func (s *Stream[T]) event(name string, n int) { s.rec.Event("stream", name, n) }
 

@@ -98,6 +98,3 @@ var NameRule = fmt.Sprintf("must be 1 to %d letters, digits, '-', '_' or '.'", m
 func ValidName(name string) bool {
 	return name != "" && len(name) <= maxName && strings.Trim(name, alphanumeric+"-_.") == ""
 }
-
-// Form is Encode; new code calls Encode.
-func Form(text string) string { return Encode(text) }

@@ -64,7 +64,7 @@ var (
 	LoginBlocked = script("limit_login_blocked", endLoginBlocked)
 )
 
-// sources is written before main only.
+// sources has the text of each script. It is written before main only.
 var sources = map[*madcrow.Script]string{}
 
 // inPlace inserts the two parts of an algorithm into a text.
@@ -99,15 +99,3 @@ func script(name, rest string) *madcrow.Script {
 
 // Source returns the text of one of the scripts above.
 func Source(s *madcrow.Script) string { return sources[s] }
-
-// WithClock returns a script for tests: it takes the time from two further
-// arguments at the end, seconds and microseconds, and not from the server. Only
-// that one expression differs. Keys still expire by the server's clock.
-func WithClock(s *madcrow.Script) *madcrow.Script {
-	const clock = "redis.call('TIME')"
-	source := Source(s)
-	if strings.Count(source, clock) != 1 {
-		panic("limitscript: " + s.Name() + " must read the clock in exactly one place")
-	}
-	return madcrow.NewScript(s.Name()+"_test", strings.Replace(source, clock, "{ARGV[#ARGV - 1], ARGV[#ARGV]}", 1))
-}
