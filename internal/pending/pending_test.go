@@ -58,6 +58,12 @@ var (
 	backoff  = clock.Backoff{First: 10 * time.Millisecond, Most: 500 * time.Millisecond}
 )
 
+// pass lets time pass, and waits for what the other goroutines do meanwhile.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 func TestRunner_TriesWhenRedisIsBackAndPausesLongerAfterEachFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &fakeRedis{status: down}
@@ -71,13 +77,13 @@ func TestRunner_TriesWhenRedisIsBackAndPausesLongerAfterEachFailure(t *testing.T
 			return Done
 		})
 		w.Wake()
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		if len(at) > 0 {
 			t.Fatalf("%d tries while Redis is down", len(at))
 		}
 		back = time.Now()
 		r.set(up)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if len(at) != 8 || at[0] != 0 {
 			t.Fatalf("tries after %v", at)
 		}
@@ -101,12 +107,12 @@ func TestRunner_WorkThatComesDuringATryIsNotForgotten(t *testing.T) {
 			return Done
 		})
 		w.Wake()
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if tries != 2 {
 			t.Errorf("%d tries", tries)
 		}
 		w.Wake()
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if tries != 3 {
 			t.Errorf("%d tries after another Wake", tries)
 		}
@@ -124,17 +130,17 @@ func TestRunner_WritableWaitsForARedisThatTakesWrites(t *testing.T) {
 		try := func(context.Context) Progress { tries++; return Done }
 		writes, any := NewRunner(r, RunnerOptions{Writable: true}, try), NewRunner(r, RunnerOptions{}, try)
 		writes.Wake()
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if tries != 0 {
 			t.Error("tried on a Redis that takes no writes")
 		}
 		any.Wake()
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if tries != 1 {
 			t.Errorf("%d tries where writes do not matter", tries)
 		}
 		r.set(up)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if tries != 2 {
 			t.Errorf("%d tries", tries)
 		}
@@ -151,9 +157,9 @@ func TestRunner_EndsWithItsRedis(t *testing.T) {
 			return Done
 		})
 		w.Wake()
-		time.Sleep(time.Second)
+		pass(time.Second)
 		r.set(closed)
-		time.Sleep(time.Second)
+		pass(time.Second)
 		if !w.Stopped() || w.Wake() {
 			t.Error("it goes on without its Redis")
 		}
@@ -190,7 +196,7 @@ func TestQueue_SendsInOrderAndMoreEachTime(t *testing.T) {
 			want = append(want, n)
 		}
 		r.set(up)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if !slices.Equal(*sent, want) || q.Len() != 0 {
 			t.Errorf("%d sent, %d left, or not in order", len(*sent), q.Len())
 		}
@@ -240,7 +246,7 @@ func TestQueue_IsBoundedInItemsAndSize(t *testing.T) {
 			}
 		}
 		r.set(up)
-		time.Sleep(time.Second)
+		pass(time.Second)
 		if q.Len() != 0 || largest > 60 {
 			t.Errorf("%d left, the largest batch of %d", q.Len(), largest)
 		}

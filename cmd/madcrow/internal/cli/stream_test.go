@@ -58,7 +58,7 @@ func deadMails(t *testing.T, s *madcrowtest.Server, n int) *stream.Stream[mail] 
 
 func TestStream_LooksAtDeadLettersAndReplaysThem(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
-	stream := deadMails(t, s, 5)
+	mails := deadMails(t, s, 5)
 	run := func(code int, want string, args ...string) (stdout, stderr string) {
 		t.Helper()
 		got, stdout, stderr := command(t, appEnv(s), append([]string{"stream"}, args...)...)
