@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 	"github.com/madcrow-go/madcrow/stream"
@@ -24,13 +23,8 @@ type mail struct {
 func deadMails(t *testing.T, s *madcrowtest.Server, n int) *stream.Stream[mail] {
 	t.Helper()
 	cfg := s.Config()
-	cfg.KeyPrefix, cfg.Require = "app:", true
-	r, err := madcrow.Open(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = r.Close(context.Background()) })
-	mails, err := stream.New(r, "mails", stream.Options[mail]{MaxLen: 1000})
+	cfg.KeyPrefix = "app:"
+	mails, err := stream.New(madcrowtest.Open(t, cfg), "mails", stream.Options[mail]{MaxLen: 1000})
 	if err != nil {
 		t.Fatal(err)
 	}
