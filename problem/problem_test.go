@@ -15,11 +15,11 @@ import (
 	"time"
 )
 
-type roomError struct{ err error }
+type packageError struct{ err error }
 
-func (e roomError) Error() string { return "room: " + e.err.Error() }
-func (e roomError) Unwrap() error { return e.err }
-func (e roomError) Problem() Problem {
+func (e packageError) Error() string { return "package: " + e.err.Error() }
+func (e packageError) Unwrap() error { return e.err }
+func (e packageError) Problem() Problem {
 	return Problem{
 		Status: 503, Code: "REDIS_UNAVAILABLE", Message: "Redis is not available",
 		Operation: "get", Table: "redis_cache", RetryAfter: 1500 * time.Millisecond,
@@ -40,7 +40,7 @@ func answer(t *testing.T, err error) (*httptest.ResponseRecorder, map[string]any
 }
 
 func TestWrite_DescribedErrorCarriesEveryMember(t *testing.T) {
-	err := fmt.Errorf("outer: %w", roomError{errors.New("dial tcp 10.1.2.3:6379: refused")})
+	err := fmt.Errorf("outer: %w", packageError{errors.New("dial tcp 10.1.2.3:6379: refused")})
 	w, body, log := answer(t, err)
 	if w.Code != 503 || w.Header().Get("Content-Type") != ContentType || w.Header().Get("Retry-After") != "2" {
 		t.Fatalf("status %d, headers %v", w.Code, w.Header())

@@ -69,7 +69,7 @@ func (a *reply) sf(header string) []sfItem {
 }
 
 func TestMiddleware_HeadersOfEachAlgorithm(t *testing.T) {
-	r := openAnew(t)
+	r := openAgain(t)
 	for _, c := range []struct {
 		name, policy, first string
 		rate                ratelimit.Rate
@@ -94,7 +94,7 @@ func TestMiddleware_HeadersOfEachAlgorithm(t *testing.T) {
 }
 
 func TestMiddleware_HeaderFamiliesAreSwitched(t *testing.T) {
-	r := openAnew(t)
+	r := openAgain(t)
 	all := newWeb(t, newLimit(t, r, "all", ratelimit.PerMinute(2), ratelimit.FailClosed), byAddress(),
 		ratelimit.WithHeaders(ratelimit.HeadersRateLimit|ratelimit.HeadersX|ratelimit.HeadersRetryAfter))
 	a := all.get().has("X-RateLimit-Limit", "2", "X-RateLimit-Remaining", "1", "RateLimit", `"all";r=1;t=30`)
@@ -112,7 +112,7 @@ func TestMiddleware_HeaderFamiliesAreSwitched(t *testing.T) {
 }
 
 func TestMiddleware_RetryAfterIsNeverZero(t *testing.T) {
-	w := newWeb(t, newLimit(t, openAnew(t), "x", ratelimit.Per(50*time.Millisecond, 1), ratelimit.FailClosed), byAddress())
+	w := newWeb(t, newLimit(t, openAgain(t), "x", ratelimit.Per(50*time.Millisecond, 1), ratelimit.FailClosed), byAddress())
 	denied := 0
 	for end := time.Now().Add(5 * time.Second); denied == 0 || w.passed.Load() < 4; {
 		if a := w.get(); a.status == 429 {
@@ -130,7 +130,7 @@ func TestMiddleware_CostAboveTheLimitIsNever(t *testing.T) {
 		n, _ := strconv.ParseInt(r.Header.Get("Cost"), 10, 64)
 		return n
 	}
-	r := openAnew(t)
+	r := openAgain(t)
 	w := newWeb(t, newLimit(t, r, "x", ratelimit.PerMinute(5), ratelimit.FailClosed), byAddress(), ratelimit.WithCost(cost),
 		ratelimit.WithHeaders(ratelimit.HeadersRateLimit|ratelimit.HeadersX|ratelimit.HeadersRetryAfter))
 	a := w.get("Cost", "6").want(429, "QUOTA_NEVER").has("Retry-After", "", "RateLimit", "", "RateLimit-Policy", `"x";q=5;w=60`, "X-RateLimit-Limit", "5", "X-RateLimit-Remaining", "")
@@ -171,7 +171,7 @@ func TestMiddleware_CostAboveTheLimitIsNever(t *testing.T) {
 }
 
 func TestMiddleware_EveryLimitOfAGroupIsAnItem(t *testing.T) {
-	r := openAnew(t)
+	r := openAgain(t)
 	burst := newLimit(t, r, "burst", ratelimit.PerMinute(2), ratelimit.FailClosed)
 	g := must[*ratelimit.Group](t)(ratelimit.Join(burst, newLimit(t, r, "daily", ratelimit.PerDay(1000), ratelimit.FailClosed)))
 	w := newWeb(t, g, byAddress())
@@ -203,7 +203,7 @@ func TestMiddleware_EveryLimitOfAGroupIsAnItem(t *testing.T) {
 }
 
 func TestMiddleware_NestedOnesAddTheirItems(t *testing.T) {
-	r := openAnew(t)
+	r := openAgain(t)
 	x := ratelimit.WithHeaders(ratelimit.HeadersRateLimit | ratelimit.HeadersX | ratelimit.HeadersRetryAfter)
 	for _, c := range []struct {
 		outer, inner int64

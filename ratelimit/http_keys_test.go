@@ -14,7 +14,7 @@ import (
 
 func TestMiddleware_ForgedForwardedForDoesNotEscape(t *testing.T) {
 	p := must[clientip.Policy](t)(clientip.TrustedProxies(1))
-	w := newWeb(t, newLimit(t, openAnew(t), "x", ratelimit.PerMinute(5), ratelimit.FailClosed), ratelimit.ByClient(p))
+	w := newWeb(t, newLimit(t, openAgain(t), "x", ratelimit.PerMinute(5), ratelimit.FailClosed), ratelimit.ByClient(p))
 	for i := range 20 {
 		a := w.get("addr", "10.0.0.1:999", "X-Forwarded-For", fmt.Sprintf("198.51.100.%d, 203.0.113.9", i), "X-Real-Ip", fmt.Sprintf("198.51.100.%d", i))
 		if want := map[bool]int{true: 204, false: 429}[i < 5]; a.status != want {
@@ -34,7 +34,7 @@ func TestMiddleware_ForgedForwardedForDoesNotEscape(t *testing.T) {
 }
 
 func TestMiddleware_KeysThatAreMissing(t *testing.T) {
-	r := openAnew(t)
+	r := openAgain(t)
 	l := newLimit(t, r, "x", ratelimit.PerMinute(2), ratelimit.FailClosed)
 	w := newWeb(t, l, ratelimit.ByHeader("X-Api-Key"))
 	w.get().want(400, "KEY_MISSING")

@@ -118,7 +118,7 @@ func TestMiddleware_ListsAndSkip(t *testing.T) {
 }
 
 func TestMiddleware_RoutesHaveLimitsOfTheirOwn(t *testing.T) {
-	r := openAnew(t)
+	r := openAgain(t)
 	api := newLimit(t, r, "api", ratelimit.PerMinute(100), ratelimit.FailClosed)
 	login := newLimit(t, r, "login", ratelimit.PerMinute(1), ratelimit.FailClosed)
 	group := must[*ratelimit.Group](t)(ratelimit.Join(newLimit(t, r, "a", ratelimit.PerMinute(3), ratelimit.FailClosed), newLimit(t, r, "b", ratelimit.PerDay(9), ratelimit.FailClosed)))
@@ -189,7 +189,7 @@ func TestMiddleware_RoutesHaveLimitsOfTheirOwn(t *testing.T) {
 }
 
 func TestMiddleware_RefusesWhatCannotKeepALimit(t *testing.T) {
-	r := openAnew(t)
+	r := openAgain(t)
 	l := newLimit(t, r, "x", ratelimit.PerMinute(10), ratelimit.FailClosed)
 	twins := must[*ratelimit.Group](t)(ratelimit.Join(l, newLimit(t, r, "x", ratelimit.PerMinute(10), ratelimit.FailClosed, ratelimit.WithAlgorithm(ratelimit.SortedSetLog()))))
 	noPolicy, remote := clientip.Policy{}, clientip.RemoteAddr()

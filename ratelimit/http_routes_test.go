@@ -14,7 +14,7 @@ import (
 // of it outside of a mounted router. The limit of a route was then silently not
 // there.
 func TestPerRoute_HoldsWhateverTheRouterCallsItsRoutes(t *testing.T) {
-	r := openAnew(t)
+	r := openAgain(t)
 	base := newLimit(t, r, "base", ratelimit.PerMinute(1000), ratelimit.FailClosed)
 	strict := newLimit(t, r, "strict", ratelimit.PerMinute(1000), ratelimit.FailClosed)
 	all := newLimit(t, r, "all", ratelimit.PerMinute(1000), ratelimit.FailClosed)
@@ -91,7 +91,7 @@ func TestByPath_CountsEachMethodOfARouteByItself(t *testing.T) {
 }
 
 func TestWithRoute_NamesTheRouteToAMiddlewareOutsideOfTheRouter(t *testing.T) {
-	r := openAnew(t)
+	r := openAgain(t)
 	base := newLimit(t, r, "base", ratelimit.PerMinute(1000), ratelimit.FailClosed)
 	strict := newLimit(t, r, "strict", ratelimit.PerMinute(1), ratelimit.FailClosed)
 	w := newWeb(t, base, ratelimit.ByPath(), ratelimit.PerRoute(map[string]ratelimit.Limit{"POST /login": strict}),
@@ -113,7 +113,7 @@ func TestWithRoute_NamesTheRouteToAMiddlewareOutsideOfTheRouter(t *testing.T) {
 // headers of CORS, and was a 400 for the lack of a header that no browser sends
 // with it: no page of another origin could call.
 func TestMiddleware_PreflightsAreNeitherCountedNorRefused(t *testing.T) {
-	r := openAnew(t)
+	r := openAgain(t)
 	one := newLimit(t, r, "one", ratelimit.PerMinute(1), ratelimit.FailClosed)
 	ask := func(w *web, pairs ...string) *reply {
 		req := httptest.NewRequest(http.MethodOptions, "/", nil)
@@ -145,7 +145,7 @@ func TestMiddleware_PreflightsAreNeitherCountedNorRefused(t *testing.T) {
 // A pattern without a method matches whatever method a client makes up, and each
 // had a quota of its own: a fresh one for every guess.
 func TestByPath_MadeUpMethodsShareOneQuota(t *testing.T) {
-	l := newLimit(t, openAnew(t), "x", ratelimit.PerMinute(1), ratelimit.FailClosed)
+	l := newLimit(t, openAgain(t), "x", ratelimit.PerMinute(1), ratelimit.FailClosed)
 	mux := http.NewServeMux()
 	mux.Handle("/login", ratelimit.Middleware(l, ratelimit.ByAll(byAddress(), ratelimit.ByPath()))(http.NotFoundHandler()))
 	passed := map[string]bool{}
@@ -174,7 +174,7 @@ func TestByPath_MadeUpMethodsShareOneQuota(t *testing.T) {
 // segments were looked for in a path without them, and the limit of the route
 // inside was silently not there.
 func TestPerRoute_IsNotSilentlyAbsentBehindAStrippedPrefix(t *testing.T) {
-	r := openAnew(t)
+	r := openAgain(t)
 	base := newLimit(t, r, "base", ratelimit.PerMinute(1000), ratelimit.FailClosed)
 	strict := newLimit(t, r, "strict", ratelimit.PerMinute(1000), ratelimit.FailClosed)
 	limited := ratelimit.Middleware(base, byAddress(), ratelimit.PerRoute(map[string]ratelimit.Limit{
@@ -208,7 +208,7 @@ func TestPerRoute_IsNotSilentlyAbsentBehindAStrippedPrefix(t *testing.T) {
 // What no handler of a route is run for was a 500 where a key is spelled like it:
 // everybody could cause alarms.
 func TestPerRoute_WhatHasNoRouteIsNoMisplacedLimit(t *testing.T) {
-	r := openAnew(t)
+	r := openAgain(t)
 	base := newLimit(t, r, "base", ratelimit.PerMinute(1000), ratelimit.FailClosed)
 	strict := newLimit(t, r, "strict", ratelimit.PerMinute(1000), ratelimit.FailClosed)
 	keys := ratelimit.PerRoute(map[string]ratelimit.Limit{"GET /items/{id}": strict, "/login": strict})
@@ -245,7 +245,7 @@ func TestPerRoute_WhatHasNoRouteIsNoMisplacedLimit(t *testing.T) {
 // Two headers that anybody can send took a client past its place on the list of
 // WithDeny, and a request that a handler inside takes for a POST past every limit.
 func TestMiddleware_OnlyWhatABrowserSendsIsAPreflight(t *testing.T) {
-	l := newLimit(t, openAnew(t), "x", ratelimit.PerMinute(1), ratelimit.FailClosed)
+	l := newLimit(t, openAgain(t), "x", ratelimit.PerMinute(1), ratelimit.FailClosed)
 	w := newWeb(t, l, byAddress(), ratelimit.WithDeny(clientip.RemoteAddr(), ranges(t, "198.51.100.0/24")...))
 	ask := func(addr string, pairs ...string) *reply {
 		req := httptest.NewRequest(http.MethodOptions, "/", nil)

@@ -112,8 +112,8 @@ func newLimit(t testing.TB, r *madcrow.Redis, name string, rate ratelimit.Rate, 
 	return must[*ratelimit.Limiter](t)(ratelimit.New(r, name, rate, fail, opts...))
 }
 
-// openAnew is open, with nothing left of an earlier run.
-func openAnew(t testing.TB) *madcrow.Redis {
+// openAgain is open, with nothing left of an earlier run.
+func openAgain(t testing.TB) *madcrow.Redis {
 	t.Helper()
 	cfg := config
 	cfg.KeyPrefix = fmt.Sprintf("%s:%d:", t.Name(), time.Now().UnixNano())
@@ -124,7 +124,7 @@ func byAddress() ratelimit.Key { return ratelimit.ByClient(clientip.RemoteAddr()
 
 func TestMiddleware_SendsTheQuotaAndDeniesWithAProblem(t *testing.T) {
 	var log bytes.Buffer
-	w := newWeb(t, newLimit(t, openAnew(t), "api", ratelimit.PerMinute(5), ratelimit.FailClosed), byAddress(),
+	w := newWeb(t, newLimit(t, openAgain(t), "api", ratelimit.PerMinute(5), ratelimit.FailClosed), byAddress(),
 		ratelimit.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 	for i, want := range []string{`"api";r=4;t=48`, `"api";r=3;t=36`, `"api";r=2;t=24`, `"api";r=1;t=12`, `"api";r=0;t=12`} {
 		a := w.get().want(204, "").has("RateLimit", want, "RateLimit-Policy", `"api";q=5;w=60`, "Retry-After", "", "X-RateLimit-Limit", "")
@@ -238,7 +238,7 @@ func TestMiddleware_FrozenRedisEndsInTime(t *testing.T) {
 }
 
 func TestMiddleware_CallerWhoLeftReachesNoHandler(t *testing.T) {
-	w := newWeb(t, newLimit(t, openAnew(t), "x", ratelimit.PerMinute(10), ratelimit.FailOpen), byAddress())
+	w := newWeb(t, newLimit(t, openAgain(t), "x", ratelimit.PerMinute(10), ratelimit.FailOpen), byAddress())
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	r := httptest.NewRequest(http.MethodGet, "/", nil).WithContext(ctx)
@@ -248,7 +248,7 @@ func TestMiddleware_CallerWhoLeftReachesNoHandler(t *testing.T) {
 }
 
 func TestMiddleware_HandsTheWriterOn(t *testing.T) {
-	l := newLimit(t, openAnew(t), "x", ratelimit.PerMinute(10), ratelimit.FailClosed)
+	l := newLimit(t, openAgain(t), "x", ratelimit.PerMinute(10), ratelimit.FailClosed)
 	var outside http.ResponseWriter
 	limited := ratelimit.Middleware(l, byAddress())(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if w != outside {
@@ -296,7 +296,7 @@ func TestMiddleware_HandsTheWriterOn(t *testing.T) {
 }
 
 func TestMiddleware_ManyAtOnceAdmitExactlyTheLimit(t *testing.T) {
-	r := openAnew(t)
+	r := openAgain(t)
 	g := must[*ratelimit.Group](t)(ratelimit.Join(newLimit(t, r, "a", ratelimit.PerMinute(50), ratelimit.FailClosed), newLimit(t, r, "b", ratelimit.PerDay(1000), ratelimit.FailClosed)))
 	var passed, refused atomic.Int64
 	h := ratelimit.Middleware(g, byAddress())(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -324,7 +324,7 @@ func TestMiddleware_ManyAtOnceAdmitExactlyTheLimit(t *testing.T) {
 }
 
 func BenchmarkMiddleware(b *testing.B) {
-	r := openAnew(b)
+	r := openAgain(b)
 	for name, limit := range map[string]int64{"admitted": 1_000_000, "denied": 1} {
 		b.Run(name, func(b *testing.B) {
 			l := newLimit(b, r, name, ratelimit.PerDay(limit), ratelimit.FailClosed, ratelimit.WithAlgorithm(ratelimit.GCRA(limit)))

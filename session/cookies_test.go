@@ -120,7 +120,7 @@ func (s *site) ask(jar http.CookieJar, at *url.URL, path string) string {
 	return strconv.Itoa(w.Code) + " " + w.Body.String()
 }
 
-// An attacker may put a cookie there that is valid: his own. Nobody knows then
+// An attacker may put a cookie there that is valid: his own. No one knows then
 // which of them is the client's: neither is believed, the login ends both, and
 // after it the new one alone counts.
 func TestHTTP_OfTwoValidCookiesNoneIsBelieved(t *testing.T) {

@@ -116,7 +116,7 @@ func TestHTTP_TwoCookiesOfOneNameAreNone(t *testing.T) {
 	}
 }
 
-// Nobody knows which of them is the client's own: a logout leaves none.
+// No one knows which of them is the client's own: a logout leaves none.
 func TestHTTP_LogoutOfTwoCookiesOfOneNameEndsBoth(t *testing.T) {
 	m := newManager(t, open(t), session.Options{})
 	first, second := login(t, m, "alice").Token(), login(t, m, "mallory").Token()

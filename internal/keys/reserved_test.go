@@ -10,7 +10,7 @@ import (
 // A beginning was looked for at the beginning alone, so that an application
 // without a prefix read and removed the sessions of one with the prefix shop:.
 func TestReserved_HoldsUnderEveryPrefixAndLeavesOrdinaryKeys(t *testing.T) {
-	originals := []string{"session:", "login_attempts:", "rate_limit:"}
+	legacy := []string{"session:", "login_attempts:", "rate_limit:"}
 	for _, tc := range []struct{ prefix, key, want string }{
 		{"", "m1:x", "m1:"},
 		{"app:", "m1:x", "m1:"},
@@ -43,12 +43,12 @@ func TestReserved_HoldsUnderEveryPrefixAndLeavesOrdinaryKeys(t *testing.T) {
 		{"m1:", "7", ""},
 		{"m1:", "m1:7", "m1:"},
 	} {
-		if got := keys.Reserved(tc.prefix, tc.key, originals...); got != tc.want {
+		if got := keys.Reserved(tc.prefix, tc.key, legacy...); got != tc.want {
 			t.Errorf("%q + %q: %q, want %q", tc.prefix, tc.key, got, tc.want)
 		}
 	}
 	if got := keys.Reserved("", "session:7"); got != "" {
-		t.Errorf("a session where nobody asked for it: %q", got)
+		t.Errorf("a session that was not asked for: %q", got)
 	}
 }
 
