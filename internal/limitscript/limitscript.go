@@ -44,7 +44,7 @@ var (
 )
 
 // one is the script of a single limit, without its algorithm.
-var one = put(endOne, "blocked", blocked)
+var one = insert(endOne, "blocked", blocked)
 
 // The scripts: a single limit by each algorithm, a group, a block, leases, and
 // logins.
@@ -54,11 +54,11 @@ var (
 	Window = script("limit_window", inPlace(window, one))
 	GCRA   = script("limit_gcra", inPlace(gcra, one))
 	Group  = script("limit_group", function("log", log)+function("set", set)+
-		function("window", window)+function("gcra", gcra)+put(blockedFunction, "blocked", blocked)+endGroup)
+		function("window", window)+function("gcra", gcra)+insert(blockedFunction, "blocked", blocked)+endGroup)
 	Block = script("limit_block", endBlock)
 	// Blocked returns how long a block still lasts.
-	Blocked = script("limit_blocked", put(blockedFunction, "blocked", blocked)+"return blocked(KEYS[1])\n")
-	Lease   = script("limit_lease", put(blockedFunction, "blocked", blocked)+endLease)
+	Blocked = script("limit_blocked", insert(blockedFunction, "blocked", blocked)+"return blocked(KEYS[1])\n")
+	Lease   = script("limit_lease", insert(blockedFunction, "blocked", blocked)+endLease)
 	Login   = script("limit_login", function("set", set)+endLogin)
 	// LoginBlocked returns how long a block of logins still lasts.
 	LoginBlocked = script("limit_login_blocked", endLoginBlocked)
@@ -71,7 +71,7 @@ var sources = map[*madcrow.Script]string{}
 func inPlace(algorithm, text string) string {
 	before, rest, _ := strings.Cut(algorithm, mark("decide"))
 	decide, take, _ := strings.Cut(rest, mark("take"))
-	return before + put(put(text, "decide", decide), "take", take)
+	return before + insert(insert(text, "decide", decide), "take", take)
 }
 
 // function makes decide_name and take_name of an algorithm.
@@ -79,7 +79,7 @@ func function(name, algorithm string) string {
 	return inPlace(algorithm, strings.ReplaceAll(functions, "NAME", name))
 }
 
-func put(text, at, piece string) string {
+func insert(text, at, piece string) string {
 	before, after, found := strings.Cut(text, mark(at))
 	if !found || piece == "" {
 		panic("limitscript: no mark for a part, or an empty part: " + at)

@@ -129,14 +129,14 @@ while p < #ARGV do
   end
   local states = {}
   for i = 1, shown and #keys or 0 do states[i] = state(keys[i]) end
-  -- 1: the same question a microsecond before the time told, and at it.
+  -- 1: the same question a microsecond before the wait ends, and when it ends.
   local w = script > 0 and wait(reply) or 0
   if script > 0 and probe == '1' and w > 0 then
     said[1] = wait(run(script, at + w - 1, copy(keys), args))
     said[2] = wait(run(script, at + w, copy(keys), args))
     copy(keys)
   end
-  -- 2: somebody looks again and again; is there room for one in the end?
+  -- 2: peek again and again; is one admitted in the end?
   if bound > 0 then
     local look = {unpack(args)}
     look[1], look[2] = '0', '1'

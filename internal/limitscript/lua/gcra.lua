@@ -23,7 +23,7 @@ if state then
   if part > 0 and tonumber(l) ~= limit then tat, part = tat + 1, 0 end
   local most = full + wait
   if tat > most or tat == most and part > fullpart then
-    -- Kept at once: it comes nearer even if nobody is admitted.
+    -- Kept at once: it comes nearer even if no request is admitted.
     tat, part = most, fullpart
     call('SET', key, string.format('%.0f:%.0f:%.0f', tat, part, limit), 'PX', math.ceil((tat - clock + 1) / 1000) + 1)
   end
