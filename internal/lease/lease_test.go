@@ -3,6 +3,7 @@ package lease_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -143,21 +144,22 @@ func TestKeep_WakeCausesARenewal(t *testing.T) {
 		s := &script{reply: always}
 		o := s.options(0) // it never expires by itself
 		o.Every, o.First = time.Second, 5*time.Millisecond
-		wake, watched := make(chan struct{}, 1), 0
+		wake := make(chan struct{}, 1)
+		var watched atomic.Int32
 		o.Wake = func() (<-chan struct{}, func()) {
-			watched++
-			return wake, func() { watched-- }
+			watched.Add(1)
+			return wake, func() { watched.Add(-1) }
 		}
 		l := lease.Keep(t.Context(), time.Now(), o)
 		time.Sleep(100 * time.Millisecond)
 		wake <- struct{}{}
 		time.Sleep(100 * time.Millisecond)
-		if watched != 1 {
+		if watched.Load() != 1 {
 			t.Error("nothing wakes it")
 		}
 		l.Stop()
-		if len(s.at) != 2 || s.at[0] != 5*time.Millisecond || s.at[1] != 100*time.Millisecond || watched != 0 {
-			t.Errorf("renewed at %v, %d still watch", s.at, watched)
+		if len(s.at) != 2 || s.at[0] != 5*time.Millisecond || s.at[1] != 100*time.Millisecond || watched.Load() != 0 {
+			t.Errorf("renewed at %v, %d still watch", s.at, watched.Load())
 		}
 	})
 }
