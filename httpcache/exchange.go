@@ -140,6 +140,9 @@ func (x *exchange) conclude(p any) {
 	if p == nil && x.recorder.status == 0 && x.phase != phaseStream {
 		x.writeHeader(http.StatusOK)
 	}
+	if x.phase == phaseKeep && x.attached && x.flushing && !time.Now().Before(x.streamAt) {
+		x.pass() // a stream, whose timer has not fired yet
+	}
 	if p == nil && x.phase == phaseKeep {
 		s, fate := x.recorder.response()
 		if x.result = s; fate == fatePass {

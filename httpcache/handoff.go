@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // handoff says who gets what a handler writes: at first the recorder, for all who
@@ -24,11 +25,12 @@ type handoff struct {
 
 	mu       sync.Mutex // guards what follows and rec: both change together
 	phase    phase
-	attached bool // the client waits
-	streamed bool // the client was given what the handler writes
-	released bool // over is closed
-	flushing bool // the handler has flushed: it becomes a stream if it goes on for long
-	expired  bool // the time for the load has ended
+	attached bool      // the client waits
+	streamed bool      // the client was given what the handler writes
+	released bool      // over is closed
+	flushing bool      // the handler has flushed: it becomes a stream if it goes on for long
+	streamAt time.Time // when it does, however late the timer is
+	expired  bool      // the time for the load has ended
 	cleanup  []func() bool
 	result   *storedResponse // when the handler has returned
 	panicked any             // of the handler

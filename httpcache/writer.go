@@ -111,7 +111,7 @@ func (x *exchange) FlushError() error {
 	}
 	if x.phase == phaseKeep {
 		if x.attached && !x.flushing && !x.recorder.failed() { // as in client
-			x.flushing = true
+			x.flushing, x.streamAt = true, time.Now().Add(flushGrace)
 			x.cleanup = append(x.cleanup, time.AfterFunc(flushGrace, x.flushLate).Stop)
 		}
 		x.mu.Unlock()
