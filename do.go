@@ -26,8 +26,8 @@ import (
 // SELECT, WATCH, MULTI or MONITOR, are refused: others share it.
 func (r *Redis) Do(ctx context.Context, build func(Builder) Command) (Message, error) {
 	start := clock.Now()
-	bounded, cc := r.deadlines.enter(ctx, start)
-	defer r.deadlines.leave(cc)
+	bounded, cc := r.deadlines.Enter(ctx, start)
+	defer r.deadlines.Leave(cc)
 	msg, op, tries, err := r.do(bounded, build)
 	if r.rec != nil {
 		r.record(op, 1, start, tries, err)
@@ -53,19 +53,19 @@ func (r *Redis) try(ctx context.Context, c *topology.Route, cmd Command, dedicat
 	args := cmd.Commands()
 	op = args[0]
 	idem := fault.IdempotencyOf(cmd)
-	size := commandSize(args)
-	kind := classOf(args)
+	size := topology.CommandSize(args)
+	kind := topology.ClassOf(args)
 	switch {
-	case kind > classBlocks:
-		return msg, op, false, refused(op, errState)
+	case kind > topology.ClassBlocks:
+		return msg, op, false, topology.NotAllowed(op, topology.ErrState)
 	case size > r.cfg.MaxValueSize:
-		return msg, op, false, tooLarge(op, size, r.cfg.MaxValueSize)
+		return msg, op, false, topology.TooLarge(op, size, r.cfg.MaxValueSize)
 	}
 	to, e := c.Pick(ctx, cmd.Slot())
 	if e != nil {
 		return msg, op, false, e.For(op)
 	}
-	blocks := kind != classPlain || cmd.IsBlock()
+	blocks := kind != topology.ClassPlain || cmd.IsBlock()
 	var failed error
 	if dedicated || blocks || size >= r.cfg.BulkThreshold {
 		if dedicated && blocks {

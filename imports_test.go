@@ -41,9 +41,10 @@ var imports = map[string][]string{
 	"internal/reread":       {"internal/settings", "internal/fault", "internal/guard"},
 	"internal/fault":        {"internal/logonce"},
 	"internal/availability": {"internal/fault"},
+	"internal/deadline":     {"internal/clock"},
 	"internal/conn":         {"internal/availability", "internal/fault", "internal/clock", "internal/logonce", "internal/resp"},
-	"internal/node":         {"internal/conn", "internal/availability", "internal/fault", "internal/clock", "internal/logonce"},
-	"internal/topology":     {"internal/node", "internal/conn", "internal/availability", "internal/fault", "internal/clock", "internal/logonce", "internal/resp"},
+	"internal/node":         {"internal/conn", "internal/availability", "internal/fault", "internal/clock", "internal/guard", "internal/logonce"},
+	"internal/topology":     {"internal/node", "internal/conn", "internal/availability", "internal/fault", "internal/clock", "internal/deadline", "internal/logonce", "internal/resp"},
 
 	// Leaves, which use the standard library alone.
 	"internal/clock":     {},

@@ -20,10 +20,6 @@ type Result struct {
 	Err error
 }
 
-// bulkCommands is the length from which a pipeline gets a connection of its
-// own, so that other calls do not wait for all its replies.
-const bulkCommands = 2000
-
 // DoMulti sends all commands in one round trip and returns their results in
 // order. The error is that of the first command that failed, nil when none
 // did; the others may have been applied all the same: a pipeline is no
@@ -31,8 +27,8 @@ const bulkCommands = 2000
 // pipeline is tried again only when that is harmless for each of its commands.
 func (r *Redis) DoMulti(ctx context.Context, build func(Builder) []Command) ([]Result, error) {
 	start := clock.Now()
-	bounded, cc := r.deadlines.enter(ctx, start)
-	defer r.deadlines.leave(cc)
+	bounded, cc := r.deadlines.Enter(ctx, start)
+	defer r.deadlines.Leave(cc)
 	results, tries, err := r.doMulti(bounded, build)
 	if r.rec != nil {
 		r.record("PIPELINE", len(results), start, tries, err)
@@ -48,17 +44,17 @@ func (r *Redis) doMulti(ctx context.Context, build func(Builder) []Command) (out
 		return r.doMultiCluster(ctx, build)
 	}
 	c := topology.Route{Topology: r.topology}
-	var space [fewCommands]pipelined
+	var space [topology.FewCommands]topology.Step
 	for {
 		cmds := build(r.builder)
 		if len(cmds) == 0 {
 			return nil, c.Tries, nil
 		}
-		p, err := look(cmds, r.cfg.MaxValueSize, space[:])
+		p, err := topology.Inspect(cmds, r.cfg.MaxValueSize, space[:])
 		if err != nil {
 			return nil, c.Tries, err
 		}
-		replies, failed := r.topology.One().Send(ctx, p.dedicated, p.size, cmds)
+		replies, failed := r.topology.One().Send(ctx, p.Dedicated, p.Size, cmds)
 		if failed != nil {
 			return nil, c.Tries, failed.For("PIPELINE")
 		}
@@ -73,17 +69,17 @@ func (r *Redis) doMulti(ctx context.Context, build func(Builder) []Command) (out
 // collect turns replies into results. again says that the pipeline may be sent
 // once more: each command failed without being applied, or all may run twice.
 // passes says that the reason passes by itself.
-func collect(ctx context.Context, n *node.Node, p pipeline, replies []rueidis.RedisResult) (out []Result, again, passes bool, first *fault.Error) {
-	out = make([]Result, len(p.cmds))
+func collect(ctx context.Context, n *node.Node, p topology.Pipeline, replies []rueidis.RedisResult) (out []Result, again, passes bool, first *fault.Error) {
+	out = make([]Result, len(p.Steps))
 	again = true
-	for i := range p.cmds {
+	for i := range p.Steps {
 		var err error
 		if out[i].Message, err = replies[i].ToMessage(); err == nil || err == rueidis.Nil {
-			again = again && p.idempotency >= fault.Idempotent
-			n.InspectExec(ctx, p.cmds[i].op, out[i].Message)
+			again = again && p.Idempotency >= fault.Idempotent
+			n.InspectExec(ctx, p.Steps[i].Op, out[i].Message)
 			continue
 		}
-		f := n.NoteFailure(ctx, p.cmds[i].op, err, p.idempotency)
+		f := n.NoteFailure(ctx, p.Steps[i].Op, err, p.Idempotency)
 		out[i].Err = publicError(f.Error)
 		again = again && f.Retry
 		passes = passes || f.Backoff
@@ -128,4 +124,38 @@ func (r *Redis) DoBlocking(ctx context.Context, block time.Duration, build func(
 // behind them.
 func (r *Redis) DoBulk(ctx context.Context, build func(Builder) Command) (Message, error) {
 	return r.DoBlocking(ctx, 0, build)
+}
+
+// doMultiCluster groups a pipeline by node and sends the groups at the same
+// time. Commands of one slot keep their order; a transaction goes to one node
+// whole.
+func (r *Redis) doMultiCluster(ctx context.Context, build func(Builder) []Command) (out []Result, tries int, first *fault.Error) {
+	cmds := build(r.builder)
+	if len(cmds) == 0 {
+		return nil, 0, nil
+	}
+	p, err := topology.Inspect(cmds, r.cfg.MaxValueSize, nil)
+	if err != nil {
+		return nil, 0, err
+	}
+	replies, froms, tries := r.topology.Spread(ctx, p, func() []Command {
+		if c := cmds; c != nil {
+			cmds = nil
+			return c
+		}
+		return build(r.builder)
+	})
+	out = make([]Result, len(replies))
+	for i := range replies {
+		var failed error
+		if out[i].Message, failed = replies[i].ToMessage(); failed == nil || failed == rueidis.Nil {
+			continue
+		}
+		f := froms[i].NoteFailure(ctx, p.Steps[i].Op, failed, p.Steps[i].Idempotency)
+		out[i].Err = publicError(f.Error)
+		if first == nil {
+			first = f.Error
+		}
+	}
+	return out, tries, first
 }

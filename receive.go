@@ -35,14 +35,14 @@ func (r *Redis) Receive(ctx context.Context, subscribe func(Builder) Command, fn
 	if e != nil {
 		return publicError(e.For(op))
 	}
-	if r.subs.life.Err() != nil {
+	if r.subs.Life.Err() != nil {
 		return publicError(refusedClosed(op))
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(r.subs.life, cancel)()
+	defer context.AfterFunc(r.subs.Life, cancel)()
 	for {
-		err := r.subs.listen(ctx, n, op, channels, fn)
+		err := r.subs.Listen(ctx, n, op, channels, fn)
 		switch {
 		case err == nil:
 			return nil
@@ -68,11 +68,8 @@ func (r *Redis) Receive(ctx context.Context, subscribe func(Builder) Command, fn
 // Receive returns. It runs on the reader of a connection, so it must be quick; a
 // panic ends the Receive with an error.
 func WithSubscriptionHook(ctx context.Context, hook func(rueidis.PubSubSubscription)) context.Context {
-	return context.WithValue(ctx, subscriptionHook{}, hook)
+	return context.WithValue(ctx, node.SubscriptionHook{}, hook)
 }
-
-// subscriptionHook is the key of a hook in a context.
-type subscriptionHook struct{}
 
 // subscriptionSlot says which slot's node tells of a channel: any node tells of
 // all but sharded ones.

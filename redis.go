@@ -9,11 +9,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/madcrow-go/madcrow/internal/reread"
 	"github.com/redis/rueidis"
 
 	"github.com/madcrow-go/madcrow/internal/conn"
+	"github.com/madcrow-go/madcrow/internal/deadline"
 	"github.com/madcrow-go/madcrow/internal/fault"
+	"github.com/madcrow-go/madcrow/internal/node"
+	"github.com/madcrow-go/madcrow/internal/reread"
 	"github.com/madcrow-go/madcrow/internal/topology"
 )
 
@@ -41,9 +43,9 @@ type Redis struct {
 	builder   Builder
 	life      context.Context // ends with Close
 
-	deadlines *deadlines
+	deadlines *deadline.Pool
 	client    client
-	subs      subscriptions
+	subs      node.Subscriptions
 
 	stop    context.CancelFunc
 	calls   atomic.Int64 // calls on dedicated connections and subscriptions
@@ -78,7 +80,7 @@ func Open(ctx context.Context, cfg Config) (*Redis, error) {
 	}
 	r := &Redis{
 		cfg: cfg, log: cfg.Logger, rec: cfg.Recorder,
-		deadlines: newDeadlines(cfg.CommandTimeout),
+		deadlines: deadline.New(cfg.CommandTimeout),
 		closed:    make(chan struct{}),
 		watchers:  map[chan Status]struct{}{},
 	}
@@ -93,7 +95,7 @@ func Open(ctx context.Context, cfg Config) (*Redis, error) {
 		return nil, &Error{Op: "open", Kind: KindConfig, Outcome: OutcomeNotApplied, Err: err}
 	}
 	r.client = client{r: r}
-	r.subs.init(&r.calls)
+	r.subs.Init(&r.calls)
 	for _, w := range cfg.Warnings {
 		r.log.Warn(w)
 	}
@@ -140,14 +142,14 @@ func (r *Redis) Close(ctx context.Context) error {
 		r.stop()
 		err = r.drain(ctx)
 		r.topology.Close()
-		r.deadlines.close()
+		r.deadlines.Close()
 	})
 	<-r.closed
 	return err
 }
 
 func (r *Redis) drain(ctx context.Context) error {
-	r.subs.stopAll()
+	r.subs.StopAll()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for r.calls.Load() != 0 || r.topology.Inflight() != 0 {

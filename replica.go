@@ -7,6 +7,7 @@ import (
 
 	"github.com/madcrow-go/madcrow/internal/clock"
 	"github.com/madcrow-go/madcrow/internal/fault"
+	"github.com/madcrow-go/madcrow/internal/topology"
 )
 
 // DoReplica is [Redis.Do] for a read that may be a little old: it asks a
@@ -19,8 +20,8 @@ func (r *Redis) DoReplica(ctx context.Context, build func(Builder) Command) (Mes
 		return r.Do(ctx, build)
 	}
 	start := clock.Now()
-	bounded, cc := r.deadlines.enter(ctx, start)
-	defer r.deadlines.leave(cc)
+	bounded, cc := r.deadlines.Enter(ctx, start)
+	defer r.deadlines.Leave(cc)
 	msg, op, ok := r.tryReplica(bounded, build)
 	tries := 0
 	var err *fault.Error
@@ -39,7 +40,7 @@ func (r *Redis) DoReplica(ctx context.Context, build func(Builder) Command) (Mes
 func (r *Redis) tryReplica(ctx context.Context, build func(Builder) Command) (msg Message, op string, ok bool) {
 	cmd := build(r.builder)
 	args := cmd.Commands()
-	if !cmd.IsReadOnly() || cmd.IsBlock() || classOf(args) != classPlain || commandSize(args) >= r.cfg.BulkThreshold {
+	if !cmd.IsReadOnly() || cmd.IsBlock() || topology.ClassOf(args) != topology.ClassPlain || topology.CommandSize(args) >= r.cfg.BulkThreshold {
 		return msg, "", false
 	}
 	master, err := r.topology.Pick(ctx, cmd.Slot())

@@ -57,8 +57,8 @@ func (c *client) Close() {}
 
 func (c *client) Do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisResult {
 	start := clock.Now()
-	bounded, cc := c.r.deadlines.enter(ctx, start)
-	defer c.r.deadlines.leave(cc)
+	bounded, cc := c.r.deadlines.Enter(ctx, start)
+	defer c.r.deadlines.Leave(cc)
 	return c.r.once(bounded, cmd)[0]
 }
 
@@ -67,8 +67,8 @@ func (c *client) DoMulti(ctx context.Context, multi ...rueidis.Completed) []ruei
 		return nil
 	}
 	start := clock.Now()
-	bounded, cc := c.r.deadlines.enter(ctx, start)
-	defer c.r.deadlines.leave(cc)
+	bounded, cc := c.r.deadlines.Enter(ctx, start)
+	defer c.r.deadlines.Leave(cc)
 	return c.r.once(bounded, multi...)
 }
 
@@ -90,16 +90,16 @@ func (r *Redis) once(ctx context.Context, cmds ...Command) []rueidis.RedisResult
 	start := clock.Now()
 	var replies []rueidis.RedisResult
 	var froms []*node.Node
-	p, e := look(cmds, r.cfg.MaxValueSize, nil)
+	p, e := topology.Inspect(cmds, r.cfg.MaxValueSize, nil)
 	switch {
 	case e != nil:
 	case r.topology.Clustered():
 		for i := range cmds {
 			cmds[i] = cmds[i].Pin() // it may have to be sent again, elsewhere
 		}
-		replies, froms, _ = r.spread(ctx, p, func() []Command { return cmds })
+		replies, froms, _ = r.topology.Spread(ctx, p, func() []Command { return cmds })
 	default:
-		replies, e = r.topology.One().Send(ctx, p.dedicated, p.size, cmds)
+		replies, e = r.topology.One().Send(ctx, p.Dedicated, p.Size, cmds)
 	}
 	if e != nil {
 		replies = make([]rueidis.RedisResult, len(cmds))
@@ -119,11 +119,11 @@ func (r *Redis) once(ctx context.Context, cmds ...Command) []rueidis.RedisResult
 		err := res.Error()
 		if err == nil || rueidis.IsRedisNil(err) {
 			if msg, err := res.ToMessage(); err == nil {
-				n.InspectExec(ctx, p.cmds[i].op, msg)
+				n.InspectExec(ctx, p.Steps[i].Op, msg)
 			}
 			continue
 		}
-		f := n.NoteFailure(ctx, p.cmds[i].op, err, p.idempotency)
+		f := n.NoteFailure(ctx, p.Steps[i].Op, err, p.Idempotency)
 		if _, ok := rueidis.IsRedisErr(err); !ok {
 			replies[i] = rueidis.NewErrorResult(publicError(f.Error))
 		}
@@ -132,11 +132,11 @@ func (r *Redis) once(ctx context.Context, cmds ...Command) []rueidis.RedisResult
 		}
 	}
 	if r.rec != nil {
-		name := p.cmds[0].op
-		if len(p.cmds) > 1 {
+		name := p.Steps[0].Op
+		if len(p.Steps) > 1 {
 			name = "PIPELINE"
 		}
-		r.record(name, len(p.cmds), start, 0, first)
+		r.record(name, len(p.Steps), start, 0, first)
 	}
 	return replies
 }
@@ -153,10 +153,10 @@ func (c *client) DoMultiStream(ctx context.Context, multi ...rueidis.Completed) 
 	if len(multi) == 0 {
 		return rueidis.NewErrorResultStream(fault.ErrNotConnected)
 	}
-	if _, err := look(multi, c.r.cfg.MaxValueSize, nil); err != nil {
+	if _, err := topology.Inspect(multi, c.r.cfg.MaxValueSize, nil); err != nil {
 		return rueidis.NewErrorResultStream(publicError(err))
 	}
-	n, err := c.r.topology.Pick(ctx, firstSlot(multi))
+	n, err := c.r.topology.Pick(ctx, topology.FirstSlot(multi))
 	if err == nil {
 		err = n.Availability.Wait(ctx)
 	}

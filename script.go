@@ -41,8 +41,8 @@ func (s *Script) Name() string { return s.name }
 // or after redis.pcall, says thereby that it changed nothing.
 func (r *Redis) Eval(ctx context.Context, s *Script, keys, args []string) (Message, error) {
 	start := clock.Now()
-	bounded, cc := r.deadlines.enter(ctx, start)
-	defer r.deadlines.leave(cc)
+	bounded, cc := r.deadlines.Enter(ctx, start)
+	defer r.deadlines.Leave(cc)
 	msg, tries, err := r.eval(bounded, s, keys, args)
 	if r.rec != nil {
 		r.record(s.name, 1, start, tries, err)

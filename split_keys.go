@@ -30,8 +30,8 @@ var ErrSlotMoving = fault.ErrSlotMoving
 //
 // Without a cluster it is together alone, and costs nothing more than it.
 func (r *Redis) SplitKeys(ctx context.Context, key string, together, split func(context.Context) error) error {
-	bounded, cc := r.deadlines.enterSplit(ctx, clock.Now(), r.topology.Clustered())
-	defer r.deadlines.leave(cc)
+	bounded, cc := r.deadlines.EnterSplit(ctx, clock.Now(), r.topology.Clustered())
+	defer r.deadlines.Leave(cc)
 	if !r.topology.Clustered() || split == nil {
 		return together(bounded)
 	}
@@ -48,7 +48,7 @@ func (r *Redis) SplitKeys(ctx context.Context, key string, together, split func(
 // ends by ctx's deadline, or by Config.CommandTimeout from now, whichever is
 // sooner. fn must not keep that context.
 func (r *Redis) Within(ctx context.Context, fn func(context.Context) error) error {
-	bounded, cc := r.deadlines.enter(ctx, clock.Now())
-	defer r.deadlines.leave(cc)
+	bounded, cc := r.deadlines.Enter(ctx, clock.Now())
+	defer r.deadlines.Leave(cc)
 	return fn(bounded)
 }

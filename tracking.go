@@ -82,12 +82,12 @@ func (r *Redis) getWithin(ctx context.Context, within time.Duration, track bool,
 		return out
 	}
 	start := clock.Now()
-	timeout := r.deadlines.timeout
+	timeout := r.deadlines.Timeout
 	if within > 0 {
 		timeout = min(timeout, int64(within))
 	}
-	bounded, cc := r.deadlines.within(ctx, start, timeout)
-	defer r.deadlines.leave(cc)
+	bounded, cc := r.deadlines.Within(ctx, start, timeout)
+	defer r.deadlines.Leave(cc)
 	if len(keys) == 1 {
 		r.getOfNode(bounded, track, keys, []int{0}, out)
 	} else {

@@ -146,7 +146,7 @@ func (r *Redis) beginTx(ctx context.Context, c *topology.Route, keys []string) (
 		cmd := b.Get().Key(keys[0]).Build()
 		slot = cmd.Slot()
 	} else if c.Topology.Clustered() {
-		return nil, false, refused("WATCH", errTxKeys)
+		return nil, false, topology.NotAllowed("WATCH", errTxKeys)
 	}
 	to, e := c.Pick(ctx, slot)
 	if e != nil {
@@ -174,7 +174,7 @@ func (r *Redis) beginTx(ctx context.Context, c *topology.Route, keys []string) (
 func (tx *Tx) Do(build func(Builder) Command) (Message, error) {
 	cmds := []Command{build(tx.r.builder)}
 	op := cmds[0].Commands()[0]
-	p, e := look(cmds, tx.r.cfg.MaxValueSize, nil)
+	p, e := topology.Inspect(cmds, tx.r.cfg.MaxValueSize, nil)
 	if e != nil {
 		return Message{}, publicError(e)
 	}
@@ -184,10 +184,10 @@ func (tx *Tx) Do(build func(Builder) Command) (Message, error) {
 	res := tx.conn.Do(tx.ctx, tx.to.Ask(tx.r.builder, cmds...)...)
 	msg, err := res[len(res)-1].ToMessage()
 	if err == nil || err == rueidis.Nil { //nolint:errorlint // the client's own value
-		tx.wrote = tx.wrote || p.idempotency != fault.ReadOnly
+		tx.wrote = tx.wrote || p.Idempotency != fault.ReadOnly
 		return msg, nil
 	}
-	f := tx.to.Node.NoteFailure(tx.ctx, op, err, p.idempotency)
+	f := tx.to.Node.NoteFailure(tx.ctx, op, err, p.Idempotency)
 	tx.refusal, tx.refused = err, publicError(f.Error)
 	tx.wrote = tx.wrote || f.Outcome != fault.OutcomeNotApplied
 	return Message{}, tx.refused
@@ -205,7 +205,7 @@ func (tx *Tx) exec() (msgs []Message, next txNext, err error) {
 		cmds = append(cmds, build(b))
 	}
 	queued := cmds[1:]
-	if _, e := look(queued, tx.r.cfg.MaxValueSize, nil); e != nil {
+	if _, e := topology.Inspect(queued, tx.r.cfg.MaxValueSize, nil); e != nil {
 		tx.conn.Dirty = true
 		return nil, txDone, e
 	}

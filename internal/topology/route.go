@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow/internal/clock"
+	"github.com/madcrow-go/madcrow/internal/deadline"
 	"github.com/madcrow-go/madcrow/internal/fault"
 	"github.com/madcrow-go/madcrow/internal/node"
 )
@@ -144,16 +145,12 @@ func (c *Route) Wait(ctx context.Context, passes bool) bool {
 // and that its caller knows another way. The slot is noted, so that the next
 // call goes that way at once.
 func (c *Route) SaysMoving(ctx context.Context, f fault.Failure) bool {
-	if !f.SlotMoving || ctx.Value(SplitsKeys{}) == nil {
+	if !f.SlotMoving || ctx.Value(deadline.SplitsKeys{}) == nil {
 		return false
 	}
 	c.Topology.cluster.moving.note(c.slot)
 	return true
 }
-
-// SplitsKeys is the key of a context under which a call has a value that knows
-// another way to do the same while a slot is being moved.
-type SplitsKeys struct{}
 
 // retryBackoff gives the pauses between the tries of a call that Redis refuses
 // for the moment.

@@ -1,4 +1,4 @@
-package madcrow
+package deadline
 
 import (
 	"context"
@@ -14,8 +14,8 @@ import (
 
 func TestDeadlines_EndInTimeAndOnCancel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDeadlines(500 * time.Millisecond)
-		defer d.close()
+		d := New(500 * time.Millisecond)
+		defer d.Close()
 		parent, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		for _, tc := range []struct {
@@ -28,7 +28,7 @@ func TestDeadlines_EndInTimeAndOnCancel(t *testing.T) {
 			{"cancelled", parent, 100 * time.Millisecond, context.Canceled},
 		} {
 			start := time.Now()
-			ctx, c := d.enter(tc.ctx, clock.Now())
+			ctx, c := d.Enter(tc.ctx, clock.Now())
 			if c == nil {
 				t.Fatalf("%s: the caller's own context was used", tc.name)
 			}
@@ -42,49 +42,49 @@ func TestDeadlines_EndInTimeAndOnCancel(t *testing.T) {
 			if !errors.Is(ctx.Err(), tc.want) {
 				t.Errorf("%s: %v, want %v", tc.name, ctx.Err(), tc.want)
 			}
-			d.leave(c)
+			d.Leave(c)
 		}
 	})
 }
 
 func TestDeadlines_SoonerOnesServeThemselves(t *testing.T) {
-	d := newDeadlines(500 * time.Millisecond)
-	defer d.close()
+	d := New(500 * time.Millisecond)
+	defer d.Close()
 	sooner, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	if ctx, c := d.enter(sooner, clock.Now()); c != nil || ctx != sooner {
+	if ctx, c := d.Enter(sooner, clock.Now()); c != nil || ctx != sooner {
 		t.Error("a sooner deadline got a context of its own")
 	}
 	later, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	ctx, c := d.enter(later, clock.Now())
+	ctx, c := d.Enter(later, clock.Now())
 	if c == nil {
 		t.Fatal("a later deadline was taken as it is")
 	}
 	if at, ok := ctx.Deadline(); !ok || time.Until(at) > 500*time.Millisecond {
 		t.Errorf("deadline in %v, want at most 500 ms", time.Until(at))
 	}
-	d.leave(c)
+	d.Leave(c)
 }
 
 // TestDeadlines_ReusedContextsDoNotEndTheNextCall runs many short calls beside
 // cancellations: a context that fired for one must not be given to another.
 func TestDeadlines_ReusedContextsDoNotEndTheNextCall(t *testing.T) {
-	d := newDeadlines(time.Second)
-	defer d.close()
+	d := New(time.Second)
+	defer d.Close()
 	var wg sync.WaitGroup
 	for range 16 {
 		wg.Go(func() {
 			for range 300 {
 				parent, cancel := context.WithCancel(context.Background())
-				ctx, c := d.enter(parent, clock.Now())
+				ctx, c := d.Enter(parent, clock.Now())
 				if rand.IntN(3) == 0 {
 					cancel()
 					<-ctx.Done()
 				} else if err := ctx.Err(); err != nil {
 					t.Errorf("a fresh call has ended: %v", err)
 				}
-				d.leave(c)
+				d.Leave(c)
 				cancel()
 			}
 		})
@@ -94,17 +94,17 @@ func TestDeadlines_ReusedContextsDoNotEndTheNextCall(t *testing.T) {
 
 func TestDeadlines_SweeperRestsWhenIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDeadlines(500 * time.Millisecond)
-		_, c := d.enter(context.Background(), clock.Now())
-		d.leave(c)
+		d := New(500 * time.Millisecond)
+		_, c := d.Enter(context.Background(), clock.Now())
+		d.Leave(c)
 		time.Sleep(3 * time.Second)
 		synctest.Wait()
 		if d.running.Load() {
 			t.Error("the sweeper still runs after 3 s without a call")
 		}
-		ctx, c := d.enter(context.Background(), clock.Now())
+		ctx, c := d.Enter(context.Background(), clock.Now())
 		<-ctx.Done() // it is woken again
-		d.leave(c)
-		d.close()
+		d.Leave(c)
+		d.Close()
 	})
 }

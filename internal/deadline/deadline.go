@@ -1,4 +1,5 @@
-package madcrow
+// Package deadline gives every call a context that ends in time.
+package deadline
 
 import (
 	"context"
@@ -7,7 +8,6 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow/internal/clock"
-	"github.com/madcrow-go/madcrow/internal/topology"
 )
 
 // sweepEvery is how late a deadline or a cancellation may be noticed. One
@@ -15,9 +15,9 @@ import (
 // 5 to 16 % of the throughput.
 const sweepEvery = 5 * time.Millisecond
 
-// callContext bounds one call: it ends with its parent, or at its deadline,
+// Context bounds one call: it ends with its parent, or at its deadline,
 // whichever is sooner. It is reused, so nothing may keep it after the call.
-type callContext struct {
+type Context struct {
 	parent   context.Context
 	deadline int64
 	done     chan struct{}
@@ -26,25 +26,25 @@ type callContext struct {
 	fired    atomic.Bool
 
 	shard      *callShard
-	prev, next *callContext
+	prev, next *Context
 }
 
-func (c *callContext) Deadline() (time.Time, bool) {
+func (c *Context) Deadline() (time.Time, bool) {
 	return clock.Time(c.deadline), true
 }
 
-func (c *callContext) Done() <-chan struct{} { return c.done }
+func (c *Context) Done() <-chan struct{} { return c.done }
 
-func (c *callContext) Err() error {
+func (c *Context) Err() error {
 	if c.fired.Load() {
 		return c.err
 	}
 	return c.parent.Err()
 }
 
-func (c *callContext) Value(key any) any {
+func (c *Context) Value(key any) any {
 	if c.splits {
-		if _, ok := key.(topology.SplitsKeys); ok {
+		if _, ok := key.(SplitsKeys); ok {
 			return true
 		}
 	}
@@ -57,13 +57,13 @@ const callShards = 8
 
 type callShard struct {
 	mu   sync.Mutex
-	root callContext
+	root Context
 	_    [64]byte
 }
 
-// deadlines gives every call a context that ends in time.
-type deadlines struct {
-	timeout int64
+// Pool gives every call a context that ends in time.
+type Pool struct {
+	Timeout int64
 	free    sync.Pool
 	next    atomic.Uint32
 	shards  [callShards]callShard
@@ -73,14 +73,15 @@ type deadlines struct {
 	swept   sync.WaitGroup
 }
 
-func newDeadlines(timeout time.Duration) *deadlines {
-	d := &deadlines{timeout: int64(timeout), stop: make(chan struct{})}
+// New makes a Pool whose calls have timeout each.
+func New(timeout time.Duration) *Pool {
+	d := &Pool{Timeout: int64(timeout), stop: make(chan struct{})}
 	for i := range d.shards {
 		root := &d.shards[i].root
 		root.prev, root.next = root, root
 	}
 	d.free.New = func() any {
-		return &callContext{
+		return &Context{
 			done:  make(chan struct{}),
 			shard: &d.shards[d.next.Add(1)%callShards],
 		}
@@ -88,34 +89,34 @@ func newDeadlines(timeout time.Duration) *deadlines {
 	return d
 }
 
-// enter returns the context of a call that starts now. When ctx itself ends
+// Enter returns the context of a call that starts now. When ctx itself ends
 // soon enough it serves, and the callContext is nil.
-func (d *deadlines) enter(ctx context.Context, now int64) (context.Context, *callContext) {
-	return d.within(ctx, now, d.timeout)
+func (d *Pool) Enter(ctx context.Context, now int64) (context.Context, *Context) {
+	return d.Within(ctx, now, d.Timeout)
 }
 
-// within is enter with a time-out of its own.
-func (d *deadlines) within(ctx context.Context, now, timeout int64) (context.Context, *callContext) {
+// Within is Enter with a time-out of its own.
+func (d *Pool) Within(ctx context.Context, now, timeout int64) (context.Context, *Context) {
 	if t, ok := ctx.Deadline(); ok && clock.At(t) <= now+timeout {
 		return ctx, nil
 	}
 	return d.add(ctx, now+timeout, false)
 }
 
-// enterSplit is enter for SplitKeys, whose context is marked.
-func (d *deadlines) enterSplit(ctx context.Context, now int64, marked bool) (context.Context, *callContext) {
+// EnterSplit is Enter for SplitKeys, whose context is marked.
+func (d *Pool) EnterSplit(ctx context.Context, now int64, marked bool) (context.Context, *Context) {
 	if !marked {
-		return d.enter(ctx, now)
+		return d.Enter(ctx, now)
 	}
-	end := now + d.timeout
+	end := now + d.Timeout
 	if t, ok := ctx.Deadline(); ok {
 		end = min(end, clock.At(t))
 	}
 	return d.add(ctx, end, true)
 }
 
-func (d *deadlines) add(ctx context.Context, end int64, splits bool) (context.Context, *callContext) {
-	c, _ := d.free.Get().(*callContext)
+func (d *Pool) add(ctx context.Context, end int64, splits bool) (context.Context, *Context) {
+	c, _ := d.free.Get().(*Context)
 	c.parent, c.deadline, c.splits = ctx, end, splits
 	s := c.shard
 	s.mu.Lock()
@@ -129,8 +130,8 @@ func (d *deadlines) add(ctx context.Context, end int64, splits bool) (context.Co
 	return c, c
 }
 
-// leave ends a call. A context that fired is not reused: its channel is closed.
-func (d *deadlines) leave(c *callContext) {
+// Leave ends a call. A context that fired is not reused: its channel is closed.
+func (d *Pool) Leave(c *Context) {
 	if c == nil {
 		return
 	}
@@ -147,7 +148,7 @@ func (d *deadlines) leave(c *callContext) {
 }
 
 // wake starts the sweeper, which stops by itself when there is nothing to do.
-func (d *deadlines) wake() {
+func (d *Pool) wake() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.running.CompareAndSwap(false, true) {
@@ -163,7 +164,7 @@ func (d *deadlines) wake() {
 	go d.sweep()
 }
 
-func (d *deadlines) sweep() {
+func (d *Pool) sweep() {
 	defer d.swept.Done()
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
@@ -192,7 +193,7 @@ func (d *deadlines) sweep() {
 	}
 }
 
-func (d *deadlines) sweepOnce() (running int) {
+func (d *Pool) sweepOnce() (running int) {
 	now := clock.Now()
 	for i := range d.shards {
 		s := &d.shards[i]
@@ -213,13 +214,13 @@ func (d *deadlines) sweepOnce() (running int) {
 	return running
 }
 
-func (c *callContext) fire(err error) {
+func (c *Context) fire(err error) {
 	c.err = err
 	c.fired.Store(true)
 	close(c.done)
 }
 
-func (d *deadlines) empty() bool {
+func (d *Pool) empty() bool {
 	for i := range d.shards {
 		s := &d.shards[i]
 		s.mu.Lock()
@@ -232,11 +233,15 @@ func (d *deadlines) empty() bool {
 	return true
 }
 
-// close ends the sweeper. Calls that still run are no longer bounded here, so
+// Close ends the sweeper. Calls that still run are no longer bounded here, so
 // it comes after they are drained or their connections are closed.
-func (d *deadlines) close() {
+func (d *Pool) Close() {
 	d.mu.Lock()
 	close(d.stop)
 	d.mu.Unlock()
 	d.swept.Wait()
 }
+
+// SplitsKeys is the key of a context under which a call has a value that knows
+// another way to do the same while a slot is being moved.
+type SplitsKeys struct{}

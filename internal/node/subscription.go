@@ -1,4 +1,4 @@
-package madcrow
+package node
 
 import (
 	"context"
@@ -14,7 +14,6 @@ import (
 	"github.com/madcrow-go/madcrow/internal/availability"
 	"github.com/madcrow-go/madcrow/internal/fault"
 	"github.com/madcrow-go/madcrow/internal/guard"
-	"github.com/madcrow-go/madcrow/internal/node"
 )
 
 const (
@@ -26,29 +25,30 @@ const (
 	unsubscribeTimeout = 5 * time.Second
 )
 
-// subscriptions are the shared subscriptions of all calls of Receive. rueidis
+// Subscriptions are the shared subscriptions of all calls of Receive. rueidis
 // delivers messages through a small queue from the moment when a subscription is
 // registered, and reads that queue only between the replies to SUBSCRIBE and
 // UNSUBSCRIBE. While the queue is full, the reader of the connection waits, and
 // so does that very reply. Therefore at most one subscription of rueidis exists
 // for a channel, and it goes on receiving until the server has confirmed
 // UNSUBSCRIBE.
-type subscriptions struct {
+type Subscriptions struct {
 	calls *atomic.Int64
-	life  context.Context // ends with Close
+	Life  context.Context // ends with Close
 	stop  context.CancelFunc
 
 	mu     sync.Mutex
 	shared map[subscription]*sharedSubscription
 }
 
-func (s *subscriptions) init(calls *atomic.Int64) {
+// Init makes s usable. calls counts what receives, so that Close waits for it.
+func (s *Subscriptions) Init(calls *atomic.Int64) {
 	s.calls, s.shared = calls, map[subscription]*sharedSubscription{}
-	s.life, s.stop = context.WithCancel(context.Background())
+	s.Life, s.stop = context.WithCancel(context.Background())
 }
 
-// stopAll ends every subscription, for Close.
-func (s *subscriptions) stopAll() {
+// StopAll ends every subscription, for Close.
+func (s *Subscriptions) StopAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stop()
@@ -56,15 +56,15 @@ func (s *subscriptions) stopAll() {
 
 // subscription names one of a server.
 type subscription struct {
-	node    *node.Node
+	node    *Node
 	op      string // SUBSCRIBE, PSUBSCRIBE or SSUBSCRIBE
 	channel string
 }
 
 // sharedSubscription receives some channels for all their listeners.
 type sharedSubscription struct {
-	subs     *subscriptions
-	node     *node.Node
+	subs     *Subscriptions
+	node     *Node
 	op       string
 	channels []string
 	ctx      context.Context
@@ -92,8 +92,8 @@ type listener struct {
 	gone bool
 }
 
-// listen calls fn for the messages of some channels of a node.
-func (s *subscriptions) listen(ctx context.Context, n *node.Node, op string, channels []string, fn func(rueidis.PubSubMessage)) error {
+// Listen calls fn for the messages of some channels of a node.
+func (s *Subscriptions) Listen(ctx context.Context, n *Node, op string, channels []string, fn func(rueidis.PubSubMessage)) error {
 	l := &listener{ctx: ctx, fn: fn, over: make(chan error, 1)}
 	shared := s.join(n, op, channels, l)
 	if shared == nil {
@@ -110,7 +110,7 @@ func (s *subscriptions) listen(ctx context.Context, n *node.Node, op string, cha
 
 // join lets l listen to the shared of all channels, and begins one for those
 // that have none. It returns nil when l's context ended before that.
-func (s *subscriptions) join(n *node.Node, op string, channels []string, l *listener) []*sharedSubscription {
+func (s *Subscriptions) join(n *Node, op string, channels []string, l *listener) []*sharedSubscription {
 	l.mu.Lock() // its hook is called before it gets messages
 	defer l.mu.Unlock()
 	for {
@@ -130,10 +130,10 @@ func (s *subscriptions) join(n *node.Node, op string, channels []string, l *list
 }
 
 // tryJoin is join, where nothing has to be waited for.
-func (s *subscriptions) tryJoin(n *node.Node, op string, channels []string, l *listener) (list []*sharedSubscription, welcome []func(), wait <-chan struct{}) {
+func (s *Subscriptions) tryJoin(n *Node, op string, channels []string, l *listener) (list []*sharedSubscription, welcome []func(), wait <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.life.Err() != nil {
+	if s.Life.Err() != nil {
 		return nil, nil, nil
 	}
 	for _, channel := range channels {
@@ -168,18 +168,18 @@ func (s *subscriptions) tryJoin(n *node.Node, op string, channels []string, l *l
 	return list, welcome, nil
 }
 
-func (s *subscriptions) newSharedSubscription(n *node.Node, op string) *sharedSubscription {
+func (s *Subscriptions) newSharedSubscription(n *Node, op string) *sharedSubscription {
 	c := &sharedSubscription{
 		subs: s, node: n, op: op, ended: make(chan struct{}),
 		heard: map[string][]*listener{}, confirmed: map[string]rueidis.PubSubSubscription{},
 	}
-	c.ctx, c.cancel = context.WithCancel(s.life)
+	c.ctx, c.cancel = context.WithCancel(s.Life)
 	return c
 }
 
 // leave removes l. Subscriptions without listeners end; they are
 // waited for a moment.
-func (s *subscriptions) leave(l *listener, shared []*sharedSubscription) {
+func (s *Subscriptions) leave(l *listener, shared []*sharedSubscription) {
 	l.left.Store(true)
 	l.mu.Lock()
 	l.gone = true
@@ -275,7 +275,7 @@ func (l *listener) end(err error) {
 	}
 }
 
-func (c *sharedSubscription) command(op string) Command {
+func (c *sharedSubscription) command(op string) rueidis.Completed {
 	b := c.node.Sub.B()
 	switch op {
 	case "SUBSCRIBE":
@@ -298,7 +298,7 @@ func (c *sharedSubscription) command(op string) Command {
 func (c *sharedSubscription) unsubscribe() {
 	defer c.cancel()
 	op := map[string]string{"SUBSCRIBE": "UNSUBSCRIBE", "PSUBSCRIBE": "PUNSUBSCRIBE", "SSUBSCRIBE": "SUNSUBSCRIBE"}[c.op]
-	ctx, done := context.WithTimeout(c.subs.life, unsubscribeTimeout)
+	ctx, done := context.WithTimeout(c.subs.Life, unsubscribeTimeout)
 	defer done()
 	err := c.node.Sub.Do(ctx, c.command(op)).Error()
 	if errors.Is(err, context.DeadlineExceeded) {
@@ -350,15 +350,18 @@ func (l *listener) hear(m rueidis.PubSubMessage) {
 	l.fn(m)
 }
 
-// tell calls the hook of l's context, if it has one.
+// notify calls the hook of l's context, if it has one.
 func (l *listener) notify(p rueidis.PubSubSubscription) {
 	if l.left.Load() {
 		return
 	}
-	if hook, ok := l.ctx.Value(subscriptionHook{}).(func(rueidis.PubSubSubscription)); ok {
+	if hook, ok := l.ctx.Value(SubscriptionHook{}).(func(rueidis.PubSubSubscription)); ok {
 		// The connection's reader calls it, which must go on whatever it does.
 		if err := guard.Apart(func() error { hook(p); return nil }); err != nil {
 			l.end(fmt.Errorf("the subscription hook: %w", err))
 		}
 	}
 }
+
+// SubscriptionHook is the key of a hook in a context.
+type SubscriptionHook struct{}

@@ -1,4 +1,4 @@
-package madcrow
+package topology
 
 import (
 	"context"
@@ -11,61 +11,26 @@ import (
 
 	"github.com/madcrow-go/madcrow/internal/fault"
 	"github.com/madcrow-go/madcrow/internal/node"
-	"github.com/madcrow-go/madcrow/internal/topology"
 )
 
-// doMultiCluster groups a pipeline by node and sends the groups at the same
-// time. Commands of one slot keep their order; a transaction goes to one node
-// whole.
-func (r *Redis) doMultiCluster(ctx context.Context, build func(Builder) []Command) (out []Result, tries int, first *fault.Error) {
-	cmds := build(r.builder)
-	if len(cmds) == 0 {
-		return nil, 0, nil
-	}
-	p, err := look(cmds, r.cfg.MaxValueSize, nil)
-	if err != nil {
-		return nil, 0, err
-	}
-	replies, froms, tries := r.spread(ctx, p, func() []Command {
-		if c := cmds; c != nil {
-			cmds = nil
-			return c
-		}
-		return build(r.builder)
-	})
-	out = make([]Result, len(replies))
-	for i := range replies {
-		var failed error
-		if out[i].Message, failed = replies[i].ToMessage(); failed == nil || failed == rueidis.Nil {
-			continue
-		}
-		f := froms[i].NoteFailure(ctx, p.cmds[i].op, failed, p.cmds[i].idempotency)
-		out[i].Err = publicError(f.Error)
-		if first == nil {
-			first = f.Error
-		}
-	}
-	return out, tries, first
-}
-
-// spread sends commands to their nodes, follows redirections, and tries reads
+// Spread sends commands to their nodes, follows redirections, and tries reads
 // again. It returns the last reply to each and the node that gave it. build
 // gives the same commands for every round: those that were answered are gone.
-func (r *Redis) spread(ctx context.Context, p pipeline, build func() []Command) (replies []rueidis.RedisResult, froms []*node.Node, tries int) {
-	replies = make([]rueidis.RedisResult, len(p.cmds))
-	froms = make([]*node.Node, len(p.cmds))
-	next := make([]topology.Redirect, len(p.cmds))
-	todo := make([]int, len(p.cmds))
+func (t *Topology) Spread(ctx context.Context, p Pipeline, build func() []rueidis.Completed) (replies []rueidis.RedisResult, froms []*node.Node, tries int) {
+	replies = make([]rueidis.RedisResult, len(p.Steps))
+	froms = make([]*node.Node, len(p.Steps))
+	next := make([]Redirect, len(p.Steps))
+	todo := make([]int, len(p.Steps))
 	for i := range todo {
 		todo[i] = i
 	}
-	c := topology.Route{Topology: r.topology}
+	c := Route{Topology: t}
 	for len(todo) > 0 {
 		cmds := build()
-		r.round(ctx, p, cmds, todo, next, replies, froms)
+		t.round(ctx, p, cmds, todo, next, replies, froms)
 		var v roundOutcome
 		if p.whole {
-			c.At(firstSlot(cmds))
+			c.At(FirstSlot(cmds))
 			if v = retryWhole(ctx, &c, p, replies, froms, next); !v.again {
 				break
 			}
@@ -91,7 +56,7 @@ type roundOutcome struct {
 }
 
 // waitRound waits before the next round. One of redirects alone comes at once.
-func waitRound(ctx context.Context, c *topology.Route, v roundOutcome) bool {
+func waitRound(ctx context.Context, c *Route, v roundOutcome) bool {
 	if v.passes || v.broken {
 		return c.Wait(ctx, v.passes)
 	}
@@ -101,8 +66,8 @@ func waitRound(ctx context.Context, c *topology.Route, v roundOutcome) bool {
 // retryOne decides whether one command of a pipeline is sent once more, and
 // where. Only what was refused before it was sent, redirected, or may run twice:
 // later commands of its slot may have been applied.
-func retryOne(ctx context.Context, c *topology.Route, p pipeline, i int, reply rueidis.RedisResult, from *node.Node, next *topology.Redirect, v *roundOutcome) bool {
-	*next = topology.Redirect{}
+func retryOne(ctx context.Context, c *Route, p Pipeline, i int, reply rueidis.RedisResult, from *node.Node, next *Redirect, v *roundOutcome) bool {
+	*next = Redirect{}
 	err := reply.Error()
 	if err == nil || rueidis.IsRedisNil(err) {
 		return false
@@ -111,8 +76,8 @@ func retryOne(ctx context.Context, c *topology.Route, p pipeline, i int, reply r
 		*next, v.again = to, true
 		return true
 	}
-	f := fault.Classify(ctx, p.cmds[i].op, err, p.cmds[i].idempotency)
-	if c.SaysMoving(ctx, f) || !f.Retry || p.cmds[i].idempotency < fault.Idempotent && !errors.Is(err, fault.ErrNotOpen) {
+	f := fault.Classify(ctx, p.Steps[i].Op, err, p.Steps[i].Idempotency)
+	if c.SaysMoving(ctx, f) || !f.Retry || p.Steps[i].Idempotency < fault.Idempotent && !errors.Is(err, fault.ErrNotOpen) {
 		return false
 	}
 	v.again = true
@@ -126,10 +91,10 @@ func retryOne(ctx context.Context, c *topology.Route, p pipeline, i int, reply r
 // sure only when it is all there is, and EXEC says that nothing of it was
 // applied. Valkey 9 queues a command of a slot that moves, and EXEC is
 // redirected; before, the command is, and EXEC is EXECABORT.
-func retryWhole(ctx context.Context, c *topology.Route, p pipeline, replies []rueidis.RedisResult, froms []*node.Node, next []topology.Redirect) (v roundOutcome) {
+func retryWhole(ctx context.Context, c *Route, p Pipeline, replies []rueidis.RedisResult, froms []*node.Node, next []Redirect) (v roundOutcome) {
 	last := len(replies) - 1
-	single := strings.EqualFold(p.cmds[0].op, "MULTI") && strings.EqualFold(p.cmds[last].op, "EXEC") &&
-		!slices.ContainsFunc(p.cmds[1:], func(c pipelined) bool { return strings.EqualFold(c.op, "MULTI") })
+	single := strings.EqualFold(p.Steps[0].Op, "MULTI") && strings.EqualFold(p.Steps[last].Op, "EXEC") &&
+		!slices.ContainsFunc(p.Steps[1:], func(c Step) bool { return strings.EqualFold(c.Op, "MULTI") })
 	exec, ok := rueidis.IsRedisErr(replies[last].Error())
 	if !single || !ok || !fault.ScriptNotApplied(exec.Error()) {
 		return roundOutcome{}
@@ -146,7 +111,7 @@ func retryWhole(ctx context.Context, c *topology.Route, p pipeline, replies []ru
 			}
 			return roundOutcome{again: true}
 		}
-		if f := fault.Classify(ctx, p.cmds[i].op, reply, fault.NonIdempotent); f.Backoff {
+		if f := fault.Classify(ctx, p.Steps[i].Op, reply, fault.NonIdempotent); f.Backoff {
 			return roundOutcome{again: !c.SaysMoving(ctx, f), passes: true}
 		}
 	}
@@ -154,7 +119,7 @@ func retryWhole(ctx context.Context, c *topology.Route, p pipeline, replies []ru
 }
 
 // round sends the commands in todo once.
-func (r *Redis) round(ctx context.Context, p pipeline, cmds []Command, todo []int, next []topology.Redirect, replies []rueidis.RedisResult, froms []*node.Node) {
+func (t *Topology) round(ctx context.Context, p Pipeline, cmds []rueidis.Completed, todo []int, next []Redirect, replies []rueidis.RedisResult, froms []*node.Node) {
 	type group struct {
 		node *node.Node
 		of   []int
@@ -166,19 +131,19 @@ func (r *Redis) round(ctx context.Context, p pipeline, cmds []Command, todo []in
 		if n == nil {
 			slot := cmds[i].Slot()
 			if p.whole {
-				slot = firstSlot(cmds)
+				slot = FirstSlot(cmds)
 			}
-			if slot == topology.Keyless {
+			if slot == Keyless {
 				n = anywhere
 			}
 			if n == nil {
 				var err *fault.Error
-				if n, err = r.topology.Pick(ctx, slot); err != nil {
-					replies[i], froms[i] = rueidis.NewErrorResult(err.For(p.cmds[i].op)), r.topology.Placeholder()
+				if n, err = t.Pick(ctx, slot); err != nil {
+					replies[i], froms[i] = rueidis.NewErrorResult(err.For(p.Steps[i].Op)), t.Placeholder()
 					continue
 				}
 			}
-			if slot == topology.Keyless {
+			if slot == Keyless {
 				anywhere = n
 			}
 		}
@@ -193,18 +158,18 @@ func (r *Redis) round(ctx context.Context, p pipeline, cmds []Command, todo []in
 	var wg sync.WaitGroup
 	for g, grp := range groups {
 		if g == len(groups)-1 { // the last one on this goroutine
-			r.sendGroup(ctx, p, cmds, grp.node, grp.of, next, replies)
+			sendGroup(ctx, p, cmds, grp.node, grp.of, next, replies)
 			break
 		}
-		wg.Go(func() { r.sendGroup(ctx, p, cmds, grp.node, grp.of, next, replies) })
+		wg.Go(func() { sendGroup(ctx, p, cmds, grp.node, grp.of, next, replies) })
 	}
 	wg.Wait()
 }
 
 // sendGroup sends the commands of one node, in order, each after an ASKING
 // where a redirect said so.
-func (r *Redis) sendGroup(ctx context.Context, p pipeline, cmds []Command, n *node.Node, of []int, next []topology.Redirect, replies []rueidis.RedisResult) {
-	part := make([]Command, 0, 2*len(of))
+func sendGroup(ctx context.Context, p Pipeline, cmds []rueidis.Completed, n *node.Node, of []int, next []Redirect, replies []rueidis.RedisResult) {
+	part := make([]rueidis.Completed, 0, 2*len(of))
 	at := make([]int, len(of))
 	size := 0
 	for k, i := range of {
@@ -212,26 +177,26 @@ func (r *Redis) sendGroup(ctx context.Context, p pipeline, cmds []Command, n *no
 		if next[i].Asking && (!p.whole || k == 0) {
 			part = append(part, n.Builder.Asking().Build())
 		}
-		size += commandSize(cmds[i].Commands())
+		size += CommandSize(cmds[i].Commands())
 		at[k] = len(part)
 		part = append(part, cmds[i])
 	}
-	got, err := n.Send(ctx, p.dedicated, size, part)
+	got, err := n.Send(ctx, p.Dedicated, size, part)
 	for k, i := range of {
 		if err != nil {
-			replies[i] = rueidis.NewErrorResult(err.For(p.cmds[i].op))
+			replies[i] = rueidis.NewErrorResult(err.For(p.Steps[i].Op))
 		} else {
 			replies[i] = got[at[k]]
 		}
 	}
 }
 
-// firstSlot is the slot of the first command that has one.
-func firstSlot(cmds []Command) uint16 {
+// FirstSlot is the slot of the first command that has one.
+func FirstSlot(cmds []rueidis.Completed) uint16 {
 	for i := range cmds {
-		if s := cmds[i].Slot(); s != topology.Keyless {
+		if s := cmds[i].Slot(); s != Keyless {
 			return s
 		}
 	}
-	return topology.Keyless
+	return Keyless
 }
