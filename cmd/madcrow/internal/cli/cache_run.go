@@ -130,8 +130,8 @@ func (o *cacheOptions) deleted(c *cobra.Command, existed bool, answer any) error
 // asFailure says plainly that nothing was done: this program does not wait until
 // Redis is back.
 func asFailure(err error) error {
-	var cause *madcrow.Error
-	if errors.Is(err, cache.ErrQueued) && errors.As(err, &cause) {
+	var outer, cause *madcrow.Error
+	if errors.Is(err, cache.ErrQueued) && errors.As(err, &outer) && errors.As(outer.Err, &cause) {
 		return cause
 	}
 	return err
