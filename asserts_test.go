@@ -137,7 +137,7 @@ func (fs *testFuncs) asserts(body *ast.BlockStmt, seen map[string]bool) (yes boo
 	return yes
 }
 
-var checking = regexp.MustCompile(`(?i)^(must|want|check|expect|assert|await|wait|verify|same|equal|tells|hears|sees|shows)`)
+var checking = regexp.MustCompile(`(?i)^(must|want|check|expect|assert|await|wait|verify|same|equal|all|tells|hears|sees|shows)`)
 
 func checks(helper *ast.FuncDecl) bool {
 	return helper.Type.Results == nil || checking.MatchString(helper.Name.Name)

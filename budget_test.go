@@ -178,7 +178,7 @@ func TestBudget_NoCallOfAPackagePassesItWhenReplicasAreMissing(t *testing.T) {
 	allWithin(t, r, calls)
 }
 
-// allWithin makes all calls at the same time, and returns their errors.
+// allWithin makes all calls at the same time, fails where one passes its time, and returns their errors.
 func allWithin(t *testing.T, r *madcrow.Redis, calls map[string]func(context.Context) error) map[string]error {
 	t.Helper()
 	most := r.Config().CommandTimeout + testkit.Slack(100*time.Millisecond)
