@@ -96,7 +96,7 @@ var wordsLeft = []struct {
 	{"engine", ". internal/fault internal/availability internal/deadline internal/conn internal/node internal/topology internal/settings internal/guard internal/resp internal/scriptsha internal/logonce", 3},
 	{"cache", "cache/... httpcache/... internal/near internal/localcache internal/memsize internal/httpwriter internal/binfmt internal/cachelimit internal/sealed", 0},
 	{"limits", "ratelimit/... semaphore/... internal/limitscript/... internal/keys internal/lease", 0},
-	{"sessions", "session/... service/... inject problem health clientip carry/... internal/operr", 9},
+	{"sessions", "session/... service/... inject problem health clientip carry/... internal/operr", 0},
 	{"messages", "pubsub/... stream/... sse/... internal/pending", 3},
 	{"house", "docs/... bench/... cmd/... contrib/... examples/... madcrowtest internal/conformance internal/testkit", 0},
 }

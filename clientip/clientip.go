@@ -99,7 +99,7 @@ func RemoteAddr() Policy {
 //     without that line nginx hands the client's header on, which is spoofable
 //   - AWS ALB in its mode "append", the default: 1; spoofable in the mode
 //     "preserve", and ErrUnknown in "remove"
-//   - Cloudflare or CloudFront, then ALB or nginx: 2, if these let in nobody else
+//   - Cloudflare or CloudFront, then ALB or nginx: 2, if these let in no one else
 //   - Google Cloud's external balancer: 2, for it appends two entries
 //
 // With too large an n every client chooses its own address; with too small an n

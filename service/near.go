@@ -71,7 +71,7 @@ func newNearCache(r *madcrow.Redis, bytes int64) *nearCache {
 			},
 		}),
 	}
-	if _, nobody := r.Recorder().(madcrow.NopRecorder); !nobody {
+	if _, silent := r.Recorder().(madcrow.NopRecorder); !silent {
 		n.rec = r.Recorder()
 	}
 	r.OnInvalidate(n.changed)

@@ -6,21 +6,21 @@ import (
 	"time"
 )
 
-// Bounds of the copies in this process.
+// Bounds of the fallback copies in this process.
 const (
 	maxCopies    = 10000
 	maxCopyBytes = 32 << 20
 )
 
-// copies are what this process read last, for routes that may read without
-// Redis. It forgets at random when it is full.
+// fallbackCopies are the sessions that this process read last, for routes that may
+// read without Redis. When they are full they drop copies at random.
 type fallbackCopies struct {
 	life time.Duration
 	on   atomic.Bool // there is such a route
 	mu   sync.Mutex
 	of   map[string]fallbackCopy
 	size int
-	ends uint64 // counts what was ended here
+	ends uint64 // counts the sessions that were ended here
 }
 
 type fallbackCopy struct {
@@ -42,8 +42,8 @@ func (c *fallbackCopies) begin() uint64 {
 	return c.ends
 }
 
-// put keeps what was read, unless a session was ended here since begin: it may
-// be this one, and what was read from before that.
+// put keeps a record, unless a session was ended here since begin: the record may
+// be of that session, and read before it ended.
 func (c *fallbackCopies) put(id ident, rec record, since uint64) {
 	size := len(rec.data) + len(rec.user)
 	if !c.on.Load() || rec.frozen || size > maxCopyBytes/16 {
@@ -55,7 +55,7 @@ func (c *fallbackCopies) put(id ident, rec record, since uint64) {
 		return
 	}
 	c.remove(id.member)
-	for k := range c.of { // the first that come
+	for k := range c.of { // in a random order
 		if len(c.of) < maxCopies && c.size+size <= maxCopyBytes {
 			break
 		}
@@ -83,7 +83,7 @@ func (c *fallbackCopies) get(id ident) (record, bool) {
 	return r.rec, true
 }
 
-// lost forgets a session that was not found.
+// lost drops a session that was not found.
 func (c *fallbackCopies) lost(id ident) {
 	if !c.on.Load() {
 		return
@@ -93,8 +93,8 @@ func (c *fallbackCopies) lost(id ident) {
 	c.remove(id.member)
 }
 
-// drop forgets a session that was ended here. It is called after that: what is
-// read from then on is true.
+// drop drops a session that was ended here. It is called after the end: a read that
+// begins later sees the end.
 func (c *fallbackCopies) drop(id ident) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -102,8 +102,8 @@ func (c *fallbackCopies) drop(id ident) {
 	c.remove(id.member)
 }
 
-// clear is drop for all.
-func (c *fallbackCopies) clear() {
+// dropAll drops every copy, after several sessions were ended here.
+func (c *fallbackCopies) dropAll() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ends++

@@ -13,7 +13,7 @@ func TestReadCopy_AReplyFromBeforeTheEndIsNotKept(t *testing.T) {
 	one, other := ident{member: "one"}, ident{member: "other"}
 	for name, end := range map[string]func(*fallbackCopies){
 		"one": func(c *fallbackCopies) { c.drop(one) },
-		"all": func(c *fallbackCopies) { c.clear() },
+		"all": func(c *fallbackCopies) { c.dropAll() },
 	} {
 		c := newFallbackCopies(time.Minute)
 		c.on.Store(true)
@@ -63,7 +63,7 @@ func TestReadCopy_IsBounded(t *testing.T) {
 	for i := range maxCopies + 200 {
 		c.lost(ident{member: string(rune(1000 + i))})
 	}
-	c.clear()
+	c.dropAll()
 	if c.size != 0 || len(c.of) != 0 {
 		t.Errorf("%d bytes in none", c.size)
 	}

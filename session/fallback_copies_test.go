@@ -73,7 +73,7 @@ func TestReadCopy_DropsSessionsThatThisProcessEnded(t *testing.T) {
 	}))
 	must(t, late.Open(s.Token()).Logout(t.Context()))
 
-	// After those that forget all copies.
+	// After those that drop all copies.
 	for _, way := range []string{"logout by the old one", "revoke by the old one"} {
 		s = login(t, rival, way)
 		token, handle := s.Token(), s.Handle()

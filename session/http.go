@@ -36,7 +36,7 @@ func (c *sessionContext[T]) Value(key any) any {
 // the failure of the inner Middleware.
 func (m *Manager[T]) Middleware(failure Failure) func(http.Handler) http.Handler {
 	if failure == ReadCopy {
-		m.copies.on.Store(true)
+		m.fallback.on.Store(true)
 	}
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -13,7 +13,7 @@ import (
 func (s *Session[T]) Logout(ctx context.Context) error {
 	var ofCookie error
 	if s.cookie != nil {
-		ofCookie = s.cookie.clear()
+		ofCookie = s.cookie.expire()
 	}
 	if err := s.acquire(ctx); err != nil {
 		return s.m.wrap("logout", err)

@@ -15,7 +15,7 @@ type Manager[T any] struct {
 	opt      Options
 	store    store
 	codec    codec[T]
-	copies   *fallbackCopies
+	fallback *fallbackCopies
 	recorder madcrow.Recorder // nil without a recorder
 	log      *slog.Logger
 
@@ -30,7 +30,7 @@ func New[T any](r *madcrow.Redis, options Options) (*Manager[T], error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Manager[T]{r: r, opt: opt, log: opt.Logger, copies: newFallbackCopies(opt.CopyFor)}
+	m := &Manager[T]{r: r, opt: opt, log: opt.Logger, fallback: newFallbackCopies(opt.CopyFor)}
 	if m.log == nil {
 		m.log = r.Logger()
 	}
@@ -68,8 +68,8 @@ func (m *Manager[T]) end(ctx context.Context, id ident) error {
 // dropCopies drops the fallback copies of an ended session and of its successor.
 // It is called after the end: a read that begins later sees it.
 func (m *Manager[T]) dropCopies(member string, rep reply) {
-	m.copies.drop(ident{member: member})
+	m.fallback.drop(ident{member: member})
 	if rep.successor != "" {
-		m.copies.drop(ident{member: rep.successor})
+		m.fallback.drop(ident{member: rep.successor})
 	}
 }

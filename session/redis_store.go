@@ -109,22 +109,22 @@ func (s *redisStore) rotate(ctx context.Context, from, to ident, version, data s
 }
 
 func (s *redisStore) destroy(ctx context.Context, id ident) (reply, error) {
-	return s.end(ctx, s.keysOf(id), id.member, "", "", 0)
+	return s.runDestroy(ctx, s.keysOf(id), id.member, "", "", 0)
 }
 
 func (s *redisStore) supersede(ctx context.Context, id ident, version string) (reply, error) {
-	return s.end(ctx, s.keysOf(id), id.member, "", version, s.opt.Grace)
+	return s.runDestroy(ctx, s.keysOf(id), id.member, "", version, s.opt.Grace)
 }
 
 func (s *redisStore) revoke(ctx context.Context, user, handle string) (reply, error) {
 	if !validMember(handle) {
 		return reply{status: statusNone, reason: reasonMissing}, nil
 	}
-	return s.end(ctx, s.keysOfUser(user, handle), handle, user, "", 0)
+	return s.runDestroy(ctx, s.keysOfUser(user, handle), handle, user, "", 0)
 }
 
-// end runs destroy.lua: user "" is any user; a note remains for the grace.
-func (s *redisStore) end(ctx context.Context, keys sessionKeys, member, user, version string, grace time.Duration) (reply, error) {
+// runDestroy runs destroy.lua: user "" is any user; a note remains for the grace.
+func (s *redisStore) runDestroy(ctx context.Context, keys sessionKeys, member, user, version string, grace time.Duration) (reply, error) {
 	rep, list, err := s.changeReply(ctx, s.scripts.destroy, keys.list(), []string{member, user, version, millis(grace)})
 	if rep.status == statusDone && len(list) == 2 {
 		rep.successor = textOf(list[1])

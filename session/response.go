@@ -35,8 +35,8 @@ func (c *requestCookie) set(token string, persist time.Duration) error {
 	return c.w.setCookie(cookie)
 }
 
-// clear deletes the client's cookie, if it has one.
-func (c *requestCookie) clear() error {
+// expire deletes the client's cookie, if it has one.
+func (c *requestCookie) expire() error {
 	cookie := c.cookie()
 	cookie.MaxAge = -1
 	return c.w.setCookie(cookie)

@@ -55,7 +55,7 @@ func (s *Session[T]) rotate(ctx context.Context, to ident, anyVersion bool) (boo
 		}
 		return false, nil
 	}
-	s.m.copies.drop(from)
+	s.m.fallback.drop(from)
 	s.m.event("rotated")
 	if errors.Is(err, ErrOldSessionActive) {
 		s.other.stale = append(s.other.stale, from)

@@ -67,7 +67,7 @@ type cookieWriter interface {
 	// ready returns ErrHeadersSent if set would fail now.
 	ready() error
 	set(token string, persist time.Duration) error
-	clear() error
+	expire() error
 	// markRead notes that the response may depend on the session.
 	markRead()
 }
@@ -213,13 +213,13 @@ func (s *Session[T]) load(ctx context.Context) error {
 		s.state.phase = phaseNone
 		return nil
 	}
-	since := s.m.copies.begin()
+	since := s.m.fallback.begin()
 	rep, err := s.m.store.load(ctx, s.state.id)
 	switch {
 	case err != nil:
 		return s.loadFallback(err, failure)
 	case rep.status == statusNone:
-		s.m.copies.lost(s.state.id)
+		s.m.fallback.lost(s.state.id)
 		s.m.event(string(rep.reason)) // many "missing" may be guesses
 		s.setNone()                   // an unknown identifier is never adopted
 		if rep.reason == reasonRotated {
@@ -229,7 +229,7 @@ func (s *Session[T]) load(ctx context.Context) error {
 	}
 	id := s.state.id
 	s.setRecord(ctx, rep.rec)
-	s.m.copies.put(id, rep.rec, since)
+	s.m.fallback.put(id, rep.rec, since)
 	return nil
 }
 
@@ -245,7 +245,7 @@ func (s *Session[T]) loadFallback(err error, failure Failure) error {
 		s.state.phase, s.state.cause, s.state.under = phaseNone, err, failure
 		return nil
 	case ReadCopy:
-		rec, ok := s.m.copies.get(s.state.id)
+		rec, ok := s.m.fallback.get(s.state.id)
 		if !ok {
 			break
 		}
@@ -265,7 +265,7 @@ func (s *Session[T]) setNone() { s.state = state[T]{phase: phaseNone} }
 
 // setEnded notes that the session has ended.
 func (s *Session[T]) setEnded() {
-	s.m.copies.drop(s.state.id)
+	s.m.fallback.drop(s.state.id)
 	s.setNone()
 }
 

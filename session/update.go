@@ -71,7 +71,7 @@ func (s *Session[T]) commit(ctx context.Context, next content[T]) (bool, error) 
 	if err != nil {
 		return false, err
 	}
-	since := s.m.copies.begin()
+	since := s.m.fallback.begin()
 	rep, err := s.m.store.commit(ctx, id, rec.version, data)
 	if !made(err) {
 		s.setUnloaded()
@@ -88,7 +88,7 @@ func (s *Session[T]) commit(ctx context.Context, next content[T]) (bool, error) 
 	}
 	rec.version, rec.data = rep.rec.version, data
 	s.state.rec, s.state.content = rec, next
-	s.m.copies.put(id, rec, since)
+	s.m.fallback.put(id, rec, since)
 	return true, err
 }
 
@@ -122,7 +122,7 @@ func (s *Session[T]) store(ctx context.Context, id ident, user string, c content
 		return record{}, err
 	}
 	for _, member := range evicted {
-		s.m.copies.drop(ident{member: member})
+		s.m.fallback.drop(ident{member: member})
 		s.m.event("evicted")
 	}
 	s.m.event("created")

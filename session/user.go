@@ -76,7 +76,7 @@ func (m *Manager[T]) RevokeAll(ctx context.Context, user string) (int, error) {
 
 // revoked drops all fallback copies after a revocation of several sessions.
 func (m *Manager[T]) revoked(rep reply) {
-	m.copies.clear()
+	m.fallback.dropAll()
 	if rep.count > 0 {
 		m.event("revoked")
 	}

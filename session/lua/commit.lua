@@ -1,4 +1,4 @@
--- Replace the data, if nobody did since. ARGV: member, version, data. Returns
+-- Replace the data, if no one did since. ARGV: member, version, data. Returns
 -- {2, version} when it was done, {1, …} as load when the version is another,
 -- {0, why} when there is no session any more: it is not made again.
 local s, why = fetch(ARGV[1])
