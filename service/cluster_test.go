@@ -11,6 +11,7 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/madcrowtest"
+	"github.com/madcrow-go/madcrow/pubsub"
 )
 
 // TestCluster runs the facade on a cluster, started once. There are enough
@@ -84,7 +85,7 @@ func clusterLimit(t *testing.T, s *Service) {
 // counted some times and not at others.
 func clusterMessages(t *testing.T, s *Service) {
 	events, _ := listen(t, s, "a", "b")
-	if ev := next(t, events); ev.Kind != EventSubscribed {
+	if ev := next(t, events); ev.Kind != pubsub.EventSubscribed {
 		t.Fatalf("%+v", ev)
 	}
 	const n = 40
@@ -97,7 +98,7 @@ func clusterMessages(t *testing.T, s *Service) {
 	got := map[string]bool{}
 	for range n {
 		ev := next(t, events)
-		if ev.Kind != EventMessage {
+		if ev.Kind != pubsub.EventMessage {
 			t.Fatalf("%+v", ev)
 		}
 		got[ev.Message] = true

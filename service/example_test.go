@@ -10,6 +10,7 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/madcrowtest"
+	"github.com/madcrow-go/madcrow/pubsub"
 	"github.com/madcrow-go/madcrow/service"
 )
 
@@ -144,11 +145,11 @@ func ExampleService_Subscribe() {
 			log.Fatal(err)
 		}
 		switch event.Kind {
-		case service.EventSubscribed: // also after each interruption
+		case pubsub.EventSubscribed:
 			if _, err := s.Publish(ctx, "notifications", "hello"); err != nil {
 				log.Fatal(err)
 			}
-		case service.EventMessage:
+		case pubsub.EventMessage:
 			fmt.Println(event.Channel, event.Message)
 			return
 		}

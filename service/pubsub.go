@@ -5,57 +5,10 @@ import (
 	"errors"
 	"iter"
 	"sync"
-	"time"
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/pubsub"
 )
-
-// EventKind is the kind of an [Event].
-type EventKind uint8
-
-// The kinds of [Event].
-const (
-	// EventMessage is a message.
-	EventMessage EventKind = iota
-	// EventSubscribed: the server has confirmed every channel. Messages published
-	// from now on are delivered.
-	EventSubscribed
-	// EventInterrupted: the connection is lost and being restored. Messages
-	// published until the next EventSubscribed are lost.
-	EventInterrupted
-	// EventDropped: the reader was too slow; Missed messages were dropped here.
-	EventDropped
-)
-
-// String returns the name of the kind.
-func (k EventKind) String() string {
-	switch k {
-	case EventMessage:
-		return "message"
-	case EventSubscribed:
-		return "subscribed"
-	case EventInterrupted:
-		return "interrupted"
-	case EventDropped:
-		return "dropped"
-	}
-	return "unknown"
-}
-
-// Event is a message, or an event of the subscription.
-type Event struct {
-	Kind EventKind
-	// Channel and Message are those of an EventMessage; the channel without
-	// Config.KeyPrefix.
-	Channel string
-	Message string
-	// Missed is the number of messages of an EventDropped.
-	Missed int
-	// Gap is how long the subscription was interrupted, in an EventSubscribed
-	// after an EventInterrupted.
-	Gap time.Duration
-}
 
 // subscriberQueue is how many events wait for a slow reader.
 const subscriberQueue = 1024
@@ -78,9 +31,10 @@ func (s *Service) Publish(ctx context.Context, channel, message string) (receive
 
 // Subscribe yields the messages of the channels until ctx ends or the loop is left.
 // None of the channels may be reserved (see [Service.Publish]). The subscription
-// starts with the loop. After a lost connection it subscribes again, as often as
-// needed, and reports the gap by EventInterrupted and EventSubscribed. Redis keeps no
-// messages: those published in a gap are lost, so read the data that the messages
+// starts with the loop: [pubsub.EventSubscribed] comes once the server has confirmed
+// every channel. After a lost connection it subscribes again, as often as needed, and
+// reports the gap by [pubsub.EventInterrupted] and then [pubsub.EventGap]. Redis keeps
+// no messages: those published in a gap are lost, so read the data that the messages
 // are about again. Messages of one channel arrive in order; there is no order between
 // channels.
 //
@@ -88,13 +42,13 @@ func (s *Service) Publish(ctx context.Context, channel, message string) (receive
 // that does not resolve by waiting (no permission, client closed).
 //
 // Up to 1,024 events wait for a slow reader; further messages are dropped and
-// counted in an EventDropped, so that one slow reader does not hold up the
+// counted in an [pubsub.EventDropped], so that one slow reader does not hold up the
 // others on the same connection.
-func (s *Service) Subscribe(ctx context.Context, channels ...string) iter.Seq2[Event, error] {
-	return func(yield func(Event, error) bool) {
+func (s *Service) Subscribe(ctx context.Context, channels ...string) iter.Seq2[pubsub.Event[string], error] {
+	return func(yield func(pubsub.Event[string], error) bool) {
 		topics, leave, err := s.listen(channels)
 		if err != nil {
-			yield(Event{}, err)
+			yield(pubsub.Event[string]{}, err)
 			return
 		}
 		defer leave()
@@ -104,31 +58,14 @@ func (s *Service) Subscribe(ctx context.Context, channels ...string) iter.Seq2[E
 				if errors.As(err, &e) {
 					err = e.Err // Operation and Table of ours replace its own
 				}
-				yield(Event{}, Failed("subscribe", TablePubSub, err))
+				yield(pubsub.Event[string]{}, Failed("subscribe", TablePubSub, err))
 				return
 			}
-			if ev, ok := eventOf(e); ok && !yield(ev, nil) {
+			if !yield(e, nil) {
 				return
 			}
 		}
 	}
-}
-
-// eventOf converts an event; false for kinds that this package does not have.
-func eventOf(e pubsub.Event[string]) (Event, bool) {
-	switch e.Kind {
-	case pubsub.EventMessage:
-		return Event{Channel: e.Channel, Message: e.Message}, true
-	case pubsub.EventSubscribed:
-		return Event{Kind: EventSubscribed}, true
-	case pubsub.EventGap:
-		return Event{Kind: EventSubscribed, Gap: e.Until.Sub(e.Since)}, true
-	case pubsub.EventInterrupted:
-		return Event{Kind: EventInterrupted}, true
-	case pubsub.EventDropped:
-		return Event{Kind: EventDropped, Missed: e.N}, true
-	}
-	return Event{}, false
 }
 
 // listen returns the topics of the channels, on the shared bus. The caller must

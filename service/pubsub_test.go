@@ -9,13 +9,14 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/madcrowtest"
+	"github.com/madcrow-go/madcrow/pubsub"
 )
 
 // listen runs a subscriber and hands its events to the test.
-func listen(t *testing.T, s *Service, channels ...string) (<-chan Event, context.CancelFunc) {
+func listen(t *testing.T, s *Service, channels ...string) (<-chan pubsub.Event[string], context.CancelFunc) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	events, done := make(chan Event), make(chan struct{})
+	events, done := make(chan pubsub.Event[string]), make(chan struct{})
 	go func() {
 		defer close(done)
 		for ev, err := range s.Subscribe(ctx, channels...) {
@@ -39,33 +40,33 @@ func listen(t *testing.T, s *Service, channels ...string) (<-chan Event, context
 	return events, cancel
 }
 
-func next(t *testing.T, events <-chan Event) Event {
+func next(t *testing.T, events <-chan pubsub.Event[string]) pubsub.Event[string] {
 	t.Helper()
 	select {
 	case ev := <-events:
 		return ev
 	case <-time.After(15 * time.Second):
 		t.Fatal("no event within 15 s")
-		return Event{}
+		return pubsub.Event[string]{}
 	}
 }
 
 func TestSubscribe_DeliversEverythingAfterSubscribed(t *testing.T) {
 	s, srv := start(t, func(c *madcrow.Config) { c.KeyPrefix = "app:" })
 	events, _ := listen(t, s, "a", "b", "a")
-	if ev := next(t, events); ev != (Event{Kind: EventSubscribed}) {
+	if ev := next(t, events); ev != (pubsub.Event[string]{Kind: pubsub.EventSubscribed}) {
 		t.Fatalf("first event %+v", ev)
 	}
 	if n, err := s.Publish(t.Context(), "a", "one"); n != 1 || err != nil {
 		t.Errorf("publish: %d %v", n, err)
 	}
-	if ev := next(t, events); ev != (Event{Channel: "a", Message: "one"}) {
+	if ev := next(t, events); ev != (pubsub.Event[string]{Channel: "a", Message: "one"}) {
 		t.Errorf("%+v", ev)
 	}
 	if n := srv.Do(t, "PUBLISH", "app:b", "zwei ü"); n != int64(1) { // as FastAPI Madcrow does
 		t.Errorf("%v receivers", n)
 	}
-	if ev := next(t, events); ev != (Event{Channel: "b", Message: "zwei ü"}) {
+	if ev := next(t, events); ev != (pubsub.Event[string]{Channel: "b", Message: "zwei ü"}) {
 		t.Errorf("%+v", ev)
 	}
 	if n, err := s.Publish(t.Context(), "unheard", "x"); n != 0 || err != nil {
@@ -79,14 +80,14 @@ func TestSubscribe_AnotherSubscriberIsNoGap(t *testing.T) {
 	first, _ := listen(t, s, "a", "b")
 	next(t, first)
 	second, _ := listen(t, s, "a")
-	if ev := next(t, second); ev != (Event{Kind: EventSubscribed}) {
+	if ev := next(t, second); ev != (pubsub.Event[string]{Kind: pubsub.EventSubscribed}) {
 		t.Errorf("the second subscriber begins with %+v", ev)
 	}
 	if n, err := s.Publish(t.Context(), "a", "hello"); n != 1 || err != nil {
 		t.Errorf("publish: %d %v", n, err)
 	}
-	for _, events := range []<-chan Event{first, second} {
-		if ev := next(t, events); ev != (Event{Channel: "a", Message: "hello"}) {
+	for _, events := range []<-chan pubsub.Event[string]{first, second} {
+		if ev := next(t, events); ev != (pubsub.Event[string]{Channel: "a", Message: "hello"}) {
 			t.Errorf("%+v", ev)
 		}
 	}
@@ -98,12 +99,12 @@ func TestSubscribe_SurvivesARestartAndReportsTheGap(t *testing.T) {
 	events, _ := listen(t, s, "a", "b")
 	next(t, events)
 	srv.Kill()
-	if ev := next(t, events); ev.Kind != EventInterrupted {
+	if ev := next(t, events); ev.Kind != pubsub.EventInterrupted {
 		t.Fatalf("after the kill: %+v", ev)
 	}
 	srv.Start()
 	ev := next(t, events)
-	if ev.Kind != EventSubscribed || ev.Gap <= 0 {
+	if ev.Kind != pubsub.EventGap || !ev.Until.After(ev.Since) {
 		t.Fatalf("after the restart: %+v", ev)
 	}
 	waitFor(t, s.Available)
@@ -119,7 +120,7 @@ func TestSubscribe_LeavingTheLoopUnsubscribes(t *testing.T) {
 	madcrowtest.CheckLeaks(t)
 	s, srv := start(t)
 	for ev, err := range s.Subscribe(t.Context(), "a") {
-		if err != nil || ev.Kind != EventSubscribed {
+		if err != nil || ev.Kind != pubsub.EventSubscribed {
 			t.Fatalf("%+v %v", ev, err)
 		}
 		break
@@ -162,7 +163,7 @@ func TestSubscribe_NoPermissionEndsIt(t *testing.T) {
 func TestSubscribe_SlowReaderLearnsWhereAndHowManyItMissed(t *testing.T) {
 	s, srv := start(t)
 	events, _ := listen(t, s, "a")
-	if ev := next(t, events); ev.Kind != EventSubscribed {
+	if ev := next(t, events); ev.Kind != pubsub.EventSubscribed {
 		t.Fatalf("%+v", ev)
 	}
 	publish := func(from, to int) {
@@ -175,13 +176,13 @@ func TestSubscribe_SlowReaderLearnsWhereAndHowManyItMissed(t *testing.T) {
 	time.Sleep(300 * time.Millisecond) // until all has come; the reader may hold the first
 	received := 0
 	ev := next(t, events)
-	for ; ev.Kind == EventMessage; ev = next(t, events) {
-		if ev != (Event{Channel: "a", Message: strconv.Itoa(received)}) {
+	for ; ev.Kind == pubsub.EventMessage; ev = next(t, events) {
+		if ev != (pubsub.Event[string]{Channel: "a", Message: strconv.Itoa(received)}) {
 			t.Fatalf("got %+v, want %d", ev, received)
 		}
 		received++
 	}
-	if ev != (Event{Kind: EventDropped, Missed: total - received}) || received < subscriberQueue {
+	if ev != (pubsub.Event[string]{Kind: pubsub.EventDropped, N: total - received}) || received < subscriberQueue {
 		t.Errorf("%+v after %d messages", ev, received)
 	}
 	publish(total, total+1)
@@ -212,7 +213,7 @@ func TestSubscribe_LeavesNoGoroutineBehind(t *testing.T) {
 	waitFor(t, func() bool { return numsub(t, srv, "a") == 0 && s.bus() == nil })
 
 	third, leaveThird := listen(t, s, "a")
-	if ev := next(t, third); ev != (Event{Kind: EventSubscribed}) {
+	if ev := next(t, third); ev != (pubsub.Event[string]{Kind: pubsub.EventSubscribed}) {
 		t.Errorf("the next one begins with %+v", ev)
 	}
 	leaveThird()

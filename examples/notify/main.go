@@ -24,6 +24,7 @@ import (
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/inject"
 	"github.com/madcrow-go/madcrow/problem"
+	"github.com/madcrow-go/madcrow/pubsub"
 	"github.com/madcrow-go/madcrow/service"
 )
 
@@ -93,9 +94,9 @@ func (in *inbox) listen(ctx context.Context, redis *service.Service) {
 			return
 		}
 		switch event.Kind {
-		case service.EventMessage:
+		case pubsub.EventMessage:
 			in.add(event.Message)
-		case service.EventInterrupted, service.EventDropped:
+		case pubsub.EventInterrupted, pubsub.EventDropped:
 			in.missed()
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 
 	"github.com/madcrow-go/madcrow/bench/lines/site"
+	"github.com/madcrow-go/madcrow/pubsub"
 	"github.com/madcrow-go/madcrow/service"
 )
 
@@ -13,7 +14,7 @@ func subscribe(ctx context.Context, redis *service.Service, heard *site.Heard) {
 		switch {
 		case err != nil:
 			slog.Error("the subscription has ended", "reason", err)
-		case event.Kind == service.EventMessage:
+		case event.Kind == pubsub.EventMessage:
 			heard.Add(event.Message)
 		}
 	}
