@@ -27,7 +27,7 @@ var imports = map[string][]string{
 	"httpcache":   {".", "cache", "problem", "internal/..."},
 	"inject":      {".", "problem"},
 	"madcrowtest": {".", "internal/..."},
-	"problem":     {},
+	"problem":     {"internal/httpwriter"},
 	"pubsub":      {".", "problem", "internal/..."},
 	"ratelimit":   {".", "clientip", "problem", "internal/..."},
 	"semaphore":   {".", "problem", "internal/..."},

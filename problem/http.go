@@ -10,6 +10,8 @@ import (
 	"runtime/debug"
 	"strconv"
 	"time"
+
+	"github.com/madcrow-go/madcrow/internal/httpwriter"
 )
 
 // Write answers r with the problem of err, and logs err with the error_id. The
@@ -102,7 +104,8 @@ func Recover(logger *slog.Logger) func(http.Handler) http.Handler {
 // Recover is the package's [Recover] with the rules of the Writer.
 func (f Writer) Recover(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		rw := &recoverWriter{ResponseWriter: w}
+		rw := &recoverWriter{}
+		rw.Init(w, nil)
 		defer func() {
 			v := recover()
 			if v == nil {
@@ -112,7 +115,7 @@ func (f Writer) Recover(next http.Handler) http.Handler {
 				panic(v)
 			}
 			err := PanicError(v)
-			if rw.status > 0 {
+			if rw.Status() > 0 {
 				Log(r.Context(), f.Logger, f.From(err), err, slog.String("method", r.Method), slog.String("route", r.Pattern))
 				abort(w)
 				panic(http.ErrAbortHandler) // it was hijacked
@@ -137,42 +140,7 @@ type panicError struct {
 func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
 
 // recoverWriter records the status of the response.
-type recoverWriter struct {
-	http.ResponseWriter
-	status int // 0: the response has not started
-}
-
-func (w *recoverWriter) started(status int) {
-	// 1xx responses precede the final one.
-	if w.status == 0 && status >= 200 {
-		w.status = status
-	}
-}
-
-func (w *recoverWriter) WriteHeader(status int) {
-	w.started(status)
-	w.ResponseWriter.WriteHeader(status)
-}
-
-func (w *recoverWriter) Write(b []byte) (int, error) {
-	w.started(http.StatusOK)
-	return w.ResponseWriter.Write(b)
-}
-
-// FlushError is what [http.ResponseController] calls.
-func (w *recoverWriter) FlushError() error {
-	err := http.NewResponseController(w.ResponseWriter).Flush()
-	if !errors.Is(err, http.ErrNotSupported) {
-		w.started(http.StatusOK)
-	}
-	return err
-}
-
-// Flush is for handlers that do not use [http.ResponseController].
-func (w *recoverWriter) Flush() { _ = w.FlushError() }
-
-// Unwrap lets [http.ResponseController] find what the server offers.
-func (w *recoverWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+type recoverWriter struct{ httpwriter.Writer }
 
 // abort closes the connection of a response that has started, so that the client
 // sees that it is truncated. It leaves a hijacked connection to its handler.
@@ -198,7 +166,7 @@ func startedStatus(w http.ResponseWriter) int {
 		}
 		switch v := w.(type) {
 		case *recoverWriter:
-			return v.status
+			return v.Status()
 		case interface{ SetReadDeadline(t time.Time) error }:
 			// The server's writer, or a recording writer such as a cache's. The
 			// latter must not be unwrapped: the client's response is a different

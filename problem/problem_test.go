@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 )
 
@@ -237,6 +238,30 @@ func TestWrite_UnwrapsNoWriterThatKeepsTheAnswer(t *testing.T) {
 	})).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
 	if w.Code != 500 {
 		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
+// A body that cannot be read is an error that the client sees: nothing of the
+// response was sent before it.
+func TestWrite_AnswersTheErrorOfASourceThatGaveNoByte(t *testing.T) {
+	for _, withType := range []bool{false, true} {
+		srv := httptest.NewServer(Recover(nil)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if withType {
+				w.Header().Set("Content-Type", "text/csv")
+			}
+			if _, err := io.Copy(w, iotest.ErrReader(io.ErrUnexpectedEOF)); err != nil {
+				Write(w, r, nil, err)
+			}
+		})))
+		res, err := http.Get(srv.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res.StatusCode != http.StatusInternalServerError || res.Header.Get("Content-Type") != ContentType {
+			t.Errorf("%d %v", res.StatusCode, res.Header)
+		}
+		_ = res.Body.Close()
+		srv.Close()
 	}
 }
 

@@ -16,8 +16,8 @@ type Hook interface {
 	// BeforeHeader is called with the final status while the header can still be
 	// changed: at WriteHeader, at the first Write, and before a flush. It is not
 	// called for informational answers (1xx without 101) and not for a connection
-	// that is hijacked. When a flush turns out to be unsupported nothing was sent,
-	// and it is called again at the next occasion.
+	// that is hijacked. When a flush turns out to be unsupported, or a source that is
+	// copied is empty, nothing was sent, and it is called again at the next occasion.
 	BeforeHeader(status int)
 }
 
@@ -68,10 +68,16 @@ func (w *Writer) WriteString(s string) (int, error) {
 	return io.WriteString(w.ResponseWriter, s)
 }
 
-// ReadFrom lets the server send files without a copy.
+// ReadFrom lets the server send files without a copy. A source without a byte sends
+// no header: the handler may still answer with the error of the source.
 func (w *Writer) ReadFrom(src io.Reader) (int64, error) {
+	first := w.Status() == 0
 	w.implicit()
-	return io.Copy(w.ResponseWriter, src)
+	n, err := io.Copy(w.ResponseWriter, src)
+	if first && n == 0 {
+		w.status.CompareAndSwap(http.StatusOK, 0)
+	}
+	return n, err
 }
 
 // implicit is the header of a handler that writes without one.

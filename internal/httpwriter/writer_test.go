@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 )
 
 // noting sets a field before the header and notes the statuses that it is given.
@@ -82,6 +83,31 @@ func TestWriter_AnUnsupportedFlushSendsNothing(t *testing.T) {
 	w.WriteHeader(http.StatusTeapot)
 	if !slices.Equal(w.got, []int{http.StatusOK, http.StatusTeapot}) || w.Status() != http.StatusTeapot {
 		t.Errorf("%v, status %d", w.got, w.Status())
+	}
+}
+
+// A copy counted as sent before its first byte: an error of the source could not be
+// answered any more.
+func TestWriter_AnEmptySourceSendsNothing(t *testing.T) {
+	for name, src := range map[string]io.Reader{"empty": strings.NewReader(""), "failing": iotest.ErrReader(io.ErrUnexpectedEOF)} {
+		t.Run(name, func(t *testing.T) {
+			srv := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+				w := wrap(rw)
+				if n, _ := io.Copy(w, src); n != 0 || w.Status() != 0 {
+					t.Errorf("%d bytes, status %d", n, w.Status())
+				}
+				w.WriteHeader(http.StatusTeapot)
+			}))
+			defer srv.Close()
+			res, err := http.Get(srv.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = res.Body.Close()
+			if res.StatusCode != http.StatusTeapot || res.Header.Get("X-Late") != "yes" {
+				t.Errorf("%d, %v", res.StatusCode, res.Header)
+			}
+		})
 	}
 }
 
