@@ -32,8 +32,6 @@ func newSeal(keys [][]byte) (seal, error) {
 // same length.
 type binding struct{ member, user string }
 
-func bound(user string, id ident) binding { return binding{id.member, user} }
-
 func (b binding) bytes() []byte { return []byte(b.member + b.user) }
 
 // The first byte of stored data.

@@ -206,8 +206,10 @@ func TestValidityCache_AgreesWithTheScript(t *testing.T) {
 			must(t, s.Login(t.Context(), user))
 		}
 		token := s.Token()
-		if !alive(t, cached, token) || !alive(t, cached, token) {
-			t.Fatal("not found")
+		for range 2 { // the second read is of the cache
+			if !alive(t, cached, token) {
+				t.Fatal("not found")
+			}
 		}
 		key, epoch, index := cached.KeysOf(token)
 		changes := []struct {
