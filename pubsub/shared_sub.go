@@ -163,7 +163,7 @@ func (f *sharedSub) run(ctx context.Context) {
 			wait = reconnectRetry
 		}
 		if permanent(err) {
-			f.fail(fail.Wrap("subscribe", strings.TrimPrefix(f.key.channel, f.b.prefix), err))
+			f.fail(err)
 			return
 		}
 		timer := time.NewTimer(wait/2 + rand.N(wait/2)) //nolint:gosec // no secret
@@ -199,6 +199,15 @@ func (f *sharedSub) receive(ctx context.Context) error {
 		}
 	})
 	return f.b.r.Receive(hooked, f.key.command, f.deliver)
+}
+
+// name is the channel or the pattern as the program gave it.
+func (k channelKey) name(b *Bus) string {
+	prefix := b.prefix
+	if k.mode == modePattern {
+		prefix = escapePattern(prefix)
+	}
+	return strings.TrimPrefix(k.channel, prefix)
 }
 
 func (k channelKey) command(b madcrow.Builder) madcrow.Command {
@@ -252,7 +261,7 @@ func (f *sharedSub) noteInterrupted(err error) bool {
 	return was
 }
 
-// fail ends the subscription for all subscribers.
+// fail ends the subscription for all subscribers. They wrap the error.
 func (f *sharedSub) fail(err error) {
 	f.b.mu.Lock()
 	f.b.removeShared(f)
@@ -261,7 +270,7 @@ func (f *sharedSub) fail(err error) {
 	defer f.mu.Unlock()
 	f.failed = err
 	for _, sub := range f.listeners {
-		sub.end(err)
+		sub.end(f.key, err)
 	}
 }
 

@@ -126,6 +126,7 @@ type subscriber struct {
 	waitingBytes int         // bytes of the messages in waiting
 	arrived      []time.Time // of the messages in waiting
 	endErr       error       // the reason of the end
+	endKey       channelKey  // the subscription that ended it; empty for ErrSlow
 	ended        bool
 }
 
@@ -281,11 +282,22 @@ func (s *subscriber) next() (it item, ok bool, err error) {
 	return it, true, nil
 }
 
-// end lets no more items in; those that wait are still delivered.
-func (s *subscriber) end(err error) {
+// endedBy returns the subscription that failed, or other where none did.
+func (s *subscriber) endedBy(other channelKey) channelKey {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.endKey == (channelKey{}) {
+		return other
+	}
+	return s.endKey
+}
+
+// end lets no more items in, because the subscription of key failed. Those that
+// wait are still delivered.
+func (s *subscriber) end(key channelKey, err error) {
 	s.mu.Lock()
 	if !s.ended {
-		s.ended, s.endErr = true, err
+		s.ended, s.endKey, s.endErr = true, key, err
 	}
 	s.mu.Unlock()
 	s.wake()

@@ -350,7 +350,7 @@ func subscribe[T any](ctx context.Context, b *Bus, key channelKey, opt TopicOpti
 		sub.plain, sub.reserved = opt.Plain, opt.Reserved
 		f, err := b.join(key, sub)
 		if err != nil {
-			yield(Event[T]{}, fail.Wrap("subscribe", key.channel, err))
+			yield(Event[T]{}, fail.Wrap("subscribe", key.name(b), err))
 			return
 		}
 		defer f.remove(sub)
@@ -363,7 +363,7 @@ func subscribe[T any](ctx context.Context, b *Bus, key channelKey, opt TopicOpti
 				}
 				continue
 			case err != nil:
-				yield(Event[T]{}, fail.Wrap("subscribe", key.channel, err))
+				yield(Event[T]{}, fail.Wrap("subscribe", key.name(b), err))
 				return
 			}
 			select {
@@ -371,7 +371,7 @@ func subscribe[T any](ctx context.Context, b *Bus, key channelKey, opt TopicOpti
 			case <-ctx.Done():
 				return
 			case <-b.ctx.Done():
-				yield(Event[T]{}, fail.Wrap("subscribe", key.channel, ErrClosed))
+				yield(Event[T]{}, fail.Wrap("subscribe", key.name(b), ErrClosed))
 				return
 			}
 		}

@@ -70,7 +70,7 @@ func (t *Topics[T]) Subscribe(ctx context.Context, opts ...SubscribeOption) iter
 		for _, key := range t.keys {
 			f, err := t.b.join(key, sub)
 			if err != nil {
-				yield(Event[T]{}, fail.Wrap("subscribe", key.channel, err))
+				yield(Event[T]{}, fail.Wrap("subscribe", key.name(t.b), err))
 				return
 			}
 			defer f.remove(sub)
@@ -90,7 +90,7 @@ func (t *Topics[T]) listen(ctx context.Context, sub *subscriber, yield func(Even
 			}
 			continue
 		case err != nil:
-			yield(Event[T]{}, fail.Wrap("subscribe", t.keys[0].channel, err))
+			yield(Event[T]{}, fail.Wrap("subscribe", sub.endedBy(t.keys[0]).name(t.b), err))
 			return
 		}
 		select {
@@ -98,7 +98,7 @@ func (t *Topics[T]) listen(ctx context.Context, sub *subscriber, yield func(Even
 		case <-ctx.Done():
 			return
 		case <-t.b.ctx.Done():
-			yield(Event[T]{}, fail.Wrap("subscribe", t.keys[0].channel, ErrClosed))
+			yield(Event[T]{}, fail.Wrap("subscribe", t.keys[0].name(t.b), ErrClosed))
 			return
 		}
 	}

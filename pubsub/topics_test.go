@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
+	"strings"
 	"testing"
 	"time"
 
@@ -171,6 +173,45 @@ func TestTopics_PlainOnesTakeEveryMessageAsItIs(t *testing.T) {
 			if got++; got == 2 {
 				return
 			}
+		}
+	}
+}
+
+// The error was wrapped twice, once under the channel's name with the prefix, or
+// under that of the first channel when another one was refused.
+func TestSubscribe_RefusalNamesItsChannelOnce(t *testing.T) {
+	if madcrowtest.OlderThan(t, "6.2") {
+		t.Skip("users have rules for channels from Redis 6.2 on")
+	}
+	srv := madcrowtest.StartRedis(t, madcrowtest.WithUser("app", "secret", "+@all", "~*", "resetchannels", "&app*:mine"))
+	cfg := srv.Config()
+	cfg.KeyPrefix, cfg.Username, cfg.Password = "app*:", "app", "secret"
+	b := newBus(t, openConfig(t, cfg), pubsub.Options{})
+	topics, err := pubsub.NewTopics(b, []string{"mine", "theirs"}, pubsub.TopicOptions[string]{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pattern, err := pubsub.NewPattern(b, "theirs", pubsub.TopicOptions[string]{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	history, err := pubsub.NewRecoverable(b, "theirs", pubsub.RecoverableOptions[string]{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, source := range map[string]interface {
+		Events(context.Context, pubsub.Position, ...pubsub.SubscribeOption) iter.Seq2[pubsub.Event[string], error]
+	}{"topic": topicOf(t, b, "theirs", pubsub.TopicOptions[string]{}), "topics": topics, "pattern": pattern, "history": history} {
+		var last error
+		for _, last = range source.Events(t.Context(), pubsub.Position{}) {
+		}
+		var e *madcrow.Error
+		if !errors.As(last, &e) || e.Op != "pubsub.subscribe" || e.Name != "theirs" || e.Kind != madcrow.KindPermission {
+			t.Errorf("%s: %v", what, last)
+			continue
+		}
+		if n := strings.Count(last.Error(), "pubsub.subscribe"); n != 1 {
+			t.Errorf("%s: wrapped %d times: %v", what, n, last)
 		}
 	}
 }

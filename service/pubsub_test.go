@@ -151,12 +151,18 @@ func TestSubscribe_NoPermissionEndsIt(t *testing.T) {
 	}
 	s, srv := start(t)
 	srv.Do(t, "ACL", "SETUSER", "mute", "on", ">pw", "~*", "+@all", "resetchannels")
-	denied := open(t, srv, func(c *madcrow.Config) { c.Username, c.Password = "mute", "pw" })
-	var last error
-	for _, err := range denied.Subscribe(t.Context(), "a") {
-		last = err
+	// With a prefix, and for the second channel, it was a 503.
+	srv.Do(t, "ACL", "SETUSER", "mute", "&mine", "&app:mine")
+	for _, prefix := range []string{"", "app:"} {
+		denied := open(t, srv, func(c *madcrow.Config) { c.Username, c.Password, c.KeyPrefix = "mute", "pw", prefix })
+		for _, channels := range [][]string{{"a"}, {"mine", "a"}} {
+			var last error
+			for _, err := range denied.Subscribe(t.Context(), channels...) {
+				last = err
+			}
+			wantProblem(t, last, 500, "REDIS_ERROR", "subscribe", TablePubSub)
+		}
 	}
-	wantProblem(t, last, 500, "REDIS_ERROR", "subscribe", TablePubSub)
 	_ = s
 }
 
