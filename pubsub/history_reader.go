@@ -355,9 +355,14 @@ func orStart(p Position) Position {
 
 // beginHistory creates a history where there is none, so that a loss of all later
 // messages will be seen. It returns the position before its first message; the zero
-// value where it cannot be created.
+// value where it cannot be created. While a cluster moves the slot that is known
+// after one round trip.
 func (r *historyReader[T]) beginHistory(ctx context.Context) (Position, secret) {
-	m, err := r.t.b.r.Eval(ctx, scriptBegin, []string{r.t.meta, r.t.history}, []string{rand.Text()[:12], r.t.metaTTL(), rand.Text()})
+	var m madcrow.Message
+	err := r.t.b.r.SplitKeys(ctx, r.t.meta, func(ctx context.Context) (err error) {
+		m, err = r.t.b.r.Eval(ctx, scriptBegin, []string{r.t.meta, r.t.history}, []string{rand.Text()[:12], r.t.metaTTL(), rand.Text()})
+		return err
+	}, nil)
 	if err != nil {
 		return Position{}, secret{}
 	}

@@ -37,6 +37,9 @@ func (c *consumer[T]) reclaim(ctx, own context.Context, free int) (left int, err
 				return 0, nil
 			default:
 				taken, err := c.claim(own, p)
+				if errors.Is(err, madcrow.ErrSlotMoving) {
+					return free, nil // a later reclaim, when the slot has moved; new messages are read
+				}
 				if err != nil {
 					return free, err
 				}
@@ -109,7 +112,7 @@ func (c *consumer[T]) claim(own context.Context, p pendingMessage) (taken bool, 
 // consumer from, or for any where that is "", and works on it. note is the number
 // of deliveries to store; "" counts one more.
 func (c *consumer[T]) claimOne(own context.Context, id string, idle time.Duration, from string, deliveries int64, note string) (taken bool, _ error) {
-	m, err := c.s.r.Eval(own, scriptClaim, []string{c.s.logKey(), c.s.reasonKey(c.group), c.s.lostKey()},
+	m, err := c.s.evalTogether(own, scriptClaim, []string{c.s.logKey(), c.s.reasonKey(c.group), c.s.lostKey()},
 		[]string{c.group, c.name, id, milliseconds(idle), from, note})
 	if err != nil {
 		c.noteLostReply(err)
@@ -213,15 +216,52 @@ func (c *consumer[T]) markOvertaken(ids []string) {
 
 // renew claims messages again that are still ours, as idle for so long, and stores
 // why they failed, if they did. It returns those that the stream does not keep any
-// more.
+// more. While a cluster moves the slot, the messages are renewed first, and losses
+// and reasons are stored after that.
 func (c *consumer[T]) renew(ctx context.Context, idle time.Duration, why string, ids ...string) (gone []string, err error) {
+	keys := []string{c.s.logKey(), c.s.reasonKey(c.group), c.s.lostKey()}
 	args := append([]string{c.group, c.name, milliseconds(idle), why}, ids...)
-	m, err := c.s.r.Eval(ctx, scriptKeep, []string{c.s.logKey(), c.s.reasonKey(c.group), c.s.lostKey()}, args)
+	err = c.s.r.SplitKeys(ctx, keys[0], func(ctx context.Context) error {
+		gone, err = c.evalRenew(ctx, keys, args)
+		return err
+	}, func(ctx context.Context) error {
+		gone, err = c.evalRenew(ctx, keys[:1], args)
+		if err == nil {
+			c.noteRenewed(ctx, why, ids, gone)
+		}
+		return err
+	})
+	return gone, err
+}
+
+func (c *consumer[T]) evalRenew(ctx context.Context, keys, args []string) ([]string, error) {
+	m, err := c.s.r.Eval(ctx, scriptKeep, keys, args)
 	if err != nil {
 		return nil, err
 	}
-	gone, _ = m.AsStrSlice()
+	gone, _ := m.AsStrSlice()
 	return gone, nil
+}
+
+// noteRenewed stores what keep.lua stores with all its keys. It is tried once: a
+// loss that is not counted, or a reason that is missing, changes no message.
+func (c *consumer[T]) noteRenewed(ctx context.Context, why string, ids, gone []string) {
+	if len(gone) == 0 && why == "" {
+		return
+	}
+	reasons := c.s.reasonKey(c.group)
+	_, _ = c.s.r.DoMulti(ctx, func(b madcrow.Builder) (cmds []madcrow.Command) {
+		if len(gone) > 0 {
+			cmds = append(cmds, b.Hincrby().Key(c.s.lostKey()).Field(c.group).Increment(int64(len(gone))).Build(),
+				b.Hdel().Key(reasons).Field(gone...).Build())
+		}
+		for _, id := range ids {
+			if why != "" && !slices.Contains(gone, id) {
+				cmds = append(cmds, b.Hset().Key(reasons).FieldValue().FieldValue(id, why).Build())
+			}
+		}
+		return cmds
+	})
 }
 
 // removeIdleConsumers removes the consumers of crashed processes that have nothing

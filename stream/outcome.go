@@ -216,7 +216,7 @@ func (c *consumer[T]) deadLetter(own context.Context, id string, deliveries int6
 // pending for a consumer, or for any where none is given. Without a reason it is
 // that of the last failure.
 func (c *consumer[T]) moveToDead(ctx context.Context, id string, deliveries int64, why string, idle time.Duration, consumer string) error {
-	m, err := c.s.r.Eval(ctx, scriptDead, []string{c.s.logKey(), c.s.deadKey(c.group), c.s.reasonKey(c.group), c.s.lostKey()},
+	m, err := c.s.evalTogether(ctx, scriptDead, []string{c.s.logKey(), c.s.deadKey(c.group), c.s.reasonKey(c.group), c.s.lostKey()},
 		[]string{c.group, id, strconv.FormatInt(deliveries, 10), strconv.Itoa(c.s.opt.MaxDead), why, milliseconds(idle), consumer})
 	if err != nil {
 		return err

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strconv"
 	"time"
+
+	"github.com/madcrow-go/madcrow"
 )
 
 // The workers trim their stream, about once a second, in the script of a read
@@ -31,7 +33,12 @@ func (c *consumer[T]) readNew(own context.Context, n int) ([]entry, error) {
 	trim := now.After(c.nextTrim) && (c.trimDue.Load() || c.losing)
 	if trim || now.After(c.noLossUntil) {
 		entries, err := c.readInline(own, min(n, c.inlineMax), trim)
-		if err != nil || len(entries) > 0 {
+		switch {
+		case errors.Is(err, madcrow.ErrSlotMoving):
+			// Trimming and counting wait until the slot has moved; the messages do not.
+			c.noLossUntil = time.Now().Add(trimEvery)
+			c.nextTrim = c.noLossUntil
+		case err != nil || len(entries) > 0:
 			return entries, err
 		}
 	}
@@ -73,10 +80,12 @@ func (c *consumer[T]) readInline(own context.Context, n int, trim bool) ([]entry
 	if trim {
 		c.trimDue.Store(false)
 	}
-	m, err := c.s.r.Eval(own, scriptRead, []string{c.s.logKey(), c.s.lostKey()}, []string{c.group, c.name, strconv.Itoa(n), strconv.Itoa(c.s.opt.MaxLen), how})
+	m, err := c.s.evalTogether(own, scriptRead, []string{c.s.logKey(), c.s.lostKey()}, []string{c.group, c.name, strconv.Itoa(n), strconv.Itoa(c.s.opt.MaxLen), how})
 	if err != nil {
 		c.trimDue.Store(true)
-		c.inlineMax = 0 // it may have been too much
+		if !errors.Is(err, madcrow.ErrSlotMoving) {
+			c.inlineMax = 0 // it may have been too much
+		}
 		return nil, err
 	}
 	list, err := m.ToArray()

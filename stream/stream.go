@@ -131,6 +131,17 @@ func (s *Stream[T]) event(name string, n int) { s.rec.Event("stream", name, n) }
 
 func (s *Stream[T]) failed(op string, err error) error { return fail.Wrap(op, s.name, err) }
 
+// evalTogether runs a script that uses several keys of the stream. While a cluster
+// moves their slot the error is [madcrow.ErrSlotMoving] after one round trip: some of
+// the keys seldom exist, and Redis refuses the script until the whole slot has moved.
+func (s *Stream[T]) evalTogether(ctx context.Context, script *madcrow.Script, keys, args []string) (m madcrow.Message, err error) {
+	err = s.r.SplitKeys(ctx, keys[0], func(ctx context.Context) (err error) {
+		m, err = s.r.Eval(ctx, script, keys, args)
+		return err
+	}, nil)
+	return m, err
+}
+
 func (s *Stream[T]) checkGroupName(op, group string) error {
 	if message := keys.CheckChannelLength(group); message != "" {
 		return fail.Argument(op, s.name, "group", message)

@@ -260,7 +260,10 @@ func (c *consumer[T]) round(ctx, own context.Context, free int) (err error) {
 	}
 	if !c.unseenUntil.IsZero() {
 		last := time.Now().After(c.unseenUntil)
-		if free, err = c.claimUnseen(own, free); err != nil {
+		free, err = c.claimUnseen(own, free)
+		if errors.Is(err, madcrow.ErrSlotMoving) {
+			last = false // it is tried again until the slot has moved; new messages are read
+		} else if err != nil {
 			return err
 		}
 		if last {
