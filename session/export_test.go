@@ -136,6 +136,14 @@ func (m *Manager[T]) SetClock(micro func() int64) {
 	})
 }
 
+// BreakReply has a change reply what cannot be read, after it was made.
+func (m *Manager[T]) BreakReply(reply string) {
+	scripts := *m.cached().scripts
+	source := luaClock + luaBegin + "local function run() " + luaCommit + " end\nrun()\nreturn " + reply
+	scripts.commit = script{madcrow.NewScript("session_broken", source), source, true}
+	m.cached().scripts = &scripts
+}
+
 // KeysOf returns the keys of a session: itself, the epoch and the index of its
 // user.
 func (m *Manager[T]) KeysOf(token string) (session, epoch, index string) {

@@ -33,5 +33,8 @@ func (s *Session[T]) Logout(ctx context.Context) error {
 			s.other.stale = append(s.other.stale, id) // the next Logout waits for the replicas again
 		}
 	}
+	if len(ids) > 0 && failed == nil {
+		ofCookie = applied(ofCookie)
+	}
 	return s.m.wrap("logout", errors.Join(failed, ofCookie))
 }

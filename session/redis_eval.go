@@ -107,13 +107,18 @@ func (s *redisStore) run(ctx context.Context, sc script, keys, args []string) ([
 
 // change runs a script that writes, and waits for Options.WaitReplicas.
 // ErrNotReplicated comes with a valid reply.
-func (s *redisStore) change(ctx context.Context, sc script, keys, args []string) ([]madcrow.Message, error) {
+func (s *redisStore) change(ctx context.Context, sc script, keys, args []string) (list []madcrow.Message, err error) {
 	if s.opt.WaitReplicas == 0 {
-		return s.read(ctx, sc, keys, args)
+		list, err = s.read(ctx, sc, keys, args)
+	} else {
+		ctx, cancel := context.WithTimeout(ctx, s.opt.timeout)
+		defer cancel()
+		list, err = s.changeAndWait(ctx, sc, keys, args)
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.opt.timeout)
-	defer cancel()
-	return s.changeAndWait(ctx, sc, keys, args)
+	if errors.Is(err, errReply) {
+		err = unknown(err)
+	}
+	return list, err
 }
 
 // changeAndWait runs a script and WAIT on one connection: a pipeline would be
@@ -172,10 +177,10 @@ func (s *redisStore) waitMillis(ctx context.Context) int64 {
 
 func listOf(msg madcrow.Message) ([]madcrow.Message, error) {
 	list, err := msg.ToArray()
-	if err == nil && len(list) == 0 {
-		err = errReply
+	if err != nil || len(list) == 0 {
+		return nil, errors.Join(errReply, err)
 	}
-	return list, err
+	return list, nil
 }
 
 var errReply = errors.New("unexpected reply")

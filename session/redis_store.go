@@ -144,7 +144,7 @@ func (s *redisStore) revokeBut(ctx context.Context, keys sessionKeys, keep strin
 	rep, list, err := s.changeReply(ctx, s.scripts.revoke, keys.list(), []string{keep, rand.Text()})
 	if rep.status == statusDone && len(list) == 2 {
 		n, bad := list[1].AsInt64()
-		rep.count, err = int(n), errors.Join(err, bad)
+		rep.count, err = int(n), errors.Join(err, applied(bad))
 	}
 	return rep, err
 }
@@ -157,7 +157,7 @@ func (s *redisStore) changeReply(ctx context.Context, sc script, keys, args []st
 	}
 	rep, bad := parseReply(list)
 	if bad != nil {
-		return reply{}, nil, bad
+		return reply{}, nil, unknown(bad)
 	}
 	return rep, list, err
 }

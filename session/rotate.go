@@ -65,12 +65,9 @@ func (s *Session[T]) rotate(ctx context.Context, to ident, anyVersion bool) (boo
 		rec.ends = rep.ends
 	}
 	s.setActive(to, rec, c)
-	bad := s.sendCookie()
+	err = errors.Join(s.sendCookie(), err)
 	if anyVersion {
 		s.setUnloaded() // the moved data may be newer
-	}
-	if bad != nil {
-		return true, bad
 	}
 	return true, err
 }

@@ -130,11 +130,19 @@ func made(err error) bool {
 	return err == nil || errors.Is(err, ErrNotReplicated) || errors.Is(err, ErrOldSessionActive)
 }
 
-// applied marks err as the error of a change that was made.
+// applied marks err as the error of a change that was made; nil stays nil.
 func applied(err error) error {
-	var e *madcrow.Error
-	if !errors.As(err, &e) {
-		return err
+	if err == nil {
+		return nil
 	}
-	return &madcrow.Error{Op: e.Op, Kind: e.Kind, Outcome: madcrow.OutcomeApplied, Err: e.Err}
+	if e := (*madcrow.Error)(nil); errors.As(err, &e) {
+		return &madcrow.Error{Op: e.Op, Kind: e.Kind, Outcome: madcrow.OutcomeApplied, Err: e.Err}
+	}
+	return &madcrow.Error{Op: "change", Outcome: madcrow.OutcomeApplied, Err: err}
+}
+
+// unknown marks err as the error of a script that ran and whose reply cannot be
+// read.
+func unknown(err error) error {
+	return &madcrow.Error{Op: "reply", Kind: madcrow.KindServer, Outcome: madcrow.OutcomeUnknown, Err: err}
 }

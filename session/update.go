@@ -1,6 +1,9 @@
 package session
 
-import "context"
+import (
+	"context"
+	"errors"
+)
 
 const (
 	// maxTries bounds how often a change is tried while other writers are faster.
@@ -104,10 +107,7 @@ func (s *Session[T]) create(ctx context.Context, c content[T]) error {
 	}
 	s.setActive(id, rec, c)
 	s.endRivals(ctx)
-	if bad := s.sendCookie(); bad != nil {
-		return bad
-	}
-	return err
+	return errors.Join(s.sendCookie(), err)
 }
 
 // store creates a session in Redis and returns its record. replaces is the member of
@@ -137,7 +137,7 @@ func (s *Session[T]) cookieReady() error {
 	return s.cookie.ready()
 }
 
-// sendCookie gives the client the identifier.
+// sendCookie gives the client the identifier of a session that was stored.
 func (s *Session[T]) sendCookie() error {
 	if s.cookie == nil {
 		return nil
@@ -146,5 +146,5 @@ func (s *Session[T]) sendCookie() error {
 	if !s.state.rec.remember {
 		persist = 0
 	}
-	return s.cookie.set(s.state.id.token, persist)
+	return applied(s.cookie.set(s.state.id.token, persist))
 }
