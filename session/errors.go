@@ -81,9 +81,9 @@ func wrap(op, name string, err error) error {
 // conflict, 504 for a deadline, 500 for a mistake of the program and 503 otherwise.
 func problemOf(op, _ string, err error) problem.Problem {
 	p := unavailable
-	var own *sentinel
+	own := decisive(err)
 	switch {
-	case errors.As(err, &own):
+	case own != nil:
 		p = own.problem
 	case errors.Is(err, madcrow.ErrTooLarge):
 		p = problem.Problem{Status: http.StatusRequestEntityTooLarge, Code: "VALUE_TOO_LARGE", Message: "The session is too large"}
@@ -94,6 +94,18 @@ func problemOf(op, _ string, err error) problem.Problem {
 		p.Operation, p.Table = op, redisTable
 	}
 	return p
+}
+
+// decisive returns the error of this package in err that decides its response,
+// whatever else failed; nil for none. The response of the others depends on why
+// Redis failed.
+func decisive(err error) *sentinel {
+	for _, target := range []error{ErrEnded, ErrNoUser, ErrRotated, ErrConflict, ErrHeadersSent, ErrNoMiddleware, ErrFastAPILayout} {
+		if own := (*sentinel)(nil); errors.Is(err, target) && errors.As(target, &own) {
+			return own
+		}
+	}
+	return nil
 }
 
 const unavailableMessage = "The session is not available at the moment"

@@ -256,6 +256,26 @@ func TestErrors_HaveTheirStatus(t *testing.T) {
 			t.Errorf("%v: %d, want %d", err, got, want)
 		}
 	}
+	// The cause counts: a time-out was a 503 where the change had been made, and
+	// a caller that gave up was a 504 where it had waited for another call.
+	timeout := &madcrow.Error{Op: "WAIT", Kind: madcrow.KindTimeout}
+	for _, tc := range []struct {
+		err  error
+		want int
+	}{
+		{errors.Join(session.ErrNotReplicated, timeout), 504},
+		{fmt.Errorf("%w: %w", session.ErrOldSessionActive, timeout), 504},
+		{session.ErrOldSessionActive, 503},
+		{&madcrow.Error{Op: "wait", Kind: madcrow.KindTimeout, Err: session.ErrInUse}, 504},
+		{&madcrow.Error{Op: "wait", Kind: madcrow.KindCanceled, Err: session.ErrInUse}, 503},
+		{errors.Join(session.ErrNotReplicated, session.ErrHeadersSent), 500},
+		{errors.Join(session.ErrRotated, timeout), 401},
+	} {
+		p := problem.From(session.Failed(tc.err))
+		if p.Status != tc.want || (p.RetryAfter > 0) != (tc.want == 503) {
+			t.Errorf("%v: %d, Retry-After %v; want %d", tc.err, p.Status, p.RetryAfter, tc.want)
+		}
+	}
 	m := newManager(t, open(t), session.Options{})
 	for _, user := range []string{"", strings.Repeat("x", 513)} {
 		for name, err := range map[string]error{
