@@ -72,21 +72,20 @@ func (s *Session[T]) login(ctx context.Context, user string, life lifetimes) err
 		return err
 	}
 	problems = errors.Join(problems, err)
-	stale := s.other.stale
+	var kept []ident // still active; the next login or logout ends them
 	if s.state.phase == phaseActive {
 		err := s.endPrevious(ctx, &next)
 		if errors.Is(err, ErrOldSessionActive) {
-			stale = append(stale, s.state.id)
+			kept = append(kept, s.state.id) // not tried again now: without the grace
 		} else if !made(err) {
 			_ = s.m.end(ctx, next.id)
 			return err
 		}
 		problems = errors.Join(problems, err)
 	}
-	stale = append(stale, s.other.rivals...)
-	s.other.rivals = nil
-	left, err := s.endAll(ctx, stale)
-	if s.other.stale = left; len(left) > 0 && !errors.Is(problems, ErrOldSessionActive) {
+	left, err := s.endAll(ctx, append(s.other.stale, s.other.rivals...))
+	s.other.rivals, s.other.stale = nil, append(left, kept...)
+	if len(left) > 0 && !errors.Is(problems, ErrOldSessionActive) {
 		err = fmt.Errorf("%w: %w", ErrOldSessionActive, err)
 	}
 	problems = errors.Join(problems, err)

@@ -279,3 +279,27 @@ func TestLogin_LateWriteUnderTheOldIdentifierMakesNoNewSession(t *testing.T) {
 		}
 	}
 }
+
+// After a time-out the old session was ended at once all the same, without the
+// grace for requests under way, and the error said that it was active.
+func TestLogin_OldSessionThatCouldNotBeEndedIsLeftToTheNextOne(t *testing.T) {
+	for name, next := range map[string]func(*session.Session[cart]) error{
+		"login":  func(s *session.Session[cart]) error { return s.Login(t.Context(), "alice") },
+		"logout": func(s *session.Session[cart]) error { return s.Logout(t.Context()) },
+	} {
+		m := newManager(t, open(t), session.Options{})
+		s := stored(t, m, "x")
+		old := s.Token()
+		m.SetHook(refuse("destroy", 1))
+		if err := s.Login(t.Context(), "alice"); !errors.Is(err, session.ErrOldSessionActive) {
+			t.Fatal(err)
+		}
+		if !alive(t, m, old) {
+			t.Error("ended, though the error says that it is active")
+		}
+		must(t, next(s))
+		if alive(t, m, old) {
+			t.Errorf("the next %s did not end it", name)
+		}
+	}
+}
