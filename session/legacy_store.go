@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
-	"fmt"
 	"strings"
 	"time"
 
@@ -109,16 +108,13 @@ func (s *legacyStore) commit(ctx context.Context, id ident, _, data string) (rep
 	return reply{status: statusDone, rec: record{data: data}}, nil
 }
 
-// rotate writes the session under to and removes it under from, in two steps.
-func (s *legacyStore) rotate(ctx context.Context, from, to ident, _, data string) (reply, error) {
+// rotate only writes the session under to: it cannot move one. The session under
+// the old identifier is the client's until it has its cookie.
+func (s *legacyStore) rotate(ctx context.Context, _, to ident, _, data string) (reply, error) {
 	if _, err := s.create(ctx, newSession{id: to, data: data}); err != nil {
 		return reply{}, err
 	}
-	rep := reply{status: statusDone, ends: s.idle}
-	if _, err := s.destroy(ctx, from); err != nil {
-		return rep, fmt.Errorf("%w: %w", ErrOldSessionActive, applied(err))
-	}
-	return rep, nil
+	return reply{status: statusDone, ends: s.idle, copied: true}, nil
 }
 
 func (s *legacyStore) destroy(ctx context.Context, id ident) (reply, error) {

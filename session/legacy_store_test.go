@@ -95,6 +95,40 @@ func TestFastAPILayout_RotateKeepsTheSessionWhateverHappens(t *testing.T) {
 	}
 }
 
+// The old session was ended before the new cookie was set: a client that did not
+// get it was logged out.
+func TestFastAPILayout_RotateWithoutItsCookieKeepsTheOldSession(t *testing.T) {
+	m := fastAPILayout(t, open(t))
+	old := stored(t, m, "x").Token()
+	h := m.Middleware(session.FailClosed)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s := m.From(r.Context())
+		m.SetHook(once("rotate", func() { w.WriteHeader(http.StatusOK) }))
+		if err := s.Rotate(r.Context()); !errors.Is(err, session.ErrHeadersSent) {
+			t.Error(err)
+		}
+		if !alive(t, m, old) {
+			t.Error("the client has no session left")
+		}
+		_ = s.Logout(r.Context())
+		if alive(t, m, old) || alive(t, m, s.Token()) {
+			t.Error("logged out, and alive")
+		}
+	}))
+	req := httptest.NewRequest("GET", "/", nil)
+	req.AddCookie(&http.Cookie{Name: "__Host-session", Value: old})
+	h.ServeHTTP(httptest.NewRecorder(), req)
+	s := stored(t, m, "x")
+	old = s.Token()
+	m.SetHook(refuse("destroy", 1))
+	if err := s.Rotate(t.Context()); !errors.Is(err, session.ErrOldSessionActive) || s.Token() == old || !alive(t, m, s.Token()) || !alive(t, m, old) {
+		t.Error(err)
+	}
+	must(t, s.Logout(t.Context()))
+	if alive(t, m, old) {
+		t.Error("the old session lives on")
+	}
+}
+
 func TestFastAPILayout_RefusesUnsupportedOperations(t *testing.T) {
 	m := fastAPILayout(t, open(t))
 	s := stored(t, m, "x")

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"fmt"
 )
 
 // Rotate gives the session a new identifier, for a change of its rights. The old
@@ -57,17 +58,32 @@ func (s *Session[T]) rotate(ctx context.Context, to ident, anyVersion bool) (boo
 	}
 	s.m.fallback.drop(from)
 	s.m.event("rotated")
-	if errors.Is(err, ErrOldSessionActive) {
-		s.other.stale = append(s.other.stale, from)
-	}
 	rec.data = data
 	if rep.ends > 0 {
 		rec.ends = rep.ends
 	}
 	s.setActive(to, rec, c)
 	err = errors.Join(s.sendCookie(), err)
+	if rep.copied {
+		err = s.endCopied(ctx, from, err)
+	}
 	if anyVersion {
 		s.setUnloaded() // the moved data may be newer
 	}
 	return true, err
+}
+
+// endCopied ends the session that was copied, and returns the error of the
+// rotation. Without the new cookie the client needs the old session: the next
+// login or logout ends it, as it does where this fails.
+func (s *Session[T]) endCopied(ctx context.Context, from ident, err error) error {
+	if err == nil {
+		bad := s.m.end(ctx, from)
+		if bad == nil {
+			return nil
+		}
+		err = fmt.Errorf("%w: %w", ErrOldSessionActive, applied(bad))
+	}
+	s.other.stale = append(s.other.stale, from)
+	return err
 }

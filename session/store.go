@@ -42,8 +42,8 @@ type store interface {
 	// creates a session.
 	commit(ctx context.Context, id ident, version, data string) (reply, error)
 	// rotate moves the session to another identifier: statusDone, or as commit.
-	// Version "" is any, data "" keeps the data. ErrOldSessionActive with
-	// statusDone: the session may still be read under from.
+	// Version "" is any, data "" keeps the data. With reply.copied the session is
+	// still there under from, for the caller to destroy.
 	rotate(ctx context.Context, from, to ident, version, data string) (reply, error)
 	// destroy ends a session, or the session that it was rotated to.
 	destroy(ctx context.Context, id ident) (reply, error)
@@ -95,6 +95,7 @@ type reply struct {
 	reason    reason        // with statusNone
 	rec       record        // with statusRecord; version and data of a commit that was done
 	ends      time.Duration // of a rotation that was done: left until the absolute end; 0 if unknown
+	copied    bool          // of a rotation that was done: the session is under the old identifier too
 	successor string        // of an ended session: the member that it was rotated to
 	count     int           // of a revocation
 }
