@@ -180,8 +180,9 @@ func (c *consumer[T]) claimUnseen(own context.Context, free int) (left int, err 
 }
 
 // heartbeat renews the messages under way here, so that no other process claims
-// them. An error has it called again sooner.
-func (c *consumer[T]) heartbeat(ctx context.Context) error {
+// them. An error has it called again sooner; the other parts are renewed all the
+// same.
+func (c *consumer[T]) heartbeat(ctx context.Context) (failed error) {
 	c.heartbeatMu.Lock()
 	defer c.heartbeatMu.Unlock()
 	c.mu.Lock()
@@ -194,12 +195,13 @@ func (c *consumer[T]) heartbeat(ctx context.Context) error {
 	c.mu.Unlock()
 	for part := range slices.Chunk(ids, claimPage) {
 		gone, err := c.renew(ctx, 0, "", part...)
-		if err != nil {
-			return err
-		}
+		failed = errors.Join(failed, err)
 		c.markOvertaken(gone)
+		if ctx.Err() != nil {
+			break
+		}
 	}
-	return nil
+	return failed
 }
 
 // markOvertaken notes which of the messages under way MaxLen removed. A failure of

@@ -3,6 +3,8 @@ package stream_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -136,5 +138,24 @@ func TestStream_HeartbeatsKeepAMessageAndDelayNoRetry(t *testing.T) {
 	t.Logf("%d tries, the longest pause was %v", tries.Load(), time.Duration(slowest.Load()))
 	if long.Load() != 1 || tries.Load() != 240 {
 		t.Errorf("the long one was begun %d times; %d tries of 240", long.Load(), tries.Load())
+	}
+}
+
+// After the first part that failed none of the others was renewed: other processes
+// claimed messages that were under way.
+func TestHeartbeat_RenewsEachPartWhateverHappensToAnother(t *testing.T) {
+	needStreams(t)
+	s, err := stream.New(open(t), "x", stream.Options[int]{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids := make([]string, 250) // three parts
+	for i := range ids {
+		ids[i] = fmt.Sprintf("%d-0", i+1)
+	}
+	// Redis refuses each: there is no such group.
+	err = stream.Heartbeat(t.Context(), s, "none", ids)
+	if n := strings.Count(fmt.Sprint(err), "NOGROUP"); n != 3 {
+		t.Errorf("%d of 3 parts were tried: %v", n, err)
 	}
 }

@@ -21,7 +21,8 @@ type Options struct {
 	First time.Duration
 	// Renew renews the lease. held is false when it belongs to another holder or
 	// to none. After an error, which says neither, Renew is called again sooner.
-	// ctx ends with Stop, at the end of the lease, and at the latest after Every.
+	// ctx ends with Stop, and, with a TTL, at the end of the lease and at the latest
+	// after Every. Without a TTL it has no deadline: those of the calls bound it.
 	Renew func(ctx context.Context) (held bool, err error)
 	// Lost is called once when the lease is lost: Renew returned false, or no
 	// renewal succeeded for TTL. It must not call Stop. nil does nothing.
@@ -106,6 +107,9 @@ func (l *Lease) run(last time.Time) {
 
 // renew calls Renew with what is left of the lease.
 func (l *Lease) renew(last time.Time) (held bool, err error) {
+	if l.opt.TTL == 0 {
+		return l.opt.Renew(l.ctx)
+	}
 	ctx, cancel := context.WithTimeout(l.ctx, min(l.opt.Every, l.left(last)))
 	defer cancel()
 	return l.opt.Renew(ctx)

@@ -163,3 +163,28 @@ func TestKeep_WakeCausesARenewal(t *testing.T) {
 		}
 	})
 }
+
+// All parts of a renewal had to share the time between two renewals, though the
+// lease does not expire.
+func TestKeep_WithoutTTLARenewalHasNoDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var bounded, ended bool
+		l := lease.Keep(t.Context(), time.Now(), lease.Options{
+			Every: time.Second,
+			Renew: func(ctx context.Context) (bool, error) {
+				_, bounded = ctx.Deadline()
+				<-ctx.Done()
+				ended = true
+				return true, nil
+			},
+		})
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if bounded || ended {
+			t.Errorf("a deadline: %v, ended: %v", bounded, ended)
+		}
+		if l.Stop(); !ended {
+			t.Error("Stop did not end it")
+		}
+	})
+}
