@@ -27,8 +27,8 @@ func newOutbox(b *Bus, maxMessages, maxBytes int) *outbox {
 	o.queue = pending.NewQueue(b.r, pending.QueueOptions[outgoing]{
 		RunnerOptions: pending.RunnerOptions{Backoff: clock.Backoff{First: 10 * time.Millisecond, Most: maxRetry}},
 		MaxItems:      maxMessages, MaxSize: maxBytes, Size: outgoing.size,
-		// No large pipeline, nor one that is refused.
-		MaxBatch: maxBatch, MaxBatchSize: min(b.bulkThreshold/2, b.maxMessage),
+		// No large pipeline, nor one that is refused. 0 would be no bound.
+		MaxBatch: maxBatch, MaxBatchSize: max(1, min(b.bulkThreshold/2, b.maxMessage)),
 		Send: o.send,
 	})
 	return o

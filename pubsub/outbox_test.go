@@ -291,3 +291,37 @@ func TestOutbox_QueuedMessagesAreNotRetryable(t *testing.T) {
 	}
 	s.away(false)
 }
+
+// pipelines notes how many commands the largest call had.
+type pipelines struct {
+	madcrow.NopRecorder
+	calls, largest atomic.Int64
+}
+
+func (p *pipelines) Operation(o madcrow.Operation) {
+	p.calls.Add(1)
+	for n := int64(o.Commands); ; {
+		if have := p.largest.Load(); n <= have || p.largest.CompareAndSwap(have, n) {
+			return
+		}
+	}
+}
+
+// With the smallest BulkThreshold the size of a batch had no bound.
+func TestOutbox_SmallestBulkThresholdBoundsABatch(t *testing.T) {
+	seen := &pipelines{}
+	s := newSender(t, 1000, func(c *madcrow.Config) { c.BulkThreshold, c.Recorder = 1, seen })
+	s.away(true)
+	const n = 40
+	for i := 0; i < n; i++ {
+		if _, err := s.topic.Publish(t.Context(), note{i}); !errors.Is(err, pubsub.ErrQueued) {
+			time.Sleep(time.Millisecond) // its connection was not closed yet
+			i--
+		}
+	}
+	s.away(false)
+	s.ear.next(t, "the last message", func(e pubsub.Event[note]) bool { return e.Kind == pubsub.EventMessage && e.Message == note{n - 1} })
+	if seen.calls.Load() < n || seen.largest.Load() != 1 {
+		t.Errorf("up to %d messages together, %d calls", seen.largest.Load(), seen.calls.Load())
+	}
+}
