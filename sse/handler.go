@@ -166,7 +166,7 @@ func New[T any](source Source[T], options Options[T]) (*Handler, error) {
 
 // NewFunc is [New] of a source that each request chooses, by its path or its
 // user. An error becomes a problem document; a [*madcrow.ArgumentError], of a name
-// that the request chose, is a 422.
+// that the request chose, is a 422, unless a problem around it says otherwise.
 func NewFunc[T any](choose func(*http.Request) (Source[T], error), options Options[T]) (*Handler, error) {
 	opt, err := options.filled()
 	if err != nil {
@@ -183,11 +183,8 @@ func NewFunc[T any](choose func(*http.Request) (Source[T], error), options Optio
 			}
 		}
 		source, err := choose(r)
-		if a := (*madcrow.ArgumentError)(nil); errors.As(err, &a) {
-			return nil, operr.Unprocessable(a.Argument, err)
-		}
 		if err != nil {
-			return nil, err
+			return nil, unprocessable(err)
 		}
 		return &feed{source.Redis().Recorder(), func(ctx context.Context, after pubsub.Position) iter.Seq2[frame, error] {
 			return framesOf(source.Events(ctx, after, opt.subscribe()...), opt.Encode)
@@ -195,6 +192,20 @@ func NewFunc[T any](choose func(*http.Request) (Source[T], error), options Optio
 	}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	return h, nil
+}
+
+// unprocessable makes a 422 of an argument error. A problem that choose made of it
+// stays.
+func unprocessable(err error) error {
+	var d problem.Describer
+	if !errors.As(err, &d) {
+		return err
+	}
+	a, ok := d.(*madcrow.ArgumentError)
+	if !ok {
+		return err
+	}
+	return operr.Unprocessable(a.Argument, err)
 }
 
 func framesOf[T any](events iter.Seq2[pubsub.Event[T], error], encode func(string, T) (string, error)) iter.Seq2[frame, error] {

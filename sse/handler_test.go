@@ -349,7 +349,11 @@ func TestSSE_EndsWithTheBusWhileRedisIsAway(t *testing.T) {
 func TestSSE_RefusedClientGetsAProblem(t *testing.T) {
 	b := newBus(t, connect(t, nil), pubsub.Options{})
 	h, err := sse.NewFunc(func(r *http.Request) (sse.Source[string], error) {
-		return pubsub.NewTopics(b, []string{r.URL.Query().Get("channel")}, pubsub.TopicOptions[string]{})
+		topics, err := pubsub.NewTopics(b, []string{r.URL.Query().Get("channel")}, pubsub.TopicOptions[string]{})
+		if err != nil && r.URL.Query().Has("hidden") { // it was a 422 all the same
+			return nil, errors.Join(problem.New(http.StatusNotFound, "NO_SUCH_FEED", "There is no such feed"), err)
+		}
+		return topics, err
 	}, sse.Options[string]{MaxClients: 2, Authorize: func(r *http.Request) error {
 		switch r.URL.Query().Get("user") {
 		case "":
@@ -368,6 +372,7 @@ func TestSSE_RefusedClientGetsAProblem(t *testing.T) {
 	wantRefusal(t, srv.URL+"?channel=news", 401, "LOGIN_NEEDED")
 	wantRefusal(t, srv.URL+"?channel=news&user=mallory", 403, "FORBIDDEN")
 	wantRefusal(t, srv.URL+"?channel=&user=alice", 422, "VALIDATION_ERROR")
+	wantRefusal(t, srv.URL+"?channel=&user=alice&hidden", 404, "NO_SUCH_FEED")
 	one, two := listen(t, srv.URL+"?channel=news&user=alice"), listen(t, srv.URL+"?channel=more&user=bob")
 	one.live()
 	two.live()
