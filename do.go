@@ -73,7 +73,8 @@ func (r *Redis) try(ctx context.Context, c *topology.Route, cmd Command, dedicat
 		}
 		msg, failed = to.Node.DoDedicated(ctx, cmd, to.Asking).ToMessage()
 	} else if s, err := to.Node.Enter(ctx); err != nil {
-		failed = err
+		again, e = c.RetryUnsent(ctx, to.Node, op, err)
+		return msg, op, again, e
 	} else {
 		msg, failed = s.Do(ctx, cmd, to.Asking).ToMessage()
 	}

@@ -47,7 +47,7 @@ func (r *Redis) Receive(ctx context.Context, subscribe func(Builder) Command, fn
 		case err == nil:
 			return nil
 		case err != fault.ErrCallerLeft: //nolint:errorlint // it is made here
-			if !c.Redirected(n, err) { // a sharded channel moves with its slot
+			if !c.Redirected(ctx, n, err) { // a sharded channel moves with its slot
 				return publicError(n.NoteFailure(ctx, op, err, fault.ReadOnly).Error)
 			}
 			if n, e = c.Reach(ctx, slot); e != nil {

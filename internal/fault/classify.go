@@ -329,7 +329,7 @@ func Classify(ctx context.Context, op string, err error, idem Idempotency) Failu
 	switch {
 	case errors.Is(err, ErrNotOpen):
 		e.Kind, e.Outcome, f.Retry = KindUnavailable, OutcomeNotApplied, true
-	case errors.Is(err, ErrTooManyRedirects) && idem == NonIdempotent: // a redirection is a refusal
+	case errors.Is(err, ErrTooManyRedirects): // a redirection is a refusal
 		e.Kind, e.Outcome = KindUnavailable, OutcomeNotApplied
 	case ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)):
 		e.Kind, e.Outcome = ContextKind(ctx.Err()), OutcomeUnknown

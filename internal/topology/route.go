@@ -70,11 +70,15 @@ func (c *Route) Reach(ctx context.Context, slot uint16) (*node.Node, *fault.Erro
 // same call is to be tried again, after it has waited; otherwise e is the error
 // of the call.
 func (c *Route) Retry(ctx context.Context, from *node.Node, op string, failed error, idem fault.Idempotency) (again bool, e *fault.Error) {
-	if c.Redirected(from, failed) {
+	to, redirected := c.redirectOf(from, failed)
+	switch {
+	case !redirected:
+	case ctx.Err() != nil:
+		failed = notFollowed(failed, fault.NotSent(op, fault.ContextKind(ctx.Err()), ctx.Err()))
+	case c.follow(to):
 		return true, nil
-	}
-	if c.redirects > MaxRedirects {
-		failed = fault.ErrTooManyRedirects
+	default:
+		return false, from.NoteFailure(ctx, op, notFollowed(failed, fault.ErrTooManyRedirects), idem).Error
 	}
 	f := from.NoteFailure(ctx, op, failed, idem)
 	if c.SaysMoving(ctx, f) {
@@ -90,19 +94,48 @@ func (c *Route) Retry(ctx context.Context, from *node.Node, op string, failed er
 	return (f.Retry || passes) && c.Wait(ctx, passes), f.Error
 }
 
-// Redirected reports that a failed try only has to go to another node. After too
-// many of them it is false, and c.redirects is past maxRedirects.
-func (c *Route) Redirected(from *node.Node, failed error) bool {
-	to, ok := c.Topology.Follow(from, failed)
-	if !ok && !errors.Is(failed, fault.ErrMoved) {
-		return false
+// RetryUnsent is Retry for a call that a node did not let in. A call fails at
+// once while its node is known to be away: it is only tried again where the node
+// has left the cluster, or after a refusal that passes.
+func (c *Route) RetryUnsent(ctx context.Context, from *node.Node, op string, failed *fault.Error) (again bool, e *fault.Error) {
+	if c.refusal == nil && !errors.Is(failed, fault.ErrMoved) {
+		return false, failed.For(op)
 	}
+	return c.Retry(ctx, from, op, failed, fault.NonIdempotent)
+}
+
+// Redirected reports that a failed try only has to go to another node. It is
+// false after too many of them, and when the context is over.
+func (c *Route) Redirected(ctx context.Context, from *node.Node, failed error) bool {
+	to, redirected := c.redirectOf(from, failed)
+	return redirected && ctx.Err() == nil && c.follow(to)
+}
+
+// redirectOf reports that a failed try only has to go to another node of the
+// cluster: to the one that it names, or else to the one that has the slot now.
+func (c *Route) redirectOf(from *node.Node, failed error) (to Redirect, redirected bool) {
+	to, named := c.Topology.Follow(from, failed)
+	return to, named || c.Topology.Clustered() && errors.Is(failed, fault.ErrMoved)
+}
+
+// follow sends the next try where a redirect says. It is false after too many of
+// them.
+func (c *Route) follow(to Redirect) bool {
 	if c.redirects++; c.redirects > MaxRedirects {
 		return false
 	}
 	c.next = to
 	c.Tries++
 	return true
+}
+
+// notFollowed is the error of a call that does not follow its redirect. A node
+// that left the cluster says itself why the call was not sent.
+func notFollowed(failed, why error) error {
+	if errors.Is(failed, fault.ErrMoved) {
+		return failed
+	}
+	return why
 }
 
 // Elsewhere notes a round of a pipeline after which some commands only have to go
@@ -145,7 +178,7 @@ func (c *Route) Wait(ctx context.Context, passes bool) bool {
 // and that its caller knows another way. The slot is noted, so that the next
 // call goes that way at once.
 func (c *Route) SaysMoving(ctx context.Context, f fault.Failure) bool {
-	if !f.SlotMoving || ctx.Value(deadline.SplitsKeys{}) == nil {
+	if !f.SlotMoving || !c.Topology.Clustered() || ctx.Value(deadline.SplitsKeys{}) == nil {
 		return false
 	}
 	c.Topology.cluster.moving.note(c.slot)
