@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strings"
 
 	"github.com/madcrow-go/madcrow/internal/settings"
 )
@@ -113,13 +114,62 @@ func (c Config) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String(
 
 // MarshalJSON shows the fields that are set; secrets are "***". It is for
 // logs, and nothing reads it back.
-func (c Config) MarshalJSON() ([]byte, error) {
-	m := map[string]any{}
-	for _, a := range c.attrs() {
-		m[a.Key] = a.Value.Any()
-	}
-	return json.Marshal(m)
-}
+func (c Config) MarshalJSON() ([]byte, error) { return json.Marshal(fieldsOf(c.attrs())) }
 
 // LogValue shows a logger the fields that are set; secrets are "***".
 func (c Config) LogValue() slog.Value { return slog.GroupValue(c.attrs()...) }
+
+func fieldsOf(attrs []slog.Attr) map[string]any {
+	fields := make(map[string]any, len(attrs))
+	for _, a := range attrs {
+		fields[a.Key] = a.Value.Any()
+	}
+	return fields
+}
+
+// section is one nested struct of a Config, as it is shown alone: like in the
+// Config, where a secret in the wrong place, as in an address, is hidden too.
+type section struct {
+	name string
+	of   Config
+}
+
+func (s section) attrs() (attrs []slog.Attr) {
+	for _, a := range s.of.attrs() {
+		if key, ok := strings.CutPrefix(a.Key, s.name+"."); ok {
+			attrs = append(attrs, slog.Attr{Key: key, Value: a.Value})
+		}
+	}
+	return attrs
+}
+
+func (s section) String() string { return settings.Text("madcrow."+s.name, s.attrs()) }
+
+func (s Sentinel) section() section { return section{"Sentinel", Config{Sentinel: s}} }
+func (c Cluster) section() section  { return section{"Cluster", Config{Cluster: c}} }
+
+// String shows the fields that are set; secrets are "***".
+func (s Sentinel) String() string { return s.section().String() }
+
+// Format is String for every verb.
+func (s Sentinel) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
+
+// MarshalJSON shows the fields that are set; secrets are "***". It is for
+// logs, and nothing reads it back.
+func (s Sentinel) MarshalJSON() ([]byte, error) { return json.Marshal(fieldsOf(s.section().attrs())) }
+
+// LogValue shows a logger the fields that are set; secrets are "***".
+func (s Sentinel) LogValue() slog.Value { return slog.GroupValue(s.section().attrs()...) }
+
+// String shows the fields that are set; secrets are "***".
+func (c Cluster) String() string { return c.section().String() }
+
+// Format is String for every verb.
+func (c Cluster) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) }
+
+// MarshalJSON shows the fields that are set; secrets are "***". It is for
+// logs, and nothing reads it back.
+func (c Cluster) MarshalJSON() ([]byte, error) { return json.Marshal(fieldsOf(c.section().attrs())) }
+
+// LogValue shows a logger the fields that are set; secrets are "***".
+func (c Cluster) LogValue() slog.Value { return slog.GroupValue(c.section().attrs()...) }

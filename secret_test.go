@@ -39,8 +39,10 @@ func shownInEveryWay(t *testing.T, values ...any) []string {
 
 func TestSecret_IsShownInNoWay(t *testing.T) {
 	s := Secret(secretMark)
-	sentinel := Sentinel{Enabled: true, Username: "u", Password: s}
-	cluster := Cluster{Enabled: true, Password: s}
+	// A secret in the wrong place is hidden too: an address may be a whole URL.
+	misplaced := []string{"redis://u:" + secretMark + "@h:26379", "u:" + secretMark + "@h"}
+	sentinel := Sentinel{Enabled: true, Addresses: misplaced, Username: "u", Password: s}
+	cluster := Cluster{Enabled: true, Addresses: misplaced, Password: s}
 	credentials := Credentials{Username: "u", Password: s, RefreshAfter: time.Now()}
 	type nested struct {
 		Name string
@@ -62,6 +64,19 @@ func TestSecret_IsShownInNoWay(t *testing.T) {
 	}
 	if text, err := xml.Marshal(credentials); err != nil || strings.Contains(string(text), secretMark) {
 		t.Errorf("XML: %s, %v", text, err)
+	}
+}
+
+func TestSections_ShowTheFieldsThatAreSet(t *testing.T) {
+	at := []string{"redis://u:" + secretMark + "@h", "b"}
+	if got := fmt.Sprintf("%+v", Sentinel{Addresses: at, ServiceName: "m", Password: "p"}); got != "madcrow.Sentinel{Addresses:redis://***@h,b ServiceName:m Password:***}" {
+		t.Error(got)
+	}
+	if got := fmt.Sprint(Cluster{Addresses: at, Password: "p"}); got != "madcrow.Cluster{Addresses:redis://***@h,b Password:***}" {
+		t.Error(got)
+	}
+	if got := fmt.Sprint(Cluster{}); got != "madcrow.Cluster{}" {
+		t.Error(got)
 	}
 }
 
