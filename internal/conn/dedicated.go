@@ -250,11 +250,12 @@ func broken(results []rueidis.RedisResult) bool {
 	return false
 }
 
-// Dedicate makes a client of the caller's own, which is ended by release and
-// used by no one else. It connects with its first command. The permit is taken.
-func (p *Pool) Dedicate(ctx context.Context) (client rueidis.DedicatedClient, release func(), err error) {
+// Dedicate makes a client of the caller's own, which no one else uses, and the
+// function that releases it. It connects with its first command. The permit is taken.
+func (p *Pool) Dedicate(ctx context.Context) (rueidis.DedicatedClient, func(), error) {
 	d := &Dedicated{pool: p, Dirty: true}
-	err = runDetached(ctx, func() error {
+	var client rueidis.DedicatedClient // the goroutine may set it after the caller has left
+	err := runDetached(ctx, func() error {
 		var err error
 		if d.client, err = p.endpoint.NewClient(ClientSpec{dedicated: d, RingScale: 4}); err == nil {
 			client, _ = d.client.Dedicate()
