@@ -20,19 +20,26 @@ var ErrSlotMoving = fault.ErrSlotMoving
 // same with commands and scripts of one key each. It is less atomic, and runs
 // only while the slot moves.
 //
-// Both run within one deadline: ctx's, or Config.CommandTimeout from now,
-// whichever is sooner. They must use the context that they get, and must not
-// keep it. together is called at most once. When it fails because the slot
-// moves, that is known after one round trip, nothing was applied, and split is
-// called. For a second after that, split is called at once for every key of that
-// slot. The error is that of the form that ran last. A nil split is for a caller
-// that goes on without the call: the refusal is its error, after one round trip.
+// In a cluster both run within one deadline: ctx's, or Config.CommandTimeout from
+// now, whichever is sooner. They must use the context that they get. It ends when
+// SplitKeys returns; what goes on after that needs context.WithoutCancel.
 //
-// Without a cluster it is together alone, and costs nothing more than it.
+// together is called at most once. When it fails because the slot moves, that is
+// known after one round trip, nothing was applied, and split is called. For a
+// second after that, split is called at once for every key of that slot. The
+// error is that of the form that ran last. A nil split is for a caller that goes
+// on without the call: the refusal is its error, after one round trip.
+//
+// Without a cluster it is together alone, with ctx itself, and costs nothing more
+// than it: each call in it has a deadline of its own. [Redis.Within] gives several
+// calls one.
 func (r *Redis) SplitKeys(ctx context.Context, key string, together, split func(context.Context) error) error {
-	bounded, cc := r.deadlines.EnterSplit(ctx, clock.Now(), r.topology.Clustered())
+	if !r.topology.Clustered() {
+		return together(ctx)
+	}
+	bounded, cc := r.deadlines.EnterSplit(ctx, clock.Now())
 	defer r.deadlines.Leave(cc)
-	if !r.topology.Clustered() || split == nil {
+	if split == nil {
 		return together(bounded)
 	}
 	if !r.topology.IsMoving(key) {
@@ -46,9 +53,10 @@ func (r *Redis) SplitKeys(ctx context.Context, key string, together, split func(
 
 // Within runs fn as one call: all that it sends with the context that it gets
 // ends by ctx's deadline, or by Config.CommandTimeout from now, whichever is
-// sooner. fn must not keep that context.
+// sooner. That context ends when Within returns; what fn starts and goes on after
+// that needs context.WithoutCancel.
 func (r *Redis) Within(ctx context.Context, fn func(context.Context) error) error {
-	bounded, cc := r.deadlines.Enter(ctx, clock.Now())
+	bounded, cc := r.deadlines.EnterCallback(ctx, clock.Now())
 	defer r.deadlines.Leave(cc)
 	return fn(bounded)
 }

@@ -89,7 +89,7 @@ func TestSplitKeys_TakesTheOtherWayAtOnceAndWithinTheSameDeadline(t *testing.T) 
 }
 
 // The two forms together end by Config.CommandTimeout, or by the caller's
-// deadline.
+// deadline. Without a cluster, Within gives the one form that deadline.
 func TestSplitKeys_HasOneDeadline(t *testing.T) {
 	_, many := startCluster(t)
 	_, one := server(t)
@@ -103,7 +103,12 @@ func TestSplitKeys_HasOneDeadline(t *testing.T) {
 			}
 			began := time.Now()
 			wait := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
-			if err := r.SplitKeys(ctx, "k", wait, wait); !errors.Is(err, context.DeadlineExceeded) {
+			split := func(ctx context.Context) error { return r.SplitKeys(ctx, "k", wait, wait) }
+			if r == one {
+				bare := split
+				split = func(ctx context.Context) error { return r.Within(ctx, bare) }
+			}
+			if err := split(ctx); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("%s: %v", name, err)
 			}
 			if err := r.Within(ctx, wait); !errors.Is(err, context.DeadlineExceeded) {
@@ -113,6 +118,42 @@ func TestSplitKeys_HasOneDeadline(t *testing.T) {
 				t.Errorf("%s: two calls of %v took %v", name, want, took)
 			}
 			cancel()
+		}
+	}
+	_ = one.SplitKeys(t.Context(), "k", func(ctx context.Context) error {
+		if ctx != t.Context() {
+			t.Error("without a cluster, the form got a context of its own")
+		}
+		return nil
+	}, nil)
+}
+
+// A callback that kept its context, as the refresh in the background of a cache
+// does with context.WithoutCancel, used that of another call later, or panicked.
+func TestWithin_AContextThatIsKeptIsNoOtherCalls(t *testing.T) {
+	_, many := startCluster(t)
+	_, one := server(t)
+	type key struct{}
+	for name, r := range map[string]*madcrow.Redis{"cluster": many, "one node": one} {
+		var kept []context.Context
+		keep := func(ctx context.Context) error { kept = append(kept, ctx); return nil }
+		ctx := context.WithValue(t.Context(), key{}, "mine")
+		for range 20 {
+			testkit.NoError(t, r.Within(ctx, keep))
+			testkit.NoError(t, r.SplitKeys(ctx, "k", keep, keep))
+			mustSet(t, r, "k", "v") // its context is one that is reused
+		}
+		for _, ctx := range kept {
+			if got := ctx.Value(key{}); got != "mine" {
+				t.Errorf("%s: the context has %v of another call", name, got)
+			}
+			background := context.WithoutCancel(ctx)
+			if got := background.Value(key{}); got != "mine" {
+				t.Errorf("%s: %v", name, got)
+			}
+			if _, err := r.Do(background, get("k")); err != nil {
+				t.Errorf("%s: a call in the background: %v", name, err)
+			}
 		}
 	}
 }

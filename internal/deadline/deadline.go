@@ -16,13 +16,16 @@ import (
 const sweepEvery = 5 * time.Millisecond
 
 // Context bounds one call: it ends with its parent, or at its deadline,
-// whichever is sooner. It is reused, so nothing may keep it after the call.
+// whichever is sooner. That of one call to Redis is reused, so nothing may keep
+// it after the call. That of a callback is not, since what the callback starts
+// may keep it: it ends with the call.
 type Context struct {
 	parent   context.Context
 	deadline int64
 	done     chan struct{}
 	err      error // written once, before done is closed
 	splits   bool  // it is a call of SplitKeys
+	callback bool  // a callback has it
 	fired    atomic.Bool
 
 	shard      *callShard
@@ -80,44 +83,57 @@ func New(timeout time.Duration) *Pool {
 		root := &d.shards[i].root
 		root.prev, root.next = root, root
 	}
-	d.free.New = func() any {
-		return &Context{
-			done:  make(chan struct{}),
-			shard: &d.shards[d.next.Add(1)%callShards],
-		}
-	}
+	d.free.New = func() any { return d.newContext() }
 	return d
 }
 
+func (d *Pool) newContext() *Context {
+	return &Context{done: make(chan struct{}), shard: &d.shards[d.next.Add(1)%callShards]}
+}
+
 // Enter returns the context of a call that starts now. When ctx itself ends
-// soon enough it serves, and the callContext is nil.
+// soon enough it serves, and the Context is nil.
 func (d *Pool) Enter(ctx context.Context, now int64) (context.Context, *Context) {
 	return d.Within(ctx, now, d.Timeout)
 }
 
 // Within is Enter with a time-out of its own.
 func (d *Pool) Within(ctx context.Context, now, timeout int64) (context.Context, *Context) {
-	if t, ok := ctx.Deadline(); ok && clock.At(t) <= now+timeout {
+	if endsBy(ctx, now+timeout) {
 		return ctx, nil
 	}
-	return d.add(ctx, now+timeout, false)
+	c, _ := d.free.Get().(*Context)
+	c.parent, c.deadline = ctx, now+timeout
+	return d.add(c)
 }
 
-// EnterSplit is Enter for SplitKeys, whose context is marked.
-func (d *Pool) EnterSplit(ctx context.Context, now int64, marked bool) (context.Context, *Context) {
-	if !marked {
-		return d.Enter(ctx, now)
+// EnterCallback is Enter for a context that a callback gets.
+func (d *Pool) EnterCallback(ctx context.Context, now int64) (context.Context, *Context) {
+	if endsBy(ctx, now+d.Timeout) {
+		return ctx, nil
 	}
+	c := d.newContext()
+	c.parent, c.deadline, c.callback = ctx, now+d.Timeout, true
+	return d.add(c)
+}
+
+// EnterSplit is EnterCallback for SplitKeys, whose context is marked.
+func (d *Pool) EnterSplit(ctx context.Context, now int64) (context.Context, *Context) {
 	end := now + d.Timeout
 	if t, ok := ctx.Deadline(); ok {
 		end = min(end, clock.At(t))
 	}
-	return d.add(ctx, end, true)
+	c := d.newContext()
+	c.parent, c.deadline, c.callback, c.splits = ctx, end, true, true
+	return d.add(c)
 }
 
-func (d *Pool) add(ctx context.Context, end int64, splits bool) (context.Context, *Context) {
-	c, _ := d.free.Get().(*Context)
-	c.parent, c.deadline, c.splits = ctx, end, splits
+func endsBy(ctx context.Context, end int64) bool {
+	t, ok := ctx.Deadline()
+	return ok && clock.At(t) <= end
+}
+
+func (d *Pool) add(c *Context) (context.Context, *Context) {
 	s := c.shard
 	s.mu.Lock()
 	c.prev, c.next = &s.root, s.root.next
@@ -130,7 +146,8 @@ func (d *Pool) add(ctx context.Context, end int64, splits bool) (context.Context
 	return c, c
 }
 
-// Leave ends a call. A context that fired is not reused: its channel is closed.
+// Leave ends a call. The context of a callback ends with it. One that has ended is
+// not reused: its channel is closed.
 func (d *Pool) Leave(c *Context) {
 	if c == nil {
 		return
@@ -139,6 +156,9 @@ func (d *Pool) Leave(c *Context) {
 	s.mu.Lock()
 	c.prev.next, c.next.prev = c.next, c.prev
 	c.prev, c.next = nil, nil
+	if c.callback && !c.fired.Load() {
+		c.fire(context.Canceled)
+	}
 	fired := c.fired.Load()
 	s.mu.Unlock()
 	if !fired {

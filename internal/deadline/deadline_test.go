@@ -108,3 +108,32 @@ func TestDeadlines_SweeperRestsWhenIdle(t *testing.T) {
 		d.Close()
 	})
 }
+
+// What a callback starts may keep its context: it was given to the next call.
+func TestDeadlines_AContextOfACallbackIsNotReusedAndEndsWithIt(t *testing.T) {
+	d := New(time.Second)
+	defer d.Close()
+	type key struct{}
+	parent := context.WithValue(t.Context(), key{}, "mine")
+	for _, enter := range []func(context.Context, int64) (context.Context, *Context){d.EnterCallback, d.EnterSplit} {
+		kept, c := enter(parent, clock.Now())
+		derived, cancel := context.WithCancel(kept)
+		defer cancel()
+		if kept.Err() != nil {
+			t.Errorf("it has ended before the callback: %v", kept.Err())
+		}
+		d.Leave(c)
+		for range 100 {
+			_, other := d.Enter(context.Background(), clock.Now())
+			if other == c {
+				t.Fatal("the next call got it")
+			}
+			d.Leave(other)
+		}
+		<-kept.Done()
+		<-derived.Done()
+		if !errors.Is(kept.Err(), context.Canceled) || kept.Value(key{}) != "mine" || context.WithoutCancel(kept).Value(key{}) != "mine" {
+			t.Errorf("%v, %v", kept.Err(), kept.Value(key{}))
+		}
+	}
+}
