@@ -67,9 +67,9 @@ func (g guardedRecorder) Operation(o Operation) {
 	g.rec.Operation(o)
 }
 
-func (g guardedRecorder) Event(room, name string, n int) {
+func (g guardedRecorder) Event(pkg, name string, n int) {
 	defer func() { g.recovered(recover()) }()
-	g.rec.Event(room, name, n)
+	g.rec.Event(pkg, name, n)
 }
 
 func (g guardedRecorder) Dial(d Dial) {

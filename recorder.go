@@ -16,7 +16,7 @@ type Recorder interface {
 	// ask for the state, and must not call Close.
 	StateChange(from, to State)
 	// Event counts what a room reports: room "cache", name "hit", and so on.
-	Event(room, name string, n int)
+	Event(pkg, name string, n int)
 }
 
 // Operation is one call as a [Recorder] sees it.

@@ -200,7 +200,7 @@ type dedicatedClient struct {
 
 func (d dedicatedClient) Close() { d.end() }
 
-// refusedConn stands for a dedicated connection that could not be had.
+// refusedClient stands for a dedicated connection that could not be had.
 type refusedClient struct {
 	c   *client
 	err error

@@ -163,7 +163,7 @@ func (w *answer) WriteHeader(status int) {
 	}
 }
 
-// status says what came of a visit: a session that was read must hold what was
+// statusOf says what came of a visit: a session that was read must hold what was
 // written.
 func statusOf(v visit, err error) int {
 	if err != nil || v.User != "ada" || len(v.Cart) != len(cart) || v.Count < 1 {

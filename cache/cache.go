@@ -136,7 +136,7 @@ func (c *Cache[T]) tagChanges(key string) {
 	}
 }
 
-// formOf is the user's part of one of this cache's value keys.
+// encKeyOf returns the user's part of one of this cache's value keys.
 func (c *Cache[T]) encKeyOf(key string) (string, bool) {
 	encKey, ok := strings.CutPrefix(key, c.prefix)
 	if !ok {

@@ -12,7 +12,7 @@ import (
 // there is a near cache, so that the source is asked once in that time and not
 // by every caller.
 
-// keepSpare keeps a value that could not be stored.
+// keepDegraded keeps a value that could not be stored.
 func (c *Cache[T]) keepDegraded(l *loader[T], h header, value T) {
 	if !c.near.Enabled() {
 		return
@@ -46,7 +46,7 @@ func (c *Cache[T]) keepDegraded(l *loader[T], h header, value T) {
 	}
 }
 
-// lastNear is the near copy that was true when Redis was last heard of, as a
+// lastKnown is the near copy that was true when Redis was last heard of, as a
 // stale value: for a source that fails while Redis is away.
 func (c *Cache[T]) lastKnown(encKey string, tags []string) (f Found[T]) {
 	e, ok := c.near.Get(encKey)

@@ -228,7 +228,7 @@ func (f *flights[T]) close() {
 	f.all.Wait()
 }
 
-// wakes lets waiters know that a key changed.
+// watchers lets those who wait know that a key changed.
 type watchers struct {
 	mu sync.Mutex
 	of map[string]map[chan struct{}]struct{}

@@ -129,7 +129,7 @@ func (n *near[T]) setDegraded(key string, e *nearEntry[T], until int64) {
 	}
 }
 
-// dropSpares drops everything, if there may be values that Redis does not have:
+// dropDegraded drops everything, if there may be values that Redis does not have:
 // of their tags nothing is known.
 func (n *near[T]) dropDegraded(now int64) {
 	until := n.degradedUntil.Load()

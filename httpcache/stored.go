@@ -98,7 +98,7 @@ func (s *storedResponse) age(stored time.Duration) time.Duration { return s.init
 // overdue is for how long it has been stale.
 func (s *storedResponse) overdue(stored time.Duration) time.Duration { return max(0, stored-s.fresh) }
 
-// httpCodec stores responses:
+// codec stores responses:
 //
 //	byte     kind
 //	byte     flags
@@ -119,7 +119,7 @@ const (
 	flagsOfResponse = 1<<iota - 1
 )
 
-// ID is the next one after those in codec.go. Another layout takes another one.
+// ID is the next one after those in cache/codec.go. Another layout takes another one.
 func (codec) ID() byte { return 4 }
 
 func (codec) Append(b []byte, s *storedResponse) ([]byte, error) {

@@ -41,7 +41,7 @@ type spot struct {
 
 type foundResponse = cache.Found[*storedResponse]
 
-// How often a request looks at most: for the variants of a URL, and again where
+// maxLooks is how often a request looks at most: for the variants of a URL, and again where
 // what it waited for is not for it.
 const maxLooks = 8
 

@@ -22,7 +22,8 @@ const (
 	// maxEnvelope bounds the line. It holds maxSkipped of the longest spans.
 	maxEnvelope  = 4096
 	maxPublisher = 64
-	// Bytes that number and time need at most, and a span of skipped numbers.
+	// numberSize is how many bytes number and time need at most, skippedSize how many a
+	// span of skipped numbers needs.
 	numberSize  = 40
 	skippedSize = 42
 )

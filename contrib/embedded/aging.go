@@ -12,9 +12,9 @@ import (
 const (
 	// idleTick is how often keys age when no command comes.
 	idleTick = 100 * time.Millisecond
-	// Before a request, keys age when they last did so at least leastGap ago,
-	// and 20 times as long as it took: it walks over all keys, and so takes at
-	// most 5 % of the time.
+	// leastGap and gapFactor say when keys age before a request: when they last did
+	// so at least leastGap ago, and 20 times as long ago as it took. It walks over
+	// all keys, and so takes at most 5 % of the time.
 	leastGap  = time.Millisecond
 	gapFactor = 20
 	mostGap   = time.Second

@@ -72,7 +72,7 @@ func read(w http.ResponseWriter, r *http.Request, redis *service.Service) error 
 	return reply(w, map[string]string{"key": r.PathValue("key"), "value": value})
 }
 
-// The program's own errors, which know nothing of HTTP.
+// errNoData is an error of the program itself, which knows nothing of HTTP.
 var errNoData = errors.New("there is no such data")
 
 type stockError struct {

@@ -68,7 +68,7 @@ func (n *Node) readInfo(ctx context.Context) {
 // master, and moves there. Reads alone are not refused by a node that was
 // demoted, and would stay with its old data. Nothing is cut off before another
 // master is found: the node may be a replica on purpose. The pauses are those
-// of [node.demoted].
+// of [Node.noteDemoted].
 func (n *Node) checkName(ctx context.Context) {
 	now := clock.Now()
 	if now < n.nameCheckNext {

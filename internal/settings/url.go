@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// topology is what stands behind a URL.
+// urlTopology is what stands behind a URL.
 type urlTopology uint8
 
 const (

@@ -30,7 +30,7 @@ const (
 	mapReplicas = time.Second
 	// mapTimeout is how long one node may take to tell the map.
 	mapTimeout = 250 * time.Millisecond
-	// maxHops bounds the redirections of one call.
+	// MaxRedirects bounds the redirects of one call.
 	MaxRedirects = 5
 	// retireAfter is how long a node that left the map may finish its calls.
 	retireAfter = 5 * time.Second

@@ -18,7 +18,7 @@ import (
 // The decision comes from the class of the failure, from what a second run of
 // the command would do, and from what is left of the deadline:
 //
-//	MOVED, ASK                  to the node that it names, at once, maxRedirects times
+//	MOVED, ASK                  to the node that it names, at once, MaxRedirects times
 //	the node left the cluster   to the node that has the slot now, the same
 //	TRYAGAIN                    an error at once for a call of SplitKeys, a pause otherwise
 //	LOADING, BUSY, CLUSTERDOWN,

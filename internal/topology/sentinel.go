@@ -34,7 +34,7 @@ const (
 	listenAgain = 500 * time.Millisecond
 	// maxSentinels bounds those that are learned from others.
 	maxSentinels = 16
-	// missesTold is how often in a row a Sentinel is silent before the log says
+	// missesLogged is how often in a row a Sentinel is silent before the log says
 	// so: one may be busy for a moment.
 	missesLogged = 3
 )

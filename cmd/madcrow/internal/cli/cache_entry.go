@@ -153,7 +153,7 @@ func ttlTyped(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o *cacheO
 	return o.done(c, text, answer)
 }
 
-// The codecs of the library, by id.
+// codecNames are the codecs of the library, by id.
 var codecNames = map[byte]string{1: codecJSON, 2: codecText, 3: codecBytes, 4: "http", 10: "msgpack", 11: "zstd", 12: "s2"}
 
 func codecName(id byte) string {

@@ -17,7 +17,7 @@ import (
 	"github.com/madcrow-go/madcrow/sse"
 )
 
-// Prefix of the routes of FastAPI Madcrow.
+// apiPrefix is the prefix of the routes of FastAPI Madcrow.
 const apiPrefix = "/api/v1/redis-example"
 
 // DefaultMaxBody is the default of Options.MaxBody.
