@@ -175,56 +175,6 @@ func (p *urlParser) secret(encoded, field string, to *string) {
 	}
 }
 
-// params reads the query; which names are known depends on the topology.
-func (p *urlParser) params(query string, topo urlTopology, tls bool) map[string]string {
-	values := map[string]string{}
-	for pair := range strings.SplitSeq(query, "&") {
-		if pair == "" {
-			continue
-		}
-		name, encoded, _ := strings.Cut(pair, "=")
-		value, err := url.QueryUnescape(encoded)
-		if !knownParam(name, topo) {
-			if err == nil && p.foreign(name, value, tls) {
-				continue
-			}
-			p.bad("unknown parameter "+strconv.Quote(clip(name)), "remove it; known are "+paramNames(topo))
-			continue
-		}
-		if err != nil {
-			p.bad("the percent-encoding of the parameter "+name+" is broken", "write % itself as %25")
-			continue
-		}
-		if name == "sentinelMasterId" {
-			name = "master"
-		}
-		if _, twice := values[name]; twice {
-			p.bad("the parameter "+name+" is given twice", "keep one")
-			continue
-		}
-		values[name] = value
-	}
-	return values
-}
-
-func knownParam(name string, topo urlTopology) bool {
-	switch name {
-	case "db":
-		return true
-	case "master", "sentinelMasterId", "sentinel_username", "sentinel_password":
-		return topo == sentinels
-	}
-	return false
-}
-
-func paramNames(topo urlTopology) string {
-	const common = "db, client_name, dial_timeout, read_timeout, pool_size, ssl_ca_certs, ssl_certfile, ssl_keyfile"
-	if topo == sentinels {
-		return common + ", master (or sentinelMasterId), sentinel_username, sentinel_password"
-	}
-	return common
-}
-
 // address reads one host of the URL.
 func (p *urlParser) address(item string, defaultPort int) (host string, port int) {
 	if strings.HasPrefix(item, "[") {

@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"net/url"
 	"strconv"
 	"strings"
 
@@ -133,4 +134,54 @@ func isServiceLink(value string) bool {
 		}
 	}
 	return false
+}
+
+// params reads the query; which names are known depends on the topology.
+func (p *urlParser) params(query string, topo urlTopology, tls bool) map[string]string {
+	values := map[string]string{}
+	for pair := range strings.SplitSeq(query, "&") {
+		if pair == "" {
+			continue
+		}
+		name, encoded, _ := strings.Cut(pair, "=")
+		value, err := url.QueryUnescape(encoded)
+		if !knownParam(name, topo) {
+			if err == nil && p.foreign(name, value, tls) {
+				continue
+			}
+			p.bad("unknown parameter "+strconv.Quote(clip(name)), "remove it; known are "+paramNames(topo))
+			continue
+		}
+		if err != nil {
+			p.bad("the percent-encoding of the parameter "+name+" is broken", "write % itself as %25")
+			continue
+		}
+		if name == "sentinelMasterId" {
+			name = "master"
+		}
+		if _, twice := values[name]; twice {
+			p.bad("the parameter "+name+" is given twice", "keep one")
+			continue
+		}
+		values[name] = value
+	}
+	return values
+}
+
+func knownParam(name string, topo urlTopology) bool {
+	switch name {
+	case "db":
+		return true
+	case "master", "sentinelMasterId", "sentinel_username", "sentinel_password":
+		return topo == sentinels
+	}
+	return false
+}
+
+func paramNames(topo urlTopology) string {
+	const common = "db, client_name, dial_timeout, read_timeout, pool_size, ssl_ca_certs, ssl_certfile, ssl_keyfile"
+	if topo == sentinels {
+		return common + ", master (or sentinelMasterId), sentinel_username, sentinel_password"
+	}
+	return common
 }
