@@ -57,23 +57,6 @@ func newExchange(v *visit, at spot, f foundResponse) *exchange {
 	return x
 }
 
-// validate has the handler say whether a stored response is still right.
-func (x *exchange) validate(s *storedResponse, age time.Duration) {
-	tag, date := s.etag(), s.header.Get("Last-Modified")
-	if s.ownTag {
-		tag = "" // the handler does not know it
-	}
-	if tag != "" {
-		x.req.Header.Set("If-None-Match", tag)
-	}
-	if date != "" {
-		x.req.Header.Set("If-Modified-Since", date)
-	}
-	if tag != "" || date != "" {
-		x.recorder.confirmed, x.recorder.confirmedAge = s, age
-	}
-}
-
 // load is the loader: it runs the handler, and returns what it made as it is to be
 // stored.
 func (x *exchange) load(ctx context.Context, l *cache.Load[*storedResponse]) (*storedResponse, error) {

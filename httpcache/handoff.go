@@ -144,7 +144,7 @@ func (h *handoff) deliver() {
 			h.cancel()
 		}
 	}()
-	if h.rec.notModified() {
+	if h.rec.hasConfirmed() {
 		// The condition was not the client's.
 		h.v.answer(h.rec.confirmed, h.rec.confirmedAge, true, h.fwd+"; fwd-status=304")
 		h.phase = phaseDiscard // there is no more

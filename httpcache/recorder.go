@@ -40,11 +40,6 @@ const (
 // begin notes the header.
 func (r *recorder) begin(status int) { r.status, r.sent = status, r.header.Clone() }
 
-// notModified says whether the handler has confirmed the stored response.
-func (r *recorder) notModified() bool {
-	return r.confirmed != nil && r.status == http.StatusNotModified
-}
-
 // failed says whether the handler reports that it failed.
 func (r *recorder) failed() bool { return r.status >= http.StatusInternalServerError }
 
@@ -57,7 +52,7 @@ func (r *recorder) decide() fate {
 			return fatePass
 		}
 		return fateKeep
-	case r.notModified():
+	case r.hasConfirmed():
 		return fateKeep
 	}
 	r.ruling = r.rule(r.status, r.sent)
@@ -84,17 +79,8 @@ func (r *recorder) response() (*storedResponse, fate) {
 	switch {
 	case r.failed():
 		return nil, fateKeep
-	case r.notModified():
-		s := r.confirmed
-		header := s.header.Clone()
-		delete(header, "Date")
-		for name, values := range r.sent {
-			if !strings.HasPrefix(name, "Content-") {
-				header[name] = values
-			}
-		}
-		r.ruling = r.rule(s.status, header)
-		return r.assemble(s.status, header, s.body, s.ownTag), fateKeep
+	case r.hasConfirmed():
+		return r.renewed(), fateKeep
 	case length != "" && length != strconv.Itoa(len(r.body)), r.hasTrailers():
 		return nil, fatePass
 	}

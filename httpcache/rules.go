@@ -326,39 +326,6 @@ func headerTags(header http.Header) (tags []string) {
 	return tags
 }
 
-// notModified says whether the client has the response already.
-func notModified(r *http.Request, s *storedResponse, age time.Duration) bool {
-	if s.status != http.StatusOK {
-		return false
-	}
-	if lines := r.Header["If-None-Match"]; lines != nil {
-		return matches(strings.Join(lines, ","), s.etag())
-	}
-	since, err := http.ParseTime(r.Header.Get("If-Modified-Since"))
-	if err != nil {
-		return false
-	}
-	changed, err := http.ParseTime(s.header.Get("Last-Modified"))
-	if err != nil {
-		changed = time.Now().Add(-age).Truncate(time.Second) // as its Date
-	}
-	return !changed.After(since)
-}
-
-// matches compares weakly: RFC 9110 §8.8.3.2.
-func matches(list, etag string) bool {
-	weak := func(s string) string { return strings.TrimPrefix(strings.TrimSpace(s), "W/") }
-	if strings.TrimSpace(list) == "*" {
-		return true
-	}
-	for one := range splitOutsideQuotes(list, ",") {
-		if etag != "" && weak(one) == weak(etag) {
-			return true
-		}
-	}
-	return false
-}
-
 // hopByHop are the headers that belong to one connection.
 var hopByHop = []string{
 	"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection", "Te", "Trailer",

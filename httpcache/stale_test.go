@@ -215,27 +215,6 @@ func TestCache_StaleIfErrorOfAFailureThatIsFlushed(t *testing.T) {
 	}
 }
 
-func TestCache_StaleOnesAreValidated(t *testing.T) {
-	s := newSite(t, open(t), tagged(httpcache.Options{StaleIfError: time.Minute}), func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Cache-Control", "max-age=60")
-		w.Header().Set("ETag", `"v1"`)
-		w.Header().Set("X-Run", r.Header.Get("If-None-Match"))
-		http.ServeContent(w, r, "a.txt", time.Time{}, strings.NewReader("content"))
-	})
-	s.get("/")
-	expire(t, s)
-	got := s.get("/", `If-None-Match: "other"`)
-	if got.StatusCode != 200 || body(t, got) != "content" || got.Header.Get("X-Run") != `"v1"` {
-		t.Errorf("%d %v", got.StatusCode, got.Header)
-	}
-	if status := got.Header.Get("Cache-Status"); !strings.HasPrefix(status, "madcrow; fwd=stale; stored; ttl=") || !strings.HasSuffix(status, "; fwd-status=304") {
-		t.Errorf("%q", status)
-	}
-	if got := s.get("/"); !isHit(got) || body(t, got) != "content" || got.Header.Get("X-Run") != `"v1"` {
-		t.Errorf("%v", got.Header)
-	}
-}
-
 func TestCache_TagsRemovePagesAndObjects(t *testing.T) {
 	r := open(t)
 	objects, err := cache.New(r, "c", cache.Options[string]{Near: near})

@@ -414,10 +414,7 @@ func (v *visit) answer(s *storedResponse, stored time.Duration, aged bool, statu
 		}
 	}
 	if notModified(v.r, s, age) {
-		for _, name := range []string{"Content-Length", "Content-Type", "Content-Encoding", "Content-Language"} {
-			delete(header, name)
-		}
-		v.w.WriteHeader(http.StatusNotModified)
+		answerNotModified(v.w)
 		return
 	}
 	if bodyAllowed(s.status) {
