@@ -4,130 +4,50 @@ import (
 	"context"
 	"errors"
 	"strconv"
-	"strings"
+	"time"
 
 	"github.com/madcrow-go/madcrow"
-	"github.com/madcrow-go/madcrow/internal/textcodec"
+	"github.com/madcrow-go/madcrow/internal/clock"
 )
 
-// DeadLetter is a message that no worker could do.
-type DeadLetter[T any] struct {
-	// ID is its id among the dead letters, Original its id in the stream.
-	ID, Original string
-	// Reason is the last error of a worker, Deliveries how often the message was
-	// given to one.
-	Reason     string
-	Deliveries int64
-	Message    T
-	// Raw is the message as it is stored, or, of an entry that no Stream has
-	// published, its fields and values in lines; Err says why it cannot be
-	// decoded.
-	Raw string
-	Err error
-}
+// maxRefusals is how often Redis may refuse a dead letter.
+const maxRefusals = 5
 
-// Dead returns up to n dead letters of a group, the oldest first, after the one
-// with an id ("" for the first). A group that has none and does not exist is
-// [ErrNoGroup].
-func (s *Stream[T]) Dead(ctx context.Context, group, after string, n int) ([]DeadLetter[T], error) {
-	err := s.checkGroupName("dead", group)
-	from := "-"
-	if after != "" {
-		err = errors.Join(err, s.checkDeadID("dead", after))
-		from = "(" + after
-	}
-	if err != nil {
-		return nil, err
-	}
-	m, err := s.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
-		return b.Xrange().Key(s.deadKey(group)).Start(from).End("+").Count(int64(max(n, 1))).Build()
-	})
-	if err != nil {
-		return nil, s.failed("dead", err)
-	}
-	entries, err := entriesOf(m)
-	if err != nil {
-		return nil, s.failed("dead", err)
-	}
-	if len(entries) == 0 {
-		return nil, s.checkGroup(ctx, "dead", group)
-	}
-	out := make([]DeadLetter[T], len(entries))
-	for i, e := range entries {
-		d := DeadLetter[T]{ID: e.ID, Original: e.FieldValues["id"], Reason: e.FieldValues["why"], Raw: e.FieldValues["d"]}
-		d.Deliveries, _ = strconv.ParseInt(e.FieldValues["n"], 10, 64)
-		d.Message, d.Err = textcodec.Decode(s.opt.Codec, d.Raw)
-		out[i] = d
-	}
-	return out, nil
-}
-
-// Replay sends a dead letter again, to all groups of the stream, and says
-// whether there was one. A group that does not exist is [ErrNoGroup].
-func (s *Stream[T]) Replay(ctx context.Context, group, id string) (bool, error) {
-	if err := errors.Join(s.checkGroupName("replay", group), s.checkDeadID("replay", id)); err != nil {
-		return false, err
-	}
-	m, err := s.r.Eval(ctx, scriptReplay, []string{s.logKey(), s.deadKey(group)}, []string{id, strconv.Itoa(s.opt.MaxLen)})
-	if err != nil {
-		return false, s.failed("replay", err)
-	}
-	if m.IsNil() {
-		return false, s.checkGroup(ctx, "replay", group)
-	}
-	return true, nil
-}
-
-// Purge removes dead letters by id, all of them where no id is given, and returns
-// how many there were. A group that has none and does not exist is [ErrNoGroup].
-func (s *Stream[T]) Purge(ctx context.Context, group string, ids ...string) (int64, error) {
-	err := s.checkGroupName("purge", group)
-	for _, id := range ids {
-		err = errors.Join(err, s.checkDeadID("purge", id))
-	}
-	if err != nil {
-		return 0, err
-	}
-	m, err := s.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
-		if len(ids) == 0 {
-			return b.Xtrim().Key(s.deadKey(group)).Maxlen().Exact().Threshold("0").Build()
+// deadLetter makes a dead letter of a message that failed here and still is ours.
+// While Redis is away it tries again: no other process knows the reason. A message
+// that Redis goes on refusing is left to the next consumer that claims it, so that
+// other messages do not wait for it.
+func (c *consumer[T]) deadLetter(own context.Context, id string, deliveries int64, why string) {
+	defer func() {
+		if c.isOvertaken(id) {
+			c.lostInHand.Add(1)
 		}
-		return b.Xdel().Key(s.deadKey(group)).Id(ids...).Build()
-	})
-	if err != nil {
-		return 0, s.failed("purge", err)
-	}
-	n, err := m.AsInt64()
-	if err == nil && n == 0 {
-		return 0, s.checkGroup(ctx, "purge", group)
-	}
-	return n, fail.WrapAs("purge", s.name, madcrow.OutcomeUnknown, err)
-}
-
-// checkGroup returns ErrNoGroup for a group that does not exist. It is called
-// where a group has none of the dead letters that were asked for.
-func (s *Stream[T]) checkGroup(ctx context.Context, op, group string) error {
-	m, err := s.r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.XinfoGroups().Key(s.logKey()).Build() })
-	switch {
-	case err != nil && !isNoKey(err):
-		return s.failed(op, err)
-	case err != nil || groupInfo(m, group) == nil:
-		return s.failed(op, ErrNoGroup)
-	}
-	return nil
-}
-
-// checkDeadID refuses anything but a whole id: of the first part alone, Redis
-// makes several messages in one command and another one in the next.
-func (s *Stream[T]) checkDeadID(op, id string) error {
-	ms, seq, ok := strings.Cut(id, "-")
-	for _, part := range []string{ms, seq} {
-		if _, err := strconv.ParseUint(part, 10, 64); err != nil || part[0] == '+' {
-			ok = false
+	}()
+	ctx := context.WithoutCancel(own)
+	for failures := 0; ; failures++ {
+		err := c.moveToDead(ctx, id, deliveries, why, 0, c.name)
+		refused := errors.Is(err, madcrow.ErrOutOfMemory) || errors.Is(err, madcrow.ErrServer)
+		if err == nil || permanent(err) || isNoGroup(err) || refused && failures >= maxRefusals || clock.Sleep(own, retry.Delay(failures)) != nil {
+			return
 		}
 	}
-	if !ok {
-		return fail.Argument(op, s.name, "id", "must be the whole id of a dead letter, like 1764000000000-0")
+}
+
+// moveToDead makes a dead letter of a message that was idle for long enough and is
+// pending for a consumer, or for any where none is given. Without a reason it is
+// that of the last failure.
+func (c *consumer[T]) moveToDead(ctx context.Context, id string, deliveries int64, why string, idle time.Duration, consumer string) error {
+	m, err := c.s.evalTogether(ctx, scriptDead, []string{c.s.logKey(), c.s.deadKey(c.group), c.s.reasonKey(c.group), c.s.lostKey()},
+		[]string{c.group, id, strconv.FormatInt(deliveries, 10), strconv.Itoa(c.s.opt.MaxDead), why, milliseconds(idle), consumer})
+	if err != nil {
+		return err
+	}
+	c.trimDue.Store(true)
+	switch n, _ := m.AsInt64(); n {
+	case 1:
+		c.s.event("dead", 1)
+	case 2:
+		c.lostInHand.Add(1)
 	}
 	return nil
 }
