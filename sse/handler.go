@@ -268,7 +268,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s := newResponse(w, h.settings, cancel)
 	defer s.finish()
-	err = s.relay(f.frames(ctx, lastEventID(r)))
+	err = s.relay(f.framesFor(ctx, r))
 	started, failure := s.finish()
 	switch {
 	case errors.Is(failure, os.ErrDeadlineExceeded):
@@ -308,18 +308,4 @@ func (h *Handler) admit(w http.ResponseWriter, r *http.Request) (*feed, error) {
 		})
 	}
 	return f, nil
-}
-
-// lastEventID returns the position to go on from. The header wins: a browser that comes
-// back sends it with the URL of its first connection.
-func lastEventID(r *http.Request) pubsub.Position {
-	text := r.Header.Get("Last-Event-ID")
-	if text == "" {
-		text = r.URL.Query().Get("last-event-id")
-	}
-	p, err := pubsub.ParsePosition(text)
-	if err != nil {
-		return pubsub.Position{Epoch: "?"} // of no history, so that the history counts as lost
-	}
-	return p
 }

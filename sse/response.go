@@ -3,21 +3,13 @@ package sse
 import (
 	"context"
 	"errors"
-	"io"
 	"iter"
 	"math/rand/v2"
 	"net/http"
-	"os"
 	"strconv"
 	"sync"
 	"time"
-
-	"github.com/madcrow-go/madcrow/problem"
-	"github.com/madcrow-go/madcrow/pubsub"
 )
-
-// firstEventWait is how long the response waits for the first event.
-const firstEventWait = time.Second
 
 // errEndedAlready is returned by a write after the end.
 var errEndedAlready = errors.New("the response has ended")
@@ -51,51 +43,6 @@ func newResponse(w http.ResponseWriter, settings settings, cancel context.Cancel
 	return s
 }
 
-const (
-	// bodyTimeout is how long the body of a request may still be on its way.
-	bodyTimeout = 2 * time.Second
-	// maxBody is how much of it is discarded, as much as by net/http.
-	maxBody = 256 << 10
-)
-
-// finishBody reads the rest of the body of a request. net/http reads it before it
-// sends a header, for which no write timeout holds, and again at the end: a client
-// that keeps back a part of it would hold the response for ever, and all that waits
-// for it. A timeout of reading ends the request for net/http, so without its whole
-// body there is no response. HTTP/2 does not wait for bodies.
-func (h *Handler) finishBody(w http.ResponseWriter, r *http.Request) error {
-	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 || r.ProtoMajor != 1 {
-		return nil
-	}
-	rc := http.NewResponseController(w)
-	if rc.SetReadDeadline(time.Now().Add(bodyTimeout)) != nil {
-		// The server's own time-out holds, since it cannot be lifted either. The
-		// header leaves without it.
-		w.Header().Set("Connection", "close")
-		return nil
-	}
-	forbid := func() { _ = rc.SetReadDeadline(time.Unix(1, 0)) }
-	ended := context.AfterFunc(h.ctx, forbid)
-	_, err := io.CopyN(io.Discard, r.Body, maxBody+1)
-	over := !ended()
-	if err == io.EOF || errors.Is(err, http.ErrBodyReadAfterClose) { //nolint:errorlint // as CopyN returns it
-		return nil // whoever closed it has read it, or net/http closes the connection
-	}
-	forbid() // nor is it read for the refusal
-	_ = r.Body.Close()
-	_ = rc.SetWriteDeadline(time.Now().Add(h.settings.timeout)) // the server's may be over
-	w.Header().Set("Connection", "close")
-	switch {
-	case over:
-		return errEnded
-	case err == nil:
-		return problem.New(http.StatusRequestEntityTooLarge, "BODY_TOO_LARGE", "The request body is too large")
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return problem.New(http.StatusRequestTimeout, "BODY_TIMEOUT", "The request body did not arrive in time")
-	}
-	return problem.New(http.StatusBadRequest, "BODY_INCOMPLETE", "The request body could not be read")
-}
-
 // relay sends all frames, and returns the error that ends them.
 func (s *response) relay(frames iter.Seq2[frame, error]) error {
 	for f, err := range frames {
@@ -115,37 +62,6 @@ func (s *response) send(f frame) error {
 	s.start()
 	s.buf = f.append(s.buf)
 	return s.write()
-}
-
-// onTimer runs when nothing was sent for a while, on a goroutine of its own: a
-// panic in the writer of a middleware ends the response, not the process.
-func (s *response) onTimer() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	written := false
-	defer func() {
-		if _ = recover(); !written {
-			s.ended, s.failure = true, errEndedAlready
-			s.cancel()
-		}
-	}()
-	s.sendOverdue()
-	written = true
-}
-
-func (s *response) sendOverdue() {
-	switch {
-	case s.ended:
-		return
-	case !s.started:
-		s.start()
-		s.buf = frame{event: pubsub.EventInterrupted.String(), data: "{}"}.append(s.buf)
-	default:
-		s.buf = append(s.buf, ":\n\n"...)
-	}
-	if s.write() != nil {
-		s.cancel()
-	}
 }
 
 // start sets the headers, and writes the hint for browsers before the first event.
