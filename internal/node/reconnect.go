@@ -1,14 +1,12 @@
 package node
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -31,8 +29,6 @@ const (
 	probeHangups = 2
 	// minDownAfter is how long a node is probed at least before its calls fail.
 	minDownAfter = 100 * time.Millisecond
-	// infoTimeout is short: no call waits for it, and the connection may be lost.
-	infoTimeout = time.Second
 )
 
 // Run is the prober: it alone probes the node and says that it is up. It ends with
@@ -220,48 +216,6 @@ func (n *Node) downAfter() time.Duration {
 		d += n.config.Discovery.Patience()
 	}
 	return d
-}
-
-// probeTimeout is short at first, so that a lost packet does not cost seconds,
-// and later as long as the configuration allows.
-func (n *Node) probeTimeout(try int) time.Duration {
-	return min(n.Config.ConnectTimeout, max(time.Second<<min(try, 12), 3*time.Duration(n.Handshake.Load())))
-}
-
-// probe asks on a connection of its own whether the node answers. What it
-// answers is of no interest, unless it says that it cannot serve.
-func (n *Node) probe(ctx context.Context, timeout time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	start := time.Now()
-	c, err := n.Dial(ctx, n.Addr(), nil)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Now()) })
-	defer stop()
-	asked := time.Now()
-	if _, err := c.Write([]byte("*1\r\n$4\r\nPING\r\n")); err != nil {
-		return err
-	}
-	line, err := bufio.NewReaderSize(c, 512).ReadString('\n')
-	if err != nil {
-		if ctx.Err() != nil {
-			return fault.ErrSilent
-		}
-		return err
-	}
-	n.RTT.Store(int64(time.Since(asked)))
-	n.Handshake.Store(int64(time.Since(start)))
-	line = strings.TrimRight(line, "\r\n")
-	if text, ok := strings.CutPrefix(line, "-"); ok && fault.RefusesConnection(text) {
-		return fault.Refusal(text)
-	}
-	if !strings.HasPrefix(line, "+") && !strings.HasPrefix(line, "-") {
-		return fmt.Errorf("this is no Redis: it answered %.40q", line)
-	}
-	return nil
 }
 
 // connectShared makes sure that a shared connection is open and answers, and

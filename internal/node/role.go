@@ -35,6 +35,9 @@ func (n *Node) checkRole(ctx context.Context) error {
 	return err
 }
 
+// infoTimeout is short: no call waits for it, and the connection may be lost.
+const infoTimeout = time.Second
+
 // readInfo keeps what health pages show. A user who may not run INFO is fine.
 func (n *Node) readInfo(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, infoTimeout)
