@@ -15,7 +15,7 @@ type Recorder interface {
 	// StateChange is called when the state of the connection changes. It may
 	// ask for the state, and must not call Close.
 	StateChange(from, to State)
-	// Event counts what a room reports: room "cache", name "hit", and so on.
+	// Event counts what a package reports: pkg "cache", name "hit", and so on.
 	Event(pkg, name string, n int)
 }
 
