@@ -41,6 +41,9 @@ func TestSentinel_EveryWay(t *testing.T) {
 			set, r := sentinelSet(t, tc.opts...)
 			exerciseAll(t, r)
 			st := r.Status()
+			for end := time.Now().Add(3 * time.Second); (st.Sentinels == nil || st.Sentinels.Reachable < 2) && time.Now().Before(end); st = r.Status() {
+				time.Sleep(10 * time.Millisecond)
+			}
 			if st.Mode != "sentinel" || st.Master != set.Master().Addr() || st.Sentinels == nil || st.Sentinels.Quorum != 2 || st.Sentinels.Reachable < 2 || st.Sentinels.Known != 3 || st.Sentinels.Replicas != 2 {
 				t.Errorf("status %+v, sentinels %+v", st, st.Sentinels)
 			}
