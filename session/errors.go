@@ -27,9 +27,10 @@ var (
 	// ErrNotReplicated: the change was made, but fewer replicas than
 	// Options.WaitReplicas confirmed it.
 	ErrNotReplicated error = &sentinel{"the change was made, but too few replicas confirmed it", unavailable}
-	// ErrOldSessionActive: the login was made, but the session under the previous
-	// identifier could not be ended and may still be read with it. The next Login
-	// or Logout of the same Session ends it.
+	// ErrOldSessionActive: the login, or with Options.FastAPILayout the rotation,
+	// was made, but the session under the previous identifier could not be ended and
+	// may still be read with it. The next Login or Logout of the same Session ends
+	// it.
 	ErrOldSessionActive error = &sentinel{"the previous session could not be invalidated", unavailable}
 	// ErrInUse: another call on the same Session did not return in time, for
 	// example because the function given to Update uses the session. It is also
