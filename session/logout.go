@@ -3,6 +3,8 @@ package session
 import (
 	"context"
 	"errors"
+
+	"github.com/madcrow-go/madcrow"
 )
 
 // Logout ends the session and clears the client's cookie. Under an identifier from
@@ -27,14 +29,23 @@ func (s *Session[T]) Logout(ctx context.Context) error {
 	s.setEnded()
 	s.other = otherIDs{}
 	var failed error
+	ended := 0
 	for _, id := range ids {
-		if err := s.m.end(ctx, id); err != nil {
+		err := s.m.end(ctx, id)
+		if made(err) {
+			ended++
+		}
+		if err != nil {
 			failed = errors.Join(failed, err)
 			s.other.stale = append(s.other.stale, id) // the next Logout waits for the replicas again
 		}
 	}
-	if len(ids) > 0 && failed == nil {
+	if ended > 0 {
 		ofCookie = applied(ofCookie)
 	}
-	return s.m.wrap("logout", errors.Join(failed, ofCookie))
+	err := errors.Join(failed, ofCookie)
+	if ended > 0 && ended < len(ids) { // neither all of it nor nothing was done
+		return fail.WrapAs("logout", s.m.opt.Name, madcrow.OutcomeUnknown, err)
+	}
+	return s.m.wrap("logout", err)
 }

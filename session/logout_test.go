@@ -4,6 +4,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/session"
 )
 
@@ -56,4 +57,25 @@ func TestLogout_EndsWhatCannotBeDecoded(t *testing.T) {
 	if alive(t, m, s.Token()) {
 		t.Error("logged out, and alive")
 	}
+}
+
+// Of two sessions one was ended and the other one was not, and the error said that
+// Redis was not changed.
+func TestLogout_OfWhichAPartFailedHasAnUnknownOutcome(t *testing.T) {
+	m := newManager(t, open(t), session.Options{})
+	s := stored(t, m, "x")
+	m.SetHook(refuse("destroy", 1))
+	if err := s.Login(t.Context(), "alice"); !errors.Is(err, session.ErrOldSessionActive) {
+		t.Fatal(err)
+	}
+	m.SetHook(refuse("destroy", 1))
+	var e *madcrow.Error
+	if err := s.Logout(t.Context()); !errors.As(err, &e) || e.Outcome != madcrow.OutcomeUnknown || e.Kind != madcrow.KindServer {
+		t.Errorf("a part: %v", err)
+	}
+	m.SetHook(refuse("destroy", 1))
+	if err := s.Logout(t.Context()); !errors.As(err, &e) || e.Outcome != madcrow.OutcomeNotApplied {
+		t.Errorf("nothing: %v", err)
+	}
+	must(t, s.Logout(t.Context()))
 }
