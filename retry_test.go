@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 )
 
 // What the loop of tries costs a call that succeeds at once: nothing. The
@@ -37,6 +38,9 @@ func TestRoute_ACallThatSucceedsAllocatesNothingForItsTries(t *testing.T) {
 		least := testing.AllocsPerRun(1000, tc.call)
 		for range 4 {
 			least = min(least, testing.AllocsPerRun(1000, tc.call))
+		}
+		if testkit.Race {
+			tc.most += 2 // make chaos runs without the race detector
 		}
 		if least > tc.most {
 			t.Errorf("%s: %v allocations, want at most %v", name, least, tc.most)
