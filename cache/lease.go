@@ -230,11 +230,15 @@ func (l *loader[T]) watch(ctx context.Context) (stop func()) {
 		every = c.opt.LeaseTTL / 3
 	}
 	ctx, cancel := context.WithCancel(ctx)
+	w := &leaseWatch{
+		r: c.r, key: l.lease.key, token: l.lease.token,
+		life: c.opt.LeaseTTL, every: every - watchAfter, timeout: c.opt.ReadTimeout, renewed: time.Now(),
+	}
 	kept := lease.Keep(ctx, time.Now(), lease.Options{
-		TTL:   max(c.opt.LeaseTTL, 0),
 		Every: min(every, c.opt.NearTTL), // NearTTL: for where Redis does not notify
 		First: watchAfter,
-		Renew: l.renewals(ctx, every),
+		Known: w.isHeld,
+		Renew: func(context.Context) (bool, error) { return w.check(ctx) },
 		Lost:  func() { c.flights.detach(l.flight) },
 		Wake:  func() (<-chan struct{}, func()) { return c.watchers.add(l.lease.key) },
 	})
@@ -244,26 +248,57 @@ func (l *loader[T]) watch(ctx context.Context) (stop func()) {
 	}
 }
 
-// renewals returns what reads the lease, so that Redis notifies of its changes, and
-// renews it when that is due. While Redis is away the lease counts as held: the
-// callers of this process go on sharing the load, and what it stores is fenced. The
-// deadline of the single renewal may be very short, so it is not that of the calls.
-func (l *loader[T]) renewals(ctx context.Context, every time.Duration) func(context.Context) (held bool, err error) {
-	c, renewed := l.c, time.Now()
-	return func(context.Context) (held bool, err error) {
-		got := c.r.GetTracked(ctx, c.opt.ReadTimeout, l.lease.key)[0]
-		if got.Err != nil {
-			return true, nil
+// leaseWatch renews the lease of one load, and reads it, so that Redis notifies of
+// its changes. While Redis is away the lease counts as held: the callers of this
+// process go on sharing the load, and what it stores is fenced. One goroutine, that
+// of lease.Keep, owns what changes.
+type leaseWatch struct {
+	r              *madcrow.Redis
+	key, token     string
+	life           time.Duration // -1: the lease is not renewed
+	every, timeout time.Duration // between two renewals; of a call
+
+	renewed  time.Time         // when the last renewal that succeeded was sent
+	tracking *madcrow.Tracking // of the last read
+}
+
+func (w *leaseWatch) isDue() bool { return w.life > 0 && time.Since(w.renewed) >= w.every }
+
+// isHeld says that Redis has notified of no change since the last read.
+func (w *leaseWatch) isHeld() bool { return w.tracking.Valid() && !w.isDue() }
+
+// check renews the lease when that is due, and reads it. ctx is the load's: the
+// deadline of the single renewal may be very short, where NearTTL is.
+func (w *leaseWatch) check(ctx context.Context) (held bool, err error) {
+	if w.isDue() {
+		// First, and whatever reads say: after a stall not much of the lease is left.
+		if held, err := w.renew(ctx); err != nil || !held {
+			return held, err
 		}
-		if holder, err := got.Message.ToString(); err != nil || holder != l.lease.token {
-			return false, nil //nolint:nilerr // no lease is another's
-		}
-		if c.opt.LeaseTTL > 0 && time.Since(renewed) >= every-watchAfter {
-			renewed = time.Now()
-			_, _ = c.r.Eval(ctx, scriptRenew, []string{l.lease.key}, []string{l.lease.token, millis(c.opt.LeaseTTL)})
-		}
+	}
+	got := w.r.GetTracked(ctx, w.timeout, w.key)[0]
+	w.tracking = got.Tracking
+	if got.Err != nil {
 		return true, nil
 	}
+	holder, err := got.Message.ToString()
+	return err == nil && holder == w.token, nil //nolint:nilerr // no lease is another's
+}
+
+func (w *leaseWatch) renew(ctx context.Context) (held bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, w.timeout)
+	defer cancel()
+	now := time.Now()
+	m, err := w.r.Eval(ctx, scriptRenew, []string{w.key}, []string{w.token, millis(w.life)})
+	if err != nil {
+		return false, err
+	}
+	n, err := m.AsInt64()
+	if err != nil {
+		return false, err
+	}
+	w.renewed = now
+	return n == 1, nil
 }
 
 // leaseEnd is a way to end a lease, with its arguments as store.lua knows them.

@@ -1,12 +1,15 @@
 package cache_test
 
 import (
+	"context"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/madcrow-go/madcrow/cache"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
@@ -40,5 +43,63 @@ func TestGetOrLoad_WaitingForAnotherProcessTakesNoneOfMaxLoads(t *testing.T) {
 	if took := time.Since(start); took > 300*time.Millisecond {
 		t.Errorf("a load of its own began after %v", took)
 	}
+	wg.Wait()
+}
+
+// A renewal that failed was next tried after another third of LeaseTTL, and one
+// whose read failed was left out.
+func TestLease_IsRenewedSoonAfterAStallThatIsShorterThanIt(t *testing.T) {
+	t.Parallel()
+	s := madcrowtest.StartRedis(t)
+	opt := cache.Options[string]{LeaseTTL: 3 * time.Second, ReadTimeout: 100 * time.Millisecond}
+	a, b := newCache(t, openConfig(t, s.Config()), opt), newCache(t, openConfig(t, s.Config()), opt)
+	mustLoad(t, a, "warm", always("v"), "v")
+	mustLoad(t, b, "warm", always("v"), "v")
+	began := time.Now()
+	at := func(d time.Duration) { time.Sleep(time.Until(began.Add(d))) }
+	var wg sync.WaitGroup
+	wg.Go(func() { mustLoad(t, a, "k", slowly(4*time.Second, "v"), "v") })
+	at(900 * time.Millisecond)
+	s.Pause()
+	at(2300 * time.Millisecond)
+	s.Resume()
+	at(3300 * time.Millisecond)
+	mustLoad(t, b, "k", always("w"), "v")
+	wg.Wait()
+}
+
+// The lease was read every NearTTL also where Redis notifies of its changes.
+func TestLease_IsNotReadWhileRedisNotifiesOfItsChanges(t *testing.T) {
+	t.Parallel()
+	s := madcrowtest.StartRedis(t)
+	c := newCache(t, openConfig(t, s.Config()), cache.Options[string]{NearTTL: 20 * time.Millisecond, LeaseTTL: time.Minute})
+	mustLoad(t, c, "warm", always("v"), "v")
+	reads := func() (n int) {
+		for line := range strings.Lines(s.Do(t, "INFO", "commandstats").(string)) {
+			if rest, ok := strings.CutPrefix(line, "cmdstat_get:calls="); ok {
+				text, _, _ := strings.Cut(rest, ",")
+				n, _ = strconv.Atoi(text)
+			}
+		}
+		return n
+	}
+	var wg sync.WaitGroup
+	began, end := make(chan struct{}), make(chan struct{})
+	wg.Go(func() {
+		mustLoad(t, c, "k", func(context.Context) (string, error) { close(began); <-end; return "old", nil }, "old")
+	})
+	<-began
+	time.Sleep(200 * time.Millisecond) // Redis notifies
+	before := reads()
+	time.Sleep(300 * time.Millisecond)
+	if n := reads() - before; before == 0 || n > 0 {
+		t.Errorf("%d reads of the lease, %d before", n, before)
+	}
+	s.Do(t, "DEL", "m1:cache:c:{k}:lease") // a change by another process
+	testkit.Eventually(t, "a later caller does not share the load", func() bool {
+		v, err := c.GetOrLoad(t.Context(), "k", always("new"), cache.WithTTL(time.Hour))
+		return err == nil && v == "new"
+	})
+	close(end)
 	wg.Wait()
 }

@@ -30,6 +30,9 @@ type Options struct {
 	// Wake, if set, is called when the renewals start. A value on its channel
 	// causes a renewal at once. stop is called when the renewals end.
 	Wake func() (wake <-chan struct{}, stop func())
+	// Known, if set, is asked when a renewal is due that Wake did not cause. True
+	// says that the lease is known to be held, and Renew is not called this time.
+	Known func() bool
 }
 
 // Lease is a lease that is being kept alive. Make it with [Keep].
@@ -84,6 +87,10 @@ func (l *Lease) run(last time.Time) {
 		case <-l.ctx.Done():
 			return
 		case <-timer.C:
+			if l.opt.Known != nil && l.opt.Known() {
+				timer.Reset(l.opt.Every)
+				continue
+			}
 		case <-wake:
 		}
 		sent := time.Now()

@@ -188,3 +188,22 @@ func TestKeep_WithoutTTLARenewalHasNoDeadline(t *testing.T) {
 		}
 	})
 }
+
+func TestKeep_ALeaseThatIsKnownToBeHeldIsRenewedOnlyWhenWoken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{reply: always}
+		o := s.options(0)
+		o.Every = time.Second
+		o.Known = func() bool { return len(s.at) > 0 && time.Since(s.start) < 10*time.Second }
+		wake := make(chan struct{}, 1)
+		o.Wake = func() (<-chan struct{}, func()) { return wake, func() {} }
+		l := lease.Keep(t.Context(), time.Now(), o)
+		time.Sleep(4500 * time.Millisecond)
+		wake <- struct{}{}
+		time.Sleep(6 * time.Second)
+		l.Stop()
+		if len(s.at) != 3 || s.at[0] != time.Second || s.at[1] != 4500*time.Millisecond || s.at[2] < 10*time.Second || len(s.lost) != 0 {
+			t.Errorf("renewed at %v, lost at %v", s.at, s.lost)
+		}
+	})
+}
