@@ -192,13 +192,9 @@ func (c *Cache[T]) sendMany(ctx context.Context, all []encoded) (failures []erro
 		}
 		return nil
 	}
-	split := func(ctx context.Context) error {
-		for i, e := range all {
-			failures[i] = c.setSplit(ctx, e.valueKey, e.entry, e.life)
-		}
-		return nil
-	}
-	return failures, c.r.SplitKeys(ctx, all[0].valueKey, together, split)
+	// It begins with the pipeline also while the slot of the first key is being
+	// moved: the other keys may be of other slots. It returns no error, so it runs once.
+	return failures, c.r.SplitKeys(ctx, all[0].valueKey, together, together)
 }
 
 // GetOrLoadMany returns the values of keys, and loads those that have no fresh
