@@ -44,8 +44,9 @@ func (l *loader[T]) lead(ctx context.Context, fl *flight[T]) {
 		select {
 		case <-returned:
 		case <-time.After(graceAfterLoad):
-			l.finish(Result[T]{}, ErrLoadTimeout)
-			l.abandonFailed(ctx)
+			if l.finish(Result[T]{}, ErrLoadTimeout) {
+				l.abandonFailed(ctx)
+			}
 			l.leave()
 		}
 	})
@@ -146,10 +147,11 @@ func (l *loader[T]) conclude(ctx context.Context, call *Load[T], value T, cost t
 		}
 		return res, ErrNotFound
 	case err != nil:
-		l.abandonFailed(ctx)
 		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 			err = errors.Join(ErrLoadTimeout, err)
 		}
+		defer l.finishEarly(Result[T]{}, err)()
+		l.abandonFailed(ctx)
 		return Result[T]{}, err
 	}
 	ttl := c.ttlOf(l.req.call)
@@ -207,19 +209,25 @@ func (l *loader[T]) abandonFailed(ctx context.Context) {
 // end ends the lease. The callers do not wait for it longer than for a read: then
 // they have the result.
 func (l *loader[T]) end(ctx context.Context, res Result[T], err error, how leaseEnd) {
-	early := time.AfterFunc(l.c.opt.ReadTimeout, func() { l.finish(res, err) })
-	defer early.Stop()
+	defer l.finishEarly(res, err)()
 	l.c.endLease(ctx, &l.lease, how)
 }
 
-// finish gives the callers their result, once.
-func (l *loader[T]) finish(res Result[T], err error) {
+// finishEarly gives the callers their result after ReadTimeout, unless stop comes
+// first.
+func (l *loader[T]) finishEarly(res Result[T], err error) (stop func() bool) {
+	return time.AfterFunc(l.c.opt.ReadTimeout, func() { l.finish(res, err) }).Stop
+}
+
+// finish gives the callers their result, once. first says whether it was this one.
+func (l *loader[T]) finish(res Result[T], err error) (first bool) {
 	c, fl := l.c, l.flight
 	wait := c.backoff(fl.fails)
 	if remote := (*remoteFailure)(nil); errors.As(err, &remote) {
 		wait = remote.left
 	}
 	fl.ended.Do(func() {
+		first = true
 		fl.result, fl.err = res, err
 		switch {
 		case err == nil || errors.Is(err, ErrNotFound):
@@ -229,6 +237,7 @@ func (l *loader[T]) finish(res Result[T], err error) {
 		}
 		c.flights.finish(fl)
 	})
+	return first
 }
 
 func (c *Cache[T]) backoff(fails int) time.Duration {
