@@ -229,23 +229,20 @@ func (l *loader[T]) watch(ctx context.Context) (stop func()) {
 	if c.opt.LeaseTTL > 0 {
 		every = c.opt.LeaseTTL / 3
 	}
-	ctx, cancel := context.WithCancel(ctx)
 	w := &leaseWatch{
 		r: c.r, key: l.lease.key, token: l.lease.token,
 		life: c.opt.LeaseTTL, every: every - watchAfter, timeout: c.opt.ReadTimeout, renewed: time.Now(),
 	}
 	kept := lease.Keep(ctx, time.Now(), lease.Options{
+		// No TTL: only Redis can say that the lease is lost.
 		Every: min(every, c.opt.NearTTL), // NearTTL: for where Redis does not notify
 		First: watchAfter,
 		Known: w.isHeld,
-		Renew: func(context.Context) (bool, error) { return w.check(ctx) },
+		Renew: w.check,
 		Lost:  func() { c.flights.detach(l.flight) },
 		Wake:  func() (<-chan struct{}, func()) { return c.watchers.add(l.lease.key) },
 	})
-	return func() {
-		cancel()
-		kept.Stop()
-	}
+	return kept.Stop
 }
 
 // leaseWatch renews the lease of one load, and reads it, so that Redis notifies of
@@ -267,8 +264,7 @@ func (w *leaseWatch) isDue() bool { return w.life > 0 && time.Since(w.renewed) >
 // isHeld says that Redis has notified of no change since the last read.
 func (w *leaseWatch) isHeld() bool { return w.tracking.Valid() && !w.isDue() }
 
-// check renews the lease when that is due, and reads it. ctx is the load's: the
-// deadline of the single renewal may be very short, where NearTTL is.
+// check renews the lease when that is due, and reads it.
 func (w *leaseWatch) check(ctx context.Context) (held bool, err error) {
 	if w.isDue() {
 		// First, and whatever reads say: after a stall not much of the lease is left.
