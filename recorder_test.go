@@ -51,6 +51,12 @@ func TestRecorder_SeesOperationsDialsAndStates(t *testing.T) {
 	_, _ = r.Eval(t.Context(), madcrow.NewScript("mine", "return 1"), nil, nil)
 	_, _ = r.DoMulti(t.Context(), func(b builder) []command { return []command{b.Ping().Build(), b.Ping().Build()} })
 	_, _ = r.Tx(t.Context(), nil, func(tx *madcrow.Tx) error { tx.Queue(incr("n")); return nil })
+	// A call may be back before the change of state that let it pass is reported.
+	testkit.Eventually(t, "two dials, and the state is up", func() bool {
+		rec.mu.Lock()
+		defer rec.mu.Unlock()
+		return rec.dials >= 2 && len(rec.states) > 0
+	})
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	var seen []string
@@ -64,8 +70,8 @@ func TestRecorder_SeesOperationsDialsAndStates(t *testing.T) {
 	if got := strings.Join(seen, "|"); got != want {
 		t.Errorf("operations:\n %s\nwant\n %s", got, want)
 	}
-	if rec.dials < 2 || strings.Join(rec.states, " ") != "connecting>up" {
-		t.Errorf("%d dials, states %v", rec.dials, rec.states)
+	if strings.Join(rec.states, " ") != "connecting>up" {
+		t.Errorf("states %v", rec.states)
 	}
 }
 
