@@ -12,7 +12,8 @@ help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
 # The tests mostly wait: what only computes runs beside them, and gives way. The
-# root's are first, as the others are compiled meanwhile.
+# root's are first, as the others are compiled meanwhile. Test programs have no
+# debugging information: linking them takes less.
 test: servers ## all that must be green, in every module (needs gcc, for the race detector)
 	@log=$$(mktemp); compiled=$$(mktemp -u); failed=0; \
 	( nice -n 19 $(MAKE) --no-print-directory compile || true; touch $$compiled; \
@@ -46,8 +47,8 @@ root:
 	@GO=$(GO) ./scripts/shards 2 .
 
 others:
-	@$(GO) test -race -vet=off -timeout 9m $(OTHERS)
-	@CGO_ENABLED=0 $(GO) test -vet=off -timeout 9m $(addsuffix /...,$(PROGRAMS))
+	@$(GO) test -race -vet=off -ldflags='-s -w' -timeout 9m $(OTHERS)
+	@CGO_ENABLED=0 $(GO) test -vet=off -ldflags='-s -w' -timeout 9m $(addsuffix /...,$(PROGRAMS))
 
 compile:
 	@$(GO) build -race -o /dev/null $(OTHERS)

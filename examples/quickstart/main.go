@@ -15,7 +15,7 @@ func main() {
 	ctx := context.Background()
 	cfg, err := madcrow.ConfigFromEnv() // REDIS_HOST, REDIS_URL, …
 	if err != nil {
-		log.Fatal(err) // every problem at once, each with its fix
+		log.Fatal(err) // lists every problem, each with its fix
 	}
 	r, err := madcrow.Open(ctx, cfg) // returns at once, with or without a Redis
 	if err != nil {
