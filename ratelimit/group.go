@@ -113,12 +113,17 @@ func (g *Group) allow(ctx context.Context, subject string, costs []int64) (Joint
 }
 
 // evaluate runs the script of groups, and returns the reply of each limit.
-func (g *Group) evaluate(ctx context.Context, subject string, costs []int64) (replies []limitscript.Reply, err error) {
+func (g *Group) evaluate(ctx context.Context, subject string, costs []int64) ([]limitscript.Reply, error) {
 	ctx, cancel := withTimeout(ctx, g.timeout)
 	defer cancel()
 	if !g.lead.clustered {
 		return g.evalKeys(ctx, subject, costs)
 	}
+	return g.evaluateInCluster(ctx, subject, slices.Clone(costs))
+}
+
+// evaluateInCluster is apart, as what its functions share is allocated.
+func (g *Group) evaluateInCluster(ctx context.Context, subject string, costs []int64) (replies []limitscript.Reply, err error) {
 	err = g.lead.r.SplitKeys(ctx, subjectKey(g.lead.keyPrefix, subject),
 		func(ctx context.Context) (err error) { replies, err = g.evalKeys(ctx, subject, costs); return err },
 		func(ctx context.Context) (err error) { replies, err = g.evalSplitKeys(ctx, subject, costs); return err })

@@ -3,6 +3,7 @@ package ratelimit
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -185,13 +186,12 @@ func (l *Limiter) evaluate(ctx context.Context, e evaluation) (limitscript.Reply
 	ctx, cancel := withTimeout(ctx, l.opt.timeout)
 	defer cancel()
 	key := subjectKey(l.keyPrefix, e.subject)
-	args := l.args(e)
+	var space [8]string
+	args := l.appendArgs(space[:0], e)
 	var rep limitscript.Reply
 	var err error
 	if l.clustered {
-		err = l.r.SplitKeys(ctx, key,
-			func(ctx context.Context) (err error) { rep, err = l.evalKeys(ctx, key, args); return err },
-			func(ctx context.Context) (err error) { rep, err = l.evalSplitKeys(ctx, e, key, args); return err })
+		rep, err = l.evaluateInCluster(ctx, e, key, slices.Clone(args))
 	} else {
 		rep, err = l.evalKeys(ctx, key, args)
 	}
@@ -201,9 +201,17 @@ func (l *Limiter) evaluate(ctx context.Context, e evaluation) (limitscript.Reply
 	return rep, err
 }
 
-// args are the arguments of this limit's script.
-func (l *Limiter) args(e evaluation) []string {
-	args := append(make([]string, 0, 8), string(e.verb), strconv.FormatInt(e.cost, 10))
+// evaluateInCluster is apart, as what its functions share is allocated.
+func (l *Limiter) evaluateInCluster(ctx context.Context, e evaluation, key string, args []string) (rep limitscript.Reply, err error) {
+	err = l.r.SplitKeys(ctx, key,
+		func(ctx context.Context) (err error) { rep, err = l.evalKeys(ctx, key, args); return err },
+		func(ctx context.Context) (err error) { rep, err = l.evalSplitKeys(ctx, e, key, args); return err })
+	return rep, err
+}
+
+// appendArgs appends the arguments of this limit's script.
+func (l *Limiter) appendArgs(args []string, e evaluation) []string {
+	args = append(args, string(e.verb), strconv.FormatInt(e.cost, 10))
 	switch l.plan.kind {
 	case kindSet:
 		return append(args, l.plan.args[0], l.plan.args[1], keys.Nonce())

@@ -3,6 +3,7 @@ package ratelimit
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -240,16 +241,22 @@ func (l *Login) evaluate(ctx context.Context, verb limitscript.Verb, stored [2]s
 	case !l.l.clustered:
 		rep, err = l.evalKeys(ctx, stored[:], append(args, l.blockArgs...))
 	default:
-		err = l.l.r.SplitKeys(ctx, stored[0],
-			func(ctx context.Context) (err error) {
-				rep, err = l.evalKeys(ctx, stored[:], append(args, l.blockArgs...))
-				return err
-			},
-			func(ctx context.Context) (err error) { rep, err = l.evalSplitKeys(ctx, stored, args); return err })
+		rep, err = l.evaluateInCluster(ctx, stored, slices.Clone(args))
 	}
 	if err == nil {
 		l.l.monitor.Succeeded()
 	}
+	return rep, err
+}
+
+// evaluateInCluster is apart, as what its functions share is allocated.
+func (l *Login) evaluateInCluster(ctx context.Context, stored [2]string, args []string) (rep limitscript.Reply, err error) {
+	err = l.l.r.SplitKeys(ctx, stored[0],
+		func(ctx context.Context) (err error) {
+			rep, err = l.evalKeys(ctx, stored[:], append(args, l.blockArgs...))
+			return err
+		},
+		func(ctx context.Context) (err error) { rep, err = l.evalSplitKeys(ctx, stored, args); return err })
 	return rep, err
 }
 

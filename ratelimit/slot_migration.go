@@ -68,7 +68,7 @@ func (g *Group) evalSplitKeys(ctx context.Context, subject string, costs []int64
 				continue
 			}
 			e := evaluation{verb: verb, subject: subject, cost: costs[i]}
-			r, err := l.evalSplitKeys(ctx, e, subjectKey(l.keyPrefix, subject), l.args(e))
+			r, err := l.evalSplitKeys(ctx, e, subjectKey(l.keyPrefix, subject), l.appendArgs(nil, e))
 			if err != nil {
 				return nil, err
 			}
