@@ -95,7 +95,8 @@ func (g *Group) allow(ctx context.Context, subject string, costs []int64) (Joint
 	if j, ok := g.cachedDenial(subject, costs, asked); ok {
 		return j, nil
 	}
-	replies, err := g.evaluate(ctx, subject, costs)
+	var space [maxGroup]limitscript.Reply
+	replies, err := g.evaluate(ctx, subject, costs, space[:0])
 	if err != nil {
 		return g.fallBack(ctx, subject, costs, err)
 	}
@@ -112,12 +113,12 @@ func (g *Group) allow(ctx context.Context, subject string, costs []int64) (Joint
 	return j, nil
 }
 
-// evaluate runs the script of groups, and returns the reply of each limit.
-func (g *Group) evaluate(ctx context.Context, subject string, costs []int64) ([]limitscript.Reply, error) {
+// evaluate runs the script of groups, and appends the reply of each limit.
+func (g *Group) evaluate(ctx context.Context, subject string, costs []int64, replies []limitscript.Reply) ([]limitscript.Reply, error) {
 	ctx, cancel := withTimeout(ctx, g.timeout)
 	defer cancel()
 	if !g.lead.clustered {
-		return g.evalKeys(ctx, subject, costs)
+		return g.evalKeys(ctx, subject, costs, replies)
 	}
 	return g.evaluateInCluster(ctx, subject, slices.Clone(costs))
 }
@@ -125,12 +126,12 @@ func (g *Group) evaluate(ctx context.Context, subject string, costs []int64) ([]
 // evaluateInCluster is apart, as what its functions share is allocated.
 func (g *Group) evaluateInCluster(ctx context.Context, subject string, costs []int64) (replies []limitscript.Reply, err error) {
 	err = g.lead.r.SplitKeys(ctx, subjectKey(g.lead.keyPrefix, subject),
-		func(ctx context.Context) (err error) { replies, err = g.evalKeys(ctx, subject, costs); return err },
+		func(ctx context.Context) (err error) { replies, err = g.evalKeys(ctx, subject, costs, nil); return err },
 		func(ctx context.Context) (err error) { replies, err = g.evalSplitKeys(ctx, subject, costs); return err })
 	return replies, err
 }
 
-func (g *Group) evalKeys(ctx context.Context, subject string, costs []int64) ([]limitscript.Reply, error) {
+func (g *Group) evalKeys(ctx context.Context, subject string, costs []int64, replies []limitscript.Reply) ([]limitscript.Reply, error) {
 	stored := make([]string, 0, 2*len(g.limits))
 	args := append(make([]string, 0, 2+6*len(g.limits)), string(limitscript.VerbAllow), keys.Nonce())
 	for i, l := range g.limits {
@@ -147,11 +148,12 @@ func (g *Group) evalKeys(ctx context.Context, subject string, costs []int64) ([]
 	if err != nil || len(list) != 4*len(g.limits) {
 		return nil, errors.Join(limitscript.ErrReply, err)
 	}
-	replies := make([]limitscript.Reply, len(g.limits))
-	for i := range replies {
-		if replies[i], err = limitscript.ReadNumbers(list[4*i:]); err != nil {
+	for i := range g.limits {
+		r, err := limitscript.ReadNumbers(list[4*i:])
+		if err != nil {
 			return nil, err
 		}
+		replies = append(replies, r)
 	}
 	return replies, nil
 }
