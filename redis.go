@@ -171,7 +171,7 @@ func (r *Redis) Config() Config { return r.cfg.redacted() }
 // on this one log to it unless they are given another.
 func (r *Redis) Logger() *slog.Logger { return r.log }
 
-// Recorder returns the one that Config names, for the rooms that report their
+// Recorder returns the one that Config names, for the packages that report their
 // own events; it is never nil.
 func (r *Redis) Recorder() Recorder {
 	if r.rec == nil {

@@ -12,10 +12,10 @@ import (
 // frame is one event as it is sent.
 type frame struct{ id, event, data string }
 
-// append adds it to b. A line break of the data, whichever it is, begins a
+// appendTo adds it to b. A line break of the data, whichever it is, begins a
 // further data line: left alone it would end the event, and what follows would
 // be read as one of the sender's choice.
-func (f frame) append(b []byte) []byte {
+func (f frame) appendTo(b []byte) []byte {
 	if f.id != "" && !strings.ContainsAny(f.id, "\r\n\x00") {
 		b = append(append(append(b, "id: "...), f.id...), '\n')
 	}

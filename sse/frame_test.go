@@ -15,7 +15,7 @@ func FuzzSSEFrame(f *testing.F) {
 		if strings.ContainsAny(name, "\r\n") {
 			return // names are ours
 		}
-		text := string(frame{id: id, event: name, data: data}.append(nil))
+		text := string(frame{id: id, event: name, data: data}.appendTo(nil))
 		want := strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(data)
 		var gotID, gotName string
 		var lines []string

@@ -33,7 +33,7 @@ func (s *response) sendOverdue() {
 		return
 	case !s.started:
 		s.start()
-		s.buf = frame{event: pubsub.EventInterrupted.String(), data: "{}"}.append(s.buf)
+		s.buf = frame{event: pubsub.EventInterrupted.String(), data: "{}"}.appendTo(s.buf)
 	default:
 		s.buf = append(s.buf, ":\n\n"...)
 	}

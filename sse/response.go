@@ -60,7 +60,7 @@ func (s *response) send(f frame) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.start()
-	s.buf = f.append(s.buf)
+	s.buf = f.appendTo(s.buf)
 	return s.write()
 }
 

@@ -87,7 +87,7 @@ func ExampleStream_Dead() {
 	ctx = context.Background()
 	again, err := mails.Replay(ctx, "senders", letters[0].ID)
 	fmt.Println("sent again:", again, err)
-	_, err = mails.Purge(ctx, "nobody")
+	_, err = mails.Purge(ctx, "no such group")
 	fmt.Println(errors.Is(err, stream.ErrNoGroup))
 	// Output:
 	// {ID:7 Paid:false}: no such mailbox, after 2 deliveries

@@ -17,8 +17,8 @@ func TestStream_LagIsRightAfterAFailover(t *testing.T) {
 	t.Parallel()
 	s := openShop(t, stream.Options[int]{KeepDone: true})
 	s.order(t, 1, 100)
-	nothing := func(context.Context, stream.Delivery[int]) error { return nil }
-	stop := s.work(t, nothing, stream.WithSweep(stream.WorkOptions{}, 20*time.Millisecond, time.Hour))
+	acknowledge := func(context.Context, stream.Delivery[int]) error { return nil }
+	stop := s.work(t, acknowledge, stream.WithSweep(stream.WorkOptions{}, 20*time.Millisecond, time.Hour))
 	s.done(t)
 	stop()
 	last := fmt.Sprint(s.srv.Do(t, "XREVRANGE", shopLog, "+", "-", "COUNT", "1").([]any)[0].([]any)[0])
@@ -27,7 +27,7 @@ func TestStream_LagIsRightAfterAFailover(t *testing.T) {
 	if l := s.lag(t); l.Waiting != 0 {
 		t.Errorf("all was done: %+v", l)
 	}
-	stop = s.work(t, nothing, stream.WorkOptions{})
+	stop = s.work(t, acknowledge, stream.WorkOptions{})
 	testkit.Eventually(t, "the count is right again", func() bool {
 		info := fmt.Sprint(s.srv.Do(t, "XINFO", "GROUPS", shopLog))
 		return strings.Contains(info, "entries-read 100 lag 0")

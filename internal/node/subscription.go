@@ -263,12 +263,12 @@ func (c *sharedSubscription) end(err error) {
 	defer c.mu.Unlock()
 	for _, list := range c.heard {
 		for _, l := range list {
-			l.end(err)
+			l.stopWith(err)
 		}
 	}
 }
 
-func (l *listener) end(err error) {
+func (l *listener) stopWith(err error) {
 	select {
 	case l.over <- err:
 	default: // it knows
@@ -344,7 +344,7 @@ func (l *listener) hear(m rueidis.PubSubMessage) {
 	defer func() {
 		if p := recover(); p != nil { // the others go on listening
 			l.gone = true
-			l.end(fmt.Errorf("the function of Receive: %w", guard.Recovered(p)))
+			l.stopWith(fmt.Errorf("the function of Receive: %w", guard.Recovered(p)))
 		}
 	}()
 	l.fn(m)
@@ -358,7 +358,7 @@ func (l *listener) notify(p rueidis.PubSubSubscription) {
 	if hook, ok := l.ctx.Value(SubscriptionHook{}).(func(rueidis.PubSubSubscription)); ok {
 		// The connection's reader calls it, which must go on whatever it does.
 		if err := guard.Apart(func() error { hook(p); return nil }); err != nil {
-			l.end(fmt.Errorf("the subscription hook: %w", err))
+			l.stopWith(fmt.Errorf("the subscription hook: %w", err))
 		}
 	}
 }
