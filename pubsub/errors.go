@@ -56,14 +56,7 @@ func problemOf(op, _ string, err error) problem.Problem {
 }
 
 // permanent says that waiting does not mend an error.
-func permanent(err error) bool {
-	for _, target := range []error{madcrow.ErrClosed, madcrow.ErrPermission, madcrow.ErrConfig, madcrow.ErrWrongType, ErrTooOld} {
-		if errors.Is(err, target) {
-			return true
-		}
-	}
-	return false
-}
+func permanent(err error) bool { return operr.Permanent(err) || errors.Is(err, ErrTooOld) }
 
 // nameNoSharded gives the error of a server without sharded channels its name.
 func nameNoSharded(err error) error {

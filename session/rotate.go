@@ -47,14 +47,8 @@ func (s *Session[T]) rotate(ctx context.Context, to ident, anyVersion bool) (boo
 		s.setUnloaded()
 		return false, err
 	}
-	switch rep.status {
-	case statusNone:
-		return false, s.notChanged(rep.reason)
-	case statusRecord:
-		if s.setRecord(ctx, rep.rec); s.state.phase != phaseActive {
-			return false, ErrEnded
-		}
-		return false, nil
+	if refused, err := s.refused(ctx, rep); refused {
+		return false, err
 	}
 	s.m.fallback.drop(from)
 	s.m.event("rotated")

@@ -291,6 +291,21 @@ func (s *Session[T]) setRecord(ctx context.Context, rec record) {
 	s.setActive(id, rec, c)
 }
 
+// refused takes over what the store replied in the place of a change. A nil error is
+// a conflict: the state is then the newer one.
+func (s *Session[T]) refused(ctx context.Context, rep reply) (bool, error) {
+	switch rep.status {
+	case statusNone:
+		return true, s.notChanged(rep.reason)
+	case statusRecord:
+		if s.setRecord(ctx, rep.rec); s.state.phase != phaseActive {
+			return true, ErrEnded
+		}
+		return true, nil
+	}
+	return false, nil
+}
+
 // notChanged returns the error of a change that the store refused for a reason.
 func (s *Session[T]) notChanged(why reason) error {
 	if why == reasonFrozen || why == reasonRotated {

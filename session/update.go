@@ -80,14 +80,8 @@ func (s *Session[T]) commit(ctx context.Context, next content[T]) (bool, error) 
 		s.setUnloaded()
 		return false, err
 	}
-	switch rep.status {
-	case statusNone:
-		return false, s.notChanged(rep.reason)
-	case statusRecord:
-		if s.setRecord(ctx, rep.rec); s.state.phase != phaseActive {
-			return false, ErrEnded
-		}
-		return false, nil
+	if refused, err := s.refused(ctx, rep); refused {
+		return false, err
 	}
 	rec.version, rec.data = rep.rec.version, data
 	s.state.rec, s.state.content = rec, next

@@ -47,14 +47,7 @@ func problemOf(op, _ string, err error) problem.Problem {
 }
 
 // permanent says that waiting does not mend an error.
-func permanent(err error) bool {
-	for _, target := range []error{madcrow.ErrClosed, madcrow.ErrPermission, madcrow.ErrConfig, madcrow.ErrWrongType, ErrTooOld} {
-		if errors.Is(err, target) {
-			return true
-		}
-	}
-	return false
-}
+func permanent(err error) bool { return operr.Permanent(err) || errors.Is(err, ErrTooOld) }
 
 // nameTooOld gives the error of a server without the needed commands its name.
 func nameTooOld(err error) error {

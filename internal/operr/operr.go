@@ -70,7 +70,7 @@ func (m Maker) WrapAs(op, name string, outcome madcrow.Outcome, err error) error
 }
 
 func (m Maker) wrap(op, name string, kind madcrow.Kind, outcome madcrow.Outcome, err error) error {
-	if err == nil || isArgument(err) {
+	if err == nil || IsArgument(err) {
 		return err
 	}
 	if c := (*cause)(nil); errors.As(err, &c) && c.maker == m.Package && c.name == name {
@@ -113,13 +113,11 @@ func (c *cause) Problem() problem.Problem {
 	return problem.Problem{Status: http.StatusInternalServerError}
 }
 
-func isArgument(err error) bool {
+// IsArgument reports a mistake of the program, as Argument makes it.
+func IsArgument(err error) bool {
 	var a *madcrow.ArgumentError
 	return errors.As(err, &a)
 }
-
-// IsArgument reports a mistake of the program, as Argument makes it.
-func IsArgument(err error) bool { return isArgument(err) }
 
 // NotSent is [madcrow.Error.NotSent] of the error in err, and false where there
 // is none.
@@ -140,6 +138,17 @@ func Retryable(err error) bool {
 func Temporary(err error) bool {
 	var e *madcrow.Error
 	return errors.As(err, &e) && e.Temporary()
+}
+
+// Permanent says that waiting does not mend an error: Redis is closed, the user may
+// not, the configuration is wrong, or the key holds another type.
+func Permanent(err error) bool {
+	for _, target := range [...]error{madcrow.ErrClosed, madcrow.ErrPermission, madcrow.ErrConfig, madcrow.ErrWrongType} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
 }
 
 // Unprocessable is for an HTTP boundary that hands data of the client on as an
