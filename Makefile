@@ -6,7 +6,7 @@ GO ?= go
 # Every module of the workspace; the root's ./... does not reach into them.
 MODULES = $(shell $(GO) list -m -f '{{.Dir}}')
 
-.PHONY: help test lint servers unit root others compile tidy build chaos matrix soak bench fuzz
+.PHONY: help test lint servers unit root others compile tidy build api chaos matrix soak bench fuzz
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -34,6 +34,9 @@ tidy: ## each go.mod stands alone and is tidy
 
 build: ## the binary builds without cgo
 	@CGO_ENABLED=0 $(GO) build -o bin/madcrow ./cmd/madcrow
+
+api: ## write the API snapshot (api/*.txt); says what is added and what breaks
+	@$(GO) run ./internal/api
 
 # Examples start real programs, which the race detector does not see. All that is
 # built without it is built without cgo, so once.
