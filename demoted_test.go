@@ -130,7 +130,7 @@ func TestDemoted_IsLeftByEveryKindOfCall(t *testing.T) {
 	for name, algorithm := range map[string]ratelimit.Algorithm{
 		"SlidingLog": ratelimit.SlidingLog(), "GCRA": ratelimit.GCRA(1000), "SlidingWindow": ratelimit.SlidingWindow(10),
 	} {
-		for how, fail := range map[string]ratelimit.FailPolicy{"": ratelimit.FailClosed, ", open": ratelimit.FailOpen} {
+		for how, fail := range map[string]madcrow.FailPolicy{"": madcrow.FailClosed, ", open": madcrow.FailOpen} {
 			calls["limit "+name+how] = func(t *testing.T, r *madcrow.Redis) func(context.Context) error {
 				l, err := ratelimit.New(r, "l", ratelimit.PerMinute(1000000), fail, ratelimit.WithAlgorithm(algorithm))
 				if err != nil {

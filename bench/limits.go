@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/go-redis/redis_rate/v10"
+	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/ratelimit"
 	"github.com/redis/go-redis/v9"
 	"github.com/throttled/throttled/v2"
@@ -170,7 +171,7 @@ func (s limits) peers(client *redis.Client) ([]limiter, error) {
 func (s limits) ours(e *environment) ([]limiter, error) {
 	var failed error
 	make := func(name string, rate ratelimit.Rate, a ratelimit.Algorithm, opts ...ratelimit.Option) *ratelimit.Limiter {
-		l, err := ratelimit.New(e.redis, s.name+"."+name, rate, ratelimit.FailClosed, append(opts, ratelimit.WithAlgorithm(a))...)
+		l, err := ratelimit.New(e.redis, s.name+"."+name, rate, madcrow.FailClosed, append(opts, ratelimit.WithAlgorithm(a))...)
 		if err != nil {
 			failed = err
 		}

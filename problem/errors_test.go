@@ -48,7 +48,7 @@ var away = func() *madcrow.Redis {
 
 // ofLimit is the error of a limit of one an hour, which asks a Redis that is
 // away for a request of this cost. Its deadline is a minute ahead, or passed.
-func ofLimit(policy ratelimit.FailPolicy, cost int64, deadline time.Duration) error {
+func ofLimit(policy madcrow.FailPolicy, cost int64, deadline time.Duration) error {
 	l, err := ratelimit.New(away, "p", ratelimit.PerHour(1), policy)
 	if err != nil {
 		panic(err)
@@ -65,7 +65,7 @@ func ofLimit(policy ratelimit.FailPolicy, cost int64, deadline time.Duration) er
 
 // ofSemaphore is the error of a semaphore on a Redis that is away.
 func ofSemaphore(deadline time.Duration) error {
-	s, err := semaphore.New(away, "p", 1, semaphore.FailClosed, semaphore.Options{})
+	s, err := semaphore.New(away, "p", 1, madcrow.FailClosed, semaphore.Options{})
 	if err != nil {
 		panic(err)
 	}
@@ -128,10 +128,10 @@ var answers = map[string]answer{
 
 	"inject.Unavailable": {&inject.Unavailable{Err: errors.New(secret)}, 503, true},
 
-	"ratelimit.ErrNever":            {ofLimit(ratelimit.FailClosed, 2, time.Minute), 429, false},
-	"ratelimit.ErrTooLate":          {ofLimit(ratelimit.FailLocal(1), 1, time.Minute), 429, true},
-	"madcrow.Error of a limit":      {ofLimit(ratelimit.FailClosed, 1, time.Minute), 503, true},
-	"madcrow.Error of a late limit": {ofLimit(ratelimit.FailClosed, 1, -time.Second), 504, false},
+	"ratelimit.ErrNever":            {ofLimit(madcrow.FailClosed, 2, time.Minute), 429, false},
+	"ratelimit.ErrTooLate":          {ofLimit(madcrow.FailLocal(1), 1, time.Minute), 429, true},
+	"madcrow.Error of a limit":      {ofLimit(madcrow.FailClosed, 1, time.Minute), 503, true},
+	"madcrow.Error of a late limit": {ofLimit(madcrow.FailClosed, 1, -time.Second), 504, false},
 	"semaphore.ErrLeaseLost":        {semaphore.ErrLeaseLost, 503, true},
 	"madcrow.Error of a semaphore":  {ofSemaphore(time.Minute), 503, true},
 	"madcrow.Error of a late lease": {ofSemaphore(-time.Second), 504, false},

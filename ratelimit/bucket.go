@@ -21,7 +21,7 @@ func WithMaxWait(d time.Duration) Option { return func(o *options) { o.wait = d 
 
 // NewTokenBucket makes a limit by GCRA: burst requests at once, refilled at the
 // rate. Everything else is as with [New].
-func NewTokenBucket(r *madcrow.Redis, name string, rate Rate, burst int64, policy FailPolicy, opts ...Option) (*TokenBucket, error) {
+func NewTokenBucket(r *madcrow.Redis, name string, rate Rate, burst int64, policy madcrow.FailPolicy, opts ...Option) (*TokenBucket, error) {
 	refill := time.Hour
 	if rate.Limit > 0 {
 		if t := float64(rate.Window) / float64(rate.Limit) * float64(burst); t < float64(time.Hour) {
@@ -38,7 +38,7 @@ func NewTokenBucket(r *madcrow.Redis, name string, rate Rate, burst int64, polic
 }
 
 // OnFailure is [Limiter.OnFailure].
-func (b *TokenBucket) OnFailure(policy FailPolicy) *TokenBucket {
+func (b *TokenBucket) OnFailure(policy madcrow.FailPolicy) *TokenBucket {
 	return &TokenBucket{b.Limiter.OnFailure(policy)}
 }
 

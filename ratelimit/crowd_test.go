@@ -104,7 +104,7 @@ func crowdMember(text string) error {
 		if in.Decode(&job) != nil {
 			return nil // the test is over
 		}
-		l, err := ratelimit.New(r, job.Name, ratelimit.Per(job.Window, job.Limit), ratelimit.FailClosed,
+		l, err := ratelimit.New(r, job.Name, ratelimit.Per(job.Window, job.Limit), madcrow.FailClosed,
 			ratelimit.WithAlgorithm(job.algorithm()), ratelimit.WithDeniedKeys(0))
 		if err != nil {
 			return err

@@ -31,7 +31,7 @@ type Decision struct {
 	ResetAfter time.Duration
 	// Source says where the decision was made.
 	Source Source
-	// Degraded is true when Redis was unavailable and the [FailPolicy] decided
+	// Degraded is true when Redis was unavailable and the [madcrow.FailPolicy] decided
 	// instead. Err is the cause.
 	Degraded bool
 	Err      error
@@ -47,7 +47,7 @@ const (
 	// SourceLocal: this process remembers a denial that still holds, or the
 	// cost is above the limit.
 	SourceLocal
-	// SourceFallback: the [FailPolicy], because Redis was unavailable.
+	// SourceFallback: the [madcrow.FailPolicy], because Redis was unavailable.
 	SourceFallback
 	// SourceBypass: an allow or deny list, or a skip; nothing was counted.
 	SourceBypass

@@ -1,7 +1,7 @@
 // Package ratelimit limits how often something may happen, for all processes
 // that share a Redis.
 //
-//	api, err := ratelimit.New(r, "api", ratelimit.PerMinute(100), ratelimit.FailOpen)
+//	api, err := ratelimit.New(r, "api", ratelimit.PerMinute(100), madcrow.FailOpen)
 //	…
 //	d, err := api.Allow(ctx, user)
 //	switch {
@@ -18,7 +18,7 @@
 //   - A denied request stores nothing and prolongs nothing.
 //   - RetryAfter is exact: a microsecond earlier is denied, at that instant
 //     admitted, if no other request comes.
-//   - An error is never a denial. The [FailPolicy] of a limiter says what happens
+//   - An error is never a denial. The [madcrow.FailPolicy] of a limiter says what happens
 //     while Redis is unavailable; [Decision.Degraded] is true when it decided.
 //   - A subject that is known to be denied is denied without a call to Redis.
 //   - A clock that jumps locks no subject out for longer than two windows

@@ -21,7 +21,7 @@ func ExampleMiddleware() {
 		return
 	}
 	defer func() { _ = r.Close(context.Background()) }()
-	api, err := ratelimit.New(r, "api", ratelimit.PerHour(3), ratelimit.FailOpen)
+	api, err := ratelimit.New(r, "api", ratelimit.PerHour(3), madcrow.FailOpen)
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -67,12 +67,12 @@ func ExamplePerRoute() {
 		return
 	}
 	defer func() { _ = r.Close(context.Background()) }()
-	api, err := ratelimit.New(r, "api", ratelimit.PerMinute(100), ratelimit.FailOpen)
+	api, err := ratelimit.New(r, "api", ratelimit.PerMinute(100), madcrow.FailOpen)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	login, err := ratelimit.New(r, "login", ratelimit.PerMinute(5), ratelimit.FailClosed)
+	login, err := ratelimit.New(r, "login", ratelimit.PerMinute(5), madcrow.FailClosed)
 	if err != nil {
 		fmt.Println(err)
 		return

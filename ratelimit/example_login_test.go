@@ -17,7 +17,7 @@ func ExampleLogin_Attempt() {
 	ctx := context.Background()
 	r := connect(ctx)
 	defer r.Close(ctx)
-	logins, err := ratelimit.NewLogin(r, ratelimit.LoginConfig{MaxAttempts: 3}, ratelimit.FailClosed)
+	logins, err := ratelimit.NewLogin(r, ratelimit.LoginConfig{MaxAttempts: 3}, madcrow.FailClosed)
 	if err != nil {
 		log.Fatal(err) // every problem at once, each with its fix
 	}
@@ -58,7 +58,7 @@ func ExampleLogin_IsRateLimited() {
 	ctx := context.Background()
 	r := connect(ctx)
 	defer r.Close(ctx)
-	logins, err := ratelimit.NewLogin(r, ratelimit.LoginConfig{MaxAttempts: 2, Window: time.Hour}, ratelimit.FailClosed)
+	logins, err := ratelimit.NewLogin(r, ratelimit.LoginConfig{MaxAttempts: 2, Window: time.Hour}, madcrow.FailClosed)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func ExampleNewLogin_blocks() {
 	logins, err := ratelimit.NewLogin(r, ratelimit.LoginConfig{
 		MaxAttempts: 1,
 		Blocks:      []time.Duration{50 * time.Millisecond, time.Hour, 24 * time.Hour},
-	}, ratelimit.FailClosed)
+	}, madcrow.FailClosed)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -34,7 +34,7 @@ func Example() {
 	r := connect(ctx)
 	defer r.Close(ctx)
 
-	api, err := ratelimit.New(r, "api", ratelimit.PerMinute(2), ratelimit.FailOpen)
+	api, err := ratelimit.New(r, "api", ratelimit.PerMinute(2), madcrow.FailOpen)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func ExampleLimiter_Allow() {
 	ctx := context.Background()
 	r := connect(ctx)
 	defer r.Close(ctx)
-	l, err := ratelimit.New(r, "search", ratelimit.PerHour(1), ratelimit.FailClosed)
+	l, err := ratelimit.New(r, "search", ratelimit.PerHour(1), madcrow.FailClosed)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func ExampleLimiter_AllowN() {
 	ctx := context.Background()
 	r := connect(ctx)
 	defer r.Close(ctx)
-	upload, err := ratelimit.New(r, "upload", ratelimit.PerDay(100), ratelimit.FailClosed)
+	upload, err := ratelimit.New(r, "upload", ratelimit.PerDay(100), madcrow.FailClosed)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -112,7 +112,7 @@ func ExampleLimiter_Peek() {
 	ctx := context.Background()
 	r := connect(ctx)
 	defer r.Close(ctx)
-	l, err := ratelimit.New(r, "mails", ratelimit.PerDay(50), ratelimit.FailClosed)
+	l, err := ratelimit.New(r, "mails", ratelimit.PerDay(50), madcrow.FailClosed)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -136,7 +136,7 @@ func ExampleLimiter_Reset() {
 	ctx := context.Background()
 	r := connect(ctx)
 	defer r.Close(ctx)
-	l, err := ratelimit.New(r, "resets", ratelimit.PerHour(1), ratelimit.FailClosed)
+	l, err := ratelimit.New(r, "resets", ratelimit.PerHour(1), madcrow.FailClosed)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -161,7 +161,7 @@ func ExampleLimiter_Block() {
 	ctx := context.Background()
 	r := connect(ctx)
 	defer r.Close(ctx)
-	l, err := ratelimit.New(r, "scrapers", ratelimit.PerSecond(100), ratelimit.FailOpen)
+	l, err := ratelimit.New(r, "scrapers", ratelimit.PerSecond(100), madcrow.FailOpen)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -180,7 +180,7 @@ func ExampleLimiter_Wait() {
 	ctx := context.Background()
 	r := connect(ctx)
 	defer r.Close(ctx)
-	l, err := ratelimit.New(r, "partner", ratelimit.Per(200*time.Millisecond, 1), ratelimit.FailClosed)
+	l, err := ratelimit.New(r, "partner", ratelimit.Per(200*time.Millisecond, 1), madcrow.FailClosed)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -201,7 +201,7 @@ func ExampleLimiter_Wait_tooLate() {
 	ctx := context.Background()
 	r := connect(ctx)
 	defer r.Close(ctx)
-	l, err := ratelimit.New(r, "reports", ratelimit.PerHour(1), ratelimit.FailClosed)
+	l, err := ratelimit.New(r, "reports", ratelimit.PerHour(1), madcrow.FailClosed)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -226,7 +226,7 @@ func ExampleLimiter_OnFailure() {
 		log.Fatal(err)
 	}
 	defer r.Close(ctx)
-	l, err := ratelimit.New(r, "login", ratelimit.PerMinute(10), ratelimit.FailClosed)
+	l, err := ratelimit.New(r, "login", ratelimit.PerMinute(10), madcrow.FailClosed)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -234,11 +234,11 @@ func ExampleLimiter_OnFailure() {
 	d, err := l.Allow(ctx, "alice")
 	fmt.Println("closed:", d.Allowed, errors.Is(err, madcrow.ErrUnavailable))
 
-	open := l.OnFailure(ratelimit.FailOpen)
+	open := l.OnFailure(madcrow.FailOpen)
 	d, err = open.Allow(ctx, "alice")
 	fmt.Println("open:", d.Allowed, d.Degraded, err)
 
-	local := l.OnFailure(ratelimit.FailLocal(5)) // five processes share the 10
+	local := l.OnFailure(madcrow.FailLocal(5)) // five processes share the 10
 	for range 3 {
 		d, err = local.Allow(ctx, "alice")
 		fmt.Println("local:", d.Allowed, d.Limit, err)
@@ -258,7 +258,7 @@ func ExampleTokenBucket_AllowAtMost() {
 	ctx := context.Background()
 	r := connect(ctx)
 	defer r.Close(ctx)
-	b, err := ratelimit.NewTokenBucket(r, "rows", ratelimit.PerHour(60), 10, ratelimit.FailClosed)
+	b, err := ratelimit.NewTokenBucket(r, "rows", ratelimit.PerHour(60), 10, madcrow.FailClosed)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -281,7 +281,7 @@ func ExampleTokenBucket_Reserve() {
 	ctx := context.Background()
 	r := connect(ctx)
 	defer r.Close(ctx)
-	b, err := ratelimit.NewTokenBucket(r, "calls", ratelimit.PerHour(60), 1, ratelimit.FailClosed,
+	b, err := ratelimit.NewTokenBucket(r, "calls", ratelimit.PerHour(60), 1, madcrow.FailClosed,
 		ratelimit.WithMaxWait(10*time.Minute))
 	if err != nil {
 		log.Fatal(err)
@@ -314,7 +314,7 @@ func ExampleTokenBucket_Penalize() {
 	ctx := context.Background()
 	r := connect(ctx)
 	defer r.Close(ctx)
-	b, err := ratelimit.NewTokenBucket(r, "query-seconds", ratelimit.PerHour(60), 20, ratelimit.FailClosed)
+	b, err := ratelimit.NewTokenBucket(r, "query-seconds", ratelimit.PerHour(60), 20, madcrow.FailClosed)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -333,7 +333,7 @@ func ExampleTokenBucket_Reward() {
 	ctx := context.Background()
 	r := connect(ctx)
 	defer r.Close(ctx)
-	b, err := ratelimit.NewTokenBucket(r, "reports", ratelimit.PerHour(60), 20, ratelimit.FailClosed)
+	b, err := ratelimit.NewTokenBucket(r, "reports", ratelimit.PerHour(60), 20, madcrow.FailClosed)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -352,11 +352,11 @@ func ExampleJoin() {
 	ctx := context.Background()
 	r := connect(ctx)
 	defer r.Close(ctx)
-	minute, err := ratelimit.New(r, "minute", ratelimit.PerMinute(2), ratelimit.FailOpen)
+	minute, err := ratelimit.New(r, "minute", ratelimit.PerMinute(2), madcrow.FailOpen)
 	if err != nil {
 		log.Fatal(err)
 	}
-	day, err := ratelimit.New(r, "day", ratelimit.PerDay(1000), ratelimit.FailOpen, ratelimit.WithAlgorithm(ratelimit.SlidingWindow(24)))
+	day, err := ratelimit.New(r, "day", ratelimit.PerDay(1000), madcrow.FailOpen, ratelimit.WithAlgorithm(ratelimit.SlidingWindow(24)))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -386,11 +386,11 @@ func ExampleGroup_AllowN() {
 	ctx := context.Background()
 	r := connect(ctx)
 	defer r.Close(ctx)
-	requests, err := ratelimit.New(r, "requests", ratelimit.PerMinute(100), ratelimit.FailOpen)
+	requests, err := ratelimit.New(r, "requests", ratelimit.PerMinute(100), madcrow.FailOpen)
 	if err != nil {
 		log.Fatal(err)
 	}
-	kilobytes, err := ratelimit.NewTokenBucket(r, "kilobytes", ratelimit.PerMinute(600), 1000, ratelimit.FailOpen)
+	kilobytes, err := ratelimit.NewTokenBucket(r, "kilobytes", ratelimit.PerMinute(600), 1000, madcrow.FailOpen)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -420,7 +420,7 @@ func ExampleWithAlgorithm() {
 	for _, a := range []ratelimit.Algorithm{
 		ratelimit.SlidingLog(), ratelimit.SortedSetLog(), ratelimit.SlidingWindow(10), ratelimit.GCRA(5),
 	} {
-		l, err := ratelimit.New(r, a.String(), ratelimit.PerHour(5), ratelimit.FailClosed, ratelimit.WithAlgorithm(a))
+		l, err := ratelimit.New(r, a.String(), ratelimit.PerHour(5), madcrow.FailClosed, ratelimit.WithAlgorithm(a))
 		if err != nil {
 			log.Fatal(err)
 		}

@@ -9,32 +9,6 @@ import (
 	"github.com/madcrow-go/madcrow/internal/fallback"
 )
 
-// FailPolicy says what a limit does while Redis is unavailable: down, too slow,
-// read-only, or refusing the command. The zero value is invalid: the policy must
-// be chosen.
-type FailPolicy struct{ policy fallback.Policy }
-
-var (
-	// FailOpen admits, with Degraded true and Err the cause. An outage of more
-	// than a second is logged, and so is its end.
-	FailOpen = FailPolicy{fallback.Policy{Mode: fallback.Open}}
-	// FailClosed returns the error.
-	FailClosed = FailPolicy{fallback.Policy{Mode: fallback.Closed}}
-)
-
-// FailLocal counts in this process alone, with its share of the limit: Limit
-// divided by processes, at least 1. Each process more or less changes the sum by
-// a share. The count starts at 0: that of Redis is unknown. With GCRA it admits
-// the share of the burst in the time that refills it.
-func FailLocal(processes int) FailPolicy {
-	return FailPolicy{fallback.Policy{Mode: fallback.Local, Processes: int64(processes)}}
-}
-
-// String returns "open", "closed" or "local".
-func (f FailPolicy) String() string { return f.policy.String() }
-
-func (f FailPolicy) isLocal() bool { return f.policy.Mode == fallback.Local }
-
 // Health says whether a limit reached Redis, as last observed.
 type Health struct {
 	// Degraded is true from the first call that failed to the first that
@@ -58,11 +32,11 @@ func (l *Limiter) fallBack(ctx context.Context, op, subject string, n int64, cau
 	l.monitor.Failed(cause)
 	d := l.decision(SourceFallback)
 	d.Degraded, d.Err = true, err
-	switch l.fail.policy.Mode {
-	case fallback.Open:
+	switch {
+	case l.fail == madcrow.FailOpen:
 		d.Allowed = true
-	case fallback.Local:
-		d.Limit = l.fail.policy.Share(l.plan.limit)
+	case l.fail.IsLocal():
+		d.Limit = fallback.Share(l.fail, l.plan.limit)
 		if n > d.Limit {
 			d.RetryAfter = Never
 		} else {
@@ -71,7 +45,7 @@ func (l *Limiter) fallBack(ctx context.Context, op, subject string, n int64, cau
 	default:
 		return Decision{}, err
 	}
-	l.monitor.PolicyDecided(l.fail.policy, d.Allowed && n > 0, cause)
+	l.monitor.PolicyDecided(l.fail, d.Allowed && n > 0, cause)
 	return d, nil
 }
 

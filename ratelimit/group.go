@@ -61,7 +61,7 @@ func Join(limits ...*Limiter) (*Group, error) {
 		for _, other := range limits[:i] {
 			wrong.Check(other.keyPrefix != l.keyPrefix, "limits", "two limits of a group share their state: give them different names")
 		}
-		if l.local == nil && g.lead.fail.isLocal() {
+		if l.local == nil && g.lead.fail.IsLocal() {
 			g.limits[i] = l.OnFailure(g.lead.fail)
 		}
 	}

@@ -44,14 +44,14 @@ func (l *lines) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, n
 // another form. Each call failed for ever: a limit that fails closed refused
 // everything, one that fails open admitted everything.
 func TestLimiter_ForeignValuesAreReplacedAndLogged(t *testing.T) {
-	for _, fail := range []ratelimit.FailPolicy{ratelimit.FailClosed, ratelimit.FailOpen} {
+	for _, fail := range []madcrow.FailPolicy{madcrow.FailClosed, madcrow.FailOpen} {
 		t.Run(fail.String(), func(t *testing.T) {
 			foreignValues(t, fail)
 		})
 	}
 }
 
-func foreignValues(t *testing.T, fail ratelimit.FailPolicy) {
+func foreignValues(t *testing.T, fail madcrow.FailPolicy) {
 	var log lines
 	cfg := config
 	cfg.KeyPrefix, cfg.Logger = t.Name()+":", log.logger()
@@ -174,7 +174,7 @@ func TestLimiter_AForeignValueThatMayNotBeDeletedIsTheError(t *testing.T) {
 	do("ACL", "SETUSER", "app", "on", ">secret", "~*", "+@all", "-del")
 	cfg := srv.Config()
 	cfg.Username, cfg.Password = "app", "secret"
-	l := must[*ratelimit.Limiter](t)(ratelimit.New(openConfig(t, cfg), "n", ratelimit.PerMinute(5), ratelimit.FailClosed))
+	l := must[*ratelimit.Limiter](t)(ratelimit.New(openConfig(t, cfg), "n", ratelimit.PerMinute(5), madcrow.FailClosed))
 	do("SADD", "m1:limit:n:l:{a}", "x")
 	_, err := l.Allow(t.Context(), "a")
 	if e := (*madcrow.Error)(nil); !errors.As(err, &e) || e.Kind != madcrow.KindWrongType || e.Outcome != madcrow.OutcomeNotApplied || !strings.Contains(err.Error(), "m1:limit:n:l:{a}") {
@@ -194,9 +194,9 @@ func TestLimiter_SaysOnceThatItAdmitsWithoutRedisAndOnceThatItIsOver(t *testing.
 	cfg.Logger, cfg.CommandTimeout = log.logger(), 50*time.Millisecond
 	r := openConfig(t, cfg)
 	limits := map[string]*ratelimit.Limiter{
-		"open":   must[*ratelimit.Limiter](t)(ratelimit.New(r, "opens", ratelimit.PerMinute(100), ratelimit.FailOpen)),
-		"local":  must[*ratelimit.Limiter](t)(ratelimit.New(r, "locals", ratelimit.PerMinute(4), ratelimit.FailLocal(2))),
-		"closed": must[*ratelimit.Limiter](t)(ratelimit.New(r, "closes", ratelimit.PerMinute(100), ratelimit.FailClosed)),
+		"open":   must[*ratelimit.Limiter](t)(ratelimit.New(r, "opens", ratelimit.PerMinute(100), madcrow.FailOpen)),
+		"local":  must[*ratelimit.Limiter](t)(ratelimit.New(r, "locals", ratelimit.PerMinute(4), madcrow.FailLocal(2))),
+		"closed": must[*ratelimit.Limiter](t)(ratelimit.New(r, "closes", ratelimit.PerMinute(100), madcrow.FailClosed)),
 	}
 	const begins, ends = "Redis is unavailable", "enforced by Redis again"
 	ask := func(n int) {

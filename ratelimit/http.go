@@ -72,7 +72,7 @@ const (
 // A 429 has the type https://iana.org/assignments/http-problem-types#quota-exceeded
 // and the member violated-policies.
 //
-// While Redis is unavailable the [FailPolicy] of the limit decides: FailOpen lets
+// While Redis is unavailable the [madcrow.FailPolicy] of the limit decides: FailOpen lets
 // all requests pass, FailClosed answers 503 or 504, FailLocal counts in this
 // process. A cost above this process's share is then a 503: it is not above the
 // limit. No request waits longer than the limit's time-out.
@@ -136,7 +136,7 @@ func newQuota(where string, limit Limit) *quota {
 		}
 	}
 	q.policy = strings.Join(items, ", ")
-	q.local = q.limits[0].fail.isLocal()
+	q.local = q.limits[0].fail.IsLocal()
 	return q
 }
 

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/ratelimit"
 )
 
@@ -83,10 +84,10 @@ func TestMiddleware_HeadersOfEachAlgorithm(t *testing.T) {
 		{"tokens", `"tokens";q=10;w=600`, `"tokens";r=9;t=540`, ratelimit.PerHour(60), ratelimit.GCRA(10)},
 		{"quick", `"quick";q=10`, `"quick";r=9;t=1`, ratelimit.PerSecond(100), ratelimit.GCRA(10)},
 	} {
-		l := newLimit(t, r, c.name, c.rate, ratelimit.FailClosed, ratelimit.WithAlgorithm(c.algorithm))
+		l := newLimit(t, r, c.name, c.rate, madcrow.FailClosed, ratelimit.WithAlgorithm(c.algorithm))
 		newWeb(t, l, byAddress()).get().want(204, "").has("RateLimit-Policy", c.policy, "RateLimit", c.first)
 	}
-	b := must[*ratelimit.TokenBucket](t)(ratelimit.NewTokenBucket(r, "bucket", ratelimit.PerMinute(1), 1, ratelimit.FailClosed))
+	b := must[*ratelimit.TokenBucket](t)(ratelimit.NewTokenBucket(r, "bucket", ratelimit.PerMinute(1), 1, madcrow.FailClosed))
 	w := newWeb(t, b, byAddress())
 	w.get().want(204, "").has("RateLimit", `"bucket";r=0;t=60`)
 	a := w.get().want(429, "QUOTA_EXCEEDED")
@@ -95,7 +96,7 @@ func TestMiddleware_HeadersOfEachAlgorithm(t *testing.T) {
 
 func TestMiddleware_HeaderFamiliesAreSwitched(t *testing.T) {
 	r := openAgain(t)
-	all := newWeb(t, newLimit(t, r, "all", ratelimit.PerMinute(2), ratelimit.FailClosed), byAddress(),
+	all := newWeb(t, newLimit(t, r, "all", ratelimit.PerMinute(2), madcrow.FailClosed), byAddress(),
 		ratelimit.WithHeaders(ratelimit.HeadersRateLimit|ratelimit.HeadersX|ratelimit.HeadersRetryAfter))
 	a := all.get().has("X-RateLimit-Limit", "2", "X-RateLimit-Remaining", "1", "RateLimit", `"all";r=1;t=30`)
 	a.number(a.header.Get("X-RateLimit-Reset"), 50, 60)
@@ -104,7 +105,7 @@ func TestMiddleware_HeaderFamiliesAreSwitched(t *testing.T) {
 	a.number(a.header.Get("X-RateLimit-Reset"), 50, 60)
 	a.number(a.header.Get("Retry-After"), 50, 60)
 
-	none := newWeb(t, newLimit(t, r, "none", ratelimit.PerMinute(1), ratelimit.FailClosed), byAddress(), ratelimit.WithHeaders(0))
+	none := newWeb(t, newLimit(t, r, "none", ratelimit.PerMinute(1), madcrow.FailClosed), byAddress(), ratelimit.WithHeaders(0))
 	for range 2 {
 		a = none.get().has("RateLimit", "", "RateLimit-Policy", "", "X-RateLimit-Limit", "", "X-RateLimit-Remaining", "", "X-RateLimit-Reset", "", "Retry-After", "")
 	}
@@ -112,7 +113,7 @@ func TestMiddleware_HeaderFamiliesAreSwitched(t *testing.T) {
 }
 
 func TestMiddleware_RetryAfterIsNeverZero(t *testing.T) {
-	w := newWeb(t, newLimit(t, openAgain(t), "x", ratelimit.Per(50*time.Millisecond, 1), ratelimit.FailClosed), byAddress())
+	w := newWeb(t, newLimit(t, openAgain(t), "x", ratelimit.Per(50*time.Millisecond, 1), madcrow.FailClosed), byAddress())
 	denied := 0
 	for end := time.Now().Add(5 * time.Second); denied == 0 || w.passed.Load() < 4; {
 		if a := w.get(); a.status == 429 {
@@ -131,7 +132,7 @@ func TestMiddleware_CostAboveTheLimitIsNever(t *testing.T) {
 		return n
 	}
 	r := openAgain(t)
-	w := newWeb(t, newLimit(t, r, "x", ratelimit.PerMinute(5), ratelimit.FailClosed), byAddress(), ratelimit.WithCost(cost),
+	w := newWeb(t, newLimit(t, r, "x", ratelimit.PerMinute(5), madcrow.FailClosed), byAddress(), ratelimit.WithCost(cost),
 		ratelimit.WithHeaders(ratelimit.HeadersRateLimit|ratelimit.HeadersX|ratelimit.HeadersRetryAfter))
 	a := w.get("Cost", "6").want(429, "QUOTA_NEVER").has("Retry-After", "", "RateLimit", "", "RateLimit-Policy", `"x";q=5;w=60`, "X-RateLimit-Limit", "5", "X-RateLimit-Remaining", "")
 	if fmt.Sprint(a.body["violated-policies"]) != "[x]" {
@@ -153,7 +154,7 @@ func TestMiddleware_CostAboveTheLimitIsNever(t *testing.T) {
 	w.get("Cost", "-1").want(500, "INTERNAL_ERROR")
 
 	g := must[*ratelimit.Group](t)(ratelimit.Join(
-		newLimit(t, r, "requests", ratelimit.PerMinute(10), ratelimit.FailClosed), newLimit(t, r, "bytes", ratelimit.PerMinute(600), ratelimit.FailClosed)))
+		newLimit(t, r, "requests", ratelimit.PerMinute(10), madcrow.FailClosed), newLimit(t, r, "bytes", ratelimit.PerMinute(600), madcrow.FailClosed)))
 	w = newWeb(t, g, byAddress(), ratelimit.WithCosts(func(r *http.Request) []int64 {
 		switch r.Header.Get("Costs") {
 		case "none":
@@ -172,8 +173,8 @@ func TestMiddleware_CostAboveTheLimitIsNever(t *testing.T) {
 
 func TestMiddleware_EveryLimitOfAGroupIsAnItem(t *testing.T) {
 	r := openAgain(t)
-	burst := newLimit(t, r, "burst", ratelimit.PerMinute(2), ratelimit.FailClosed)
-	g := must[*ratelimit.Group](t)(ratelimit.Join(burst, newLimit(t, r, "daily", ratelimit.PerDay(1000), ratelimit.FailClosed)))
+	burst := newLimit(t, r, "burst", ratelimit.PerMinute(2), madcrow.FailClosed)
+	g := must[*ratelimit.Group](t)(ratelimit.Join(burst, newLimit(t, r, "daily", ratelimit.PerDay(1000), madcrow.FailClosed)))
 	w := newWeb(t, g, byAddress())
 	const policy = `"burst";q=2;w=60, "daily";q=1000;w=86400`
 	w.get().want(204, "").has("RateLimit-Policy", policy, "RateLimit", `"burst";r=1;t=30, "daily";r=999;t=86314`)
@@ -209,8 +210,8 @@ func TestMiddleware_NestedOnesAddTheirItems(t *testing.T) {
 		outer, inner int64
 		left, limit  string
 	}{{10, 3, "2", "3"}, {3, 10, "2", "3"}} {
-		w := newWeb(t, newLimit(t, r, fmt.Sprint("inner", c.inner), ratelimit.PerMinute(c.inner), ratelimit.FailClosed), ratelimit.ByHeader("X-Api-Key"), x)
-		outer := newLimit(t, r, fmt.Sprint("outer", c.outer), ratelimit.PerMinute(c.outer), ratelimit.FailClosed)
+		w := newWeb(t, newLimit(t, r, fmt.Sprint("inner", c.inner), ratelimit.PerMinute(c.inner), madcrow.FailClosed), ratelimit.ByHeader("X-Api-Key"), x)
+		outer := newLimit(t, r, fmt.Sprint("outer", c.outer), ratelimit.PerMinute(c.outer), madcrow.FailClosed)
 		w.handler = ratelimit.Middleware(outer, byAddress(), x)(w.handler)
 		a := w.get("X-Api-Key", "k").want(204, "")
 		a.has("RateLimit-Policy", fmt.Sprintf(`"outer%d";q=%d;w=60, "inner%d";q=%d;w=60`, c.outer, c.outer, c.inner, c.inner))

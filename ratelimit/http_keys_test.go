@@ -8,13 +8,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/clientip"
 	"github.com/madcrow-go/madcrow/ratelimit"
 )
 
 func TestMiddleware_ForgedForwardedForDoesNotEscape(t *testing.T) {
 	p := must[clientip.Policy](t)(clientip.TrustedProxies(1))
-	w := newWeb(t, newLimit(t, openAgain(t), "x", ratelimit.PerMinute(5), ratelimit.FailClosed), ratelimit.ByClient(p))
+	w := newWeb(t, newLimit(t, openAgain(t), "x", ratelimit.PerMinute(5), madcrow.FailClosed), ratelimit.ByClient(p))
 	for i := range 20 {
 		a := w.get("addr", "10.0.0.1:999", "X-Forwarded-For", fmt.Sprintf("198.51.100.%d, 203.0.113.9", i), "X-Real-Ip", fmt.Sprintf("198.51.100.%d", i))
 		if want := map[bool]int{true: 204, false: 429}[i < 5]; a.status != want {
@@ -35,14 +36,14 @@ func TestMiddleware_ForgedForwardedForDoesNotEscape(t *testing.T) {
 
 func TestMiddleware_KeysThatAreMissing(t *testing.T) {
 	r := openAgain(t)
-	l := newLimit(t, r, "x", ratelimit.PerMinute(2), ratelimit.FailClosed)
+	l := newLimit(t, r, "x", ratelimit.PerMinute(2), madcrow.FailClosed)
 	w := newWeb(t, l, ratelimit.ByHeader("X-Api-Key"))
 	w.get().want(400, "KEY_MISSING")
 	w.get("X-Api-Key", "").want(400, "KEY_MISSING")
 	w.get("X-Api-Key", "a", "X-Api-Key", "b").want(400, "KEY_MISSING")
 	w.get("X-Api-Key", "a").want(204, "")
 
-	w = newWeb(t, newLimit(t, r, "or", ratelimit.PerMinute(2), ratelimit.FailClosed), ratelimit.ByHeaderOr("X-Api-Key", byAddress()))
+	w = newWeb(t, newLimit(t, r, "or", ratelimit.PerMinute(2), madcrow.FailClosed), ratelimit.ByHeaderOr("X-Api-Key", byAddress()))
 	w.get("X-Api-Key", "203.0.113.9").want(204, "").has("RateLimit", `"or";r=1;t=30`)
 	w.get().want(204, "").has("RateLimit", `"or";r=1;t=30`) // not the quota of the key that looks like it
 	w.get("X-Api-Key", "").want(204, "").has("RateLimit", `"or";r=0;t=30`)

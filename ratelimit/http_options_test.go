@@ -54,7 +54,7 @@ func ranges(t *testing.T, texts ...string) []netip.Prefix {
 
 func TestMiddleware_ShadowCountsAndRefusesNothing(t *testing.T) {
 	r, e := openRecorded(t)
-	l := newLimit(t, r, "x", ratelimit.PerMinute(2), ratelimit.FailClosed)
+	l := newLimit(t, r, "x", ratelimit.PerMinute(2), madcrow.FailClosed)
 	var seen []bool
 	w := newWeb(t, l, ratelimit.ByHeader("User"), ratelimit.WithShadow(),
 		ratelimit.WithDeny(clientip.RemoteAddr(), ranges(t, "198.51.100.0/24")...),
@@ -83,7 +83,7 @@ func TestMiddleware_ShadowCountsAndRefusesNothing(t *testing.T) {
 
 func TestMiddleware_ListsAndSkip(t *testing.T) {
 	r, e := openRecorded(t)
-	w := newWeb(t, newLimit(t, r, "x", ratelimit.PerMinute(1), ratelimit.FailClosed), byAddress(),
+	w := newWeb(t, newLimit(t, r, "x", ratelimit.PerMinute(1), madcrow.FailClosed), byAddress(),
 		ratelimit.WithSkip(func(r *http.Request) bool { return r.URL.Path == "/livez" }),
 		ratelimit.WithDeny(clientip.RemoteAddr(), append(ranges(t, "198.51.100.0/24", "2001:db8:bad::/48"), netip.MustParsePrefix("::ffff:192.0.2.0/120"))...),
 		ratelimit.WithAllow(clientip.RemoteAddr(), ranges(t, "10.0.0.0/8", "198.51.100.7")...))
@@ -110,7 +110,7 @@ func TestMiddleware_ListsAndSkip(t *testing.T) {
 	w.get().want(429, "QUOTA_EXCEEDED")
 
 	// An empty list asks for no address, and who has none is not allowed for it.
-	w = newWeb(t, newLimit(t, r, "y", ratelimit.PerMinute(1), ratelimit.FailClosed), ratelimit.ByHeader("User"),
+	w = newWeb(t, newLimit(t, r, "y", ratelimit.PerMinute(1), madcrow.FailClosed), ratelimit.ByHeader("User"),
 		ratelimit.WithDeny(clientip.RemoteAddr()), ratelimit.WithAllow(clientip.RemoteAddr(), ranges(t, "10.0.0.0/8")...))
 	if w.get("addr", "@", "User", "a").want(204, ""); w.last.Source != ratelimit.SourceRedis {
 		t.Errorf("without an address: %+v", w.last)
@@ -119,9 +119,9 @@ func TestMiddleware_ListsAndSkip(t *testing.T) {
 
 func TestMiddleware_RoutesHaveLimitsOfTheirOwn(t *testing.T) {
 	r := openAgain(t)
-	api := newLimit(t, r, "api", ratelimit.PerMinute(100), ratelimit.FailClosed)
-	login := newLimit(t, r, "login", ratelimit.PerMinute(1), ratelimit.FailClosed)
-	group := must[*ratelimit.Group](t)(ratelimit.Join(newLimit(t, r, "a", ratelimit.PerMinute(3), ratelimit.FailClosed), newLimit(t, r, "b", ratelimit.PerDay(9), ratelimit.FailClosed)))
+	api := newLimit(t, r, "api", ratelimit.PerMinute(100), madcrow.FailClosed)
+	login := newLimit(t, r, "login", ratelimit.PerMinute(1), madcrow.FailClosed)
+	group := must[*ratelimit.Group](t)(ratelimit.Join(newLimit(t, r, "a", ratelimit.PerMinute(3), madcrow.FailClosed), newLimit(t, r, "b", ratelimit.PerDay(9), madcrow.FailClosed)))
 	routes := ratelimit.PerRoute(map[string]ratelimit.Limit{"POST /login/{user}": login, "GET /items/{id}": group})
 	by := ratelimit.ByAll(byAddress(), ratelimit.ByPath())
 	ask := func(w *web, method, path string) *reply {
@@ -190,8 +190,8 @@ func TestMiddleware_RoutesHaveLimitsOfTheirOwn(t *testing.T) {
 
 func TestMiddleware_RefusesWhatCannotKeepALimit(t *testing.T) {
 	r := openAgain(t)
-	l := newLimit(t, r, "x", ratelimit.PerMinute(10), ratelimit.FailClosed)
-	twins := must[*ratelimit.Group](t)(ratelimit.Join(l, newLimit(t, r, "x", ratelimit.PerMinute(10), ratelimit.FailClosed, ratelimit.WithAlgorithm(ratelimit.SortedSetLog()))))
+	l := newLimit(t, r, "x", ratelimit.PerMinute(10), madcrow.FailClosed)
+	twins := must[*ratelimit.Group](t)(ratelimit.Join(l, newLimit(t, r, "x", ratelimit.PerMinute(10), madcrow.FailClosed, ratelimit.WithAlgorithm(ratelimit.SortedSetLog()))))
 	noPolicy, remote := clientip.Policy{}, clientip.RemoteAddr()
 	with := func(limit ratelimit.Limit, by ratelimit.Key, opts ...ratelimit.MiddlewareOption) func() {
 		return func() { ratelimit.Middleware(limit, by, opts...) }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/clientip"
 	"github.com/madcrow-go/madcrow/ratelimit"
 )
@@ -15,9 +16,9 @@ import (
 // there.
 func TestPerRoute_HoldsWhateverTheRouterCallsItsRoutes(t *testing.T) {
 	r := openAgain(t)
-	base := newLimit(t, r, "base", ratelimit.PerMinute(1000), ratelimit.FailClosed)
-	strict := newLimit(t, r, "strict", ratelimit.PerMinute(1000), ratelimit.FailClosed)
-	all := newLimit(t, r, "all", ratelimit.PerMinute(1000), ratelimit.FailClosed)
+	base := newLimit(t, r, "base", ratelimit.PerMinute(1000), madcrow.FailClosed)
+	strict := newLimit(t, r, "strict", ratelimit.PerMinute(1000), madcrow.FailClosed)
+	all := newLimit(t, r, "all", ratelimit.PerMinute(1000), madcrow.FailClosed)
 	limited := ratelimit.Middleware(base, byAddress(), ratelimit.PerRoute(map[string]ratelimit.Limit{
 		"POST /login/:id": strict, "GET /api/{id}/x": strict, "/any": all, "GET /any": strict, "GET /v1/files/*": strict, "POST example.com/hosted": strict, "GET /end/{$}": strict,
 	}))(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
@@ -92,8 +93,8 @@ func TestByPath_CountsEachMethodOfARouteByItself(t *testing.T) {
 
 func TestWithRoute_NamesTheRouteToAMiddlewareOutsideOfTheRouter(t *testing.T) {
 	r := openAgain(t)
-	base := newLimit(t, r, "base", ratelimit.PerMinute(1000), ratelimit.FailClosed)
-	strict := newLimit(t, r, "strict", ratelimit.PerMinute(1), ratelimit.FailClosed)
+	base := newLimit(t, r, "base", ratelimit.PerMinute(1000), madcrow.FailClosed)
+	strict := newLimit(t, r, "strict", ratelimit.PerMinute(1), madcrow.FailClosed)
 	w := newWeb(t, base, ratelimit.ByPath(), ratelimit.PerRoute(map[string]ratelimit.Limit{"POST /login": strict}),
 		ratelimit.WithRoute(func(r *http.Request) string {
 			if strings.HasPrefix(r.URL.Path, "/none") {
@@ -114,7 +115,7 @@ func TestWithRoute_NamesTheRouteToAMiddlewareOutsideOfTheRouter(t *testing.T) {
 // with it: no page of another origin could call.
 func TestMiddleware_PreflightsAreNeitherCountedNorRefused(t *testing.T) {
 	r := openAgain(t)
-	one := newLimit(t, r, "one", ratelimit.PerMinute(1), ratelimit.FailClosed)
+	one := newLimit(t, r, "one", ratelimit.PerMinute(1), madcrow.FailClosed)
 	ask := func(w *web, pairs ...string) *reply {
 		req := httptest.NewRequest(http.MethodOptions, "/", nil)
 		req.Header.Set("X-Api-Key", "k")
@@ -135,9 +136,9 @@ func TestMiddleware_PreflightsAreNeitherCountedNorRefused(t *testing.T) {
 	for _, other := range [][]string{cors[:2], cors[2:], append(cors, "Cookie", "a=b"), append(cors, "Authorization", "Basic x")} {
 		ask(w, other...).want(429, "QUOTA_EXCEEDED") // no browser asks so
 	}
-	w = newWeb(t, newLimit(t, r, "two", ratelimit.PerMinute(1), ratelimit.FailClosed), ratelimit.ByHeader("X-Api-Key"))
+	w = newWeb(t, newLimit(t, r, "two", ratelimit.PerMinute(1), madcrow.FailClosed), ratelimit.ByHeader("X-Api-Key"))
 	ask(w, append(cors, "X-Api-Key", "")...).want(204, "")
-	w = newWeb(t, newLimit(t, r, "three", ratelimit.PerMinute(1), ratelimit.FailClosed), byAddress(), ratelimit.WithPreflights())
+	w = newWeb(t, newLimit(t, r, "three", ratelimit.PerMinute(1), madcrow.FailClosed), byAddress(), ratelimit.WithPreflights())
 	ask(w, cors...).want(204, "").has("RateLimit", `"three";r=0;t=60`)
 	ask(w, cors...).want(429, "QUOTA_EXCEEDED")
 }
@@ -145,7 +146,7 @@ func TestMiddleware_PreflightsAreNeitherCountedNorRefused(t *testing.T) {
 // A pattern without a method matches whatever method a client makes up, and each
 // had a quota of its own: a fresh one for every guess.
 func TestByPath_MadeUpMethodsShareOneQuota(t *testing.T) {
-	l := newLimit(t, openAgain(t), "x", ratelimit.PerMinute(1), ratelimit.FailClosed)
+	l := newLimit(t, openAgain(t), "x", ratelimit.PerMinute(1), madcrow.FailClosed)
 	mux := http.NewServeMux()
 	mux.Handle("/login", ratelimit.Middleware(l, ratelimit.ByAll(byAddress(), ratelimit.ByPath()))(http.NotFoundHandler()))
 	passed := map[string]bool{}
@@ -175,8 +176,8 @@ func TestByPath_MadeUpMethodsShareOneQuota(t *testing.T) {
 // inside was silently not there.
 func TestPerRoute_IsNotSilentlyAbsentBehindAStrippedPrefix(t *testing.T) {
 	r := openAgain(t)
-	base := newLimit(t, r, "base", ratelimit.PerMinute(1000), ratelimit.FailClosed)
-	strict := newLimit(t, r, "strict", ratelimit.PerMinute(1000), ratelimit.FailClosed)
+	base := newLimit(t, r, "base", ratelimit.PerMinute(1000), madcrow.FailClosed)
+	strict := newLimit(t, r, "strict", ratelimit.PerMinute(1000), madcrow.FailClosed)
 	limited := ratelimit.Middleware(base, byAddress(), ratelimit.PerRoute(map[string]ratelimit.Limit{
 		"POST /login": strict, "POST /users/login": strict, "POST /b/{id}": strict,
 	}))(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
@@ -209,8 +210,8 @@ func TestPerRoute_IsNotSilentlyAbsentBehindAStrippedPrefix(t *testing.T) {
 // everybody could cause alarms.
 func TestPerRoute_WhatHasNoRouteIsNoMisplacedLimit(t *testing.T) {
 	r := openAgain(t)
-	base := newLimit(t, r, "base", ratelimit.PerMinute(1000), ratelimit.FailClosed)
-	strict := newLimit(t, r, "strict", ratelimit.PerMinute(1000), ratelimit.FailClosed)
+	base := newLimit(t, r, "base", ratelimit.PerMinute(1000), madcrow.FailClosed)
+	strict := newLimit(t, r, "strict", ratelimit.PerMinute(1000), madcrow.FailClosed)
 	keys := ratelimit.PerRoute(map[string]ratelimit.Limit{"GET /items/{id}": strict, "/login": strict})
 	for _, c := range []struct {
 		path   string
@@ -245,7 +246,7 @@ func TestPerRoute_WhatHasNoRouteIsNoMisplacedLimit(t *testing.T) {
 // Two headers that anybody can send took a client past its place on the list of
 // WithDeny, and a request that a handler inside takes for a POST past every limit.
 func TestMiddleware_OnlyWhatABrowserSendsIsAPreflight(t *testing.T) {
-	l := newLimit(t, openAgain(t), "x", ratelimit.PerMinute(1), ratelimit.FailClosed)
+	l := newLimit(t, openAgain(t), "x", ratelimit.PerMinute(1), madcrow.FailClosed)
 	w := newWeb(t, l, byAddress(), ratelimit.WithDeny(clientip.RemoteAddr(), ranges(t, "198.51.100.0/24")...))
 	ask := func(addr string, pairs ...string) *reply {
 		req := httptest.NewRequest(http.MethodOptions, "/", nil)

@@ -107,7 +107,7 @@ func (a *reply) has(pairs ...string) *reply {
 	return a
 }
 
-func newLimit(t testing.TB, r *madcrow.Redis, name string, rate ratelimit.Rate, fail ratelimit.FailPolicy, opts ...ratelimit.Option) *ratelimit.Limiter {
+func newLimit(t testing.TB, r *madcrow.Redis, name string, rate ratelimit.Rate, fail madcrow.FailPolicy, opts ...ratelimit.Option) *ratelimit.Limiter {
 	t.Helper()
 	return must[*ratelimit.Limiter](t)(ratelimit.New(r, name, rate, fail, opts...))
 }
@@ -124,7 +124,7 @@ func byAddress() ratelimit.Key { return ratelimit.ByClient(clientip.RemoteAddr()
 
 func TestMiddleware_SendsTheQuotaAndDeniesWithAProblem(t *testing.T) {
 	var log bytes.Buffer
-	w := newWeb(t, newLimit(t, openAgain(t), "api", ratelimit.PerMinute(5), ratelimit.FailClosed), byAddress(),
+	w := newWeb(t, newLimit(t, openAgain(t), "api", ratelimit.PerMinute(5), madcrow.FailClosed), byAddress(),
 		ratelimit.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 	for i, want := range []string{`"api";r=4;t=48`, `"api";r=3;t=36`, `"api";r=2;t=24`, `"api";r=1;t=12`, `"api";r=0;t=12`} {
 		a := w.get().want(204, "").has("RateLimit", want, "RateLimit-Policy", `"api";q=5;w=60`, "Retry-After", "", "X-RateLimit-Limit", "")
@@ -171,14 +171,14 @@ func TestMiddleware_WithoutRedis(t *testing.T) {
 	r := openConfig(t, cfg)
 	cost := ratelimit.WithCost(func(r *http.Request) int64 { return max(1, r.ContentLength) })
 	x := ratelimit.WithHeaders(ratelimit.HeadersRateLimit | ratelimit.HeadersX | ratelimit.HeadersRetryAfter)
-	l := newLimit(t, r, "x", ratelimit.PerMinute(10), ratelimit.FailClosed)
-	g := must[*ratelimit.Group](t)(ratelimit.Join(newLimit(t, r, "a", ratelimit.PerMinute(10), ratelimit.FailOpen), newLimit(t, r, "b", ratelimit.PerDay(99), ratelimit.FailClosed)))
+	l := newLimit(t, r, "x", ratelimit.PerMinute(10), madcrow.FailClosed)
+	g := must[*ratelimit.Group](t)(ratelimit.Join(newLimit(t, r, "a", ratelimit.PerMinute(10), madcrow.FailOpen), newLimit(t, r, "b", ratelimit.PerDay(99), madcrow.FailClosed)))
 	var log bytes.Buffer
 	var noted ratelimit.Decision
 	closed := newWeb(t, l, byAddress(), ratelimit.WithLogger(slog.New(slog.NewTextHandler(&log, nil))),
 		ratelimit.WithOnDecision(func(_ *http.Request, d ratelimit.Decision) { noted = d }))
-	opened := newWeb(t, l.OnFailure(ratelimit.FailOpen), byAddress(), x)
-	local := newWeb(t, l.OnFailure(ratelimit.FailLocal(2)), byAddress(), x, cost)
+	opened := newWeb(t, l.OnFailure(madcrow.FailOpen), byAddress(), x)
+	local := newWeb(t, l.OnFailure(madcrow.FailLocal(2)), byAddress(), x, cost)
 	group := newWeb(t, g, byAddress())
 	closed.get().want(204, "")
 	s.Kill()
@@ -226,7 +226,7 @@ func TestMiddleware_WithoutRedis(t *testing.T) {
 func TestMiddleware_FrozenRedisEndsInTime(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
 	r := openConfig(t, s.Config())
-	w := newWeb(t, newLimit(t, r, "x", ratelimit.PerMinute(10), ratelimit.FailClosed, ratelimit.WithTimeout(50*time.Millisecond)), byAddress())
+	w := newWeb(t, newLimit(t, r, "x", ratelimit.PerMinute(10), madcrow.FailClosed, ratelimit.WithTimeout(50*time.Millisecond)), byAddress())
 	w.get().want(204, "")
 	s.Pause()
 	defer s.Resume()
@@ -238,7 +238,7 @@ func TestMiddleware_FrozenRedisEndsInTime(t *testing.T) {
 }
 
 func TestMiddleware_CallerWhoLeftReachesNoHandler(t *testing.T) {
-	w := newWeb(t, newLimit(t, openAgain(t), "x", ratelimit.PerMinute(10), ratelimit.FailOpen), byAddress())
+	w := newWeb(t, newLimit(t, openAgain(t), "x", ratelimit.PerMinute(10), madcrow.FailOpen), byAddress())
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	r := httptest.NewRequest(http.MethodGet, "/", nil).WithContext(ctx)
@@ -248,7 +248,7 @@ func TestMiddleware_CallerWhoLeftReachesNoHandler(t *testing.T) {
 }
 
 func TestMiddleware_HandsTheWriterOn(t *testing.T) {
-	l := newLimit(t, openAgain(t), "x", ratelimit.PerMinute(10), ratelimit.FailClosed)
+	l := newLimit(t, openAgain(t), "x", ratelimit.PerMinute(10), madcrow.FailClosed)
 	var outside http.ResponseWriter
 	limited := ratelimit.Middleware(l, byAddress())(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if w != outside {
@@ -297,7 +297,7 @@ func TestMiddleware_HandsTheWriterOn(t *testing.T) {
 
 func TestMiddleware_ManyAtOnceAdmitExactlyTheLimit(t *testing.T) {
 	r := openAgain(t)
-	g := must[*ratelimit.Group](t)(ratelimit.Join(newLimit(t, r, "a", ratelimit.PerMinute(50), ratelimit.FailClosed), newLimit(t, r, "b", ratelimit.PerDay(1000), ratelimit.FailClosed)))
+	g := must[*ratelimit.Group](t)(ratelimit.Join(newLimit(t, r, "a", ratelimit.PerMinute(50), madcrow.FailClosed), newLimit(t, r, "b", ratelimit.PerDay(1000), madcrow.FailClosed)))
 	var passed, refused atomic.Int64
 	h := ratelimit.Middleware(g, byAddress())(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if d, ok := ratelimit.FromContext(r.Context()); !ok || !d.Allowed {
@@ -327,7 +327,7 @@ func BenchmarkMiddleware(b *testing.B) {
 	r := openAgain(b)
 	for name, limit := range map[string]int64{"admitted": 1_000_000, "denied": 1} {
 		b.Run(name, func(b *testing.B) {
-			l := newLimit(b, r, name, ratelimit.PerDay(limit), ratelimit.FailClosed, ratelimit.WithAlgorithm(ratelimit.GCRA(limit)))
+			l := newLimit(b, r, name, ratelimit.PerDay(limit), madcrow.FailClosed, ratelimit.WithAlgorithm(ratelimit.GCRA(limit)))
 			h := ratelimit.Middleware(l, byAddress())(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 			req := httptest.NewRequest(http.MethodGet, "/", nil)
 			w := &discard{header: make(http.Header)}

@@ -25,7 +25,7 @@ type Limiter struct {
 	clustered bool   // the slot of a subject may move
 	plan      plan
 	opt       options
-	fail      FailPolicy
+	fail      madcrow.FailPolicy
 
 	denials *denialCache      // nil: denials are not remembered
 	local   *fallback.Counter // nil unless the policy is FailLocal
@@ -36,14 +36,14 @@ type Limiter struct {
 // of its keys and of its headers; two limits with one name and algorithm share
 // their state. policy says what happens while Redis is unavailable. The error is
 // a [*madcrow.ArgumentError] that lists every problem. New does not call Redis.
-func New(r *madcrow.Redis, name string, rate Rate, policy FailPolicy, opts ...Option) (*Limiter, error) {
+func New(r *madcrow.Redis, name string, rate Rate, policy madcrow.FailPolicy, opts ...Option) (*Limiter, error) {
 	o := options{deniedKeys: DefaultDeniedKeys, localKeys: DefaultDeniedKeys}
 	for _, set := range opts {
 		set(&o)
 	}
 	var wrong operr.Arguments
 	wrong.Check(keys.ValidName(name), "name", keys.NameRule)
-	wrong.Check(policy.policy.Problem() == "", "policy", policy.policy.Problem())
+	wrong.Check(fallback.Problem(policy) == "", "policy", fallback.Problem(policy))
 	o.check(&wrong)
 	p := o.algorithm.plan(rate, o.wait, &wrong)
 	if err := fail.Arguments("new", name, wrong); err != nil {
@@ -62,9 +62,9 @@ func New(r *madcrow.Redis, name string, rate Rate, policy FailPolicy, opts ...Op
 }
 
 // setPolicy sets the policy and the state that it needs.
-func (l *Limiter) setPolicy(policy FailPolicy) {
+func (l *Limiter) setPolicy(policy madcrow.FailPolicy) {
 	l.fail = policy
-	if policy.isLocal() && l.local == nil {
+	if policy.IsLocal() && l.local == nil {
 		l.local = fallback.NewCounter(l.opt.localKeys, l.plan.localWindow())
 	}
 }
@@ -72,8 +72,8 @@ func (l *Limiter) setPolicy(policy FailPolicy) {
 // OnFailure returns the same limit, with the same state, under another policy:
 // for calls that must behave differently while Redis is unavailable. Keep the
 // returned limiter and use it again. It panics on the zero policy.
-func (l *Limiter) OnFailure(policy FailPolicy) *Limiter {
-	if text := policy.policy.Problem(); text != "" {
+func (l *Limiter) OnFailure(policy madcrow.FailPolicy) *Limiter {
+	if text := fallback.Problem(policy); text != "" {
 		panic(fail.Argument("on failure", l.name, "policy", text))
 	}
 	other := *l
@@ -292,7 +292,7 @@ func (l *Limiter) Wait(ctx context.Context, subject string) (Decision, error) {
 
 // WaitN is Wait for a request that costs n. It returns [ErrNever] for a cost
 // above the limit. While Redis is unavailable, a cost above this process's share
-// under [FailLocal] returns the error of Redis.
+// under [madcrow.FailLocal] returns the error of Redis.
 func (l *Limiter) WaitN(ctx context.Context, subject string, n int64) (Decision, error) {
 	for {
 		d, err := l.AllowN(ctx, subject, n)

@@ -31,7 +31,7 @@ import (
 // with '~' are hashed, and so not shared with Python.
 //
 // While Redis is unavailable, Attempt, IsRateLimited and Increment follow the
-// [FailPolicy]: FailOpen admits and counts nothing, FailClosed returns the
+// [madcrow.FailPolicy]: FailOpen admits and counts nothing, FailClosed returns the
 // error, FailLocal counts in this process, without blocks. The other methods
 // return the error, whatever the policy. Health and the recorder report it.
 //
@@ -53,7 +53,7 @@ const loginKeyPrefix = "login_attempts:"
 // policy says what happens while Redis is unavailable. The error is a
 // [*madcrow.ConfigError] that lists every problem. NewLogin does not call Redis.
 // Of the options, those about memory and [WithTimeout] apply.
-func NewLogin(r *madcrow.Redis, cfg LoginConfig, policy FailPolicy, opts ...Option) (*Login, error) {
+func NewLogin(r *madcrow.Redis, cfg LoginConfig, policy madcrow.FailPolicy, opts ...Option) (*Login, error) {
 	cfg = cfg.withDefaults()
 	o := options{localKeys: 1}
 	for _, set := range opts {
@@ -223,7 +223,7 @@ func (l *Login) fallBack(ctx context.Context, verb limitscript.Verb, op, id stri
 		n = 0
 	}
 	d, err := l.l.fallBack(ctx, op, id, n, cause)
-	if err == nil && l.l.fail.isLocal() && verb != limitscript.VerbAllow && d.Remaining == 0 {
+	if err == nil && l.l.fail.IsLocal() && verb != limitscript.VerbAllow && d.Remaining == 0 {
 		// IsRateLimited and Increment return the decision about a further attempt:
 		// here it is denied, and so not counted.
 		l.l.countLocally(&d, id, 1)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/envvalue"
+	"github.com/madcrow-go/madcrow/internal/fallback"
 	"github.com/madcrow-go/madcrow/internal/operr"
 )
 
@@ -134,7 +135,7 @@ func clip(text string) string {
 }
 
 // check returns every problem in one error.
-func (c LoginConfig) check(policy FailPolicy, o *options) error {
+func (c LoginConfig) check(policy madcrow.FailPolicy, o *options) error {
 	var problems []madcrow.ConfigProblem
 	bad := func(field, value, reason, fix string) {
 		problems = append(problems, madcrow.ConfigProblem{Setting: "LoginConfig." + field, Value: value, Reason: reason, Fix: fix})
@@ -152,7 +153,7 @@ func (c LoginConfig) check(policy FailPolicy, o *options) error {
 	if c.ForgetBlocks < time.Millisecond || c.ForgetBlocks > maxForgetBlocks {
 		bad("ForgetBlocks", c.ForgetBlocks.String(), outOfRange, fmt.Sprintf("set from 1ms to %v", maxForgetBlocks))
 	}
-	if policy.policy.Problem() != "" {
+	if fallback.Problem(policy) != "" {
 		problems = append(problems, madcrow.ConfigProblem{Setting: "policy", Value: policy.String(), Reason: "it is no policy", Fix: "choose FailOpen, FailClosed or FailLocal(processes)"})
 	}
 	var wrong operr.Arguments

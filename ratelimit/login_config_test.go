@@ -65,7 +65,7 @@ func TestLoginConfigFromEnv_NamesEveryProblemWithValueAndFix(t *testing.T) {
 func TestNewLogin_NamesEveryProblem(t *testing.T) {
 	_, err := ratelimit.NewLogin(open(t), ratelimit.LoginConfig{
 		MaxAttempts: -1, Window: time.Nanosecond, Blocks: []time.Duration{0}, ForgetBlocks: -1,
-	}, ratelimit.FailPolicy{})
+	}, madcrow.FailPolicy{})
 	var all *madcrow.ConfigError
 	if !errors.Is(err, madcrow.ErrConfig) || !errors.As(err, &all) || len(all.Problems) != 5 {
 		t.Fatalf("%v", err)

@@ -30,7 +30,7 @@ func fresh(t *testing.T) *madcrow.Redis {
 	return openConfig(t, cfg)
 }
 
-func newLogin(t *testing.T, r *madcrow.Redis, cfg ratelimit.LoginConfig, fail ratelimit.FailPolicy, opts ...ratelimit.Option) *ratelimit.Login {
+func newLogin(t *testing.T, r *madcrow.Redis, cfg ratelimit.LoginConfig, fail madcrow.FailPolicy, opts ...ratelimit.Option) *ratelimit.Login {
 	t.Helper()
 	return must[*ratelimit.Login](t)(ratelimit.NewLogin(r, cfg, fail, opts...))
 }
@@ -38,7 +38,7 @@ func newLogin(t *testing.T, r *madcrow.Redis, cfg ratelimit.LoginConfig, fail ra
 func about(d, want time.Duration) bool { return d <= want && d > want-20*time.Second }
 
 func TestLogin_VerbsOfFastAPIMadcrow(t *testing.T) {
-	l := newLogin(t, fresh(t), fiveLogins, ratelimit.FailClosed)
+	l := newLogin(t, fresh(t), fiveLogins, madcrow.FailClosed)
 	ctx := t.Context()
 	for i := range 5 {
 		if limited, err := l.IsRateLimited(ctx, "alice"); limited || err != nil {
@@ -85,7 +85,7 @@ func TestLogin_ParallelGuessesCannotSlipThrough(t *testing.T) {
 		"blocks": {MaxAttempts: 5, Blocks: []time.Duration{time.Minute, time.Hour}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := newLogin(t, r, cfg, ratelimit.FailClosed)
+			l := newLogin(t, r, cfg, madcrow.FailClosed)
 			var passed atomic.Int64
 			var wg sync.WaitGroup
 			for range 200 {
@@ -110,7 +110,7 @@ func TestLogin_ParallelGuessesCannotSlipThrough(t *testing.T) {
 }
 
 func TestLogin_DeniedAttemptsProlongNothing(t *testing.T) {
-	l := newLogin(t, fresh(t), ratelimit.LoginConfig{MaxAttempts: 1, Window: 500 * time.Millisecond}, ratelimit.FailClosed, ratelimit.WithDeniedKeys(0))
+	l := newLogin(t, fresh(t), ratelimit.LoginConfig{MaxAttempts: 1, Window: 500 * time.Millisecond}, madcrow.FailClosed, ratelimit.WithDeniedKeys(0))
 	begin := time.Now()
 	for n := 0; ; {
 		d, err := l.Attempt(t.Context(), "alice")
@@ -135,7 +135,7 @@ func TestLogin_DeniedAttemptsProlongNothing(t *testing.T) {
 // decide something are kept.
 func TestLogin_IncrementKeepsNoMoreThanTheLimit(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
-	l := newLogin(t, openConfig(t, s.Config()), fiveLogins, ratelimit.FailClosed)
+	l := newLogin(t, openConfig(t, s.Config()), fiveLogins, madcrow.FailClosed)
 	for range 20 {
 		if d, err := l.Increment(t.Context(), "alice"); err != nil || d.RetryAfter > 15*time.Minute {
 			t.Fatalf("%+v %v", d, err)
@@ -156,7 +156,7 @@ func pythonTime(at time.Time) string {
 
 func TestLogin_CountsAttemptsOfFastAPIMadcrow(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
-	l := newLogin(t, openConfig(t, s.Config()), fiveLogins, ratelimit.FailClosed)
+	l := newLogin(t, openConfig(t, s.Config()), fiveLogins, madcrow.FailClosed)
 	ctx := t.Context()
 	now := time.Now()
 	for _, age := range []time.Duration{20 * time.Minute, 14 * time.Minute, 3 * time.Minute, time.Second} {
@@ -187,7 +187,7 @@ func TestLogin_CountsAttemptsOfFastAPIMadcrow(t *testing.T) {
 
 func TestLogin_PythonCountsAndTrimsOurAttempts(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
-	l := newLogin(t, openConfig(t, s.Config()), fiveLogins, ratelimit.FailClosed)
+	l := newLogin(t, openConfig(t, s.Config()), fiveLogins, madcrow.FailClosed)
 	ctx := t.Context()
 	for i := range 4 {
 		verb := l.Attempt
@@ -231,8 +231,8 @@ func TestLogin_PythonCountsAndTrimsOurAttempts(t *testing.T) {
 func TestLogin_ZeroLocksEveryoneOutAndDisabledAdmitsAll(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
 	r := openConfig(t, s.Config())
-	locked := newLogin(t, r, ratelimit.LoginConfig{}, ratelimit.FailOpen)
-	off := newLogin(t, r, ratelimit.LoginConfig{Disabled: true, MaxAttempts: 5}, ratelimit.FailClosed)
+	locked := newLogin(t, r, ratelimit.LoginConfig{}, madcrow.FailOpen)
+	off := newLogin(t, r, ratelimit.LoginConfig{Disabled: true, MaxAttempts: 5}, madcrow.FailClosed)
 	s.Kill() // neither asks it
 	ctx := t.Context()
 	for l, allowed := range map[*ratelimit.Login]bool{locked: false, off: true} {
@@ -271,9 +271,9 @@ func TestLogin_ZeroLocksEveryoneOutAndDisabledAdmitsAll(t *testing.T) {
 func TestLogin_WithoutRedis(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
 	r := openConfig(t, s.Config())
-	closed := newLogin(t, r, fiveLogins, ratelimit.FailClosed)
-	free := newLogin(t, r, fiveLogins, ratelimit.FailOpen)
-	local := newLogin(t, r, fiveLogins, ratelimit.FailLocal(2))
+	closed := newLogin(t, r, fiveLogins, madcrow.FailClosed)
+	free := newLogin(t, r, fiveLogins, madcrow.FailOpen)
+	local := newLogin(t, r, fiveLogins, madcrow.FailLocal(2))
 	ctx := t.Context()
 	if d, err := closed.Attempt(ctx, "alice"); !d.Allowed || err != nil {
 		t.Fatalf("%+v %v", d, err)
@@ -350,7 +350,7 @@ func waitFor(t *testing.T, ok func() bool) {
 func TestLogin_BlocksGrowAndASuccessEndsThem(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
 	cfg := ratelimit.LoginConfig{MaxAttempts: 2, Blocks: []time.Duration{time.Second, 2 * time.Second, time.Hour}}
-	l := newLogin(t, openConfig(t, s.Config()), cfg, ratelimit.FailClosed)
+	l := newLogin(t, openConfig(t, s.Config()), cfg, madcrow.FailClosed)
 	ctx := t.Context()
 	fail := func() {
 		t.Helper()
@@ -400,7 +400,7 @@ func TestLogin_BlocksGrowAndASuccessEndsThem(t *testing.T) {
 
 func TestLogin_AFailureThatCompletesTheLimitSaysHowLongTheBlockIs(t *testing.T) {
 	cfg := ratelimit.LoginConfig{MaxAttempts: 2, Blocks: []time.Duration{time.Hour}}
-	l := newLogin(t, fresh(t), cfg, ratelimit.FailClosed)
+	l := newLogin(t, fresh(t), cfg, madcrow.FailClosed)
 	for i := range 4 {
 		d, err := l.Increment(t.Context(), "alice")
 		if err != nil || d.Allowed != (i < 1) || i >= 1 && (!about(d.RetryAfter, time.Hour) || d.Remaining != 0) {
@@ -415,7 +415,7 @@ func TestLogin_OnACluster(t *testing.T) {
 	c := madcrowtest.StartCluster(t)
 	cfg := c.Config()
 	cfg.KeyPrefix = "app:"
-	l := newLogin(t, openConfig(t, cfg), ratelimit.LoginConfig{MaxAttempts: 1, Blocks: []time.Duration{time.Hour}}, ratelimit.FailClosed)
+	l := newLogin(t, openConfig(t, cfg), ratelimit.LoginConfig{MaxAttempts: 1, Blocks: []time.Duration{time.Hour}}, madcrow.FailClosed)
 	ids := []string{"", "a{b}c", "}{", "{}x", "~x", strings.Repeat("x", 256), "a b\x00\n", "Zoë"}
 	for i := range 20 {
 		ids = append(ids, fmt.Sprint("user", i))
@@ -440,7 +440,7 @@ func TestLogin_KeysAreThoseOfTheFastAPILayoutWhereTheyCanBe(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
 	cfg := s.Config()
 	cfg.KeyPrefix = "app:"
-	l := newLogin(t, openConfig(t, cfg), fiveLogins, ratelimit.FailClosed)
+	l := newLogin(t, openConfig(t, cfg), fiveLogins, madcrow.FailClosed)
 	for _, id := range []string{"alice@example.com", "a b", "{x}", "~x", strings.Repeat("ä", 200)} {
 		if _, err := l.Attempt(t.Context(), id); err != nil {
 			t.Fatal(err)

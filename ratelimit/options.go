@@ -30,11 +30,11 @@ func WithAlgorithm(a Algorithm) Option { return func(o *options) { o.algorithm =
 // another process takes effect.
 func WithDeniedKeys(n int) Option { return func(o *options) { o.deniedKeys = n } }
 
-// WithTimeout bounds each call to Redis, after which the [FailPolicy] decides.
+// WithTimeout bounds each call to Redis, after which the [madcrow.FailPolicy] decides.
 // Defaults to Config.CommandTimeout. Setting it costs a few allocations a call.
 func WithTimeout(d time.Duration) Option { return func(o *options) { o.timeout = d } }
 
-// WithLocalKeys bounds how many subjects [FailLocal] counts in this process.
+// WithLocalKeys bounds how many subjects [madcrow.FailLocal] counts in this process.
 // Beyond that the least recently used one is dropped, and its count starts at 0
 // again. Defaults to 16,384, about 3 MB when full.
 func WithLocalKeys(n int) Option { return func(o *options) { o.localKeys = n } }

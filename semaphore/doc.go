@@ -1,7 +1,7 @@
 // Package semaphore limits how many may do something at the same time, for all
 // processes that share a Redis.
 //
-//	exports, err := semaphore.New(r, "exports", 4, semaphore.FailClosed, semaphore.Options{})
+//	exports, err := semaphore.New(r, "exports", 4, madcrow.FailClosed, semaphore.Options{})
 //	…
 //	lease, d, err := exports.TryAcquire(ctx, account)
 //	switch {
@@ -21,7 +21,7 @@
 //     it in the background.
 //   - The holder of a lease that may be another's is notified: its [Lease.Context]
 //     ends with [ErrLeaseLost], before another process can acquire it.
-//   - An error is never a denial. The [FailPolicy] says what happens while Redis
+//   - An error is never a denial. The [madcrow.FailPolicy] says what happens while Redis
 //     is unavailable.
 //   - A lease whose Acquire or Release failed is released in the background.
 //

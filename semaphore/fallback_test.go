@@ -15,7 +15,7 @@ func TestSemaphore_WithoutRedisThePolicyDecides(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
 	r := openConfig(t, s.Config())
 	s.Kill()
-	acquire := func(policy semaphore.FailPolicy) (*semaphore.Lease, semaphore.Decision, semaphore.Health, error) {
+	acquire := func(policy madcrow.FailPolicy) (*semaphore.Lease, semaphore.Decision, semaphore.Health, error) {
 		c := must[*semaphore.Semaphore](t)(semaphore.New(r, "x", 4, policy, semaphore.Options{}))
 		var lease *semaphore.Lease
 		var d semaphore.Decision
@@ -25,7 +25,7 @@ func TestSemaphore_WithoutRedisThePolicyDecides(t *testing.T) {
 		}
 		return lease, d, c.Health(), err
 	}
-	lease, d, health, err := acquire(semaphore.FailClosed)
+	lease, d, health, err := acquire(madcrow.FailClosed)
 	if lease != nil || d.Allowed || !errors.Is(err, madcrow.ErrUnavailable) || !health.Degraded {
 		t.Errorf("closed: %+v %v %+v", d, err, health)
 	}
@@ -36,14 +36,14 @@ func TestSemaphore_WithoutRedisThePolicyDecides(t *testing.T) {
 	if p := problem.From(err); p.Status != 503 || p.RetryAfter == 0 || p.Table != "redis_rate_limits" {
 		t.Errorf("closed: %+v", p)
 	}
-	lease, d, _, err = acquire(semaphore.FailOpen)
+	lease, d, _, err = acquire(madcrow.FailOpen)
 	if err != nil || lease == nil || !lease.Degraded() || !d.Degraded || d.Err == nil || lease.Context().Err() != nil {
 		t.Errorf("open: %+v %v", d, err)
 	}
 	if err := lease.Release(t.Context()); err != nil || lease.Context().Err() == nil {
 		t.Error(err)
 	}
-	lease, d, _, err = acquire(semaphore.FailLocal(2))
+	lease, d, _, err = acquire(madcrow.FailLocal(2))
 	if err != nil || lease != nil || d.Allowed || !d.Degraded || d.Limit != 2 || d.RetryAfter <= 0 {
 		t.Errorf("local: %+v %v", d, err)
 	}

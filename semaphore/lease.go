@@ -43,7 +43,7 @@ func (l *Lease) start(ctx context.Context, sent time.Time) {
 // context given to Acquire, and not its end.
 func (l *Lease) Context() context.Context { return l.ctx }
 
-// Degraded is true for a lease that the [FailPolicy] gave without Redis.
+// Degraded is true for a lease that the [madcrow.FailPolicy] gave without Redis.
 func (l *Lease) Degraded() bool { return l.degraded }
 
 // Release ends the lease. It is safe to call twice. An error means that Redis may

@@ -34,7 +34,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 // TTL has passed.
 func TestSemaphore_ALeaseWhoseAcquireHadNoReplyIsReleased(t *testing.T) {
 	t.Parallel()
-	for _, fail := range []semaphore.FailPolicy{semaphore.FailOpen, semaphore.FailClosed, semaphore.FailLocal(2)} {
+	for _, fail := range []madcrow.FailPolicy{madcrow.FailOpen, madcrow.FailClosed, madcrow.FailLocal(2)} {
 		t.Run(fail.String(), func(t *testing.T) {
 			t.Parallel()
 			direct, far, _, wire := throughWire(t, 20*time.Second)
@@ -63,7 +63,7 @@ func TestSemaphore_ALeaseWhoseAcquireHadNoReplyIsReleased(t *testing.T) {
 			wire.ResetAll() // before the reply
 			wire.SetDelay(0)
 			got := <-done
-			if fail == semaphore.FailClosed && (got.err == nil || got.lease != nil) || fail != semaphore.FailClosed && (got.err != nil || !got.lease.Degraded()) {
+			if fail == madcrow.FailClosed && (got.err == nil || got.lease != nil) || fail != madcrow.FailClosed && (got.err != nil || !got.lease.Degraded()) {
 				t.Fatalf("%+v", got)
 			}
 			eventually(t, "it is free", free(true))
@@ -79,7 +79,7 @@ func TestSemaphore_ALeaseWhoseAcquireHadNoReplyIsReleased(t *testing.T) {
 func TestSemaphore_AReleaseThatFailedIsRetried(t *testing.T) {
 	t.Parallel()
 	s := madcrowtest.StartRedis(t)
-	c := must[*semaphore.Semaphore](t)(semaphore.New(openConfig(t, s.Config()), "c", 1, semaphore.FailClosed, semaphore.Options{TTL: time.Hour}))
+	c := must[*semaphore.Semaphore](t)(semaphore.New(openConfig(t, s.Config()), "c", 1, madcrow.FailClosed, semaphore.Options{TTL: time.Hour}))
 	ctx, cancel := context.WithCancel(t.Context())
 	lease, _, err := c.TryAcquire(ctx, "x")
 	if err != nil {

@@ -25,7 +25,7 @@ type Semaphore struct {
 	keyPrefix string // of every key, up to the subject
 	clustered bool   // the slot of a subject may move
 	limit     int64
-	policy    FailPolicy
+	policy    madcrow.FailPolicy
 	opt       Options
 
 	local    *fallback.Counter // nil unless the policy is FailLocal
@@ -40,10 +40,10 @@ type Options struct {
 	// the same TTL: one with a shorter one cuts the leases of others to it.
 	// Defaults to 30 seconds.
 	TTL time.Duration
-	// Timeout bounds each call to Redis, after which the [FailPolicy] decides.
+	// Timeout bounds each call to Redis, after which the [madcrow.FailPolicy] decides.
 	// Defaults to Config.CommandTimeout.
 	Timeout time.Duration
-	// LocalSubjects bounds how many subjects [FailLocal] counts in this process.
+	// LocalSubjects bounds how many subjects [madcrow.FailLocal] counts in this process.
 	// Beyond that the least recently used one is dropped. Defaults to 16,384,
 	// about 3 MB when full.
 	LocalSubjects int
@@ -65,7 +65,7 @@ const (
 //
 // When the clock of Redis jumps ahead, leases end early. When it is put back, the
 // lease of a holder that died lives for at most one more TTL.
-func New(r *madcrow.Redis, name string, limit int64, policy FailPolicy, o Options) (*Semaphore, error) {
+func New(r *madcrow.Redis, name string, limit int64, policy madcrow.FailPolicy, o Options) (*Semaphore, error) {
 	if o.TTL == 0 {
 		o.TTL = defaultTTL
 	}
@@ -75,7 +75,7 @@ func New(r *madcrow.Redis, name string, limit int64, policy FailPolicy, o Option
 	var wrong operr.Arguments
 	wrong.Check(keys.ValidName(name), "name", keys.NameRule)
 	wrong.Check(limit >= 1 && limit <= maxLimit, "limit", "must be from 1 to "+strconv.Itoa(maxLimit))
-	wrong.Check(policy.policy.Problem() == "", "policy", policy.policy.Problem())
+	wrong.Check(fallback.Problem(policy) == "", "policy", fallback.Problem(policy))
 	wrong.Check(o.TTL >= minTTL && o.TTL <= maxTTL, "Options.TTL", "must be from 100ms to 744h")
 	wrong.Check(o.Timeout >= 0, "Options.Timeout", "must not be negative")
 	wrong.Check(o.LocalSubjects >= 1, "Options.LocalSubjects", "must not be negative")
@@ -89,7 +89,7 @@ func New(r *madcrow.Redis, name string, limit int64, policy FailPolicy, o Option
 		keyPrefix: r.Config().KeyPrefix + "m1:limit:" + name + ":c:{",
 		monitor:   fallback.NewMonitor(r, "semaphore", name),
 	}
-	if policy.policy.Mode == fallback.Local {
+	if policy.IsLocal() {
 		s.local = fallback.NewCounter(o.LocalSubjects, o.TTL)
 	}
 	s.releases = newReleases(s)
@@ -113,7 +113,7 @@ type Decision struct {
 	RetryAfter time.Duration
 	// ResetAfter is the time until all leases are free at the latest.
 	ResetAfter time.Duration
-	// Degraded is true when Redis was unavailable and the [FailPolicy] decided
+	// Degraded is true when Redis was unavailable and the [madcrow.FailPolicy] decided
 	// instead. Err is the cause.
 	Degraded bool
 	Err      error

@@ -203,7 +203,7 @@ func TestChi_LimitsOfRoutesHold(t *testing.T) {
 	}
 	defer func() { _ = r.Close(context.Background()) }()
 	named := func(name string, n int64) *ratelimit.Limiter {
-		l, err := ratelimit.New(r, name, ratelimit.PerMinute(n), ratelimit.FailClosed)
+		l, err := ratelimit.New(r, name, ratelimit.PerMinute(n), madcrow.FailClosed)
 		if err != nil {
 			t.Fatal(err)
 		}

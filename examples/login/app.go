@@ -62,10 +62,10 @@ func newApp(cfg config, r *madcrow.Redis, accounts *users, log *slog.Logger) (*a
 	}
 	// Closed: without Redis there is no session to be had anyway, and guesses
 	// that are not counted are the last thing to admit.
-	if a.logins, err = ratelimit.NewLogin(r, limits, ratelimit.FailClosed); err != nil {
+	if a.logins, err = ratelimit.NewLogin(r, limits, madcrow.FailClosed); err != nil {
 		return nil, err
 	}
-	a.addresses, err = ratelimit.New(r, "login_address", ratelimit.PerMinute(60), ratelimit.FailClosed)
+	a.addresses, err = ratelimit.New(r, "login_address", ratelimit.PerMinute(60), madcrow.FailClosed)
 	return a, err
 }
 

@@ -72,7 +72,7 @@ func run(ctx context.Context) error {
 func newHandler(r *madcrow.Redis) (http.Handler, error) {
 	// While Redis is away this process goes on counting alone. FailOpen would
 	// let everybody in then, FailClosed answer 503.
-	limit, err := ratelimit.New(r, "api_action", ratelimit.PerMinute(10), ratelimit.FailLocal(1))
+	limit, err := ratelimit.New(r, "api_action", ratelimit.PerMinute(10), madcrow.FailLocal(1))
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/httpcache"
 	"github.com/madcrow-go/madcrow/ratelimit"
 )
@@ -128,7 +129,7 @@ type stack struct {
 
 func (k *Kit) stacks(t *testing.T) []stack {
 	t.Helper()
-	limit, err := ratelimit.New(k.Redis, "carried", ratelimit.PerMinute(1_000_000), ratelimit.FailClosed)
+	limit, err := ratelimit.New(k.Redis, "carried", ratelimit.PerMinute(1_000_000), madcrow.FailClosed)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -132,7 +132,7 @@ func newKit(t *testing.T) *Kit {
 		t.Fatal(err)
 	}
 	k.Session = k.Sessions.Middleware(session.FailClosed)
-	limit, err := ratelimit.New(k.Redis, "conformance", ratelimit.PerMinute(3), ratelimit.FailClosed)
+	limit, err := ratelimit.New(k.Redis, "conformance", ratelimit.PerMinute(3), madcrow.FailClosed)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -258,7 +258,7 @@ var failures = map[string]failure{
 	"bad":      {400, "BAD", func(context.Context, *Kit) error { return problem.New(400, "BAD", "Not so") }},
 	"notfound": {404, "NOT_FOUND", func(context.Context, *Kit) error { return cache.Fail(sealed.Key{}, "get", "c", cache.ErrNotFound) }},
 	"late": {429, "QUOTA_EXCEEDED", func(ctx context.Context, k *Kit) error {
-		limit, err := ratelimit.New(k.Redis, "late", ratelimit.PerHour(1), ratelimit.FailClosed)
+		limit, err := ratelimit.New(k.Redis, "late", ratelimit.PerHour(1), madcrow.FailClosed)
 		if err != nil {
 			return err
 		}

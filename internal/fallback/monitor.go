@@ -78,7 +78,7 @@ func (m *Monitor) Failed(err error) {
 
 // PolicyDecided notes that the policy has decided instead of Redis. Callers see
 // no error, so the outage is logged, once for each reason.
-func (m *Monitor) PolicyDecided(policy Policy, admitted bool, cause error) {
+func (m *Monitor) PolicyDecided(policy madcrow.FailPolicy, admitted bool, cause error) {
 	now := clock.Now()
 	o := m.outage.Load()
 	if o == nil {
@@ -100,7 +100,7 @@ func (m *Monitor) PolicyDecided(policy Policy, admitted bool, cause error) {
 		return
 	}
 	text := m.kind + " not enforced: Redis is unavailable, every request is admitted"
-	if policy.Mode == Local {
+	if policy.IsLocal() {
 		text = m.kind + " counted in this process alone: Redis is unavailable"
 	}
 	m.log.Warn(text, "limit", m.name, "policy", policy.String(), "reason", cause)

@@ -3,45 +3,21 @@
 // semaphore share it.
 package fallback
 
-// Mode is the kind of a policy.
-type Mode uint8
+import "github.com/madcrow-go/madcrow"
 
-// The modes. The zero value is none.
-const (
-	Open   Mode = iota + 1 // admit
-	Closed                 // return the error
-	Local                  // count in this process
-)
-
-// Policy is a mode, with the number of processes that share a limit for Local.
-type Policy struct {
-	Mode      Mode
-	Processes int64
-}
-
-// Problem says what is wrong with a policy; "" is nothing.
-func (p Policy) Problem() string {
+// Problem says what is wrong with the policy of a limit; "" is nothing.
+func Problem(p madcrow.FailPolicy) string {
+	const choice = "choose madcrow.FailOpen, madcrow.FailClosed or madcrow.FailLocal(processes)"
 	switch {
-	case p.Mode == 0:
-		return "choose FailOpen, FailClosed or FailLocal"
-	case p.Mode == Local && p.Processes < 1:
+	case p.IsLocal() && p.Processes() < 1:
 		return "FailLocal needs the number of processes, at least 1"
+	case p == madcrow.FailOpen, p == madcrow.FailClosed, p.IsLocal():
+		return ""
+	case p == madcrow.FailPolicy{}:
+		return "is required: " + choice
 	}
-	return ""
+	return p.String() + " is not for limits: " + choice
 }
 
-// String returns "open", "closed" or "local", and "none" for the zero policy.
-func (p Policy) String() string {
-	switch p.Mode {
-	case Open:
-		return "open"
-	case Closed:
-		return "closed"
-	case Local:
-		return "local"
-	}
-	return "none"
-}
-
-// Share is this process's part of a limit, at least 1.
-func (p Policy) Share(limit int64) int64 { return max(1, limit/p.Processes) }
+// Share is this process's part of a limit under FailLocal, at least 1.
+func Share(p madcrow.FailPolicy, limit int64) int64 { return max(1, limit/int64(p.Processes())) }

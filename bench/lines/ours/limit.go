@@ -10,7 +10,7 @@ import (
 )
 
 func limited(mux *http.ServeMux, redis *madcrow.Redis) error {
-	limit, err := ratelimit.New(redis, "api_action", ratelimit.PerMinute(10), ratelimit.FailClosed)
+	limit, err := ratelimit.New(redis, "api_action", ratelimit.PerMinute(10), madcrow.FailClosed)
 	if err != nil {
 		return err
 	}

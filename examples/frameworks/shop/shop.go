@@ -103,7 +103,7 @@ func (s *Shop) build() (err error) {
 	}
 	s.Session = s.Sessions.Middleware(session.FailClosed)
 	// While Redis is away this process goes on counting alone.
-	limit, err := ratelimit.New(s.Redis, "orders", ratelimit.PerMinute(3), ratelimit.FailLocal(1))
+	limit, err := ratelimit.New(s.Redis, "orders", ratelimit.PerMinute(3), madcrow.FailLocal(1))
 	if err != nil {
 		return err
 	}
