@@ -6,7 +6,7 @@ GO ?= go
 # Every module of the workspace; the root's ./... does not reach into them.
 MODULES = $(shell $(GO) list -m -f '{{.Dir}}')
 
-.PHONY: help test lint servers unit root others compile tidy build api chaos matrix soak bench fuzz
+.PHONY: help test lint servers unit root others compile tidy build api release chaos matrix soak bench fuzz
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -37,6 +37,11 @@ build: ## the binary builds without cgo
 
 api: ## write the API snapshot (api/*.txt); says what is added and what breaks
 	@$(GO) run ./internal/api
+
+VERSION = v0.1.0
+
+release: ## try a release as strangers get it, and leave nothing behind (docs/releasing.md)
+	@./scripts/release -dry-run $(VERSION)
 
 # Examples start real programs, which the race detector does not see. All that is
 # built without it is built without cgo, so once.
