@@ -56,6 +56,7 @@ var imports = map[string][]string{
 	"internal/resp":      {},
 	"internal/testkit":   {},
 
+	"internal/codec":       {"internal/exactjson", "internal/guard"},
 	"internal/conformance": {".", "cache", "httpcache", "health", "inject", "madcrowtest", "problem", "ratelimit", "service", "session", "internal/..."},
 	"internal/operr":       {".", "problem"},
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	peer "github.com/go-redis/cache/v9"
+	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/cache"
 	"github.com/madcrow-go/madcrow/contrib/codec"
 	"github.com/maypok86/otter/v2"
@@ -260,7 +261,7 @@ func nearRace[T any](e *environment, name, what string, want func(int) T, same f
 	}}, nil
 }
 
-func redisRace[T any](e *environment, name, what string, want func(int) T, same func(a, b T) bool, decode func(string, *T) error, also ...cache.Codec[T]) (race, error) {
+func redisRace[T any](e *environment, name, what string, want func(int) T, same func(a, b T) bool, decode func(string, *T) error, also ...madcrow.Codec[T]) (race, error) {
 	remote, err := peerCache(e, name+":peer:", want, nil)
 	if err != nil {
 		return race{}, err

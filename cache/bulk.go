@@ -9,6 +9,7 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/clock"
+	"github.com/madcrow-go/madcrow/internal/codec"
 	"github.com/madcrow-go/madcrow/internal/keys"
 )
 
@@ -127,7 +128,7 @@ func (c *Cache[T]) encodeMany(values map[string]T, ca call, marked []tagMark) ([
 	for key, value := range values {
 		ttl := c.jittered(c.ttlOf(ca))
 		h := header{codec: c.opt.Codec.ID(), freshFor: ttl, storedFor: ttl + c.opt.StaleFor, tags: marked}
-		entry, err := c.encode(h.appendTo(nil), value)
+		entry, err := codec.Append(c.opt.Codec, h.appendTo(nil), value)
 		if err != nil {
 			return nil, err
 		}

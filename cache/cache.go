@@ -11,6 +11,7 @@ import (
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/cachelimit"
 	"github.com/madcrow-go/madcrow/internal/clock"
+	"github.com/madcrow-go/madcrow/internal/codec"
 	"github.com/madcrow-go/madcrow/internal/keys"
 	"github.com/madcrow-go/madcrow/internal/logonce"
 )
@@ -282,7 +283,7 @@ func (c *Cache[T]) write(ctx context.Context, encKey string, value T, ca call) e
 		return c.queue("set", encKey, err)
 	}
 	h.tags = marks(states, gens)
-	entry, err := c.encode(h.appendTo(nil), value)
+	entry, err := codec.Append(c.opt.Codec, h.appendTo(nil), value)
 	if err != nil {
 		return fail.Wrap("encode", c.name, err)
 	}

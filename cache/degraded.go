@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow/internal/clock"
+	"github.com/madcrow-go/madcrow/internal/codec"
 	"github.com/madcrow-go/madcrow/internal/memsize"
 )
 
@@ -19,15 +20,14 @@ func (c *Cache[T]) keepDegraded(l *loader[T], h header, value T) {
 	}
 	size := len(h.etag)
 	if !h.negative { // as one that is read: what the loader returned may be shared with others, who change it
-		data, err := c.encode(nil, value)
+		data, err := codec.Append(c.opt.Codec, nil, value)
 		if err != nil {
 			return
 		}
-		copied, err := c.decodeValue(string(data))
-		if err != nil {
+		if value, err = codec.Adopt(c.opt.Codec, text(data)); err != nil {
 			return
 		}
-		size += memsize.Of(&copied)
+		size += memsize.Of(&value)
 	}
 	tags := make([]nearTag, len(l.req.states))
 	for i, s := range l.req.states {

@@ -52,11 +52,11 @@ func encodeGolden(t *testing.T, h header, value any) []byte {
 	var err error
 	switch v := value.(type) {
 	case point:
-		b, err = JSON[point]().Append(b, v)
+		b, err = madcrow.JSON[point]().Append(b, v)
 	case string:
-		b, err = Text().Append(b, v)
+		b, err = madcrow.Text().Append(b, v)
 	case []byte:
-		b, err = Bytes().Append(b, v)
+		b, err = madcrow.Bytes().Append(b, v)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -93,11 +93,11 @@ func TestFormat_IsThatOfTheGoldenFiles(t *testing.T) {
 			var got any
 			switch e.value.(type) {
 			case point:
-				got, err = JSON[point]().Decode(payload)
+				got, err = madcrow.JSON[point]().Decode(payload)
 			case string:
-				got, err = Text().Decode(payload)
+				got, err = madcrow.Text().Decode(payload)
 			case []byte:
-				got, err = Bytes().Decode(payload)
+				got, err = madcrow.Bytes().Decode(payload)
 			}
 			if err != nil || !reflect.DeepEqual(got, e.value) {
 				t.Errorf("%v %v", got, err)

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/madcrow-go/madcrow/internal/codec"
 )
 
 // loader is one load of one key: it acquires the lease, calls the user's loader,
@@ -184,7 +186,7 @@ func (l *loader[T]) commit(ctx context.Context, res Result[T], resErr error, h h
 	entry := h.appendTo(nil)
 	if !h.negative {
 		var err error
-		if entry, err = c.encode(entry, value); err != nil {
+		if entry, err = codec.Append(c.opt.Codec, entry, value); err != nil {
 			if c.unencodable.First(err) {
 				c.log.Error("a value cannot be encoded, and is not cached", "cache", c.name, "reason", err)
 			}

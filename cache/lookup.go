@@ -12,6 +12,7 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/clock"
+	"github.com/madcrow-go/madcrow/internal/codec"
 	"github.com/madcrow-go/madcrow/internal/keys"
 	"github.com/madcrow-go/madcrow/internal/memsize"
 )
@@ -140,7 +141,7 @@ func (c *Cache[T]) readReply(ctx context.Context, encKey string, got madcrow.Tra
 // value is a part of it.
 func (c *Cache[T]) weigh(encKey string, f *Found[T], sent int) uint32 {
 	size := memsize.Of(&f.Value)
-	if _, shares := c.opt.Codec.(adopter[T]); shares {
+	if codec.Adopts(c.opt.Codec) {
 		size = max(size, sent)
 	}
 	return weightOf(encKey, size+len(f.etag))
@@ -220,7 +221,7 @@ func (c *Cache[T]) decodeText(raw string, left time.Duration, room []tagMark) (f
 		f.State, f.TTL = Stale, 0
 	}
 	if !h.negative {
-		if f.Value, err = c.decodeValue(raw[size:]); err != nil {
+		if f.Value, err = codec.Adopt(c.opt.Codec, raw[size:]); err != nil {
 			c.event("undecodable")
 			return Found[T]{}, nil, false
 		}
@@ -228,28 +229,6 @@ func (c *Cache[T]) decodeText(raw string, left time.Duration, room []tagMark) (f
 		return Found[T]{}, nil, false // an old absence is of no use
 	}
 	return f, h.tags, true
-}
-
-// decodeValue and encode take a codec that panics for one that fails.
-func (c *Cache[T]) decodeValue(data string) (v T, err error) {
-	if a, ok := c.opt.Codec.(adopter[T]); ok {
-		return a.adopt(data), nil
-	}
-	defer func() {
-		if p := recover(); p != nil {
-			err = panicked("the codec", p)
-		}
-	}()
-	return c.opt.Codec.Decode(bytesOf(data))
-}
-
-func (c *Cache[T]) encode(dst []byte, v T) (entry []byte, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = panicked("the codec", p)
-		}
-	}()
-	return c.opt.Codec.Append(dst, v)
 }
 
 // plan says whether it is time to load a fresh value again, or to begin its life

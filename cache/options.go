@@ -5,14 +5,16 @@ import (
 	"strings"
 	"time"
 
+	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/cachelimit"
+	"github.com/madcrow-go/madcrow/internal/codec"
 )
 
 // Options says how a cache works. The zero value works.
 type Options[T any] struct {
-	// Codec encodes values. Defaults to [Text] for strings, [Bytes] for byte
-	// slices and [JSON] for all else.
-	Codec Codec[T]
+	// Codec encodes values. Defaults to [madcrow.Text] for strings,
+	// [madcrow.Bytes] for byte slices and [madcrow.JSON] for all else.
+	Codec madcrow.Codec[T]
 
 	// TTL is how long a value is fresh, from 10 ms to 10 years. Defaults to 5
 	// minutes.
@@ -100,7 +102,7 @@ func (o Options[T]) filled(cacheName string) (Options[T], error) {
 		}
 	}
 	if o.Codec == nil {
-		o.Codec = defaultCodec[T]()
+		o.Codec = codec.Default[T]()
 	}
 	def(&o.TTL, 5*time.Minute)
 	def(&o.NegativeTTL, max(minTTL, min(o.TTL/10, 30*time.Second)))

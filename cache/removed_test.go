@@ -6,13 +6,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/cache"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
 // slowText is text that takes its time to be decoded: a queued removal is sent
 // meanwhile.
-type slowText struct{ cache.Codec[string] }
+type slowText struct{ madcrow.Codec[string] }
 
 func (slowText) ID() uint8 { return 200 }
 
@@ -49,7 +50,7 @@ func TestQueued_IsRemovedForEveryWayToRead(t *testing.T) {
 		} {
 			t.Run(name+" "+way, func(t *testing.T) {
 				t.Parallel()
-				for _, opt := range []cache.Options[string]{{Tags: []string{"t"}}, {Tags: []string{"t"}, Codec: slowText{cache.Text()}}} {
+				for _, opt := range []cache.Options[string]{{Tags: []string{"t"}}, {Tags: []string{"t"}, Codec: slowText{madcrow.Text()}}} {
 					c := newCache(t, openConfig(t, madcrowtest.StartRedis(t).Config()), opt)
 					if err := c.Set(t.Context(), "k", "old"); err != nil {
 						t.Fatal(err)

@@ -21,7 +21,6 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 
 	"github.com/madcrow-go/madcrow"
-	"github.com/madcrow-go/madcrow/cache"
 	"github.com/madcrow-go/madcrow/contrib/codec"
 )
 
@@ -53,12 +52,12 @@ func (p page) equal(q page) bool {
 	return at && reflect.DeepEqual(p, q)
 }
 
-func pages() map[string]cache.Codec[page] {
-	return map[string]cache.Codec[page]{
+func pages() map[string]madcrow.Codec[page] {
+	return map[string]madcrow.Codec[page]{
 		"msgpack":      codec.Msgpack[page](),
 		"zstd":         codec.Zstd[page](nil),
 		"zstd-msgpack": codec.Zstd(codec.Msgpack[page]()),
-		"zstd-best":    codec.Zstd(cache.JSON[page](), codec.WithLevel(codec.Best), codec.WithMinSize(0)),
+		"zstd-best":    codec.Zstd(madcrow.JSON[page](), codec.WithLevel(codec.Best), codec.WithMinSize(0)),
 		"s2":           codec.S2[page](nil),
 		"s2-better":    codec.S2(codec.Msgpack[page](), codec.WithLevel(codec.Better)),
 		"s2-zstd":      codec.S2(codec.Zstd[page](nil)),
@@ -89,7 +88,7 @@ func TestCompressed_ShortAndRandomValuesStayAsTheyAre(t *testing.T) {
 	for i := range random {
 		random[i] = byte(rand.IntN(256))
 	}
-	for name, c := range map[string]cache.Codec[[]byte]{"zstd": codec.Zstd[[]byte](nil), "s2": codec.S2[[]byte](nil)} {
+	for name, c := range map[string]madcrow.Codec[[]byte]{"zstd": codec.Zstd[[]byte](nil), "s2": codec.S2[[]byte](nil)} {
 		for _, v := range [][]byte{nil, []byte("a"), bytes.Repeat([]byte("a"), 511), random} {
 			data, err := c.Append(nil, v)
 			if err != nil || !bytes.Equal(data, append([]byte{3, 0}, v...)) {
@@ -105,7 +104,7 @@ func TestCompressed_ShortAndRandomValuesStayAsTheyAre(t *testing.T) {
 
 func TestCompressed_NothingIsLargerThanTheMaximum(t *testing.T) {
 	const most = 1 << 16
-	for name, c := range map[string]cache.Codec[[]byte]{
+	for name, c := range map[string]madcrow.Codec[[]byte]{
 		"zstd": codec.Zstd[[]byte](nil, codec.WithMaxSize(most)), "s2": codec.S2[[]byte](nil, codec.WithMaxSize(most)),
 	} {
 		data, err := c.Append(nil, make([]byte, most))
@@ -152,7 +151,7 @@ func TestCompressed_BombsTakeNoMemory(t *testing.T) {
 		t.Error("an empty frame")
 	}
 	for name, bomb := range map[string]struct {
-		c    cache.Codec[[]byte]
+		c    madcrow.Codec[[]byte]
 		data []byte
 	}{
 		"honest zstd":       {zs, packed(1<<28, frame)},

@@ -6,7 +6,6 @@ import (
 	"sync"
 
 	"github.com/madcrow-go/madcrow"
-	"github.com/madcrow-go/madcrow/cache"
 )
 
 const (
@@ -78,12 +77,12 @@ type method struct {
 
 // compressed is a codec around another one.
 type compressed[T any] struct {
-	inner cache.Codec[T]
+	inner madcrow.Codec[T]
 	settings
 	method
 }
 
-func newCompressed[T any](inner cache.Codec[T], opts []Option, choose func(Level) method) cache.Codec[T] {
+func newCompressed[T any](inner madcrow.Codec[T], opts []Option, choose func(Level) method) madcrow.Codec[T] {
 	if inner == nil {
 		inner = usual[T]()
 	}
@@ -91,15 +90,15 @@ func newCompressed[T any](inner cache.Codec[T], opts []Option, choose func(Level
 	return &compressed[T]{inner, s, choose(s.level)}
 }
 
-// usual is what package cache takes where no codec is given.
-func usual[T any]() cache.Codec[T] {
-	if c, ok := any(cache.Text()).(cache.Codec[T]); ok {
+// usual is the codec that is used where none is given.
+func usual[T any]() madcrow.Codec[T] {
+	if c, ok := any(madcrow.Text()).(madcrow.Codec[T]); ok {
 		return c
 	}
-	if c, ok := any(cache.Bytes()).(cache.Codec[T]); ok {
+	if c, ok := any(madcrow.Bytes()).(madcrow.Codec[T]); ok {
 		return c
 	}
-	return cache.JSON[T]()
+	return madcrow.JSON[T]()
 }
 
 func (c *compressed[T]) ID() byte { return c.id }

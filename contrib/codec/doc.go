@@ -1,20 +1,21 @@
-// Package codec has further codecs for package cache: MessagePack, and
-// compression with Zstandard or S2 around any other codec.
+// Package codec has further codecs for caches, topics, streams and sessions:
+// MessagePack, and compression with Zstandard or S2 around any other codec. Each is
+// a [madcrow.Codec].
 //
 //	pages, err := cache.New(r, "pages", cache.Options[Page]{
 //		Codec: codec.Zstd(codec.Msgpack[Page]()),
 //	})
 //
 // [Zstd] makes values smaller, [S2] is some times faster; both leave short
-// values as they are. A value that cannot be read is a miss, as with any codec:
-// one of another codec, of another inner codec, cut or damaged, or one that
+// values as they are. A value that cannot be read is an error of Decode, in a cache
+// a miss: one of another codec, of another inner codec, cut or damaged, or one that
 // would become larger than it may.
 //
 // # Ids
 //
 // An entry carries the id of its codec:
 //
-//	1 to 9    package cache: 1 JSON, 2 Text, 3 Bytes
+//	1 to 9    the library: 1 madcrow.JSON, 2 madcrow.Text, 3 madcrow.Bytes
 //	10        Msgpack
 //	11        Zstd
 //	12        S2

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/madcrow-go/madcrow/cache"
+	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/contrib/codec"
 )
 
@@ -20,7 +20,7 @@ func FuzzCompressed(f *testing.F) {
 	f.Add([]byte{3, 0, 'a'})
 	f.Add(packed(1<<19, []byte{0x28, 0xb5, 0x2f, 0xfd, 0, 0, 1, 0, 0}))
 	f.Add(packed(5, []byte{5, 16, 'a', 'b', 'c', 'd', 'e'}))
-	all := []cache.Codec[[]byte]{
+	all := []madcrow.Codec[[]byte]{
 		codec.Zstd[[]byte](nil, codec.WithMinSize(0), codec.WithMaxSize(fuzzMost)),
 		codec.S2[[]byte](nil, codec.WithMinSize(0), codec.WithMaxSize(fuzzMost)),
 	}

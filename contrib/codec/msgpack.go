@@ -7,7 +7,7 @@ import (
 
 	"github.com/vmihailenco/msgpack/v5"
 
-	"github.com/madcrow-go/madcrow/cache"
+	"github.com/madcrow-go/madcrow"
 )
 
 const idMsgpack = 10
@@ -15,7 +15,7 @@ const idMsgpack = 10
 // Msgpack is the codec of MessagePack, smaller and faster than JSON. Fields are
 // named by their `msgpack` tags or, where there is none, by their `json` tags.
 // Numbers are written in their shortest form.
-func Msgpack[T any]() cache.Codec[T] { return msgpackCodec[T]{} }
+func Msgpack[T any]() madcrow.Codec[T] { return msgpackCodec[T]{} }
 
 type msgpackCodec[T any] struct{}
 

@@ -24,7 +24,7 @@ func open(t *testing.T) *madcrow.Redis {
 	return madcrowtest.Open(t, cfg)
 }
 
-func newCache(t *testing.T, r *madcrow.Redis, c cache.Codec[page]) *cache.Cache[page] {
+func newCache(t *testing.T, r *madcrow.Redis, c madcrow.Codec[page]) *cache.Cache[page] {
 	t.Helper()
 	pages, err := cache.New(r, "pages", cache.Options[page]{Codec: c})
 	if err != nil {

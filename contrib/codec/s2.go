@@ -3,15 +3,15 @@ package codec
 import (
 	"github.com/klauspost/compress/s2"
 
-	"github.com/madcrow-go/madcrow/cache"
+	"github.com/madcrow-go/madcrow"
 )
 
 const idS2 = 12
 
 // S2 compresses with S2, an extension of Snappy, what the inner codec writes;
-// nil is the one that package cache would take. It is faster than
+// nil is the default of the value's type. It is faster than
 // [Zstd], and makes values less small.
-func S2[T any](inner cache.Codec[T], opts ...Option) cache.Codec[T] {
+func S2[T any](inner madcrow.Codec[T], opts ...Option) madcrow.Codec[T] {
 	return newCompressed(inner, opts, func(l Level) method {
 		return method{id: idS2, pack: packS2[l], unpack: unpackS2}
 	})

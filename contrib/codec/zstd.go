@@ -5,14 +5,14 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
-	"github.com/madcrow-go/madcrow/cache"
+	"github.com/madcrow-go/madcrow"
 )
 
 const idZstd = 11
 
 // Zstd compresses with Zstandard (RFC 8878) what the inner codec writes; nil is
-// the one that package cache would take. It makes text some times smaller.
-func Zstd[T any](inner cache.Codec[T], opts ...Option) cache.Codec[T] {
+// the default of the value's type. It makes text some times smaller.
+func Zstd[T any](inner madcrow.Codec[T], opts ...Option) madcrow.Codec[T] {
 	return newCompressed(inner, opts, func(l Level) method {
 		return method{id: idZstd, pack: packZstd[l], unpack: unpackZstd}
 	})

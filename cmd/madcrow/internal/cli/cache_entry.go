@@ -184,11 +184,11 @@ func readable(id byte, data []byte) (text string, ok bool) {
 }
 
 // unpacked reads a compressed value. It begins with the id of the codec inside.
-func unpacked(data []byte, around func(cache.Codec[[]byte], ...codec.Option) cache.Codec[[]byte]) (string, bool) {
+func unpacked(data []byte, around func(madcrow.Codec[[]byte], ...codec.Option) madcrow.Codec[[]byte]) (string, bool) {
 	if len(data) == 0 {
 		return "", false
 	}
-	inner := whatever{cache.Bytes(), data[0]}
+	inner := whatever{madcrow.Bytes(), data[0]}
 	plain, err := around(inner).Decode(data)
 	if err != nil {
 		return "", false
@@ -198,7 +198,7 @@ func unpacked(data []byte, around func(cache.Codec[[]byte], ...codec.Option) cac
 
 // whatever takes the bytes of any codec.
 type whatever struct {
-	cache.Codec[[]byte]
+	madcrow.Codec[[]byte]
 	id byte
 }
 

@@ -147,7 +147,7 @@ func (o *cacheOptions) life() time.Duration {
 
 // with makes the typed cache that --name names, and closes it again. What it
 // writes has the lifetime that was asked for.
-func with[T any](ctx context.Context, r *madcrow.Redis, o *cacheOptions, codec cache.Codec[T], work func(*cache.Cache[T]) error) error {
+func with[T any](ctx context.Context, r *madcrow.Redis, o *cacheOptions, codec madcrow.Codec[T], work func(*cache.Cache[T]) error) error {
 	name := o.name
 	if name == "" {
 		name = "cli" // for tags, which belong to all caches
@@ -169,13 +169,13 @@ func setTyped(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o *cacheO
 		if !json.Valid([]byte(value)) {
 			return usageError{errors.New("VALUE is not valid JSON; for a cache of strings give --codec text")}
 		}
-		err = with(ctx, r, o, cache.JSON[json.RawMessage](), func(all *cache.Cache[json.RawMessage]) error {
+		err = with(ctx, r, o, madcrow.JSON[json.RawMessage](), func(all *cache.Cache[json.RawMessage]) error {
 			return all.Set(ctx, key, json.RawMessage(value), tags)
 		})
 	case codecText:
-		err = with(ctx, r, o, cache.Text(), func(all *cache.Cache[string]) error { return all.Set(ctx, key, value, tags) })
+		err = with(ctx, r, o, madcrow.Text(), func(all *cache.Cache[string]) error { return all.Set(ctx, key, value, tags) })
 	default:
-		err = with(ctx, r, o, cache.Bytes(), func(all *cache.Cache[[]byte]) error { return all.Set(ctx, key, []byte(value), tags) })
+		err = with(ctx, r, o, madcrow.Bytes(), func(all *cache.Cache[[]byte]) error { return all.Set(ctx, key, []byte(value), tags) })
 	}
 	if err != nil {
 		return err

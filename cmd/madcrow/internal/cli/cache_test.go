@@ -177,7 +177,7 @@ func TestCache_CodecsOfTheLibraryAreShown(t *testing.T) {
 		t.Errorf("%q %v %v", v, found, err)
 	}
 	long := member{1, strings.Repeat("long ", 500)}
-	for name, of := range map[string]cache.Codec[member]{
+	for name, of := range map[string]madcrow.Codec[member]{
 		"msgpack": codec.Msgpack[member](), "zstd": codec.Zstd[member](nil), "s2": codec.S2(codec.Zstd(codec.Msgpack[member]())),
 	} {
 		if err := typed(t, s, name, cache.Options[member]{Codec: of}).Set(t.Context(), "k", long); err != nil {
@@ -186,7 +186,7 @@ func TestCache_CodecsOfTheLibraryAreShown(t *testing.T) {
 		want := `.*codec  ` + name + "\nvalue  {\"id\":1,\"name\":\"(long ){500}\"}"
 		cacheStep{"get k --name " + name, exitOK, want}.run(t, s)
 	}
-	own := typed(t, s, "own", cache.Options[member]{Codec: ownCodec{cache.JSON[member]()}})
+	own := typed(t, s, "own", cache.Options[member]{Codec: ownCodec{madcrow.JSON[member]()}})
 	if err := own.Set(t.Context(), "k", long); err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +199,7 @@ func TestCache_CodecsOfTheLibraryAreShown(t *testing.T) {
 	cacheStep{"del bad --name own", exitOK, "deleted"}.run(t, s)
 }
 
-type ownCodec struct{ cache.Codec[member] }
+type ownCodec struct{ madcrow.Codec[member] }
 
 func (ownCodec) ID() byte { return 200 }
 
