@@ -27,11 +27,11 @@ func TestDocs_NameTestsThatExist(t *testing.T) {
 	if err != nil || len(decisions) < 10 {
 		t.Fatalf("%d decisions, %v", len(decisions), err)
 	}
-	pages := map[string]int{"when-redis-fails": 40, "sessions": 25, "pubsub": 12, "streams": 8, "sse": 6}
+	proven := map[string]int{"when-redis-fails": 40, "sessions": 25, "pubsub": 12, "streams": 8, "sse": 6}
 	for _, file := range decisions {
-		pages[strings.TrimSuffix(strings.TrimPrefix(filepath.ToSlash(file), "docs/"), ".md")] = 0
+		proven[strings.TrimSuffix(strings.TrimPrefix(filepath.ToSlash(file), "docs/"), ".md")] = 0
 	}
-	for file, least := range pages {
+	for file, least := range proven {
 		page, err := os.ReadFile("docs/" + file + ".md")
 		if err != nil {
 			t.Fatal(err)
@@ -69,4 +69,41 @@ func TestDocs_NameFilesThatExist(t *testing.T) {
 			t.Errorf("%s: %d files are named", page, len(names))
 		}
 	}
+}
+
+// A sentence can be read without the names of tests: they stand in the tables'
+// column and in footnotes.
+func TestDocs_TestsAreNamedInTablesAndFootnotesOnly(t *testing.T) {
+	notes := 0
+	for _, page := range pages(t) {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		prose := regexp.MustCompile("(?ms)^```.*?^```").ReplaceAllString(string(text), "")
+		for line := range strings.Lines(prose) {
+			if strings.HasPrefix(line, "[^") {
+				notes++
+			} else if name := regexp.MustCompile("`Test[A-Z][A-Za-z0-9_*/]+`").FindString(line); name != "" && !strings.HasPrefix(line, "|") {
+				t.Errorf("%s: %s stands in a sentence: make it a footnote", page, name)
+			}
+		}
+	}
+	if notes < 40 {
+		t.Errorf("%d footnotes were found", notes)
+	}
+}
+
+// pages are the README and all pages below docs.
+func pages(t *testing.T) []string {
+	t.Helper()
+	pages := []string{"README.md"}
+	for _, pattern := range []string{"docs/*.md", "docs/adr/*.md"} {
+		more, err := filepath.Glob(pattern)
+		if err != nil || len(more) == 0 {
+			t.Fatalf("%s: %v, %v", pattern, more, err)
+		}
+		pages = append(pages, more...)
+	}
+	return pages
 }
