@@ -18,7 +18,7 @@ import (
 // That a write may run twice does not say that it did not run.
 func TestOutcome_OfAnIdempotentWriteIsUnknownTooAfterATimeout(t *testing.T) {
 	s, r := server(t)
-	s.Do(t, "CLIENT", "PAUSE", "900", "ALL")
+	s.Do(t, "CLIENT", "PAUSE", "900")
 	write := func(b builder) command { return b.Set().Key("k").Value("1").Build().ToRetryable() }
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()

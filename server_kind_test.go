@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -89,7 +90,11 @@ func TestConnect_ClusterOfOneNodeServesAsStandalone(t *testing.T) {
 			}
 			s := madcrowtest.StartRedis(t, opts...)
 			other := madcrowtest.StartRedis(t, madcrowtest.WithArgs("--cluster-enabled", "yes"))
-			s.Do(t, "CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+			slots := []string{"CLUSTER", "ADDSLOTS"} // ADDSLOTSRANGE came with Redis 7.0
+			for slot := range 16384 {
+				slots = append(slots, strconv.Itoa(slot))
+			}
+			s.Do(t, slots...)
 			for end := time.Now().Add(5 * time.Second); s.Do(t, "SET", "a", "1") != "OK" && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 			}
 			log := &lines{}

@@ -13,6 +13,9 @@ import (
 
 // A publish appends to the history and names its end, in two keys of one slot.
 func TestRecoverable_PublishWhileItsSlotMovesWaitsOrIsNotMade(t *testing.T) {
+	if madcrowtest.OlderThan(t, "7.0") {
+		t.Skip("topics with a history need sharded channels in a cluster")
+	}
 	c := madcrowtest.StartCluster(t)
 	r := named(t, c.Config())
 	bus := newBus(t, r, pubsub.Options{})

@@ -6,7 +6,10 @@ package lease
 
 import (
 	"context"
+	"errors"
 	"time"
+
+	"github.com/madcrow-go/madcrow/internal/fault"
 )
 
 // Options say how a lease is kept alive. Renew is required.
@@ -24,8 +27,9 @@ type Options struct {
 	// ctx ends with Stop, and, with a TTL, at the end of the lease and at the latest
 	// after Every. Without a TTL it has no deadline: those of the calls bound it.
 	Renew func(ctx context.Context) (held bool, err error)
-	// Lost is called once when the lease is lost: Renew returned false, or no
-	// renewal succeeded for TTL. It must not call Stop. nil does nothing.
+	// Lost is called once when the lease is lost: Renew returned false, no renewal
+	// succeeded for TTL, or the Redis is closed. It must not call Stop. nil does
+	// nothing.
 	Lost func()
 	// Wake, if set, is called when the renewals start. A value on its channel
 	// causes a renewal at once. stop is called when the renewals end.
@@ -101,7 +105,8 @@ func (l *Lease) run(last time.Time) {
 		case err == nil && held:
 			last = sent
 			timer.Reset(l.opt.Every)
-		case err == nil, l.left(last) <= 0: // another's, or possibly another's
+		// Another's, possibly another's, or there will be no renewal any more.
+		case err == nil, l.left(last) <= 0, errors.Is(err, fault.ErrClosed):
 			if l.opt.Lost != nil {
 				l.opt.Lost()
 			}

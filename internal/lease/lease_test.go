@@ -3,11 +3,13 @@ package lease_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/madcrow-go/madcrow/internal/fault"
 	"github.com/madcrow-go/madcrow/internal/lease"
 )
 
@@ -69,6 +71,19 @@ func TestKeep_ALeaseOfAnotherHolderIsLostAtOnce(t *testing.T) {
 		time.Sleep(time.Minute)
 		l.Stop()
 		if len(s.at) != 3 || len(s.lost) != 1 || s.lost[0] != 3*time.Second {
+			t.Errorf("renewed at %v, lost at %v", s.at, s.lost)
+		}
+	})
+}
+
+// The goroutine went on renewing for the rest of TTL after Redis.Close.
+func TestKeep_ALeaseIsLostWhenTheRedisIsClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{reply: func(int) (bool, error) { return false, fmt.Errorf("GET: %w", fault.ErrClosed) }}
+		l := lease.Keep(t.Context(), time.Now(), s.options(3*time.Second))
+		time.Sleep(time.Minute)
+		l.Stop()
+		if len(s.lost) != 1 || s.lost[0] != time.Second {
 			t.Errorf("renewed at %v, lost at %v", s.at, s.lost)
 		}
 	})
