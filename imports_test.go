@@ -43,7 +43,7 @@ var imports = map[string][]string{
 	"internal/availability": {"internal/fault"},
 	"internal/deadline":     {"internal/clock"},
 	"internal/conn":         {"internal/availability", "internal/fault", "internal/clock", "internal/logonce", "internal/resp"},
-	"internal/node":         {"internal/conn", "internal/availability", "internal/fault", "internal/clock", "internal/guard", "internal/logonce"},
+	"internal/node":         {"internal/unblock", "internal/conn", "internal/availability", "internal/fault", "internal/clock", "internal/guard", "internal/logonce"},
 	"internal/topology":     {"internal/node", "internal/conn", "internal/availability", "internal/fault", "internal/clock", "internal/deadline", "internal/logonce", "internal/resp"},
 
 	// Leaves, which use the standard library alone.
@@ -55,6 +55,7 @@ var imports = map[string][]string{
 	"internal/memsize":   {},
 	"internal/resp":      {},
 	"internal/testkit":   {},
+	"internal/unblock":   {},
 
 	"internal/codec":       {"internal/exactjson", "internal/guard"},
 	"internal/conformance": {".", "cache", "httpcache", "health", "inject", "madcrowtest", "problem", "ratelimit", "service", "session", "internal/..."},

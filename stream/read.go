@@ -28,7 +28,7 @@ const (
 
 // readNew reads new messages. The read that cannot wait runs on the connection
 // that all calls share, so it reads no more than inlineMax.
-func (c *consumer[T]) readNew(own context.Context, n int) ([]entry, error) {
+func (c *consumer[T]) readNew(ctx, own context.Context, n int) ([]entry, error) {
 	now := time.Now()
 	trim := now.After(c.nextTrim) && (c.trimDue.Load() || c.losing)
 	if trim || now.After(c.noLossUntil) {
@@ -42,7 +42,7 @@ func (c *consumer[T]) readNew(own context.Context, n int) ([]entry, error) {
 			return entries, err
 		}
 	}
-	entries, err := c.readGroup(own, n)
+	entries, err := c.readGroup(ctx, own, n)
 	if err == nil && len(entries) == 0 {
 		c.setNoLossUntil(time.Now(), 0) // there was nothing
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/madcrow-go/madcrow/internal/clock"
 	"github.com/madcrow-go/madcrow/internal/guard"
 	"github.com/madcrow-go/madcrow/internal/lease"
+	"github.com/madcrow-go/madcrow/internal/unblock"
 )
 
 // WorkOptions says how messages are worked on. The zero value works.
@@ -278,7 +279,7 @@ func (c *consumer[T]) round(ctx, own context.Context, free int) (err error) {
 	if free == 0 || ctx.Err() != nil {
 		return nil
 	}
-	entries, err := c.readNew(own, free)
+	entries, err := c.readNew(ctx, own, free)
 	for _, e := range entries {
 		free--
 		c.start(own, e, 1)
@@ -321,10 +322,10 @@ func (c *consumer[T]) blockTime() time.Duration {
 	return max(d, time.Millisecond).Truncate(time.Millisecond) // 0 would block for ever
 }
 
-// readGroup waits for new messages on a connection of its own.
-func (c *consumer[T]) readGroup(ctx context.Context, n int) ([]entry, error) {
+// readGroup waits for new messages on a connection of its own, until ctx ends.
+func (c *consumer[T]) readGroup(ctx, own context.Context, n int) ([]entry, error) {
 	block := c.blockTime()
-	m, err := c.s.r.DoBlocking(ctx, block, func(b madcrow.Builder) madcrow.Command {
+	m, err := c.s.r.DoBlocking(unblock.When(own, ctx), block, func(b madcrow.Builder) madcrow.Command {
 		return b.Xreadgroup().Group(c.group, c.name).Count(int64(n)).Block(block.Milliseconds()).Streams().Key(c.s.logKey()).Id(">").Build()
 	})
 	if err != nil || m.IsNil() {

@@ -385,3 +385,75 @@ func TestWork_ReturningWorkerTakesNothingFromALivingOne(t *testing.T) {
 		t.Errorf("%d further tries", n)
 	}
 }
+
+// It took up to 0.8 s: the read that waits in Redis went on to its end.
+func TestWork_EndsAtOnceWhenItIsIdle(t *testing.T) {
+	needStreams(t)
+	r := open(t)
+	s, err := stream.New(r, "idle", stream.Options[note]{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() {
+			done <- s.Work(ctx, "g", func(context.Context, stream.Delivery[note]) error { return nil }, stream.WorkOptions{})
+		}()
+		time.Sleep(300 * time.Millisecond) // it waits in Redis by then
+		begin := time.Now()
+		cancel()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		took := time.Since(begin)
+		t.Log(took)
+		if took > testkit.Slack(100*time.Millisecond) {
+			t.Errorf("it ended after %v", took)
+		}
+	}
+	// The connection of the read is still good for others.
+	for range 3 {
+		if m, err := r.DoBlocking(t.Context(), 50*time.Millisecond, func(b madcrow.Builder) madcrow.Command {
+			return b.Blpop().Key("nothing").Timeout(0.05).Build()
+		}); err != nil || !m.IsNil() {
+			t.Error(m, err)
+		}
+	}
+}
+
+// A message that comes in the moment of the end is done, or not given to anyone: it
+// does not wait as pending for a worker that has gone.
+func TestWork_TheEndLeavesNoMessagePending(t *testing.T) {
+	needStreams(t)
+	s, err := stream.New(open(t), "ending", stream.Options[note]{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var done atomic.Int64
+	rounds := long(40, 2000)
+	for i := range rounds {
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() {
+			ended <- s.Work(ctx, "g", func(context.Context, stream.Delivery[note]) error { done.Add(1); return nil }, stream.WorkOptions{Workers: 2})
+		}()
+		time.Sleep(20 * time.Millisecond)
+		go cancel()
+		time.Sleep(time.Duration(i%8) * 100 * time.Microsecond)
+		if _, err := s.Publish(t.Context(), note{i}); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		if l, err := s.Lag(t.Context(), "g"); err != nil || l.Pending != 0 || l.Workers != 0 {
+			t.Fatalf("round %d: %+v %v", i, l, err)
+		}
+	}
+	l, err := s.Lag(t.Context(), "g")
+	if err != nil || done.Load()+max(l.Waiting, 0) != int64(rounds) {
+		t.Errorf("%d done, %+v, %v", done.Load(), l, err)
+	}
+}

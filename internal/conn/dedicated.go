@@ -32,6 +32,8 @@ type Dedicated struct {
 	conn        atomic.Pointer[conn]
 	Dirty       bool        // it is closed on release
 	established atomic.Bool // it was connected, and is not connected again
+	unusable    atomic.Bool // as Dirty, set by another goroutine
+	id          int64       // of the connection at the server; 0: not asked, -1: not known
 
 	idleSince time.Time
 }
@@ -184,12 +186,27 @@ func (d *Dedicated) Do(ctx context.Context, cmds ...rueidis.Completed) []rueidis
 	return results
 }
 
+// ID is the number of the connection at the server, and 0 where the server does
+// not say it. It asks once, on the connection itself.
+func (d *Dedicated) ID(ctx context.Context) int64 {
+	if d.id == 0 {
+		d.id = -1
+		if id, err := d.Do(ctx, d.client.B().ClientId().Build())[0].AsInt64(); err == nil {
+			d.id = id
+		}
+	}
+	return max(d.id, 0)
+}
+
+// NotReusable has the connection ended on release.
+func (d *Dedicated) NotReusable() { d.unusable.Store(true) }
+
 // Release gives the connection back, or ends it, and never waits. It is called
 // once for each take.
 func (d *Dedicated) Release() {
 	p := d.pool
 	p.mu.Lock()
-	keep := !d.Dirty && !p.closed && d.conn.Load() != nil
+	keep := !d.Dirty && !d.unusable.Load() && !p.closed && d.conn.Load() != nil
 	if keep {
 		d.idleSince = time.Now()
 		p.idle = append(p.idle, d)

@@ -49,6 +49,7 @@ func (n *Node) doMultiDedicated(ctx context.Context, cmds []rueidis.Completed) (
 		return nil, err
 	}
 	defer c.Release()
+	defer n.unblockable(ctx, c)()
 	return c.Do(ctx, cmds...), nil
 }
 
