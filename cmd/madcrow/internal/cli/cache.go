@@ -85,6 +85,12 @@ func cacheCommand(o *cacheOptions, use, short, long, example string, count func(
 	return cmd
 }
 
+// known has a command suggested for other names too.
+func known(cmd *cobra.Command, others ...string) *cobra.Command {
+	cmd.SuggestFor = others
+	return cmd
+}
+
 func exactly(n int) func(int) bool { return func(have int) bool { return have == n } }
 
 func atLeast(n int) func(int) bool { return func(have int) bool { return have >= n } }
@@ -155,12 +161,12 @@ loading at this moment is not stored over it.`,
 
 func newCacheDel() *cobra.Command {
 	o := &cacheOptions{}
-	return o.addName(cacheCommand(o, "del KEY", "Remove a value",
+	return o.addName(known(cacheCommand(o, "del KEY", "Remove a value",
 		`Remove the value of KEY. With --name what a program is loading at this moment
 is not stored either.`,
 		`  madcrow cache del greeting
   madcrow cache del 42 --name users`,
-		exactly(1), delRaw, delTyped))
+		exactly(1), delRaw, delTyped), "remove", "rm", "unset"))
 }
 
 func newCacheTTL() *cobra.Command {
@@ -187,9 +193,9 @@ whatever typed cache of the Go programs that share the REDIS_KEY_PREFIX.` + cach
 	del := &cacheOptions{verb: "delete"}
 	expire := &cacheOptions{verb: "expire"}
 	cmd.AddCommand(
-		cacheCommand(del, "delete TAG…", "Remove all entries of the tags",
+		known(cacheCommand(del, "delete TAG…", "Remove all entries of the tags",
 			`Remove all entries of the tags: none of them is served again, not even as a
-stale one.`, `  madcrow cache tag delete user:42`, atLeast(1), changeTags, nil),
+stale one.`, `  madcrow cache tag delete user:42`, atLeast(1), changeTags, nil), "remove", "rm"),
 		cacheCommand(expire, "expire TAG…", "Make all entries of the tags stale",
 			`Make all entries of the tags stale: they are loaded again, and served stale
 where a program allows it.`, `  madcrow cache tag expire prices stock`, atLeast(1), changeTags, nil),

@@ -78,9 +78,12 @@ func printConfig(w io.Writer, cfg madcrow.Config) error {
 	}
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(name, text string) { _, _ = fmt.Fprintf(tw, "%s\t%s\n", name, text) }
-	if !(madcrow.Env{}).NamesRedis() && !cfg.Require {
+	switch {
+	case !(madcrow.Env{}).NamesRedis() && cfg.Require:
+		row("mode", "none: "+noRedis)
+	case !(madcrow.Env{}).NamesRedis():
 		row("mode", "embedded, in memory (set REDIS_HOST to use a real Redis)")
-	} else {
+	default:
 		row("mode", modeOf(cfg))
 		for _, r := range whereIs(cfg) {
 			row(r[0], r[1])

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"syscall"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/fault"
 )
 
 // oneshot is what commands that ask Redis once have in common.
@@ -74,6 +76,9 @@ func (o *oneshot) done(c *cobra.Command, text string, answer any) error {
 	return err
 }
 
+// noRedis is what a command that needs a real Redis says where none is named.
+const noRedis = "no Redis is named: set REDIS_HOST=localhost for the one on this machine, or REDIS_URL, REDIS_SENTINELS or REDIS_CLUSTERS"
+
 // openReal opens the Redis that the environment names, and waits until it is
 // connected. An embedded one would be empty, and end with this command.
 func openReal(ctx context.Context, timeout time.Duration) (*madcrow.Redis, error) {
@@ -81,13 +86,54 @@ func openReal(ctx context.Context, timeout time.Duration) (*madcrow.Redis, error
 	if err != nil {
 		return nil, err
 	}
-	if !(madcrow.Env{}).NamesRedis() && !cfg.Require {
-		return nil, usageError{errors.New("no Redis is named: set REDIS_HOST=localhost for the one on this machine, or REDIS_URL, REDIS_SENTINELS or REDIS_CLUSTERS")}
+	if !(madcrow.Env{}).NamesRedis() {
+		return nil, usageError{errors.New(noRedis)}
 	}
-	cfg.Require = true
+	cfg.Require = false // awaitConnected waits, and no longer than it helps
 	cfg.ConnectTimeout = max(min(cfg.ConnectTimeout, timeout), time.Millisecond)
 	cfg.Logger = slog.New(slog.DiscardHandler) // the error says it all
-	return madcrow.Open(ctx, cfg)
+	r, err := madcrow.Open(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := awaitConnected(ctx, r); err != nil {
+		_ = r.Close(ctx)
+		return nil, err
+	}
+	return r, nil
+}
+
+// awaitConnected waits for the first connection, up to Config.ConnectTimeout. It
+// waits for a Redis that is slow or still starting; any other failure, such as a
+// refused connection, is said at once.
+func awaitConnected(ctx context.Context, r *madcrow.Redis) error {
+	within := r.Config().ConnectTimeout
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	for st := range r.Watch(ctx) {
+		switch st.State {
+		case madcrow.StateUp, madcrow.StateDegraded:
+			return nil
+		case madcrow.StateDown:
+			if !maySoonPass(st.Err) {
+				return st.Err
+			}
+		}
+	}
+	err := r.Err()
+	var e *madcrow.Error
+	if errors.As(err, &e) {
+		return &madcrow.Error{Op: e.Op, Kind: e.Kind, Outcome: e.Outcome, Err: fmt.Errorf("not connected within %v: %w", within, e.Err)}
+	}
+	return err
+}
+
+// maySoonPass says whether an attempt to connect that failed like this may succeed
+// a moment later.
+func maySoonPass(err error) bool {
+	var slow net.Error
+	return errors.Is(err, fault.ErrSilent) || errors.Is(err, madcrow.ErrLoading) || errors.Is(err, madcrow.ErrTimeout) || errors.Is(err, context.DeadlineExceeded) ||
+		errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &slow) && slow.Timeout()
 }
 
 // asUsage makes what was typed wrong an error of the one who typed.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -27,7 +28,10 @@ func openRedis(ctx context.Context, log *slog.Logger) (*redisInUse, error) {
 	}
 	cfg.Logger = log
 	out := &redisInUse{}
-	if !(madcrow.Env{}).NamesRedis() && !cfg.Require {
+	if !(madcrow.Env{}).NamesRedis() {
+		if cfg.Require {
+			return nil, usageError{errors.New(noRedis)}
+		}
 		srv, err := embedded.Start(embedded.Options{})
 		if err != nil {
 			return nil, fmt.Errorf("start the embedded Redis: %w", err)

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"runtime/debug"
@@ -12,58 +11,17 @@ import (
 	"github.com/madcrow-go/madcrow"
 )
 
-// Exit codes.
-const (
-	exitOK     = 0
-	exitFailed = 1 // it ran, and failed
-	exitUsage  = 2 // the command line or the configuration is wrong
-	exitDenied = 3 // a limit said no
-	exitMiss   = 3 // there is no such key
-)
-
 // version is set by the build: -ldflags "-X …/internal/cli.version=v1.2.3".
 var version string
-
-// These are answers, not failures; what they are was printed.
-var (
-	errDenied = errors.New("denied")
-	errMiss   = errors.New("not found")
-)
-
-func isAnswer(err error) bool { return errors.Is(err, errDenied) || errors.Is(err, errMiss) }
-
-// usageError is a mistake of the one who typed.
-type usageError struct{ err error }
-
-func (e usageError) Error() string { return e.err.Error() }
-func (e usageError) Unwrap() error { return e.err }
 
 // Main runs the command line and returns the exit code.
 func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root := newRoot()
-	root.SetArgs(args)
+	root.SetArgs(withHandles(args))
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
-	if err == nil {
-		return exitOK
-	}
-	switch {
-	case errors.Is(err, errDenied):
-		return exitDenied
-	case errors.Is(err, errMiss):
-		return exitMiss
-	}
-	_, _ = fmt.Fprintf(stderr, "madcrow: %v\n", err)
-	var u usageError
-	switch {
-	case errors.As(err, &u):
-		_, _ = fmt.Fprintln(stderr, "Run 'madcrow --help' for usage.")
-		return exitUsage
-	case errors.Is(err, madcrow.ErrConfig):
-		return exitUsage
-	}
-	return exitFailed
+	c, err := root.ExecuteContextC(ctx)
+	return report(stderr, c, err)
 }
 
 func newRoot() *cobra.Command {
@@ -84,17 +42,9 @@ Use the Redis on this machine:
 		Args:          usageArgs,
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(newServe(), newCache(), newLimit(), newPublish(), newTail(), newStream(), newSession(), newVersion(), newConfig())
 	return root
-}
-
-// usageArgs refuses arguments, for the commands that take none.
-func usageArgs(c *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return usageError{fmt.Errorf("unknown command %q for %q", args[0], c.CommandPath())}
-	}
-	return nil
 }
 
 func newVersion() *cobra.Command {

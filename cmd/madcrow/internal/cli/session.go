@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -53,8 +55,8 @@ The program's Options.Name and Options.Secret must be given with --name and
 		Args: usageArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
-		return usageError{fmt.Errorf("%w (before a USER or HANDLE that begins with '-' write --)", err)}
+	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w (before a USER that begins with '-' write --)", flagError(c, err))}
 	})
 	cmd.AddCommand(newSessionList(), newSessionShow(), newSessionRevoke())
 	return cmd
@@ -94,6 +96,7 @@ can read or write them, but for routes that read copies while Redis is away
 		`  madcrow session revoke 42 HANDLE
   madcrow session revoke 42 --all
   madcrow session revoke --fastapi - < identifier`, revokeSessions)
+	cmd.SuggestFor = []string{"delete", "remove", "rm", "end", "kill", "logout"}
 	cmd.Flags().BoolVar(&o.all, "all", false, "end all sessions of the user")
 	return o.addFastAPI(cmd)
 }
@@ -194,4 +197,30 @@ func asSessionUsage(err error) error {
 		return usageError{fmt.Errorf("%s: %s", v.Argument, v.Reason)}
 	}
 	return err
+}
+
+// handlePattern is that of handles that look like flags: one in 64 does.
+var handlePattern = regexp.MustCompile(`^-[A-Za-z0-9_-]{42}$`)
+
+// withHandles moves the handles of sessions that begin with "-" behind "--", where
+// they are no flags. A value of a flag that stands by itself is left alone.
+func withHandles(args []string) []string {
+	if len(args) == 0 || args[0] != "session" {
+		return args
+	}
+	var before, behind []string
+	for i, arg := range args {
+		switch {
+		case arg == "--":
+			return args // the user has done it
+		case handlePattern.MatchString(arg) && !slices.Contains([]string{"--fastapi", "--name", "--secret-file", "--env-file", "--timeout", "--output", "-o"}, args[i-1]):
+			behind = append(behind, arg)
+		default:
+			before = append(before, arg)
+		}
+	}
+	if behind == nil {
+		return args
+	}
+	return append(append(before, "--"), behind...)
 }

@@ -5,9 +5,11 @@ import (
 	"crypto/subtle"
 	"log/slog"
 	"math/rand/v2"
+	"mime"
 	"net"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -167,8 +169,16 @@ func notIDRune(c rune) bool {
 	return !ok
 }
 
-// serveUnknown answers what no route does: 405 when the path is one of ours.
+// serveUnknown answers what no route does: 405 when the path is one of ours. A
+// browser that asks for the root is sent to the documentation.
 func (s *Server) serveUnknown(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/" && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+		w.Header().Add("Vary", "Accept")
+		if acceptsHTML(r.Header) {
+			http.Redirect(w, r, "/docs", http.StatusFound)
+			return
+		}
+	}
 	var allowed []string
 	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
 		probe := &http.Request{Method: method, URL: r.URL, Host: r.Host}
@@ -184,6 +194,20 @@ func (s *Server) serveUnknown(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.fail(w, r, problem.New(http.StatusNotFound, "NOT_FOUND", "There is nothing here"))
+}
+
+// acceptsHTML says whether a request names HTML among what it takes, as browsers do
+// and programs do not: theirs take anything.
+func acceptsHTML(h http.Header) bool {
+	for _, list := range h["Accept"] {
+		for part := range strings.SplitSeq(list, ",") {
+			kind, parameters, err := mime.ParseMediaType(part)
+			if quality, bad := strconv.ParseFloat(parameters["q"], 64); err == nil && kind == "text/html" && (bad != nil || quality > 0) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // responses are reused: one of them would otherwise be garbage of each request.

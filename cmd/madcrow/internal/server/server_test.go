@@ -184,3 +184,32 @@ func (l *logBuffer) String() string {
 	defer l.mu.Unlock()
 	return l.b.String()
 }
+
+func TestRoot_SendsBrowsersToTheDocumentationAndProgramsAProblem(t *testing.T) {
+	web := startWeb(t, backends()["embedded"](t))
+	for accept, status := range map[string]int{
+		"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8": http.StatusFound,
+		"application/xml, text/html;q=0.5":                                http.StatusFound,
+		"*/*":                                                             http.StatusNotFound,
+		"application/json":                                                http.StatusNotFound,
+		"text/html;q=0, */*":                                              http.StatusNotFound,
+		"":                                                                http.StatusNotFound,
+	} {
+		for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost} {
+			req := httptest.NewRequestWithContext(t.Context(), method, "http://localhost/", nil)
+			if accept != "" {
+				req.Header.Set("Accept", accept)
+			}
+			w := httptest.NewRecorder()
+			web.srv.ServeHTTP(w, req)
+			want := status
+			if method == http.MethodPost {
+				want = http.StatusNotFound
+			}
+			place := map[bool]string{true: "/docs"}[want == http.StatusFound]
+			if w.Code != want || w.Header().Get("Location") != place || want == http.StatusNotFound && w.Header().Get("Content-Type") != "application/problem+json" {
+				t.Errorf("%s with Accept %q: %d %v, want %d", method, accept, w.Code, w.Header(), want)
+			}
+		}
+	}
+}
