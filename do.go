@@ -30,7 +30,7 @@ func (r *Redis) Do(ctx context.Context, build func(Builder) Command) (Message, e
 	defer r.deadlines.Leave(cc)
 	msg, op, tries, err := r.do(bounded, build)
 	if r.rec != nil {
-		r.record(op, 1, start, tries, err)
+		r.record(ctx, op, 1, start, tries, err)
 	}
 	if err != nil {
 		return msg, publicError(err)
@@ -85,14 +85,14 @@ func (r *Redis) try(ctx context.Context, c *topology.Route, cmd Command, dedicat
 	return Message{}, op, again, e
 }
 
-func (r *Redis) record(op string, commands int, start int64, retries int, err *fault.Error) {
+func (r *Redis) record(ctx context.Context, op string, commands int, start int64, retries int, err *fault.Error) {
 	kind := Kind(0)
 	if err != nil {
 		kind = Kind(err.Kind)
 	}
-	r.recordKind(op, commands, start, retries, kind)
+	r.recordKind(ctx, op, commands, start, retries, kind)
 }
 
-func (r *Redis) recordKind(op string, commands int, start int64, retries int, kind Kind) {
-	r.rec.Operation(Operation{Name: op, Commands: commands, Duration: time.Duration(clock.Now() - start), Retries: retries, Kind: kind})
+func (r *Redis) recordKind(ctx context.Context, op string, commands int, start int64, retries int, kind Kind) {
+	r.rec.Operation(ctx, Operation{Name: op, Commands: commands, Duration: time.Duration(clock.Now() - start), Retries: retries, Kind: kind})
 }

@@ -67,8 +67,8 @@ func (c Config) connConfig(listeners *conn.Listeners) conn.Config {
 		}
 	}
 	if rec := c.Recorder; rec != nil {
-		out.OnDial = func(addr string, took time.Duration, err error) {
-			rec.Dial(Dial{Address: addr, Duration: took, Err: err})
+		out.OnDial = func(ctx context.Context, addr string, took time.Duration, err error) {
+			rec.Dial(ctx, Dial{Address: addr, Duration: took, Err: err})
 		}
 	}
 	return out

@@ -1,6 +1,9 @@
 package madcrow
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Event is one thing that a package reports to a [Recorder].
 type Event struct {
@@ -22,5 +25,196 @@ type Event struct {
 	Err error
 }
 
-// EventType is the type of an [Event]. 0 is none.
+// EventType is the type of an [Event]. 0 is none. Types are compared as
+// constants: their numbers are not promised, their texts are.
 type EventType uint8
+
+// The types of events; docs/events.md says when each is reported.
+const (
+	_ EventType = iota
+
+	EventCacheHit
+	EventCacheHitNear
+	EventCacheHitNegative
+	EventCacheMiss
+	EventCacheStale
+	EventCacheError
+	EventCacheLoad
+	EventCacheLoadError
+	EventCacheRefresh
+	EventCacheStoreError
+	EventCacheTooLarge
+	EventCacheFenced
+	EventCacheQueued
+	EventCacheUndecodable
+	EventCacheUnencodable
+
+	EventHTTPCachePass
+	EventHTTPCacheBadTags
+
+	EventLimitAllowed
+	EventLimitDenied
+	EventLimitDeniedLocally
+	EventLimitDeniedByList
+	EventLimitShadowDenied
+	EventLimitBypassed
+	EventLimitUnkeyed
+	EventLimitDegraded
+	EventLimitError
+	EventLimitReplaced
+
+	EventSemaphoreAllowed
+	EventSemaphoreDenied
+	EventSemaphoreDegraded
+	EventSemaphoreError
+	EventSemaphoreReplaced
+
+	EventSessionCreated
+	EventSessionLogin
+	EventSessionLogout
+	EventSessionRotated
+	EventSessionRevoked
+	EventSessionEvicted
+	EventSessionMissing
+	EventSessionMalformed
+	EventSessionUndecodable
+	EventSessionSeveralCookies
+	EventSessionAmbiguous
+	EventSessionConflict
+	EventSessionUnavailable
+
+	EventPubSubPublished
+	EventPubSubReceived
+	EventPubSubMissed
+	EventPubSubGap
+	EventPubSubDropped
+	EventPubSubMalformed
+	EventPubSubHistoryLost
+	EventPubSubQueued
+	EventPubSubOutboxLost
+	EventPubSubRenewed
+
+	EventStreamPublished
+	EventStreamDone
+	EventStreamFailed
+	EventStreamDead
+	EventStreamClaimed
+	EventStreamAdopted
+	EventStreamTrimmed
+	EventStreamLost
+	EventStreamAckLost
+	EventStreamConsumersRemoved
+
+	EventSSEOpened
+	EventSSEClosed
+	EventSSECut
+	EventSSERefused
+
+	EventServiceHitNear
+)
+
+// eventTexts are "package.name".
+var eventTexts = [...]string{
+	EventCacheHit:         "cache.hit",
+	EventCacheHitNear:     "cache.hit_near",
+	EventCacheHitNegative: "cache.hit_negative",
+	EventCacheMiss:        "cache.miss",
+	EventCacheStale:       "cache.stale",
+	EventCacheError:       "cache.error",
+	EventCacheLoad:        "cache.load",
+	EventCacheLoadError:   "cache.load_error",
+	EventCacheRefresh:     "cache.refresh",
+	EventCacheStoreError:  "cache.store_error",
+	EventCacheTooLarge:    "cache.too_large",
+	EventCacheFenced:      "cache.fenced",
+	EventCacheQueued:      "cache.queued",
+	EventCacheUndecodable: "cache.undecodable",
+	EventCacheUnencodable: "cache.unencodable",
+
+	EventHTTPCachePass:    "httpcache.pass",
+	EventHTTPCacheBadTags: "httpcache.bad_tags",
+
+	EventLimitAllowed:       "ratelimit.allowed",
+	EventLimitDenied:        "ratelimit.denied",
+	EventLimitDeniedLocally: "ratelimit.denied_locally",
+	EventLimitDeniedByList:  "ratelimit.denied_by_list",
+	EventLimitShadowDenied:  "ratelimit.shadow_denied",
+	EventLimitBypassed:      "ratelimit.bypassed",
+	EventLimitUnkeyed:       "ratelimit.unkeyed",
+	EventLimitDegraded:      "ratelimit.degraded",
+	EventLimitError:         "ratelimit.error",
+	EventLimitReplaced:      "ratelimit.replaced",
+
+	EventSemaphoreAllowed:  "semaphore.allowed",
+	EventSemaphoreDenied:   "semaphore.denied",
+	EventSemaphoreDegraded: "semaphore.degraded",
+	EventSemaphoreError:    "semaphore.error",
+	EventSemaphoreReplaced: "semaphore.replaced",
+
+	EventSessionCreated:        "session.created",
+	EventSessionLogin:          "session.login",
+	EventSessionLogout:         "session.logout",
+	EventSessionRotated:        "session.rotated",
+	EventSessionRevoked:        "session.revoked",
+	EventSessionEvicted:        "session.evicted",
+	EventSessionMissing:        "session.missing",
+	EventSessionMalformed:      "session.malformed",
+	EventSessionUndecodable:    "session.undecodable",
+	EventSessionSeveralCookies: "session.several_cookies",
+	EventSessionAmbiguous:      "session.ambiguous",
+	EventSessionConflict:       "session.conflict",
+	EventSessionUnavailable:    "session.unavailable",
+
+	EventPubSubPublished:   "pubsub.published",
+	EventPubSubReceived:    "pubsub.received",
+	EventPubSubMissed:      "pubsub.missed",
+	EventPubSubGap:         "pubsub.gap",
+	EventPubSubDropped:     "pubsub.dropped",
+	EventPubSubMalformed:   "pubsub.malformed",
+	EventPubSubHistoryLost: "pubsub.history_lost",
+	EventPubSubQueued:      "pubsub.queued",
+	EventPubSubOutboxLost:  "pubsub.outbox_lost",
+	EventPubSubRenewed:     "pubsub.renewed",
+
+	EventStreamPublished:        "stream.published",
+	EventStreamDone:             "stream.done",
+	EventStreamFailed:           "stream.failed",
+	EventStreamDead:             "stream.dead",
+	EventStreamClaimed:          "stream.claimed",
+	EventStreamAdopted:          "stream.adopted",
+	EventStreamTrimmed:          "stream.trimmed",
+	EventStreamLost:             "stream.lost",
+	EventStreamAckLost:          "stream.ack_lost",
+	EventStreamConsumersRemoved: "stream.consumers_removed",
+
+	EventSSEOpened:  "sse.opened",
+	EventSSEClosed:  "sse.closed",
+	EventSSECut:     "sse.cut",
+	EventSSERefused: "sse.refused",
+
+	EventServiceHitNear: "service.hit_near",
+}
+
+// String returns the package and the name: "cache.hit"; "none" for 0 and for a
+// number that is no type.
+func (t EventType) String() string {
+	if t == 0 || int(t) >= len(eventTexts) {
+		return "none"
+	}
+	return eventTexts[t]
+}
+
+// Package returns the package that reports it, such as "cache"; "" for none.
+func (t EventType) Package() string {
+	pkg, _, ok := strings.Cut(t.String(), ".")
+	if !ok {
+		return ""
+	}
+	return pkg
+}
+
+// Name returns the name without the package, such as "hit"; "none" for none.
+func (t EventType) Name() string {
+	text := t.String()
+	return text[strings.IndexByte(text, '.')+1:]
+}

@@ -13,10 +13,14 @@ import (
 func (c Config) guarded() Config {
 	c.Logger = guard.Logger(c.Logger)
 	log, said := c.Logger, &guard.Said{}
-	if rec := c.Recorder; rec != nil {
-		if _, nop := rec.(NopRecorder); !nop {
-			c.Recorder = guardedRecorder{rec: rec, log: log, said: said}
-		}
+	switch rec := c.Recorder.(type) {
+	case nil:
+	case NopRecorder:
+		c.Recorder = nil // no event is built for it
+	case Tracer:
+		c.Recorder = guardedTracer{guardedRecorder{rec: c.Recorder, log: log, said: said}, rec}
+	default:
+		c.Recorder = guardedRecorder{rec: rec, log: log, said: said}
 	}
 	if dial := c.Dialer; dial != nil {
 		c.Dialer = func(ctx context.Context, network, address string) (conn net.Conn, err error) {
@@ -62,19 +66,19 @@ func (g guardedRecorder) recovered(p any) {
 	}
 }
 
-func (g guardedRecorder) Operation(o Operation) {
+func (g guardedRecorder) Operation(ctx context.Context, o Operation) {
 	defer func() { g.recovered(recover()) }()
-	g.rec.Operation(o)
+	g.rec.Operation(ctx, o)
 }
 
-func (g guardedRecorder) Event(pkg, name string, n int) {
+func (g guardedRecorder) Event(ctx context.Context, e Event) {
 	defer func() { g.recovered(recover()) }()
-	g.rec.Event(pkg, name, n)
+	g.rec.Event(ctx, e)
 }
 
-func (g guardedRecorder) Dial(d Dial) {
+func (g guardedRecorder) Dial(ctx context.Context, d Dial) {
 	err := guard.Apart(func() error {
-		g.rec.Dial(d)
+		g.rec.Dial(ctx, d)
 		return nil
 	})
 	sayPanic(g.log, g.said, "Config.Recorder", err)
@@ -86,4 +90,20 @@ func (g guardedRecorder) StateChange(from, to State) {
 		return nil
 	})
 	sayPanic(g.log, g.said, "Config.Recorder", err)
+}
+
+// guardedTracer is a guardedRecorder that is also a Tracer.
+type guardedTracer struct {
+	guardedRecorder
+	tracer Tracer
+}
+
+func (g guardedTracer) Start(ctx context.Context, s Span) (within context.Context, end func(error)) {
+	within, end = ctx, func(error) {} // after a panic
+	defer func() { g.recovered(recover()) }()
+	started, done := g.tracer.Start(ctx, s)
+	return started, func(err error) {
+		defer func() { g.recovered(recover()) }()
+		done(err)
+	}
 }

@@ -41,12 +41,12 @@ func (h *hostile) mayPanic() {
 	}
 }
 
-func (h *hostile) Handle(context.Context, slog.Record) error { h.act(); return nil }
-func (h *hostile) Enabled(context.Context, slog.Level) bool  { return true }
-func (h *hostile) Dial(madcrow.Dial)                         { h.act() }
-func (h *hostile) StateChange(madcrow.State, madcrow.State)  { h.act() }
-func (h *hostile) Operation(madcrow.Operation)               { h.mayPanic() }
-func (h *hostile) Event(string, string, int)                 { h.mayPanic() }
+func (h *hostile) Handle(context.Context, slog.Record) error    { h.act(); return nil }
+func (h *hostile) Enabled(context.Context, slog.Level) bool     { return true }
+func (h *hostile) Dial(context.Context, madcrow.Dial)           { h.act() }
+func (h *hostile) StateChange(madcrow.State, madcrow.State)     { h.act() }
+func (h *hostile) Operation(context.Context, madcrow.Operation) { h.mayPanic() }
+func (h *hostile) Event(context.Context, madcrow.Event)         { h.mayPanic() }
 func (h *hostile) dial(ctx context.Context, n, a string) (net.Conn, error) {
 	h.act()
 	return (&net.Dialer{}).DialContext(ctx, n, a)

@@ -31,7 +31,7 @@ func (r *Redis) DoMulti(ctx context.Context, build func(Builder) []Command) ([]R
 	defer r.deadlines.Leave(cc)
 	results, tries, err := r.doMulti(bounded, build)
 	if r.rec != nil {
-		r.record("PIPELINE", len(results), start, tries, err)
+		r.record(ctx, "PIPELINE", len(results), start, tries, err)
 	}
 	if err != nil {
 		return results, publicError(err)
@@ -111,7 +111,7 @@ func (r *Redis) DoBlocking(ctx context.Context, block time.Duration, build func(
 		msg, op, again, err = r.try(ctx, &c, build(r.builder), true)
 	}
 	if r.rec != nil {
-		r.record(op, 1, start, c.Tries, err)
+		r.record(ctx, op, 1, start, c.Tries, err)
 	}
 	if err != nil {
 		return msg, publicError(err)

@@ -1,22 +1,28 @@
 package madcrow
 
-import "time"
+import (
+	"context"
+	"time"
+
+	"github.com/madcrow-go/madcrow/internal/sealed"
+)
 
 // Recorder observes what happens. All methods are called from many goroutines,
 // on the path of the calls: they must be fast, must not block and must not end
-// their goroutine. A panic is logged and changes nothing. Embed [NopRecorder], so
-// that a later method does not break the build.
+// their goroutine. A panic is logged and changes nothing. A context is that of the
+// call, with its values; it may have ended. Embed [NopRecorder], so that a later
+// method does not break the build. A Recorder that is also a [Tracer] makes spans.
 type Recorder interface {
 	// Operation is called once for each call of [Redis.Do] and its like, with
 	// what became of it after all tries.
-	Operation(Operation)
+	Operation(context.Context, Operation)
 	// Dial is called for each attempt to open a connection.
-	Dial(Dial)
+	Dial(context.Context, Dial)
 	// StateChange is called when the state of the connection changes. It may
 	// ask for the state, and must not call Close.
 	StateChange(from, to State)
-	// Event counts what a package reports: pkg "cache", name "hit", and so on.
-	Event(pkg, name string, n int)
+	// Event reports what a package did: a cache hit, a denied request, and so on.
+	Event(context.Context, Event)
 }
 
 // Operation is one call as a [Recorder] sees it.
@@ -40,17 +46,43 @@ type Dial struct {
 	Err      error
 }
 
+// Tracer makes spans. It is what a [Recorder] may also be: the packages then call
+// Start around work of their own that takes time, such as a load of a cache or a
+// delivery of a stream. The calls to Redis within are not started by it: each is an
+// [Operation], with the context that Start returned.
+type Tracer interface {
+	// Start begins a span, and returns the context for the work. The function
+	// that it returns is called once, when the work is done, with its error.
+	Start(context.Context, Span) (context.Context, func(error))
+}
+
+// Span is one piece of work as a [Tracer] sees it.
+type Span struct {
+	// Op is the package and the work: "cache.load", "stream.deliver", …
+	Op string
+	// Name is the instance: see [Event.Name].
+	Name string
+}
+
 // NopRecorder does nothing.
 type NopRecorder struct{}
 
 // Operation does nothing.
-func (NopRecorder) Operation(Operation) {}
+func (NopRecorder) Operation(context.Context, Operation) {}
 
 // Dial does nothing.
-func (NopRecorder) Dial(Dial) {}
+func (NopRecorder) Dial(context.Context, Dial) {}
 
 // StateChange does nothing.
 func (NopRecorder) StateChange(State, State) {}
 
 // Event does nothing.
-func (NopRecorder) Event(string, string, int) {}
+func (NopRecorder) Event(context.Context, Event) {}
+
+// Recorder returns the one of Config, and as a [Tracer] where it is one; nil where
+// no one listens, so that nothing is built for it. Only the packages of this module
+// can call it.
+func (r *Redis) Recorder(sealed.Key) (Recorder, Tracer) {
+	tracer, _ := r.rec.(Tracer)
+	return r.rec, tracer
+}

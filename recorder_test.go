@@ -22,13 +22,13 @@ type recorder struct {
 	states []string
 }
 
-func (r *recorder) Operation(o madcrow.Operation) {
+func (r *recorder) Operation(_ context.Context, o madcrow.Operation) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.ops = append(r.ops, o)
 }
 
-func (r *recorder) Dial(madcrow.Dial) {
+func (r *recorder) Dial(context.Context, madcrow.Dial) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.dials++
@@ -66,7 +66,7 @@ func TestRecorder_SeesOperationsDialsAndStates(t *testing.T) {
 			t.Errorf("%+v has no duration", o)
 		}
 	}
-	want := "SET 1 unknown|LPUSH 1 wrong type|mine 1 unknown|PIPELINE 2 unknown|TX 1 unknown"
+	want := "SET 1 none|LPUSH 1 wrong type|mine 1 none|PIPELINE 2 none|TX 1 none"
 	if got := strings.Join(seen, "|"); got != want {
 		t.Errorf("operations:\n %s\nwant\n %s", got, want)
 	}

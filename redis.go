@@ -84,9 +84,6 @@ func Open(ctx context.Context, cfg Config) (*Redis, error) {
 		closed:    make(chan struct{}),
 		watchers:  map[chan Status]struct{}{},
 	}
-	if _, nop := cfg.Recorder.(NopRecorder); nop {
-		r.rec, cfg.Recorder = nil, nil
-	}
 	r.last = Status{State: StateConnecting, Since: time.Now(), Mode: cfg.mode(), Address: cfg.address(), MaxConnections: cfg.MaxConnections}
 	r.life, r.stop = context.WithCancel(context.WithoutCancel(ctx))
 	r.topology, err = topology.New(r.life, cfg.topologyConfig(&r.listeners, r.observe))
@@ -170,12 +167,3 @@ func (r *Redis) Config() Config { return r.cfg.redacted() }
 // all. It is never nil, and a handler that panics does no harm. Packages built
 // on this one log to it unless they are given another.
 func (r *Redis) Logger() *slog.Logger { return r.log }
-
-// Recorder returns the one that Config names, for the packages that report their
-// own events; it is never nil.
-func (r *Redis) Recorder() Recorder {
-	if r.rec == nil {
-		return NopRecorder{}
-	}
-	return r.rec
-}

@@ -29,7 +29,7 @@ func (r *Redis) DoReplica(ctx context.Context, build func(Builder) Command) (Mes
 		msg, op, tries, err = r.do(bounded, build)
 	}
 	if r.rec != nil {
-		r.record(op, 1, start, tries, err)
+		r.record(ctx, op, 1, start, tries, err)
 	}
 	if err != nil {
 		return msg, publicError(err)

@@ -136,7 +136,7 @@ func (r *Redis) once(ctx context.Context, cmds ...Command) []rueidis.RedisResult
 		if len(p.Steps) > 1 {
 			name = "PIPELINE"
 		}
-		r.record(name, len(p.Steps), start, 0, first)
+		r.record(ctx, name, len(p.Steps), start, 0, first)
 	}
 	return replies
 }

@@ -45,7 +45,7 @@ func (r *Redis) Eval(ctx context.Context, s *Script, keys, args []string) (Messa
 	defer r.deadlines.Leave(cc)
 	msg, tries, err := r.eval(bounded, s, keys, args)
 	if r.rec != nil {
-		r.record(s.name, 1, start, tries, err)
+		r.record(ctx, s.name, 1, start, tries, err)
 	}
 	if err != nil {
 		err.Op = s.name

@@ -100,7 +100,7 @@ func (r *Redis) getWithin(ctx context.Context, within time.Duration, track bool,
 				kind = e.Kind
 			}
 		}
-		r.recordKind("GET", len(keys), start, 0, kind)
+		r.recordKind(ctx, "GET", len(keys), start, 0, kind)
 	}
 	return out
 }

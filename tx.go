@@ -66,7 +66,7 @@ func (r *Redis) Tx(ctx context.Context, keys []string, fn func(*Tx) error) ([]Me
 		if e := (*Error)(nil); errors.As(err, &e) {
 			kind = e.Kind
 		}
-		r.recordKind("TX", len(msgs), start, tries, kind)
+		r.recordKind(ctx, "TX", len(msgs), start, tries, kind)
 	}
 	return msgs, err
 }

@@ -25,11 +25,11 @@ func (c *Cache[T]) GetMany(ctx context.Context, wanted []string, opts ...CallOpt
 	all, err := c.findMany(ctx, wanted, ca)
 	for key, f := range all {
 		if f.State == Fresh {
-			if res := c.served(f); res.Found {
+			if res := c.served(ctx, f); res.Found {
 				out[key] = f.Value
 			}
 		} else {
-			c.event("miss")
+			c.event(ctx, madcrow.EventCacheMiss)
 		}
 	}
 	return out, c.failed("get many", err)
@@ -145,7 +145,7 @@ func (c *Cache[T]) writeMany(ctx context.Context, values map[string]T, ca call) 
 	if err != nil {
 		var errs []error
 		for key := range values {
-			errs = append(errs, c.queue("set", keys.Encode(key), err))
+			errs = append(errs, c.queue(ctx, "set", keys.Encode(key), err))
 		}
 		return errors.Join(errs...)
 	}
@@ -164,7 +164,7 @@ func (c *Cache[T]) writeMany(ctx context.Context, values map[string]T, ca call) 
 	for i, e := range all {
 		c.changing(e.encKey)
 		if failures[i] != nil {
-			errs = append(errs, c.queue("set", e.encKey, failures[i]))
+			errs = append(errs, c.queue(ctx, "set", e.encKey, failures[i]))
 		} else {
 			c.removals.discard(e.encKey)
 		}
@@ -221,14 +221,14 @@ func (c *Cache[T]) GetOrLoadMany(ctx context.Context, wanted []string, load func
 	var wait []*loader[T]
 	for key, f := range all {
 		if f.State == Fresh {
-			if res := c.served(f); res.Found {
+			if res := c.served(ctx, f); res.Found {
 				out[key] = f.Value
 			}
 			if !f.refresh {
 				continue
 			}
 		} else {
-			c.event("miss")
+			c.event(ctx, madcrow.EventCacheMiss)
 		}
 		j := b.add(key, ca, f)
 		if f.State != Fresh {

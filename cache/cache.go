@@ -12,6 +12,7 @@ import (
 	"github.com/madcrow-go/madcrow/internal/cachelimit"
 	"github.com/madcrow-go/madcrow/internal/clock"
 	"github.com/madcrow-go/madcrow/internal/codec"
+	"github.com/madcrow-go/madcrow/internal/events"
 	"github.com/madcrow-go/madcrow/internal/keys"
 	"github.com/madcrow-go/madcrow/internal/logonce"
 )
@@ -20,7 +21,7 @@ import (
 // it with [New].
 type Cache[T any] struct {
 	r      *madcrow.Redis
-	rec    madcrow.Recorder // nil: no one listens
+	events events.Source
 	log    *slog.Logger
 	name   string
 	prefix string // of every key, up to the encoded user key
@@ -58,14 +59,11 @@ func New[T any](r *madcrow.Redis, name string, options Options[T]) (*Cache[T], e
 	}
 	cfg := r.Config()
 	c := &Cache[T]{
-		r: r, log: r.Logger(), name: name, opt: opt,
+		r: r, events: events.Of(r, name), log: r.Logger(), name: name, opt: opt,
 		prefix: valuePrefix(cfg.KeyPrefix, name),
 		tags:   newTagTable(r, cfg.KeyPrefix, name, opt.NearTTL),
 		near:   newNear[T](opt.Near),
 		clock:  newCoarseClock(),
-	}
-	if _, none := r.Recorder().(madcrow.NopRecorder); !none {
-		c.rec = r.Recorder()
 	}
 	c.flights = newFlights[T](opt.MaxLoads)
 	c.life, c.stop = context.WithCancel(context.Background())
@@ -182,7 +180,7 @@ func (c *Cache[T]) Get(ctx context.Context, key string, opts ...CallOption) (T, 
 	// Another key, encoded, may look like a key that begins with '~'.
 	if len(opts) == 0 && (key == "" || key[0] != keys.Hashed[0]) {
 		if e, ok := c.hot(key); ok {
-			c.event("hit_near")
+			c.event(ctx, madcrow.EventCacheHitNear)
 			return e.value, true, nil
 		}
 	}
@@ -226,18 +224,18 @@ func (c *Cache[T]) GetResult(ctx context.Context, key string, opts ...CallOption
 	ca.readOnly = true
 	f, _, err := c.lookup(ctx, key, ca)
 	if err != nil {
-		c.event("error")
+		c.event(ctx, madcrow.EventCacheError)
 		return Result[T]{Degraded: true, Err: err}, c.failed("get", err)
 	}
 	if f.State != Fresh {
-		c.event("miss")
+		c.event(ctx, madcrow.EventCacheMiss)
 		return Result[T]{}, nil
 	}
-	return c.served(f), nil
+	return c.served(ctx, f), nil
 }
 
 // served is the result of what was found fresh.
-func (c *Cache[T]) served(f Found[T]) Result[T] {
+func (c *Cache[T]) served(ctx context.Context, f Found[T]) Result[T] {
 	res := Result[T]{Value: f.Value, Found: true, Source: SourceRedis, Age: f.Age, TTL: f.TTL, ETag: f.etag}
 	if f.near {
 		res.Source = SourceNear
@@ -245,11 +243,11 @@ func (c *Cache[T]) served(f Found[T]) Result[T] {
 	switch {
 	case f.negative:
 		res.Found, res.Source = false, SourceNegative
-		c.event("hit_negative")
+		c.event(ctx, madcrow.EventCacheHitNegative)
 	case f.near:
-		c.event("hit_near")
+		c.event(ctx, madcrow.EventCacheHitNear)
 	default:
-		c.event("hit")
+		c.event(ctx, madcrow.EventCacheHit)
 	}
 	return res
 }
@@ -280,7 +278,7 @@ func (c *Cache[T]) write(ctx context.Context, encKey string, value T, ca call) e
 	h := header{codec: c.opt.Codec.ID(), freshFor: ttl, storedFor: ttl + c.opt.StaleFor}
 	gens, err := c.tags.fetch(ctx, 0, h.storedFor, states)
 	if err != nil {
-		return c.queue("set", encKey, err)
+		return c.queue(ctx, "set", encKey, err)
 	}
 	h.tags = marks(states, gens)
 	entry, err := codec.Append(c.opt.Codec, h.appendTo(nil), value)
@@ -295,7 +293,7 @@ func (c *Cache[T]) write(ctx context.Context, encKey string, value T, ca call) e
 	}, func(ctx context.Context) error { return c.setSplit(ctx, vk, text(entry), h.storedFor.Milliseconds()) })
 	c.changing(encKey)
 	if err != nil {
-		return c.queue("set", encKey, err)
+		return c.queue(ctx, "set", encKey, err)
 	}
 	c.removals.discard(encKey)
 	return nil
@@ -316,7 +314,7 @@ func (c *Cache[T]) Delete(ctx context.Context, key string) error {
 	}, func(ctx context.Context) error { return c.deleteSplit(ctx, vk) })
 	c.changing(encKey)
 	if err != nil {
-		return c.queue("delete", encKey, err)
+		return c.queue(ctx, "delete", encKey, err)
 	}
 	c.removals.discard(encKey)
 	return nil
@@ -401,8 +399,4 @@ func (c *Cache[T]) touch(ctx context.Context, encKey string, f Found[T]) (bool, 
 
 func (c *Cache[T]) failed(op string, err error) error { return fail.Wrap(op, c.name, err) }
 
-func (c *Cache[T]) event(name string) {
-	if c.rec != nil {
-		c.rec.Event("cache", name, 1)
-	}
-}
+func (c *Cache[T]) event(ctx context.Context, t madcrow.EventType) { c.events.Count(ctx, t) }

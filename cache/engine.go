@@ -41,10 +41,10 @@ func (e Engine[T]) LastKnown(key string, tags []string) Found[T] {
 }
 
 // CountHit counts what was found as a hit.
-func (e Engine[T]) CountHit(f Found[T]) { e.served(f) }
+func (e Engine[T]) CountHit(ctx context.Context, f Found[T]) { e.served(ctx, f) }
 
 // Count counts an event.
-func (e Engine[T]) Count(name string) { e.event(name) }
+func (e Engine[T]) Count(ctx context.Context, t madcrow.EventType) { e.event(ctx, t) }
 
 // Remember stores a value that helps later loads.
 func (e Engine[T]) Remember(ctx context.Context, key string, value T, ttl time.Duration, tags []string) error {

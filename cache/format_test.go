@@ -113,13 +113,13 @@ type recorder struct {
 	events map[string]int
 }
 
-func (r *recorder) Event(_, name string, n int) {
+func (r *recorder) Event(_ context.Context, ev madcrow.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.events == nil {
 		r.events = map[string]int{}
 	}
-	r.events[name] += n
+	r.events[ev.Type.Name()] += ev.N
 }
 
 func (r *recorder) count(name string) int {

@@ -45,7 +45,7 @@ func (c *Cache[T]) changeTag(ctx context.Context, op, how string, s *tagState) e
 			return c.failed(op, err)
 		}
 		c.removals.addTag(s.key, how)
-		c.event("queued")
+		c.event(ctx, madcrow.EventCacheQueued)
 		return c.failed(op, errors.Join(ErrQueued, err))
 	}
 	return nil
@@ -85,7 +85,7 @@ func (c *Cache[T]) dropTags(ctx context.Context, names []string) error {
 		default:
 			c.removals.add(key, c.tags.whole.key)
 			c.registry.tagChanges(key)
-			c.event("queued")
+			c.event(ctx, madcrow.EventCacheQueued)
 			errs = append(errs, c.failed(op, errors.Join(ErrQueued, bad)))
 		}
 	}
@@ -94,12 +94,12 @@ func (c *Cache[T]) dropTags(ctx context.Context, names []string) error {
 
 // queue notes that the value of a key must go when Redis is back. An error that
 // waiting does not mend is returned as it is.
-func (c *Cache[T]) queue(op, encKey string, err error) error {
+func (c *Cache[T]) queue(ctx context.Context, op, encKey string, err error) error {
 	if !c.removals.retryable(err) {
 		return c.failed(op, err)
 	}
 	c.removals.add(c.valueKey(encKey), c.tags.whole.key)
 	c.changing(encKey)
-	c.event("queued")
+	c.event(ctx, madcrow.EventCacheQueued)
 	return c.failed(op, errors.Join(ErrQueued, err))
 }

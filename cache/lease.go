@@ -90,7 +90,7 @@ func (l *loader[T]) acquire(ctx context.Context) (res Result[T], done bool, err 
 		case err != nil:
 			return res, true, err
 		case !again:
-			return c.loadedElsewhere(f)
+			return c.loadedElsewhere(ctx, f)
 		}
 	}
 }
@@ -173,7 +173,7 @@ func (l *loader[T]) adopt(ctx context.Context, got madcrow.Tracked) (res Result[
 	if !l.shareEnds(f, seen) {
 		return res, false, nil
 	}
-	res, done, err = c.loadedElsewhere(f)
+	res, done, err = c.loadedElsewhere(ctx, f)
 	l.end(ctx, res, err, leaseDrop{})
 	return res, done, err
 }
@@ -185,8 +185,8 @@ func (l *loader[T]) shareEnds(f Found[T], seen uint64) bool {
 }
 
 // loadedElsewhere is the result of a load by another process.
-func (c *Cache[T]) loadedElsewhere(f Found[T]) (Result[T], bool, error) {
-	res := c.served(f)
+func (c *Cache[T]) loadedElsewhere(ctx context.Context, f Found[T]) (Result[T], bool, error) {
+	res := c.served(ctx, f)
 	if f.negative {
 		return res, true, ErrNotFound
 	}
@@ -346,16 +346,16 @@ func (c *Cache[T]) endLease(ctx context.Context, l *loadLease, how leaseEnd) {
 		c.near.Drop(l.encKey) // it is older than what somebody may have seen
 	}
 	if _, stores := how.(leaseStore); stores && errors.Is(err, madcrow.ErrTooLarge) { // it was not sent
-		c.event("too_large")
+		c.event(ctx, madcrow.EventCacheTooLarge)
 		c.endLease(ctx, l, leaseDrop{})
 		return
 	}
 	if err != nil {
-		c.event("store_error")
+		c.event(ctx, madcrow.EventCacheStoreError)
 		return
 	}
 	if n, _ := m.AsInt64(); n == 0 {
-		c.event("fenced")
+		c.event(ctx, madcrow.EventCacheFenced)
 	}
 }
 

@@ -72,7 +72,7 @@ func (l *Load[T]) NotModified() { l.notModified = l.Found }
 func (c *Cache[T]) GetOrLoad(ctx context.Context, key string, load func(context.Context) (T, error), opts ...CallOption) (T, error) {
 	if len(opts) == 0 && (key == "" || key[0] != keys.Hashed[0]) {
 		if e, ok := c.hot(key); ok {
-			c.event("hit_near")
+			c.event(ctx, madcrow.EventCacheHitNear)
 			return e.value, nil
 		}
 	}
@@ -94,16 +94,16 @@ func (c *Cache[T]) GetOrLoadWith(ctx context.Context, key string, load func(cont
 	}
 	if f.State == Fresh {
 		if f.refresh {
-			c.event("refresh")
+			c.event(ctx, madcrow.EventCacheRefresh)
 			c.begin(ctx, &loader[T]{c: c, req: req, load: load, old: f})
 		}
-		res := c.served(f)
+		res := c.served(ctx, f)
 		if f.negative {
 			return res, c.failed("load", ErrNotFound)
 		}
 		return res, nil
 	}
-	c.event("miss")
+	c.event(ctx, madcrow.EventCacheMiss)
 	if readErr != nil {
 		f = c.lastKnown(req.encKey, ca.tags)
 	}
@@ -166,10 +166,10 @@ func (w waiting[T]) await(ctx context.Context) (Result[T], error) {
 func (w waiting[T]) orStale(err error) (Result[T], error) {
 	c, old, degraded := w.l.c, w.l.old, w.l.readErr != nil
 	if old.State != Stale {
-		c.event("load_error")
+		c.event(context.Background(), madcrow.EventCacheLoadError)
 		return Result[T]{Degraded: degraded, Err: err}, c.failed("load", err)
 	}
-	c.event("stale")
+	c.event(context.Background(), madcrow.EventCacheStale)
 	return Result[T]{
 		Value: old.Value, Found: true, Source: SourceStale, Age: old.Age, ETag: old.etag,
 		Degraded: degraded, Err: err,

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/codec"
 )
 
@@ -99,7 +100,7 @@ func (l *loader[T]) run(ctx context.Context) (Result[T], error) {
 	cost := time.Since(began)
 	stop()
 	l.leaveSlot()
-	l.c.event("load")
+	l.c.event(ctx, madcrow.EventCacheLoad)
 	return l.conclude(ctx, call, value, cost, err)
 }
 
@@ -190,7 +191,7 @@ func (l *loader[T]) commit(ctx context.Context, res Result[T], resErr error, h h
 			if c.unencodable.First(err) {
 				c.log.Error("a value cannot be encoded, and is not cached", "cache", c.name, "reason", err)
 			}
-			c.event("unencodable")
+			c.event(ctx, madcrow.EventCacheUnencodable)
 			l.end(ctx, res, resErr, leaseDrop{})
 			return
 		}

@@ -114,7 +114,7 @@ func (c *Cache[T]) read(ctx context.Context, req request) (Found[T], error) {
 func (c *Cache[T]) readReply(ctx context.Context, encKey string, got madcrow.Tracked, states []*tagState, gens []*tagGen, asked int64) (f Found[T], keep func(), err error) {
 	switch {
 	case errors.Is(got.Err, madcrow.ErrWrongType):
-		c.event("undecodable")
+		c.event(ctx, madcrow.EventCacheUndecodable)
 		return f, nil, nil
 	case got.Err != nil:
 		return f, nil, got.Err
@@ -210,7 +210,7 @@ func (c *Cache[T]) decode(got madcrow.Tracked, room []tagMark) (f Found[T], mark
 func (c *Cache[T]) decodeText(raw string, left time.Duration, room []tagMark) (f Found[T], marked []tagMark, ok bool) {
 	h, size, err := parseHeader(raw, room)
 	if err != nil || h.codec != c.opt.Codec.ID() {
-		c.event("undecodable")
+		c.event(context.Background(), madcrow.EventCacheUndecodable)
 		return f, nil, false
 	}
 	f = Found[T]{State: Fresh, negative: h.negative, etag: strings.Clone(h.etag), cost: h.cost, storedFor: h.storedFor, head: raw[:size]}
@@ -222,7 +222,7 @@ func (c *Cache[T]) decodeText(raw string, left time.Duration, room []tagMark) (f
 	}
 	if !h.negative {
 		if f.Value, err = codec.Adopt(c.opt.Codec, raw[size:]); err != nil {
-			c.event("undecodable")
+			c.event(context.Background(), madcrow.EventCacheUndecodable)
 			return Found[T]{}, nil, false
 		}
 	} else if f.State == Stale {

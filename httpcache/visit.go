@@ -59,7 +59,7 @@ func (h *Cache) get(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	if h.opt.Tags != nil {
 		v.known = h.opt.Tags(r)
 		if cachelimit.TagProblem(v.known) != "" {
-			h.engine.Count("bad_tags") // what could not be removed is not stored
+			h.engine.Count(r.Context(), madcrow.EventHTTPCacheBadTags) // what could not be removed is not stored
 			h.forward(w, r, next, "fwd=bypass")
 			return
 		}
@@ -111,14 +111,14 @@ func (v *visit) serve() {
 		}
 		switch how {
 		case useHit:
-			v.h.engine.CountHit(f)
+			v.h.engine.CountHit(v.r.Context(), f)
 			v.hit(f)
 			return
 		case useStale:
 			v.hitAndReload(at, f, err, newer)
 			return
 		case useKept:
-			v.h.engine.Count("stale")
+			v.h.engine.Count(v.r.Context(), madcrow.EventCacheStale)
 			v.hit(f)
 			return
 		}
@@ -146,7 +146,7 @@ func (v *visit) serve() {
 
 // hitAndReload serves a stale response while the handler makes a new one.
 func (v *visit) hitAndReload(at spot, f foundResponse, readErr error, newer bool) {
-	v.h.engine.Count("stale")
+	v.h.engine.Count(v.r.Context(), madcrow.EventCacheStale)
 	x := newExchange(v, at, f)
 	x.detach()
 	l := v.startLoad(at, f, readErr, x, newer)
@@ -260,7 +260,7 @@ func (v *visit) load(at spot, f foundResponse, readErr error, how use, newer boo
 	if how == usePassProbe || how == useReload {
 		newer = true // what is there does not count
 	} else {
-		v.h.engine.Count("miss")
+		v.h.engine.Count(v.r.Context(), madcrow.EventCacheMiss)
 	}
 	x := newExchange(v, at, f)
 	l := v.startLoad(at, f, readErr, x, newer)
@@ -322,7 +322,7 @@ func (v *visit) failed(f foundResponse, x *exchange) {
 	switch {
 	case streamed:
 	case stale:
-		v.h.engine.Count("stale")
+		v.h.engine.Count(v.r.Context(), madcrow.EventCacheStale)
 		status := "hit"
 		if asked, code := x.ran(); asked {
 			status = v.fwd + code
@@ -345,7 +345,7 @@ func (v *visit) hit(f foundResponse) {
 }
 
 func (v *visit) pass(f foundResponse) {
-	v.h.engine.Count("pass")
+	v.h.engine.Count(v.r.Context(), madcrow.EventHTTPCachePass)
 	v.alone(f)
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/events"
 	"github.com/madcrow-go/madcrow/internal/guard"
 	"github.com/madcrow-go/madcrow/internal/keys"
 )
@@ -39,7 +40,7 @@ type Options struct {
 // outbox. It is safe for concurrent use. Make it with [New].
 type Bus struct {
 	r         *madcrow.Redis
-	rec       madcrow.Recorder
+	events    events.Source
 	log       *slog.Logger
 	prefix    string // Config.KeyPrefix
 	processID string // the publisher in envelopes
@@ -96,7 +97,7 @@ func New(r *madcrow.Redis, options Options) (*Bus, error) {
 	}
 	cfg := r.Config()
 	b := &Bus{
-		r: r, rec: r.Recorder(), log: options.Logger, prefix: cfg.KeyPrefix, processID: rand.Text()[:12],
+		r: r, events: events.Of(r, ""), log: options.Logger, prefix: cfg.KeyPrefix, processID: rand.Text()[:12],
 		start: time.Now(), probeAfter: options.Probe, maxMessage: cfg.MaxValueSize, queueBytes: options.QueueBytes, bulkThreshold: cfg.BulkThreshold, silenceLimit: 2*time.Second + max(time.Second, cfg.CommandTimeout),
 		shared: map[channelKey]*sharedSub{}, subConns: map[string]*subConn{}, numbers: map[string]*numbers{},
 		slots: make(chan struct{}, maxSubscribing),
@@ -138,7 +139,7 @@ func (b *Bus) Close(ctx context.Context) error {
 	return err
 }
 
-func (b *Bus) event(name string, n int) { b.rec.Event("pubsub", name, n) }
+func (b *Bus) event(ctx context.Context, t madcrow.EventType, n int) { b.events.CountN(ctx, t, n) }
 
 // checkLength bounds the name of a topic.
 func checkLength(op, argument, name string) error {

@@ -170,7 +170,7 @@ func (t *Recoverable[T]) Publish(ctx context.Context, v T) (at Position, receive
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return Position{}, 0, fail.WrapAs("publish", t.name, madcrow.OutcomeUnknown, errors.Join(errReply, err))
 	}
-	t.b.event("published", 1)
+	t.b.event(ctx, madcrow.EventPubSubPublished, 1)
 	return Position{epoch, offset, nonce}, receivers, nil
 }
 

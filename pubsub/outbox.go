@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/clock"
 	"github.com/madcrow-go/madcrow/internal/logonce"
 	"github.com/madcrow-go/madcrow/internal/operr"
@@ -46,7 +47,7 @@ func (o *outbox) add(m outgoing, cause error) error {
 	case err != nil:
 		return ErrClosed
 	default:
-		o.b.event("queued", 1)
+		o.b.event(context.Background(), madcrow.EventPubSubQueued, 1)
 	}
 	if errors.Is(cause, ErrQueued) {
 		return result
@@ -72,7 +73,7 @@ func (o *outbox) send(ctx context.Context, batch []outgoing) (unsent []outgoing)
 			if lost = true; o.lost.First(err) {
 				o.b.log.Warn("messages of the outbox may be lost", "channel", batch[i].channel, "reason", err)
 			}
-			o.b.event("outbox_lost", 1)
+			o.b.event(ctx, madcrow.EventPubSubOutboxLost, 1)
 		}
 	}
 	if !lost && len(unsent) == 0 && o.lost.Clear() {

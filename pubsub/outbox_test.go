@@ -298,7 +298,7 @@ type pipelines struct {
 	calls, largest atomic.Int64
 }
 
-func (p *pipelines) Operation(o madcrow.Operation) {
+func (p *pipelines) Operation(_ context.Context, o madcrow.Operation) {
 	p.calls.Add(1)
 	for n := int64(o.Commands); ; {
 		if have := p.largest.Load(); n <= have || p.largest.CompareAndSwap(have, n) {

@@ -68,7 +68,7 @@ const (
 // where there is none.
 func (b *Bus) join(key channelKey, sub *subscriber) (*sharedSub, error) {
 	if sub.dropped == nil {
-		sub.dropped = func(n int) { b.event("dropped", n) }
+		sub.dropped = func(n int) { b.event(context.Background(), madcrow.EventPubSubDropped, n) }
 	}
 	if sub.maxBytes == 0 { // it may have joined others already, which read maxBytes
 		sub.maxBytes = b.queueBytes
@@ -233,7 +233,7 @@ func (f *sharedSub) confirm(attempt int) {
 	f.conn.noteReceived(now)
 	gap := item{kind: EventGap, since: f.lost, until: now}
 	if !f.lost.IsZero() && !f.probe {
-		f.b.event("gap", 1)
+		f.b.event(context.Background(), madcrow.EventPubSubGap, 1)
 	}
 	f.lost = time.Time{}
 	for i := range f.listeners {
@@ -308,7 +308,7 @@ func (f *sharedSub) deliver(m rueidis.PubSubMessage) {
 		}
 	}
 	if !f.probe {
-		f.b.event("received", 1)
+		f.b.event(context.Background(), madcrow.EventPubSubReceived, 1)
 	}
 }
 
@@ -322,7 +322,7 @@ func (b *Bus) reserved(channel string) bool {
 // locked.
 func (f *sharedSub) notifyMissed(n int) {
 	if n > 0 {
-		f.b.event("missed", n)
+		f.b.event(context.Background(), madcrow.EventPubSubMissed, n)
 		f.notify(item{kind: EventMissed, n: n})
 	}
 }

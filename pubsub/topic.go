@@ -166,7 +166,7 @@ func (l *numbered) recordOutcome(b *Bus, err error) {
 	var e *madcrow.Error
 	switch {
 	case err == nil:
-		b.event("published", 1)
+		b.event(context.Background(), madcrow.EventPubSubPublished, 1)
 		if l.skipped != nil {
 			l.numbers.markAnnounced(l.skipped)
 		}
@@ -393,7 +393,7 @@ func newEvent[T any](b *Bus, it item, opt TopicOptions[T]) Event[T] {
 	var err error
 	if e.Message, err = decode(m, text, opt); err != nil {
 		e.Err = fmt.Errorf("%w: %w", ErrMalformed, err)
-		b.event("malformed", 1)
+		b.event(context.Background(), madcrow.EventPubSubMalformed, 1)
 	}
 	return e
 }

@@ -52,7 +52,7 @@ func (b *TokenBucket) AllowAtMost(ctx context.Context, subject string, n int64) 
 	n = min(n, b.plan.limit)
 	asked := clock.Now()
 	if d, ok := b.cachedDenial(subject, 1, asked); ok {
-		b.record(d, nil)
+		b.record(ctx, d, nil)
 		return 0, d, nil
 	}
 	reply, err := b.evaluate(ctx, evaluation{verb: limitscript.VerbAllow, subject: subject, cost: n, mode: limitscript.ModeUpTo})
@@ -61,7 +61,7 @@ func (b *TokenBucket) AllowAtMost(ctx context.Context, subject string, n int64) 
 		if d.Allowed {
 			taken = 1
 		}
-		b.record(d, err)
+		b.record(ctx, d, err)
 		return taken, d, err
 	}
 	if reply.Retry == 0 {
@@ -70,7 +70,7 @@ func (b *TokenBucket) AllowAtMost(ctx context.Context, subject string, n int64) 
 	}
 	d = b.plan.decide(b.name, reply)
 	b.rememberDenial(subject, 1, asked, d)
-	b.record(d, nil)
+	b.record(ctx, d, nil)
 	return taken, d, nil
 }
 

@@ -83,7 +83,7 @@ func (g *Group) Allow(ctx context.Context, subject string) (Joint, error) {
 // blocked subject is still denied.
 func (g *Group) AllowN(ctx context.Context, subject string, costs ...int64) (Joint, error) {
 	j, err := g.allow(ctx, subject, costs)
-	g.lead.record(j.Decision, err)
+	g.lead.record(ctx, j.Decision, err)
 	return j, err
 }
 

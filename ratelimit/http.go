@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/events"
 	"github.com/madcrow-go/madcrow/problem"
 )
 
@@ -145,12 +146,12 @@ type middleware struct {
 	base   *quota
 	quotas map[string]*quota // by pattern
 	by     Key
-	rec    madcrow.Recorder
+	events *events.Source
 }
 
 func newMiddleware(limit Limit, by Key, opts []MiddlewareOption) *middleware {
 	m := &middleware{by: by, base: newQuota("Middleware", limit), quotas: make(map[string]*quota)}
-	m.rec = m.base.limits[0].rec
+	m.events = &m.base.limits[0].events
 	m.headers = HeadersRateLimit | HeadersRetryAfter
 	for _, set := range opts {
 		set(&m.middlewareOptions)
@@ -192,16 +193,16 @@ type outcome struct {
 	each     []Decision // of a group
 	violated []string
 	costs    []int64
-	quota    *quota // that decided; nil if none did
-	refusal  error  // the problem to answer with; nil: the request passes
-	failed   bool   // the refusal is a failure, no denial
-	event    string // for the recorder, beside that of the limit
+	quota    *quota            // that decided; nil if none did
+	refusal  error             // the problem to answer with; nil: the request passes
+	failed   bool              // the refusal is a failure, no denial
+	event    madcrow.EventType // for the recorder, beside that of the limit
 }
 
 func (m *middleware) serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	o := m.decide(r)
-	if o.event != "" {
-		m.rec.Event("ratelimit", o.event, 1)
+	if o.event != 0 {
+		m.events.Count(r.Context(), o.event)
 	}
 	if o.quota != nil {
 		o.setHeaders(w.Header(), m.headers)
@@ -215,7 +216,7 @@ func (m *middleware) serve(w http.ResponseWriter, r *http.Request, next http.Han
 			return
 		}
 		if o.decided && !o.failed {
-			m.rec.Event("ratelimit", "shadow_denied", 1)
+			m.events.Count(r.Context(), madcrow.EventLimitShadowDenied)
 		}
 	}
 	if !o.decided {
@@ -235,11 +236,11 @@ func (m *middleware) decide(r *http.Request) *outcome {
 	}
 	denied, err := m.deny.contains(r)
 	if err != nil {
-		return &outcome{refusal: err, event: "unkeyed"}
+		return &outcome{refusal: err, event: madcrow.EventLimitUnkeyed}
 	}
 	if denied {
 		o := m.bypass(false)
-		o.refusal, o.event = errListed, "denied_by_list"
+		o.refusal, o.event = errListed, madcrow.EventLimitDeniedByList
 		return o
 	}
 	if !m.preflights && preflight(r) {
@@ -263,7 +264,7 @@ func (m *middleware) decide(r *http.Request) *outcome {
 	}
 	subject, err := m.by.subject(r, pattern)
 	if err != nil {
-		return &outcome{refusal: err, event: "unkeyed"}
+		return &outcome{refusal: err, event: madcrow.EventLimitUnkeyed}
 	}
 	return m.enforce(r.Context(), q, subject, costs)
 }
@@ -272,7 +273,7 @@ func (m *middleware) decide(r *http.Request) *outcome {
 func (m *middleware) bypass(allowed bool) *outcome {
 	return &outcome{
 		Decision: Decision{Allowed: allowed, Policy: m.base.limits[0].name, Source: SourceBypass},
-		decided:  true, event: "bypassed",
+		decided:  true, event: madcrow.EventLimitBypassed,
 	}
 }
 

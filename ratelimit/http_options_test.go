@@ -23,11 +23,11 @@ type events struct {
 	n map[string]int
 }
 
-func (e *events) Event(pkg, name string, n int) {
+func (e *events) Event(_ context.Context, ev madcrow.Event) {
 	e.Lock()
 	defer e.Unlock()
-	if pkg == "ratelimit" {
-		e.n[name] += n
+	if ev.Type.Package() == "ratelimit" {
+		e.n[ev.Type.Name()] += ev.N
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/clock"
+	"github.com/madcrow-go/madcrow/internal/events"
 	"github.com/madcrow-go/madcrow/internal/fallback"
 	"github.com/madcrow-go/madcrow/internal/keys"
 	"github.com/madcrow-go/madcrow/internal/limitscript"
@@ -19,7 +20,7 @@ import (
 // that a text names. It is safe for concurrent use. Make it with [New].
 type Limiter struct {
 	r         *madcrow.Redis
-	rec       madcrow.Recorder
+	events    events.Source
 	name      string
 	keyPrefix string // of every key, up to the subject
 	clustered bool   // the slot of a subject may move
@@ -50,7 +51,7 @@ func New(r *madcrow.Redis, name string, rate Rate, policy madcrow.FailPolicy, op
 		return nil, err
 	}
 	l := &Limiter{
-		r: r, rec: r.Recorder(), name: name, plan: p, opt: o, monitor: fallback.NewMonitor(r, "rate limit", name),
+		r: r, events: events.Of(r, name), name: name, plan: p, opt: o, monitor: fallback.NewMonitor(r, "rate limit", name),
 		clustered: r.Config().Cluster.Enabled,
 		keyPrefix: r.Config().KeyPrefix + "m1:limit:" + name + ":" + p.kind.code() + ":{",
 	}
@@ -96,7 +97,7 @@ func (l *Limiter) Allow(ctx context.Context, subject string) (Decision, error) {
 // call to Redis.
 func (l *Limiter) AllowN(ctx context.Context, subject string, n int64) (Decision, error) {
 	d, err := l.allow(ctx, subject, n)
-	l.record(d, err)
+	l.record(ctx, d, err)
 	return d, err
 }
 
@@ -242,7 +243,7 @@ func (l *Limiter) evalKeys(ctx context.Context, key string, args []string) (limi
 func (l *Limiter) eval(ctx context.Context, s *madcrow.Script, stored, args []string) (madcrow.Message, error) {
 	return limitscript.Eval(ctx, l.r, s, stored, args, func(f limitscript.Foreign) {
 		l.monitor.ForeignValue(f)
-		l.rec.Event("ratelimit", "replaced", 1)
+		l.events.Count(ctx, madcrow.EventLimitReplaced)
 	})
 }
 
@@ -327,20 +328,17 @@ func sleepUntilFree(ctx context.Context, d time.Duration) error {
 func (l *Limiter) failed(op string, err error) error { return fail.Wrap(op, l.name, err) }
 
 // record reports a decision to the recorder.
-func (l *Limiter) record(d Decision, err error) {
-	if _, unused := l.rec.(madcrow.NopRecorder); unused {
-		return
-	}
-	name := "denied"
+func (l *Limiter) record(ctx context.Context, d Decision, err error) {
+	event := madcrow.EventLimitDenied
 	switch {
 	case err != nil:
-		name = "error"
+		event = madcrow.EventLimitError
 	case d.Degraded:
-		name = "degraded"
+		event = madcrow.EventLimitDegraded
 	case d.Allowed:
-		name = "allowed"
+		event = madcrow.EventLimitAllowed
 	case d.Source == SourceLocal:
-		name = "denied_locally"
+		event = madcrow.EventLimitDeniedLocally
 	}
-	l.rec.Event("ratelimit", name, 1)
+	l.events.Count(ctx, event)
 }

@@ -191,7 +191,7 @@ func (l *Login) staticDecision() (d Decision, ok bool) {
 func (l *Login) decide(ctx context.Context, verb limitscript.Verb, op, identifier string) (Decision, error) {
 	d, err := l.allow(ctx, verb, op, identifier)
 	if verb != limitscript.VerbForce || err != nil || d.Degraded { // a failure is no decision
-		l.l.record(d, err)
+		l.l.record(ctx, d, err)
 	}
 	return d, err
 }

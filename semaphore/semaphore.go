@@ -8,6 +8,7 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/clock"
+	"github.com/madcrow-go/madcrow/internal/events"
 	"github.com/madcrow-go/madcrow/internal/fallback"
 	"github.com/madcrow-go/madcrow/internal/keys"
 	"github.com/madcrow-go/madcrow/internal/limitscript"
@@ -20,7 +21,7 @@ import (
 // Make it with [New].
 type Semaphore struct {
 	r         *madcrow.Redis
-	rec       madcrow.Recorder
+	events    events.Source
 	name      string
 	keyPrefix string // of every key, up to the subject
 	clustered bool   // the slot of a subject may move
@@ -84,7 +85,7 @@ func New(r *madcrow.Redis, name string, limit int64, policy madcrow.FailPolicy, 
 	}
 	o.TTL = o.TTL.Truncate(time.Microsecond)
 	s := &Semaphore{
-		r: r, rec: r.Recorder(), name: name, limit: limit, policy: policy, opt: o,
+		r: r, events: events.Of(r, name), name: name, limit: limit, policy: policy, opt: o,
 		clustered: r.Config().Cluster.Enabled,
 		keyPrefix: r.Config().KeyPrefix + "m1:limit:" + name + ":c:{",
 		monitor:   fallback.NewMonitor(r, "semaphore", name),
@@ -139,7 +140,7 @@ func (s *Semaphore) TryAcquire(ctx context.Context, subject string) (*Lease, Dec
 		d, err = s.fallBack(ctx, "acquire", subject, err)
 		lease.degraded = true
 	}
-	s.record(d, err)
+	s.record(ctx, d, err)
 	if err != nil || !d.Allowed {
 		return nil, d, err
 	}
@@ -261,7 +262,7 @@ func (s *Semaphore) eval(ctx context.Context, verb limitscript.LeaseVerb, id str
 func (s *Semaphore) run(ctx context.Context, script *madcrow.Script, stored, args []string) (madcrow.Message, error) {
 	return limitscript.Eval(ctx, s.r, script, stored, args, func(f limitscript.Foreign) {
 		s.monitor.ForeignValue(f)
-		s.rec.Event("semaphore", "replaced", 1)
+		s.events.Count(ctx, madcrow.EventSemaphoreReplaced)
 	})
 }
 
@@ -278,15 +279,15 @@ func (s *Semaphore) decide(r limitscript.Reply) Decision {
 }
 
 // record reports a decision to the recorder.
-func (s *Semaphore) record(d Decision, err error) {
-	event := "denied"
+func (s *Semaphore) record(ctx context.Context, d Decision, err error) {
+	event := madcrow.EventSemaphoreDenied
 	switch {
 	case err != nil:
-		event = "error"
+		event = madcrow.EventSemaphoreError
 	case d.Degraded:
-		event = "degraded"
+		event = madcrow.EventSemaphoreDegraded
 	case d.Allowed:
-		event = "allowed"
+		event = madcrow.EventSemaphoreAllowed
 	}
-	s.rec.Event("semaphore", event, 1)
+	s.events.Count(ctx, event)
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/events"
 	"github.com/madcrow-go/madcrow/internal/localcache"
 )
 
@@ -54,7 +55,7 @@ func (c *nearEntry) entry(now int64) Entry {
 // nearCache holds entries under the callers' keys. A nil nearCache holds none.
 type nearCache struct {
 	redis   *madcrow.Redis
-	rec     madcrow.Recorder // nil without a recorder
+	events  events.Source
 	prefix  string
 	entries *localcache.Cache[*nearEntry]
 }
@@ -63,7 +64,7 @@ const nearOverhead = 200 // bytes of an entry beside key and value, about
 
 func newNearCache(r *madcrow.Redis, bytes int64) *nearCache {
 	n := &nearCache{
-		redis: r, prefix: r.Config().KeyPrefix,
+		redis: r, events: events.Of(r, ""), prefix: r.Config().KeyPrefix,
 		entries: localcache.New(localcache.Options[*nearEntry]{
 			MaxBytes: bytes,
 			Weight: func(key string, c *nearEntry) uint32 {
@@ -71,15 +72,12 @@ func newNearCache(r *madcrow.Redis, bytes int64) *nearCache {
 			},
 		}),
 	}
-	if _, silent := r.Recorder().(madcrow.NopRecorder); !silent {
-		n.rec = r.Recorder()
-	}
 	r.OnInvalidate(n.changed)
 	return n
 }
 
 // get returns a valid entry.
-func (n *nearCache) get(key string) (*nearEntry, bool) {
+func (n *nearCache) get(ctx context.Context, key string) (*nearEntry, bool) {
 	c, ok := n.entries.Get(key)
 	if !ok || !c.tracking.Valid() {
 		return nil, false
@@ -87,9 +85,7 @@ func (n *nearCache) get(key string) (*nearEntry, bool) {
 	if c.expires != noEnd && monotonic() >= c.expires { // reading the clock costs as much as the rest
 		return nil, false
 	}
-	if n.rec != nil {
-		n.rec.Event("service", "hit_near", 1)
-	}
+	n.events.Count(ctx, madcrow.EventServiceHitNear)
 	return c, true
 }
 
@@ -117,7 +113,7 @@ func (n *nearCache) read(ctx context.Context, key string) (*nearEntry, error) {
 
 // find returns a valid entry, or reads from Redis.
 func (n *nearCache) find(ctx context.Context, key string) (*nearEntry, error) {
-	if c, ok := n.get(key); ok {
+	if c, ok := n.get(ctx, key); ok {
 		return c, nil
 	}
 	return n.read(ctx, key)

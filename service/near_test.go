@@ -20,11 +20,11 @@ type counter struct {
 	sent, hits atomic.Int64
 }
 
-func (c *counter) Operation(madcrow.Operation) { c.sent.Add(1) }
+func (c *counter) Operation(context.Context, madcrow.Operation) { c.sent.Add(1) }
 
-func (c *counter) Event(pkg, name string, n int) {
-	if pkg == "service" && name == "hit_near" {
-		c.hits.Add(int64(n))
+func (c *counter) Event(_ context.Context, ev madcrow.Event) {
+	if ev.Type == madcrow.EventServiceHitNear {
+		c.hits.Add(int64(ev.N))
 	}
 }
 

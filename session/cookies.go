@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/madcrow-go/madcrow"
 )
 
 // A browser sends several cookies of one name if they were set for other domains or
@@ -39,7 +41,7 @@ func (s *Session[T]) show(cookies []*http.Cookie) {
 	if len(ids) == 0 && len(cookies) < 2 {
 		return
 	}
-	s.m.event("several_cookies")
+	s.m.event(context.Background(), madcrow.EventSessionSeveralCookies)
 	if s.m.severalCookies.First(errSeveral) {
 		s.m.log.Warn("a request has several cookies of the session's name: the valid one is used, of two valid ones neither; "+s.m.opt.severalHint(), "cookie", s.m.opt.Cookie)
 	}
@@ -79,12 +81,12 @@ func (s *Session[T]) choose(ctx context.Context) error {
 	case len(valid) == 1:
 		s.state.id = valid[0]
 	case len(valid) > 1:
-		s.m.event("ambiguous")
+		s.m.event(ctx, madcrow.EventSessionAmbiguous)
 		s.other.rivals = append(s.other.rivals, valid...)
 	case len(replaced) > 0: // a late request: its load reports that
 		s.state.id = replaced[0]
 	default:
-		s.m.event("missing")
+		s.m.event(ctx, madcrow.EventSessionMissing)
 	}
 	s.other.candidates = nil
 	return nil

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/madcrow-go/madcrow"
 )
 
 // maxUser bounds the name of a user.
@@ -90,7 +92,7 @@ func (s *Session[T]) login(ctx context.Context, user string, life lifetimes) err
 	}
 	problems = errors.Join(problems, err)
 	s.setActive(next.id, next.rec, next.content)
-	s.m.event("login")
+	s.m.event(ctx, madcrow.EventSessionLogin)
 	return errors.Join(s.sendCookie(), problems)
 }
 

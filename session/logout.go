@@ -24,7 +24,7 @@ func (s *Session[T]) Logout(ctx context.Context) error {
 	ids := append(append(s.other.stale, s.other.rivals...), s.other.candidates...)
 	if s.state.id != (ident{}) {
 		ids = append(ids, s.state.id)
-		s.m.event("logout")
+		s.m.event(ctx, madcrow.EventSessionLogout)
 	}
 	s.setEnded()
 	s.other = otherIDs{}

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/events"
 	"github.com/madcrow-go/madcrow/internal/logonce"
 )
 
@@ -16,7 +17,7 @@ type Manager[T any] struct {
 	store    store
 	codec    codec[T]
 	fallback *fallbackCopies
-	recorder madcrow.Recorder // nil without a recorder
+	events   events.Source
 	log      *slog.Logger
 
 	undecodables   logonce.Reasons // why data could not be decoded
@@ -30,12 +31,9 @@ func New[T any](r *madcrow.Redis, options Options) (*Manager[T], error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Manager[T]{r: r, opt: opt, log: opt.Logger, fallback: newFallbackCopies(opt.CopyFor)}
+	m := &Manager[T]{r: r, events: events.Of(r, opt.Name), opt: opt, log: opt.Logger, fallback: newFallbackCopies(opt.CopyFor)}
 	if m.log == nil {
 		m.log = r.Logger()
-	}
-	if _, silent := r.Recorder().(madcrow.NopRecorder); !silent {
-		m.recorder = r.Recorder()
 	}
 	if opt.FastAPILayout {
 		m.store, m.codec = newLegacyStore(r, opt), legacyCodec[T]{}
@@ -49,11 +47,7 @@ func New[T any](r *madcrow.Redis, options Options) (*Manager[T], error) {
 	return m, nil
 }
 
-func (m *Manager[T]) event(name string) {
-	if m.recorder != nil {
-		m.recorder.Event("session", name, 1)
-	}
-}
+func (m *Manager[T]) event(ctx context.Context, t madcrow.EventType) { m.events.Count(ctx, t) }
 
 // wrap returns err as the error of an operation; nil stays nil.
 func (m *Manager[T]) wrap(op string, err error) error { return wrap(op, m.opt.Name, err) }

@@ -28,16 +28,16 @@ type counter struct {
 	events map[string]int
 }
 
-func (c *counter) Operation(o madcrow.Operation) {
+func (c *counter) Operation(_ context.Context, o madcrow.Operation) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.calls[o.Name]++
 }
 
-func (c *counter) Event(_, name string, n int) {
+func (c *counter) Event(_ context.Context, ev madcrow.Event) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.events[name] += n
+	c.events[ev.Type.Name()] += ev.N
 }
 
 // took returns the calls since the last time.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/madcrow-go/madcrow"
 )
 
 // Rotate gives the session a new identifier, for a change of its rights. The old
@@ -51,7 +53,7 @@ func (s *Session[T]) rotate(ctx context.Context, to ident, anyVersion bool) (boo
 		return false, err
 	}
 	s.m.fallback.drop(from)
-	s.m.event("rotated")
+	s.m.event(ctx, madcrow.EventSessionRotated)
 	rec.data = data
 	if rep.ends > 0 {
 		rec.ends = rep.ends

@@ -87,7 +87,7 @@ func (m *Manager[T]) open(s *Session[T], token string) {
 	}
 	id, ok := m.store.parseID(token)
 	if !ok {
-		m.event("malformed")
+		m.event(context.Background(), madcrow.EventSessionMalformed)
 		return
 	}
 	s.state.id, s.snapshot.id = id, id
@@ -207,7 +207,7 @@ func (s *Session[T]) load(ctx context.Context) error {
 	}
 	s.state = state[T]{id: s.state.id}
 	if err := s.choose(ctx); err != nil {
-		return s.loadFallback(err, failure)
+		return s.loadFallback(ctx, err, failure)
 	}
 	if s.state.id == (ident{}) {
 		s.state.phase = phaseNone
@@ -217,11 +217,11 @@ func (s *Session[T]) load(ctx context.Context) error {
 	rep, err := s.m.store.load(ctx, s.state.id)
 	switch {
 	case err != nil:
-		return s.loadFallback(err, failure)
+		return s.loadFallback(ctx, err, failure)
 	case rep.status == statusNone:
 		s.m.fallback.lost(s.state.id)
-		s.m.event(string(rep.reason)) // many "missing" may be guesses
-		s.setNone()                   // an unknown identifier is never adopted
+		s.m.event(ctx, rep.reason.event()) // many "missing" may be guesses
+		s.setNone()                        // an unknown identifier is never adopted
 		if rep.reason == reasonRotated {
 			s.state.phase = phaseReplaced
 		}
@@ -234,12 +234,12 @@ func (s *Session[T]) load(ctx context.Context) error {
 }
 
 // loadFallback serves the read as the route's Failure allows.
-func (s *Session[T]) loadFallback(err error, failure Failure) error {
+func (s *Session[T]) loadFallback(ctx context.Context, err error, failure Failure) error {
 	err = s.m.wrap("load", err)
 	if errors.Is(err, madcrow.ErrCanceled) {
 		return err
 	}
-	s.m.event("unavailable")
+	s.m.event(ctx, madcrow.EventSessionUnavailable)
 	switch failure {
 	case ReadAnonymous:
 		s.state.phase, s.state.cause, s.state.under = phaseNone, err, failure
@@ -316,7 +316,7 @@ func (s *Session[T]) notChanged(why reason) error {
 }
 
 func (m *Manager[T]) undecodable(ctx context.Context, err error) {
-	m.event("undecodable")
+	m.event(ctx, madcrow.EventSessionUndecodable)
 	if m.opt.OnUndecodable != nil {
 		m.opt.OnUndecodable(ctx, err)
 		return

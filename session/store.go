@@ -89,6 +89,17 @@ const (
 	reasonRotated reason = "rotated" // the identifier was replaced; not readable
 )
 
+// event is what a read that found no session is reported as.
+func (r reason) event() madcrow.EventType {
+	switch r {
+	case reasonRevoked:
+		return madcrow.EventSessionRevoked
+	case reasonRotated:
+		return madcrow.EventSessionRotated
+	}
+	return madcrow.EventSessionMissing
+}
+
 // reply is the result of a store's operation.
 type reply struct {
 	status    status

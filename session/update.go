@@ -3,6 +3,8 @@ package session
 import (
 	"context"
 	"errors"
+
+	"github.com/madcrow-go/madcrow"
 )
 
 const (
@@ -43,7 +45,7 @@ func (s *Session[T]) update(ctx context.Context, change func(*content[T]) error)
 			if done, err := s.commit(ctx, next); done || err != nil {
 				return err
 			}
-			s.m.event("conflict")
+			s.m.event(ctx, madcrow.EventSessionConflict)
 		}
 		return ErrConflict
 	})
@@ -117,9 +119,9 @@ func (s *Session[T]) store(ctx context.Context, id ident, user string, c content
 	}
 	for _, member := range evicted {
 		s.m.fallback.drop(ident{member: member})
-		s.m.event("evicted")
+		s.m.event(ctx, madcrow.EventSessionEvicted)
 	}
-	s.m.event("created")
+	s.m.event(ctx, madcrow.EventSessionCreated)
 	return record{version: "1", user: user, data: data, remember: life.remember, ends: life.absolute, left: life.idle}, err
 }
 

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"slices"
 	"time"
+
+	"github.com/madcrow-go/madcrow"
 )
 
 // Device describes the client of a session, as recorded when the session was made.
@@ -57,7 +59,7 @@ func (m *Manager[T]) Revoke(ctx context.Context, user, handle string) (bool, err
 	rep, err := m.store.revoke(ctx, user, handle)
 	m.dropCopies(handle, rep)
 	if rep.status == statusDone {
-		m.event("revoked")
+		m.event(ctx, madcrow.EventSessionRevoked)
 	}
 	return rep.status == statusDone, m.wrap("revoke", err)
 }
@@ -78,7 +80,7 @@ func (m *Manager[T]) RevokeAll(ctx context.Context, user string) (int, error) {
 func (m *Manager[T]) revoked(rep reply) {
 	m.fallback.dropAll()
 	if rep.count > 0 {
-		m.event("revoked")
+		m.event(context.Background(), madcrow.EventSessionRevoked)
 	}
 }
 

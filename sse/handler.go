@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/events"
 	"github.com/madcrow-go/madcrow/internal/operr"
 	"github.com/madcrow-go/madcrow/problem"
 	"github.com/madcrow-go/madcrow/pubsub"
@@ -115,11 +116,11 @@ type Handler struct {
 
 // feed is the events of one request.
 type feed struct {
-	rec    madcrow.Recorder
+	events events.Source
 	frames func(ctx context.Context, after pubsub.Position) iter.Seq2[frame, error]
 }
 
-func (f *feed) event(name string) { f.rec.Event("sse", name, 1) }
+func (f *feed) event(ctx context.Context, t madcrow.EventType) { f.events.Count(ctx, t) }
 
 // New serves one source. A client gets these events, each with data in JSON but
 // for the message itself:
@@ -186,7 +187,7 @@ func NewFunc[T any](choose func(*http.Request) (Source[T], error), options Optio
 		if err != nil {
 			return nil, unprocessable(err)
 		}
-		return &feed{source.Redis().Recorder(), func(ctx context.Context, after pubsub.Position) iter.Seq2[frame, error] {
+		return &feed{events.Of(source.Redis(), ""), func(ctx context.Context, after pubsub.Position) iter.Seq2[frame, error] {
 			return framesOf(source.Events(ctx, after, opt.subscribe()...), opt.Encode)
 		}}, nil
 	}
@@ -257,8 +258,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, err)
 		return
 	}
-	f.event("opened")
-	defer f.event("closed")
+	f.event(r.Context(), madcrow.EventSSEOpened)
+	defer f.event(r.Context(), madcrow.EventSSEClosed)
 
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
@@ -272,7 +273,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	started, failure := s.finish()
 	switch {
 	case errors.Is(failure, os.ErrDeadlineExceeded):
-		f.event("cut")
+		f.event(r.Context(), madcrow.EventSSECut)
 		h.log.Debug("a client of server-sent events does not read", "route", r.Pattern)
 	case failure != nil, r.Context().Err() != nil: // the client left
 	case !started && err == nil: // it was to end before it began
@@ -302,7 +303,7 @@ func (h *Handler) admit(w http.ResponseWriter, r *http.Request) (*feed, error) {
 	}
 	if h.clients.Add(1) > h.maxClients {
 		h.clients.Add(-1)
-		f.event("refused")
+		f.event(r.Context(), madcrow.EventSSERefused)
 		return nil, problem.With(problem.Problem{
 			Status: http.StatusServiceUnavailable, Code: "TOO_MANY_LISTENERS", Message: "Too many clients", RetryAfter: 5 * time.Second,
 		})

@@ -45,7 +45,7 @@ func (c *consumer[T]) reclaim(ctx, own context.Context, free int) (left int, err
 				}
 				if taken {
 					free--
-					c.s.event("claimed", 1)
+					c.s.event(ctx, madcrow.EventStreamClaimed, 1)
 				}
 			}
 		}
@@ -123,7 +123,7 @@ func (c *consumer[T]) claimOne(own context.Context, id string, idle time.Duratio
 		return false, errors.Join(errReply, err)
 	}
 	if gone, _ := list[0].AsInt64(); gone == 1 {
-		c.s.event("trimmed", 1)
+		c.s.event(own, madcrow.EventStreamTrimmed, 1)
 		c.reportLost(1)
 		return false, nil
 	}
@@ -169,7 +169,7 @@ func (c *consumer[T]) claimUnseen(own context.Context, free int) (left int, err 
 			}
 			if taken {
 				free--
-				c.s.event("adopted", 1)
+				c.s.event(own, madcrow.EventStreamAdopted, 1)
 			}
 		}
 		if len(list) < claimPage {
@@ -271,7 +271,7 @@ func (c *consumer[T]) noteRenewed(ctx context.Context, why string, ids, gone []s
 func (c *consumer[T]) removeIdleConsumers(ctx context.Context) {
 	m, err := c.s.r.Eval(ctx, scriptConsumers, []string{c.s.logKey()}, []string{c.group, milliseconds(c.opt.consumerIdle)})
 	if n, _ := m.AsInt64(); err == nil && n > 0 {
-		c.s.event("consumers_removed", int(n))
+		c.s.event(ctx, madcrow.EventStreamConsumersRemoved, int(n))
 	}
 }
 

@@ -45,7 +45,7 @@ func (c *consumer[T]) moveToDead(ctx context.Context, id string, deliveries int6
 	c.trimDue.Store(true)
 	switch n, _ := m.AsInt64(); n {
 	case 1:
-		c.s.event("dead", 1)
+		c.s.event(ctx, madcrow.EventStreamDead, 1)
 	case 2:
 		c.lostInHand.Add(1)
 	}

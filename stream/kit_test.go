@@ -70,15 +70,15 @@ type counter struct {
 	events map[string]int
 }
 
-func (c *counter) Operation(madcrow.Operation) { c.calls.Add(1) }
+func (c *counter) Operation(context.Context, madcrow.Operation) { c.calls.Add(1) }
 
-func (c *counter) Event(pkg, name string, n int) {
+func (c *counter) Event(_ context.Context, ev madcrow.Event) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.events == nil {
 		c.events = map[string]int{}
 	}
-	c.events[pkg+"."+name] += n
+	c.events[ev.Type.String()] += ev.N
 }
 
 func (c *counter) count(name string) int {

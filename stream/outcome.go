@@ -53,10 +53,10 @@ func (c *consumer[T]) settle(own context.Context, id string, deliveries int64, o
 	case o.err == nil:
 		c.ack(own, id)
 	case o.malformed || deliveries >= int64(c.opt.MaxDeliveries):
-		c.s.event("failed", 1)
+		c.s.event(own, madcrow.EventStreamFailed, 1)
 		c.deadLetter(own, id, deliveries, why)
 	default:
-		c.s.event("failed", 1)
+		c.s.event(own, madcrow.EventStreamFailed, 1)
 		retried = true
 		c.scheduleRetry(own, id, deliveries, why)
 	}
@@ -114,14 +114,14 @@ func (c *consumer[T]) ack(own context.Context, id string) {
 		})
 		if err == nil {
 			c.trimDue.Store(true)
-			c.s.event("done", 1)
+			c.s.event(own, madcrow.EventStreamDone, 1)
 			if n, _ := res[0].Message.AsInt64(); n == 0 && c.isOvertaken(id) {
 				c.uncountLost(ctx)
 			}
 			return
 		}
 		if permanent(err) || clock.Sleep(own, retry.Delay(failures)) != nil {
-			c.s.event("ack_lost", 1)
+			c.s.event(own, madcrow.EventStreamAckLost, 1)
 			return
 		}
 	}

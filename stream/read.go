@@ -120,7 +120,7 @@ func (c *consumer[T]) reportLost(n int) {
 	if n == 0 {
 		return
 	}
-	c.s.event("lost", n)
+	c.s.event(context.Background(), madcrow.EventStreamLost, n)
 	c.lostAt = time.Now()
 	if !c.losing {
 		c.losing, c.lostCount = true, 0

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/events"
 	"github.com/madcrow-go/madcrow/internal/guard"
 	"github.com/madcrow-go/madcrow/internal/keys"
 	"github.com/madcrow-go/madcrow/internal/textcodec"
@@ -72,7 +73,7 @@ type Options[T any] struct {
 // it with [New].
 type Stream[T any] struct {
 	r      *madcrow.Redis
-	rec    madcrow.Recorder
+	events events.Source
 	log    *slog.Logger
 	name   string
 	prefix string // of all its keys
@@ -109,7 +110,7 @@ func New[T any](r *madcrow.Redis, name string, options Options[T]) (*Stream[T], 
 	}
 	cfg := r.Config()
 	s := &Stream[T]{
-		r: r, rec: r.Recorder(), log: guard.Logger(options.Logger), name: name, opt: options,
+		r: r, events: events.Of(r, name), log: guard.Logger(options.Logger), name: name, opt: options,
 		prefix:    cfg.KeyPrefix + "m1:stream:{" + keys.Encode(name) + "}:",
 		processID: rand.Text()[:12], bulkThreshold: cfg.BulkThreshold,
 	}
@@ -127,7 +128,9 @@ func (s *Stream[T]) deadKey(group string) string   { return s.prefix + "dead:" +
 func (s *Stream[T]) lostKey() string               { return s.prefix + "lost" }
 func (s *Stream[T]) reasonKey(group string) string { return s.prefix + "why:" + keys.Encode(group) }
 
-func (s *Stream[T]) event(name string, n int) { s.rec.Event("stream", name, n) }
+func (s *Stream[T]) event(ctx context.Context, t madcrow.EventType, n int) {
+	s.events.CountN(ctx, t, n)
+}
 
 func (s *Stream[T]) failed(op string, err error) error { return fail.Wrap(op, s.name, err) }
 
@@ -165,7 +168,7 @@ func (s *Stream[T]) Publish(ctx context.Context, v T) (id string, err error) {
 	if err != nil {
 		return "", s.failed("publish", err)
 	}
-	s.event("published", 1)
+	s.event(ctx, madcrow.EventStreamPublished, 1)
 	id, err = m.ToString()
 	return id, fail.WrapAs("publish", s.name, madcrow.OutcomeUnknown, err)
 }

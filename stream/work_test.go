@@ -54,7 +54,7 @@ func (trickyError) Is(error) bool { panic("compared") }
 // badRecorder panics at every event.
 type badRecorder struct{ counter }
 
-func (*badRecorder) Event(string, string, int) { panic("the recorder") }
+func (*badRecorder) Event(context.Context, madcrow.Event) { panic("the recorder") }
 
 // What a user's code does never ends the process and never leaves a message in
 // hands that are empty. A panic while a message was decoded ended the process,
@@ -250,7 +250,7 @@ type calls struct {
 	done, failed atomic.Int64
 }
 
-func (c *calls) Operation(o madcrow.Operation) {
+func (c *calls) Operation(_ context.Context, o madcrow.Operation) {
 	switch {
 	case o.Name != c.of:
 	case o.Kind == 0:

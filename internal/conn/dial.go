@@ -155,7 +155,7 @@ func (ep *Endpoint) dialRaw(ctx context.Context, addr string) (net.Conn, error) 
 	start := time.Now()
 	c, err := ep.openConn(ctx, addr)
 	if ep.Config.OnDial != nil {
-		ep.Config.OnDial(addr, time.Since(start), err)
+		ep.Config.OnDial(ctx, addr, time.Since(start), err)
 	}
 	return c, err
 }

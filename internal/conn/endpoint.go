@@ -56,7 +56,7 @@ type Config struct {
 	MaxConnections int
 
 	// OnDial is called after each attempt to open a connection; nil: nothing is.
-	OnDial func(addr string, took time.Duration, err error)
+	OnDial func(ctx context.Context, addr string, took time.Duration, err error)
 	// Listeners are notified of invalidations; nil: nothing is.
 	Listeners *Listeners
 }

@@ -46,7 +46,7 @@ func (k Kind) String() string {
 	if int(k) < len(kindNames) && kindNames[k] != "" {
 		return kindNames[k]
 	}
-	return "unknown"
+	return "none"
 }
 
 // Outcome says whether a failed call changed anything in Redis. The outcomes
