@@ -82,7 +82,7 @@ func useEveryPackage(ctx context.Context, t *testing.T, cfg madcrow.Config, must
 	cfg.CommandTimeout, cfg.Require = 5*time.Second, true
 	r := open(t, cfg)
 
-	c, err := cache.New(r, "fips", cache.Options[string]{Near: 1 << 20, Tags: []string{"x"}})
+	c, err := cache.New(r, "fips", cache.Options[string]{NearCacheBytes: 1 << 20, Tags: []string{"x"}})
 	must("cache", err)
 	v, err := c.GetOrLoad(ctx, "k", func(context.Context) (string, error) { return "v", nil })
 	if must("load", err); v != "v" {

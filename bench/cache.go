@@ -245,7 +245,7 @@ func nearRace[T any](e *environment, name, what string, want func(int) T, same f
 	if err != nil {
 		return race{}, err
 	}
-	ours, err := newCache(e, name, want, cache.Options[T]{Near: 512 << 20})
+	ours, err := newCache(e, name, want, cache.Options[T]{NearCacheBytes: 512 << 20})
 	if err != nil {
 		return race{}, err
 	}

@@ -73,7 +73,7 @@ func cacheMemory(e *environment) (race, error) {
 		var c *cache.Cache[user]
 		heap := heapOf(func() any {
 			var err error
-			if c, err = cache.New(e.redis, fmt.Sprintf("memory.%d", bound), cache.Options[user]{TTL: time.Hour, Near: bound}); err != nil {
+			if c, err = cache.New(e.redis, fmt.Sprintf("memory.%d", bound), cache.Options[user]{TTL: time.Hour, NearCacheBytes: bound}); err != nil {
 				failed.Store(&err)
 				return nil
 			}
@@ -105,7 +105,7 @@ func cacheMemory(e *environment) (race, error) {
 				held++
 			}
 		}
-		show(fmt.Sprintf("madcrow, Near: %d MiB", bound>>20), heap, held)
+		show(fmt.Sprintf("madcrow, NearCacheBytes: %d MiB", bound>>20), heap, held)
 	}
 	return race{}, nil
 }

@@ -127,7 +127,7 @@ func (c *Cache[T]) encodeMany(values map[string]T, ca call, marked []tagMark) ([
 	all := make([]encoded, 0, len(values))
 	for key, value := range values {
 		ttl := c.jittered(c.ttlOf(ca))
-		h := header{codec: c.opt.Codec.ID(), freshFor: ttl, storedFor: ttl + c.opt.StaleFor, tags: marked}
+		h := header{codec: c.opt.Codec.ID(), freshFor: ttl, storedFor: ttl + c.opt.StaleTTL, tags: marked}
 		entry, err := codec.Append(c.opt.Codec, h.appendTo(nil), value)
 		if err != nil {
 			return nil, err
@@ -141,7 +141,7 @@ func (c *Cache[T]) encodeMany(values map[string]T, ca call, marked []tagMark) ([
 // writeMany reads the tags of values and sends the values, within one deadline.
 func (c *Cache[T]) writeMany(ctx context.Context, values map[string]T, ca call) error {
 	states := c.tags.of(c.opt.Tags, ca.tags)
-	gens, err := c.tags.fetch(ctx, 0, c.ttlOf(ca)+c.opt.StaleFor, states)
+	gens, err := c.tags.fetch(ctx, 0, c.ttlOf(ca)+c.opt.StaleTTL, states)
 	if err != nil {
 		var errs []error
 		for key := range values {

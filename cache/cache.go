@@ -62,7 +62,7 @@ func New[T any](r *madcrow.Redis, name string, options Options[T]) (*Cache[T], e
 		r: r, events: events.Of(r, name), log: r.Logger(), name: name, opt: opt,
 		prefix: valuePrefix(cfg.KeyPrefix, name),
 		tags:   newTagTable(r, cfg.KeyPrefix, name, opt.NearTTL),
-		near:   newNear[T](opt.Near),
+		near:   newNear[T](opt.NearCacheBytes),
 		clock:  newCoarseClock(),
 	}
 	c.flights = newFlights[T](opt.MaxLoads)
@@ -275,7 +275,7 @@ func (c *Cache[T]) set(ctx context.Context, key string, value T, ca call) error 
 func (c *Cache[T]) write(ctx context.Context, encKey string, value T, ca call) error {
 	states := c.tags.of(c.opt.Tags, ca.tags)
 	ttl := c.jittered(c.ttlOf(ca))
-	h := header{codec: c.opt.Codec.ID(), freshFor: ttl, storedFor: ttl + c.opt.StaleFor}
+	h := header{codec: c.opt.Codec.ID(), freshFor: ttl, storedFor: ttl + c.opt.StaleTTL}
 	gens, err := c.tags.fetch(ctx, 0, h.storedFor, states)
 	if err != nil {
 		return c.queue(ctx, "set", encKey, err)

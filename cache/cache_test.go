@@ -73,7 +73,7 @@ const near = 1 << 20
 func TestCache_StoresFindsAndRemoves(t *testing.T) {
 	for name, size := range map[string]int64{"near": near, "far": 0} {
 		t.Run(name, func(t *testing.T) {
-			c := newCache(t, open(t), cache.Options[user]{Near: size})
+			c := newCache(t, open(t), cache.Options[user]{NearCacheBytes: size})
 			if _, found, err := c.Get(t.Context(), "a"); found || err != nil {
 				t.Fatalf("an empty cache: %v %v", found, err)
 			}
@@ -109,7 +109,7 @@ func TestCache_StoresFindsAndRemoves(t *testing.T) {
 }
 
 func TestCache_KeysMayBeAnyText(t *testing.T) {
-	c := newCache(t, open(t), cache.Options[string]{Near: near})
+	c := newCache(t, open(t), cache.Options[string]{NearCacheBytes: near})
 	for _, key := range []string{"", "{", "}", "{}", "~a", "a b", "ä", "\x00", "a}:lease"} {
 		if err := c.Set(t.Context(), key, "v:"+key); err != nil {
 			t.Fatal(err)
@@ -126,7 +126,7 @@ func TestCache_KeysMayBeAnyText(t *testing.T) {
 
 func TestCache_TagsRemoveAndExpire(t *testing.T) {
 	r := open(t)
-	c := newCache(t, r, cache.Options[string]{Near: near, StaleFor: time.Hour, Tags: []string{"all"}})
+	c := newCache(t, r, cache.Options[string]{NearCacheBytes: near, StaleTTL: time.Hour, Tags: []string{"all"}})
 	set := func(key string, tags ...string) {
 		t.Helper()
 		if err := c.Set(t.Context(), key, key, cache.WithTags(tags...)); err != nil {
@@ -171,7 +171,7 @@ func TestGetOrLoad_OneLoadForAllCallersAndProcesses(t *testing.T) {
 	var loads atomic.Int64
 	var wg sync.WaitGroup
 	for range 4 {
-		c := newCache(t, openConfig(t, cfg), cache.Options[int]{Near: near})
+		c := newCache(t, openConfig(t, cfg), cache.Options[int]{NearCacheBytes: near})
 		for range 32 {
 			wg.Go(func() {
 				v, err := c.GetOrLoad(t.Context(), "k", func(context.Context) (int, error) {
@@ -191,7 +191,7 @@ func TestGetOrLoad_OneLoadForAllCallersAndProcesses(t *testing.T) {
 }
 
 func TestGetOrLoad_ChangeDuringALoadIsNotUndone(t *testing.T) {
-	c := newCache(t, open(t), cache.Options[string]{Near: near})
+	c := newCache(t, open(t), cache.Options[string]{NearCacheBytes: near})
 	for name, change := range map[string]func() error{
 		"delete": func() error { return c.Delete(t.Context(), "k") },
 		"set":    func() error { return c.Set(t.Context(), "k", "new") },
@@ -227,7 +227,7 @@ func TestGetOrLoad_ChangeDuringALoadIsNotUndone(t *testing.T) {
 }
 
 func TestGetOrLoad_FailuresAndAbsence(t *testing.T) {
-	c := newCache(t, open(t), cache.Options[string]{Near: near, Backoff: 200 * time.Millisecond})
+	c := newCache(t, open(t), cache.Options[string]{NearCacheBytes: near, Backoff: 200 * time.Millisecond})
 	boom := errors.New("boom")
 	loads := 0
 	fail := func(context.Context) (string, error) { loads++; return "", boom }
@@ -258,7 +258,7 @@ func TestGetOrLoad_FailuresAndAbsence(t *testing.T) {
 }
 
 func TestMany_LoadsWhatIsMissingTogether(t *testing.T) {
-	c := newCache(t, open(t), cache.Options[string]{Near: near})
+	c := newCache(t, open(t), cache.Options[string]{NearCacheBytes: near})
 	if err := c.SetMany(t.Context(), map[string]string{"a": "A", "b": "B"}); err != nil {
 		t.Fatal(err)
 	}
@@ -288,7 +288,7 @@ func TestMany_LoadsWhatIsMissingTogether(t *testing.T) {
 func TestCache_WithoutRedis(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
 	r := openConfig(t, s.Config())
-	c := newCache(t, r, cache.Options[string]{Near: near})
+	c := newCache(t, r, cache.Options[string]{NearCacheBytes: near})
 	other := newCache(t, openConfig(t, s.Config()), cache.Options[string]{})
 	if err := c.Set(t.Context(), "k", "old"); err != nil {
 		t.Fatal(err)
@@ -390,7 +390,7 @@ func TestTouch_HoldsAlsoBeyondTheLifeOfTags(t *testing.T) {
 
 func TestCache_ValueOfAnotherTypeIsAMiss(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
-	c := newCache(t, openConfig(t, s.Config()), cache.Options[string]{Near: near})
+	c := newCache(t, openConfig(t, s.Config()), cache.Options[string]{NearCacheBytes: near})
 	s.Do(t, "RPUSH", "m1:cache:c:{k}", "a", "b")
 	if _, found, err := c.Get(t.Context(), "k"); found || err != nil {
 		t.Errorf("Get: %v %v", found, err)
@@ -410,7 +410,7 @@ func TestCache_ValueOfAnotherTypeIsAMiss(t *testing.T) {
 
 func TestClose_EndsEverything(t *testing.T) {
 	r := open(t)
-	c, err := cache.New(r, "c", cache.Options[string]{Near: near})
+	c, err := cache.New(r, "c", cache.Options[string]{NearCacheBytes: near})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -479,7 +479,7 @@ func TestClose_DoesNotWaitForALoadThatWasGivenUp(t *testing.T) {
 func TestCache_WithoutRedis_RemovalsTakeWhatWasLoadedMeanwhile(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
 	r := openConfig(t, s.Config())
-	c := newCache(t, r, cache.Options[string]{Near: near, NearTTL: 10 * time.Second, NegativeTTL: 10 * time.Millisecond, Tags: []string{"x"}})
+	c := newCache(t, r, cache.Options[string]{NearCacheBytes: near, NearTTL: 10 * time.Second, NegativeTTL: 10 * time.Millisecond, Tags: []string{"x"}})
 	s.Kill()
 	testkit.Eventually(t, "Redis is away", func() bool { return r.State() == madcrow.StateDown })
 	for name, remove := range map[string]func() error{

@@ -27,7 +27,7 @@ const pairNearTTL = 200 * time.Millisecond
 func newPair(t testing.TB, reader, writer madcrow.Config) *pair {
 	t.Helper()
 	p := &pair{t: t, reader: openConfig(t, reader)}
-	opt := cache.Options[int]{Near: near, NearTTL: pairNearTTL, TTL: time.Hour, ReadTimeout: 100 * time.Millisecond}
+	opt := cache.Options[int]{NearCacheBytes: near, NearTTL: pairNearTTL, TTL: time.Hour, ReadTimeout: 100 * time.Millisecond}
 	p.near = newCache(t, p.reader, opt)
 	p.other = newCache(t, openConfig(t, writer), opt)
 	return p
@@ -330,7 +330,7 @@ func testWithoutPushes(t *testing.T, o madcrowtest.Option) {
 	s := madcrowtest.StartRedis(t, o)
 	const short = 100 * time.Millisecond
 	cfg := s.Config()
-	opt := cache.Options[int]{Near: near, NearTTL: short, TTL: time.Hour, Tags: []string{"x"}}
+	opt := cache.Options[int]{NearCacheBytes: near, NearTTL: short, TTL: time.Hour, Tags: []string{"x"}}
 	a, b := newCache(t, openConfig(t, cfg), opt), newCache(t, openConfig(t, cfg), opt)
 	var worst time.Duration
 	for i := range 12 {

@@ -42,7 +42,7 @@ func (c *Cache[T]) keepDegraded(l *loader[T], h header, value T) {
 	defer c.flights.mu.Unlock()
 	// A change since the load began has forgotten the flight.
 	if c.flights.running[l.req.encKey] == l.flight {
-		c.near.setDegraded(l.req.encKey, e, e.expires+int64(c.opt.StaleFor))
+		c.near.setDegraded(l.req.encKey, e, e.expires+int64(c.opt.StaleTTL))
 	}
 }
 
@@ -51,7 +51,7 @@ func (c *Cache[T]) keepDegraded(l *loader[T], h header, value T) {
 func (c *Cache[T]) lastKnown(encKey string, tags []string) (f Found[T]) {
 	e, ok := c.near.Get(encKey)
 	now := clock.Now()
-	if !ok || e.negative || c.opt.StaleFor == 0 || now >= e.expires+int64(c.opt.StaleFor) || !e.has(tags) || c.removals.has(encKey) {
+	if !ok || e.negative || c.opt.StaleTTL == 0 || now >= e.expires+int64(c.opt.StaleTTL) || !e.has(tags) || c.removals.has(encKey) {
 		return f
 	}
 	for i := range e.tags {

@@ -1,6 +1,6 @@
 // Package cache is a typed cache over Redis.
 //
-//	users, err := cache.New(r, "users", cache.Options[User]{TTL: time.Minute, StaleFor: time.Hour, Near: 16 << 20})
+//	users, err := cache.New(r, "users", cache.Options[User]{TTL: time.Minute, StaleTTL: time.Hour, NearCacheBytes: 16 << 20})
 //	…
 //	u, err := users.GetOrLoad(ctx, id, func(ctx context.Context) (User, error) {
 //		return db.User(ctx, id) // cache.ErrNotFound where there is none

@@ -74,7 +74,7 @@ func ExampleCache_GetOrLoad() {
 // value, which then lives on.
 func ExampleCache_GetOrLoadWith() {
 	ctx := context.Background()
-	c, stop := articles(ctx, "get-or-load-with", cache.Options[article]{TTL: time.Hour, StaleFor: time.Hour})
+	c, stop := articles(ctx, "get-or-load-with", cache.Options[article]{TTL: time.Hour, StaleTTL: time.Hour})
 	defer stop()
 
 	load := func(_ context.Context, l *cache.Load[article]) (article, error) {
@@ -110,7 +110,7 @@ func ExampleCache_GetOrLoadWith() {
 // A value whose source is away is served from the past, and says so.
 func ExampleCache_GetOrLoadWith_stale() {
 	ctx := context.Background()
-	c, stop := articles(ctx, "stale", cache.Options[article]{TTL: 10 * time.Millisecond, StaleFor: time.Hour})
+	c, stop := articles(ctx, "stale", cache.Options[article]{TTL: 10 * time.Millisecond, StaleTTL: time.Hour})
 	defer stop()
 
 	if err := c.Set(ctx, "a", article{"Ants"}); err != nil {
@@ -129,7 +129,7 @@ func ExampleCache_GetOrLoadWith_stale() {
 
 func ExampleCache_GetResult() {
 	ctx := context.Background()
-	c, stop := articles(ctx, "get-result", cache.Options[article]{TTL: time.Minute, Near: 1 << 20})
+	c, stop := articles(ctx, "get-result", cache.Options[article]{TTL: time.Minute, NearCacheBytes: 1 << 20})
 	defer stop()
 
 	show := func(key string) {
@@ -267,7 +267,7 @@ func ExampleCache_DeleteTag() {
 // What is expired is loaded again, but still there when that fails.
 func ExampleCache_ExpireTag() {
 	ctx := context.Background()
-	c, stop := articles(ctx, "expire-tag", cache.Options[article]{StaleFor: time.Hour})
+	c, stop := articles(ctx, "expire-tag", cache.Options[article]{StaleTTL: time.Hour})
 	defer stop()
 
 	if err := c.Set(ctx, "a", article{"Ants"}, cache.WithTags("insects")); err != nil {
@@ -355,7 +355,7 @@ func ExampleCache_Exists() {
 // A tool looks at an entry without knowing its type.
 func ExampleInspect() {
 	ctx := context.Background()
-	c, stop := articles(ctx, "inspect", cache.Options[article]{TTL: time.Minute, StaleFor: time.Hour})
+	c, stop := articles(ctx, "inspect", cache.Options[article]{TTL: time.Minute, StaleTTL: time.Hour})
 	defer stop()
 	if err := c.Set(ctx, "a", article{"Ants"}, cache.WithTags("insects")); err != nil {
 		log.Fatal(err)

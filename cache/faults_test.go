@@ -125,7 +125,7 @@ func hang(until <-chan struct{}, began *atomic.Int64) func(context.Context) (str
 func TestHungLoader_FreesItsCallersAndTheKey(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
 	opt := cache.Options[string]{
-		Near: near, TTL: 50 * time.Millisecond, Jitter: -1, StaleFor: time.Hour, SoftTimeout: 20 * time.Millisecond,
+		NearCacheBytes: near, TTL: 50 * time.Millisecond, Jitter: -1, StaleTTL: time.Hour, SoftTimeout: 20 * time.Millisecond,
 		HardTimeout: 100 * time.Millisecond, LoadTimeout: 300 * time.Millisecond, LeaseTTL: 30 * time.Second, Backoff: 50 * time.Millisecond,
 	}
 	a, b := newCache(t, openConfig(t, s.Config()), opt), newCache(t, openConfig(t, s.Config()), opt)

@@ -13,7 +13,7 @@ import (
 // has changed the key or a tag.
 func TestGetOrLoad_DoesNotShareALoadFromBeforeAChangeElsewhere(t *testing.T) {
 	ra, rb := openTwice(t)
-	opt := cache.Options[string]{Near: near, Tags: []string{"all"}, LeaseTTL: time.Second}
+	opt := cache.Options[string]{NearCacheBytes: near, Tags: []string{"all"}, LeaseTTL: time.Second}
 	a, b := newCache(t, ra, opt), newCache(t, rb, opt)
 	for name, change := range map[string]func(key string) error{
 		"delete": func(key string) error { return a.Delete(t.Context(), key) },

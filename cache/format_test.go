@@ -158,7 +158,7 @@ func makeCache[T any](t testing.TB, r *madcrow.Redis, opt Options[T]) *Cache[T] 
 func TestFormat_DamagedEntryIsAMiss(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
 	rec := &recorder{}
-	c := makeCache(t, startRedis(t, s, func(cfg *madcrow.Config) { cfg.Recorder = rec }), Options[point]{Near: 1 << 20})
+	c := makeCache(t, startRedis(t, s, func(cfg *madcrow.Config) { cfg.Recorder = rec }), Options[point]{NearCacheBytes: 1 << 20})
 	if err := c.Set(t.Context(), "k", point{1, "a"}, WithTags("x")); err != nil {
 		t.Fatal(err)
 	}
@@ -206,7 +206,7 @@ func TestFormat_DamagedEntryIsAMiss(t *testing.T) {
 // removed as any other.
 func TestFormat_EntryWithoutALifetimeIsFresh(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
-	c := makeCache(t, startRedis(t, s, nil), Options[string]{Near: 1 << 20, TTL: 50 * time.Millisecond, Jitter: -1, RefreshAhead: 0.5, Sliding: true})
+	c := makeCache(t, startRedis(t, s, nil), Options[string]{NearCacheBytes: 1 << 20, TTL: 50 * time.Millisecond, Jitter: -1, RefreshAhead: 0.5, Sliding: true})
 	if err := c.Set(t.Context(), "k", "v", WithTags("x")); err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 
 func TestInspect_ShowsWhatIsStored(t *testing.T) {
 	r := open(t)
-	c := newCache(t, r, cache.Options[user]{TTL: time.Minute, StaleFor: time.Hour, NegativeTTL: 20 * time.Second, Jitter: -1, Tags: []string{"all"}})
+	c := newCache(t, r, cache.Options[user]{TTL: time.Minute, StaleTTL: time.Hour, NegativeTTL: 20 * time.Second, Jitter: -1, Tags: []string{"all"}})
 	inspect := func(key string) (cache.Entry, bool) {
 		t.Helper()
 		e, found, err := cache.Inspect(t.Context(), r, "c", key)

@@ -20,7 +20,7 @@ type Load[T any] struct {
 
 	loader      *loader[T] // that calls it
 	ttl         time.Duration
-	staleFor    time.Duration
+	staleTTL    time.Duration
 	etag        string
 	skip        bool
 	notModified bool
@@ -34,11 +34,11 @@ func (l *Load[T]) SetTTL(d time.Duration) {
 	}
 }
 
-// SetStaleFor is Options.StaleFor for this value, if it is shorter; a longer or
+// SetStaleTTL is Options.StaleTTL for this value, if it is shorter; a longer or
 // negative one is ignored.
-func (l *Load[T]) SetStaleFor(d time.Duration) {
-	if d >= 0 && d < l.staleFor {
-		l.staleFor = d
+func (l *Load[T]) SetStaleTTL(d time.Duration) {
+	if d >= 0 && d < l.staleTTL {
+		l.staleTTL = d
 	}
 }
 
@@ -65,7 +65,7 @@ func (l *Load[T]) NotModified() { l.notModified = l.Found }
 //
 // The load has a goroutine of its own: ctx bounds the waiting of this caller
 // alone, its values are those of the first. When the load fails, a stale value is
-// returned where Options.StaleFor has kept one; otherwise the error is a
+// returned where Options.StaleTTL has kept one; otherwise the error is a
 // [*madcrow.Error] that wraps the loader's own. When Redis is away it loads, with
 // nothing but this process to share the load with, at most Options.MaxLoads at a
 // time.

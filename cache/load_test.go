@@ -43,7 +43,7 @@ func TestGetOrLoad_ShortDeadlineOfOneCallerHarmsNoOther(t *testing.T) {
 
 func TestGetOrLoad_RefreshesAheadFromNear(t *testing.T) {
 	for _, many := range []bool{false, true} {
-		c := newCache(t, open(t), cache.Options[int]{Near: near, TTL: 3 * time.Second, Jitter: -1, RefreshAhead: 0.05})
+		c := newCache(t, open(t), cache.Options[int]{NearCacheBytes: near, TTL: 3 * time.Second, Jitter: -1, RefreshAhead: 0.05})
 		var loads [20]atomic.Int64
 		get := func(i int) {
 			key := fmt.Sprint("k", many, i)
@@ -104,7 +104,7 @@ func TestLoad_SetTTLHoldsAlsoBeyondTheLifeOfTags(t *testing.T) {
 
 func TestGetOrLoad_LoaderThatEndsItsGoroutineIsAnError(t *testing.T) {
 	r, other := openTwice(t)
-	opt := cache.Options[string]{Near: near, Backoff: 50 * time.Millisecond}
+	opt := cache.Options[string]{NearCacheBytes: near, Backoff: 50 * time.Millisecond}
 	c, o := newCache(t, r, opt), newCache(t, other, opt)
 	gone := func(context.Context) (string, error) { runtime.Goexit(); return "", nil }
 	if v, err := c.GetOrLoad(t.Context(), "k", gone); err == nil {
@@ -142,7 +142,7 @@ func TestGetOrLoad_ValueThatIsTooLargeDoesNotKeepOthersWaiting(t *testing.T) {
 }
 
 func TestGetOrLoad_AbsenceThatIsNotCachedRemovesTheOldValue(t *testing.T) {
-	c := newCache(t, open(t), cache.Options[string]{TTL: 100 * time.Millisecond, Jitter: -1, StaleFor: time.Hour, NegativeTTL: -1, Backoff: time.Millisecond})
+	c := newCache(t, open(t), cache.Options[string]{TTL: 100 * time.Millisecond, Jitter: -1, StaleTTL: time.Hour, NegativeTTL: -1, Backoff: time.Millisecond})
 	mustLoad(t, c, "k", always("v"), "v")
 	time.Sleep(120 * time.Millisecond)
 	none := func(context.Context) (string, error) { return "", cache.ErrNotFound }
@@ -156,7 +156,7 @@ func TestGetOrLoad_AbsenceThatIsNotCachedRemovesTheOldValue(t *testing.T) {
 
 // A value that is loaded again ahead of its end is there to compare with.
 func TestLoad_RefreshSeesThePreviousValue(t *testing.T) {
-	c := newCache(t, open(t), cache.Options[string]{Near: near, TTL: 2 * time.Second, Jitter: -1, RefreshAhead: 0.05})
+	c := newCache(t, open(t), cache.Options[string]{NearCacheBytes: near, TTL: 2 * time.Second, Jitter: -1, RefreshAhead: 0.05})
 	var seen atomic.Value
 	load := func(_ context.Context, l *cache.Load[string]) (string, error) {
 		if l.Found {
@@ -184,7 +184,7 @@ func TestLoad_RefreshSeesThePreviousValue(t *testing.T) {
 }
 
 func TestGetOrLoad_ExpiredAbsenceIsNoStaleValue(t *testing.T) {
-	c := newCache(t, open(t), cache.Options[string]{Near: near, StaleFor: time.Hour, Tags: []string{"x"}, Backoff: time.Millisecond})
+	c := newCache(t, open(t), cache.Options[string]{NearCacheBytes: near, StaleTTL: time.Hour, Tags: []string{"x"}, Backoff: time.Millisecond})
 	if _, err := c.GetOrLoad(t.Context(), "k", func(context.Context) (string, error) { return "", cache.ErrNotFound }); !errors.Is(err, cache.ErrNotFound) {
 		t.Error(err)
 	}

@@ -90,7 +90,7 @@ func (l *loader[T]) run(ctx context.Context) (Result[T], error) {
 		l.fetchTags(ctx)
 	}
 	call := &Load[T]{
-		loader: l, Previous: l.old.Value, ETag: l.old.etag, staleFor: l.c.opt.StaleFor,
+		loader: l, Previous: l.old.Value, ETag: l.old.etag, staleTTL: l.c.opt.StaleTTL,
 		Found: l.old.State != Missing && !l.old.negative,
 	}
 	stop := l.watch(ctx)
@@ -110,7 +110,7 @@ func (l *loader[T]) fetchTags(ctx context.Context) {
 	c := l.c
 	need := c.opt.LoadTimeout
 	if !c.lateTTL {
-		need += c.ttlOf(l.req.call) + c.opt.StaleFor
+		need += c.ttlOf(l.req.call) + c.opt.StaleTTL
 	}
 	gens, err := c.tags.fetch(ctx, c.opt.ReadTimeout, need, l.req.states)
 	if err != nil {
@@ -166,7 +166,7 @@ func (l *loader[T]) conclude(ctx context.Context, call *Load[T], value T, cost t
 	if call.skip {
 		l.end(ctx, res, nil, leaseDrop{})
 	} else {
-		l.commit(ctx, res, nil, header{freshFor: ttl, storedFor: ttl + call.staleFor, cost: cost, etag: call.etag}, value)
+		l.commit(ctx, res, nil, header{freshFor: ttl, storedFor: ttl + call.staleTTL, cost: cost, etag: call.etag}, value)
 	}
 	return res, nil
 }

@@ -126,12 +126,12 @@ func newModel(t testing.TB, cfg madcrow.Config, faults bool, change func(*cache.
 		m.procs[p] = &modelProc{}
 		for i := range 2 {
 			opt := cache.Options[modelValue]{
-				TTL: 60 * time.Millisecond, Jitter: 0.3, StaleFor: 2 * time.Second, Near: 1 << 20, NegativeTTL: 30 * time.Millisecond,
+				TTL: 60 * time.Millisecond, Jitter: 0.3, StaleTTL: 2 * time.Second, NearCacheBytes: 1 << 20, NegativeTTL: 30 * time.Millisecond,
 				Backoff: 2 * time.Millisecond, LeaseTTL: 500 * time.Millisecond, LoadTimeout: 5 * time.Second,
 				ReadTimeout: 5 * time.Second, RefreshAhead: 0.6, Tags: []string{"all"},
 			}
 			if i == 1 {
-				opt.Near = 0
+				opt.NearCacheBytes = 0
 				opt.RefreshAhead = 0
 				opt.Sliding = true
 			}

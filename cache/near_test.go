@@ -12,7 +12,7 @@ import (
 
 // A near hit takes no memory and no round trip.
 func TestNearHit_AllocatesNothing(t *testing.T) {
-	c := newCache(t, open(t), cache.Options[user]{Near: near, TTL: time.Hour, RefreshAhead: 0.9, Tags: []string{"a", "b"}})
+	c := newCache(t, open(t), cache.Options[user]{NearCacheBytes: near, TTL: time.Hour, RefreshAhead: 0.9, Tags: []string{"a", "b"}})
 	load := always(user{1, "Alice"})
 	ctx := t.Context()
 	testkit.Eventually(t, "a near copy", func() bool {
@@ -39,11 +39,11 @@ func TestNearHit_AllocatesNothing(t *testing.T) {
 	t.Logf("near hit: Get %v, GetOrLoad %v, with two tags", get, time.Since(start)/rounds)
 }
 
-// Near was a bound of what Redis holds: maps and lists took five times that and
+// The bound of near copies was a bound of what Redis holds: maps and lists took five times that and
 // more in this process.
 func TestNear_BoundsTheMemoryOfDecodedValues(t *testing.T) {
 	const bound = 8 << 20
-	c := newCache(t, open(t), cache.Options[map[string]any]{Near: bound, TTL: time.Hour})
+	c := newCache(t, open(t), cache.Options[map[string]any]{NearCacheBytes: bound, TTL: time.Hour})
 	ctx := t.Context()
 	value := map[string]any{}
 	for i := range 400 {
@@ -67,9 +67,9 @@ func TestNear_BoundsTheMemoryOfDecodedValues(t *testing.T) {
 	for end := time.Now().Add(10 * time.Second); took > bound*3/2 && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		took = int64(heap()) - int64(before) // what is too much goes in the background
 	}
-	t.Logf("Near %d KiB: %d KiB in use", bound>>10, took>>10)
+	t.Logf("NearCacheBytes %d KiB: %d KiB in use", bound>>10, took>>10)
 	if took > bound*3/2 || took < bound/4 {
-		t.Errorf("Near %d KiB: %d KiB in use", bound>>10, took>>10)
+		t.Errorf("NearCacheBytes %d KiB: %d KiB in use", bound>>10, took>>10)
 	}
 	if _, _, err := c.Get(ctx, "0"); err != nil { // it lives until here
 		t.Fatal(err)
@@ -85,7 +85,7 @@ func heap() uint64 {
 }
 
 func BenchmarkNearHit(b *testing.B) {
-	c := newCache(b, open(b), cache.Options[user]{Near: near, TTL: time.Hour})
+	c := newCache(b, open(b), cache.Options[user]{NearCacheBytes: near, TTL: time.Hour})
 	load := always(user{1, "Alice"})
 	ctx := b.Context()
 	testkit.Eventually(b, "a near copy", func() bool {

@@ -26,9 +26,9 @@ type Options[T any] struct {
 	// NegativeTTL is how long the absence of a value is cached; -1 is not at
 	// all. Defaults to a tenth of TTL, at most 30 seconds.
 	NegativeTTL time.Duration
-	// StaleFor is how long after TTL a value is kept, to be served when the
+	// StaleTTL is how long after TTL a value is kept, to be served when the
 	// loader fails or is slow. Defaults to 0: not at all.
-	StaleFor time.Duration
+	StaleTTL time.Duration
 	// Sliding lets every read restart the life. It costs one write for half
 	// a life at most.
 	Sliding bool
@@ -63,11 +63,11 @@ type Options[T any] struct {
 	// for itself. Defaults to 3 seconds.
 	LeaseTTL time.Duration
 
-	// Near is how many bytes the values that are kept decoded in this process
+	// NearCacheBytes is how many bytes the values that are kept decoded in this process
 	// may take; 0 is none. It is their memory as it is used, estimated, not what
 	// Redis holds: a decoded value may take many times that. Values must then
 	// not be changed by those who get them.
-	Near int64
+	NearCacheBytes int64
 	// NearTTL is how long a copy in this process is believed where Redis does
 	// not notify of changes: it refuses CLIENT TRACKING, what it pushes does not
 	// arrive (RESP3 is switched off, or a proxy drops it), or it is away.
@@ -120,7 +120,7 @@ func (o Options[T]) filled(cacheName string) (Options[T], error) {
 		o.MaxLoads = 128
 	}
 	between("TTL", o.TTL, minTTL, maxTTL)
-	between("StaleFor", o.StaleFor, 0, maxTTL)
+	between("StaleTTL", o.StaleTTL, 0, maxTTL)
 	between("LoadTimeout", o.LoadTimeout, 10*time.Millisecond, 24*time.Hour)
 	between("HardTimeout", o.HardTimeout, time.Millisecond, o.LoadTimeout)
 	between("SoftTimeout", o.SoftTimeout, 0, o.HardTimeout)
@@ -139,8 +139,8 @@ func (o Options[T]) filled(cacheName string) (Options[T], error) {
 	if o.RefreshAhead < 0 || o.RefreshAhead >= 1 || o.RefreshEarly < 0 {
 		wrong = append(wrong, "RefreshAhead must be from 0 to 1, exclusive, RefreshEarly not negative")
 	}
-	if o.MaxLoads < 1 || o.Near < 0 {
-		wrong = append(wrong, "MaxLoads must be at least 1, Near not negative")
+	if o.MaxLoads < 1 || o.NearCacheBytes < 0 {
+		wrong = append(wrong, "MaxLoads must be at least 1, NearCacheBytes not negative")
 	}
 	if text := cachelimit.TagProblem(o.Tags); text != "" {
 		wrong = append(wrong, "Tags: "+text)

@@ -49,7 +49,7 @@ func TestPendingRemovals_RemovalDuringAReplayIsNotLost(t *testing.T) {
 func TestPendingRemovals_TooManyRemovalsClearTheCache(t *testing.T) {
 	s := madcrowtest.StartRedis(t, madcrowtest.WithArgs("--appendonly", "yes"))
 	r := startRedis(t, s, nil)
-	opt := Options[string]{Near: 1 << 20}
+	opt := Options[string]{NearCacheBytes: 1 << 20}
 	c := makeCache(t, r, opt)
 	other := makeCache(t, startRedis(t, s, nil), opt)
 	for _, key := range []string{"k5", "untouched"} {
@@ -118,7 +118,7 @@ func TestPendingRemovals_MasterThatIsReadOnly(t *testing.T) {
 	}
 	s := madcrowtest.StartRedis(t)
 	r := startRedis(t, s, nil)
-	c := makeCache(t, r, Options[string]{Near: 1 << 20})
+	c := makeCache(t, r, Options[string]{NearCacheBytes: 1 << 20})
 	for _, key := range []string{"a", "b", "c"} {
 		if err := c.Set(t.Context(), key, "old", WithTags(key)); err != nil {
 			t.Fatal(err)
@@ -153,7 +153,7 @@ func TestPendingRemovals_MasterThatIsReadOnly(t *testing.T) {
 func TestPendingRemovals_RedisThatIsFull(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
 	r := startRedis(t, s, nil)
-	c := makeCache(t, r, Options[string]{Near: 1 << 20})
+	c := makeCache(t, r, Options[string]{NearCacheBytes: 1 << 20})
 	for _, key := range []string{"a", "b"} {
 		if err := c.Set(t.Context(), key, "old", WithTags(key)); err != nil {
 			t.Fatal(err)
@@ -189,7 +189,7 @@ func TestPendingRemovals_ReplayRacesWithSet(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
 	p := madcrowtest.StartProxy(t, s.Addr())
 	r := startRedis(t, s, func(cfg *madcrow.Config) { cfg.Port = p.Port(); cfg.CommandTimeout = 100 * time.Millisecond })
-	c := makeCache(t, r, Options[int]{Near: 1 << 20})
+	c := makeCache(t, r, Options[int]{NearCacheBytes: 1 << 20})
 	lost := 0
 	for round := range 15 {
 		if err := c.Set(t.Context(), "k", round*100); err != nil {
@@ -219,7 +219,7 @@ func TestPendingRemovals_ReplayRacesWithSet(t *testing.T) {
 func TestDegraded_CountsWithItsSize(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
 	r := startRedis(t, s, nil)
-	c := makeCache(t, r, Options[string]{Near: 1 << 20, NearTTL: time.Minute})
+	c := makeCache(t, r, Options[string]{NearCacheBytes: 1 << 20, NearTTL: time.Minute})
 	s.Kill()
 	testkit.Eventually(t, "Redis is away", func() bool { return r.State() == madcrow.StateDown })
 	for i := range 100 {
@@ -240,7 +240,7 @@ func TestDegraded_CountsWithItsSize(t *testing.T) {
 func TestDegraded_IsServedForItsTags(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
 	r := startRedis(t, s, nil)
-	c := makeCache(t, r, Options[string]{Near: 1 << 20, NearTTL: time.Minute})
+	c := makeCache(t, r, Options[string]{NearCacheBytes: 1 << 20, NearTTL: time.Minute})
 	s.Kill()
 	loads := 0
 	load := func(context.Context) (string, error) { loads++; return "v", nil }
@@ -266,7 +266,7 @@ func TestDegraded_IsServedForItsTags(t *testing.T) {
 func TestTags_ForgottenOneIsNeverBelieved(t *testing.T) {
 	for _, name := range []string{"plain", "not plain", strings.Repeat("long", 50)} {
 		s := madcrowtest.StartRedis(t)
-		c := makeCache(t, startRedis(t, s, nil), Options[string]{Near: 1 << 20})
+		c := makeCache(t, startRedis(t, s, nil), Options[string]{NearCacheBytes: 1 << 20})
 		state := c.tags.state(name)
 		states := []*tagState{state}
 		// The push about its own making may come after it was learned.
@@ -309,7 +309,7 @@ func TestTags_ForgottenOneIsNeverBelieved(t *testing.T) {
 // More tags than a process remembers: a removal still counts at once.
 func TestTags_MoreThanAProcessRemembers(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
-	c := makeCache(t, startRedis(t, s, nil), Options[string]{Near: 64 << 20})
+	c := makeCache(t, startRedis(t, s, nil), Options[string]{NearCacheBytes: 64 << 20})
 	for i := range maxTagStates + 4000 {
 		c.tags.state(fmt.Sprint("filler", i))
 	}

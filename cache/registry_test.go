@@ -20,7 +20,7 @@ func TestCache_ThatIsNotClosedDoesNotHoldItsRedis(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := cache.New(r, "c", cache.Options[string]{Near: near})
+		c, err := cache.New(r, "c", cache.Options[string]{NearCacheBytes: near})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -41,9 +41,9 @@ func TestCache_ThatIsNotClosedDoesNotHoldItsRedis(t *testing.T) {
 // Several caches of one name or one tag in a process are one.
 func TestCache_ChangesAreSeenByAllCachesOfTheProcess(t *testing.T) {
 	r := open(t)
-	a := newCache(t, r, cache.Options[int]{Near: near})
-	b := newCache(t, r, cache.Options[int]{Near: near})
-	other, err := cache.New(r, "other", cache.Options[string]{Near: near, Tags: []string{"x"}})
+	a := newCache(t, r, cache.Options[int]{NearCacheBytes: near})
+	b := newCache(t, r, cache.Options[int]{NearCacheBytes: near})
+	other, err := cache.New(r, "other", cache.Options[string]{NearCacheBytes: near, Tags: []string{"x"}})
 	if err != nil {
 		t.Fatal(err)
 	}

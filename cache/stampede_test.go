@@ -264,7 +264,7 @@ func (s *stampede) loads() int64 {
 }
 
 func TestStampede_OneLoadOfAllProcesses(t *testing.T) {
-	s := newStampede(t, cache.Options[string]{Near: near})
+	s := newStampede(t, cache.Options[string]{NearCacheBytes: near})
 	s.plan.Takes = 200 * time.Millisecond
 	sum := reports(t, s.start(processes), nil)
 	n := s.loads()
@@ -276,7 +276,7 @@ func TestStampede_OneLoadOfAllProcesses(t *testing.T) {
 
 func TestStampede_KilledHolderCostsOneMoreLoadWithinItsLease(t *testing.T) {
 	const lease = time.Second
-	s := newStampede(t, cache.Options[string]{Near: near, LeaseTTL: lease})
+	s := newStampede(t, cache.Options[string]{NearCacheBytes: near, LeaseTTL: lease})
 	s.plan.Takes = -1
 	victim := s.start(1)[0]
 	victim.await("ready")
@@ -302,7 +302,7 @@ func TestStampede_KilledHolderCostsOneMoreLoadWithinItsLease(t *testing.T) {
 
 func TestStampede_FailingLoaderIsAskedOncePerBackoff(t *testing.T) {
 	const backoff = 200 * time.Millisecond
-	s := newStampede(t, cache.Options[string]{Near: near, Backoff: backoff})
+	s := newStampede(t, cache.Options[string]{NearCacheBytes: near, Backoff: backoff})
 	s.plan.Fails = true
 	s.plan.For = 2 * time.Second
 	start := time.Now()

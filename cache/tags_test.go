@@ -14,7 +14,7 @@ import (
 // The value of a tag that somebody else has written is made again.
 func TestTags_ForeignValueIsReplaced(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
-	c := newCache(t, openConfig(t, s.Config()), cache.Options[string]{Near: near})
+	c := newCache(t, openConfig(t, s.Config()), cache.Options[string]{NearCacheBytes: near})
 	for _, garbage := range []string{"", "x", strings.Repeat("z", 32), strings.Repeat("a", 31)} {
 		for _, key := range []string{"m1:tag:{x}", "m1:cache:c:gen"} {
 			s.Do(t, "SET", key, garbage)
@@ -39,7 +39,7 @@ func TestTags_ForeignValueIsReplaced(t *testing.T) {
 }
 
 func TestGetOrLoad_WithATagDoesNotShareALoadFromBeforeItsRemoval(t *testing.T) {
-	c := newCache(t, open(t), cache.Options[string]{Near: near})
+	c := newCache(t, open(t), cache.Options[string]{NearCacheBytes: near})
 	loading, goOn := make(chan struct{}), make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {

@@ -34,8 +34,8 @@ func New(r *madcrow.Redis, name string, options Options) (*Cache, error) {
 		Codec: codec{},
 		// Each response says for itself how long it lives. The longest life is
 		// that which its tags must have.
-		TTL: opt.MaxTTL, StaleFor: opt.MaxStale, NegativeTTL: -1,
-		Near: opt.Near, ReadTimeout: opt.ReadTimeout, LoadTimeout: opt.LoadTimeout, LeaseTTL: opt.LeaseTTL, MaxLoads: opt.MaxLoads,
+		TTL: opt.MaxTTL, StaleTTL: opt.MaxStale, NegativeTTL: -1,
+		NearCacheBytes: opt.NearCacheBytes, ReadTimeout: opt.ReadTimeout, LoadTimeout: opt.LoadTimeout, LeaseTTL: opt.LeaseTTL, MaxLoads: opt.MaxLoads,
 	}, urlTag)
 	if err != nil {
 		return nil, err

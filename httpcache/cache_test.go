@@ -99,7 +99,7 @@ func set(status int, lines ...string) http.HandlerFunc {
 }
 
 func TestCache_ServesWhatItStored(t *testing.T) {
-	for name, opt := range map[string]httpcache.Options{"near": {Near: near}, "far": {}} {
+	for name, opt := range map[string]httpcache.Options{"near": {NearCacheBytes: near}, "far": {}} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t, open(t), opt, set(200, "Cache-Control: max-age=60", "X-Two: a", "X-Two: b", "Connection: X-Hop", "X-Hop: 1", "Keep-Alive: 5"))
 			first := s.get("/page?b=2&a=1")
@@ -154,7 +154,7 @@ func TestCache_HeadIsServedFromAStoredGet(t *testing.T) {
 }
 
 func TestCache_VariantsByVary(t *testing.T) {
-	s := newSite(t, open(t), httpcache.Options{Near: near}, func(w http.ResponseWriter, r *http.Request) {
+	s := newSite(t, open(t), httpcache.Options{NearCacheBytes: near}, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "max-age=60")
 		w.Header().Add("Vary", "accept-language,  X-Mode")
 		w.Header().Add("Vary", "Accept-Encoding")
@@ -226,7 +226,7 @@ func TestCache_OneRunForAllWhoWait(t *testing.T) {
 	}
 	var processes []*site
 	for range 3 {
-		processes = append(processes, newSite(t, openConfig(t, cfg), httpcache.Options{Near: near}, handler))
+		processes = append(processes, newSite(t, openConfig(t, cfg), httpcache.Options{NearCacheBytes: near}, handler))
 	}
 	var wg sync.WaitGroup
 	for _, s := range processes {

@@ -2,7 +2,7 @@
 // processes, as a shared cache does (RFC 9111, with the stale directives of RFC
 // 5861). It stands on package cache, whose tags it shares.
 //
-//	pages, err := httpcache.New(r, "pages", httpcache.Options{Near: 16 << 20, Detached: true})
+//	pages, err := httpcache.New(r, "pages", httpcache.Options{NearCacheBytes: 16 << 20, Detached: true})
 //	…
 //	http.ListenAndServe(addr, pages.Middleware(mux))
 //
@@ -76,7 +76,7 @@
 //
 // Of all requests in all processes one runs the handler, and the others wait for
 // it, as with [cache.Cache.GetOrLoad]. As soon as its headers say that the response must
-// not be shared they run the handler for themselves; for Options.PassFor
+// not be shared they run the handler for themselves; for Options.PassTTL
 // no one waits then, and every second one request finds out whether it still is
 // so.
 //
@@ -138,6 +138,6 @@
 // # Without Redis
 //
 // Nothing fails because of the cache. The handler is run, by one request for
-// all that wait in this process; with Options.Near its response is then kept
+// all that wait in this process; with Options.NearCacheBytes its response is then kept
 // for a second, and a near copy is served stale where the response allows that.
 package httpcache

@@ -23,7 +23,7 @@ func Example() {
 	}
 	defer func() { _ = r.Close(context.Background()) }()
 	pages, err := httpcache.New(r, "pages", httpcache.Options{
-		Near: 16 << 20, Detached: true,
+		NearCacheBytes: 16 << 20, Detached: true,
 		Tags: func(r *http.Request) []string { return []string{"article:" + r.URL.Query().Get("id")} },
 	})
 	if err != nil {

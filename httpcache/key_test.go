@@ -56,7 +56,7 @@ func TestCache_AChangeRemovesAllVariants(t *testing.T) {
 		{"X-Forwarded-Uri: /a?utm=1"},
 	}
 	r := open(t)
-	s := newSite(t, r, httpcache.Options{KeyHeaders: []string{"Accept-Language"}, Near: near}, versions())
+	s := newSite(t, r, httpcache.Options{KeyHeaders: []string{"Accept-Language"}, NearCacheBytes: near}, versions())
 	other := newSite(t, r, httpcache.Options{}, versions())
 	for name, change := range map[string]func(){
 		"plain":              func() { s.do("PUT", "/a/b?x=1&y=2") },
@@ -145,7 +145,7 @@ func TestCache_AChangeRemovesWhatItsResponseNames(t *testing.T) {
 
 // A removal while Redis is away holds for this process at once, and is sent.
 func TestCache_ChangesAreQueued(t *testing.T) {
-	s := newSite(t, open(t), httpcache.Options{Near: near}, versions())
+	s := newSite(t, open(t), httpcache.Options{NearCacheBytes: near}, versions())
 	s.get("/", "X-Forwarded-Host: a")
 	s.get("/", "X-Forwarded-Host: a")
 	ctx, cancel := context.WithCancel(t.Context())

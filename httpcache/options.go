@@ -57,9 +57,9 @@ type Options struct {
 	// usual for a cache of the server's own: otherwise anybody can have the
 	// handler run.
 	ObeyRequest bool
-	// PassFor is for how long it is remembered that the response to a URL is
+	// PassTTL is for how long it is remembered that the response to a URL is
 	// not shareable. Defaults to 10 seconds.
-	PassFor time.Duration
+	PassTTL time.Duration
 	// Detached lets a handler go on after its request has ended, to make a stale
 	// response again or when its client has left. Set it where Middleware is
 	// outside of every router, or inside of http.ServeMux alone. Inside of chi,
@@ -75,7 +75,7 @@ type Options struct {
 
 	// These are as in [cache.Options]. MaxLoads defaults to 1024; requests beyond it
 	// wait, and run the handler for themselves after LoadTimeout.
-	Near                               int64
+	NearCacheBytes                     int64
 	ReadTimeout, LoadTimeout, LeaseTTL time.Duration
 	MaxLoads                           int
 }
@@ -101,7 +101,7 @@ func (o Options) filled(cacheName string, maxValue int) (Options, error) {
 	}
 	def(&o.MaxTTL, 24*time.Hour)
 	def(&o.MaxStale, 24*time.Hour)
-	def(&o.PassFor, 10*time.Second)
+	def(&o.PassTTL, 10*time.Second)
 	if o.MaxBody == 0 {
 		o.MaxBody = min(1<<20, max(0, maxValue-bodyRoom))
 	}
@@ -119,7 +119,7 @@ func (o Options) filled(cacheName string, maxValue int) (Options, error) {
 	bad(o.DefaultTTL < 0 || o.DefaultTTL > o.MaxTTL, "DefaultTTL must be from 0 to MaxTTL")
 	bad(o.MaxStale < 0 || o.MaxStale > cachelimit.MaxTTL, "MaxStale must be from 0 to 10 years")
 	bad(o.StaleWhileRevalidate < 0 || o.StaleIfError < 0, "StaleWhileRevalidate and StaleIfError must not be negative")
-	bad(o.PassFor < time.Second || o.PassFor > time.Hour, "PassFor must be from a second to an hour")
+	bad(o.PassTTL < time.Second || o.PassTTL > time.Hour, "PassTTL must be from a second to an hour")
 	bad(o.MaxBody < 0 || o.MaxBody > maxValue-bodyRoom, fmt.Sprintf("MaxBody must be from 0 to %d: Config.MaxValueSize less %d", maxValue-bodyRoom, bodyRoom))
 	bad(o.MaxVariants < 1 || o.MaxVariants > 1024, "MaxVariants must be from 1 to 1024")
 	bad(o.StatusName != "-" && !isToken(o.StatusName), "StatusName must be a token that begins with a letter")

@@ -23,21 +23,21 @@ func (x *exchange) place(ctx context.Context, l *responseLoad, s *storedResponse
 		l.Skip()
 	case kindPass:
 		s = x.withReserve(l, s)
-		ttl, staleFor := x.v.h.opt.PassFor, max(0, s.fresh+max(s.swr, s.sie)-x.v.h.opt.PassFor)
-		if !x.admit(ctx, l, ttl+staleFor) {
+		ttl, staleTTL := x.v.h.opt.PassTTL, max(0, s.fresh+max(s.swr, s.sie)-x.v.h.opt.PassTTL)
+		if !x.admit(ctx, l, ttl+staleTTL) {
 			l.Skip()
 		}
 		l.SetTTL(ttl)
-		l.SetStaleFor(staleFor)
+		l.SetStaleTTL(staleTTL)
 	default:
 		ru := &x.recorder.ruling
-		ttl, staleFor := max(ru.fresh, cachelimit.MinTTL), max(ru.swr, ru.sie)
-		if s.unstored || !x.admit(ctx, l, ttl+staleFor) {
+		ttl, staleTTL := max(ru.fresh, cachelimit.MinTTL), max(ru.swr, ru.sie)
+		if s.unstored || !x.admit(ctx, l, ttl+staleTTL) {
 			s.unstored = true // placed made it
 			l.Skip()
 		}
 		l.SetTTL(ttl)
-		l.SetStaleFor(staleFor)
+		l.SetStaleTTL(staleTTL)
 	}
 	return s
 }

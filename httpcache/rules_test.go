@@ -213,7 +213,7 @@ func TestCache_ClientsAreListenedToByOption(t *testing.T) {
 }
 
 func TestCache_ChangesRemoveTheURL(t *testing.T) {
-	s := newSite(t, open(t), httpcache.Options{Near: near}, func(w http.ResponseWriter, r *http.Request) {
+	s := newSite(t, open(t), httpcache.Options{NearCacheBytes: near}, func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.Method == "GET":
 			set(200, "Cache-Control: public, max-age=60", "Vary: X-Mode")(w, r)

@@ -72,7 +72,7 @@ func TestCache_NoOneGetsThePageOfAnother(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			handler := userPage(c.user, c.response)
-			opt := httpcache.Options{Near: near, MaxBody: 1000, Credentials: []string{"X-Api-Key"}, DefaultTTL: time.Minute}
+			opt := httpcache.Options{NearCacheBytes: near, MaxBody: 1000, Credentials: []string{"X-Api-Key"}, DefaultTTL: time.Minute}
 			if name == "nothing said" {
 				opt.DefaultTTL = 0
 			}
@@ -135,7 +135,7 @@ func TestCache_WhatIsNotSharedIsNotSerialized(t *testing.T) {
 
 func TestCache_PassIsTriedAgain(t *testing.T) {
 	var public atomic.Bool
-	s := newSite(t, open(t), httpcache.Options{Near: near}, func(w http.ResponseWriter, r *http.Request) {
+	s := newSite(t, open(t), httpcache.Options{NearCacheBytes: near}, func(w http.ResponseWriter, r *http.Request) {
 		if public.Load() {
 			set(200, "Cache-Control: max-age=60")(w, r)
 		} else {
@@ -150,7 +150,7 @@ func TestCache_PassIsTriedAgain(t *testing.T) {
 	begin := time.Now()
 	testkit.Eventually(t, "a hit", func() bool { return isHit(s.get("/")) })
 	if d := time.Since(begin); d > 5*time.Second {
-		t.Errorf("after %v: as long as PassFor", d)
+		t.Errorf("after %v: as long as PassTTL", d)
 	}
 }
 

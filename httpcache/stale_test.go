@@ -85,8 +85,8 @@ func TestCache_StaleWhileRevalidate(t *testing.T) {
 }
 
 func TestCache_StaleByTime(t *testing.T) {
-	s := newSite(t, open(t), httpcache.Options{Near: near}, set(200, "Cache-Control: max-age=1, stale-while-revalidate=60"))
-	gone := newSite(t, open(t), httpcache.Options{Near: near}, set(200, "Cache-Control: max-age=1"))
+	s := newSite(t, open(t), httpcache.Options{NearCacheBytes: near}, set(200, "Cache-Control: max-age=1, stale-while-revalidate=60"))
+	gone := newSite(t, open(t), httpcache.Options{NearCacheBytes: near}, set(200, "Cache-Control: max-age=1"))
 	s.get("/a")
 	gone.get("/b")
 	time.Sleep(2100 * time.Millisecond)
@@ -217,13 +217,13 @@ func TestCache_StaleIfErrorOfAFailureThatIsFlushed(t *testing.T) {
 
 func TestCache_TagsRemovePagesAndObjects(t *testing.T) {
 	r := open(t)
-	objects, err := cache.New(r, "c", cache.Options[string]{Near: near})
+	objects, err := cache.New(r, "c", cache.Options[string]{NearCacheBytes: near})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = objects.Close(context.Background()) })
 	s := newSite(t, r, httpcache.Options{
-		Near: near, Tags: func(r *http.Request) []string { return []string{"page:" + strings.TrimPrefix(r.URL.Path, "/")} },
+		NearCacheBytes: near, Tags: func(r *http.Request) []string { return []string{"page:" + strings.TrimPrefix(r.URL.Path, "/")} },
 	}, set(200, "Cache-Control: max-age=60"))
 	fill := func() {
 		if err := objects.Set(t.Context(), "o", "v", cache.WithTags("page:a")); err != nil {
@@ -255,7 +255,7 @@ func TestCache_TagsRemovePagesAndObjects(t *testing.T) {
 func TestCache_TagsOfTheHeader(t *testing.T) {
 	var version atomic.Int64
 	tags := "Surrogate-Key: article-7  front"
-	s := newSite(t, open(t), httpcache.Options{Near: near}, func(w http.ResponseWriter, r *http.Request) {
+	s := newSite(t, open(t), httpcache.Options{NearCacheBytes: near}, func(w http.ResponseWriter, r *http.Request) {
 		set(200, "Cache-Control: max-age=60", "Cache-Tag: x y,z", tags)(w, r)
 		_, _ = fmt.Fprint(w, version.Load())
 	})
@@ -296,7 +296,7 @@ func TestCache_TagRemovedDuringARunIsNotMissed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			running, goOn := make(chan struct{}), make(chan struct{})
 			var version, blocked atomic.Int64
-			opt := httpcache.Options{Near: near}
+			opt := httpcache.Options{NearCacheBytes: near}
 			if !byHeader {
 				opt = tagged(opt)
 			}
@@ -352,7 +352,7 @@ func TestCache_WithoutRedis(t *testing.T) {
 			server := madcrowtest.StartRedis(t)
 			r := openConfig(t, server.Config())
 			var fails atomic.Bool
-			s := newSite(t, r, httpcache.Options{Near: near}, func(w http.ResponseWriter, r *http.Request) {
+			s := newSite(t, r, httpcache.Options{NearCacheBytes: near}, func(w http.ResponseWriter, r *http.Request) {
 				if fails.Load() {
 					w.WriteHeader(503)
 					return
@@ -400,7 +400,7 @@ func TestCache_NearCopyForAHandlerThatFailsWithoutRedis(t *testing.T) {
 	// What another process has stored is near from the first reading on; of one's
 	// own storing, Redis may still have to notify.
 	newSite(t, openConfig(t, server.Config()), httpcache.Options{}, handler).get("/")
-	s := newSite(t, openConfig(t, server.Config()), httpcache.Options{Near: near}, handler)
+	s := newSite(t, openConfig(t, server.Config()), httpcache.Options{NearCacheBytes: near}, handler)
 	if got := s.get("/"); !isHit(got) {
 		t.Fatalf("%v", got.Header)
 	}
@@ -432,7 +432,7 @@ func TestCache_NothingOldAfterAChange(t *testing.T) {
 	var versions, changed [6]atomic.Int64
 	page := func(r *http.Request) int { return int(r.URL.Path[1] - '0') }
 	tags := func(r *http.Request) []string { return []string{fmt.Sprint("page-", page(r))}[:1-min(1, page(r)/2)] }
-	s := newSite(t, open(t), httpcache.Options{Near: near, Tags: tags}, func(w http.ResponseWriter, r *http.Request) {
+	s := newSite(t, open(t), httpcache.Options{NearCacheBytes: near, Tags: tags}, func(w http.ResponseWriter, r *http.Request) {
 		i := page(r)
 		if r.Method == http.MethodPost {
 			versions[i].Add(1)
@@ -492,7 +492,7 @@ func TestCache_NothingOldAfterAChange(t *testing.T) {
 
 func TestCache_LeavesNothingBehind(t *testing.T) {
 	madcrowtest.CheckLeaks(t)
-	s := newSite(t, open(t), httpcache.Options{Near: near}, set(200, "Cache-Control: max-age=60, stale-while-revalidate=60"))
+	s := newSite(t, open(t), httpcache.Options{NearCacheBytes: near}, set(200, "Cache-Control: max-age=60, stale-while-revalidate=60"))
 	s.get("/")
 	if err := s.ExpireTag(t.Context(), "none"); err != nil {
 		t.Fatal(err)

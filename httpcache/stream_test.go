@@ -363,7 +363,7 @@ func TestCache_OptionsAreChecked(t *testing.T) {
 		"DefaultTTL":   {DefaultTTL: -1},
 		"MaxStale":     {MaxStale: -1},
 		"StaleIfError": {StaleIfError: -1},
-		"PassFor":      {PassFor: time.Millisecond},
+		"PassTTL":      {PassTTL: time.Millisecond},
 		"MaxBody":      {MaxBody: 1 << 40},
 		"StatusName":   {StatusName: "a b"},
 		"LoadTimeout":  {LoadTimeout: time.Nanosecond},

@@ -102,11 +102,11 @@ func TestCache_ABombInRedisIsAMissAndAHugeValueAnError(t *testing.T) {
 	}
 }
 
-// Near counted what Redis holds: values that compress well took a hundred times
+// The bound of near copies counted what Redis holds: values that compress well took a hundred times
 // the memory that it allowed.
 func TestCache_NearBoundsWhatIsDecompressed(t *testing.T) {
 	const bound, size, values = 8 << 20, 1 << 20, 100
-	c, err := cache.New(open(t), "blobs", cache.Options[string]{Codec: codec.Zstd[string](nil), Near: bound})
+	c, err := cache.New(open(t), "blobs", cache.Options[string]{Codec: codec.Zstd[string](nil), NearCacheBytes: bound})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,9 +146,9 @@ func TestCache_NearBoundsWhatIsDecompressed(t *testing.T) {
 			break
 		}
 	}
-	t.Logf("Near %d MiB: %d of %d values near at once or later, heap %d MiB, before %d", bound>>20, near, values, m.HeapAlloc>>20, before>>20)
+	t.Logf("NearCacheBytes %d MiB: %d of %d values near at once or later, heap %d MiB, before %d", bound>>20, near, values, m.HeapAlloc>>20, before>>20)
 	if m.HeapAlloc > before+2*bound {
-		t.Errorf("Near %d MiB: %d MiB more than before", bound>>20, (m.HeapAlloc-before)>>20)
+		t.Errorf("NearCacheBytes %d MiB: %d MiB more than before", bound>>20, (m.HeapAlloc-before)>>20)
 	}
 	if near == 0 {
 		t.Error("nothing is near")

@@ -82,7 +82,7 @@ func draw(all []*row) []byte {
 	s.put(`<defs><pattern id="stripes" width="9" height="9" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><path class="stripe" d="M0 0V9"/></pattern></defs>`)
 	s.put(`<rect class="paper" x=".5" y=".5" width="%d" height="%d" rx="8"/>`, width-1, height-1)
 	s.text(24, 38, "title", "start", "The life of a cached value, and what GetOrLoad returns")
-	s.text(24, 62, "soft", "start", fmt.Sprintf("TTL %v min, StaleFor %v min, RefreshAhead %v, NegativeTTL %v min. Stored once, at 0; each strip shows what the next reader gets.",
+	s.text(24, 62, "soft", "start", fmt.Sprintf("TTL %v min, StaleTTL %v min, RefreshAhead %v, NegativeTTL %v min. Stored once, at 0; each strip shows what the next reader gets.",
 		ttl.Minutes(), staleFor.Minutes(), refreshAhead, negativeTTL.Minutes()))
 	s.life()
 	for i, w := range all {
@@ -120,7 +120,7 @@ func (s *sheet) life() {
 	s.text((at(ttl)+end)/2, lifeTop+20, "", "middle", "stale: kept in reserve")
 	s.text((end+right)/2, lifeTop+20, "", "middle", "gone")
 	s.span(at(0), at(ttl), lifeTop+tall+16, "TTL")
-	s.span(at(ttl), end, lifeTop+tall+16, "StaleFor")
+	s.span(at(ttl), end, lifeTop+tall+16, "StaleTTL")
 	for _, x := range []int{refresh, at(ttl), end} {
 		s.put(`<path class="edge" d="M%d %dV%d"/>`, x, lifeTop-6, rowsTop+2*pitch+tall+6)
 	}

@@ -139,7 +139,7 @@ type read struct {
 // live stores a value for each minute, and reads it in that minute.
 func (w *row) live(ctx context.Context, redis *miniredis.Miniredis, r *madcrow.Redis, name string) error {
 	c, err := cache.New(r, name, cache.Options[string]{
-		TTL: ttl, Jitter: -1, RefreshAhead: refreshAhead, StaleFor: staleFor, NegativeTTL: negativeTTL,
+		TTL: ttl, Jitter: -1, RefreshAhead: refreshAhead, StaleTTL: staleFor, NegativeTTL: negativeTTL,
 		SoftTimeout: w.soft, ReadTimeout: 10 * time.Second,
 	})
 	if err != nil {
@@ -201,7 +201,7 @@ func (rd *read) answer() (answer, error) {
 // what it brought.
 func closeUp(ctx context.Context, redis *miniredis.Miniredis, r *madcrow.Redis) error {
 	c, err := cache.New(r, "closeup", cache.Options[string]{
-		TTL: ttl, Jitter: -1, StaleFor: staleFor, SoftTimeout: softTimeout, ReadTimeout: 10 * time.Second,
+		TTL: ttl, Jitter: -1, StaleTTL: staleFor, SoftTimeout: softTimeout, ReadTimeout: 10 * time.Second,
 	})
 	if err != nil {
 		return err

@@ -152,7 +152,7 @@ func with[T any](ctx context.Context, r *madcrow.Redis, o *cacheOptions, codec m
 	if name == "" {
 		name = "cli" // for tags, which belong to all caches
 	}
-	opt := cache.Options[T]{Codec: codec, TTL: o.life(), StaleFor: time.Duration(o.staleFor), Jitter: -1}
+	opt := cache.Options[T]{Codec: codec, TTL: o.life(), StaleTTL: time.Duration(o.staleFor), Jitter: -1}
 	all, err := cache.New(r, name, opt)
 	if err != nil {
 		return err

@@ -114,7 +114,7 @@ func typed[T any](t *testing.T, s *madcrowtest.Server, name string, opt cache.Op
 
 func TestCache_OfANameIsThatOfAProgram(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
-	c := typed(t, s, "members", cache.Options[member]{TTL: time.Hour, StaleFor: time.Hour, Jitter: -1, Near: 1 << 20, Tags: []string{"all"}})
+	c := typed(t, s, "members", cache.Options[member]{TTL: time.Hour, StaleTTL: time.Hour, Jitter: -1, NearCacheBytes: 1 << 20, Tags: []string{"all"}})
 	zoe := member{42, "Zoë"}
 	load := func(_ context.Context, l *cache.Load[member]) (member, error) {
 		time.Sleep(2 * time.Millisecond)
