@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/codec"
 	"github.com/madcrow-go/madcrow/internal/keys"
-	"github.com/madcrow-go/madcrow/internal/textcodec"
 )
 
 var (
@@ -76,8 +76,8 @@ func ParsePosition(s string) (p Position, err error) {
 // RecoverableOptions says how a recoverable topic works. The zero value works.
 // All who publish to one must have the same.
 type RecoverableOptions[T any] struct {
-	// Codec defaults to [Text] for strings and [JSON] for all else.
-	Codec Codec[T]
+	// Codec defaults as that of [TopicOptions].
+	Codec madcrow.Codec[T]
 	// History is how many messages are kept at least, from 1 to 1,000,000.
 	// Defaults to 1,000.
 	History int
@@ -111,7 +111,7 @@ func NewRecoverable[T any](b *Bus, name string, options RecoverableOptions[T]) (
 		return nil, err
 	}
 	if options.Codec == nil {
-		options.Codec = textcodec.Default[T]()
+		options.Codec = codec.Default[T]()
 	}
 	if options.History == 0 {
 		options.History = 1000
@@ -144,7 +144,7 @@ const metaExtra = 24 * time.Hour
 // In a cluster it counts those of one node. When the error leaves the outcome
 // unknown, the message may be there.
 func (t *Recoverable[T]) Publish(ctx context.Context, v T) (at Position, receivers int64, err error) {
-	payload, err := textcodec.Encode(t.opt.Codec, v)
+	payload, err := codec.Encode(t.opt.Codec, v)
 	if err != nil {
 		return Position{}, 0, fail.Argument("publish", t.name, "message", fmt.Sprintf("cannot be encoded: %T", v))
 	}

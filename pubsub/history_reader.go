@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
-	"github.com/madcrow-go/madcrow/internal/textcodec"
+	"github.com/madcrow-go/madcrow/internal/codec"
 )
 
 // historyReader is one subscription to a recoverable topic: it merges the history
@@ -223,7 +223,7 @@ func (r *historyReader[T]) emitMessage(m historyMessage) error {
 	r.position = m.at
 	e := Event[T]{Kind: EventMessage}
 	var err error
-	if e.Message, err = textcodec.Decode(r.t.opt.Codec, m.payload); err != nil {
+	if e.Message, err = codec.Decode(r.t.opt.Codec, m.payload); err != nil {
 		e.Err = fmt.Errorf("%w: %w", ErrMalformed, err)
 		r.t.b.event(context.Background(), madcrow.EventPubSubMalformed, 1)
 	}

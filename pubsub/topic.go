@@ -10,30 +10,17 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/codec"
 	"github.com/madcrow-go/madcrow/internal/guard"
 	"github.com/madcrow-go/madcrow/internal/operr"
-	"github.com/madcrow-go/madcrow/internal/textcodec"
 )
-
-// Codec turns messages into text and back. It must be safe for concurrent use.
-type Codec[T any] interface {
-	Encode(v T) (string, error)
-	Decode(text string) (T, error)
-}
-
-// JSON is the codec of encoding/json; a whole number of more than 15 digits in
-// an any is read as a json.Number, every other one as a float64. A message of a
-// type without pointers, slices, maps and interfaces is decoded once for all who
-// listen here.
-func JSON[T any]() Codec[T] { return textcodec.NewJSON[T]() }
-
-// Text leaves strings as they are.
-func Text() Codec[string] { return textcodec.Text{} }
 
 // TopicOptions says how a topic works. The zero value works.
 type TopicOptions[T any] struct {
-	// Codec defaults to [Text] for strings and [JSON] for all else.
-	Codec Codec[T]
+	// Codec defaults to [madcrow.Text] for strings, [madcrow.Bytes] for byte slices
+	// and [madcrow.JSON] for all else. A message in JSON of a type without pointers,
+	// slices, maps and interfaces is decoded once for all who listen here.
+	Codec madcrow.Codec[T]
 	// Plain sends the text of the codec and nothing else, as the FastAPI service
 	// does: without the envelope by which subscribers count missed messages.
 	Plain bool
@@ -67,7 +54,7 @@ func NewTopic[T any](b *Bus, channel string, options TopicOptions[T]) (*Topic[T]
 		return nil, err
 	}
 	if options.Codec == nil {
-		options.Codec = textcodec.Default[T]()
+		options.Codec = codec.Default[T]()
 	}
 	return &Topic[T]{b: b, name: channel, channel: b.prefix + channel, opt: options}, nil
 }
@@ -77,7 +64,7 @@ func NewTopic[T any](b *Bus, channel string, options TopicOptions[T]) (*Topic[T]
 // not empty it is 0. It is one round trip, and is not tried
 // again when it may have been sent. The error is a [*madcrow.Error].
 func (t *Topic[T]) Publish(ctx context.Context, v T) (receivers int64, err error) {
-	payload, err := textcodec.Encode(t.opt.Codec, v)
+	payload, err := codec.Encode(t.opt.Codec, v)
 	if err != nil {
 		return 0, fail.Argument("publish", t.name, "message", fmt.Sprintf("cannot be encoded: %T", v))
 	}
@@ -320,7 +307,7 @@ func NewPattern[T any](b *Bus, pattern string, options TopicOptions[T]) (*Patter
 		return nil, fail.Argument("new_pattern", "", "Options.Sharded", "there are no patterns of sharded channels")
 	}
 	if options.Codec == nil {
-		options.Codec = textcodec.Default[T]()
+		options.Codec = codec.Default[T]()
 	}
 	return &Pattern[T]{b: b, pattern: escapePattern(b.prefix) + pattern, opt: options}, nil
 }
@@ -400,17 +387,17 @@ func newEvent[T any](b *Bus, it item, opt TopicOptions[T]) Event[T] {
 
 // decode decodes a message, once for all subscribers where values are immutable.
 func decode[T any](m *message, text string, opt TopicOptions[T]) (T, error) {
-	if c, ok := opt.Codec.(textcodec.JSON[T]); !ok || !c.Immutable || !m.shared {
-		return textcodec.Decode(opt.Codec, text)
+	if !m.shared || !codec.Immutable(opt.Codec) {
+		return codec.Decode(opt.Codec, text)
 	}
 	m.once.Do(func() {
-		v, err := textcodec.Decode(opt.Codec, text)
+		v, err := codec.Decode(opt.Codec, text)
 		m.plain, m.decoded, m.failed = opt.Plain, v, err
 	})
 	if v, ok := m.decoded.(T); ok && m.plain == opt.Plain {
 		return v, m.failed
 	}
-	return textcodec.Decode(opt.Codec, text) // another subscriber decodes it to another type
+	return codec.Decode(opt.Codec, text) // another subscriber decodes it to another type
 }
 
 func handle[T any](ctx context.Context, events iter.Seq2[Event[T], error], fn func(context.Context, Event[T])) (err error) {

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/madcrow-go/madcrow/internal/textcodec"
+	"github.com/madcrow-go/madcrow/internal/codec"
 )
 
 // Topics is several channels, or patterns, with one subscription and one queue. Messages of one channel come in order; between channels there is
@@ -41,7 +41,7 @@ func newTopics[T any](b *Bus, op, argument string, m mode, prefix string, names 
 		return nil, fail.Argument(op, "", argument, "at least one is needed")
 	}
 	if options.Codec == nil {
-		options.Codec = textcodec.Default[T]()
+		options.Codec = codec.Default[T]()
 	}
 	t := &Topics[T]{b: b, opt: options}
 	for _, name := range names {

@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/madcrow-go/madcrow"
-	"github.com/madcrow-go/madcrow/internal/textcodec"
+	"github.com/madcrow-go/madcrow/internal/codec"
 )
 
 // DeadLetter is a message that no worker could do.
@@ -56,7 +56,7 @@ func (s *Stream[T]) Dead(ctx context.Context, group, after string, n int) ([]Dea
 	for i, e := range entries {
 		d := DeadLetter[T]{ID: e.ID, Original: e.FieldValues["id"], Reason: e.FieldValues["why"], Raw: e.FieldValues["d"]}
 		d.Deliveries, _ = strconv.ParseInt(e.FieldValues["n"], 10, 64)
-		d.Message, d.Err = textcodec.Decode(s.opt.Codec, d.Raw)
+		d.Message, d.Err = codec.Decode(s.opt.Codec, d.Raw)
 		out[i] = d
 	}
 	return out, nil

@@ -7,6 +7,7 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/clock"
+	"github.com/madcrow-go/madcrow/internal/codec"
 	"github.com/madcrow-go/madcrow/internal/guard"
 )
 
@@ -76,9 +77,12 @@ func (c *consumer[T]) try(ctx context.Context, e entry, deliveries int64, o *out
 		o.err = errNoMessage
 		return
 	}
-	v, err := c.s.opt.Codec.Decode(text) // its panic is one of the worker: see start
+	v, err := codec.Decode(c.s.opt.Codec, text)
 	if err != nil {
 		o.err = err
+		if p, ok := errors.Unwrap(err).(*guard.Panic); ok { //nolint:errorlint // as codec.Decode returns it
+			o.err = p // for its stack
+		}
 		return
 	}
 	o.malformed = false

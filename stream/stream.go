@@ -11,10 +11,10 @@ import (
 	"sync/atomic"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/codec"
 	"github.com/madcrow-go/madcrow/internal/events"
 	"github.com/madcrow-go/madcrow/internal/guard"
 	"github.com/madcrow-go/madcrow/internal/keys"
-	"github.com/madcrow-go/madcrow/internal/textcodec"
 )
 
 var (
@@ -42,17 +42,11 @@ var (
 	scriptRead      = madcrow.NewScript("stream_read", luaRead)
 )
 
-// Codec turns messages into text and back. It must be safe for concurrent use.
-// The codecs of package pubsub are ones.
-type Codec[T any] interface {
-	Encode(v T) (string, error)
-	Decode(text string) (T, error)
-}
-
 // Options says how a stream works. The zero value works.
 type Options[T any] struct {
-	// Codec defaults to the text of strings, and to JSON for all other types.
-	Codec Codec[T]
+	// Codec defaults to [madcrow.Text] for strings, [madcrow.Bytes] for byte slices
+	// and [madcrow.JSON] for all else.
+	Codec madcrow.Codec[T]
 	// MaxLen is how many messages are kept at least: beyond it the oldest are
 	// lost, also those that a group has not done. That is counted, see [Lag]. All
 	// who use the stream must have the same. Defaults to 1,000,000.
@@ -94,7 +88,7 @@ func New[T any](r *madcrow.Redis, name string, options Options[T]) (*Stream[T], 
 		return nil, fail.Argument("new", "", "name", message)
 	}
 	if options.Codec == nil {
-		options.Codec = textcodec.Default[T]()
+		options.Codec = codec.Default[T]()
 	}
 	if options.MaxLen == 0 {
 		options.MaxLen = 1_000_000
@@ -155,7 +149,7 @@ func (s *Stream[T]) checkGroupName(op, group string) error {
 // Publish appends a message and returns its id. When the error leaves the
 // outcome unknown, the message may be there.
 func (s *Stream[T]) Publish(ctx context.Context, v T) (id string, err error) {
-	payload, err := textcodec.Encode(s.opt.Codec, v)
+	payload, err := codec.Encode(s.opt.Codec, v)
 	if err != nil {
 		return "", fail.Argument("publish", s.name, "message", fmt.Sprintf("cannot be encoded: %T", v))
 	}
