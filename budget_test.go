@@ -35,7 +35,7 @@ func everyCall(t *testing.T, r *madcrow.Redis) map[string]func(context.Context) 
 	login := must(ratelimit.NewLogin(r, ratelimit.LoginConfig{MaxAttempts: 100, Window: time.Minute, Blocks: []time.Duration{time.Minute}}, madcrow.FailClosed))(t)
 	bucket := must(ratelimit.NewTokenBucket(r, "bucket", ratelimit.PerMinute(100), 100, madcrow.FailClosed))(t)
 	places := must(semaphore.New(r, "places", 1000, madcrow.FailClosed, semaphore.Options{TTL: time.Minute}))(t)
-	sessions := must(session.New[int](r, session.Options{Name: "budget", InsecureCookie: true}))(t)
+	sessions := must(session.New(r, "budget", session.Options[int]{InsecureCookie: true}))(t)
 	bus := must(pubsub.New(r, pubsub.Options{}))(t)
 	topic := must(pubsub.NewTopic[string](bus, "budget", pubsub.TopicOptions[string]{}))(t)
 	history := must(pubsub.NewRecoverable[string](bus, "budget", pubsub.RecoverableOptions[string]{}))(t)
@@ -46,7 +46,7 @@ func everyCall(t *testing.T, r *madcrow.Redis) map[string]func(context.Context) 
 		if cookie != nil {
 			req.AddCookie(cookie)
 		}
-		sessions.Middleware(session.FailClosed)(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {
+		sessions.Middleware(madcrow.FailClosed)(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {
 			err = fn(req.Context(), sessions.From(req.Context()))
 		})).ServeHTTP(w, req)
 		for _, c := range w.Result().Cookies() {

@@ -102,7 +102,7 @@ func TestDemoted_IsLeftByEveryKindOfCall(t *testing.T) {
 			}
 		},
 		"session": func(t *testing.T, r *madcrow.Redis) func(context.Context) error {
-			m, err := session.New[int](r, session.Options{})
+			m, err := session.New(r, "web", session.Options[int]{})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -91,7 +91,7 @@ func useEveryPackage(ctx context.Context, t *testing.T, cfg madcrow.Config, must
 	must("delete a tag", c.DeleteTag(ctx, "x"))
 
 	type cart struct{ N int }
-	m, err := session.New[cart](r, session.Options{Keys: [][]byte{[]byte(strings.Repeat("k", 32))}, Secret: []byte(strings.Repeat("s", 32))})
+	m, err := session.New(r, "web", session.Options[cart]{EncryptionKeys: [][]byte{[]byte(strings.Repeat("k", 32))}, Secret: []byte(strings.Repeat("s", 32))})
 	must("session", err)
 	s := m.Open("")
 	must("update", s.Update(ctx, func(c *cart) error { c.N++; return nil }))

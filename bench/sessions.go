@@ -185,7 +185,7 @@ func sitesOn(e *environment, name, host string, port int, ours *madcrow.Redis) (
 	if redistore, err := ginredis.GetRedisStore(store); err == nil {
 		e.closers = append(e.closers, redistore.Close)
 	}
-	m, err := session.New[visit](ours, session.Options{Name: name})
+	m, err := session.New(ours, name, session.Options[visit]{})
 	if err != nil {
 		return nil, err
 	}
@@ -260,5 +260,5 @@ func madcrowSite(m *session.Manager[visit]) http.Handler {
 		})
 		w.WriteHeader(statusOf(now, err))
 	})
-	return m.Middleware(session.FailClosed)(mux)
+	return m.Middleware(madcrow.FailClosed)(mux)
 }

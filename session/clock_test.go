@@ -11,7 +11,7 @@ import (
 
 // clocked is a manager whose scripts read a clock of the test. Keys expire by
 // the server's.
-func clocked(t testing.TB, r *madcrow.Redis, opt session.Options) (*session.Manager[cart], *time.Time) {
+func clocked(t testing.TB, r *madcrow.Redis, opt options) (*session.Manager[cart], *time.Time) {
 	m := newManager(t, r, opt)
 	now := time.Now()
 	m.SetClock(func() int64 { return now.UnixMicro() })
@@ -36,7 +36,7 @@ func pexpire(t testing.TB, r *madcrow.Redis, key string, d time.Duration) {
 
 func TestAbsolute_EndsWhateverTheUse(t *testing.T) {
 	r := open(t)
-	m, now := clocked(t, r, session.Options{Idle: 10 * time.Minute, Absolute: time.Hour})
+	m, now := clocked(t, r, options{IdleTimeout: 10 * time.Minute, AbsoluteTimeout: time.Hour})
 	s := login(t, m, "alice")
 	key, _, _ := m.KeysOf(s.Token())
 	late := loaded(t, m, s.Token())
@@ -71,7 +71,7 @@ func TestAbsolute_EndsWhateverTheUse(t *testing.T) {
 
 func TestLogin_SweepsTheIndex(t *testing.T) {
 	r := open(t)
-	m, now := clocked(t, r, session.Options{})
+	m, now := clocked(t, r, options{})
 	var s *session.Session[cart]
 	for range 5 {
 		s = login(t, m, "alice")
@@ -86,7 +86,7 @@ func TestLogin_SweepsTheIndex(t *testing.T) {
 }
 
 func TestRotate_DoesNotProlongTheAbsoluteTime(t *testing.T) {
-	m, now := clocked(t, open(t), session.Options{Idle: time.Hour, Absolute: time.Hour})
+	m, now := clocked(t, open(t), options{IdleTimeout: time.Hour, AbsoluteTimeout: time.Hour})
 	s, anonymous := login(t, m, "alice"), stored(t, m, "x")
 	*now = now.Add(59 * time.Minute)
 	must(t, s.Rotate(t.Context()))
@@ -100,7 +100,7 @@ func TestRotate_DoesNotProlongTheAbsoluteTime(t *testing.T) {
 
 func TestTouch_OnceInATenthOfTheIdleTime(t *testing.T) {
 	r := open(t)
-	m, _ := clocked(t, r, session.Options{Idle: 100 * time.Second, Absolute: time.Hour})
+	m, _ := clocked(t, r, options{IdleTimeout: 100 * time.Second, AbsoluteTimeout: time.Hour})
 	s := stored(t, m, "x")
 	key, _, _ := m.KeysOf(s.Token())
 	for _, tc := range []struct{ left, want time.Duration }{
@@ -133,7 +133,7 @@ func TestTouch_OnceInATenthOfTheIdleTime(t *testing.T) {
 
 func TestClock_PutBackOrForward(t *testing.T) {
 	r := open(t)
-	m, now := clocked(t, r, session.Options{Idle: 10 * time.Minute, Absolute: time.Hour})
+	m, now := clocked(t, r, options{IdleTimeout: 10 * time.Minute, AbsoluteTimeout: time.Hour})
 	start := *now
 	s := login(t, m, "alice")
 	*now = start.Add(-48 * time.Hour) // a failover to a server whose clock is behind
@@ -161,7 +161,7 @@ func TestClock_PutBackOrForward(t *testing.T) {
 
 func TestList_TimesAreByTheClockOfRedis(t *testing.T) {
 	r := open(t)
-	m, now := clocked(t, r, session.Options{Idle: 100 * time.Second, Absolute: time.Hour})
+	m, now := clocked(t, r, options{IdleTimeout: 100 * time.Second, AbsoluteTimeout: time.Hour})
 	*now = now.Add(-1000 * time.Hour) // this process's clock is far ahead
 	start := *now
 	s := login(t, m, "alice")
@@ -188,7 +188,7 @@ func TestList_TimesAreByTheClockOfRedis(t *testing.T) {
 // of lifetimes.
 func TestEpochAndIndex_OutliveTheirSessions(t *testing.T) {
 	r := open(t)
-	m := newManager(t, r, session.Options{})
+	m := newManager(t, r, options{})
 	check := func(after string, s *session.Session[cart], want time.Duration) {
 		t.Helper()
 		_, epoch, index := m.KeysOf(s.Token())
@@ -218,7 +218,7 @@ func TestEpochAndIndex_OutliveTheirSessions(t *testing.T) {
 
 func TestIdle_EndsWhatIsNotUsed(t *testing.T) {
 	r := open(t)
-	m := newManager(t, r, session.Options{Idle: time.Second, MaxPerUser: 2})
+	m := newManager(t, r, options{IdleTimeout: time.Second, MaxPerUser: 2})
 	idle, used := login(t, m, "alice"), login(t, m, "alice")
 	late := loaded(t, m, idle.Token())
 	for end := time.Now().Add(1200 * time.Millisecond); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
@@ -242,7 +242,7 @@ func TestIdle_EndsWhatIsNotUsed(t *testing.T) {
 // What was evicted or deleted in Redis never makes a session valid.
 func TestEpochAndIndex_MissingOnesFailClosed(t *testing.T) {
 	r := open(t)
-	m := newManager(t, r, session.Options{MaxPerUser: 3})
+	m := newManager(t, r, options{MaxPerUser: 3})
 	for _, which := range []string{"epoch", "index", "both"} {
 		user := "alice " + which
 		s := login(t, m, user)
@@ -272,7 +272,7 @@ func TestEpochAndIndex_MissingOnesFailClosed(t *testing.T) {
 // backup, or with the writes of a master that was cut off.
 func TestEpochAndIndex_EachAloneEndsASession(t *testing.T) {
 	r := open(t)
-	m := newManager(t, r, session.Options{})
+	m := newManager(t, r, options{})
 	s := login(t, m, "alice")
 	_, epoch, index := m.KeysOf(s.Token())
 	old := getKey(t, r, epoch)

@@ -1,11 +1,17 @@
 package session
 
 import (
+	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 
+	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/exactjson"
 )
+
+// jsonID is the ID of the JSON codec, the default.
+const jsonID = 1
 
 // content is the decoded data of a session.
 type content[T any] struct {
@@ -27,13 +33,59 @@ type codec[T any] interface {
 	inspect(d *Details, data, user string)
 }
 
-// sealedCodec stores content as JSON, encrypted with Options.Keys.
-type sealedCodec[T any] struct{ seal seal }
+// sealedCodec stores content as JSON, encrypted with Options.EncryptionKeys.
+type sealedCodec[T any] struct {
+	seal  seal
+	codec madcrow.Codec[T] // nil: the data is JSON, as a part of content
+}
+
+// pack returns content as bytes: one JSON object or, with a codec, its ID, the length
+// of the JSON of the flashes, that JSON, and the data. No ID is '{'.
+func (k sealedCodec[T]) pack(c content[T]) ([]byte, error) {
+	if k.codec == nil {
+		return json.Marshal(c)
+	}
+	var flash []byte
+	if len(c.Flash) > 0 {
+		flash, _ = json.Marshal(c.Flash) // strings: it cannot fail
+	}
+	out := binary.AppendUvarint([]byte{k.codec.ID()}, uint64(len(flash)))
+	return k.codec.Append(append(out, flash...), c.Data)
+}
+
+func (k sealedCodec[T]) unpack(plain []byte) (c content[T], err error) {
+	if k.codec == nil {
+		err = exactjson.Unmarshal(plain, &c)
+		return c, err
+	}
+	if len(plain) == 0 || plain[0] != k.codec.ID() {
+		return c, errCodec
+	}
+	flash, data, err := splitFlash(plain[1:])
+	if err == nil && len(flash) > 0 {
+		err = exactjson.Unmarshal(flash, &c.Flash)
+	}
+	if err == nil {
+		c.Data, err = k.codec.Decode(data)
+	}
+	return c, err
+}
+
+var errCodec = errors.New("the data is of another codec")
+
+// splitFlash cuts what pack has written behind the ID.
+func splitFlash(packed []byte) (flash, data []byte, err error) {
+	n, at := binary.Uvarint(packed)
+	if at <= 0 || n > uint64(len(packed)-at) {
+		return nil, nil, errCodec
+	}
+	return packed[at:][:n], packed[at:][n:], nil
+}
 
 func (k sealedCodec[T]) encode(c content[T], user string, id ident) (string, error) {
-	plain, err := json.Marshal(c)
+	plain, err := k.pack(c)
 	if err != nil {
-		return "", fail.Argument("commit", "", "data", fmt.Sprintf("cannot be stored as JSON: %T", c.Data))
+		return "", fail.Argument("commit", "", "data", fmt.Sprintf("cannot be encoded: %T", c.Data))
 	}
 	return string(k.seal.close(plain, binding{id.member, user})), nil
 }
@@ -41,7 +93,7 @@ func (k sealedCodec[T]) encode(c content[T], user string, id ident) (string, err
 func (k sealedCodec[T]) decode(data, user string, id ident) (c content[T], err error) {
 	plain, err := k.seal.open(data, binding{id.member, user})
 	if err == nil {
-		err = exactjson.Unmarshal(plain, &c)
+		c, err = k.unpack(plain)
 	}
 	if err != nil {
 		return content[T]{}, err
@@ -63,6 +115,12 @@ func (k sealedCodec[T]) inspect(d *Details, data, user string) {
 	d.Size, d.Sealed = len(data), data != "" && data[0] == sealedData
 	plain, err := k.seal.open(data, binding{d.Handle, user})
 	if err != nil {
+		return
+	}
+	if k.codec != nil {
+		if c, err := k.unpack(plain); err == nil {
+			d.Flashes = len(c.Flash)
+		}
 		return
 	}
 	var c content[json.RawMessage]

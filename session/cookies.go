@@ -56,7 +56,7 @@ func (s *Session[T]) show(cookies []*http.Cookie) {
 }
 
 // severalHint says what prevents other hosts from setting the cookie.
-func (o *Options) severalHint() string {
+func (o *Options[T]) severalHint() string {
 	switch {
 	case strings.HasPrefix(o.Cookie, "__Host-"):
 		return "a browser accepts this name from no other host or path"

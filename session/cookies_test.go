@@ -37,8 +37,8 @@ func (l *lines) count(text string) int {
 // there any more.
 func TestHTTP_AnOldCookieOfTheNameLocksNoOneOut(t *testing.T) {
 	r := open(t)
-	unknown := login(t, newManager(t, r, session.Options{Name: "other"}), "x").Token()
-	for name, opt := range map[string]session.Options{
+	unknown := login(t, newNamed(t, r, "other", options{}), "x").Token()
+	for name, opt := range map[string]options{
 		"a name of one's own": {Cookie: "sid", InsecureCookie: true},
 		"the default name":    {InsecureCookie: true},
 		"secure":              {Cookie: "__Secure-sid"},
@@ -124,7 +124,7 @@ func (s *site) ask(jar http.CookieJar, at *url.URL, path string) string {
 // which of them is the client's: neither is believed, the login ends both, and
 // after it the new one alone counts.
 func TestHTTP_OfTwoValidCookiesNoneIsBelieved(t *testing.T) {
-	m := newManager(t, open(t), session.Options{Cookie: "sid", InsecureCookie: true})
+	m := newManager(t, open(t), options{Cookie: "sid", InsecureCookie: true})
 	s := newSite(t, m, nil)
 	for _, path := range []string{"/login?user=alice", "/add?item=new", "/logout"} {
 		for name, planted := range map[string]*session.Session[cart]{"a user": login(t, m, "mallory"), "no user": stored(t, m, "planted")} {
@@ -157,7 +157,7 @@ func TestHTTP_OfTwoValidCookiesNoneIsBelieved(t *testing.T) {
 // What it costs: nothing with one cookie, one pipeline with several.
 func TestHTTP_SeveralCookiesAreAskedForInOnePipeline(t *testing.T) {
 	r, calls := counted(t)
-	m := newManager(t, r, session.Options{Cookie: "sid", InsecureCookie: true})
+	m := newManager(t, r, options{Cookie: "sid", InsecureCookie: true})
 	s := newSite(t, m, nil)
 	own := login(t, m, "alice").Token()
 	strangers := strings.Repeat("sid=nonsense; ", 100)
@@ -185,7 +185,7 @@ func TestHTTP_SeveralCookiesAreAskedForInOnePipeline(t *testing.T) {
 
 // A late request may show the one from before a rotation, beside an old one.
 func TestHTTP_ALateRequestWithSeveralCookiesStartsNoSession(t *testing.T) {
-	m := newManager(t, open(t), session.Options{Cookie: "sid", InsecureCookie: true})
+	m := newManager(t, open(t), options{Cookie: "sid", InsecureCookie: true})
 	s := newSite(t, m, nil)
 	own := login(t, m, "alice")
 	before := own.Token()
@@ -202,7 +202,7 @@ func TestHTTP_ALateRequestWithSeveralCookiesStartsNoSession(t *testing.T) {
 // Sessions of the FastAPI layout have no user.
 func TestFastAPILayout_AnOldCookieOfTheNameLocksNoOneOut(t *testing.T) {
 	r := open(t)
-	m := newManager(t, r, session.Options{FastAPILayout: true, Cookie: "session_id", InsecureCookie: true})
+	m := newManager(t, r, options{FastAPILayout: true, Cookie: "session_id", InsecureCookie: true})
 	s := newSite(t, m, nil)
 	setKey(t, r, t.Name()+":session:abc", `{"items": ["from python"], "n": 1}`)
 	req := httptest.NewRequest("GET", "/me", nil)
@@ -216,7 +216,7 @@ func TestFastAPILayout_AnOldCookieOfTheNameLocksNoOneOut(t *testing.T) {
 
 // A partitioned cookie may come together with an older one of the same host.
 func TestHTTP_APartitionedCookieBesideAnOlderOneCounts(t *testing.T) {
-	m := newManager(t, open(t), session.Options{Partitioned: true})
+	m := newManager(t, open(t), options{Partitioned: true})
 	s := newSite(t, m, nil)
 	r := httptest.NewRequest("GET", "/private", nil)
 	r.Header.Set("Cookie", "__Host-session="+strings.Repeat("A", 56)+"; __Host-session="+login(t, m, "alice").Token())
@@ -230,7 +230,7 @@ func TestHTTP_APartitionedCookieBesideAnOlderOneCounts(t *testing.T) {
 // A value that net/http does not parse was counted, and the valid cookie beside it
 // discarded: no one could log in, and a logout ended no session.
 func TestHTTP_AMalformedCookieLocksNoOneOut(t *testing.T) {
-	for name, opt := range map[string]session.Options{"sid": {Cookie: "sid", InsecureCookie: true}, "__Host-session": {}} {
+	for name, opt := range map[string]options{"sid": {Cookie: "sid", InsecureCookie: true}, "__Host-session": {}} {
 		for i, other := range []string{`{"a":1}`, `a\b`, "\xff", ""} {
 			for _, first := range []bool{true, false} {
 				t.Run(fmt.Sprint(name, i, first), func(t *testing.T) {

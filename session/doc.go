@@ -1,8 +1,8 @@
 // Package session keeps typed sessions in Redis.
 //
-//	sessions, err := session.New[Cart](r, session.Options{})
+//	sessions, err := session.New(r, "web", session.Options[Cart]{})
 //	…
-//	http.ListenAndServe(addr, sessions.Middleware(session.FailClosed)(mux))
+//	http.ListenAndServe(addr, sessions.Middleware(madcrow.FailClosed)(mux))
 //
 //	func buy(w http.ResponseWriter, r *http.Request) {
 //		s := sessions.From(r.Context())
@@ -25,11 +25,11 @@
 //     can read or write the sessions that it ended. A failover of Redis may lose
 //     that; Options.WaitReplicas bounds the loss.
 //   - Login invalidates the old identifier. Rotate keeps it readable, not
-//     writable, for Options.Grace or until the next Rotate or RevokeOthers; in
+//     writable, for Options.RotationGrace or until the next Rotate or RevokeOthers; in
 //     that time a Logout with it ends the session.
 //   - Idle and absolute timeouts follow the clock of Redis.
-//   - A session that cannot be loaded is an error, or is served as the route's
-//     [Failure] allows. It is never treated as absent, and never overwritten.
+//   - A session that cannot be loaded is an error, or is served as the policy of
+//     the route's [Manager.Middleware] allows. It is never treated as absent, and never overwritten.
 //   - Data that cannot be decoded starts a new session and is counted. It does not
 //     fail requests until the cookie expires.
 //

@@ -17,10 +17,10 @@ var (
 	// was under way. It is not created again.
 	ErrEnded error = &sentinel{"the session has ended", endedProblem}
 	// ErrRotated: a write under the identifier from before a rotation or a login,
-	// within Options.Grace after it.
+	// within Options.RotationGrace after it.
 	ErrRotated error = &sentinel{"the session has a new identifier", endedProblem}
 	// ErrConflict: other writers were faster 32 times in a row, in an Update or,
-	// with Options.Keys, a Rotate.
+	// with Options.EncryptionKeys, a Rotate.
 	ErrConflict error = &sentinel{"too many concurrent changes of the session", problem.Problem{Status: http.StatusConflict, Code: "SESSION_CONFLICT", Message: "The session was changed at the same time"}}
 	// ErrHeadersSent: a change needs a cookie after the response has started.
 	ErrHeadersSent error = &sentinel{"the response has started: the session cookie cannot be set", mistake}

@@ -21,7 +21,7 @@ type Basket struct {
 
 // shop opens the sessions of an example. In a program the configuration comes
 // from madcrow.ConfigFromEnv.
-func shop(name string, opt session.Options) (*session.Manager[Basket], func()) {
+func shop(name string, opt session.Options[Basket]) (*session.Manager[Basket], func()) {
 	ctx := context.Background()
 	cfg := config // of the test's Redis
 	cfg.Require = true
@@ -29,8 +29,7 @@ func shop(name string, opt session.Options) (*session.Manager[Basket], func()) {
 	if err != nil {
 		panic(err)
 	}
-	opt.Name = name
-	sessions, err := session.New[Basket](r, opt)
+	sessions, err := session.New(r, name, opt)
 	if err != nil {
 		panic(err)
 	}
@@ -38,7 +37,7 @@ func shop(name string, opt session.Options) (*session.Manager[Basket], func()) {
 }
 
 func ExampleManager_Middleware() {
-	sessions, done := shop("example-middleware", session.Options{})
+	sessions, done := shop("example-middleware", session.Options[Basket]{})
 	defer done()
 
 	mux := http.NewServeMux()
@@ -60,7 +59,7 @@ func ExampleManager_Middleware() {
 		}
 		fmt.Fprint(w, b.Articles)
 	})
-	srv := httptest.NewTLSServer(sessions.Middleware(session.FailClosed)(mux))
+	srv := httptest.NewTLSServer(sessions.Middleware(madcrow.FailClosed)(mux))
 	defer srv.Close()
 
 	browser := srv.Client()
@@ -80,7 +79,7 @@ func ExampleManager_Middleware() {
 }
 
 func ExampleSession_Update() {
-	sessions, done := shop("example-update", session.Options{})
+	sessions, done := shop("example-update", session.Options[Basket]{})
 	defer done()
 	ctx := context.Background()
 
@@ -107,7 +106,7 @@ func ExampleSession_Update() {
 }
 
 func ExampleSession_Login() {
-	sessions, done := shop("example-login", session.Options{})
+	sessions, done := shop("example-login", session.Options[Basket]{})
 	defer done()
 	ctx := context.Background()
 
@@ -129,7 +128,7 @@ func ExampleSession_Login() {
 }
 
 func ExampleSession_Logout() {
-	sessions, done := shop("example-logout", session.Options{})
+	sessions, done := shop("example-logout", session.Options[Basket]{})
 	defer done()
 	ctx := context.Background()
 
@@ -147,7 +146,7 @@ func ExampleSession_Logout() {
 }
 
 func ExampleSession_Rotate() {
-	sessions, done := shop("example-rotate", session.Options{Grace: 10 * time.Second})
+	sessions, done := shop("example-rotate", session.Options[Basket]{RotationGrace: 10 * time.Second})
 	defer done()
 	ctx := context.Background()
 
@@ -164,12 +163,12 @@ func ExampleSession_Rotate() {
 }
 
 func ExampleManager_List() {
-	sessions, done := shop("example-list", session.Options{Client: clientip.RemoteAddr()})
+	sessions, done := shop("example-list", session.Options[Basket]{Client: clientip.RemoteAddr()})
 	defer done()
 	ctx := context.Background()
 	_, _ = sessions.RevokeAll(ctx, "alice")
 
-	login := sessions.Middleware(session.FailClosed)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	login := sessions.Middleware(madcrow.FailClosed)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		_ = sessions.From(r.Context()).Login(r.Context(), "alice")
 	}))
 	for _, agent := range []string{"Phone", "Laptop"} {
@@ -193,7 +192,7 @@ func ExampleManager_List() {
 }
 
 func ExampleSession_RevokeOthers() {
-	sessions, done := shop("example-others", session.Options{})
+	sessions, done := shop("example-others", session.Options[Basket]{})
 	defer done()
 	ctx := context.Background()
 	_, _ = sessions.RevokeAll(ctx, "alice")
@@ -215,7 +214,7 @@ func ExampleSession_RevokeOthers() {
 }
 
 func ExampleSession_TakeFlashes() {
-	sessions, done := shop("example-flash", session.Options{})
+	sessions, done := shop("example-flash", session.Options[Basket]{})
 	defer done()
 	ctx := context.Background()
 
@@ -231,11 +230,11 @@ func ExampleSession_TakeFlashes() {
 }
 
 func ExampleManager_Require() {
-	sessions, done := shop("example-require", session.Options{})
+	sessions, done := shop("example-require", session.Options[Basket]{})
 	defer done()
 
 	private := sessions.Require(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "hello") }))
-	h := sessions.Middleware(session.FailClosed)(private)
+	h := sessions.Middleware(madcrow.FailClosed)(private)
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequest("GET", "/account", nil))
 	fmt.Println(w.Code)
@@ -244,8 +243,8 @@ func ExampleManager_Require() {
 }
 
 // A route that shows what it can while Redis is away.
-func ExampleFailure() {
-	sessions, done := shop("example-failure", session.Options{})
+func ExampleManager_Middleware_failPolicy() {
+	sessions, done := shop("example-failure", session.Options[Basket]{})
 	s := sessions.Open("")
 	_ = s.Login(context.Background(), "alice")
 	done() // as if Redis were away
@@ -255,7 +254,7 @@ func ExampleFailure() {
 		user, err := s.User(r.Context())
 		fmt.Printf("user %q, error %v, degraded %v\n", user, err != nil, s.Degraded() != nil)
 	}
-	for _, failure := range []session.Failure{session.FailClosed, session.ReadAnonymous} {
+	for _, failure := range []madcrow.FailPolicy{madcrow.FailClosed, madcrow.FailOpen} {
 		r := httptest.NewRequest("GET", "/", nil)
 		r.AddCookie(&http.Cookie{Name: "__Host-session", Value: s.Token()})
 		sessions.Middleware(failure)(http.HandlerFunc(show)).ServeHTTP(httptest.NewRecorder(), r)
@@ -273,12 +272,12 @@ func ExampleOptions_keys() {
 	first, second := make([]byte, 32), make([]byte, 32)
 	second[0] = 1
 
-	before, done := shop("example-keys", session.Options{Keys: [][]byte{first, second}})
+	before, done := shop("example-keys", session.Options[Basket]{EncryptionKeys: [][]byte{first, second}})
 	defer done()
 	s := before.Open("")
 	_ = s.Update(ctx, func(b *Basket) error { b.Articles = []string{"lamp"}; return nil })
 
-	after, done := shop("example-keys", session.Options{Keys: [][]byte{second, first}})
+	after, done := shop("example-keys", session.Options[Basket]{EncryptionKeys: [][]byte{second, first}})
 	defer done()
 	b, found, err := after.Open(s.Token()).Get(ctx)
 	fmt.Println(b.Articles, found, err)
@@ -288,7 +287,7 @@ func ExampleOptions_keys() {
 
 // Sessions of FastAPI Madcrow are read and written in its layout.
 func ExampleOptions_fastAPILayout() {
-	sessions, done := shop("example-fastapi", session.Options{FastAPILayout: true, Idle: time.Hour})
+	sessions, done := shop("example-fastapi", session.Options[Basket]{FastAPILayout: true, IdleTimeout: time.Hour})
 	defer done()
 	ctx := context.Background()
 

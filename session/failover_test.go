@@ -66,13 +66,12 @@ func TestCluster_EverythingOfAUserIsInOneSlot(t *testing.T) {
 	cfg.CommandTimeout = 10 * time.Second
 	r := openConfig(t, cfg)
 	t.Run("EveryVerb", func(t *testing.T) {
-		for name, opt := range map[string]session.Options{
+		for name, opt := range map[string]options{
 			"plain":      {},
-			"sealed":     {Keys: [][]byte{key(1)}, MaxPerUser: 5, Secret: key(2)},
+			"sealed":     {EncryptionKeys: [][]byte{key(1)}, MaxPerUser: 5, Secret: key(2)},
 			"replicated": {WaitReplicas: 1, MaxPerUser: 5, WaitTimeout: 5 * time.Second},
 		} {
-			opt.Name = name
-			m := newManager(t, r, opt)
+			m := newNamed(t, r, name, opt)
 			for _, user := range anyUsers() {
 				everything(t, m, user)
 			}
@@ -84,7 +83,7 @@ func TestCluster_EverythingOfAUserIsInOneSlot(t *testing.T) {
 				}
 			}
 		}
-		m := newManager(t, r, session.Options{FastAPILayout: true})
+		m := newManager(t, r, options{FastAPILayout: true})
 		for range 20 {
 			s := stored(t, m, "x")
 			must(t, s.Rotate(t.Context()))
@@ -101,8 +100,8 @@ func slotsMove(t *testing.T, c *madcrowtest.Cluster, r *madcrow.Redis) {
 	var wg sync.WaitGroup
 	var stop atomic.Bool
 	var saved, failed atomic.Int64
-	plain := newManager(t, r, session.Options{Name: "moves"})
-	waiting := newManager(t, r, session.Options{Name: "moves2", WaitReplicas: 1, WaitTimeout: time.Second})
+	plain := newNamed(t, r, "moves", options{})
+	waiting := newNamed(t, r, "moves2", options{WaitReplicas: 1, WaitTimeout: time.Second})
 	first := login(t, plain, "alice")
 	k, _, _ := plain.KeysOf(first.Token())
 	for _, m := range []*session.Manager[cart]{plain, waiting} {
@@ -146,7 +145,7 @@ func slotsMove(t *testing.T, c *madcrowtest.Cluster, r *madcrow.Redis) {
 // rightNode freezes the replica of one master. Only sessions there are affected.
 func rightNode(t *testing.T, c *madcrowtest.Cluster, r *madcrow.Redis) {
 	c.WaitReady(t)
-	m := newManager(t, r, session.Options{Name: "right", WaitReplicas: 1, WaitTimeout: 200 * time.Millisecond})
+	m := newNamed(t, r, "right", options{WaitReplicas: 1, WaitTimeout: 200 * time.Millisecond})
 	here := login(t, m, "alice")
 	k, _, _ := m.KeysOf(here.Token())
 	master := c.MasterOf(t, k)
@@ -246,7 +245,7 @@ func TestSentinel_WaitReplicasBoundsWhatAFailoverLoses(t *testing.T) {
 	var wg sync.WaitGroup
 	var all []*traffic
 	for wait := range 3 {
-		tr := &traffic{wait: wait, saved: map[string]int{}, m: newManager(t, r, session.Options{Name: "wait" + strconv.Itoa(wait), WaitReplicas: wait})}
+		tr := &traffic{wait: wait, saved: map[string]int{}, m: newNamed(t, r, "wait"+strconv.Itoa(wait), options{WaitReplicas: wait})}
 		all = append(all, tr)
 		for g := range 12 {
 			wg.Go(func() { tr.run(ctx, g) })
@@ -278,7 +277,7 @@ func TestSentinel_WaitReplicasBoundsWhatAFailoverLoses(t *testing.T) {
 }
 
 // serve gives a handler the session of a token.
-func serve(m *session.Manager[cart], failure session.Failure, token string, do func(s *session.Session[cart])) {
+func serve(m *session.Manager[cart], failure madcrow.FailPolicy, token string, do func(s *session.Session[cart])) {
 	h := m.Middleware(failure)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { do(m.From(r.Context())) }))
 	req := httptest.NewRequest("GET", "/", nil)
 	req.AddCookie(&http.Cookie{Name: "__Host-session", Value: token})
@@ -296,9 +295,9 @@ func TestFrozenRedis_NoCallOutlivesItsDeadlineAndFailuresHold(t *testing.T) {
 		slack = 50 * time.Millisecond
 	}
 	var most time.Duration
-	for _, opt := range []session.Options{{Name: "usual"}, {Name: "all", MaxPerUser: 3, Keys: [][]byte{key(1)}}, {Name: "wait", WaitReplicas: 1}} {
-		m := newManager(t, r, opt)
-		m.Middleware(session.ReadCopy)
+	for kind, opt := range map[string]options{"usual": {}, "all": {MaxPerUser: 3, EncryptionKeys: [][]byte{key(1)}}, "wait": {WaitReplicas: 1}} {
+		m := newNamed(t, r, kind, opt)
+		m.Middleware(madcrow.FailStale)
 		s := m.Open("")
 		if err := s.Login(t.Context(), "alice"); err != nil && !errors.Is(err, session.ErrNotReplicated) {
 			t.Fatal(err)
@@ -314,7 +313,7 @@ func TestFrozenRedis_NoCallOutlivesItsDeadlineAndFailuresHold(t *testing.T) {
 			err := call(ctx)
 			d := time.Since(start)
 			if most = max(most, d); d > deadline+slack {
-				t.Errorf("%s, %s took %v, with %v to go", opt.Name, name, d, deadline)
+				t.Errorf("%s, %s took %v, with %v to go", kind, name, d, deadline)
 			}
 			return err
 		}
@@ -339,7 +338,7 @@ func TestFrozenRedis_NoCallOutlivesItsDeadlineAndFailuresHold(t *testing.T) {
 		names := []string{"Update", "AddFlash", "Rotate", "RevokeOthers", "List"}
 		open := loaded(t, m, token)
 		srv.Pause()
-		for failure, want := range map[session.Failure]string{session.FailClosed: "error", session.ReadAnonymous: "none", session.ReadCopy: "copy"} {
+		for failure, want := range map[madcrow.FailPolicy]string{madcrow.FailClosed: "error", madcrow.FailOpen: "none", madcrow.FailStale: "copy"} {
 			serve(m, failure, token, func(s *session.Session[cart]) {
 				found, err := read(s)
 				got := map[bool]string{true: "copy", false: "none"}[found]
@@ -347,11 +346,11 @@ func TestFrozenRedis_NoCallOutlivesItsDeadlineAndFailuresHold(t *testing.T) {
 					got = "error"
 				}
 				if got != want || (s.Degraded() == nil) != (want == "error") {
-					t.Errorf("%s, failure %d: %s, %v, degraded %v", opt.Name, failure, got, err, s.Degraded())
+					t.Errorf("%s, %v: %s, %v, degraded %v", kind, failure, got, err, s.Degraded())
 				}
 				for _, name := range names {
 					if err := timed(name, func(ctx context.Context) error { return writes[name](s, ctx) }); !errors.Is(err, madcrow.ErrUnavailable) && !errors.Is(err, madcrow.ErrTimeout) {
-						t.Errorf("%s, failure %d: %s: %v", opt.Name, failure, name, err)
+						t.Errorf("%s, %v: %s: %v", kind, failure, name, err)
 					}
 				}
 			})
@@ -359,19 +358,19 @@ func TestFrozenRedis_NoCallOutlivesItsDeadlineAndFailuresHold(t *testing.T) {
 		for name, write := range writes {
 			if !ended[name] {
 				if err := timed(name, func(ctx context.Context) error { return write(open, ctx) }); err == nil {
-					t.Errorf("%s: %s of a session that is loaded: no error", opt.Name, name)
+					t.Errorf("%s: %s of a session that is loaded: no error", kind, name)
 				}
 			}
 		}
 		srv.Resume()
 		awaitUp(t, r)
 		if !alive(t, m, token) {
-			t.Errorf("%s: it is gone", opt.Name)
+			t.Errorf("%s: it is gone", kind)
 		}
 		srv.Pause()
 		for _, name := range []string{"Login", "Revoke", "RevokeAll", "Logout"} { // may end it, later
 			if err := timed(name, func(ctx context.Context) error { return writes[name](m.Open(token), ctx) }); err == nil {
-				t.Errorf("%s: %s: no error", opt.Name, name)
+				t.Errorf("%s: %s: no error", kind, name)
 			}
 		}
 		srv.Resume()
@@ -402,8 +401,8 @@ func TestOutcomeUnknown_TheSessionIsReadAgain(t *testing.T) {
 	cfg.Port = proxy.Port()
 	cfg.CommandTimeout = 5 * time.Second
 	r := openConfig(t, cfg)
-	m := newManager(t, r, session.Options{})
-	direct := newManager(t, openConfig(t, srv.Config()), session.Options{})
+	m := newManager(t, r, options{})
+	direct := newManager(t, openConfig(t, srv.Config()), options{})
 	everything(t, direct, "everybody") // so that Redis knows the scripts
 	// unknown runs f so that its reply comes too late.
 	unknown := func(name string, f func(context.Context) error) {

@@ -8,7 +8,7 @@ import (
 
 // A session is read, then ended here, and then the reply to the read is looked
 // at.
-func TestReadCopy_AReplyFromBeforeTheEndIsNotKept(t *testing.T) {
+func TestFailStale_AReplyFromBeforeTheEndIsNotKept(t *testing.T) {
 	rec := record{data: "x", left: time.Hour, ends: time.Hour}
 	one, other := ident{member: "one"}, ident{member: "other"}
 	for name, end := range map[string]func(*fallbackCopies){
@@ -30,7 +30,7 @@ func TestReadCopy_AReplyFromBeforeTheEndIsNotKept(t *testing.T) {
 	}
 }
 
-func TestReadCopy_IsBounded(t *testing.T) {
+func TestFailStale_IsBounded(t *testing.T) {
 	c := newFallbackCopies(time.Minute)
 	rec := record{data: strings.Repeat("x", 1<<20), left: time.Hour, ends: time.Hour}
 	put := func(name string) { c.put(ident{member: name}, rec, c.begin()) }

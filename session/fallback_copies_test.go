@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"testing"
 
+	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 	"github.com/madcrow-go/madcrow/session"
 )
@@ -12,7 +13,7 @@ import (
 // copyOf reads a session by the copy of this process.
 func copyOf(t testing.TB, m *session.Manager[cart], token string) (found bool, err error) {
 	t.Helper()
-	h := m.Middleware(session.ReadCopy)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	h := m.Middleware(madcrow.FailStale)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		_, found, err = m.From(r.Context()).Get(r.Context())
 	}))
 	req := httptest.NewRequest("GET", "/", nil)
@@ -21,11 +22,11 @@ func copyOf(t testing.TB, m *session.Manager[cart], token string) (found bool, e
 	return found, err
 }
 
-func TestReadCopy_DropsSessionsThatThisProcessEnded(t *testing.T) {
+func TestFailStale_DropsSessionsThatThisProcessEnded(t *testing.T) {
 	srv := madcrowtest.StartRedis(t)
 	r := openConfig(t, srv.Config())
-	m := newManager(t, r, session.Options{MaxPerUser: 1})
-	rival := newManager(t, r, session.Options{})
+	m := newManager(t, r, options{MaxPerUser: 1})
+	rival := newManager(t, r, options{})
 	copied := func(user string) *session.Session[cart] {
 		s := login(t, rival, user)
 		if found, err := copyOf(t, m, s.Token()); !found || err != nil {
@@ -62,7 +63,7 @@ func TestReadCopy_DropsSessionsThatThisProcessEnded(t *testing.T) {
 	// The reply of a load that began before the logout comes after it.
 	s = login(t, rival, "late")
 	gone["late"] = s.Token()
-	late := newManager(t, r, session.Options{})
+	late := newManager(t, r, options{})
 	if _, err := copyOf(t, late, ""); err != nil {
 		t.Fatal(err)
 	}

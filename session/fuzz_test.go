@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/session"
 )
 
@@ -35,8 +36,8 @@ func FuzzParseIdent(f *testing.F) {
 func FuzzCookie(f *testing.F) {
 	cfg := config
 	cfg.KeyPrefix = "fuzz:"
-	m := newManager(f, openConfig(f, cfg), session.Options{})
-	h := m.Middleware(session.FailClosed)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	m := newManager(f, openConfig(f, cfg), options{})
+	h := m.Middleware(madcrow.FailClosed)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s := m.From(r.Context())
 		shown := s.Token()
 		if _, found, err := s.Get(r.Context()); found || err != nil {
@@ -75,7 +76,7 @@ func FuzzCookie(f *testing.F) {
 func FuzzUserAndHandle(f *testing.F) {
 	cfg := config
 	cfg.KeyPrefix = "fuzzuser:"
-	m := newManager(f, openConfig(f, cfg), session.Options{})
+	m := newManager(f, openConfig(f, cfg), options{})
 	alice := login(f, m, "alice")
 	for _, user := range []string{"a", "{}", "\x00", "\xff", strings.Repeat("x", 512), strings.Repeat("x", 513), ""} {
 		f.Add(user, alice.Handle())

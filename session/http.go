@@ -2,9 +2,11 @@ package session
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strings"
 
+	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/problem"
 )
 
@@ -32,12 +34,25 @@ func (c *sessionContext[T]) Value(key any) any {
 // Vary: Cookie, and for a client with the cookie Cache-Control: private, unless the
 // handler sets public, s-maxage or no-store.
 //
+// policy says how a session is read that cannot be loaded:
+//   - [madcrow.FailClosed]: reading returns the error.
+//   - [madcrow.FailOpen]: reading finds no session, as for a visitor, and
+//     [Session.Degraded] returns the error.
+//   - [madcrow.FailStale]: reading finds the fallback copy, the state that this
+//     process read last, for up to Options.FallbackTTL; without a copy it returns
+//     the error. Copies are kept once such a Middleware exists.
+//
+// Writing returns an error in each of them. Middleware panics for the zero policy,
+// and for one that sessions do not have.
+//
 // Inside another Middleware of the same manager a route has the outer session, with
-// the failure of the inner Middleware.
-func (m *Manager[T]) Middleware(failure Failure) func(http.Handler) http.Handler {
-	if failure == ReadCopy {
+// the policy of the inner Middleware.
+func (m *Manager[T]) Middleware(policy madcrow.FailPolicy) func(http.Handler) http.Handler {
+	failure := m.failureOf(policy)
+	if failure == failStale {
 		m.fallback.on.Store(true)
 	}
+	proto := m.opt.cookie()
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if s, ok := r.Context().Value(sessionKey[T]{m}).(*Session[T]); ok {
@@ -61,12 +76,33 @@ func (m *Manager[T]) Middleware(failure Failure) func(http.Handler) http.Handler
 				s.show(r.CookiesNamed(m.opt.Cookie))
 			}
 			s.failure.Store(uint32(failure))
-			together.c = requestCookie{opt: &m.opt, w: rw}
+			together.c = requestCookie{proto: &proto, w: rw}
 			s.device, s.cookie = m.deviceOf(r), &together.c
 			together.ctx = sessionContext[T]{r.Context(), s}
 			next.ServeHTTP(rw, r.WithContext(&together.ctx))
 		})
 	}
+}
+
+// failure is a [madcrow.FailPolicy] of sessions.
+type failure uint32
+
+const (
+	failClosed failure = iota // also of a session outside of a Middleware
+	failOpen
+	failStale
+)
+
+func (m *Manager[T]) failureOf(policy madcrow.FailPolicy) failure {
+	switch policy {
+	case madcrow.FailClosed:
+		return failClosed
+	case madcrow.FailOpen:
+		return failOpen
+	case madcrow.FailStale:
+		return failStale
+	}
+	panic(fmt.Sprintf("session: the middleware of %q has the policy %v: choose FailClosed, FailOpen or FailStale", m.name, policy))
 }
 
 // cookieOf returns the value of a cookie that was sent once, "" for several (see

@@ -18,13 +18,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/problem"
 	"github.com/madcrow-go/madcrow/session"
 )
 
 // Whatever a handler says of caching, an answer with the cookie is not kept.
 func TestHTTP_AnswersWithTheCookieAreNeverStored(t *testing.T) {
-	m := newManager(t, open(t), session.Options{})
+	m := newManager(t, open(t), options{})
 	update := func(r *http.Request) { must(t, m.From(r.Context()).Update(r.Context(), add("x"))) }
 	endings := map[string]func(http.ResponseWriter, *http.Request){
 		"nothing":  func(http.ResponseWriter, *http.Request) {},
@@ -66,7 +67,7 @@ func TestHTTP_AnswersWithTheCookieAreNeverStored(t *testing.T) {
 
 // Of several changes in one request the last cookie counts, once.
 func TestHTTP_OneCookieForManyChanges(t *testing.T) {
-	m := newManager(t, open(t), session.Options{})
+	m := newManager(t, open(t), options{})
 	var shown []string
 	s := newSite(t, m, func(mux *http.ServeMux) {
 		mux.HandleFunc("/many", func(w http.ResponseWriter, r *http.Request) {
@@ -93,7 +94,7 @@ func TestHTTP_OneCookieForManyChanges(t *testing.T) {
 }
 
 func TestHTTP_TwoCookiesOfOneNameAreNone(t *testing.T) {
-	s := newSite(t, newManager(t, open(t), session.Options{}), nil)
+	s := newSite(t, newManager(t, open(t), options{}), nil)
 	b := s.browser()
 	b.want("/login?user=alice", 200, "")
 	own := b.token()
@@ -118,12 +119,12 @@ func TestHTTP_TwoCookiesOfOneNameAreNone(t *testing.T) {
 
 // No one knows which of them is the client's own: a logout leaves none.
 func TestHTTP_LogoutOfTwoCookiesOfOneNameEndsBoth(t *testing.T) {
-	m := newManager(t, open(t), session.Options{})
+	m := newManager(t, open(t), options{})
 	first, second := login(t, m, "alice").Token(), login(t, m, "mallory").Token()
 	r := httptest.NewRequest("POST", "/", nil)
 	r.Header.Set("Cookie", "__Host-session="+first+"; other=x; __Host-session="+second+"; __Host-session=nonsense")
 	w := httptest.NewRecorder()
-	m.Middleware(session.FailClosed)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	m.Middleware(madcrow.FailClosed)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		must(t, m.From(r.Context()).Logout(r.Context()))
 	})).ServeHTTP(w, r)
 	for name, token := range map[string]string{"first": first, "second": second} {
@@ -139,7 +140,7 @@ func TestHTTP_LogoutOfTwoCookiesOfOneNameEndsBoth(t *testing.T) {
 // A handler may replace the headers after the cookie was put there, as
 // http.TimeoutHandler does, and httputil.ReverseProxy after a 1xx.
 func TestHTTP_CookieSurvivesThatHeadersAreReplaced(t *testing.T) {
-	m := newManager(t, open(t), session.Options{})
+	m := newManager(t, open(t), options{})
 	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusEarlyHints)
 		w.WriteHeader(204)
@@ -159,7 +160,7 @@ func TestHTTP_CookieSurvivesThatHeadersAreReplaced(t *testing.T) {
 			httputil.NewSingleHostReverseProxy(target).ServeHTTP(w, r)
 		}),
 	} {
-		front := httptest.NewServer(m.Middleware(session.FailClosed)(h))
+		front := httptest.NewServer(m.Middleware(madcrow.FailClosed)(h))
 		req, _ := http.NewRequestWithContext(t.Context(), "POST", front.URL, nil)
 		res, err := front.Client().Do(req)
 		must(t, err)
@@ -176,7 +177,7 @@ func TestHTTP_CookieSurvivesThatHeadersAreReplaced(t *testing.T) {
 }
 
 func TestHTTP_StreamsAfterTheCookie(t *testing.T) {
-	m := newManager(t, open(t), session.Options{})
+	m := newManager(t, open(t), options{})
 	ready := make(chan struct{})
 	var late, saved error
 	s := newSite(t, m, func(mux *http.ServeMux) {
@@ -218,7 +219,7 @@ func TestHTTP_StreamsAfterTheCookie(t *testing.T) {
 }
 
 func TestHTTP_HijackedConnection(t *testing.T) {
-	m := newManager(t, open(t), session.Options{})
+	m := newManager(t, open(t), options{})
 	var login, update error
 	s := newSite(t, m, func(mux *http.ServeMux) {
 		mux.HandleFunc("/socket", func(w http.ResponseWriter, r *http.Request) {
@@ -275,7 +276,7 @@ func TestHTTP_HijackedConnection(t *testing.T) {
 }
 
 func TestHTTP_EarlyHintsDoNotBeginTheAnswer(t *testing.T) {
-	m := newManager(t, open(t), session.Options{})
+	m := newManager(t, open(t), options{})
 	s := newSite(t, m, func(mux *http.ServeMux) {
 		mux.HandleFunc("/hints", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Link", "</style.css>; rel=preload")
@@ -300,8 +301,8 @@ func TestHTTP_EarlyHintsDoNotBeginTheAnswer(t *testing.T) {
 
 // What the server cannot do is an error, and does not begin the answer.
 func TestHTTP_WhatTheServerCannotDo(t *testing.T) {
-	m := newManager(t, open(t), session.Options{})
-	h := m.Middleware(session.FailClosed)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	m := newManager(t, open(t), options{})
+	h := m.Middleware(madcrow.FailClosed)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rc := http.NewResponseController(w)
 		if err := rc.Flush(); !errors.Is(err, http.ErrNotSupported) {
 			t.Errorf("Flush: %v", err)
@@ -330,8 +331,8 @@ func (w *bareWriter) WriteHeader(int)             {}
 // A handler that panics after a login or a logout has made them all the same:
 // whoever answers for it sends the cookie.
 func TestHTTP_CookieSurvivesAPanic(t *testing.T) {
-	m := newManager(t, open(t), session.Options{})
-	h := problem.Recover(nil)(m.Middleware(session.FailClosed)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	m := newManager(t, open(t), options{})
+	h := problem.Recover(nil)(m.Middleware(madcrow.FailClosed)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		must(t, m.From(r.Context()).Login(r.Context(), "alice"))
 		panic("of a test")
 	})))
@@ -345,7 +346,7 @@ func TestHTTP_CookieSurvivesAPanic(t *testing.T) {
 // One session is used by goroutines of its handler while that writes, and
 // after it returned.
 func TestHTTP_GoroutinesOfOneRequest(t *testing.T) {
-	m := newManager(t, open(t), session.Options{})
+	m := newManager(t, open(t), options{})
 	var after sync.WaitGroup
 	s := newSite(t, m, func(mux *http.ServeMux) {
 		mux.HandleFunc("/crowd", func(w http.ResponseWriter, r *http.Request) {

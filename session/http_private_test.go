@@ -5,14 +5,12 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-
-	"github.com/madcrow-go/madcrow/session"
 )
 
 // An answer that was made with a session said nothing of that to the caches on
 // its way, which gave it to others.
 func TestHTTP_AnswersMadeWithASessionAreKeptFromOthers(t *testing.T) {
-	m := newManager(t, open(t), session.Options{})
+	m := newManager(t, open(t), options{})
 	var control string
 	s := newSite(t, m, func(mux *http.ServeMux) {
 		mux.HandleFunc("/page", func(w http.ResponseWriter, r *http.Request) {
@@ -47,7 +45,7 @@ func TestHTTP_AnswersMadeWithASessionAreKeptFromOthers(t *testing.T) {
 
 // A name that only holds the word was taken for it.
 func TestHTTP_WhatOnlyHoldsTheWordSaysNothingOfCaching(t *testing.T) {
-	m := newManager(t, open(t), session.Options{})
+	m := newManager(t, open(t), options{})
 	var control, vary string
 	s := newSite(t, m, func(mux *http.ServeMux) {
 		mux.HandleFunc("/page", func(w http.ResponseWriter, r *http.Request) {

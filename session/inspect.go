@@ -10,7 +10,7 @@ import (
 type Details struct {
 	Info
 	// Left is how long it lives if it is not used. A session of the FastAPI layout
-	// without an expiry reports Options.Idle.
+	// without an expiry reports Options.IdleTimeout.
 	Left time.Duration
 	// Remember is true if its cookie outlives the browser.
 	Remember bool
@@ -22,7 +22,7 @@ type Details struct {
 	Size   int
 	Sealed bool
 	// Data is the T as JSON, whatever T is here. It is nil if none of the keys
-	// decrypts it, or if it is not JSON.
+	// decrypts it, if it is not JSON, and with Options.Codec.
 	Data json.RawMessage
 }
 

@@ -13,7 +13,7 @@ import (
 func TestInspect_DoesNotUseTheSession(t *testing.T) {
 	r := open(t)
 	secret := []byte("a secret of 24 bytes, ok")
-	m := newManager(t, r, session.Options{Idle: 10 * time.Second, RememberIdle: 20 * time.Second, Secret: secret})
+	m := newManager(t, r, options{IdleTimeout: 10 * time.Second, RememberIdleTimeout: 20 * time.Second, Secret: secret})
 	s := m.Open("")
 	if err := s.Login(t.Context(), "alice", session.Remember()); err != nil {
 		t.Fatal(err)
@@ -25,7 +25,7 @@ func TestInspect_DoesNotUseTheSession(t *testing.T) {
 		t.Fatal(err)
 	}
 	// One that knows nothing of the type.
-	raw, err := session.New[any](r, session.Options{Secret: secret})
+	raw, err := session.New(r, "web", session.Options[any]{Secret: secret})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func TestInspect_DoesNotUseTheSession(t *testing.T) {
 func TestInspect_EncryptedDataNeedsItsKey(t *testing.T) {
 	r := open(t)
 	key := make([]byte, 32)
-	m := newManager(t, r, session.Options{Keys: [][]byte{key}})
+	m := newManager(t, r, options{EncryptionKeys: [][]byte{key}})
 	s := m.Open("")
 	if err := s.Login(t.Context(), "alice"); err != nil {
 		t.Fatal(err)
@@ -78,7 +78,7 @@ func TestInspect_EncryptedDataNeedsItsKey(t *testing.T) {
 		t.Errorf("with the key: %+v %v %v", d, found, err)
 	}
 	for _, keys := range [][][]byte{nil, {append(make([]byte, 31), 1)}} {
-		if d, found, err := newManager(t, r, session.Options{Keys: keys}).Inspect(t.Context(), "alice", s.Handle()); err != nil || !found || !d.Sealed || d.Data != nil || d.Size == 0 {
+		if d, found, err := newManager(t, r, options{EncryptionKeys: keys}).Inspect(t.Context(), "alice", s.Handle()); err != nil || !found || !d.Sealed || d.Data != nil || d.Size == 0 {
 			t.Errorf("without the key: %+v %v %v", d, found, err)
 		}
 	}
@@ -86,7 +86,7 @@ func TestInspect_EncryptedDataNeedsItsKey(t *testing.T) {
 
 func TestInspect_FastAPILayout(t *testing.T) {
 	r := open(t)
-	m := newManager(t, r, session.Options{FastAPILayout: true, Idle: time.Hour})
+	m := newManager(t, r, options{FastAPILayout: true, IdleTimeout: time.Hour})
 	s := m.Open("")
 	if err := s.Update(t.Context(), add("apple")); err != nil {
 		t.Fatal(err)

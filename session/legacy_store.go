@@ -20,8 +20,8 @@ type legacyStore struct {
 	idle   time.Duration
 }
 
-func newLegacyStore(r *madcrow.Redis, opt Options) *legacyStore {
-	return &legacyStore{r: r, prefix: r.Config().KeyPrefix + "session:", idle: opt.Idle}
+func newLegacyStore(r *madcrow.Redis, idle time.Duration) *legacyStore {
+	return &legacyStore{r: r, prefix: r.Config().KeyPrefix + "session:", idle: idle}
 }
 
 // maxLegacyID is the longest id that FastAPI Madcrow's routes accept.

@@ -14,7 +14,7 @@ import (
 )
 
 func fastAPILayout(t testing.TB, r *madcrow.Redis) *session.Manager[cart] {
-	return newManager(t, r, session.Options{FastAPILayout: true, Idle: time.Hour})
+	return newManager(t, r, options{FastAPILayout: true, IdleTimeout: time.Hour})
 }
 
 // getKey and setKey do what FastAPI Madcrow does.
@@ -82,7 +82,7 @@ func TestFastAPILayout_RotateKeepsTheSessionWhateverHappens(t *testing.T) {
 	if alive(t, m, old) || !alive(t, m, s.Token()) {
 		t.Error("not rotated")
 	}
-	big, err := session.New[map[string]string](r, session.Options{FastAPILayout: true})
+	big, err := session.New(r, "web", session.Options[map[string]string]{FastAPILayout: true})
 	must(t, err)
 	bs := big.Open("")
 	must(t, bs.Update(t.Context(), func(d *map[string]string) error { *d = map[string]string{"a": "b"}; return nil }))
@@ -100,7 +100,7 @@ func TestFastAPILayout_RotateKeepsTheSessionWhateverHappens(t *testing.T) {
 func TestFastAPILayout_RotateWithoutItsCookieKeepsTheOldSession(t *testing.T) {
 	m := fastAPILayout(t, open(t))
 	old := stored(t, m, "x").Token()
-	h := m.Middleware(session.FailClosed)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	h := m.Middleware(madcrow.FailClosed)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s := m.From(r.Context())
 		m.SetHook(once("rotate", func() { w.WriteHeader(http.StatusOK) }))
 		if err := s.Rotate(r.Context()); !errors.Is(err, session.ErrHeadersSent) {
@@ -144,9 +144,9 @@ func TestFastAPILayout_RefusesUnsupportedOperations(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	for _, opt := range []session.Options{{Keys: [][]byte{key(1)}}, {MaxPerUser: 1}, {WaitReplicas: 1}} {
+	for _, opt := range []options{{EncryptionKeys: [][]byte{key(1)}}, {MaxPerUser: 1}, {WaitReplicas: 1}} {
 		opt.FastAPILayout = true
-		if _, err := session.New[cart](open(t), opt); err == nil {
+		if _, err := session.New(open(t), "web", opt); err == nil {
 			t.Errorf("%+v was accepted, and would do nothing", opt)
 		}
 	}
@@ -181,7 +181,7 @@ func TestFastAPILayout_AFailedReadIsNotOverwritten(t *testing.T) {
 // copyWith is copyOf with something more to do.
 func copyWith(t testing.TB, m *session.Manager[cart], token string, then func(*session.Session[cart])) (found bool, err error) {
 	t.Helper()
-	h := m.Middleware(session.ReadCopy)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	h := m.Middleware(madcrow.FailStale)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		s := m.From(r.Context())
 		_, found, err = s.Get(r.Context())
 		if then != nil {

@@ -13,7 +13,7 @@ const maxUser = 512
 
 func (m *Manager[T]) checkUser(op, user string) error {
 	if user == "" || len(user) > maxUser {
-		return fail.Argument(op, m.opt.Name, "user", "must have 1 to 512 bytes")
+		return fail.Argument(op, m.name, "user", "must have 1 to 512 bytes")
 	}
 	return nil
 }
@@ -35,7 +35,7 @@ func (s *Session[T]) Login(ctx context.Context, user string, opts ...LoginOption
 	if err := s.m.checkUser(op, user); err != nil {
 		return err
 	}
-	life, err := s.m.opt.lifetimesOf(opts)
+	life, err := s.m.opt.lifetimesOf(s.m.name, opts)
 	if err != nil {
 		return err
 	}

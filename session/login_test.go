@@ -13,7 +13,7 @@ import (
 // grace, found none and began a session: its cookie took the place of the right
 // one, and the browser was logged out.
 func TestRotate_RepeatedInTheGraceTheFirstIdentifierStartsNoSession(t *testing.T) {
-	m := newManager(t, open(t), session.Options{})
+	m := newManager(t, open(t), options{})
 	rotate := func(s *session.Session[cart]) { must(t, s.Rotate(t.Context())) }
 	again := func(s *session.Session[cart]) { must(t, s.Login(t.Context(), "alice")) }
 	others := func(s *session.Session[cart]) { must(t, second(s.RevokeOthers(t.Context()))) }
@@ -90,7 +90,7 @@ func TestLogin_RevivesNoDataOfARotatedAndEndedSession(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := open(t)
-			m, others := newManager(t, r, session.Options{}), newManager(t, r, session.Options{})
+			m, others := newManager(t, r, options{}), newManager(t, r, options{})
 			s := login(t, others, "alice")
 			must(t, s.Update(t.Context(), add("x")))
 			first := s.Token()
@@ -119,7 +119,7 @@ func TestLogin_RevivesNoDataOfARotatedAndEndedSession(t *testing.T) {
 func TestLogin_KeepsParallelUpdates(t *testing.T) {
 	r := open(t)
 	for _, at := range []string{"create", "destroy"} {
-		m, others := newManager(t, r, session.Options{}), newManager(t, r, session.Options{})
+		m, others := newManager(t, r, options{}), newManager(t, r, options{})
 		s := stored(t, others, "first")
 		mine := loaded(t, m, s.Token())
 		m.SetHook(once(at, func() { must(t, others.Open(s.Token()).Update(t.Context(), add("second"))) }))
@@ -134,7 +134,7 @@ func TestLogin_KeepsParallelUpdates(t *testing.T) {
 // able to change it, and loses nothing.
 func TestLogin_CannotBeKeptFromChangingTheIdentifier(t *testing.T) {
 	r := open(t)
-	for name, opt := range map[string]session.Options{"plain": {}, "sealed": {Keys: [][]byte{key(1)}}} {
+	for name, opt := range map[string]options{"plain": {}, "sealed": {EncryptionKeys: [][]byte{key(1)}}} {
 		m, others := newManager(t, r, opt), newManager(t, r, opt)
 		n := 1
 		token := ""
@@ -174,7 +174,7 @@ func TestLogin_CannotBeKeptFromChangingTheIdentifier(t *testing.T) {
 }
 
 func TestLogin_KeepsNoDataOfAnotherUser(t *testing.T) {
-	m := newManager(t, open(t), session.Options{})
+	m := newManager(t, open(t), options{})
 	s := login(t, m, "alice")
 	must(t, s.Update(t.Context(), add("secret of alice")))
 	must(t, s.Login(t.Context(), "alice"))
@@ -189,7 +189,7 @@ func TestLogin_KeepsNoDataOfAnotherUser(t *testing.T) {
 
 func TestLogin_RevivesNoDataOfAnEndedSession(t *testing.T) {
 	r := open(t)
-	m, others := newManager(t, r, session.Options{}), newManager(t, r, session.Options{})
+	m, others := newManager(t, r, options{}), newManager(t, r, options{})
 	s := login(t, others, "alice")
 	must(t, s.Update(t.Context(), add("x")))
 	late := loaded(t, m, s.Token())
@@ -202,7 +202,7 @@ func TestLogin_RevivesNoDataOfAnEndedSession(t *testing.T) {
 
 func TestLogin_OfARotatedSessionKeepsItsData(t *testing.T) {
 	r := open(t)
-	m, others := newManager(t, r, session.Options{}), newManager(t, r, session.Options{})
+	m, others := newManager(t, r, options{}), newManager(t, r, options{})
 	s := login(t, others, "alice")
 	late := loaded(t, m, s.Token())
 	m.SetHook(once("create", func() {
@@ -221,7 +221,7 @@ func TestLogin_OfARotatedSessionKeepsItsData(t *testing.T) {
 }
 
 func TestLogin_AgainOnOneDeviceEndsNoOtherOfMaxPerUser(t *testing.T) {
-	m := newManager(t, open(t), session.Options{MaxPerUser: 2})
+	m := newManager(t, open(t), options{MaxPerUser: 2})
 	first := login(t, m, "alice")
 	second := login(t, m, "alice")
 	for range 3 {
@@ -234,7 +234,7 @@ func TestLogin_AgainOnOneDeviceEndsNoOtherOfMaxPerUser(t *testing.T) {
 
 func TestLogin_WithASmallerMaxPerUserThanThereAreSessions(t *testing.T) {
 	r := open(t)
-	m, few := newManager(t, r, session.Options{}), newManager(t, r, session.Options{MaxPerUser: 1})
+	m, few := newManager(t, r, options{}), newManager(t, r, options{MaxPerUser: 1})
 	s := login(t, m, "alice")
 	key, _, index := m.KeysOf(s.Token())
 	_, err := r.Eval(t.Context(), madcrow.NewScript("many", `
@@ -254,7 +254,7 @@ func TestLogin_WithASmallerMaxPerUserThanThereAreSessions(t *testing.T) {
 
 func TestLogin_SaysWhenTheOldIdentifierMayLive(t *testing.T) {
 	r := open(t)
-	m := newManager(t, r, session.Options{})
+	m := newManager(t, r, options{})
 	s := stored(t, m, "x")
 	old := s.Token()
 	m.SetHook(refuse("destroy", 1))
@@ -269,7 +269,7 @@ func TestLogin_SaysWhenTheOldIdentifierMayLive(t *testing.T) {
 }
 
 func TestLogin_LateWriteUnderTheOldIdentifierMakesNoNewSession(t *testing.T) {
-	m := newManager(t, open(t), session.Options{})
+	m := newManager(t, open(t), options{})
 	s := stored(t, m, "x")
 	fresh, early := m.Open(s.Token()), loaded(t, m, s.Token())
 	must(t, s.Login(t.Context(), "alice"))
@@ -287,7 +287,7 @@ func TestLogin_OldSessionThatCouldNotBeEndedIsLeftToTheNextOne(t *testing.T) {
 		"login":  func(s *session.Session[cart]) error { return s.Login(t.Context(), "alice") },
 		"logout": func(s *session.Session[cart]) error { return s.Logout(t.Context()) },
 	} {
-		m := newManager(t, open(t), session.Options{})
+		m := newManager(t, open(t), options{})
 		s := stored(t, m, "x")
 		old := s.Token()
 		m.SetHook(refuse("destroy", 1))

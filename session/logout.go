@@ -8,7 +8,7 @@ import (
 )
 
 // Logout ends the session and clears the client's cookie. Under an identifier from
-// before a rotation it ends the rotated session, for Options.Grace. Of several
+// before a rotation it ends the rotated session, for Options.RotationGrace. Of several
 // cookies of the name it ends the sessions of the last eight. After an error the
 // session may still be active, and Logout may be called again; the cookie is cleared
 // anyway. [ErrHeadersSent] alone means that only the cookie is left.
@@ -45,7 +45,7 @@ func (s *Session[T]) Logout(ctx context.Context) error {
 	}
 	err := errors.Join(failed, ofCookie)
 	if ended > 0 && ended < len(ids) { // neither all of it nor nothing was done
-		return fail.WrapAs("logout", s.m.opt.Name, madcrow.OutcomeUnknown, err)
+		return fail.WrapAs("logout", s.m.name, madcrow.OutcomeUnknown, err)
 	}
 	return s.m.wrap("logout", err)
 }

@@ -9,7 +9,7 @@ import (
 )
 
 func TestLogout_WithTheOldIdentifierEndsTheRotatedSession(t *testing.T) {
-	m := newManager(t, open(t), session.Options{})
+	m := newManager(t, open(t), options{})
 	s := login(t, m, "alice")
 	old := s.Token()
 	must(t, s.Rotate(t.Context()))
@@ -21,7 +21,7 @@ func TestLogout_WithTheOldIdentifierEndsTheRotatedSession(t *testing.T) {
 
 func TestLogout_CanBeRepeatedAfterAFailure(t *testing.T) {
 	r := open(t)
-	m := newManager(t, r, session.Options{})
+	m := newManager(t, r, options{})
 	s := login(t, m, "alice")
 	m.SetHook(refuse("destroy", 1))
 	if err := s.Logout(t.Context()); err == nil {
@@ -37,7 +37,7 @@ func TestLogout_CanBeRepeatedAfterAFailure(t *testing.T) {
 }
 
 func TestLogout_OutsideOfMiddlewareIsAnError(t *testing.T) {
-	m := newManager(t, open(t), session.Options{})
+	m := newManager(t, open(t), options{})
 	if err := m.From(t.Context()).Logout(t.Context()); !errors.Is(err, session.ErrNoMiddleware) {
 		t.Error(err)
 	}
@@ -45,9 +45,9 @@ func TestLogout_OutsideOfMiddlewareIsAnError(t *testing.T) {
 
 func TestLogout_EndsWhatCannotBeDecoded(t *testing.T) {
 	r := open(t)
-	m := newManager(t, r, session.Options{})
+	m := newManager(t, r, options{})
 	s := login(t, m, "alice")
-	other, err := session.New[int](r, session.Options{})
+	other, err := session.New(r, "web", session.Options[int]{})
 	must(t, err)
 	late := other.Open(s.Token())
 	if _, found, err := late.Get(t.Context()); found || err != nil {
@@ -62,7 +62,7 @@ func TestLogout_EndsWhatCannotBeDecoded(t *testing.T) {
 // Of two sessions one was ended and the other one was not, and the error said that
 // Redis was not changed.
 func TestLogout_OfWhichAPartFailedHasAnUnknownOutcome(t *testing.T) {
-	m := newManager(t, open(t), session.Options{})
+	m := newManager(t, open(t), options{})
 	s := stored(t, m, "x")
 	m.SetHook(refuse("destroy", 1))
 	if err := s.Login(t.Context(), "alice"); !errors.Is(err, session.ErrOldSessionActive) {

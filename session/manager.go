@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/events"
@@ -13,7 +14,9 @@ import (
 // Create it with [New].
 type Manager[T any] struct {
 	r        *madcrow.Redis
-	opt      Options
+	name     string
+	opt      Options[T]
+	timeout  time.Duration // Config.CommandTimeout
 	store    store
 	codec    codec[T]
 	fallback *fallbackCopies
@@ -24,33 +27,41 @@ type Manager[T any] struct {
 	severalCookies logonce.Reasons // that a request had several cookies of the name
 }
 
-// New makes a manager of sessions. T is stored as JSON. The error is a
-// [*madcrow.ArgumentError]; New sends no command to Redis.
-func New[T any](r *madcrow.Redis, options Options) (*Manager[T], error) {
-	opt, err := options.filled(r.Config())
+// New makes a manager of the sessions of that name, such as "web": 1 to 64 letters,
+// digits, '-', '_', '.', which are part of the keys. Processes that share sessions
+// need the same name and options. The error is a [*madcrow.ArgumentError] with every
+// problem; New sends no command to Redis.
+func New[T any](r *madcrow.Redis, name string, options Options[T]) (*Manager[T], error) {
+	cfg := r.Config()
+	opt, err := options.filled(name, cfg)
 	if err != nil {
 		return nil, err
 	}
-	m := &Manager[T]{r: r, events: events.Of(r, opt.Name), opt: opt, log: opt.Logger, fallback: newFallbackCopies(opt.CopyFor)}
+	m := &Manager[T]{r: r, name: name, events: events.Of(r, name), opt: opt, timeout: cfg.CommandTimeout, log: opt.Logger, fallback: newFallbackCopies(opt.FallbackTTL)}
 	if m.log == nil {
 		m.log = r.Logger()
 	}
 	if opt.FastAPILayout {
-		m.store, m.codec = newLegacyStore(r, opt), legacyCodec[T]{}
+		m.store, m.codec = newLegacyStore(r, opt.IdleTimeout), legacyCodec[T]{}
 		return m, nil
 	}
-	seal, err := newSeal(opt.Keys)
-	if err != nil {
-		return nil, fail.Argument("new", opt.Name, "Keys", err.Error())
+	if opt.Codec != nil && opt.Codec.ID() == jsonID {
+		opt.Codec = nil
 	}
-	m.store, m.codec = newCachedStore(newRedisStore(r, opt)), sealedCodec[T]{seal}
+	seal, err := newSeal(opt.EncryptionKeys)
+	if err != nil {
+		return nil, fail.Argument("new", name, "Options.EncryptionKeys", err.Error())
+	}
+	m.store, m.codec = newCachedStore(newRedisStore(r, name, opt.Secret, storeOptions{
+		maxPerUser: opt.MaxPerUser, grace: opt.RotationGrace, waitReplicas: opt.WaitReplicas, waitTimeout: opt.WaitTimeout,
+	})), sealedCodec[T]{seal, opt.Codec}
 	return m, nil
 }
 
 func (m *Manager[T]) event(ctx context.Context, t madcrow.EventType) { m.events.Count(ctx, t) }
 
 // wrap returns err as the error of an operation; nil stays nil.
-func (m *Manager[T]) wrap(op string, err error) error { return wrap(op, m.opt.Name, err) }
+func (m *Manager[T]) wrap(op string, err error) error { return wrap(op, m.name, err) }
 
 // end ends one session, and the session that it was rotated to.
 func (m *Manager[T]) end(ctx context.Context, id ident) error {

@@ -2,7 +2,6 @@ package session
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -12,31 +11,33 @@ import (
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/clientip"
 	"github.com/madcrow-go/madcrow/internal/keys"
+	"github.com/madcrow-go/madcrow/internal/operr"
 )
 
 // Options says how sessions work. The zero value works, and is safe.
-type Options struct {
-	// Name is part of the keys: 1 to 64 letters, digits, '-', '_', '.'.
-	// Defaults to "web".
-	Name string
+type Options[T any] struct {
+	// Codec encodes the data. Defaults to JSON. With any other codec
+	// [Manager.Inspect] cannot show the data. Stored data of another codec is not
+	// read: see OnUndecodable.
+	Codec madcrow.Codec[T]
 
-	// Idle is how long an unused session lives, from 1 second. A use is recorded
-	// once in a tenth of it, so a session may end up to a tenth sooner. Defaults
-	// to 30 minutes.
-	Idle time.Duration
-	// Absolute is the longest life of a session, up to 10 years. Defaults to 12
-	// hours.
-	Absolute time.Duration
-	// RememberIdle and RememberAbsolute take the place of Idle and Absolute for
-	// a session made with [Remember], whose cookie outlives the browser. Default
-	// to 14 and 90 days.
-	RememberIdle, RememberAbsolute time.Duration
-	// Grace is how long the previous identifier remains readable after
+	// IdleTimeout is how long an unused session lives, from 1 second. A use is
+	// recorded once in a tenth of it, so a session may end up to a tenth sooner.
+	// Defaults to 30 minutes.
+	IdleTimeout time.Duration
+	// AbsoluteTimeout is the longest life of a session, up to 10 years. Defaults
+	// to 12 hours.
+	AbsoluteTimeout time.Duration
+	// RememberIdleTimeout and RememberAbsoluteTimeout take the place of IdleTimeout
+	// and AbsoluteTimeout for a session made with [Remember], whose cookie outlives
+	// the browser. Default to 14 and 90 days.
+	RememberIdleTimeout, RememberAbsoluteTimeout time.Duration
+	// RotationGrace is how long the previous identifier remains readable after
 	// [Session.Rotate], for requests that were under way. In that time a write
 	// under an identifier from before a Rotate or a [Session.Login] is
 	// [ErrRotated] and starts no new session. Up to 5 minutes; -1 disables it.
 	// Defaults to 10 seconds.
-	Grace time.Duration
+	RotationGrace time.Duration
 	// MaxPerUser is the largest number of sessions of one user. A login beyond it
 	// ends the session with the earliest absolute end. The session that logs in
 	// again does not count. From 0 to 10000. Defaults to 0: no bound.
@@ -61,13 +62,13 @@ type Options struct {
 	// processes must have the same Secret; a change ends the sessions of all
 	// users. At least 16 bytes, better 32 random ones. Defaults to none.
 	Secret []byte
-	// Keys encrypt the data at rest (AES-256-GCM, 32 bytes each): the first
+	// EncryptionKeys encrypt the data at rest (AES-256-GCM, 32 bytes each): the first
 	// encrypts, all decrypt. Encrypted data is bound to its session and user, so
 	// a writer in Redis cannot move it to another session. Data that is plain, or
 	// encrypted with a key that is not listed, is not read. So add a new key
 	// behind the old one in all processes before it is the first in any. User and
 	// device are not encrypted. Defaults to none.
-	Keys [][]byte
+	EncryptionKeys [][]byte
 
 	// Client determines the client's address, for the list of a user's
 	// sessions. The zero value records no address.
@@ -81,11 +82,11 @@ type Options struct {
 	// WaitTimeout is less than Config.CommandTimeout; a sooner deadline of the
 	// caller shortens it. Defaults to 100 ms.
 	WaitTimeout time.Duration
-	// CopyFor is how long a fallback copy in this process may serve reads while
-	// Redis is unavailable, where the route's [Failure] is ReadCopy. A session
-	// that another process ends is served until then. There are at most 10,000
+	// FallbackTTL is how long a fallback copy in this process may serve reads while
+	// Redis is unavailable, where the route's policy is [madcrow.FailStale]. A
+	// session that another process ends is served until then. There are at most 10,000
 	// copies, of 32 MiB together. Defaults to 1 minute.
-	CopyFor time.Duration
+	FallbackTTL time.Duration
 
 	// OnUndecodable is called each time that stored data cannot be decoded.
 	// Defaults to a line in the log, once for each reason.
@@ -97,12 +98,10 @@ type Options struct {
 	// FastAPILayout reads and writes the sessions of FastAPI Madcrow
 	// (session:{id}, one JSON object), to migrate from it. That layout has no
 	// version, so the last writer wins, but never revives an ended session. It has
-	// no users: Login, List, Revoke and flashes return [ErrFastAPILayout]. Idle is
+	// no users: Login, List, Revoke and flashes return [ErrFastAPILayout]. IdleTimeout is
 	// the whole lifetime since the last write, in whole seconds. FastAPILayout
-	// excludes Keys, MaxPerUser and WaitReplicas.
+	// excludes Codec, EncryptionKeys, MaxPerUser and WaitReplicas.
 	FastAPILayout bool
-
-	timeout time.Duration // Config.CommandTimeout
 }
 
 const (
@@ -112,95 +111,67 @@ const (
 )
 
 // filled returns the options with their defaults, or an error that names every problem.
-func (o Options) filled(cfg madcrow.Config) (Options, error) {
-	var wrong []string
-	o.timeout = cfg.CommandTimeout
-	between := func(name string, v *time.Duration, def, least, most time.Duration) {
-		if *v == 0 {
-			*v = def
-		}
-		if *v < least || *v > most {
-			wrong = append(wrong, fmt.Sprintf("%s must be from %v to %v", name, least, most))
-		}
+func (o Options[T]) filled(name string, cfg madcrow.Config) (Options[T], error) {
+	var wrong operr.Arguments
+	wrong.Check(keys.ValidName(name), "name", keys.NameRule)
+	o.fillLifetimes(&wrong)
+	between(&wrong, "WaitTimeout", &o.WaitTimeout, 100*time.Millisecond, time.Millisecond, time.Minute, "1 ms to 1 minute")
+	between(&wrong, "FallbackTTL", &o.FallbackTTL, time.Minute, time.Millisecond, time.Hour, "1 ms to 1 hour")
+	wrong.Check(o.MaxPerUser >= 0 && o.MaxPerUser <= 10000, "Options.MaxPerUser", "must be from 0 to 10000")
+	wrong.Check(o.WaitReplicas >= 0, "Options.WaitReplicas", "must not be negative")
+	wrong.Check(o.WaitReplicas <= 0 || o.WaitTimeout < cfg.CommandTimeout, "Options.WaitTimeout", "must be less than the Redis' CommandTimeout")
+	wrong.Check(!slices.ContainsFunc(o.EncryptionKeys, func(k []byte) bool { return len(k) != 32 }), "Options.EncryptionKeys", "must have 32 bytes each")
+	wrong.Check(len(o.Secret) == 0 || len(o.Secret) >= minSecret, "Options.Secret", "must have at least 16 bytes, better 32 random ones")
+	o.Secret = slices.Clone(o.Secret)
+	plain := o.Codec == nil && len(o.EncryptionKeys) == 0 && o.MaxPerUser == 0 && o.WaitReplicas == 0
+	wrong.Check(!o.FastAPILayout || plain, "Options.FastAPILayout", "excludes Codec, EncryptionKeys, MaxPerUser and WaitReplicas")
+	o.fillCookie(&wrong)
+	return o, fail.Arguments("new", name, wrong)
+}
+
+// between sets the default of an option, and checks it.
+func between(wrong *operr.Arguments, name string, v *time.Duration, def, least, most time.Duration, text string) {
+	if *v == 0 {
+		*v = def
 	}
-	if o.Name == "" {
-		o.Name = "web"
+	wrong.Check(*v >= least && *v <= most, "Options."+name, "must be from "+text)
+}
+
+func (o *Options[T]) fillLifetimes(wrong *operr.Arguments) {
+	const absolute = "1 second to 10 years"
+	between(wrong, "AbsoluteTimeout", &o.AbsoluteTimeout, max(12*time.Hour, o.IdleTimeout), time.Second, maxAbsolute, absolute)
+	between(wrong, "IdleTimeout", &o.IdleTimeout, min(30*time.Minute, o.AbsoluteTimeout), time.Second, o.AbsoluteTimeout, "1 second to AbsoluteTimeout")
+	between(wrong, "RememberAbsoluteTimeout", &o.RememberAbsoluteTimeout, max(90*24*time.Hour, o.RememberIdleTimeout), time.Second, maxAbsolute, absolute)
+	between(wrong, "RememberIdleTimeout", &o.RememberIdleTimeout, min(14*24*time.Hour, o.RememberAbsoluteTimeout), time.Second, o.RememberAbsoluteTimeout, "1 second to RememberAbsoluteTimeout")
+	if o.RotationGrace != -1 {
+		between(wrong, "RotationGrace", &o.RotationGrace, 10*time.Second, 0, maxGrace, "0 to 5 minutes, or -1")
 	}
-	if !keys.ValidName(o.Name) {
-		wrong = append(wrong, "Name "+keys.NameRule)
-	}
-	between("Absolute", &o.Absolute, max(12*time.Hour, o.Idle), time.Second, maxAbsolute)
-	between("Idle", &o.Idle, min(30*time.Minute, o.Absolute), time.Second, o.Absolute)
-	between("RememberAbsolute", &o.RememberAbsolute, max(90*24*time.Hour, o.RememberIdle), time.Second, maxAbsolute)
-	between("RememberIdle", &o.RememberIdle, min(14*24*time.Hour, o.RememberAbsolute), time.Second, o.RememberAbsolute)
-	if o.Grace != -1 {
-		between("Grace", &o.Grace, 10*time.Second, 0, maxGrace)
-	}
-	o.Grace = max(o.Grace, 0)
-	between("WaitTimeout", &o.WaitTimeout, 100*time.Millisecond, time.Millisecond, time.Minute)
-	between("CopyFor", &o.CopyFor, time.Minute, time.Millisecond, time.Hour)
-	if o.MaxPerUser < 0 || o.MaxPerUser > 10000 || o.WaitReplicas < 0 {
-		wrong = append(wrong, "MaxPerUser must be from 0 to 10000, WaitReplicas not negative")
-	}
-	for _, k := range o.Keys {
-		if len(k) != 32 {
-			wrong = append(wrong, "Keys must have 32 bytes each")
-		}
-	}
-	if n := len(o.Secret); n > 0 && n < minSecret {
-		wrong = append(wrong, "Secret must have at least 16 bytes, better 32 random ones")
-	}
+	o.RotationGrace = max(o.RotationGrace, 0)
+}
+
+func (o *Options[T]) fillCookie(wrong *operr.Arguments) {
 	if o.SameSite == 0 {
 		o.SameSite = http.SameSiteLaxMode
 	}
-	if o.FastAPILayout && (len(o.Keys) > 0 || o.MaxPerUser > 0 || o.WaitReplicas > 0) {
-		wrong = append(wrong, "FastAPILayout excludes Keys, MaxPerUser and WaitReplicas")
-	}
-	o.Secret = slices.Clone(o.Secret)
-	wrong = append(wrong, o.checkCookie()...)
-	if o.WaitReplicas > 0 && o.WaitTimeout >= cfg.CommandTimeout {
-		wrong = append(wrong, "WaitTimeout must be less than the Redis' CommandTimeout")
-	}
-	if wrong != nil {
-		return o, fail.Argument("new", o.Name, "Options", strings.Join(wrong, "; "))
-	}
-	return o, nil
-}
-
-func (o *Options) checkCookie() (wrong []string) {
 	if o.Cookie == "" {
 		o.Cookie = "__Host-session"
 		if o.InsecureCookie {
 			o.Cookie = "session"
 		}
 	}
-	if err := (&http.Cookie{Name: o.Cookie, Value: "x"}).Valid(); err != nil {
-		wrong = append(wrong, "Cookie must be a valid cookie name")
-	}
-	if o.InsecureCookie && strings.HasPrefix(o.Cookie, "__") {
-		wrong = append(wrong, "Cookie: browsers reject an insecure cookie with a name that begins with __")
-	}
-	if o.InsecureCookie && (o.Partitioned || o.SameSite == http.SameSiteNoneMode) {
-		wrong = append(wrong, "Partitioned and SameSite=None need a secure cookie")
-	}
-	return wrong
+	err := (&http.Cookie{Name: o.Cookie, Value: "x"}).Valid()
+	wrong.Check(err == nil, "Options.Cookie", "must be a valid name of a cookie")
+	wrong.Check(!o.InsecureCookie || !strings.HasPrefix(o.Cookie, "__"), "Options.Cookie", "must not begin with __ with InsecureCookie: browsers reject it")
+	wrong.Check(!o.InsecureCookie || !o.Partitioned && o.SameSite != http.SameSiteNoneMode, "Options.InsecureCookie", "excludes Partitioned and SameSite=None, which need a secure cookie")
 }
 
-// Failure is how a route reads a session that cannot be loaded.
-type Failure uint8
-
-// The failures. Writing returns an error in each of them.
-const (
-	// FailClosed: reading returns the error.
-	FailClosed Failure = iota
-	// ReadAnonymous: reading finds no session, and [Session.Degraded] returns
-	// the error.
-	ReadAnonymous
-	// ReadCopy: reading finds the fallback copy, the state that this process read
-	// last, for up to Options.CopyFor; without a copy it returns the error. Copies
-	// are kept once a [Manager.Middleware] with ReadCopy exists.
-	ReadCopy
-)
+// cookie returns the cookie without a value.
+func (o *Options[T]) cookie() http.Cookie {
+	return http.Cookie{
+		Name: o.Cookie, Path: "/", Secure: !o.InsecureCookie, HttpOnly: true,
+		SameSite: o.SameSite, Partitioned: o.Partitioned,
+	}
+}
 
 // LoginOption changes the session that a login makes.
 type LoginOption func(*lifetimes)
@@ -222,19 +193,19 @@ func WithLifetimes(idle, absolute time.Duration) LoginOption {
 	return func(l *lifetimes) { l.idle, l.absolute = idle, absolute }
 }
 
-func (o Options) lifetimesOf(opts []LoginOption) (lifetimes, error) {
+func (o *Options[T]) lifetimesOf(name string, opts []LoginOption) (lifetimes, error) {
 	l := lifetimes{}
 	for _, set := range opts {
 		set(&l)
 	}
 	if l.idle == 0 && l.absolute == 0 {
-		l.idle, l.absolute = o.Idle, o.Absolute
+		l.idle, l.absolute = o.IdleTimeout, o.AbsoluteTimeout
 		if l.remember {
-			l.idle, l.absolute = o.RememberIdle, o.RememberAbsolute
+			l.idle, l.absolute = o.RememberIdleTimeout, o.RememberAbsoluteTimeout
 		}
 	}
 	if l.idle < time.Second || l.absolute < l.idle || l.absolute > maxAbsolute {
-		return l, fail.Argument("login", o.Name, "lifetimes", "idle must be at least 1 second, absolute at least idle and at most 10 years")
+		return l, fail.Argument("login", name, "lifetimes", "idle must be at least 1 second, absolute at least idle and at most 10 years")
 	}
 	return l, nil
 }

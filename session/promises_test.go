@@ -62,7 +62,7 @@ func counted(t testing.TB) (*madcrow.Redis, *counter) {
 
 func TestRoundTrips_AreWhatIsPromised(t *testing.T) {
 	r, c := counted(t)
-	m, few := newManager(t, r, session.Options{}), newManager(t, r, session.Options{MaxPerUser: 5})
+	m, few := newManager(t, r, options{}), newManager(t, r, options{MaxPerUser: 5})
 	everything(t, few, "warm") // Redis knows the scripts
 	c.took()
 	want := func(what string, n int) {
@@ -71,7 +71,7 @@ func TestRoundTrips_AreWhatIsPromised(t *testing.T) {
 			t.Errorf("%s: %d calls %s, want %d", what, got, calls, n)
 		}
 	}
-	serve(m, session.FailClosed, strings.Repeat("A", 56), func(*session.Session[cart]) {})
+	serve(m, madcrow.FailClosed, strings.Repeat("A", 56), func(*session.Session[cart]) {})
 	want("a request that does not use its session", 0)
 	s := m.Open("")
 	_, _, _ = s.Get(t.Context())
@@ -115,13 +115,13 @@ func TestRoundTrips_AreWhatIsPromised(t *testing.T) {
 
 func TestEvents_CountGuessesAndFailures(t *testing.T) {
 	r, c := counted(t)
-	m := newManager(t, r, session.Options{})
+	m := newManager(t, r, options{})
 	s := login(t, m, "alice")
 	alive(t, m, "not one of ours")
 	alive(t, m, strings.Repeat("A", 56))
 	must(t, s.Logout(t.Context()))
 	alive(t, m, s.Token())
-	other, err := session.New[int](r, session.Options{Logger: slog.New(slog.DiscardHandler)})
+	other, err := session.New(r, "web", session.Options[int]{Logger: slog.New(slog.DiscardHandler)})
 	must(t, err)
 	_, _, _ = other.Open(stored(t, m, "x").Token()).Get(t.Context())
 	want := map[string]int{"created": 2, "login": 1, "malformed": 1, "missing": 1, "logout": 1, "undecodable": 1}
@@ -133,7 +133,7 @@ func TestEvents_CountGuessesAndFailures(t *testing.T) {
 // Whoever reads Redis cannot use what he sees.
 func TestIdentifier_IsNowhereInRedis(t *testing.T) {
 	srv := madcrowtest.StartRedis(t)
-	m := newManager(t, openConfig(t, srv.Config()), session.Options{})
+	m := newManager(t, openConfig(t, srv.Config()), options{})
 	s := stored(t, m, "x")
 	tokens := []string{s.Token()}
 	must(t, s.Login(t.Context(), "alice"))
@@ -179,7 +179,7 @@ func TestIdentifier_IsNowhereInRedis(t *testing.T) {
 // find them any more.
 func TestSecret_AChangeEndsTheSessionsOfAllUsers(t *testing.T) {
 	r := open(t)
-	before, after := newManager(t, r, session.Options{Secret: key(1)}), newManager(t, r, session.Options{Secret: key(2)})
+	before, after := newManager(t, r, options{Secret: key(1)}), newManager(t, r, options{Secret: key(2)})
 	token, anonymous := login(t, before, "alice").Token(), stored(t, before, "x").Token()
 	if alive(t, after, token) {
 		t.Error("alive")
@@ -195,7 +195,7 @@ func TestSecret_AChangeEndsTheSessionsOfAllUsers(t *testing.T) {
 func TestUpdate_TooLargeIsRefusedUnchanged(t *testing.T) {
 	cfg := config
 	cfg.KeyPrefix, cfg.MaxValueSize = t.Name()+":", 10000
-	m := newManager(t, openConfig(t, cfg), session.Options{})
+	m := newManager(t, openConfig(t, cfg), options{})
 	s := stored(t, m, "x")
 	for name, err := range map[string]error{
 		"Update":   s.Update(t.Context(), add(strings.Repeat("x", 20000))),
@@ -215,7 +215,7 @@ func TestUpdate_TooLargeIsRefusedUnchanged(t *testing.T) {
 type picky struct{ Never chan int }
 
 func TestUpdate_WhatCannotBeJSONIsRefused(t *testing.T) {
-	m, err := session.New[picky](open(t), session.Options{})
+	m, err := session.New(open(t), "web", session.Options[picky]{})
 	must(t, err)
 	var v *madcrow.ArgumentError
 	s := m.Open("")
@@ -229,8 +229,8 @@ func TestUpdate_WhatCannotBeJSONIsRefused(t *testing.T) {
 func TestUndecodable_StartsANewSessionAndIsReported(t *testing.T) {
 	r := open(t)
 	var reported []error
-	m := newManager(t, r, session.Options{})
-	other, err := session.New[[]int](r, session.Options{OnUndecodable: func(_ context.Context, err error) { reported = append(reported, err) }})
+	m := newManager(t, r, options{})
+	other, err := session.New(r, "web", session.Options[[]int]{OnUndecodable: func(_ context.Context, err error) { reported = append(reported, err) }})
 	must(t, err)
 	token := stored(t, m, "a secret word").Token()
 	s := other.Open(token)
@@ -276,7 +276,7 @@ func TestErrors_HaveTheirStatus(t *testing.T) {
 			t.Errorf("%v: %d, Retry-After %v; want %d", tc.err, p.Status, p.RetryAfter, tc.want)
 		}
 	}
-	m := newManager(t, open(t), session.Options{})
+	m := newManager(t, open(t), options{})
 	for _, user := range []string{"", strings.Repeat("x", 513)} {
 		for name, err := range map[string]error{
 			"Login": m.Open("").Login(t.Context(), user), "List": second(m.List(t.Context(), user)),
@@ -295,7 +295,7 @@ func TestErrors_HaveTheirStatus(t *testing.T) {
 }
 
 func TestFlash_EachToOneCallerAlone(t *testing.T) {
-	m := newManager(t, open(t), session.Options{})
+	m := newManager(t, open(t), options{})
 	s := m.Open("")
 	for i := range 40 {
 		must(t, s.AddFlash(t.Context(), "info", fmt.Sprint(i)))
@@ -319,7 +319,7 @@ func TestFlash_EachToOneCallerAlone(t *testing.T) {
 }
 
 func TestFrom_OutsideOfMiddlewareEverythingIsAnError(t *testing.T) {
-	m := newManager(t, open(t), session.Options{})
+	m := newManager(t, open(t), options{})
 	s := m.From(httptest.NewRequest("GET", "/", nil).Context())
 	for name, err := range map[string]error{
 		"User": second(s.User(t.Context())), "Update": s.Update(t.Context(), add("x")), "Login": s.Login(t.Context(), "alice"),
@@ -338,9 +338,9 @@ func TestFrom_OutsideOfMiddlewareEverythingIsAnError(t *testing.T) {
 // Where a key or a type was lost, every request filled the log with one line.
 func TestUndecodable_IsLoggedOnceForEachReason(t *testing.T) {
 	r := open(t)
-	m := newManager(t, r, session.Options{})
+	m := newManager(t, r, options{})
 	var log strings.Builder
-	other, err := session.New[[]int](r, session.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	other, err := session.New(r, "web", session.Options[[]int]{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	must(t, err)
 	for range 3 {
 		if _, found, err := other.Open(stored(t, m, "x").Token()).Get(t.Context()); found || err != nil {

@@ -414,7 +414,7 @@ var soak = testkit.Soak
 
 func TestRace_EveryOrderOfTwoAndThree(t *testing.T) {
 	r := open(t)
-	m := newManager(t, r, session.Options{Grace: 5 * time.Minute})
+	m := newManager(t, r, options{RotationGrace: 5 * time.Minute})
 	var orders [][]action
 	for a := range actions {
 		for b := range actions {
@@ -451,7 +451,7 @@ func TestRace_EveryOrderOfTwoAndThree(t *testing.T) {
 
 // One Session object in many goroutines.
 func TestRace_OneSessionObject(t *testing.T) {
-	m := newManager(t, open(t), session.Options{})
+	m := newManager(t, open(t), options{})
 	s := m.Open("")
 	must(t, s.Login(t.Context(), "alice"))
 	var wg sync.WaitGroup
@@ -485,7 +485,7 @@ func TestRace_OneSessionObject(t *testing.T) {
 }
 
 func TestRace_MaxPerUserHoldsInParallelLogins(t *testing.T) {
-	m := newManager(t, open(t), session.Options{MaxPerUser: 3})
+	m := newManager(t, open(t), options{MaxPerUser: 3})
 	var mu sync.Mutex
 	var tokens []string
 	var wg sync.WaitGroup

@@ -108,10 +108,10 @@ func (s *redisStore) run(ctx context.Context, sc script, keys, args []string) ([
 // change runs a script that writes, and waits for Options.WaitReplicas.
 // ErrNotReplicated comes with a valid reply.
 func (s *redisStore) change(ctx context.Context, sc script, keys, args []string) (list []madcrow.Message, err error) {
-	if s.opt.WaitReplicas == 0 {
+	if s.opt.waitReplicas == 0 {
 		list, err = s.read(ctx, sc, keys, args)
 	} else {
-		ctx, cancel := context.WithTimeout(ctx, s.opt.timeout)
+		ctx, cancel := context.WithTimeout(ctx, s.timeout)
 		defer cancel()
 		list, err = s.changeAndWait(ctx, sc, keys, args)
 	}
@@ -153,13 +153,13 @@ func (s *redisStore) changeAndWait(ctx context.Context, sc script, keys, args []
 // wait returns ErrNotReplicated if too few replicas confirm the change in time.
 func (s *redisStore) wait(ctx context.Context, tx *madcrow.Tx) error {
 	msg, err := tx.Do(func(b madcrow.Builder) madcrow.Command {
-		return b.Wait().Numreplicas(int64(s.opt.WaitReplicas)).Timeout(s.waitMillis(ctx)).Build()
+		return b.Wait().Numreplicas(int64(s.opt.waitReplicas)).Timeout(s.waitMillis(ctx)).Build()
 	})
 	n := int64(0)
 	if err == nil {
 		n, err = msg.AsInt64()
 	}
-	if err != nil || n < int64(s.opt.WaitReplicas) {
+	if err != nil || n < int64(s.opt.waitReplicas) {
 		return errors.Join(ErrNotReplicated, applied(err))
 	}
 	return nil
@@ -168,7 +168,7 @@ func (s *redisStore) wait(ctx context.Context, tx *madcrow.Tx) error {
 // waitMillis returns the timeout of WAIT: the caller must get its reply before
 // the deadline of ctx. It is not 0, which would be no timeout.
 func (s *redisStore) waitMillis(ctx context.Context) int64 {
-	wait := s.opt.WaitTimeout
+	wait := s.opt.waitTimeout
 	if end, ok := ctx.Deadline(); ok {
 		wait = min(wait, time.Until(end)-15*time.Millisecond)
 	}

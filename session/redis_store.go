@@ -17,17 +17,26 @@ import (
 // and changes each session in one step.
 type redisStore struct {
 	r       *madcrow.Redis
-	opt     Options
+	opt     storeOptions
+	timeout time.Duration // Config.CommandTimeout
 	prefix  string
 	handles *handles
 	scripts *scripts
 	cluster bool
 }
 
-func newRedisStore(r *madcrow.Redis, opt Options) *redisStore {
+// storeOptions are the options of a redisStore: see [Options].
+type storeOptions struct {
+	maxPerUser   int
+	grace        time.Duration
+	waitReplicas int
+	waitTimeout  time.Duration
+}
+
+func newRedisStore(r *madcrow.Redis, name string, secret []byte, opt storeOptions) *redisStore {
 	cfg := r.Config()
 	return &redisStore{
-		r: r, opt: opt, prefix: cfg.KeyPrefix + "m1:session:" + opt.Name + ":", handles: newHandles(opt.Secret),
+		r: r, opt: opt, timeout: cfg.CommandTimeout, prefix: cfg.KeyPrefix + "m1:session:" + name + ":", handles: newHandles(secret),
 		scripts: serverScripts, cluster: cfg.Cluster.Enabled,
 	}
 }
@@ -70,7 +79,7 @@ func (s *redisStore) load(ctx context.Context, id ident) (reply, error) {
 // create makes one round trip, and two more with MaxPerUser.
 func (s *redisStore) create(ctx context.Context, n newSession) (evicted []string, err error) {
 	var dead []string
-	if s.opt.MaxPerUser > 0 && n.user != "" {
+	if s.opt.maxPerUser > 0 && n.user != "" {
 		if dead, err = s.deadMembers(ctx, n.user); err != nil {
 			return nil, err
 		}
@@ -81,7 +90,7 @@ func (s *redisStore) create(ctx context.Context, n newSession) (evicted []string
 	}
 	list, err := s.change(ctx, s.scripts.create, s.keysOf(n.id).list(), append([]string{
 		n.id.member, millis(n.life.idle), micros(n.life.absolute), n.user, n.data, n.device.encode(), rand.Text(),
-		strconv.Itoa(s.opt.MaxPerUser), n.replaces, remember, strconv.Itoa(len(dead)),
+		strconv.Itoa(s.opt.maxPerUser), n.replaces, remember, strconv.Itoa(len(dead)),
 	}, dead...))
 	if made(err) && len(list) == 2 {
 		evicted, _ = list[1].AsStrSlice()
@@ -99,7 +108,7 @@ func (s *redisStore) commit(ctx context.Context, id ident, version, data string)
 
 func (s *redisStore) rotate(ctx context.Context, from, to ident, version, data string) (reply, error) {
 	keys := append(s.keysOf(from).list(), s.keysOf(to).session)
-	rep, list, err := s.changeReply(ctx, s.scripts.rotate, keys, []string{from.member, to.member, millis(s.opt.Grace), version, data})
+	rep, list, err := s.changeReply(ctx, s.scripts.rotate, keys, []string{from.member, to.member, millis(s.opt.grace), version, data})
 	if rep.status == statusDone && len(list) == 2 {
 		if n, bad := list[1].AsInt64(); bad == nil {
 			rep.ends = time.Duration(n) * time.Microsecond
@@ -113,7 +122,7 @@ func (s *redisStore) destroy(ctx context.Context, id ident) (reply, error) {
 }
 
 func (s *redisStore) supersede(ctx context.Context, id ident, version string) (reply, error) {
-	return s.runDestroy(ctx, s.keysOf(id), id.member, "", version, s.opt.Grace)
+	return s.runDestroy(ctx, s.keysOf(id), id.member, "", version, s.opt.grace)
 }
 
 func (s *redisStore) revoke(ctx context.Context, user, handle string) (reply, error) {

@@ -14,14 +14,14 @@ import (
 
 func TestWaitReplicas_SaysWhatWasMade(t *testing.T) {
 	srv := madcrowtest.StartRedis(t, madcrowtest.WithUser("mayall", "pw"), madcrowtest.WithUser("nowait", "pw", "~*", "&*", "+@all", "-wait"), madcrowtest.WithUser("noeval", "pw", "~*", "&*", "+@all", "-eval"))
-	as := func(user string, opt session.Options) *session.Manager[cart] {
+	as := func(user string, opt options) *session.Manager[cart] {
 		cfg := srv.Config()
 		cfg.Username, cfg.Password, cfg.CommandTimeout = user, "pw", 5*time.Second
 		return newManager(t, openConfig(t, cfg), opt)
 	}
-	plain := as("mayall", session.Options{})
+	plain := as("mayall", options{})
 	for user, also := range map[string]error{"mayall": nil, "nowait": madcrow.ErrPermission} {
-		m := as(user, session.Options{WaitReplicas: 1, WaitTimeout: 20 * time.Millisecond})
+		m := as(user, options{WaitReplicas: 1, WaitTimeout: 20 * time.Millisecond})
 		want := func(what string, err error) {
 			t.Helper()
 			if !errors.Is(err, session.ErrNotReplicated) || also != nil && !errors.Is(err, also) {
@@ -63,14 +63,14 @@ func TestWaitReplicas_SaysWhatWasMade(t *testing.T) {
 			t.Error("alive after a logout")
 		}
 	}
-	m := as("noeval", session.Options{WaitReplicas: 1})
+	m := as("noeval", options{WaitReplicas: 1})
 	s := m.Open("")
 	var e *madcrow.Error
 	if err := s.Update(t.Context(), add("x")); !errors.As(err, &e) || e.Outcome != madcrow.OutcomeNotApplied || s.Token() != "" {
 		t.Errorf("EVAL is denied: %v", err)
 	}
 	// The caller has less time than the replicas.
-	m = as("mayall", session.Options{WaitReplicas: 1, WaitTimeout: 2 * time.Second})
+	m = as("mayall", options{WaitReplicas: 1, WaitTimeout: 2 * time.Second})
 	ctx, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
 	defer cancel()
 	start := time.Now()
@@ -86,7 +86,7 @@ func TestReadOnlyAndFullRedis(t *testing.T) {
 	srv := madcrowtest.StartRedis(t)
 	cfg := srv.Config()
 	cfg.CommandTimeout = 300 * time.Millisecond // a master without its replicas is waited for
-	m := newManager(t, openConfig(t, cfg), session.Options{})
+	m := newManager(t, openConfig(t, cfg), options{})
 	s, other := login(t, m, "alice"), login(t, m, "alice")
 	must(t, s.Update(t.Context(), add("x")))
 	k, _, _ := m.KeysOf(s.Token())

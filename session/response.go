@@ -13,8 +13,8 @@ import (
 
 // requestCookie is the cookieWriter of a request.
 type requestCookie struct {
-	opt *Options
-	w   *response
+	proto *http.Cookie // without a value
+	w     *response
 }
 
 func (c *requestCookie) ready() error {
@@ -45,10 +45,8 @@ func (c *requestCookie) expire() error {
 func (c *requestCookie) markRead() { c.w.read.Store(true) }
 
 func (c *requestCookie) cookie() *http.Cookie {
-	return &http.Cookie{
-		Name: c.opt.Cookie, Path: "/", Secure: !c.opt.InsecureCookie, HttpOnly: true,
-		SameSite: c.opt.SameSite, Partitioned: c.opt.Partitioned,
-	}
+	cookie := *c.proto
+	return &cookie
 }
 
 // response adds the session's headers just before the header is sent. Another

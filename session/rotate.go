@@ -9,7 +9,7 @@ import (
 )
 
 // Rotate gives the session a new identifier, for a change of its rights. The old
-// identifier reads the earlier state for Options.Grace, but not beyond the next
+// identifier reads the earlier state for Options.RotationGrace, but not beyond the next
 // Rotate or RevokeOthers, and cannot write; that of a session without a user cannot
 // read either. Without a session Rotate does nothing.
 func (s *Session[T]) Rotate(ctx context.Context) error {

@@ -6,11 +6,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/session"
 )
 
 func TestRotate_KeepsTheLifeOfTheCookie(t *testing.T) {
-	m := newManager(t, open(t), session.Options{})
+	m := newManager(t, open(t), options{})
 	for _, tc := range []struct {
 		name string
 		opts []session.LoginOption
@@ -22,7 +23,7 @@ func TestRotate_KeepsTheLifeOfTheCookie(t *testing.T) {
 		{"usual", nil, 0},
 	} {
 		token := login(t, m, "alice", tc.opts...).Token()
-		h := m.Middleware(session.FailClosed)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		h := m.Middleware(madcrow.FailClosed)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			must(t, m.From(r.Context()).Rotate(r.Context()))
 		}))
 		req := httptest.NewRequest("GET", "/", nil)

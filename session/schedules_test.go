@@ -251,7 +251,7 @@ func (s *schedule) before(token string, touched map[string]bool, moves map[strin
 }
 
 func TestRace_RandomSchedules(t *testing.T) {
-	m := newManager(t, open(t), session.Options{Grace: 5 * time.Minute})
+	m := newManager(t, open(t), options{RotationGrace: 5 * time.Minute})
 	dead, kept, calls := 0, 0, 0
 	seeds := uint64(100)
 	if soak {

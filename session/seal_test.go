@@ -30,7 +30,7 @@ func setField(t testing.TB, r *madcrow.Redis, key, name, value string) {
 
 func TestSealed_NothingOfTheDataIsInRedis(t *testing.T) {
 	r := open(t)
-	m := newManager(t, r, session.Options{Keys: [][]byte{key(1)}})
+	m := newManager(t, r, options{EncryptionKeys: [][]byte{key(1)}})
 	s := stored(t, m, "a word that is secret")
 	must(t, s.AddFlash(t.Context(), "info", "another secret"))
 	must(t, s.Login(t.Context(), "alice"))
@@ -48,10 +48,10 @@ func TestSealed_NothingOfTheDataIsInRedis(t *testing.T) {
 // goes: processes of one step and the next read what each other wrote.
 func TestSealed_KeysCanBeChanged(t *testing.T) {
 	r := open(t)
-	old := newManager(t, r, session.Options{Keys: [][]byte{key(1)}})
-	added := newManager(t, r, session.Options{Keys: [][]byte{key(1), key(2)}})
-	both := newManager(t, r, session.Options{Keys: [][]byte{key(2), key(1)}})
-	late := newManager(t, r, session.Options{Keys: [][]byte{key(2)}, OnUndecodable: func(context.Context, error) {}})
+	old := newManager(t, r, options{EncryptionKeys: [][]byte{key(1)}})
+	added := newManager(t, r, options{EncryptionKeys: [][]byte{key(1), key(2)}})
+	both := newManager(t, r, options{EncryptionKeys: [][]byte{key(2), key(1)}})
+	late := newManager(t, r, options{EncryptionKeys: [][]byte{key(2)}, OnUndecodable: func(context.Context, error) {}})
 	token := stored(t, old, "x").Token()
 	if alive(t, late, token) {
 		t.Error("read without its key")
@@ -74,7 +74,7 @@ func TestSealed_KeysCanBeChanged(t *testing.T) {
 func TestSealed_DataIsBoundToItsSessionAndUser(t *testing.T) {
 	r := open(t)
 	var undecodable int
-	m := newManager(t, r, session.Options{Keys: [][]byte{key(1)}, OnUndecodable: func(context.Context, error) { undecodable++ }})
+	m := newManager(t, r, options{EncryptionKeys: [][]byte{key(1)}, OnUndecodable: func(context.Context, error) { undecodable++ }})
 	alice, again := login(t, m, "alice"), login(t, m, "alice")
 	bob, anonymous, other := login(t, m, "bob"), stored(t, m, "x"), stored(t, m, "y")
 	put := func(name string, from, to *session.Session[cart]) {
@@ -116,7 +116,7 @@ func TestSealed_DataIsBoundToItsSessionAndUser(t *testing.T) {
 
 func TestSealed_EqualDataIsSealedDifferently(t *testing.T) {
 	r := open(t)
-	m := newManager(t, r, session.Options{Keys: [][]byte{key(1)}})
+	m := newManager(t, r, options{EncryptionKeys: [][]byte{key(1)}})
 	s := stored(t, m, "x")
 	at, _, _ := m.KeysOf(s.Token())
 	seen := map[string]bool{}
@@ -131,7 +131,7 @@ func TestSealed_EqualDataIsSealedDifferently(t *testing.T) {
 
 func TestOptions_SecretsAreNotShared(t *testing.T) {
 	secret, k := bytes.Repeat([]byte{7}, 32), key(1)
-	m := newManager(t, open(t), session.Options{Secret: secret, Keys: [][]byte{k}})
+	m := newManager(t, open(t), options{Secret: secret, EncryptionKeys: [][]byte{k}})
 	s := login(t, m, "alice")
 	clear(secret)
 	clear(k)
@@ -143,7 +143,7 @@ func TestOptions_SecretsAreNotShared(t *testing.T) {
 // With a secret, an identifier does not tell whose it is.
 func TestOptions_SecretHidesTheUser(t *testing.T) {
 	r := open(t)
-	with, without := newManager(t, r, session.Options{Secret: key(7)}), newManager(t, r, session.Options{})
+	with, without := newManager(t, r, options{Secret: key(7)}), newManager(t, r, options{})
 	a, b := login(t, with, "alice"), login(t, without, "alice")
 	_, epochA, _ := with.KeysOf(a.Token())
 	_, epochB, _ := without.KeysOf(b.Token())

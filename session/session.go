@@ -17,7 +17,7 @@ import (
 // returns [ErrInUse].
 type Session[T any] struct {
 	m       *Manager[T]
-	failure atomic.Uint32 // the Failure of the innermost middleware
+	failure atomic.Uint32 // the failure of the innermost middleware
 	device  Device
 	cookie  cookieWriter // nil outside of a request
 
@@ -45,8 +45,8 @@ type state[T any] struct {
 	id      ident // zero without an identifier
 	rec     record
 	content content[T]
-	cause   error   // why Redis could not be asked, if a Failure allowed the read anyway
-	under   Failure // that Failure
+	cause   error   // why Redis could not be asked, if the failure allowed the read anyway
+	under   failure // that failure
 }
 
 // otherIDs are identifiers beside state.id.
@@ -126,7 +126,7 @@ func (s *Session[T]) acquire(ctx context.Context) error {
 		return nil
 	default:
 	}
-	timer := time.NewTimer(s.m.opt.timeout)
+	timer := time.NewTimer(s.m.timeout)
 	defer timer.Stop()
 	busy := &madcrow.Error{Op: "wait", Kind: madcrow.KindTimeout, Outcome: madcrow.OutcomeNotApplied}
 	select {
@@ -171,8 +171,8 @@ func (s *Session[T]) Handle() string {
 	return ""
 }
 
-// Degraded returns why the session was read without Redis, where its [Failure]
-// allowed that; nil otherwise. It does not wait.
+// Degraded returns why the session was read without Redis, where the policy of the
+// [Manager.Middleware] allowed that; nil otherwise. It does not wait.
 func (s *Session[T]) Degraded() error { return s.latest().cause }
 
 // Get returns the data; false if there is no session. The T is a shallow copy:
@@ -195,11 +195,11 @@ func (s *Session[T]) User(ctx context.Context) (user string, err error) {
 	return user, err
 }
 
-// load asks Redis if that was not done yet. A state that one Failure allowed is not
+// load asks Redis if that was not done yet. A state that one failure allowed is not
 // enough for another one.
 func (s *Session[T]) load(ctx context.Context) error {
-	failure := Failure(s.failure.Load())
-	if s.state.phase != phaseUnloaded && (s.state.cause == nil || s.state.under == failure) {
+	under := failure(s.failure.Load())
+	if s.state.phase != phaseUnloaded && (s.state.cause == nil || s.state.under == under) {
 		return nil
 	}
 	if s.cookie != nil {
@@ -207,7 +207,7 @@ func (s *Session[T]) load(ctx context.Context) error {
 	}
 	s.state = state[T]{id: s.state.id}
 	if err := s.choose(ctx); err != nil {
-		return s.loadFallback(ctx, err, failure)
+		return s.loadFallback(ctx, err, under)
 	}
 	if s.state.id == (ident{}) {
 		s.state.phase = phaseNone
@@ -217,7 +217,7 @@ func (s *Session[T]) load(ctx context.Context) error {
 	rep, err := s.m.store.load(ctx, s.state.id)
 	switch {
 	case err != nil:
-		return s.loadFallback(ctx, err, failure)
+		return s.loadFallback(ctx, err, under)
 	case rep.status == statusNone:
 		s.m.fallback.lost(s.state.id)
 		s.m.event(ctx, rep.reason.event()) // many "missing" may be guesses
@@ -233,18 +233,18 @@ func (s *Session[T]) load(ctx context.Context) error {
 	return nil
 }
 
-// loadFallback serves the read as the route's Failure allows.
-func (s *Session[T]) loadFallback(ctx context.Context, err error, failure Failure) error {
+// loadFallback serves the read as the failure of its middleware allows.
+func (s *Session[T]) loadFallback(ctx context.Context, err error, under failure) error {
 	err = s.m.wrap("load", err)
 	if errors.Is(err, madcrow.ErrCanceled) {
 		return err
 	}
 	s.m.event(ctx, madcrow.EventSessionUnavailable)
-	switch failure {
-	case ReadAnonymous:
-		s.state.phase, s.state.cause, s.state.under = phaseNone, err, failure
+	switch under {
+	case failOpen:
+		s.state.phase, s.state.cause, s.state.under = phaseNone, err, under
 		return nil
-	case ReadCopy:
+	case failStale:
 		rec, ok := s.m.fallback.get(s.state.id)
 		if !ok {
 			break
@@ -254,7 +254,7 @@ func (s *Session[T]) loadFallback(ctx context.Context, err error, failure Failur
 			break
 		}
 		s.setActive(s.state.id, rec, c)
-		s.state.cause, s.state.under = err, failure
+		s.state.cause, s.state.under = err, under
 		return nil
 	}
 	return err

@@ -50,9 +50,16 @@ func openConfig(t testing.TB, cfg madcrow.Config) *madcrow.Redis {
 	return r
 }
 
-func newManager(t testing.TB, r *madcrow.Redis, opt session.Options) *session.Manager[cart] {
+type options = session.Options[cart]
+
+func newManager(t testing.TB, r *madcrow.Redis, opt options) *session.Manager[cart] {
 	t.Helper()
-	m, err := session.New[cart](r, opt)
+	return newNamed(t, r, "web", opt)
+}
+
+func newNamed(t testing.TB, r *madcrow.Redis, name string, opt options) *session.Manager[cart] {
+	t.Helper()
+	m, err := session.New(r, name, opt)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +72,7 @@ func add(item string) func(*cart) error {
 
 func TestSession_IsCreatedByTheFirstWrite(t *testing.T) {
 	r := open(t)
-	m := newManager(t, r, session.Options{})
+	m := newManager(t, r, options{})
 	s := m.Open("")
 	if _, found, err := s.Get(t.Context()); found || err != nil || s.Token() != "" {
 		t.Fatalf("%v %v %q", found, err, s.Token())
@@ -89,7 +96,7 @@ func TestSession_IsCreatedByTheFirstWrite(t *testing.T) {
 }
 
 func TestUpdate_KeepsChangesOfParallelRequests(t *testing.T) {
-	m := newManager(t, open(t), session.Options{Keys: [][]byte{make([]byte, 32)}})
+	m := newManager(t, open(t), options{EncryptionKeys: [][]byte{make([]byte, 32)}})
 	s := m.Open("")
 	if err := s.Update(t.Context(), add("first")); err != nil {
 		t.Fatal(err)
@@ -109,7 +116,7 @@ func TestUpdate_KeepsChangesOfParallelRequests(t *testing.T) {
 }
 
 func TestSession_LateWriteRevivesNoSession(t *testing.T) {
-	m := newManager(t, open(t), session.Options{})
+	m := newManager(t, open(t), options{})
 	s := m.Open("")
 	if err := s.Login(t.Context(), "alice"); err != nil {
 		t.Fatal(err)
@@ -130,7 +137,7 @@ func TestSession_LateWriteRevivesNoSession(t *testing.T) {
 }
 
 func TestLogin_NewIdentifierAndTheOldIsInvalid(t *testing.T) {
-	m := newManager(t, open(t), session.Options{})
+	m := newManager(t, open(t), options{})
 	s := m.Open("")
 	if err := s.Update(t.Context(), add("a")); err != nil {
 		t.Fatal(err)
@@ -155,7 +162,7 @@ func TestLogin_NewIdentifierAndTheOldIsInvalid(t *testing.T) {
 }
 
 func TestRotate_OldReadsWhatWasAndNoMore(t *testing.T) {
-	m := newManager(t, open(t), session.Options{Grace: 500 * time.Millisecond})
+	m := newManager(t, open(t), options{RotationGrace: 500 * time.Millisecond})
 	s := m.Open("")
 	if err := s.Login(t.Context(), "alice"); err != nil {
 		t.Fatal(err)
@@ -188,7 +195,7 @@ func TestRotate_OldReadsWhatWasAndNoMore(t *testing.T) {
 }
 
 func TestRevoke_OneOthersAll(t *testing.T) {
-	m := newManager(t, open(t), session.Options{})
+	m := newManager(t, open(t), options{})
 	var tokens []string
 	for range 4 {
 		s := m.Open("")
@@ -230,7 +237,7 @@ func TestRevoke_OneOthersAll(t *testing.T) {
 }
 
 func TestLogin_MaxPerUserEndsTheOldest(t *testing.T) {
-	m := newManager(t, open(t), session.Options{MaxPerUser: 2})
+	m := newManager(t, open(t), options{MaxPerUser: 2})
 	var tokens []string
 	for range 3 {
 		s := m.Open("")
@@ -249,7 +256,7 @@ func TestLogin_MaxPerUserEndsTheOldest(t *testing.T) {
 
 func TestMiddleware_CookieAndLaziness(t *testing.T) {
 	r := open(t)
-	m := newManager(t, r, session.Options{})
+	m := newManager(t, r, options{})
 	mux := http.NewServeMux()
 	mux.HandleFunc("/nothing", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("/read", func(w http.ResponseWriter, r *http.Request) {
@@ -265,7 +272,7 @@ func TestMiddleware_CookieAndLaziness(t *testing.T) {
 		w.WriteHeader(200)
 		fmt.Fprint(w, errors.Is(m.From(r.Context()).Update(r.Context(), add("x")), session.ErrHeadersSent))
 	})
-	srv := httptest.NewTLSServer(m.Middleware(session.FailClosed)(mux))
+	srv := httptest.NewTLSServer(m.Middleware(madcrow.FailClosed)(mux))
 	defer srv.Close()
 	client := srv.Client()
 	client.Jar, _ = cookiejar.New(nil)
@@ -303,8 +310,8 @@ func TestMiddleware_CookieAndLaziness(t *testing.T) {
 
 func TestSession_WithoutRedis(t *testing.T) {
 	srv := madcrowtest.StartRedis(t)
-	m := newManager(t, openConfig(t, srv.Config()), session.Options{})
-	m.Middleware(session.ReadCopy) // from now on there are copies
+	m := newManager(t, openConfig(t, srv.Config()), options{})
+	m.Middleware(madcrow.FailStale) // from now on there are copies
 	s := m.Open("")
 	if err := s.Login(t.Context(), "alice"); err != nil {
 		t.Fatal(err)
@@ -317,7 +324,7 @@ func TestSession_WithoutRedis(t *testing.T) {
 	if _, found, err := m.Open(token).Get(t.Context()); found || !errors.Is(err, madcrow.ErrUnavailable) {
 		t.Errorf("closed: %v %v", found, err)
 	}
-	for failure, want := range map[session.Failure]bool{session.ReadAnonymous: false, session.ReadCopy: true} {
+	for failure, want := range map[madcrow.FailPolicy]bool{madcrow.FailOpen: false, madcrow.FailStale: true} {
 		var found bool
 		var err, write, degraded error
 		h := m.Middleware(failure)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -337,7 +344,7 @@ func TestSession_WithoutRedis(t *testing.T) {
 
 func TestSession_WaitsNoLongerThanItsContext(t *testing.T) {
 	srv := madcrowtest.StartRedis(t)
-	m := newManager(t, openConfig(t, srv.Config()), session.Options{})
+	m := newManager(t, openConfig(t, srv.Config()), options{})
 	s := m.Open(login(t, m, "alice").Token())
 	srv.Pause()
 	defer srv.Resume()

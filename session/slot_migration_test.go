@@ -8,7 +8,6 @@ import (
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
-	"github.com/madcrow-go/madcrow/session"
 )
 
 // A login and a rotation write a key that does not exist yet beside the user's
@@ -16,7 +15,7 @@ import (
 func TestLogin_WhileTheSlotOfTheUserMovesIsRefusedAndChangesNothing(t *testing.T) {
 	c := madcrowtest.StartCluster(t)
 	r := openConfig(t, c.Config())
-	m := newManager(t, r, session.Options{})
+	m := newManager(t, r, options{})
 	member := login(t, m, "alice")
 	guest := stored(t, m, "x")
 	at, _, _ := m.KeysOf(member.Token())

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/problem"
-	"github.com/madcrow-go/madcrow/session"
 )
 
 // Each test that the page names as its proof exists.
@@ -54,8 +54,8 @@ func TestSessionsPage_NamesTestsThatExist(t *testing.T) {
 // The code of the page.
 func TestFastAPILayout_MovesToTheTyped(t *testing.T) {
 	r := open(t)
-	old := newManager(t, r, session.Options{FastAPILayout: true, Cookie: "session_id", Idle: time.Hour})
-	sessions := newManager(t, r, session.Options{})
+	old := newManager(t, r, options{FastAPILayout: true, Cookie: "session_id", IdleTimeout: time.Hour})
+	sessions := newManager(t, r, options{})
 	setKey(t, r, t.Name()+":session:abc", `{"items": ["from python"], "n": 1}`)
 	move := func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -75,7 +75,7 @@ func TestFastAPILayout_MovesToTheTyped(t *testing.T) {
 		})
 	}
 	var items []string
-	h := sessions.Middleware(session.FailClosed)(old.Middleware(session.FailClosed)(move(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	h := sessions.Middleware(madcrow.FailClosed)(old.Middleware(madcrow.FailClosed)(move(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, _, err := sessions.From(r.Context()).Get(r.Context())
 		must(t, err)
 		items = c.Items

@@ -97,7 +97,7 @@ func (s *Session[T]) create(ctx context.Context, c content[T]) error {
 		return err
 	}
 	id := s.m.store.newID("")
-	rec, err := s.store(ctx, id, "", c, lifetimes{idle: s.m.opt.Idle, absolute: s.m.opt.Absolute}, "")
+	rec, err := s.store(ctx, id, "", c, lifetimes{idle: s.m.opt.IdleTimeout, absolute: s.m.opt.AbsoluteTimeout}, "")
 	if !made(err) {
 		return err
 	}

@@ -16,7 +16,7 @@ import (
 func TestUpdate_InsideUpdateIsAnError(t *testing.T) {
 	cfg := config
 	cfg.CommandTimeout = 300 * time.Millisecond
-	m := newManager(t, openConfig(t, cfg), session.Options{Name: "inside"})
+	m := newNamed(t, openConfig(t, cfg), "inside", options{})
 	s := stored(t, m, "x")
 	done := make(chan error, 1)
 	go func() {
@@ -34,7 +34,7 @@ func TestUpdate_InsideUpdateIsAnError(t *testing.T) {
 }
 
 func TestUpdate_PanicOfTheChangeLeavesTheSessionUsable(t *testing.T) {
-	m := newManager(t, open(t), session.Options{})
+	m := newManager(t, open(t), options{})
 	s := stored(t, m, "x")
 	func() {
 		defer func() {
@@ -53,7 +53,7 @@ func TestUpdate_PanicOfTheChangeLeavesTheSessionUsable(t *testing.T) {
 // A session was stored, and the error said that nothing was sent: a caller that
 // tried again made another one.
 func TestChange_WithoutItsCookieIsMade(t *testing.T) {
-	m := newManager(t, open(t), session.Options{})
+	m := newManager(t, open(t), options{})
 	user := login(t, m, "alice").Token()
 	for _, tc := range []struct {
 		name, op, token string
@@ -64,7 +64,7 @@ func TestChange_WithoutItsCookieIsMade(t *testing.T) {
 		{"rotate", "rotate", user, func(ctx context.Context, s *session.Session[cart]) error { return s.Rotate(ctx) }},
 		{"logout", "", login(t, m, "carol").Token(), func(ctx context.Context, s *session.Session[cart]) error { return s.Logout(ctx) }},
 	} {
-		h := m.Middleware(session.FailClosed)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := m.Middleware(madcrow.FailClosed)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if tc.op == "" {
 				w.WriteHeader(http.StatusOK)
 			}
@@ -89,7 +89,7 @@ func TestChange_WithoutItsCookieIsMade(t *testing.T) {
 // A reply that cannot be read came after the script: it was said to be not sent.
 func TestChange_UnreadableReplyHasAnUnknownOutcome(t *testing.T) {
 	for _, reply := range []string{"{}", "{7}", "'x'", "{'x'}"} {
-		m := newManager(t, open(t), session.Options{})
+		m := newManager(t, open(t), options{})
 		s := stored(t, m, "x")
 		m.BreakReply(reply)
 		err := s.Update(t.Context(), add("y"))

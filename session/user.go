@@ -50,7 +50,7 @@ func (m *Manager[T]) List(ctx context.Context, user string) ([]Info, error) {
 }
 
 // Revoke ends one session of a user, by its handle, and the session that it was
-// rotated to within Options.Grace. It reports whether there was one. The handle may
+// rotated to within Options.RotationGrace. It reports whether there was one. The handle may
 // be untrusted: a session of another user is never ended.
 func (m *Manager[T]) Revoke(ctx context.Context, user, handle string) (bool, error) {
 	if err := m.checkUser("revoke", user); err != nil {

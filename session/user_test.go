@@ -10,7 +10,7 @@ import (
 )
 
 func TestRevoke_ByTheOldHandleEndsTheRotatedSession(t *testing.T) {
-	m := newManager(t, open(t), session.Options{})
+	m := newManager(t, open(t), options{})
 	s := login(t, m, "alice")
 	list, err := m.List(t.Context(), "alice")
 	must(t, err)
@@ -22,7 +22,7 @@ func TestRevoke_ByTheOldHandleEndsTheRotatedSession(t *testing.T) {
 }
 
 func TestRevoke_LeavesAStrangerInTheSameSlotAlone(t *testing.T) {
-	m := newManager(t, open(t), session.Options{})
+	m := newManager(t, open(t), options{})
 	alice := login(t, m, "alice")
 	anonymous := stored(t, m, "x")
 	mallory := ""
@@ -43,7 +43,7 @@ func TestRevoke_LeavesAStrangerInTheSameSlotAlone(t *testing.T) {
 }
 
 func TestRevokeOthers_WithAnInvalidIdentifierEndsNoSession(t *testing.T) {
-	m := newManager(t, open(t), session.Options{})
+	m := newManager(t, open(t), options{})
 	s := login(t, m, "alice")
 	other := login(t, m, "alice")
 	late := loaded(t, m, s.Token())
@@ -62,7 +62,7 @@ func TestRevokeOthers_WithAnInvalidIdentifierEndsNoSession(t *testing.T) {
 // old identifier reads nothing any more. A request of the owner that is still
 // under way with it does not begin a session in the place of the right one.
 func TestRevokeOthers_EndsTheGraceOfTheOneThatIsKept(t *testing.T) {
-	m := newManager(t, open(t), session.Options{})
+	m := newManager(t, open(t), options{})
 	s := login(t, m, "alice")
 	old, other := s.Token(), login(t, m, "alice")
 	must(t, s.Rotate(t.Context()))

@@ -34,8 +34,8 @@ func readTwoTimes(t *testing.T, m *session.Manager[cart], token string, c *count
 // read a moment ago.
 func TestValidityCache_SeesWhatOtherProcessesDid(t *testing.T) {
 	r, c := counted(t)
-	m := newManager(t, r, session.Options{Grace: time.Minute})
-	others := newManager(t, open(t), session.Options{Grace: time.Minute})
+	m := newManager(t, r, options{RotationGrace: time.Minute})
+	others := newManager(t, open(t), options{RotationGrace: time.Minute})
 	ctx := t.Context()
 	for name, do := range map[string]func(user, token string) error{
 		"logout": func(_, token string) error { return others.Open(token).Logout(ctx) },
@@ -110,7 +110,7 @@ func del(ctx context.Context, r *madcrow.Redis, key string) error {
 // both its times.
 func TestValidityCache_IsTouchedWhenDueAndEndsInTime(t *testing.T) {
 	r := open(t)
-	m := newManager(t, r, session.Options{Idle: 3 * time.Second, Absolute: 7 * time.Second})
+	m := newManager(t, r, options{IdleTimeout: 3 * time.Second, AbsoluteTimeout: 7 * time.Second})
 	for _, user := range []string{"", "alice"} {
 		t.Run("user "+user, func(t *testing.T) {
 			t.Parallel()
@@ -152,7 +152,7 @@ func TestValidityCache_IsTouchedWhenDueAndEndsInTime(t *testing.T) {
 		}
 		time.Sleep(3100 * time.Millisecond)
 		if alive(t, m, s.Token()) {
-			t.Error("it was not used for longer than Idle, and is there")
+			t.Error("it was not used for longer than IdleTimeout, and is there")
 		}
 	})
 }
@@ -160,7 +160,7 @@ func TestValidityCache_IsTouchedWhenDueAndEndsInTime(t *testing.T) {
 // One request is one round trip, whether a touch is due or not.
 func TestValidityCache_OneRoundTripAlsoForATouch(t *testing.T) {
 	r, c := counted(t)
-	m := newManager(t, r, session.Options{Idle: 2 * time.Second})
+	m := newManager(t, r, options{IdleTimeout: 2 * time.Second})
 	token := login(t, m, "alice").Token()
 	c.took()
 	scripts, reads, second := 0, 0, 0
@@ -190,7 +190,7 @@ func TestValidityCache_OneRoundTripAlsoForATouch(t *testing.T) {
 // session, both rules must agree on whether it can be read, and on its data.
 func TestValidityCache_AgreesWithTheScript(t *testing.T) {
 	r := open(t)
-	opt := session.Options{Idle: time.Hour, Absolute: time.Hour, Grace: time.Minute}
+	opt := options{IdleTimeout: time.Hour, AbsoluteTimeout: time.Hour, RotationGrace: time.Minute}
 	cached, script := newManager(t, r, opt), newManager(t, r, opt)
 	script.DisableValidityCache()
 	rng := rand.New(rand.NewPCG(1, 2))
@@ -251,11 +251,11 @@ func TestValidityCache_AgreesWithTheScript(t *testing.T) {
 func BenchmarkMiddleware_Read(b *testing.B) {
 	r := open(b)
 	for _, name := range []string{"cached", "script"} {
-		m := newManager(b, r, session.Options{Name: name})
+		m := newNamed(b, r, name, options{})
 		if name == "script" {
 			m.DisableValidityCache()
 		}
-		h := m.Middleware(session.FailClosed)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := m.Middleware(madcrow.FailClosed)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if _, found, err := m.From(r.Context()).Get(r.Context()); !found || err != nil {
 				b.Error(found, err)
 			}

@@ -4,7 +4,7 @@
 //	e := echo.New()
 //	e.HTTPErrorHandler = madcrowecho.ErrorHandler(deps)
 //	e.Use(madcrowecho.Middleware(deps.Problems().Recover))
-//	e.Use(madcrowecho.Middleware(sessions.Middleware(session.FailClosed)))
+//	e.Use(madcrowecho.Middleware(sessions.Middleware(madcrow.FailClosed)))
 //	e.GET("/users/:id", madcrowecho.With(users, getUser))
 //	madcrowecho.Health(e, redis, draining, health.Options{})
 //

@@ -3,7 +3,7 @@
 //
 //	app := fiber.New(fiber.Config{ErrorHandler: madcrowfiber.ErrorHandler(deps)})
 //	app.Use(madcrowfiber.Middleware(deps.Problems().Recover))
-//	app.Use(madcrowfiber.Middleware(sessions.Middleware(session.FailClosed)))
+//	app.Use(madcrowfiber.Middleware(sessions.Middleware(madcrow.FailClosed)))
 //	app.Get("/users/:id", madcrowfiber.With(users, getUser))
 //	madcrowfiber.Health(app, redis, draining, health.Options{})
 //

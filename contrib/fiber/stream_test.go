@@ -29,7 +29,7 @@ func TestStream_EventsAreCutOffAndEndedAsInNetHTTP(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = r.Close(context.Background()) }()
-	sessions, err := session.New[Data](r, session.Options{InsecureCookie: true})
+	sessions, err := session.New(r, "web", session.Options[Data]{InsecureCookie: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func TestStream_EventsAreCutOffAndEndedAsInNetHTTP(t *testing.T) {
 		t.Fatal(err)
 	}
 	app := fiber.New(fiber.Config{WriteTimeout: 300 * time.Millisecond, ReadTimeout: 300 * time.Millisecond})
-	app.Use(Middleware(sessions.Middleware(session.FailClosed)), func(c fiber.Ctx) error { c.Set("X-Before", "1"); return c.Next() })
+	app.Use(Middleware(sessions.Middleware(madcrow.FailClosed)), func(c fiber.Ctx) error { c.Set("X-Before", "1"); return c.Next() })
 	app.Get("/events", Stream(events))
 	addr := strings.TrimPrefix(serve(t, app), "http://")
 	open := func(buffer int) (net.Conn, *bufio.Reader) {

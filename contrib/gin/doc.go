@@ -3,7 +3,7 @@
 //
 //	router := gin.New()
 //	router.Use(madcrowgin.Middleware(deps.Problems().Recover))
-//	router.Use(madcrowgin.Middleware(sessions.Middleware(session.FailClosed)))
+//	router.Use(madcrowgin.Middleware(sessions.Middleware(madcrow.FailClosed)))
 //	router.GET("/users/:id", madcrowgin.With(users, getUser))
 //	madcrowgin.Health(router, redis, draining, health.Options{})
 //

@@ -46,12 +46,12 @@ func newApp(cfg config, r *madcrow.Redis, accounts *users, log *slog.Logger) (*a
 	if err != nil {
 		return nil, err
 	}
-	a.sessions, err = session.New[visit](r, session.Options{
+	a.sessions, err = session.New(r, "web", session.Options[visit]{
 		Secret: secret, Client: a.clients, InsecureCookie: cfg.dev,
 		MaxPerUser: 50, // what the page of sessions can show, and people can read
 		// A page here is one request, so none is under way beside a change of
 		// the password; and a stolen identifier is to read nothing after it.
-		Grace: -1,
+		RotationGrace: -1,
 	})
 	if err != nil {
 		return nil, err
@@ -71,7 +71,7 @@ func newApp(cfg config, r *madcrow.Redis, accounts *users, log *slog.Logger) (*a
 
 func (a *app) handler() http.Handler {
 	mux := http.NewServeMux()
-	closed, copied := a.sessions.Middleware(session.FailClosed), a.sessions.Middleware(session.ReadCopy)
+	closed, copied := a.sessions.Middleware(madcrow.FailClosed), a.sessions.Middleware(madcrow.FailStale)
 	mux.HandleFunc("GET /style.css", style)
 	mux.Handle("GET /{$}", http.RedirectHandler("/profile", http.StatusSeeOther))
 	mux.Handle("GET /login", closed(a.handle(a.loginPage)))

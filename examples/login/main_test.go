@@ -140,7 +140,7 @@ func TestLogin_PlantedIdentifiers(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = r.Close(context.Background()) })
-	sessions, err := session.New[visit](r, session.Options{Secret: []byte(secretText)})
+	sessions, err := session.New(r, "web", session.Options[visit]{Secret: []byte(secretText)})
 	if err != nil {
 		t.Fatal(err)
 	}

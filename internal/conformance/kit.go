@@ -128,10 +128,10 @@ func newKit(t *testing.T) *Kit {
 		problem.Is(ErrForeign, problem.Problem{Status: http.StatusGone, Code: "FOREIGN", Message: "It is gone"}),
 	}})
 	k.Recover = k.Set.Problems().Recover
-	if k.Sessions, err = session.New[Data](k.Redis, session.Options{InsecureCookie: true, Logger: logger}); err != nil {
+	if k.Sessions, err = session.New(k.Redis, "web", session.Options[Data]{InsecureCookie: true, Logger: logger}); err != nil {
 		t.Fatal(err)
 	}
-	k.Session = k.Sessions.Middleware(session.FailClosed)
+	k.Session = k.Sessions.Middleware(madcrow.FailClosed)
 	limit, err := ratelimit.New(k.Redis, "conformance", ratelimit.PerMinute(3), madcrow.FailClosed)
 	if err != nil {
 		t.Fatal(err)

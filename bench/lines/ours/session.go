@@ -12,11 +12,11 @@ import (
 )
 
 func sessions(mux *http.ServeMux, deps *inject.Set, redis *madcrow.Redis) error {
-	m, err := session.New[site.Visit](redis, session.Options{Idle: 24 * time.Hour, Absolute: 24 * time.Hour, InsecureCookie: true})
+	m, err := session.New(redis, "web", session.Options[site.Visit]{IdleTimeout: 24 * time.Hour, AbsoluteTimeout: 24 * time.Hour, InsecureCookie: true})
 	if err != nil {
 		return err
 	}
-	with := m.Middleware(session.FailClosed)
+	with := m.Middleware(madcrow.FailClosed)
 	mux.Handle("POST /login", with(deps.Handler(func(w http.ResponseWriter, r *http.Request) error {
 		user, ok := site.Authenticate(r)
 		if !ok {

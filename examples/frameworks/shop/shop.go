@@ -98,10 +98,10 @@ func (s *Shop) build() (err error) {
 		return err
 	}
 	// Without TLS, for this example: otherwise leave InsecureCookie out.
-	if s.Sessions, err = session.New[Visits](s.Redis, session.Options{InsecureCookie: true, Logger: s.Log}); err != nil {
+	if s.Sessions, err = session.New(s.Redis, "web", session.Options[Visits]{InsecureCookie: true, Logger: s.Log}); err != nil {
 		return err
 	}
-	s.Session = s.Sessions.Middleware(session.FailClosed)
+	s.Session = s.Sessions.Middleware(madcrow.FailClosed)
 	// While Redis is away this process goes on counting alone.
 	limit, err := ratelimit.New(s.Redis, "orders", ratelimit.PerMinute(3), madcrow.FailLocal(1))
 	if err != nil {

@@ -79,7 +79,7 @@ func newSessionShow() *cobra.Command {
 		`Print what is known of one session. Looking is no use: it lives no longer for it.
 
 --data prints what the program keeps in it too, which may be anything. Data that
-is encrypted (Options.Keys) is only said to be so: the keys are the program's.`,
+is encrypted (Options.EncryptionKeys) is only said to be so: the keys are the program's.`,
 		`  madcrow session show 42 HANDLE
   madcrow session show 42 HANDLE --data -o json
   madcrow session show --fastapi - --data < identifier`, showSession)
@@ -92,7 +92,7 @@ func newSessionRevoke() *cobra.Command {
 	cmd := o.command("revoke {USER HANDLE | USER --all | --fastapi ID}", "End one session, or all of a user",
 		`End one session of USER, or all of them, at once: when it has returned no process
 can read or write them, but for routes that read copies while Redis is away
-(session.ReadCopy). The number of --all may count some that had ended unused.`,
+(madcrow.FailStale). The number of --all may count some that had ended unused.`,
 		`  madcrow session revoke 42 HANDLE
   madcrow session revoke 42 --all
   madcrow session revoke --fastapi - < identifier`, revokeSessions)
@@ -174,10 +174,7 @@ func (o *sessionOptions) check(c *cobra.Command) error {
 
 // sessions is the manager of the program's sessions, for data of any kind.
 func (o *sessionOptions) sessions(r *madcrow.Redis) (*session.Manager[any], error) {
-	opt := session.Options{Name: o.name}
-	if o.fastAPI != "" {
-		opt = session.Options{FastAPILayout: true}
-	}
+	opt := session.Options[any]{FastAPILayout: o.fastAPI != ""}
 	if o.secretFile != "" {
 		text, err := os.ReadFile(o.secretFile)
 		if err != nil {
@@ -187,7 +184,7 @@ func (o *sessionOptions) sessions(r *madcrow.Redis) (*session.Manager[any], erro
 			return nil, usageError{errors.New("--secret-file: the file is empty")}
 		}
 	}
-	return session.New[any](r, opt)
+	return session.New(r, o.name, opt)
 }
 
 // asSessionUsage makes what was typed wrong an error of the one who typed.

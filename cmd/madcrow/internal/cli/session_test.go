@@ -35,7 +35,7 @@ type shop struct {
 	m      *session.Manager[basket]
 }
 
-func openShop(t *testing.T, opt session.Options) *shop {
+func openShop(t *testing.T, name string, opt session.Options[basket]) *shop {
 	t.Helper()
 	s := &shop{t: t, server: madcrowtest.StartRedis(t)}
 	cfg := s.server.Config()
@@ -46,7 +46,7 @@ func openShop(t *testing.T, opt session.Options) *shop {
 	}
 	t.Cleanup(func() { _ = s.redis.Close(context.Background()) })
 	opt.Client = clientip.RemoteAddr()
-	if s.m, err = session.New[basket](s.redis, opt); err != nil {
+	if s.m, err = session.New(s.redis, name, opt); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -57,7 +57,7 @@ func (s *shop) login(user, agent, note string) (handle, token string) {
 	s.t.Helper()
 	r := httptest.NewRequestWithContext(s.t.Context(), http.MethodPost, "/", nil)
 	r.Header.Set("User-Agent", agent)
-	s.m.Middleware(session.FailClosed)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	s.m.Middleware(madcrow.FailClosed)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		v := s.m.From(r.Context())
 		err := v.Login(r.Context(), user)
 		if err == nil {
@@ -95,7 +95,7 @@ func (s *shop) run(stdin string, args ...string) (code int, stdout, stderr strin
 }
 
 func TestSession_ListShowAndRevoke(t *testing.T) {
-	s := openShop(t, session.Options{})
+	s := openShop(t, "web", session.Options[basket]{})
 	first, firstID := s.login("42", "a laptop\u009b31m\u202e", "for \u009b31m me")
 	second, secondID := s.login("42", "a phone", "")
 	other, otherID := s.login("43", "a tablet", "")
@@ -139,7 +139,7 @@ func TestSession_ListShowAndRevoke(t *testing.T) {
 }
 
 func TestSession_JSON(t *testing.T) {
-	s := openShop(t, session.Options{})
+	s := openShop(t, "web", session.Options[basket]{})
 	handle, _ := s.login("42", "a laptop", "x")
 	for _, step := range []struct {
 		args string
@@ -201,7 +201,7 @@ func steady(t *testing.T, in any) {
 
 func TestSession_NameSecretAndEncryption(t *testing.T) {
 	const secret = "a secret of the program"
-	s := openShop(t, session.Options{Name: "admin", Secret: []byte(secret), Keys: [][]byte{make([]byte, 32)}})
+	s := openShop(t, "admin", session.Options[basket]{Secret: []byte(secret), EncryptionKeys: [][]byte{make([]byte, 32)}})
 	handle, id := s.login("42", "a laptop", "hidden")
 	file := filepath.Join(t.TempDir(), "secret")
 	if err := os.WriteFile(file, []byte(secret+"\n"), 0o600); err != nil {
@@ -231,7 +231,7 @@ func TestSession_NameSecretAndEncryption(t *testing.T) {
 var almostAnHour = regexp.MustCompile(`(left  |left_seconds":)(?:1h0m0s|59m[0-9]+s|3600|35[0-9.]+)( without|,)`)
 
 func TestSession_InTheFastAPILayout(t *testing.T) {
-	s := openShop(t, session.Options{})
+	s := openShop(t, "web", session.Options[basket]{})
 	const id = "0b9e7d52-8f0f-4d2a-9f6c-0c3f1d7b5a11"
 	if err := service.New(s.redis).SetSession(t.Context(), id, map[string]string{"username": "ada"}, time.Hour); err != nil {
 		t.Fatal(err)
@@ -263,7 +263,7 @@ func TestSession_InTheFastAPILayout(t *testing.T) {
 }
 
 func TestSession_MistakesAreUsageErrors(t *testing.T) {
-	s := openShop(t, session.Options{})
+	s := openShop(t, "web", session.Options[basket]{})
 	empty := filepath.Join(t.TempDir(), "empty")
 	if err := os.WriteFile(empty, []byte("\n"), 0o600); err != nil {
 		t.Fatal(err)
