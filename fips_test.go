@@ -152,6 +152,8 @@ func useEveryPackage(ctx context.Context, t *testing.T, cfg madcrow.Config, must
 	_, err = sv.CheckRateLimit(ctx, "requests", 5, time.Minute)
 	must("service limit", err)
 
+	monitor, err := health.New(r, health.Options{})
+	must("health", err)
 	set := inject.New(r, nil)
 	dep := inject.Value(set, 7)
 	h := inject.Scope(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
@@ -163,7 +165,7 @@ func useEveryPackage(ctx context.Context, t *testing.T, cfg madcrow.Config, must
 		_, _ = fmt.Fprint(w, n)
 	}))
 	for path, h := range map[string]http.Handler{
-		"7": h, "ready": health.Ready(r, nil),
+		"7": h, "ready": monitor.Ready(),
 		"problem": http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 			problem.Write(w, req, slog.New(slog.DiscardHandler), problem.New(http.StatusNotFound, "GONE", "it is gone"))
 		}),

@@ -23,7 +23,7 @@ var imports = map[string][]string{
 	"cache":       {".", "problem", "internal/..."},
 	"carry":       {"problem"},
 	"clientip":    {"problem"},
-	"health":      {".", "problem"},
+	"health":      {".", "problem", "internal/..."},
 	"httpcache":   {".", "cache", "problem", "internal/..."},
 	"inject":      {".", "problem"},
 	"madcrowtest": {".", "internal/..."},

@@ -84,7 +84,13 @@ type ServerInfo struct {
 	Version          string
 	ConnectedClients int
 	UsedMemoryHuman  string
-	Role             string // "master" or "slave", in Redis' words
+	// Uptime is how long the server had run, in whole seconds.
+	Uptime time.Duration
+	// MaxMemoryPolicy is what it does when it is full: "noeviction", or what it then
+	// deletes. EvictedKeys is how many keys it deleted for that since it started.
+	MaxMemoryPolicy string
+	EvictedKeys     int64
+	Role            string // "master" or "slave", in Redis' words
 	// Replicas are those that are connected to this master.
 	Replicas []Replica
 	// At is when it was read.

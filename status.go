@@ -77,7 +77,8 @@ func serverInfo(info *node.ServerInfo) (out ServerInfo) {
 	}
 	out = ServerInfo{
 		Name: info.Name, Version: info.Version, ConnectedClients: info.ConnectedClients,
-		UsedMemoryHuman: info.UsedMemoryHuman, Role: info.Role, At: info.At,
+		UsedMemoryHuman: info.UsedMemoryHuman, Uptime: info.Uptime,
+		MaxMemoryPolicy: info.MaxMemoryPolicy, EvictedKeys: info.EvictedKeys, Role: info.Role, At: info.At,
 	}
 	for _, r := range info.Replicas {
 		out.Replicas = append(out.Replicas, Replica(r))

@@ -10,21 +10,55 @@ import (
 // slotsTotal is how many slots every cluster has.
 const slotsTotal = 16384
 
-// Redis is the state of one Redis. Members with addresses are empty without
-// Options.Details.
+// Report is the body of [Monitor.Detail].
+type Report struct {
+	// Status is "healthy", or "degraded" when a service is unavailable. A degraded
+	// process still serves.
+	Status string `json:"status"`
+	// Services are "healthy" or "unavailable", by name: "redis", and the checks.
+	Services map[string]string `json:"services"`
+	Redis    Redis             `json:"redis"`
+	// Checks say since when and why, by name. Absent without checks.
+	Checks map[string]Result `json:"checks,omitempty"`
+}
+
+// Redis is the state of one Redis. Members with addresses, versions, figures and
+// texts of errors are empty without [Options.Details].
 type Redis struct {
 	// Available says whether a call made now would be sent.
 	Available bool   `json:"available"`
 	State     string `json:"state" enum:"connecting,up,degraded,down,closed"`
-	Mode      string `json:"mode" doc:"standalone, sentinel, cluster or embedded"`
-	Note      string `json:"note,omitempty"`
+	// Since is when State began.
+	Since time.Time `json:"since"`
+	// Kind is why State is not up, in a word or two of [madcrow.Kind].
+	Kind  string `json:"kind,omitempty" doc:"Why the state is not up, such as unavailable or authentication; absent when it is"`
+	Error string `json:"error,omitempty" doc:"Why the state is not up; only where details are shown"`
+	Mode  string `json:"mode" doc:"standalone, sentinel, cluster or embedded"`
+	Note  string `json:"note,omitempty"`
 	// Role is left out for a cluster, whose nodes are all masters.
 	Role      string     `json:"role,omitempty" enum:"master,replica" doc:"Of the node in use; absent with a cluster"`
 	Master    string     `json:"master,omitempty" doc:"Its address; only where details are shown"`
 	Server    string     `json:"server,omitempty" doc:"Its name and version, such as \"valkey 8.1.1\"; only where details are shown"`
+	Figures   *Figures   `json:"figures,omitempty" doc:"Only where details are shown"`
 	Replicas  *Replicas  `json:"replicas,omitempty" doc:"Connected replicas of all masters together"`
 	Sentinels *Sentinels `json:"sentinels,omitempty"`
 	Cluster   *Cluster   `json:"cluster,omitempty"`
+}
+
+// Figures are what was last measured of the connection and of the server. Those of
+// the server are zero before it was asked for the first time, or when the user may
+// not run INFO; in a cluster they are of one master.
+type Figures struct {
+	RTTMilliseconds  float64 `json:"rtt_ms" doc:"Last round trip of a probe"`
+	Connections      int     `json:"connections"`
+	MaxConnections   int     `json:"max_connections"`
+	UptimeSeconds    int     `json:"uptime_seconds" doc:"Of the server; a small number after a restart, perhaps without its data"`
+	ConnectedClients int     `json:"connected_clients"`
+	UsedMemory       string  `json:"used_memory,omitempty"`
+	// MaxMemoryPolicy is what the server does when it is full. All but "noeviction"
+	// may delete sessions, streams and limits.
+	MaxMemoryPolicy string `json:"maxmemory_policy,omitempty"`
+	EvictedKeys     int64  `json:"evicted_keys" doc:"Keys deleted because the server was full, since it started"`
 }
 
 // Replicas are the connected replicas of all masters together.
@@ -63,16 +97,18 @@ type Cluster struct {
 type Node struct {
 	Address   string `json:"address"`
 	Available bool   `json:"available"`
+	Error     string `json:"error,omitempty" doc:"Why it is not available"`
 	Replicas  int    `json:"replicas"`
 }
 
-// Of returns the state of r, with addresses if details is true. It leaves out
-// values that were read from a node that is not available now, since they may be
-// outdated.
-func Of(r *madcrow.Redis, details bool) Redis { return of(r.Status(), r.Available(), details) }
-
-func of(st madcrow.Status, available, details bool) Redis {
-	out := Redis{State: st.State.String(), Mode: st.Mode, Available: available}
+// stateOf is the state of a Redis. It leaves out what was read from a node that is
+// not available now, since it may be outdated.
+func stateOf(st madcrow.Status, available, details bool) Redis {
+	out := Redis{State: st.State.String(), Since: st.Since.UTC(), Mode: st.Mode, Available: available}
+	var e *madcrow.Error
+	if errors.As(st.Err, &e) && e.Kind != 0 {
+		out.Kind = e.Kind.String()
+	}
 	switch {
 	case st.ReadOnly:
 		out.Note = "Redis accepts no writes at the moment"
@@ -86,6 +122,10 @@ func of(st madcrow.Status, available, details bool) Redis {
 	}
 	if details {
 		out.Master = st.Master
+		if st.Err != nil {
+			out.Error = st.Err.Error()
+		}
+		out.Figures = figuresOf(st, available)
 		if available && st.Server.Version != "" {
 			out.Server = st.Server.Name + " " + st.Server.Version
 		}
@@ -104,6 +144,19 @@ func of(st madcrow.Status, available, details bool) Redis {
 	return out
 }
 
+func figuresOf(st madcrow.Status, available bool) *Figures {
+	f := &Figures{
+		RTTMilliseconds: float64(st.RTT.Round(time.Microsecond)) / float64(time.Millisecond),
+		Connections:     st.Connections, MaxConnections: st.MaxConnections,
+	}
+	if available {
+		s := st.Server
+		f.UptimeSeconds, f.ConnectedClients, f.UsedMemory = int(s.Uptime/time.Second), s.ConnectedClients, s.UsedMemoryHuman
+		f.MaxMemoryPolicy, f.EvictedKeys = s.MaxMemoryPolicy, s.EvictedKeys
+	}
+	return f
+}
+
 func clusterOf(st madcrow.Status, details bool) (*Cluster, *Replicas) {
 	c := &Cluster{SlotsCovered: st.SlotsCovered, SlotsTotal: slotsTotal, Nodes: len(st.Nodes)}
 	replicas := &Replicas{}
@@ -113,7 +166,11 @@ func clusterOf(st madcrow.Status, details bool) (*Cluster, *Replicas) {
 			replicas.add(n.Server.Replicas, details)
 		}
 		if details {
-			c.Masters = append(c.Masters, Node{n.Address, n.Available, len(n.Server.Replicas)})
+			node := Node{Address: n.Address, Available: n.Available, Replicas: len(n.Server.Replicas)}
+			if n.Err != nil {
+				node.Error = n.Err.Error()
+			}
+			c.Masters = append(c.Masters, node)
 		}
 	}
 	return c, replicas

@@ -13,7 +13,7 @@ func TestOf_CountsNodesAndLeavesOutOutdatedValues(t *testing.T) {
 		return madcrow.Replica{Address: "10.0.0.9:6379", State: state, Lag: lag}
 	}
 	server := madcrow.ServerInfo{Role: "master", Replicas: []madcrow.Replica{replica("online", time.Second), replica("wait_bgsave", 9*time.Second)}}
-	away := madcrow.NodeStatus{Address: "10.0.0.2:6379", Server: server}
+	away := madcrow.NodeStatus{Address: "10.0.0.2:6379", Server: server, Err: &madcrow.Error{Op: "connect", Kind: madcrow.KindUnavailable, Outcome: madcrow.OutcomeNotApplied}}
 	here := madcrow.NodeStatus{Address: "10.0.0.1:6379", Available: true, Server: server}
 	for name, tc := range map[string]struct {
 		st                 madcrow.Status
@@ -46,12 +46,15 @@ func TestOf_CountsNodesAndLeavesOutOutdatedValues(t *testing.T) {
 			true, true,
 			Redis{
 				Replicas: &Replicas{2, 1, 9, []Replica{{"10.0.0.9:6379", "online", 1}, {"10.0.0.9:6379", "wait_bgsave", 9}}},
-				Cluster:  &Cluster{9000, 16384, 2, 1, []Node{{"10.0.0.1:6379", true, 2}, {"10.0.0.2:6379", false, 2}}},
+				Cluster:  &Cluster{9000, 16384, 2, 1, []Node{{"10.0.0.1:6379", true, "", 2}, {"10.0.0.2:6379", false, "madcrow: connect: unavailable", 2}}},
 			},
 		},
 	} {
+		if tc.details {
+			tc.want.Figures = &Figures{}
+		}
 		tc.want.Mode, tc.want.State, tc.want.Available = tc.st.Mode, "connecting", tc.available
-		if got := of(tc.st, tc.available, tc.details); !reflect.DeepEqual(got, tc.want) {
+		if got := stateOf(tc.st, tc.available, tc.details); !reflect.DeepEqual(got, tc.want) {
 			t.Errorf("%s:\n got %+v\nwant %+v", name, got, tc.want)
 		}
 	}

@@ -6,7 +6,7 @@
 //	e.Use(madcrowecho.Middleware(deps.Problems().Recover))
 //	e.Use(madcrowecho.Middleware(sessions.Middleware(madcrow.FailClosed)))
 //	e.GET("/users/:id", madcrowecho.With(users, getUser))
-//	madcrowecho.Health(e, redis, draining, health.Options{})
+//	madcrowecho.Health(e, monitor)
 //
 //	func getUser(c *echo.Context, users *cache.Cache[User]) error
 //

@@ -8,7 +8,6 @@ import (
 
 	"github.com/labstack/echo/v5"
 
-	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/carry"
 	"github.com/madcrow-go/madcrow/health"
 	"github.com/madcrow-go/madcrow/inject"
@@ -128,10 +127,10 @@ func Middleware(mw func(http.Handler) http.Handler) echo.MiddlewareFunc {
 	}
 }
 
-// Health adds the routes /health/live, /health/ready and /health. Redis is not
-// asked.
-func Health(e *echo.Echo, r *madcrow.Redis, draining func() bool, opt health.Options) {
-	e.GET("/health/live", echo.WrapHandler(health.Live()))
-	e.GET("/health/ready", echo.WrapHandler(health.Ready(r, draining)))
-	e.GET("/health", echo.WrapHandler(health.Detail(r, opt)))
+// Health adds the routes /health/live, /health/ready and /health of a
+// [health.Monitor]. Redis is not asked.
+func Health(e *echo.Echo, m *health.Monitor) {
+	e.GET("/health/live", echo.WrapHandler(m.Live()))
+	e.GET("/health/ready", echo.WrapHandler(m.Ready()))
+	e.GET("/health", echo.WrapHandler(m.Detail()))
 }

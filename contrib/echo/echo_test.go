@@ -14,7 +14,6 @@ import (
 	"github.com/labstack/echo/v5"
 	"github.com/labstack/echo/v5/middleware"
 
-	"github.com/madcrow-go/madcrow/health"
 	"github.com/madcrow-go/madcrow/inject"
 	. "github.com/madcrow-go/madcrow/internal/conformance"
 )
@@ -107,7 +106,7 @@ func routes(router *echo.Echo, k *Kit) {
 		a, err := Validate(body)
 		return reply(c, a, err)
 	}))
-	Health(router, k.Redis, k.Draining, health.Options{})
+	Health(router, k.Health)
 }
 
 func TestWith_AZeroDepPanicsWhenTheRouteIsMade(t *testing.T) {

@@ -5,7 +5,7 @@
 //	app.Use(madcrowfiber.Middleware(deps.Problems().Recover))
 //	app.Use(madcrowfiber.Middleware(sessions.Middleware(madcrow.FailClosed)))
 //	app.Get("/users/:id", madcrowfiber.With(users, getUser))
-//	madcrowfiber.Health(app, redis, draining, health.Options{})
+//	madcrowfiber.Health(app, monitor)
 //
 //	func getUser(c fiber.Ctx, users *cache.Cache[User]) error
 //

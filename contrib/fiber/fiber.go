@@ -6,7 +6,6 @@ import (
 
 	"github.com/gofiber/fiber/v3"
 
-	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/health"
 	"github.com/madcrow-go/madcrow/inject"
 	"github.com/madcrow-go/madcrow/problem"
@@ -64,8 +63,8 @@ func With3[A, B, C any](a inject.Dep[A], b inject.Dep[B], d inject.Dep[C], h fun
 	return With2(inject.Join(a, b), d, func(c fiber.Ctx, v inject.Pair[A, B], vd C) error { return h(c, v.A, v.B, vd) })
 }
 
-// Health adds the routes /health/live, /health/ready and /health. Redis is not
-// asked.
-func Health(app fiber.Router, r *madcrow.Redis, draining func() bool, opt health.Options) {
-	app.Get("/health/live", health.Live()).Get("/health/ready", health.Ready(r, draining)).Get("/health", health.Detail(r, opt))
+// Health adds the routes /health/live, /health/ready and /health of a
+// [health.Monitor]. Redis is not asked.
+func Health(app fiber.Router, m *health.Monitor) {
+	app.Get("/health/live", m.Live()).Get("/health/ready", m.Ready()).Get("/health", m.Detail())
 }

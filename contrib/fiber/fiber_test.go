@@ -16,7 +16,6 @@ import (
 	"github.com/gofiber/fiber/v3"
 	"github.com/valyala/fasthttp"
 
-	"github.com/madcrow-go/madcrow/health"
 	"github.com/madcrow-go/madcrow/inject"
 	. "github.com/madcrow-go/madcrow/internal/conformance"
 )
@@ -109,7 +108,7 @@ func routes(router *fiber.App, k *Kit) {
 		a, err := Validate(body)
 		return reply(c, a, err)
 	}))
-	Health(router, k.Redis, k.Draining, health.Options{})
+	Health(router, k.Health)
 }
 
 func TestWith_AZeroDepPanicsWhenTheRouteIsMade(t *testing.T) {

@@ -5,7 +5,7 @@
 //	router.Use(madcrowgin.Middleware(deps.Problems().Recover))
 //	router.Use(madcrowgin.Middleware(sessions.Middleware(madcrow.FailClosed)))
 //	router.GET("/users/:id", madcrowgin.With(users, getUser))
-//	madcrowgin.Health(router, redis, draining, health.Options{})
+//	madcrowgin.Health(router, monitor)
 //
 //	func getUser(c *gin.Context, users *cache.Cache[User]) error
 //

@@ -8,7 +8,6 @@ import (
 
 	"github.com/gin-gonic/gin"
 
-	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/carry"
 	"github.com/madcrow-go/madcrow/health"
 	"github.com/madcrow-go/madcrow/inject"
@@ -65,12 +64,12 @@ func named(c *gin.Context) *http.Request {
 	return c.Request
 }
 
-// Health adds the routes /health/live, /health/ready and /health. Redis is not
-// asked.
-func Health(g gin.IRoutes, r *madcrow.Redis, draining func() bool, opt health.Options) {
-	g.GET("/health/live", gin.WrapH(health.Live()))
-	g.GET("/health/ready", gin.WrapH(health.Ready(r, draining)))
-	g.GET("/health", gin.WrapH(health.Detail(r, opt)))
+// Health adds the routes /health/live, /health/ready and /health of a
+// [health.Monitor]. Redis is not asked.
+func Health(g gin.IRoutes, m *health.Monitor) {
+	g.GET("/health/live", gin.WrapH(m.Live()))
+	g.GET("/health/ready", gin.WrapH(m.Ready()))
+	g.GET("/health", gin.WrapH(m.Detail()))
 }
 
 // Middleware carries a middleware of net/http into gin: sessions, limits,

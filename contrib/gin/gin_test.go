@@ -12,7 +12,6 @@ import (
 
 	"github.com/gin-gonic/gin"
 
-	"github.com/madcrow-go/madcrow/health"
 	"github.com/madcrow-go/madcrow/inject"
 	. "github.com/madcrow-go/madcrow/internal/conformance"
 	"github.com/madcrow-go/madcrow/problem"
@@ -102,7 +101,7 @@ func routes(router *gin.Engine, k *Kit) {
 		a, err := Validate(body)
 		return reply(c, a, err)
 	}))
-	Health(router, k.Redis, k.Draining, health.Options{})
+	Health(router, k.Health)
 }
 
 func TestWith_AZeroDepPanicsWhenTheRouteIsMade(t *testing.T) {

@@ -15,7 +15,6 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
-	"github.com/madcrow-go/madcrow/health"
 	"github.com/madcrow-go/madcrow/inject"
 	. "github.com/madcrow-go/madcrow/internal/conformance"
 	"github.com/madcrow-go/madcrow/problem"
@@ -26,9 +25,9 @@ func TestConformance_Huma(t *testing.T) {
 		mux := http.NewServeMux()
 		api := newAPI(mux, k.Set)
 		routes(api, k)
-		mux.Handle("GET /health/live", health.Live())
-		mux.Handle("GET /health/ready", health.Ready(k.Redis, k.Draining))
-		mux.Handle("GET /health", health.Detail(k.Redis, health.Options{}))
+		mux.Handle("GET /health/live", k.Health.Live())
+		mux.Handle("GET /health/ready", k.Health.Ready())
+		mux.Handle("GET /health", k.Health.Detail())
 		documented(t, api)
 		return HTTP(k.Recover(mux))
 	})

@@ -10,13 +10,11 @@ package main
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -57,43 +55,26 @@ func run(ctx context.Context, log *slog.Logger) error {
 	}
 	defer r.Close(context.WithoutCancel(ctx))
 
-	database := newWatch(ctx, func(ctx context.Context) error {
-		return db.QueryRowContext(ctx, `SELECT count(*) FROM records`).Scan(new(int))
+	monitor, err := health.New(r, health.Options{
+		Draining: func() bool { return ctx.Err() != nil },
+		Checks: []health.Check{{
+			Name: "database", Optional: true, Every: time.Second, // the cache answers meanwhile
+			Run: func(ctx context.Context) error {
+				return db.QueryRowContext(ctx, `SELECT count(*) FROM records`).Scan(new(int))
+			},
+		}},
 	})
-	draining := func() bool { return ctx.Err() != nil }
+	if err != nil {
+		return err
+	}
+	defer monitor.Close(context.WithoutCancel(ctx))
+
 	mux := http.NewServeMux()
-	mux.Handle("GET /health/live", health.Live())
-	mux.Handle("GET /health/ready", health.Ready(r, draining))
-	mux.Handle("GET /health", health.Detail(r, health.Options{
-		Services: map[string]func() error{"database": database.err},
-	}))
+	mux.Handle("GET /health/live", monitor.Live())
+	mux.Handle("GET /health/ready", monitor.Ready())
+	mux.Handle("GET /health", monitor.Detail())
 	return serve(ctx, log, mux)
 }
-
-// watch asks for the health of something every second, so that a page of health
-// never waits for it.
-type watch struct{ last atomic.Pointer[error] }
-
-func newWatch(ctx context.Context, check func(context.Context) error) *watch {
-	w := &watch{}
-	unknown := errors.New("not asked yet")
-	w.last.Store(&unknown)
-	go func() {
-		for ctx.Err() == nil {
-			once, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
-			err := check(once)
-			cancel()
-			w.last.Store(&err)
-			select {
-			case <-ctx.Done():
-			case <-time.After(time.Second):
-			}
-		}
-	}()
-	return w
-}
-
-func (w *watch) err() error { return *w.last.Load() }
 
 // serve ends when ctx does, and finishes the requests in flight.
 func serve(ctx context.Context, log *slog.Logger, h http.Handler) error {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/cache"
+	"github.com/madcrow-go/madcrow/health"
 	"github.com/madcrow-go/madcrow/inject"
 	"github.com/madcrow-go/madcrow/internal/sealed"
 	"github.com/madcrow-go/madcrow/madcrowtest"
@@ -53,6 +54,7 @@ type Kit struct {
 	Redis    *madcrow.Redis
 	Set      *inject.Set
 	Sessions *session.Manager[Data]
+	Health   *health.Monitor
 
 	Session, Limited, Recover func(http.Handler) http.Handler
 
@@ -122,6 +124,9 @@ func newKit(t *testing.T) *Kit {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = k.Redis.Close(context.Background()) })
+	if k.Health, err = health.New(k.Redis, health.Options{Draining: func() bool { return k.draining.Load() != 0 }}); err != nil {
+		t.Fatal(err)
+	}
 	logger := slog.New(slog.NewJSONHandler(k.log, nil))
 
 	k.Set = inject.NewWith(k.Redis, problem.Writer{Logger: logger, Rules: []problem.Rule{
@@ -233,9 +238,6 @@ func (k *Kit) Hold() {
 	case <-time.After(10 * time.Second):
 	}
 }
-
-// Draining is what the health routes are given.
-func (k *Kit) Draining() bool { return k.draining.Load() != 0 }
 
 type sold struct{}
 

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 
-	"github.com/madcrow-go/madcrow/health"
 	"github.com/madcrow-go/madcrow/inject"
 	"github.com/madcrow-go/madcrow/problem"
 )
@@ -95,7 +94,7 @@ func NetHTTP(k *Kit, handle func(pattern string, h http.Handler)) {
 		_, err := io.WriteString(w, "two\n")
 		return err
 	})))
-	handle("GET /health/live", health.Live())
-	handle("GET /health/ready", health.Ready(k.Redis, k.Draining))
-	handle("GET /health", health.Detail(k.Redis, health.Options{}))
+	handle("GET /health/live", k.Health.Live())
+	handle("GET /health/ready", k.Health.Ready())
+	handle("GET /health", k.Health.Detail())
 }

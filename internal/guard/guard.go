@@ -40,14 +40,17 @@ func Call(fn func() error) (err error) {
 
 // Apart calls fn in a goroutine of its own and waits for it, so that it can
 // neither panic here nor end this goroutine.
-func Apart(fn func() error) error {
+func Apart(fn func() error) error { return <-Start(fn) }
+
+// Start is Apart without the wait: the channel takes the result.
+func Start(fn func() error) <-chan error {
 	done := make(chan error, 1)
 	go func() {
 		err := ErrGoexit
 		defer func() { done <- err }()
 		err = Call(fn)
 	}()
-	return <-done
+	return done
 }
 
 // Text is the text of an error, or of another value, whatever its methods do.

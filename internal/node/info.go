@@ -13,6 +13,9 @@ type ServerInfo struct {
 	Name, Version    string // the server's own, not of the Redis it stands in for
 	ConnectedClients int
 	UsedMemoryHuman  string
+	Uptime           time.Duration // in whole seconds
+	MaxMemoryPolicy  string
+	EvictedKeys      int64
 	Role             string // "master" or "slave", in Redis' words
 	Replicas         []Replica
 	At               time.Time
@@ -47,6 +50,13 @@ func parseInfo(text string) (info ServerInfo) {
 			info.ConnectedClients, _ = strconv.Atoi(value)
 		case "used_memory_human":
 			info.UsedMemoryHuman = value
+		case "uptime_in_seconds":
+			seconds, _ := strconv.Atoi(value)
+			info.Uptime = time.Duration(seconds) * time.Second
+		case "maxmemory_policy":
+			info.MaxMemoryPolicy = value
+		case "evicted_keys":
+			info.EvictedKeys, _ = strconv.ParseInt(value, 10, 64)
 		case "role":
 			info.Role = value
 		default:

@@ -1,6 +1,9 @@
 package node
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 // Valkey was shown with the version of Redis that it stands in for.
 func TestParseInfo_ServersHaveTheirOwnNameAndVersion(t *testing.T) {
@@ -17,5 +20,12 @@ func TestParseInfo_ServersHaveTheirOwnNameAndVersion(t *testing.T) {
 		if info := parseInfo("# Server\r\n" + text); info.Name != want[0] || info.Version != want[1] {
 			t.Errorf("%q: %q %q, want %q", text, info.Name, info.Version, want)
 		}
+	}
+}
+
+func TestParseInfo_SaysHowLongItRunsAndWhatItDeletes(t *testing.T) {
+	info := parseInfo("# Server\r\nuptime_in_seconds:120\r\n# Memory\r\nmaxmemory_policy:allkeys-lru\r\n# Stats\r\nevicted_keys:3687\r\n")
+	if info.Uptime != 2*time.Minute || info.MaxMemoryPolicy != "allkeys-lru" || info.EvictedKeys != 3687 {
+		t.Errorf("%+v", info)
 	}
 }

@@ -15,7 +15,6 @@ import (
 
 	"github.com/madcrow-go/madcrow/cache"
 	"github.com/madcrow-go/madcrow/examples/frameworks/shop"
-	"github.com/madcrow-go/madcrow/health"
 	"github.com/madcrow-go/madcrow/inject"
 	"github.com/madcrow-go/madcrow/service"
 )
@@ -45,9 +44,9 @@ func run(ctx context.Context) error {
 		return reply(w, v, err)
 	}))
 	router.With(s.Limited).Method("POST", "/orders", s.Deps.Handler(order))
-	router.Method("GET", "/health/live", health.Live())
-	router.Method("GET", "/health/ready", health.Ready(s.Redis, s.Draining))
-	router.Method("GET", "/health", health.Detail(s.Redis, health.Options{}))
+	router.Method("GET", "/health/live", s.Health.Live())
+	router.Method("GET", "/health/ready", s.Health.Ready())
+	router.Method("GET", "/health", s.Health.Detail())
 	return s.Serve(router)
 }
 

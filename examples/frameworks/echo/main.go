@@ -14,7 +14,6 @@ import (
 	"github.com/madcrow-go/madcrow/cache"
 	madcrowecho "github.com/madcrow-go/madcrow/contrib/echo"
 	"github.com/madcrow-go/madcrow/examples/frameworks/shop"
-	"github.com/madcrow-go/madcrow/health"
 	"github.com/madcrow-go/madcrow/inject"
 	"github.com/madcrow-go/madcrow/service"
 )
@@ -45,7 +44,7 @@ func run(ctx context.Context) error {
 		return reply(c, v, err)
 	}, madcrowecho.Middleware(s.Session))
 	e.POST("/orders", order, madcrowecho.Middleware(s.Limited))
-	madcrowecho.Health(e, s.Redis, s.Draining, health.Options{})
+	madcrowecho.Health(e, s.Health)
 	return s.Serve(e)
 }
 

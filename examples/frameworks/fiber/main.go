@@ -15,7 +15,6 @@ import (
 	"github.com/madcrow-go/madcrow/cache"
 	madcrowfiber "github.com/madcrow-go/madcrow/contrib/fiber"
 	"github.com/madcrow-go/madcrow/examples/frameworks/shop"
-	"github.com/madcrow-go/madcrow/health"
 	"github.com/madcrow-go/madcrow/inject"
 	"github.com/madcrow-go/madcrow/service"
 )
@@ -47,7 +46,7 @@ func run(ctx context.Context) error {
 		return reply(c, v, err)
 	})
 	app.Post("/orders", madcrowfiber.Middleware(s.Limited), order)
-	madcrowfiber.Health(app, s.Redis, s.Draining, health.Options{})
+	madcrowfiber.Health(app, s.Health)
 
 	ln, err := s.Listen()
 	if err != nil {

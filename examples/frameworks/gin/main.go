@@ -14,7 +14,6 @@ import (
 	"github.com/madcrow-go/madcrow/cache"
 	madcrowgin "github.com/madcrow-go/madcrow/contrib/gin"
 	"github.com/madcrow-go/madcrow/examples/frameworks/shop"
-	"github.com/madcrow-go/madcrow/health"
 	"github.com/madcrow-go/madcrow/inject"
 	"github.com/madcrow-go/madcrow/service"
 )
@@ -45,7 +44,7 @@ func run(ctx context.Context) error {
 		return reply(c, v, err)
 	}))
 	router.POST("/orders", madcrowgin.Middleware(s.Limited), madcrowgin.Handler(s.Deps, order))
-	madcrowgin.Health(router, s.Redis, s.Draining, health.Options{})
+	madcrowgin.Health(router, s.Health)
 	return s.Serve(router)
 }
 

@@ -16,7 +16,6 @@ import (
 	"github.com/madcrow-go/madcrow/cache"
 	madcrowhuma "github.com/madcrow-go/madcrow/contrib/huma"
 	"github.com/madcrow-go/madcrow/examples/frameworks/shop"
-	"github.com/madcrow-go/madcrow/health"
 	"github.com/madcrow-go/madcrow/service"
 )
 
@@ -53,9 +52,9 @@ func run(ctx context.Context) error {
 	orders := huma.Operation{Method: "POST", Path: "/orders", OperationID: "order"}
 	madcrowhuma.Register(s.Deps, api, madcrowhuma.Limited(orders, s.Limited), order)
 
-	mux.Handle("GET /health/live", health.Live())
-	mux.Handle("GET /health/ready", health.Ready(s.Redis, s.Draining))
-	mux.Handle("GET /health", health.Detail(s.Redis, health.Options{}))
+	mux.Handle("GET /health/live", s.Health.Live())
+	mux.Handle("GET /health/ready", s.Health.Ready())
+	mux.Handle("GET /health", s.Health.Detail())
 	return s.Serve(s.Deps.Problems().Recover(mux))
 }
 

@@ -12,7 +12,6 @@ import (
 
 	"github.com/madcrow-go/madcrow/cache"
 	"github.com/madcrow-go/madcrow/examples/frameworks/shop"
-	"github.com/madcrow-go/madcrow/health"
 	"github.com/madcrow-go/madcrow/inject"
 	"github.com/madcrow-go/madcrow/service"
 )
@@ -41,9 +40,9 @@ func run(ctx context.Context) error {
 		return reply(w, v, err)
 	})))
 	mux.Handle("POST /orders", s.Limited(s.Deps.Handler(order)))
-	mux.Handle("GET /health/live", health.Live())
-	mux.Handle("GET /health/ready", health.Ready(s.Redis, s.Draining))
-	mux.Handle("GET /health", health.Detail(s.Redis, health.Options{}))
+	mux.Handle("GET /health/live", s.Health.Live())
+	mux.Handle("GET /health/ready", s.Health.Ready())
+	mux.Handle("GET /health", s.Health.Detail())
 	return s.Serve(s.Deps.Problems().Recover(mux))
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/cache"
 	"github.com/madcrow-go/madcrow/clientip"
+	"github.com/madcrow-go/madcrow/health"
 	"github.com/madcrow-go/madcrow/inject"
 	"github.com/madcrow-go/madcrow/ratelimit"
 	"github.com/madcrow-go/madcrow/service"
@@ -31,6 +32,9 @@ type Shop struct {
 	Log   *slog.Logger
 	Redis *madcrow.Redis
 	Deps  *inject.Set
+	// Health is not ready without Redis, for sessions need it. A shop of articles
+	// alone would set health.Options.Optional.
+	Health *health.Monitor
 
 	// Articles go on without Redis, from the database; so they do not need it.
 	Articles inject.Dep[*cache.Cache[Article]]
@@ -110,6 +114,9 @@ func (s *Shop) build() (err error) {
 	// Right for a server that clients reach directly; see package clientip.
 	s.Limited = ratelimit.Middleware(limit, ratelimit.ByClient(clientip.RemoteAddr()), ratelimit.WithLogger(s.Log))
 
+	if s.Health, err = health.New(s.Redis, health.Options{Draining: func() bool { return s.life.Err() != nil }}); err != nil {
+		return err
+	}
 	s.Deps = inject.New(s.Redis, s.Log)
 	s.Articles = inject.Plain(s.Deps, s.cached)
 	s.Notes = inject.Value(s.Deps, service.New(s.Redis))
@@ -124,9 +131,6 @@ func (s *Shop) Close() {
 	}
 	_ = s.Redis.Close(ctx)
 }
-
-// Draining tells load balancers that the program ends.
-func (s *Shop) Draining() bool { return s.life.Err() != nil }
 
 // Read returns an article; 404 where there is none.
 func Read(ctx context.Context, articles *cache.Cache[Article], id string) (ReadArticle, error) {

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"net/http"
-	"sync/atomic"
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/health"
@@ -12,10 +11,9 @@ import (
 // HealthController reports what is known of Redis. It makes no call: the
 // connection is watched in the background, and this is its last state.
 type HealthController struct {
-	redis    *madcrow.Redis
-	note     string
-	details  bool // shows addresses
-	draining *atomic.Bool
+	redis   *madcrow.Redis
+	note    string
+	monitor *health.Monitor
 }
 
 type noInput struct{}
@@ -86,16 +84,11 @@ func known(s string) string {
 }
 
 func (c HealthController) health(context.Context, *noInput) (*healthAnswer, error) {
-	out := &healthAnswer{Status: "healthy", Redis: health.Of(c.redis, c.details)}
-	out.Services.Database = "healthy" // the records of /data live in the process
-	out.Services.Redis = "unavailable"
-	if out.Redis.Available {
-		out.Services.Redis = "healthy"
-	}
-	if out.Redis.Note == "" {
-		out.Redis.Note = c.note
-	}
-	return out, nil
+	report := c.monitor.Report()
+	return &healthAnswer{
+		Status: "healthy", Redis: report.Redis,
+		Services: services{Redis: report.Services["redis"], Database: "healthy"}, // the records of /data live in the process
+	}, nil
 }
 
 func (c HealthController) live(context.Context, *noInput) (*liveness, error) {
@@ -103,8 +96,6 @@ func (c HealthController) live(context.Context, *noInput) (*liveness, error) {
 }
 
 func (c HealthController) ready(context.Context, *noInput) (*liveness, error) {
-	if err := health.Check(c.redis, c.draining.Load); err != nil {
-		return nil, err
-	}
-	return &liveness{"ready"}, nil
+	status, err := c.monitor.Readiness()
+	return &liveness{status.Status}, err
 }

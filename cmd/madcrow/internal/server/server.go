@@ -13,6 +13,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/health"
 	"github.com/madcrow-go/madcrow/service"
 	"github.com/madcrow-go/madcrow/sse"
 )
@@ -91,9 +92,13 @@ func New(opt Options) (*Server, error) {
 	RateLimitController{s.svc}.register(s.routes("rate limit", apiPrefix+"/rate-limit"))
 	PubSubController{s.svc, s.events}.register(s.routes("pub/sub", apiPrefix+"/pub-sub"))
 	DataController{s.svc, s.opt.Logger}.register(s.routes("data", apiPrefix+"/data"))
-	health := HealthController{redis: opt.Redis, note: opt.Note, details: opt.HealthDetails, draining: &s.draining}
-	health.registerExample(s.routes("health", apiPrefix))
-	health.register(s.routes("health", ""))
+	monitor, err := health.New(opt.Redis, health.Options{Note: opt.Note, Details: opt.HealthDetails, Draining: s.draining.Load})
+	if err != nil {
+		return nil, fmt.Errorf("serve health: %w", err)
+	}
+	controller := HealthController{opt.Redis, opt.Note, monitor}
+	controller.registerExample(s.routes("health", apiPrefix))
+	controller.register(s.routes("health", ""))
 
 	// Rendered once: the same bytes for everybody, and no race on the first
 	// request.
