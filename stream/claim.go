@@ -31,7 +31,7 @@ func (c *consumer[T]) reclaim(ctx, own context.Context, free int) (left int, err
 				return free, nil
 			case c.owns(p.id):
 			case p.deliveries >= int64(c.opt.MaxDeliveries):
-				_ = c.moveToDead(ctx, p.id, p.deliveries, "", c.opt.ClaimAfter, "") // the next reclaim, of any process, tries again
+				_ = c.moveToDead(ctx, own, p, "", "", c.opt.ClaimAfter, "") // the next reclaim, of any process, tries again
 			case free == 0:
 				c.nextReclaim = time.Time{} // there is more
 				return 0, nil

@@ -8,6 +8,8 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/clock"
+	"github.com/madcrow-go/madcrow/internal/codec"
+	"github.com/madcrow-go/madcrow/internal/guard"
 )
 
 // maxRefusals is how often Redis may refuse a dead letter.
@@ -17,7 +19,8 @@ const maxRefusals = 5
 // While Redis is away it tries again: no other process knows the reason. A message
 // that Redis goes on refusing is left to the next consumer that claims it, so that
 // other messages do not wait for it.
-func (c *consumer[T]) deadLetter(own context.Context, id string, deliveries int64, why string) {
+func (c *consumer[T]) deadLetter(own context.Context, d *delivery[T], why, stack string) {
+	id := d.id
 	defer func() {
 		if c.isOvertaken(id) {
 			c.lostInHand.Add(1)
@@ -25,7 +28,7 @@ func (c *consumer[T]) deadLetter(own context.Context, id string, deliveries int6
 	}()
 	ctx := context.WithoutCancel(own)
 	for failures := 0; ; failures++ {
-		err := c.moveToDead(ctx, id, deliveries, why, 0, c.name)
+		err := c.moveToDead(ctx, own, pendingMessage{id, d.number}, why, stack, 0, c.name)
 		refused := errors.Is(err, madcrow.ErrOutOfMemory) || errors.Is(err, madcrow.ErrServer)
 		if err == nil || permanent(err) || isNoGroup(err) || refused && failures >= maxRefusals || clock.Sleep(own, retry.Delay(failures)) != nil {
 			return
@@ -35,19 +38,47 @@ func (c *consumer[T]) deadLetter(own context.Context, id string, deliveries int6
 
 // moveToDead makes a dead letter of a message that was idle for long enough and is
 // pending for a consumer, or for any where none is given. Without a reason it is
-// that of the last failure.
-func (c *consumer[T]) moveToDead(ctx context.Context, id string, deliveries int64, why string, idle time.Duration, consumer string) error {
+// that of the last failure. hook is the context of Options.OnDead.
+func (c *consumer[T]) moveToDead(ctx, hook context.Context, p pendingMessage, why, stack string, idle time.Duration, consumer string) error {
 	m, err := c.s.evalTogether(ctx, scriptDead, []string{c.s.logKey(), c.s.deadKey(c.group), c.s.reasonKey(c.group), c.s.lostKey()},
-		[]string{c.group, id, strconv.FormatInt(deliveries, 10), strconv.Itoa(c.s.opt.MaxDead), why, milliseconds(idle), consumer})
+		[]string{c.group, p.id, strconv.FormatInt(p.deliveries, 10), strconv.Itoa(c.s.opt.MaxDead), why, milliseconds(idle), consumer})
 	if err != nil {
 		return err
 	}
 	c.trimDue.Store(true)
-	switch n, _ := m.AsInt64(); n {
+	list, err := m.ToArray()
+	if err != nil || len(list) == 0 {
+		return errors.Join(errReply, err)
+	}
+	switch n, _ := list[0].AsInt64(); n {
 	case 1:
-		c.s.event(ctx, madcrow.EventStreamDead, 1)
+		c.madeDead(hook, p, list[1:], stack)
 	case 2:
 		c.lostInHand.Add(1)
 	}
 	return nil
+}
+
+// madeDead reports a dead letter that this process made.
+func (c *consumer[T]) madeDead(hook context.Context, p pendingMessage, reply []madcrow.Message, stack string) {
+	var texts [3]string
+	for i := range min(len(texts), len(reply)) {
+		texts[i], _ = reply[i].ToString()
+	}
+	id, why, raw := texts[0], texts[1], texts[2]
+	c.s.event(hook, madcrow.EventStreamDead, 1)
+	c.log.deadLetter(hook, id, p.id, p.deliveries, why, stack)
+	if c.s.opt.OnDead == nil {
+		return
+	}
+	d := DeadLetter[T]{Group: c.group, ID: id, Original: p.id, Reason: why, Deliveries: p.deliveries, Raw: raw}
+	d.Message, d.Err = codec.Decode(c.s.opt.Codec, raw)
+	err := guard.Apart(func() error {
+		c.s.opt.OnDead(hook, d)
+		return nil
+	})
+	if err != nil {
+		stack, _ := inspect(err)
+		c.log.log.Error("Options.OnDead failed", "id", p.id, "reason", guard.Text(err), "stack", stack)
+	}
 }

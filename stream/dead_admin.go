@@ -12,6 +12,8 @@ import (
 
 // DeadLetter is a message that no worker could do.
 type DeadLetter[T any] struct {
+	// Group is the group of workers.
+	Group string
 	// ID is its id among the dead letters, Original its id in the stream.
 	ID, Original string
 	// Reason is the last error of a worker, Deliveries how often the message was
@@ -54,7 +56,7 @@ func (s *Stream[T]) Dead(ctx context.Context, group, after string, n int) ([]Dea
 	}
 	out := make([]DeadLetter[T], len(entries))
 	for i, e := range entries {
-		d := DeadLetter[T]{ID: e.ID, Original: e.FieldValues["id"], Reason: e.FieldValues["why"], Raw: e.FieldValues["d"]}
+		d := DeadLetter[T]{Group: group, ID: e.ID, Original: e.FieldValues["id"], Reason: e.FieldValues["why"], Raw: e.FieldValues["d"]}
 		d.Deliveries, _ = strconv.ParseInt(e.FieldValues["n"], 10, 64)
 		d.Message, d.Err = codec.Decode(s.opt.Codec, d.Raw)
 		out[i] = d

@@ -2,91 +2,64 @@ package stream
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/clock"
-	"github.com/madcrow-go/madcrow/internal/codec"
 	"github.com/madcrow-go/madcrow/internal/guard"
 )
-
-// start works on a message in a slot that was acquired.
-func (c *consumer[T]) start(own context.Context, e entry, deliveries int64) {
-	c.mu.Lock()
-	c.held[e.ID] = false
-	delete(c.retrying, e.ID)
-	c.mu.Unlock()
-	c.wg.Go(func() {
-		defer func() { <-c.slots }()
-		o := outcome{malformed: true, err: guard.ErrGoexit}
-		defer func() { // also where the function ends this goroutine
-			if p := recover(); p != nil {
-				o.err = guard.Recovered(p)
-			}
-			c.settle(own, e.ID, deliveries, o)
-		}()
-		c.try(own, e, deliveries, &o)
-	})
-}
 
 // outcome is the result of one try.
 type outcome struct {
 	malformed bool // it cannot be decoded
+	late      bool // the time-out was over
+	abandoned bool // and the worker has not returned
 	err       error
+}
+
+// class is the Reason of the event of a failure.
+func (o outcome) class(stack string, permanent bool) string {
+	switch {
+	case o.malformed:
+		return "malformed"
+	case permanent:
+		return "permanent"
+	case o.abandoned, o.late:
+		return "timeout"
+	case stack != "":
+		return "panic"
+	}
+	return "error"
 }
 
 // settle reports the outcome of a try to Redis. Whatever happens, the message
 // does not stay held here.
-func (c *consumer[T]) settle(own context.Context, id string, deliveries int64, o outcome) {
+func (c *consumer[T]) settle(own context.Context, d *delivery[T], o outcome) {
 	retried := false
 	defer func() {
 		if !retried {
-			c.release(id)
+			c.release(d.id)
 		}
 	}()
+	if o.err == nil {
+		c.ack(own, d)
+		return
+	}
 	why := o.reason()
-	// Not by errors.As: the error may be the user's, with methods that panic.
-	if p, ok := o.err.(*guard.Panic); ok && c.panics.First(why) { //nolint:errorlint // it is ours, as it is
-		c.s.log.Error("a message made its worker panic", "stream", c.s.name, "group", c.group, "id", id, "reason", why, "stack", p.Stack)
+	stack, permanent := inspect(o.err)
+	c.s.events.Send(own, madcrow.Event{Type: madcrow.EventStreamFailed, Duration: time.Since(d.began), Reason: o.class(stack, permanent), Err: o.err})
+	if o.malformed || permanent || d.number >= int64(c.opt.MaxDeliveries) {
+		c.deadLetter(own, d, why, stack)
+		return
 	}
-	switch {
-	case o.err == nil:
-		c.ack(own, id)
-	case o.malformed || deliveries >= int64(c.opt.MaxDeliveries):
-		c.s.event(own, madcrow.EventStreamFailed, 1)
-		c.deadLetter(own, id, deliveries, why)
-	default:
-		c.s.event(own, madcrow.EventStreamFailed, 1)
-		retried = true
-		c.scheduleRetry(own, id, deliveries, why)
-	}
+	retried = true
+	c.scheduleRetry(own, d, why, stack)
 }
 
 func (c *consumer[T]) release(id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.held, id)
-}
-
-var errNoMessage = errors.New("it has no field d")
-
-func (c *consumer[T]) try(ctx context.Context, e entry, deliveries int64, o *outcome) {
-	text, ok := e.FieldValues["d"]
-	if !ok {
-		o.err = errNoMessage
-		return
-	}
-	v, err := codec.Decode(c.s.opt.Codec, text)
-	if err != nil {
-		o.err = err
-		if p, ok := errors.Unwrap(err).(*guard.Panic); ok { //nolint:errorlint // as codec.Decode returns it
-			o.err = p // for its stack
-		}
-		return
-	}
-	o.malformed = false
-	o.err = c.do(ctx, Delivery[T]{ID: e.ID, Deliveries: deliveries, Message: v})
 }
 
 const maxReason = 1024
@@ -107,7 +80,8 @@ func (o outcome) reason() string {
 
 // ack acknowledges a message that is done. While Redis is away it tries again:
 // without the acknowledgement the message would come again.
-func (c *consumer[T]) ack(own context.Context, id string) {
+func (c *consumer[T]) ack(own context.Context, d *delivery[T]) {
+	id := d.id
 	ctx := context.WithoutCancel(own) // the message is done, whatever else ended
 	for failures := 0; ; failures++ {
 		res, err := c.s.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
@@ -118,7 +92,7 @@ func (c *consumer[T]) ack(own context.Context, id string) {
 		})
 		if err == nil {
 			c.trimDue.Store(true)
-			c.s.event(own, madcrow.EventStreamDone, 1)
+			c.s.events.Send(own, madcrow.Event{Type: madcrow.EventStreamDone, Duration: time.Since(d.began)})
 			if n, _ := res[0].Message.AsInt64(); n == 0 && c.isOvertaken(id) {
 				c.uncountLost(ctx)
 			}
@@ -152,8 +126,9 @@ func (c *consumer[T]) uncountLost(ctx context.Context) {
 // scheduleRetry notes why a message failed and when it may be tried again: its
 // idle time in Redis is set so that it reaches ClaimAfter then. A message that
 // MaxLen removed is lost.
-func (c *consumer[T]) scheduleRetry(own context.Context, id string, deliveries int64, why string) {
-	delay := c.opt.RetryDelay << min(deliveries-1, 20)
+func (c *consumer[T]) scheduleRetry(own context.Context, d *delivery[T], why, stack string) {
+	id := d.id
+	delay := c.opt.RetryDelay << min(d.number-1, 20)
 	if delay <= 0 || delay > c.opt.ClaimAfter {
 		delay = c.opt.ClaimAfter
 	}
@@ -176,6 +151,7 @@ func (c *consumer[T]) scheduleRetry(own context.Context, id string, deliveries i
 		c.mu.Unlock()
 		return
 	}
+	c.log.failed(own, id, d.number, delay, why, stack)
 	c.wakeAfter(delay+time.Millisecond, id)
 }
 

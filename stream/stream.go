@@ -15,6 +15,7 @@ import (
 	"github.com/madcrow-go/madcrow/internal/events"
 	"github.com/madcrow-go/madcrow/internal/guard"
 	"github.com/madcrow-go/madcrow/internal/keys"
+	"github.com/madcrow-go/madcrow/internal/operr"
 )
 
 var (
@@ -59,6 +60,11 @@ type Options[T any] struct {
 	// MaxDead is the same for dead letters as MaxLen is for messages. Defaults to
 	// 10,000.
 	MaxDead int
+	// OnDead is called after a message became a dead letter, by the process that made
+	// it one, in the goroutine of its worker: for an alert. Its context ends with the
+	// drain of [Stream.Work]. It is not called where the process dies in between:
+	// watch [Lag].Dead too. A panic is logged. Defaults to nothing but the log.
+	OnDead func(context.Context, DeadLetter[T])
 	// Logger defaults to that of the Redis.
 	Logger *slog.Logger
 }
@@ -84,9 +90,6 @@ type Stream[T any] struct {
 
 // New makes a stream on r. Its name is of 1 to 1,024 bytes. Redis is not asked.
 func New[T any](r *madcrow.Redis, name string, options Options[T]) (*Stream[T], error) {
-	if message := keys.CheckChannelLength(name); message != "" {
-		return nil, fail.Argument("new", "", "name", message)
-	}
 	if options.Codec == nil {
 		options.Codec = codec.Default[T]()
 	}
@@ -96,8 +99,15 @@ func New[T any](r *madcrow.Redis, name string, options Options[T]) (*Stream[T], 
 	if options.MaxDead == 0 {
 		options.MaxDead = 10_000
 	}
-	if options.MaxLen < 1 || options.MaxDead < 1 {
-		return nil, fail.Argument("new", name, "Options", "MaxLen and MaxDead must be at least 1")
+	var wrong operr.Arguments
+	if message := keys.CheckChannelLength(name); message != "" {
+		wrong.Check(false, "name", message)
+		name = ""
+	}
+	wrong.Check(options.MaxLen >= 1, "Options.MaxLen", "must be at least 1")
+	wrong.Check(options.MaxDead >= 1, "Options.MaxDead", "must be at least 1")
+	if err := fail.Arguments("new", name, wrong); err != nil {
+		return nil, err
 	}
 	if options.Logger == nil {
 		options.Logger = r.Logger()

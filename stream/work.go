@@ -11,8 +11,9 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/clock"
-	"github.com/madcrow-go/madcrow/internal/guard"
+	"github.com/madcrow-go/madcrow/internal/keys"
 	"github.com/madcrow-go/madcrow/internal/lease"
+	"github.com/madcrow-go/madcrow/internal/operr"
 	"github.com/madcrow-go/madcrow/internal/unblock"
 )
 
@@ -32,6 +33,15 @@ type WorkOptions struct {
 	// RetryDelay is how long after a failure it is tried again; it doubles with
 	// each, up to ClaimAfter. Defaults to 1 second.
 	RetryDelay time.Duration
+	// Timeout is how long one delivery may take, from 1 ms. The context of the worker
+	// ends then, and an error that it returns is a failure as others. A worker that
+	// has not returned a tenth of Timeout after that (1 second at least, 30 at most)
+	// is given up: its message counts as failed, the next one gets its place, and its
+	// goroutine goes on, so that the message may be worked on twice at the same time;
+	// what it returns in the end does not count. The log says so. No more than Workers
+	// are given up at the same time; further ones keep their places until one returns.
+	// Defaults to 0: no limit.
+	Timeout time.Duration
 	// FromNow lets a group that does not exist yet begin with what is published
 	// from now on. Defaults to everything that the stream keeps.
 	FromNow bool
@@ -45,7 +55,7 @@ type WorkOptions struct {
 	sweepEvery, consumerIdle time.Duration
 }
 
-func (o WorkOptions) filled(name string) (WorkOptions, error) {
+func (o WorkOptions) filled(name, group string) (WorkOptions, error) {
 	def := func(v *time.Duration, d time.Duration) {
 		if *v == 0 {
 			*v = d
@@ -62,22 +72,17 @@ func (o WorkOptions) filled(name string) (WorkOptions, error) {
 	if o.MaxDeliveries == 0 {
 		o.MaxDeliveries = 5
 	}
-	wrong := func(option, reason string) (WorkOptions, error) {
-		return o, fail.Argument("work", name, option, reason)
+	var wrong operr.Arguments
+	wrong.Check(o.Workers >= 1 && o.Workers <= 10000, "WorkOptions.Workers", "must be from 1 to 10000")
+	wrong.Check(o.ClaimAfter >= 100*time.Millisecond && o.ClaimAfter <= 24*time.Hour, "WorkOptions.ClaimAfter", "must be from 100ms to 24h")
+	wrong.Check(o.MaxDeliveries >= 1, "WorkOptions.MaxDeliveries", "must be at least 1")
+	wrong.Check(o.RetryDelay >= time.Millisecond && o.RetryDelay <= o.ClaimAfter, "WorkOptions.RetryDelay", "must be from 1ms to ClaimAfter")
+	wrong.Check(o.Timeout == 0 || o.Timeout >= time.Millisecond, "WorkOptions.Timeout", "must be at least 1ms, or 0 for no limit")
+	wrong.Check(o.DrainTimeout >= 0, "WorkOptions.DrainTimeout", "must not be negative")
+	if message := keys.CheckChannelLength(group); message != "" {
+		wrong.Check(false, "group", message)
 	}
-	switch {
-	case o.Workers < 1 || o.Workers > 10000:
-		return wrong("Workers", "must be from 1 to 10000")
-	case o.ClaimAfter < 100*time.Millisecond || o.ClaimAfter > 24*time.Hour:
-		return wrong("ClaimAfter", "must be from 100ms to 24h")
-	case o.MaxDeliveries < 1:
-		return wrong("MaxDeliveries", "must be at least 1")
-	case o.RetryDelay < time.Millisecond || o.RetryDelay > o.ClaimAfter:
-		return wrong("RetryDelay", "must be from 1ms to ClaimAfter")
-	case o.DrainTimeout < 0:
-		return wrong("DrainTimeout", "must not be negative")
-	}
-	return o, nil
+	return o, fail.Arguments("work", name, wrong)
 }
 
 // Delivery is a message that a worker is given.
@@ -105,22 +110,20 @@ var retry = clock.Backoff{First: 25 * time.Millisecond, Most: 500 * time.Millise
 // and returns nil, or [ErrClosed]. After an error of do, a panic, or the end of
 // its goroutine (runtime.Goexit) the message is tried again after RetryDelay, and
 // becomes a dead letter after MaxDeliveries, with the reason. A message that
-// cannot be decoded becomes one at once. A message may come again after it was
+// cannot be decoded, or whose error is [Permanent], becomes one at once. Each
+// failure is a warning in the log, each dead letter an error. A message may come again after it was
 // done ([Once]), and after a later one.
 //
 // It goes on through lost connections. The error is a [*madcrow.ArgumentError],
 // or a [*madcrow.Error] that waiting does not mend. It takes one of
 // Config.MaxConnections for itself.
 func (s *Stream[T]) Work(ctx context.Context, group string, do func(context.Context, Delivery[T]) error, options WorkOptions) error {
-	opt, err := options.filled(s.name)
+	opt, err := options.filled(s.name, group)
 	if err != nil {
 		return err
 	}
-	if err := s.checkGroupName("work", group); err != nil {
-		return err
-	}
 	c := &consumer[T]{
-		s: s, group: group, opt: opt, do: do, name: s.processID + "-" + strconv.FormatUint(rand.Uint64(), 36), //nolint:gosec // a name
+		s: s, group: group, opt: opt, do: do, log: newWorkLog(s.log, s.name, group), name: s.processID + "-" + strconv.FormatUint(rand.Uint64(), 36), //nolint:gosec // a name
 		slots: make(chan struct{}, opt.Workers), reclaimNow: make(chan struct{}, 1),
 		held: map[string]bool{}, retrying: map[string]struct{}{},
 		inlineMax: firstRead,
@@ -144,7 +147,8 @@ type consumer[T any] struct {
 	// heartbeatMu keeps a heartbeat from coming after the end of its message's try.
 	heartbeatMu sync.Mutex
 
-	panics     guard.Said
+	log        *workLog
+	abandoned  atomic.Int64 // workers that go on after their time-out
 	trimDue    atomic.Bool  // a message was done since the last trim
 	lostInHand atomic.Int64 // messages lost while a worker had them, not reported yet
 
@@ -190,6 +194,7 @@ func (c *consumer[T]) run(ctx context.Context) error {
 	cancel()
 	alive.Stop()
 	c.reportLost(int(c.lostInHand.Swap(0)))
+	c.log.countDropped(true)
 	if err == nil {
 		c.removeConsumer()
 		if c.s.ctx.Err() != nil {
@@ -252,6 +257,7 @@ func (c *consumer[T]) round(ctx, own context.Context, free int) (err error) {
 		}
 	}()
 	c.reportLost(int(c.lostInHand.Swap(0)))
+	c.log.countDropped(false)
 	if err := c.s.checkServer(ctx); err != nil {
 		return err
 	}

@@ -166,7 +166,7 @@ func TestWork_PanicIsLoggedOnceWithItsStack(t *testing.T) {
 	<-ended
 	mu.Lock()
 	defer mu.Unlock()
-	if text := out.String(); strings.Count(text, "made its worker panic") != 1 || !strings.Contains(text, "work_test.go") {
+	if text := out.String(); strings.Count(text, "stack=") != 1 || strings.Count(text, "panic: at work") != 6 || !strings.Contains(text, "work_test.go") {
 		t.Errorf("logged: %s", text)
 	}
 }
