@@ -104,10 +104,6 @@ const (
 	EventStreamLost
 	EventStreamAckLost
 	EventStreamConsumersRemoved
-	EventStreamDelayed
-	EventStreamDue
-	EventStreamQueued
-	EventStreamOutboxLost
 
 	EventSSEOpened
 	EventSSEClosed
@@ -190,10 +186,6 @@ var eventTexts = [...]string{
 	EventStreamLost:             "stream.lost",
 	EventStreamAckLost:          "stream.ack_lost",
 	EventStreamConsumersRemoved: "stream.consumers_removed",
-	EventStreamDelayed:          "stream.delayed",
-	EventStreamDue:              "stream.due",
-	EventStreamQueued:           "stream.queued",
-	EventStreamOutboxLost:       "stream.outbox_lost",
 
 	EventSSEOpened:  "sse.opened",
 	EventSSEClosed:  "sse.closed",

@@ -1,3 +1,4 @@
+// Command quickstart is the program of the README.
 package main
 
 import (
@@ -7,13 +8,8 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
-	"github.com/madcrow-go/madcrow/cache"
+	"github.com/madcrow-go/madcrow/service"
 )
-
-type Product struct {
-	Name  string
-	Price int
-}
 
 func main() {
 	ctx := context.Background()
@@ -26,21 +22,10 @@ func main() {
 		log.Fatal(err)
 	}
 	defer r.Close(ctx)
+	s := service.New(r)
 
-	products, err := cache.New(r, "products", cache.Options[Product]{TTL: 5 * time.Minute, NearCacheBytes: 16 << 20})
-	if err != nil {
-		log.Fatal(err)
+	if err := s.SetCache(ctx, "greeting", "hello", time.Minute); err != nil {
+		log.Print(err) // kind, outcome and cause
 	}
-	defer products.Close(ctx)
-
-	for range 2 {
-		p, err := products.GetOrLoad(ctx, "lamp", load)
-		fmt.Println(p, err)
-	}
-}
-
-// load asks your database. All processes together call it once for each product.
-func load(ctx context.Context) (Product, error) {
-	fmt.Println("loading")
-	return Product{Name: "Lamp", Price: 4900}, nil
+	fmt.Println(s.GetCache(ctx, "greeting")) // hello true <nil>
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -20,6 +21,37 @@ const (
 	exitDenied = 3 // a limit said no
 	exitMiss   = 3 // what was named is not there
 )
+
+// exits is the last paragraph of a command's help. more are those that have a
+// meaning of their own: "0 done" is said where none begins with 0.
+func exits(more ...string) string {
+	codes := append([]string{"1 failed", "2 wrong command line or settings"}, more...)
+	if !slices.ContainsFunc(more, func(text string) bool { return text[0] == '0' }) {
+		codes = append(codes, "0 done")
+	}
+	slices.Sort(codes)
+	return "\n\n" + fold("Exit codes: "+strings.Join(codes, "; ")+".")
+}
+
+// fold breaks a paragraph into lines of a terminal.
+func fold(text string) string {
+	var b strings.Builder
+	width := 0
+	for word := range strings.FieldsSeq(text) {
+		switch {
+		case width == 0:
+		case width+1+len(word) > 79:
+			b.WriteByte('\n')
+			width = 0
+		default:
+			b.WriteByte(' ')
+			width++
+		}
+		b.WriteString(word)
+		width += len(word)
+	}
+	return b.String()
+}
 
 // These are answers, not failures; what they are was printed.
 var (
