@@ -107,3 +107,34 @@ func pages(t *testing.T) []string {
 	}
 	return pages
 }
+
+// What a page links to is there, and the index names every page.
+func TestDocs_LinksLeadSomewhere(t *testing.T) {
+	links := 0
+	for _, page := range append(pages(t), "CONTRIBUTING.md", "SECURITY.md", "examples/README.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		prose := regexp.MustCompile("(?ms)^```.*?^```").ReplaceAllString(string(text), "")
+		for _, link := range regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`).FindAllStringSubmatch(prose, -1) {
+			links++
+			if _, err := os.Stat(filepath.Join(filepath.Dir(page), link[1])); err != nil {
+				t.Errorf("%s: %v", page, err)
+			}
+		}
+	}
+	if links < 100 {
+		t.Errorf("only %d links were found", links)
+	}
+	index, err := os.ReadFile("docs/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range pages(t) {
+		name, is := strings.CutPrefix(filepath.ToSlash(page), "docs/")
+		if is && !strings.Contains(name, "/") && name != "README.md" && !strings.Contains(string(index), "("+name+")") {
+			t.Errorf("docs/README.md does not name %s", name)
+		}
+	}
+}

@@ -104,6 +104,10 @@ const (
 	EventStreamLost
 	EventStreamAckLost
 	EventStreamConsumersRemoved
+	EventStreamDelayed
+	EventStreamDue
+	EventStreamQueued
+	EventStreamOutboxLost
 
 	EventSSEOpened
 	EventSSEClosed
@@ -186,6 +190,10 @@ var eventTexts = [...]string{
 	EventStreamLost:             "stream.lost",
 	EventStreamAckLost:          "stream.ack_lost",
 	EventStreamConsumersRemoved: "stream.consumers_removed",
+	EventStreamDelayed:          "stream.delayed",
+	EventStreamDue:              "stream.due",
+	EventStreamQueued:           "stream.queued",
+	EventStreamOutboxLost:       "stream.outbox_lost",
 
 	EventSSEOpened:  "sse.opened",
 	EventSSEClosed:  "sse.closed",

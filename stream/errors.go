@@ -18,6 +18,8 @@ var (
 	ErrNoGroup = errors.New("the stream has no such group")
 	// ErrMalformed is the reason of a message that cannot be decoded.
 	ErrMalformed = errors.New("the message cannot be decoded")
+	// ErrTooManyDelayed says that Options.MaxDelayed messages wait already.
+	ErrTooManyDelayed = errors.New("too many delayed messages wait")
 	// ErrTooOld is a server that does not know the commands that streams need.
 	ErrTooOld = errors.New("the server is too old")
 	// ErrClosed is returned by [Stream.Work] after [Stream.Close].

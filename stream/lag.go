@@ -30,6 +30,9 @@ type Lag struct {
 	Workers int64
 	// Dead is how many dead letters the group has.
 	Dead int64
+	// Delayed is how many messages wait beside the stream for their time, for all
+	// groups.
+	Delayed int64
 }
 
 // Lag says how far a group is behind. A group that does not exist yet has
@@ -42,10 +45,11 @@ func (s *Stream[T]) Lag(ctx context.Context, group string) (Lag, error) {
 		return []madcrow.Command{
 			b.Xlen().Key(s.logKey()).Build(), b.Xlen().Key(s.deadKey(group)).Build(), b.XinfoGroups().Key(s.logKey()).Build(),
 			b.XinfoStream().Key(s.logKey()).Build(), b.Hget().Key(s.lostKey()).Field(group).Build(),
+			b.Zcard().Key(s.delayedKey()).Build(),
 		}
 	})
 	var l Lag
-	if err != nil && (len(res) != 5 || !isNoKey(res[2].Err)) {
+	if err != nil && (len(res) != 6 || !isNoKey(res[2].Err)) {
 		return l, s.failed("lag", err)
 	}
 	if l.Length, err = res[0].Message.AsInt64(); err == nil {
@@ -55,6 +59,7 @@ func (s *Stream[T]) Lag(ctx context.Context, group string) (Lag, error) {
 		return l, s.failed("lag", err)
 	}
 	l.Lost, _ = res[4].Message.AsInt64()
+	l.Delayed, _ = res[5].Message.AsInt64()
 	l.Waiting = l.Length
 	info := groupInfo(res[2].Message, group)
 	if info == nil {

@@ -8,21 +8,21 @@ import (
 	"github.com/madcrow-go/madcrow/internal/keys"
 )
 
-// Once says whether this is the first call for a key within life (1 ms to a
+// Once says whether this is the first call for a key within ttl (1 ms to a
 // year), in all processes: for a worker that must not do a message again. Call
 // it with the message's id, or better with an id of the subject itself, before
 // the effect that must happen once; when that effect fails, call [Forget]. All
 // streams share the keys.
-func Once(ctx context.Context, r *madcrow.Redis, key string, life time.Duration) (first bool, err error) {
+func Once(ctx context.Context, r *madcrow.Redis, key string, ttl time.Duration) (first bool, err error) {
 	if key == "" {
 		return false, fail.Argument("once", "", "key", "must not be empty")
 	}
-	if life < time.Millisecond || life > 366*24*time.Hour {
-		return false, fail.Argument("once", "", "life", "must be from 1ms to a year")
+	if ttl < time.Millisecond || ttl > 366*24*time.Hour {
+		return false, fail.Argument("once", "", "ttl", "must be from 1ms to a year")
 	}
 	k := onceKey(r, key)
 	m, err := r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
-		return b.Set().Key(k).Value("1").Nx().PxMilliseconds(life.Milliseconds()).Build()
+		return b.Set().Key(k).Value("1").Nx().PxMilliseconds(ttl.Milliseconds()).Build()
 	})
 	if err != nil {
 		return false, fail.Wrap("once", "", err)

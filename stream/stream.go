@@ -33,6 +33,12 @@ var (
 	luaClaim string
 	//go:embed lua/read.lua
 	luaRead string
+	//go:embed lua/delay.lua
+	luaDelay string
+	//go:embed lua/due.lua
+	luaDue string
+	//go:embed lua/undelay.lua
+	luaUndelay string
 
 	scriptDead      = madcrow.NewScript("stream_dead", luaDead)
 	scriptReplay    = madcrow.NewScript("stream_replay", luaReplay)
@@ -41,6 +47,9 @@ var (
 	scriptKeep      = madcrow.NewScript("stream_keep", luaKeep)
 	scriptClaim     = madcrow.NewScript("stream_claim", luaClaim)
 	scriptRead      = madcrow.NewScript("stream_read", luaRead)
+	scriptDelay     = madcrow.NewScript("stream_delay", luaDelay)
+	scriptDue       = madcrow.NewScript("stream_due", luaDue)
+	scriptUndelay   = madcrow.NewScript("stream_undelay", luaUndelay)
 )
 
 // Options says how a stream works. The zero value works.
@@ -60,6 +69,9 @@ type Options[T any] struct {
 	// MaxDead is the same for dead letters as MaxLen is for messages. Defaults to
 	// 10,000.
 	MaxDead int
+	// MaxDelayed is how many delayed messages may wait (see [Stream.PublishAt]), from
+	// 1 to 10,000,000. Defaults to 100,000.
+	MaxDelayed int
 	// OnDead is called after a message became a dead letter, by the process that made
 	// it one, in the goroutine of its worker: for an alert. Its context ends with the
 	// drain of [Stream.Work]. It is not called where the process dies in between:
@@ -82,6 +94,8 @@ type Stream[T any] struct {
 	processID     string // begins the names of the consumers of this process
 	bulkThreshold int    // Config.BulkThreshold
 
+	mover mover
+
 	checked atomic.Bool // the server knows the commands that streams need
 
 	ctx    context.Context // ends with Close
@@ -99,6 +113,9 @@ func New[T any](r *madcrow.Redis, name string, options Options[T]) (*Stream[T], 
 	if options.MaxDead == 0 {
 		options.MaxDead = 10_000
 	}
+	if options.MaxDelayed == 0 {
+		options.MaxDelayed = 100_000
+	}
 	var wrong operr.Arguments
 	if message := keys.CheckChannelLength(name); message != "" {
 		wrong.Check(false, "name", message)
@@ -106,6 +123,7 @@ func New[T any](r *madcrow.Redis, name string, options Options[T]) (*Stream[T], 
 	}
 	wrong.Check(options.MaxLen >= 1, "Options.MaxLen", "must be at least 1")
 	wrong.Check(options.MaxDead >= 1, "Options.MaxDead", "must be at least 1")
+	wrong.Check(options.MaxDelayed >= 1 && options.MaxDelayed <= 10_000_000, "Options.MaxDelayed", "must be from 1 to 10000000")
 	if err := fail.Arguments("new", name, wrong); err != nil {
 		return nil, err
 	}
@@ -118,6 +136,7 @@ func New[T any](r *madcrow.Redis, name string, options Options[T]) (*Stream[T], 
 		prefix:    cfg.KeyPrefix + "m1:stream:{" + keys.Encode(name) + "}:",
 		processID: rand.Text()[:12], bulkThreshold: cfg.BulkThreshold,
 	}
+	s.mover.wake = make(chan struct{}, 1)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -129,6 +148,7 @@ func (s *Stream[T]) Close() { s.cancel() }
 
 func (s *Stream[T]) logKey() string                { return s.prefix + "log" }
 func (s *Stream[T]) deadKey(group string) string   { return s.prefix + "dead:" + keys.Encode(group) }
+func (s *Stream[T]) delayedKey() string            { return s.prefix + "delayed" }
 func (s *Stream[T]) lostKey() string               { return s.prefix + "lost" }
 func (s *Stream[T]) reasonKey(group string) string { return s.prefix + "why:" + keys.Encode(group) }
 

@@ -179,7 +179,9 @@ func (c *consumer[T]) run(ctx context.Context) error {
 		Every: c.opt.ClaimAfter / 3,
 		Renew: func(ctx context.Context) (bool, error) { return true, c.heartbeat(ctx) },
 	})
+	leave := c.s.joinMover()
 	err := c.read(ctx, own)
+	leave()
 	done := make(chan struct{})
 	go func() {
 		c.wg.Wait()

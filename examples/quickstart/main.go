@@ -1,4 +1,3 @@
-// Command quickstart is the program of the README.
 package main
 
 import (
@@ -8,8 +7,13 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
-	"github.com/madcrow-go/madcrow/service"
+	"github.com/madcrow-go/madcrow/cache"
 )
+
+type Product struct {
+	Name  string
+	Price int
+}
 
 func main() {
 	ctx := context.Background()
@@ -22,10 +26,21 @@ func main() {
 		log.Fatal(err)
 	}
 	defer r.Close(ctx)
-	s := service.New(r)
 
-	if err := s.SetCache(ctx, "greeting", "hello", time.Minute); err != nil {
-		log.Print(err) // kind, outcome and cause
+	products, err := cache.New(r, "products", cache.Options[Product]{TTL: 5 * time.Minute, NearCacheBytes: 16 << 20})
+	if err != nil {
+		log.Fatal(err)
 	}
-	fmt.Println(s.GetCache(ctx, "greeting")) // hello true <nil>
+	defer products.Close(ctx)
+
+	for range 2 {
+		p, err := products.GetOrLoad(ctx, "lamp", load)
+		fmt.Println(p, err)
+	}
+}
+
+// load asks your database. All processes together call it once for each product.
+func load(ctx context.Context) (Product, error) {
+	fmt.Println("loading")
+	return Product{Name: "Lamp", Price: 4900}, nil
 }

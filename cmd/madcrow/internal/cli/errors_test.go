@@ -45,7 +45,7 @@ func TestDistance_CountsSingleMistakes(t *testing.T) {
 	}
 }
 
-// It took 5 seconds to say that nobody listens there.
+// It took 5 seconds to say that no one listens there.
 func TestCommandLine_ARefusedConnectionIsSaidAtOnce(t *testing.T) {
 	closed := func() string { return fmt.Sprintf("127.0.0.1:%d", madcrowtest.FreePort(t)) }
 	for name, url := range map[string]string{
