@@ -69,17 +69,15 @@ const (
 	EventSemaphoreError
 	EventSemaphoreReplaced
 
+	EventSessionRead
+	EventSessionMissing
 	EventSessionCreated
 	EventSessionLogin
 	EventSessionLogout
 	EventSessionRotated
 	EventSessionRevoked
 	EventSessionEvicted
-	EventSessionMissing
-	EventSessionMalformed
-	EventSessionUndecodable
 	EventSessionSeveralCookies
-	EventSessionAmbiguous
 	EventSessionConflict
 	EventSessionUnavailable
 
@@ -155,6 +153,7 @@ var eventTexts = [...]string{
 	EventSemaphoreError:    "semaphore.error",
 	EventSemaphoreReplaced: "semaphore.replaced",
 
+	EventSessionRead:           "session.read",
 	EventSessionCreated:        "session.created",
 	EventSessionLogin:          "session.login",
 	EventSessionLogout:         "session.logout",
@@ -162,10 +161,7 @@ var eventTexts = [...]string{
 	EventSessionRevoked:        "session.revoked",
 	EventSessionEvicted:        "session.evicted",
 	EventSessionMissing:        "session.missing",
-	EventSessionMalformed:      "session.malformed",
-	EventSessionUndecodable:    "session.undecodable",
 	EventSessionSeveralCookies: "session.several_cookies",
-	EventSessionAmbiguous:      "session.ambiguous",
 	EventSessionConflict:       "session.conflict",
 	EventSessionUnavailable:    "session.unavailable",
 

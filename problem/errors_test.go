@@ -151,6 +151,13 @@ var answers = map[string]answer{
 	"session.ErrInUse":            {ofSession(session.ErrInUse), 504, false},
 	"session.ErrFastAPILayout":    {ofSession(session.ErrFastAPILayout), 500, false},
 	"session.ErrNoUser":           {ofSession(session.ErrNoUser), 401, false},
+	"session.ErrNoCookie":         {ofSession(session.ErrNoCookie), 401, false},
+	"session.ErrMalformed":        {ofSession(session.ErrMalformed), 401, false},
+	"session.ErrUnknown":          {ofSession(session.ErrUnknown), 401, false},
+	"session.ErrRevoked":          {ofSession(session.ErrRevoked), 401, false},
+	"session.ErrTwoCookies":       {ofSession(session.ErrTwoCookies), 401, false},
+	"session.ErrOtherSecret":      {ofSession(session.ErrOtherSecret), 401, false},
+	"session.ErrUndecodable":      {ofSession(session.ErrUndecodable), 401, false},
 	"session.ErrNoMiddleware":     {ofSession(session.ErrNoMiddleware), 500, false},
 }
 

@@ -67,7 +67,7 @@ func (p Problem) SetHeaders(h http.Header) {
 
 // Log writes the cause of p under its error_id: at level Error where the server
 // failed, at level Info where the client made the mistake or canceled. The logger
-// may be nil.
+// may be nil. An error in cause with a method LogAttrs() []slog.Attr adds these.
 func Log(ctx context.Context, logger *slog.Logger, p Problem, cause error, attrs ...slog.Attr) {
 	level := slog.LevelInfo
 	if p.Status >= 500 && !errors.Is(cause, context.Canceled) {
@@ -85,6 +85,10 @@ func Log(ctx context.Context, logger *slog.Logger, p Problem, cause error, attrs
 	}
 	if cause != nil {
 		attrs = append(attrs, slog.String("cause", cause.Error()))
+	}
+	var more interface{ LogAttrs() []slog.Attr }
+	if errors.As(cause, &more) {
+		attrs = append(attrs, more.LogAttrs()...)
 	}
 	var pe *panicError
 	if errors.As(cause, &pe) {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/madcrow-go/madcrow"
 )
@@ -28,7 +29,7 @@ var errSeveral = errors.New("several cookies of one name")
 // begins with __Host- can be set only by this host, so a browser has one: of several
 // none is trusted, and a logout or a login ends all. With Partitioned an older one
 // without that attribute may remain beside it.
-func (s *Session[T]) show(cookies []*http.Cookie) {
+func (s *Session[T]) show(ctx context.Context, cookies []*http.Cookie) {
 	var ids []ident
 	// From the end: a browser sends cookies of a longer path first, then older ones.
 	for _, c := range slices.Backward(cookies[max(0, len(cookies)-maxParsed):]) {
@@ -39,19 +40,36 @@ func (s *Session[T]) show(cookies []*http.Cookie) {
 	}
 	// net/http drops a malformed cookie of the name: the other one alone is left.
 	if len(ids) == 0 && len(cookies) < 2 {
+		s.other.unusable = ErrMalformed
 		return
 	}
-	s.m.event(context.Background(), madcrow.EventSessionSeveralCookies)
-	if s.m.severalCookies.First(errSeveral) {
-		s.m.log.Warn("a request has several cookies of the session's name: the valid one is used, of two valid ones neither; "+s.m.opt.severalHint(), "cookie", s.m.opt.Cookie)
-	}
+	s.m.event(ctx, madcrow.EventSessionSeveralCookies)
 	switch {
 	case strings.HasPrefix(s.m.opt.Cookie, "__Host-") && !s.m.opt.Partitioned:
-		s.other.stale = ids
+		s.other.stale, s.other.unusable = ids, ErrTwoCookies
+		s.m.warnTwoCookies(ctx)
+	case len(ids) == 0:
+		s.other.unusable = ErrMalformed
 	case len(ids) == 1:
 		s.state.id, s.snapshot.id = ids[0], ids[0]
+		s.m.warnSeveralCookies(ctx)
 	default:
 		s.other.candidates = ids
+		s.m.warnSeveralCookies(ctx)
+	}
+}
+
+// warnSeveralCookies logs once that a request had several cookies of the name.
+func (m *Manager[T]) warnSeveralCookies(ctx context.Context) {
+	if m.severalCookies.First(errSeveral) {
+		m.log.WarnContext(ctx, "a request has several cookies of the session's name: the valid one is used, of two valid ones neither; "+m.opt.severalHint(), "name", m.name, "cookie", m.opt.Cookie)
+	}
+}
+
+// warnTwoCookies logs, once a minute, that a browser is shut out.
+func (m *Manager[T]) warnTwoCookies(ctx context.Context) {
+	if n := m.twoCookies.Due(time.Minute); n > 0 {
+		m.log.WarnContext(ctx, "requests have several cookies of the session's name, and none is used: these browsers are logged out until a login or a logout ends the sessions of both; "+m.opt.severalHint(), "name", m.name, "cookie", m.opt.Cookie, "requests", n)
 	}
 }
 
@@ -81,12 +99,12 @@ func (s *Session[T]) choose(ctx context.Context) error {
 	case len(valid) == 1:
 		s.state.id = valid[0]
 	case len(valid) > 1:
-		s.m.event(ctx, madcrow.EventSessionAmbiguous)
-		s.other.rivals = append(s.other.rivals, valid...)
+		s.other.rivals, s.other.unusable = append(s.other.rivals, valid...), ErrTwoCookies
+		s.m.warnTwoCookies(ctx)
 	case len(replaced) > 0: // a late request: its load reports that
 		s.state.id = replaced[0]
 	default:
-		s.m.event(ctx, madcrow.EventSessionMissing)
+		s.other.unusable = ErrUnknown
 	}
 	s.other.candidates = nil
 	return nil

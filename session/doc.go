@@ -30,6 +30,8 @@
 //   - Idle and absolute timeouts follow the clock of Redis.
 //   - A session that cannot be loaded is an error, or is served as the policy of
 //     the route's [Manager.Middleware] allows. It is never treated as absent, and never overwritten.
+//   - Why a request has no session is in the log, in the events, and in
+//     [Session.Why]; the response does not show it.
 //   - Data that cannot be decoded starts a new session and is counted. It does not
 //     fail requests until the cookie expires.
 //
@@ -41,4 +43,8 @@
 //	<prefix>m1:session:<name>:{tag}:s:<sha-256 of the identifier>  the session
 //	<prefix>m1:session:<name>:{tag}:e:<handle of the user>         the epoch
 //	<prefix>m1:session:<name>:{tag}:i:<handle of the user>         the sessions of the user
+//
+// One key belongs to the name alone: see [Manager.CheckSecret].
+//
+//	<prefix>m1:session:<name>:secret                               fingerprint of the Secret
 package session

@@ -14,34 +14,36 @@ import (
 // return ErrNoUser itself, which is a 401.
 var (
 	// ErrEnded: the session was logged out, revoked or expired while the request
-	// was under way. It is not created again.
-	ErrEnded error = &sentinel{"the session has ended", endedProblem}
+	// was under way. It is not created again. The error also holds [ErrUnknown] or
+	// [ErrRevoked], where Redis tells.
+	ErrEnded error = &sentinel{"the session has ended", "ended", endedProblem}
 	// ErrRotated: a write under the identifier from before a rotation or a login,
 	// within Options.RotationGrace after it.
-	ErrRotated error = &sentinel{"the session has a new identifier", endedProblem}
+	ErrRotated error = &sentinel{"the session has a new identifier", "rotated", endedProblem}
 	// ErrConflict: other writers were faster 32 times in a row, in an Update or,
 	// with Options.EncryptionKeys, a Rotate.
-	ErrConflict error = &sentinel{"too many concurrent changes of the session", problem.Problem{Status: http.StatusConflict, Code: "SESSION_CONFLICT", Message: "The session was changed at the same time"}}
+	ErrConflict error = &sentinel{"too many concurrent changes of the session", "", problem.Problem{Status: http.StatusConflict, Code: "SESSION_CONFLICT", Message: "The session was changed at the same time"}}
 	// ErrHeadersSent: a change needs a cookie after the response has started.
-	ErrHeadersSent error = &sentinel{"the response has started: the session cookie cannot be set", mistake}
+	ErrHeadersSent error = &sentinel{"the response has started: the session cookie cannot be set", "", mistake}
 	// ErrNotReplicated: the change was made, but fewer replicas than
 	// Options.WaitReplicas confirmed it.
-	ErrNotReplicated error = &sentinel{"the change was made, but too few replicas confirmed it", unavailable}
+	ErrNotReplicated error = &sentinel{"the change was made, but too few replicas confirmed it", "", unavailable}
 	// ErrOldSessionActive: the login, or with Options.FastAPILayout the rotation,
 	// was made, but the session under the previous identifier could not be ended and
 	// may still be read with it. The next Login or Logout of the same Session ends
 	// it.
-	ErrOldSessionActive error = &sentinel{"the previous session could not be invalidated", unavailable}
+	ErrOldSessionActive error = &sentinel{"the previous session could not be invalidated", "", unavailable}
 	// ErrInUse: another call on the same Session did not return in time, for
 	// example because the function given to Update uses the session. It is also
 	// [madcrow.ErrTimeout].
-	ErrInUse error = &sentinel{"another call on this session has not returned in time", timeout}
+	ErrInUse error = &sentinel{"another call on this session has not returned in time", "", timeout}
 	// ErrFastAPILayout: Options.FastAPILayout does not support the operation.
-	ErrFastAPILayout error = &sentinel{"the FastAPI layout has no users, lists or flashes", mistake}
-	// ErrNoUser: the operation needs a session with a user.
-	ErrNoUser error = &sentinel{"no user is logged in", endedProblem}
+	ErrFastAPILayout error = &sentinel{"the FastAPI layout has no users, lists or flashes", "", mistake}
+	// ErrNoUser: the operation needs a session with a user. The error also holds
+	// the reason of [Session.Why], if there is no session at all.
+	ErrNoUser error = &sentinel{"no user is logged in", "", endedProblem}
 	// ErrNoMiddleware: the context has no session.
-	ErrNoMiddleware error = &sentinel{"the handler is not behind Manager.Middleware", mistake}
+	ErrNoMiddleware error = &sentinel{"the handler is not behind Manager.Middleware", "", mistake}
 )
 
 var (
@@ -54,6 +56,7 @@ var (
 // sentinel is an error that describes its response.
 type sentinel struct {
 	text    string
+	reason  string // why there is no session, in a word; "" for other errors
 	problem problem.Problem
 }
 
@@ -101,7 +104,10 @@ func problemOf(op, _ string, err error) problem.Problem {
 // whatever else failed; nil for none. The response of the others depends on why
 // Redis failed.
 func decisive(err error) *sentinel {
-	for _, target := range []error{ErrEnded, ErrNoUser, ErrRotated, ErrConflict, ErrHeadersSent, ErrNoMiddleware, ErrFastAPILayout} {
+	for _, target := range [...]error{
+		ErrEnded, ErrNoUser, ErrRotated, ErrConflict, ErrHeadersSent, ErrNoMiddleware, ErrFastAPILayout,
+		ErrNoCookie, ErrMalformed, ErrUnknown, ErrRevoked, ErrTwoCookies, ErrOtherSecret, ErrUndecodable,
+	} {
 		if own := (*sentinel)(nil); errors.Is(err, target) && errors.As(target, &own) {
 			return own
 		}

@@ -144,6 +144,9 @@ func (m *Manager[T]) BreakReply(reply string) {
 	m.cached().scripts = &scripts
 }
 
+// CompareSecretSoon has the next login compare the Secrets.
+func (m *Manager[T]) CompareSecretSoon() { m.secret.due.Store(0) }
+
 // KeysOf returns the keys of a session: itself, the epoch and the index of its
 // user.
 func (m *Manager[T]) KeysOf(token string) (session, epoch, index string) {

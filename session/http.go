@@ -73,7 +73,7 @@ func (m *Manager[T]) Middleware(policy madcrow.FailPolicy) func(http.Handler) ht
 			defer rw.finish()
 			m.open(s, token)
 			if sent && token == "" {
-				s.show(r.CookiesNamed(m.opt.Cookie))
+				s.show(r.Context(), r.CookiesNamed(m.opt.Cookie))
 			}
 			s.failure.Store(uint32(failure))
 			together.c = requestCookie{proto: &proto, w: rw}
@@ -161,7 +161,7 @@ func (m *Manager[T]) Require(next http.Handler) http.Handler {
 		user, err := s.User(r.Context())
 		if err == nil && user == "" {
 			if err = s.Degraded(); err == nil {
-				err = m.wrap("require", ErrNoUser)
+				err = m.wrap("require", because(ErrNoUser, s.Why()))
 			}
 		}
 		if err != nil {

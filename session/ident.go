@@ -84,10 +84,16 @@ type handleHash struct {
 }
 
 func newHandles(secret []byte) *handles {
-	if len(secret) == 0 {
-		secret = []byte("madcrow session handle")
-	}
+	secret = secretOr(secret)
 	return &handles{sync.Pool{New: func() any { return &handleHash{mac: hmac.New(sha256.New, secret)} }}}
+}
+
+// secretOr returns the key of a hash, which is public without a secret.
+func secretOr(secret []byte) []byte {
+	if len(secret) == 0 {
+		return []byte("madcrow session handle")
+	}
+	return secret
 }
 
 func (h *handles) of(user string) (handle [handleSize]byte) {

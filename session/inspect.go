@@ -38,6 +38,9 @@ func (m *Manager[T]) Inspect(ctx context.Context, user, handle string) (d Detail
 	}
 	d, data, found, err := m.store.inspect(ctx, user, handle)
 	if err != nil || !found {
+		if err == nil {
+			m.secret.compare(ctx, false)
+		}
 		return Details{}, false, m.wrap("inspect", err)
 	}
 	m.codec.inspect(&d, data, user)

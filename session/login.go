@@ -93,6 +93,7 @@ func (s *Session[T]) login(ctx context.Context, user string, life lifetimes) err
 	problems = errors.Join(problems, err)
 	s.setActive(next.id, next.rec, next.content)
 	s.m.event(ctx, madcrow.EventSessionLogin)
+	s.m.secret.compare(ctx, true)
 	return errors.Join(s.sendCookie(), problems)
 }
 

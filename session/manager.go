@@ -23,8 +23,11 @@ type Manager[T any] struct {
 	events   events.Source
 	log      *slog.Logger
 
+	secret *secretWatch // nil with Options.FastAPILayout
+
 	undecodables   logonce.Reasons // why data could not be decoded
 	severalCookies logonce.Reasons // that a request had several cookies of the name
+	twoCookies     logonce.Every   // requests with several cookies, none of which is used
 }
 
 // New makes a manager of the sessions of that name, such as "web": 1 to 64 letters,
@@ -48,6 +51,7 @@ func New[T any](r *madcrow.Redis, name string, options Options[T]) (*Manager[T],
 	if opt.Codec != nil && opt.Codec.ID() == jsonID {
 		opt.Codec = nil
 	}
+	m.secret = newSecretWatch(r, name, opt.Secret, max(opt.AbsoluteTimeout, opt.RememberAbsoluteTimeout), m.log)
 	seal, err := newSeal(opt.EncryptionKeys)
 	if err != nil {
 		return nil, fail.Argument("new", name, "Options.EncryptionKeys", err.Error())
@@ -56,6 +60,14 @@ func New[T any](r *madcrow.Redis, name string, options Options[T]) (*Manager[T],
 		maxPerUser: opt.MaxPerUser, grace: opt.RotationGrace, waitReplicas: opt.WaitReplicas, waitTimeout: opt.WaitTimeout,
 	})), sealedCodec[T]{seal, opt.Codec}
 	return m, nil
+}
+
+// missing reports that a request has no session, and why.
+func (m *Manager[T]) missing(ctx context.Context, why error) {
+	m.events.Send(ctx, madcrow.Event{Type: madcrow.EventSessionMissing, Reason: reasonOf(why)})
+	if why != ErrNoCookie && m.log.Enabled(ctx, slog.LevelDebug) { //nolint:errorlint // the error itself
+		m.log.DebugContext(ctx, "a request has no session", "name", m.name, "reason", reasonOf(why))
+	}
 }
 
 func (m *Manager[T]) event(ctx context.Context, t madcrow.EventType) { m.events.Count(ctx, t) }

@@ -37,7 +37,11 @@ func (c *counter) Operation(_ context.Context, o madcrow.Operation) {
 func (c *counter) Event(_ context.Context, ev madcrow.Event) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.events[ev.Type.Name()] += ev.N
+	name := ev.Type.Name()
+	if ev.Reason != "" {
+		name += "/" + ev.Reason
+	}
+	c.events[name] += ev.N
 }
 
 // took returns the calls since the last time.
@@ -64,6 +68,7 @@ func TestRoundTrips_AreWhatIsPromised(t *testing.T) {
 	r, c := counted(t)
 	m, few := newManager(t, r, options{}), newManager(t, r, options{MaxPerUser: 5})
 	everything(t, few, "warm") // Redis knows the scripts
+	login(t, m, "warm")        // once a minute a login also compares the Secret
 	c.took()
 	want := func(what string, n int) {
 		t.Helper()
@@ -124,7 +129,10 @@ func TestEvents_CountGuessesAndFailures(t *testing.T) {
 	other, err := session.New(r, "web", session.Options[int]{Logger: slog.New(slog.DiscardHandler)})
 	must(t, err)
 	_, _, _ = other.Open(stored(t, m, "x").Token()).Get(t.Context())
-	want := map[string]int{"created": 2, "login": 1, "malformed": 1, "missing": 1, "logout": 1, "undecodable": 1}
+	want := map[string]int{
+		"created": 2, "login": 1, "logout": 1,
+		"missing/no_cookie": 3, "missing/malformed": 1, "missing/unknown": 1, "missing/undecodable": 1,
+	}
 	if !maps.Equal(c.events, want) {
 		t.Errorf("%v, want %v", c.events, want)
 	}
@@ -170,7 +178,7 @@ func TestIdentifier_IsNowhereInRedis(t *testing.T) {
 			t.Error("the handle was taken for the identifier")
 		}
 	}
-	if len(keys) != 5 {
+	if len(keys) != 6 { // one is the fingerprint of the Secret
 		t.Errorf("%d keys: %v", len(keys), keys)
 	}
 }

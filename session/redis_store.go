@@ -36,9 +36,14 @@ type storeOptions struct {
 func newRedisStore(r *madcrow.Redis, name string, secret []byte, opt storeOptions) *redisStore {
 	cfg := r.Config()
 	return &redisStore{
-		r: r, opt: opt, timeout: cfg.CommandTimeout, prefix: cfg.KeyPrefix + "m1:session:" + name + ":", handles: newHandles(secret),
+		r: r, opt: opt, timeout: cfg.CommandTimeout, prefix: keyPrefix(r, name), handles: newHandles(secret),
 		scripts: serverScripts, cluster: cfg.Cluster.Enabled,
 	}
+}
+
+// keyPrefix is the beginning of all keys of a manager.
+func keyPrefix(r *madcrow.Redis, name string) string {
+	return r.Config().KeyPrefix + "m1:session:" + name + ":"
 }
 
 func (s *redisStore) extended() error { return nil }
@@ -70,8 +75,8 @@ func (s *redisStore) load(ctx context.Context, id ident) (reply, error) {
 	}
 	rep, err := parseReply(list)
 	if err == nil && rep.status == statusRecord && rep.rec.user != "" && s.handles.of(rep.rec.user) != id.handle {
-		// Made with another Secret: no revocation would find it.
-		return reply{status: statusNone, reason: reasonRevoked}, nil
+		// No revocation would find it.
+		return reply{status: statusNone, reason: reasonOtherSecret}, nil
 	}
 	return rep, err
 }

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,6 +46,7 @@ type state[T any] struct {
 	id      ident // zero without an identifier
 	rec     record
 	content content[T]
+	why     error   // why there is no session
 	cause   error   // why Redis could not be asked, if the failure allowed the read anyway
 	under   failure // that failure
 }
@@ -54,11 +56,13 @@ type otherIDs struct {
 	candidates []ident // of several cookies of the name; the load chooses
 	rivals     []ident // several valid ones: none is used; the next create, login or logout ends them
 	stale      []ident // unusable ones: the next login or logout ends them
+	unusable   error   // why the request has no identifier; nil for no cookie
 }
 
 // snapshot is the part of state that can be read without waiting.
 type snapshot struct {
 	id    ident
+	why   error
 	cause error
 }
 
@@ -87,7 +91,7 @@ func (m *Manager[T]) open(s *Session[T], token string) {
 	}
 	id, ok := m.store.parseID(token)
 	if !ok {
-		m.event(context.Background(), madcrow.EventSessionMalformed)
+		s.other.unusable = ErrMalformed
 		return
 	}
 	s.state.id, s.snapshot.id = id, id
@@ -145,7 +149,7 @@ func (s *Session[T]) acquire(ctx context.Context) error {
 
 func (s *Session[T]) release() {
 	s.mu.Lock()
-	s.snapshot = snapshot{id: s.state.id, cause: s.state.cause}
+	s.snapshot = snapshot{id: s.state.id, why: cmp.Or(s.state.why, s.noRedis()), cause: s.state.cause}
 	s.mu.Unlock()
 	<-s.lock
 }
@@ -210,7 +214,8 @@ func (s *Session[T]) load(ctx context.Context) error {
 		return s.loadFallback(ctx, err, under)
 	}
 	if s.state.id == (ident{}) {
-		s.state.phase = phaseNone
+		s.setNone(cmp.Or(s.other.unusable, ErrNoCookie))
+		s.m.missing(ctx, s.state.why)
 		return nil
 	}
 	since := s.m.fallback.begin()
@@ -220,15 +225,20 @@ func (s *Session[T]) load(ctx context.Context) error {
 		return s.loadFallback(ctx, err, under)
 	case rep.status == statusNone:
 		s.m.fallback.lost(s.state.id)
-		s.m.event(ctx, rep.reason.event()) // many "missing" may be guesses
-		s.setNone()                        // an unknown identifier is never adopted
-		if rep.reason == reasonRotated {
+		s.setNone(rep.reason.why())   // an unknown identifier is never adopted
+		s.m.missing(ctx, s.state.why) // many ErrUnknown may be guesses
+		switch rep.reason {
+		case reasonRotated:
 			s.state.phase = phaseReplaced
+		case reasonOtherSecret:
+			s.m.secret.compare(ctx, false)
 		}
 		return nil
 	}
 	id := s.state.id
-	s.setRecord(ctx, rep.rec)
+	if s.setRecord(ctx, rep.rec); s.state.phase == phaseActive {
+		s.m.event(ctx, madcrow.EventSessionRead)
+	}
 	s.m.fallback.put(id, rep.rec, since)
 	return nil
 }
@@ -239,7 +249,7 @@ func (s *Session[T]) loadFallback(ctx context.Context, err error, under failure)
 	if errors.Is(err, madcrow.ErrCanceled) {
 		return err
 	}
-	s.m.event(ctx, madcrow.EventSessionUnavailable)
+	s.m.events.Send(ctx, madcrow.Event{Type: madcrow.EventSessionUnavailable, Err: err})
 	switch under {
 	case failOpen:
 		s.state.phase, s.state.cause, s.state.under = phaseNone, err, under
@@ -260,13 +270,21 @@ func (s *Session[T]) loadFallback(ctx context.Context, err error, under failure)
 	return err
 }
 
-// setNone notes that there is no session, and drops the identifier.
-func (s *Session[T]) setNone() { s.state = state[T]{phase: phaseNone} }
+// noRedis returns why a read found no session without Redis, if the failure allowed that.
+func (s *Session[T]) noRedis() error {
+	if s.state.phase == phaseNone {
+		return s.state.cause
+	}
+	return nil
+}
+
+// setNone notes that there is no session, and why, and drops the identifier.
+func (s *Session[T]) setNone(why error) { s.state = state[T]{phase: phaseNone, why: why} }
 
 // setEnded notes that the session has ended.
 func (s *Session[T]) setEnded() {
 	s.m.fallback.drop(s.state.id)
-	s.setNone()
+	s.setNone(ErrEnded)
 }
 
 // setActive notes a session that was read or stored.
@@ -285,7 +303,7 @@ func (s *Session[T]) setRecord(ctx context.Context, rec record) {
 	if err != nil {
 		s.m.undecodable(ctx, err)
 		s.other.stale = append(s.other.stale, id)
-		s.setNone()
+		s.setNone(ErrUndecodable)
 		return
 	}
 	s.setActive(id, rec, c)
@@ -312,11 +330,12 @@ func (s *Session[T]) notChanged(why reason) error {
 		return ErrRotated
 	}
 	s.setEnded()
-	return ErrEnded
+	s.state.why = why.why()
+	return because(ErrEnded, s.state.why)
 }
 
 func (m *Manager[T]) undecodable(ctx context.Context, err error) {
-	m.event(ctx, madcrow.EventSessionUndecodable)
+	m.missing(ctx, ErrUndecodable)
 	if m.opt.OnUndecodable != nil {
 		m.opt.OnUndecodable(ctx, err)
 		return

@@ -87,18 +87,9 @@ const (
 	reasonRevoked reason = "revoked"
 	reasonFrozen  reason = "frozen"  // rotated: readable in the grace, not writable
 	reasonRotated reason = "rotated" // the identifier was replaced; not readable
-)
 
-// event is what a read that found no session is reported as.
-func (r reason) event() madcrow.EventType {
-	switch r {
-	case reasonRevoked:
-		return madcrow.EventSessionRevoked
-	case reasonRotated:
-		return madcrow.EventSessionRotated
-	}
-	return madcrow.EventSessionMissing
-}
+	reasonOtherSecret reason = "other secret" // the user's handle is made with another Options.Secret
+)
 
 // reply is the result of a store's operation.
 type reply struct {

@@ -45,6 +45,9 @@ func (m *Manager[T]) List(ctx context.Context, user string) ([]Info, error) {
 	if err != nil {
 		return nil, m.wrap("list", err)
 	}
+	if len(list) == 0 {
+		m.secret.compare(ctx, false)
+	}
 	slices.SortFunc(list, func(a, b Info) int { return b.Created.Compare(a.Created) })
 	return list, nil
 }
@@ -60,6 +63,8 @@ func (m *Manager[T]) Revoke(ctx context.Context, user, handle string) (bool, err
 	m.dropCopies(handle, rep)
 	if rep.status == statusDone {
 		m.event(ctx, madcrow.EventSessionRevoked)
+	} else if err == nil {
+		m.secret.compare(ctx, false)
 	}
 	return rep.status == statusDone, m.wrap("revoke", err)
 }
@@ -72,15 +77,18 @@ func (m *Manager[T]) RevokeAll(ctx context.Context, user string) (int, error) {
 		return 0, err
 	}
 	rep, err := m.store.revokeAll(ctx, user)
-	m.revoked(rep)
+	m.revoked(ctx, rep)
+	if err == nil && rep.count == 0 {
+		m.secret.compare(ctx, false)
+	}
 	return rep.count, m.wrap("revoke all", err)
 }
 
 // revoked drops all fallback copies after a revocation of several sessions.
-func (m *Manager[T]) revoked(rep reply) {
+func (m *Manager[T]) revoked(ctx context.Context, rep reply) {
 	m.fallback.dropAll()
 	if rep.count > 0 {
-		m.event(context.Background(), madcrow.EventSessionRevoked)
+		m.events.CountN(ctx, madcrow.EventSessionRevoked, rep.count)
 	}
 }
 
@@ -94,10 +102,10 @@ func (s *Session[T]) RevokeOthers(ctx context.Context) (n int, err error) {
 	}
 	err = s.change(ctx, op, func() error {
 		if s.state.rec.user == "" {
-			return ErrNoUser
+			return because(ErrNoUser, s.state.why)
 		}
 		rep, err := s.m.store.revokeOthers(ctx, s.state.id)
-		s.m.revoked(rep)
+		s.m.revoked(ctx, rep)
 		if made(err) && rep.status == statusNone {
 			return s.notChanged(rep.reason)
 		}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // most bounds the reasons that are kept. Whoever fails in more ways than that
@@ -39,6 +40,29 @@ func (r *Reasons) Clear() bool {
 	some := len(r.logged) > 0
 	r.logged = nil
 	return some
+}
+
+// Every lets a line through once in a while, for what goes on and on without an end
+// that could be logged. The zero value is ready for use, by several goroutines.
+type Every struct {
+	mu    sync.Mutex
+	last  time.Time
+	count int
+}
+
+// Due counts an occurrence. It returns 0 if one was let through within d, and
+// otherwise how many there were since, this one included.
+func (e *Every) Due(d time.Duration) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.count++
+	now := time.Now()
+	if !e.last.IsZero() && now.Sub(e.last) < d {
+		return 0
+	}
+	n := e.count
+	e.last, e.count = now, 0
+	return n
 }
 
 // ownPort is the local address of a connection, which differs each time:

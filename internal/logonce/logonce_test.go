@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 func TestReasons_EachOnceUntilItIsOver(t *testing.T) {
@@ -55,4 +57,18 @@ func TestText_OneReasonHasOneText(t *testing.T) {
 	if Text(a) == Text(b) {
 		t.Error("two addresses are one")
 	}
+}
+
+func TestEvery_IsDueOnceInAWhileAndCountsTheOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var e Every
+		var due []int
+		for range 130 { // one a second
+			due = append(due, e.Due(time.Minute))
+			time.Sleep(time.Second)
+		}
+		if due[0] != 1 || due[60] != 60 || due[120] != 60 || due[59]+due[61]+due[129] != 0 {
+			t.Errorf("%v", due)
+		}
+	})
 }
