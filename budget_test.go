@@ -28,13 +28,13 @@ func everyCall(t *testing.T, r *madcrow.Redis) map[string]func(context.Context) 
 	limits := map[string]*ratelimit.Limiter{}
 	var all []*ratelimit.Limiter
 	for name, a := range map[string]ratelimit.Algorithm{"log": ratelimit.SlidingLog(), "gcra": ratelimit.GCRA(100)} {
-		limits[name] = must(ratelimit.New(r, name, ratelimit.PerMinute(100), madcrow.FailClosed, ratelimit.WithAlgorithm(a)))(t)
+		limits[name] = must(ratelimit.New(r, name, ratelimit.Options{Rate: ratelimit.PerMinute(100), FailPolicy: madcrow.FailClosed, Algorithm: a}))(t)
 		all = append(all, limits[name])
 	}
 	group := must(ratelimit.Join(all...))(t)
-	login := must(ratelimit.NewLogin(r, ratelimit.LoginConfig{MaxAttempts: 100, Window: time.Minute, Blocks: []time.Duration{time.Minute}}, madcrow.FailClosed))(t)
-	bucket := must(ratelimit.NewTokenBucket(r, "bucket", ratelimit.PerMinute(100), 100, madcrow.FailClosed))(t)
-	places := must(semaphore.New(r, "places", 1000, madcrow.FailClosed, semaphore.Options{TTL: time.Minute}))(t)
+	login := must(ratelimit.NewLogin(r, "login", ratelimit.LoginOptions{MaxAttempts: 100, Window: time.Minute, Blocks: []time.Duration{time.Minute}, FailPolicy: madcrow.FailClosed}))(t)
+	bucket := must(ratelimit.NewTokenBucket(r, "bucket", ratelimit.TokenBucketOptions{Rate: ratelimit.PerMinute(100), Burst: 100, FailPolicy: madcrow.FailClosed}))(t)
+	places := must(semaphore.New(r, "places", semaphore.Options{Limit: 1000, FailPolicy: madcrow.FailClosed, LeaseTTL: time.Minute}))(t)
 	sessions := must(session.New(r, "budget", session.Options[int]{InsecureCookie: true}))(t)
 	bus := must(pubsub.New(r, pubsub.Options{}))(t)
 	topic := must(pubsub.NewTopic[string](bus, "budget", pubsub.TopicOptions[string]{}))(t)

@@ -132,7 +132,7 @@ func TestDemoted_IsLeftByEveryKindOfCall(t *testing.T) {
 	} {
 		for how, fail := range map[string]madcrow.FailPolicy{"": madcrow.FailClosed, ", open": madcrow.FailOpen} {
 			calls["limit "+name+how] = func(t *testing.T, r *madcrow.Redis) func(context.Context) error {
-				l, err := ratelimit.New(r, "l", ratelimit.PerMinute(1000000), fail, ratelimit.WithAlgorithm(algorithm))
+				l, err := ratelimit.New(r, "l", ratelimit.Options{Rate: ratelimit.PerMinute(1000000), FailPolicy: fail, Algorithm: algorithm})
 				if err != nil {
 					t.Fatal(err)
 				}

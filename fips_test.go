@@ -101,7 +101,7 @@ func useEveryPackage(ctx context.Context, t *testing.T, cfg madcrow.Config, must
 		t.Errorf("session: %+v %v %v", got, found, err)
 	}
 
-	l, err := ratelimit.New(r, "fips", ratelimit.PerMinute(10), madcrow.FailClosed)
+	l, err := ratelimit.New(r, "fips", ratelimit.Options{Rate: ratelimit.PerMinute(10), FailPolicy: madcrow.FailClosed})
 	must("limit", err)
 	d, err := l.Allow(ctx, strings.Repeat("a long subject ", 100))
 	if must("allow", err); !d.Allowed {

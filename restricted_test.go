@@ -191,7 +191,7 @@ func TestScripts_ServerThatRunsNone(t *testing.T) {
 				first = madcrow.StateUp // this user may need none
 			}
 			await(t, r, first, 5*time.Second)
-			limit, err := ratelimit.New(r, "l", ratelimit.PerMinute(1), madcrow.FailOpen)
+			limit, err := ratelimit.New(r, "l", ratelimit.Options{Rate: ratelimit.PerMinute(1), FailPolicy: madcrow.FailOpen})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -170,8 +170,8 @@ func (s limits) peers(client *redis.Client) ([]limiter, error) {
 // come, which is without asking.
 func (s limits) ours(e *environment) ([]limiter, error) {
 	var failed error
-	make := func(name string, rate ratelimit.Rate, a ratelimit.Algorithm, opts ...ratelimit.Option) *ratelimit.Limiter {
-		l, err := ratelimit.New(e.redis, s.name+"."+name, rate, madcrow.FailClosed, append(opts, ratelimit.WithAlgorithm(a))...)
+	make := func(name string, rate ratelimit.Rate, a ratelimit.Algorithm, denied int) *ratelimit.Limiter {
+		l, err := ratelimit.New(e.redis, s.name+"."+name, ratelimit.Options{Rate: rate, FailPolicy: madcrow.FailClosed, Algorithm: a, DeniedSubjects: denied})
 		if err != nil {
 			failed = err
 		}
@@ -183,15 +183,15 @@ func (s limits) ours(e *environment) ([]limiter, error) {
 			return d.Allowed, err
 		}
 	}
-	ask := ratelimit.WithDeniedKeys(0)
+	const ask = -1
 	three := []*ratelimit.Limiter{
 		make("group1", s.rate, ratelimit.SlidingLog(), ask),
 		make("group2", s.rate, ratelimit.SlidingWindow(10), ask),
 		make("group3", s.bucket, ratelimit.GCRA(s.burst), ask),
 	}
 	local := []limiter{
-		{"madcrow SlidingLog, known here (≤ 250 ns)", 0, alone(make("known", s.rate, ratelimit.SlidingLog()))},
-		{"madcrow GCRA, known here (≤ 250 ns)", 0, alone(make("known", s.bucket, ratelimit.GCRA(s.burst)))},
+		{"madcrow SlidingLog, known here (≤ 250 ns)", 0, alone(make("known", s.rate, ratelimit.SlidingLog(), 0))},
+		{"madcrow GCRA, known here (≤ 250 ns)", 0, alone(make("known", s.bucket, ratelimit.GCRA(s.burst), 0))},
 	}
 	asked := []limiter{
 		{"madcrow SlidingLog", s.must(1.7), alone(make("log", s.rate, ratelimit.SlidingLog(), ask))},

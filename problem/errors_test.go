@@ -49,7 +49,7 @@ var away = func() *madcrow.Redis {
 // ofLimit is the error of a limit of one an hour, which asks a Redis that is
 // away for a request of this cost. Its deadline is a minute ahead, or passed.
 func ofLimit(policy madcrow.FailPolicy, cost int64, deadline time.Duration) error {
-	l, err := ratelimit.New(away, "p", ratelimit.PerHour(1), policy)
+	l, err := ratelimit.New(away, "p", ratelimit.Options{Rate: ratelimit.PerHour(1), FailPolicy: policy})
 	if err != nil {
 		panic(err)
 	}
@@ -65,7 +65,7 @@ func ofLimit(policy madcrow.FailPolicy, cost int64, deadline time.Duration) erro
 
 // ofSemaphore is the error of a semaphore on a Redis that is away.
 func ofSemaphore(deadline time.Duration) error {
-	s, err := semaphore.New(away, "p", 1, madcrow.FailClosed, semaphore.Options{})
+	s, err := semaphore.New(away, "p", semaphore.Options{Limit: 1, FailPolicy: madcrow.FailClosed})
 	if err != nil {
 		panic(err)
 	}

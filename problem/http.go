@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"runtime/debug"
 	"strconv"
@@ -52,6 +53,7 @@ func (f Writer) Write(w http.ResponseWriter, r *http.Request, err error) {
 func (p Problem) SetHeaders(h http.Header) {
 	h.Del("Content-Length")
 	h.Del("Content-Encoding")
+	maps.Copy(h, p.Header)
 	h.Set("Content-Type", ContentType)
 	h.Set("Cache-Control", "no-store")
 	if p.RetryAfter > 0 {

@@ -58,6 +58,9 @@ type Problem struct {
 	// Allow and Challenge are sent as the headers Allow and WWW-Authenticate.
 	Allow     string `json:"-"`
 	Challenge string `json:"-"`
+	// Header are further headers of the response, such as RateLimit of a 429. Each
+	// replaces what the response has of that name.
+	Header http.Header `json:"-"`
 }
 
 // FieldError is one invalid member of a request. It never holds the value that

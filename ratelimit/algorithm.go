@@ -83,7 +83,12 @@ type plan struct {
 // code is the kind's part of keys.
 func (k kind) code() string { return [...]string{"", "l", "s", "w", "g"}[k] }
 
-func (a Algorithm) plan(rate Rate, wait time.Duration, wrong *operr.Arguments) plan {
+// plan checks the parameters; where is the name of the options' type.
+func (a Algorithm) plan(where string, rate Rate, wait time.Duration, wrong *operr.Arguments) plan {
+	burst := where + ".Algorithm"
+	if where == bucketOptions {
+		burst = where + ".Burst"
+	}
 	p := plan{kind: a.kind, rate: rate, limit: rate.Limit}
 	most := int64(maxLimit)
 	switch a.kind {
@@ -93,14 +98,14 @@ func (a Algorithm) plan(rate Rate, wait time.Duration, wrong *operr.Arguments) p
 		p.script, most = limitscript.Set, maxLogged
 	case kindWindow:
 		p.script = limitscript.Window
-		wrong.Check(a.extra >= 1 && a.extra <= 1000, "algorithm", "a sliding window has from 1 to 1000 buckets")
+		wrong.Check(a.extra >= 1 && a.extra <= 1000, where+".Algorithm", "a sliding window has from 1 to 1000 buckets")
 	case kindGCRA:
 		p.script, p.limit = limitscript.GCRA, a.extra
-		wrong.Check(a.extra >= 1 && a.extra <= maxLogged, "algorithm", fmt.Sprintf("the burst must be from 1 to %d", maxLogged))
+		wrong.Check(a.extra >= 1 && a.extra <= maxLogged, burst, fmt.Sprintf("the burst must be from 1 to %d", maxLogged))
 		wrong.Check(rate.Limit < 1 || float64(a.extra)/float64(rate.Limit)*rate.Window.Hours() <= 366*24,
-			"algorithm", "the burst must refill within a year: raise the rate or lower the burst")
+			burst, "the burst must refill within a year: raise the rate or lower the burst")
 	}
-	rate.check(most, wrong)
+	rate.check(where+".Rate", most, wrong)
 	own := a.extra
 	if p.kind == kindLog {
 		own = (rate.micros()+999)/1000 + 1
@@ -123,7 +128,7 @@ func (p plan) localWindow() time.Duration {
 // decide turns a reply into a decision. Times are microseconds.
 func (p plan) decide(name string, r limitscript.Reply) Decision {
 	d := Decision{
-		Allowed: r.Retry == 0, Policy: name, Limit: p.limit, Window: p.rate.Window,
+		Allowed: r.Retry == 0, Limiter: name, Limit: p.limit, Window: p.rate.Window,
 		RetryAfter: time.Duration(r.Retry) * time.Microsecond,
 		ResetAfter: time.Duration(r.Reset) * time.Microsecond,
 	}

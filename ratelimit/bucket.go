@@ -7,31 +7,32 @@ import (
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/clock"
 	"github.com/madcrow-go/madcrow/internal/limitscript"
+	"github.com/madcrow-go/madcrow/internal/operr"
 )
+
+const bucketOptions = "TokenBucketOptions"
 
 // TokenBucket is a [Limiter] by [GCRA], with the operations that only tokens
 // allow.
 type TokenBucket struct{ *Limiter }
 
-// WithMaxWait bounds how far ahead [TokenBucket.Reserve] may book, up to 31
-// days. Defaults to the time that refills the burst, at most an hour. All
-// processes that share a limit need the same value: one with a smaller value
-// drops what another has booked beyond it.
-func WithMaxWait(d time.Duration) Option { return func(o *options) { o.wait = d } }
-
 // NewTokenBucket makes a limit by GCRA: burst requests at once, refilled at the
 // rate. Everything else is as with [New].
-func NewTokenBucket(r *madcrow.Redis, name string, rate Rate, burst int64, policy madcrow.FailPolicy, opts ...Option) (*TokenBucket, error) {
-	refill := time.Hour
-	if rate.Limit > 0 {
-		if t := float64(rate.Window) / float64(rate.Limit) * float64(burst); t < float64(time.Hour) {
-			refill = time.Duration(t).Truncate(time.Microsecond)
+func NewTokenBucket(r *madcrow.Redis, name string, o TokenBucketOptions) (*TokenBucket, error) {
+	if o.MaxWait == 0 {
+		o.MaxWait = time.Hour
+		if o.Rate.Limit > 0 {
+			if t := float64(o.Rate.Window) / float64(o.Rate.Limit) * float64(o.Burst); t < float64(time.Hour) {
+				o.MaxWait = max(0, time.Duration(t).Truncate(time.Microsecond))
+			}
 		}
 	}
-	// The caller's options come later and win.
-	all := append([]Option{WithMaxWait(refill)}, opts...)
-	l, err := New(r, name, rate, policy, append(all, WithAlgorithm(GCRA(burst)))...)
-	if err != nil {
+	var wrong operr.Arguments
+	l := newLimiter(r, name, bucketOptions, settings{wait: o.MaxWait, Options: Options{
+		Rate: o.Rate, FailPolicy: o.FailPolicy, Algorithm: GCRA(o.Burst), Timeout: o.Timeout,
+		DeniedSubjects: o.DeniedSubjects, LocalSubjects: o.LocalSubjects, Logger: o.Logger,
+	}}, &wrong)
+	if err := fail.Arguments("new token bucket", name, wrong); err != nil {
 		return nil, err
 	}
 	return &TokenBucket{l}, nil
@@ -68,7 +69,7 @@ func (b *TokenBucket) AllowAtMost(ctx context.Context, subject string, n int64) 
 		// extra holds both: the number taken, and the fraction of a token.
 		taken, reply.Extra = reply.Extra/b.plan.rate.Limit, reply.Extra%b.plan.rate.Limit
 	}
-	d = b.plan.decide(b.name, reply)
+	d = b.decide(reply, 1)
 	b.rememberDenial(subject, 1, asked, d)
 	b.record(ctx, d, nil)
 	return taken, d, nil
@@ -85,7 +86,7 @@ type Reservation struct {
 	// Degraded and Err are as in [Decision]: while Redis is unavailable nothing
 	// is booked, and FailOpen and FailLocal decide for this moment only.
 	Degraded bool
-	Err      error
+	Cause    error
 
 	b       *TokenBucket
 	subject string
@@ -93,7 +94,8 @@ type Reservation struct {
 }
 
 // Reserve books n tokens now and returns how long to wait before acting on
-// them, at most maxWait and at most [WithMaxWait]. Later requests queue behind
+// them, at most maxWait and at most
+// [TokenBucketOptions].MaxWait. Later requests queue behind
 // it.
 func (b *TokenBucket) Reserve(ctx context.Context, subject string, n int64, maxWait time.Duration) (*Reservation, error) {
 	res := &Reservation{b: b, subject: subject, n: n}
@@ -112,7 +114,7 @@ func (b *TokenBucket) Reserve(ctx context.Context, subject string, n int64, maxW
 		if err != nil {
 			return nil, err
 		}
-		res.OK, res.Wait, res.Degraded, res.Err = d.Allowed, d.RetryAfter, true, d.Err
+		res.OK, res.Wait, res.Degraded, res.Cause = d.Allowed, d.RetryAfter, true, d.Cause
 		return res, nil
 	}
 	res.OK, res.Wait = reply.Extra == 1, time.Duration(reply.Retry)*time.Microsecond
@@ -154,5 +156,5 @@ func (b *TokenBucket) adjust(ctx context.Context, op, subject string, n int64, m
 		return Decision{}, b.failed(op, err)
 	}
 	b.forgetDenial(subject)
-	return b.plan.decide(b.name, reply), nil
+	return b.decide(reply, 1), nil
 }

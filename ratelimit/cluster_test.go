@@ -60,12 +60,12 @@ func hostileLimits(t *testing.T, r *madcrow.Redis) {
 		if name == "gcra" {
 			a = ratelimit.GCRA(limit)
 		}
-		l := must[*ratelimit.Limiter](t)(ratelimit.New(r, name, ratelimit.PerHour(limit), madcrow.FailClosed, ratelimit.WithAlgorithm(a)))
+		l := must[*ratelimit.Limiter](t)(ratelimit.New(r, name, ratelimit.Options{Rate: ratelimit.PerHour(limit), FailPolicy: madcrow.FailClosed, Algorithm: a}))
 		limiters[name], all = l, append(all, l)
 	}
 	g := must[*ratelimit.Group](t)(ratelimit.Join(all...))
-	places := must[*semaphore.Semaphore](t)(semaphore.New(r, "places", limit, madcrow.FailClosed, semaphore.Options{TTL: time.Hour}))
-	tokens := must[*ratelimit.TokenBucket](t)(ratelimit.NewTokenBucket(r, "tokens", ratelimit.PerHour(limit), limit, madcrow.FailClosed))
+	places := must[*semaphore.Semaphore](t)(semaphore.New(r, "places", semaphore.Options{Limit: limit, FailPolicy: madcrow.FailClosed, LeaseTTL: time.Hour}))
+	tokens := must[*ratelimit.TokenBucket](t)(ratelimit.NewTokenBucket(r, "tokens", ratelimit.TokenBucketOptions{Rate: ratelimit.PerHour(limit), Burst: limit, FailPolicy: madcrow.FailClosed}))
 
 	// check looks at how many are taken of each.
 	check := func(when string, want func(i int) int64) {
@@ -154,7 +154,7 @@ func short(s string) string {
 }
 
 func hostileLogins(t *testing.T, r *madcrow.Redis) {
-	login := must[*ratelimit.Login](t)(ratelimit.NewLogin(r, ratelimit.LoginConfig{MaxAttempts: 3, Window: time.Hour, Blocks: []time.Duration{time.Minute}}, madcrow.FailClosed))
+	login := must[*ratelimit.Login](t)(ratelimit.NewLogin(r, "login", ratelimit.LoginOptions{MaxAttempts: 3, Window: time.Hour, Blocks: []time.Duration{time.Minute}, FailPolicy: madcrow.FailClosed}))
 	ids := hostile()
 	for _, id := range ids {
 		if d, err := login.Attempt(t.Context(), id); err != nil || !d.Allowed || d.Remaining != 2 {
@@ -189,7 +189,7 @@ func TestCluster_LimitsOfASlotThatMoves(t *testing.T) {
 			a = ratelimit.GCRA(100)
 		}
 		make := func(r *madcrow.Redis) *ratelimit.Limiter {
-			return must[*ratelimit.Limiter](t)(ratelimit.New(r, "moving."+name, ratelimit.PerDay(100), madcrow.FailClosed, ratelimit.WithAlgorithm(a), ratelimit.WithDeniedKeys(0)))
+			return must[*ratelimit.Limiter](t)(ratelimit.New(r, "moving."+name, ratelimit.Options{Rate: ratelimit.PerDay(100), FailPolicy: madcrow.FailClosed, Algorithm: a, DeniedSubjects: -1}))
 		}
 		l, elsewhere := make(r), make(other)
 		left := int64(100)
@@ -244,13 +244,13 @@ func TestCluster_EveryKindOfLimitGoesOnWhileItsSlotMoves(t *testing.T) {
 	cfg.CommandTimeout = 2 * time.Second
 	r := openConfig(t, cfg)
 	limit := func(name string, n int64, a ratelimit.Algorithm) *ratelimit.Limiter {
-		return must[*ratelimit.Limiter](t)(ratelimit.New(r, name, ratelimit.PerDay(n), madcrow.FailClosed, ratelimit.WithAlgorithm(a), ratelimit.WithDeniedKeys(0)))
+		return must[*ratelimit.Limiter](t)(ratelimit.New(r, name, ratelimit.Options{Rate: ratelimit.PerDay(n), FailPolicy: madcrow.FailClosed, Algorithm: a, DeniedSubjects: -1}))
 	}
 	few, many := limit("few", 4, ratelimit.SlidingLog()), limit("many", 100, ratelimit.GCRA(100))
 	group := must[*ratelimit.Group](t)(ratelimit.Join(few, many))
-	bucket := must[*ratelimit.TokenBucket](t)(ratelimit.NewTokenBucket(r, "tokens", ratelimit.PerDay(10), 10, madcrow.FailClosed, ratelimit.WithDeniedKeys(0)))
-	places := must[*semaphore.Semaphore](t)(semaphore.New(r, "places", 2, madcrow.FailClosed, semaphore.Options{}))
-	login := must[*ratelimit.Login](t)(ratelimit.NewLogin(r, ratelimit.LoginConfig{MaxAttempts: 2, Blocks: []time.Duration{time.Minute}}, madcrow.FailClosed, ratelimit.WithDeniedKeys(0)))
+	bucket := must[*ratelimit.TokenBucket](t)(ratelimit.NewTokenBucket(r, "tokens", ratelimit.TokenBucketOptions{Rate: ratelimit.PerDay(10), Burst: 10, FailPolicy: madcrow.FailClosed, DeniedSubjects: -1}))
+	places := must[*semaphore.Semaphore](t)(semaphore.New(r, "places", semaphore.Options{Limit: 2, FailPolicy: madcrow.FailClosed}))
+	login := must[*ratelimit.Login](t)(ratelimit.NewLogin(r, "login", ratelimit.LoginOptions{MaxAttempts: 2, Blocks: []time.Duration{time.Minute}, FailPolicy: madcrow.FailClosed, DeniedSubjects: -1}))
 
 	first := func() {
 		t.Helper()

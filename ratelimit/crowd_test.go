@@ -104,8 +104,7 @@ func crowdMember(text string) error {
 		if in.Decode(&job) != nil {
 			return nil // the test is over
 		}
-		l, err := ratelimit.New(r, job.Name, ratelimit.Per(job.Window, job.Limit), madcrow.FailClosed,
-			ratelimit.WithAlgorithm(job.algorithm()), ratelimit.WithDeniedKeys(0))
+		l, err := ratelimit.New(r, job.Name, ratelimit.Options{Rate: ratelimit.Per(job.Window, job.Limit), FailPolicy: madcrow.FailClosed, Algorithm: job.algorithm(), DeniedSubjects: -1})
 		if err != nil {
 			return err
 		}

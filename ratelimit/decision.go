@@ -1,6 +1,12 @@
 package ratelimit
 
-import "time"
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/madcrow-go/madcrow/problem"
+)
 
 // Never is the RetryAfter of a cost that is above the limit itself: waiting
 // does not help.
@@ -10,8 +16,8 @@ const Never time.Duration = -1
 type Decision struct {
 	// Allowed is true when the request was admitted, and counted.
 	Allowed bool
-	// Policy is the name of the limit; of a group, of its strictest limit.
-	Policy string
+	// Limiter is the name of the limit; of a group, of its strictest limit.
+	Limiter string
 	// Limit is how many are admitted in a window; with a [TokenBucket] the
 	// burst.
 	Limit int64
@@ -32,9 +38,68 @@ type Decision struct {
 	// Source says where the decision was made.
 	Source Source
 	// Degraded is true when Redis was unavailable and the [madcrow.FailPolicy] decided
-	// instead. Err is the cause.
+	// instead. Cause is the error of Redis.
 	Degraded bool
-	Err      error
+	Cause    error
+
+	of   *Limiter // that decided; nil in a Decision that no limiter made
+	cost int64    // of the request
+}
+
+// Err is nil for a request that was admitted. For a denied one it is an error that
+// knows its response: [problem.Write] answers 429 QUOTA_EXCEEDED, or QUOTA_NEVER
+// where waiting does not help, with Retry-After, RateLimit and RateLimit-Policy. A
+// cost that is only above the share of this process, while Redis is unavailable, is
+// the Cause: a 503.
+//
+//	if d, err := uploads.AllowN(ctx, user, size); err != nil {
+//		return err // not decided: 503 or 504
+//	} else if err := d.Err(); err != nil {
+//		return err // denied: 429
+//	}
+func (d Decision) Err() error {
+	if d.Allowed {
+		return nil
+	}
+	return denied(d, []Decision{d}, []string{d.Limiter})
+}
+
+// Err is [Decision.Err]; its response describes each limit of the group, and names
+// those that denied in violated-policies.
+func (j Joint) Err() error {
+	if j.Allowed {
+		return nil
+	}
+	return denied(j.Decision, j.Limits, j.Violated)
+}
+
+var errNoDecision = errors.New("ratelimit: no limiter has made this decision")
+
+func denied(d Decision, each []Decision, violated []string) error {
+	switch {
+	case d.Cause != nil && d.RetryAfter <= 0: // Redis might have admitted it
+		return d.Cause
+	case d.of == nil:
+		return errNoDecision
+	}
+	p := quotaProblem(d, violated)
+	p.Header = http.Header{}
+	setRateLimit(p.Header, policies(each), each)
+	return refusal{p, d.RetryAfter}
+}
+
+// Refuse writes the response of a denied request, as [Decision.Err] describes it,
+// and logs it with the logger of the limit.
+func Refuse(w http.ResponseWriter, r *http.Request, d Decision) {
+	err := d.Err()
+	if err == nil {
+		misuse("Refuse was called for a request that was admitted")
+	}
+	if d.of == nil {
+		problem.Write(w, r, nil, err)
+		return
+	}
+	problem.Write(w, r, d.of.opt.Logger, err)
 }
 
 // Source says where a decision was made.

@@ -16,7 +16,7 @@ func TestDenialCache_NeverWhenRedisWouldAdmit(t *testing.T) {
 	r := open(t)
 	const window = 20 * time.Millisecond
 	prefix := r.Config().KeyPrefix
-	l := must[*ratelimit.Limiter](t)(ratelimit.New(r, "x", ratelimit.Per(window, 1), madcrow.FailClosed))
+	l := must[*ratelimit.Limiter](t)(ratelimit.New(r, "x", ratelimit.Options{Rate: ratelimit.Per(window, 1), FailPolicy: madcrow.FailClosed}))
 	ask := func(args ...string) madcrow.Message {
 		m, err := r.Do(t.Context(), func(b madcrow.Builder) madcrow.Command { return b.Arbitrary(args...).Build() })
 		if err != nil {
@@ -70,7 +70,7 @@ func TestDenialCache_NeverWhenRedisWouldAdmit(t *testing.T) {
 // knownDenied is a limiter that remembers a denial of a subject.
 func knownDenied(t testing.TB) *ratelimit.Limiter {
 	t.Helper()
-	l := must[*ratelimit.Limiter](t)(ratelimit.New(open(t), "x", ratelimit.PerHour(1), madcrow.FailClosed))
+	l := must[*ratelimit.Limiter](t)(ratelimit.New(open(t), "x", ratelimit.Options{Rate: ratelimit.PerHour(1), FailPolicy: madcrow.FailClosed}))
 	renew(t, l)
 	return l
 }
@@ -129,7 +129,7 @@ func BenchmarkDenialCache_KnownParallel(b *testing.B) {
 }
 
 func TestTokenBucket_AnEmptyOneIsRemembered(t *testing.T) {
-	b := must[*ratelimit.TokenBucket](t)(ratelimit.NewTokenBucket(open(t), "x", ratelimit.PerHour(10), 10, madcrow.FailClosed))
+	b := must[*ratelimit.TokenBucket](t)(ratelimit.NewTokenBucket(open(t), "x", ratelimit.TokenBucketOptions{Rate: ratelimit.PerHour(10), Burst: 10, FailPolicy: madcrow.FailClosed}))
 	if n, d, err := b.AllowAtMost(t.Context(), "a", 20); err != nil || n != 10 || !d.Allowed {
 		t.Fatal(n, d, err)
 	}

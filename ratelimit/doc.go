@@ -1,7 +1,7 @@
 // Package ratelimit limits how often something may happen, for all processes
 // that share a Redis.
 //
-//	api, err := ratelimit.New(r, "api", ratelimit.PerMinute(100), madcrow.FailOpen)
+//	api, err := ratelimit.New(r, "api", ratelimit.Options{Rate: ratelimit.PerMinute(100), FailPolicy: madcrow.FailOpen})
 //	…
 //	d, err := api.Allow(ctx, user)
 //	switch {

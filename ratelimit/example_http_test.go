@@ -21,7 +21,7 @@ func ExampleMiddleware() {
 		return
 	}
 	defer func() { _ = r.Close(context.Background()) }()
-	api, err := ratelimit.New(r, "api", ratelimit.PerHour(3), madcrow.FailOpen)
+	api, err := ratelimit.New(r, "api", ratelimit.Options{Rate: ratelimit.PerHour(3), FailPolicy: madcrow.FailOpen})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -34,10 +34,10 @@ func ExampleMiddleware() {
 
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /hello", func(w http.ResponseWriter, r *http.Request) {
-		d, _ := ratelimit.FromContext(r.Context())
+		d, _ := ratelimit.DecisionFrom(r.Context())
 		_, _ = fmt.Fprintf(w, "%d left", d.Remaining)
 	})
-	handler := ratelimit.Middleware(api, ratelimit.ByClient(proxied))(mux)
+	handler := ratelimit.Middleware(api, ratelimit.ByClient(proxied), ratelimit.MiddlewareOptions{})(mux)
 
 	for range 4 {
 		req := httptest.NewRequest(http.MethodGet, "/hello", nil)
@@ -58,21 +58,21 @@ func ExampleMiddleware() {
 }
 
 // A stricter limit for one route, and none for the machines of the operator.
-func ExamplePerRoute() {
+func ExampleMiddlewareOptions() {
 	cfg := config // of a Redis that the tests started
-	cfg.KeyPrefix, cfg.Require = "ExamplePerRoute:", true
+	cfg.KeyPrefix, cfg.Require = "ExampleMiddlewareOptions:", true
 	r, err := madcrow.Open(context.Background(), cfg)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	defer func() { _ = r.Close(context.Background()) }()
-	api, err := ratelimit.New(r, "api", ratelimit.PerMinute(100), madcrow.FailOpen)
+	api, err := ratelimit.New(r, "api", ratelimit.Options{Rate: ratelimit.PerMinute(100), FailPolicy: madcrow.FailOpen})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	login, err := ratelimit.New(r, "login", ratelimit.PerMinute(5), madcrow.FailClosed)
+	login, err := ratelimit.New(r, "login", ratelimit.Options{Rate: ratelimit.PerMinute(5), FailPolicy: madcrow.FailClosed})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -87,11 +87,7 @@ func ExamplePerRoute() {
 	mux.HandleFunc("POST /login", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("GET /hello", func(http.ResponseWriter, *http.Request) {})
 	direct := clientip.RemoteAddr()
-	handler := ratelimit.Middleware(api, ratelimit.ByClient(direct),
-		ratelimit.PerRoute(map[string]ratelimit.Limit{"POST /login": login}),
-		ratelimit.WithMux(mux),
-		ratelimit.WithAllow(direct, ours...),
-	)(mux)
+	handler := ratelimit.Middleware(api, ratelimit.ByClient(direct), ratelimit.MiddlewareOptions{Routes: map[string]ratelimit.Limit{"POST /login": login}, Mux: mux, Allow: ours, Client: direct})(mux)
 
 	for _, c := range [][3]string{{"GET", "/hello", "203.0.113.9:1"}, {"POST", "/login", "203.0.113.9:1"}, {"POST", "/login", "10.0.0.1:1"}} {
 		req := httptest.NewRequest(c[0], c[1], nil)

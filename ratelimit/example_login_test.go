@@ -17,7 +17,7 @@ func ExampleLogin_Attempt() {
 	ctx := context.Background()
 	r := connect(ctx)
 	defer r.Close(ctx)
-	logins, err := ratelimit.NewLogin(r, ratelimit.LoginConfig{MaxAttempts: 3}, madcrow.FailClosed)
+	logins, err := ratelimit.NewLogin(r, "login", ratelimit.LoginOptions{MaxAttempts: 3, FailPolicy: madcrow.FailClosed})
 	if err != nil {
 		log.Fatal(err) // every problem at once, each with its fix
 	}
@@ -58,7 +58,7 @@ func ExampleLogin_IsRateLimited() {
 	ctx := context.Background()
 	r := connect(ctx)
 	defer r.Close(ctx)
-	logins, err := ratelimit.NewLogin(r, ratelimit.LoginConfig{MaxAttempts: 2, Window: time.Hour}, madcrow.FailClosed)
+	logins, err := ratelimit.NewLogin(r, "login", ratelimit.LoginOptions{MaxAttempts: 2, Window: time.Hour, FailPolicy: madcrow.FailClosed})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -92,10 +92,7 @@ func ExampleNewLogin_blocks() {
 	ctx := context.Background()
 	r := connect(ctx)
 	defer r.Close(ctx)
-	logins, err := ratelimit.NewLogin(r, ratelimit.LoginConfig{
-		MaxAttempts: 1,
-		Blocks:      []time.Duration{50 * time.Millisecond, time.Hour, 24 * time.Hour},
-	}, madcrow.FailClosed)
+	logins, err := ratelimit.NewLogin(r, "login", ratelimit.LoginOptions{MaxAttempts: 1, Blocks: []time.Duration{50 * time.Millisecond, time.Hour, 24 * time.Hour}, FailPolicy: madcrow.FailClosed})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -113,12 +110,12 @@ func ExampleNewLogin_blocks() {
 	// false 1h0m0s <nil>
 }
 
-func ExampleLoginConfigFromEnv() {
+func ExampleLoginOptionsFromEnv() {
 	env := map[string]string{
 		"RATE_LIMIT_LOGIN_MAX_ATTEMPTS": "five",
 		"RATE_LIMIT_LOGIN_TIME_WINDOW":  "15m",
 	}
-	_, err := ratelimit.LoginConfigFromEnv(madcrow.Env{Lookup: func(name string) (string, bool) {
+	_, err := ratelimit.LoginOptionsFromEnv(madcrow.Env{Lookup: func(name string) (string, bool) {
 		text, ok := env[name]
 		return text, ok
 	}})

@@ -34,7 +34,7 @@ func Example() {
 	r := connect(ctx)
 	defer r.Close(ctx)
 
-	api, err := ratelimit.New(r, "api", ratelimit.PerMinute(2), madcrow.FailOpen)
+	api, err := ratelimit.New(r, "api", ratelimit.Options{Rate: ratelimit.PerMinute(2), FailPolicy: madcrow.FailOpen})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func ExampleLimiter_Allow() {
 	ctx := context.Background()
 	r := connect(ctx)
 	defer r.Close(ctx)
-	l, err := ratelimit.New(r, "search", ratelimit.PerHour(1), madcrow.FailClosed)
+	l, err := ratelimit.New(r, "search", ratelimit.Options{Rate: ratelimit.PerHour(1), FailPolicy: madcrow.FailClosed})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func ExampleLimiter_AllowN() {
 	ctx := context.Background()
 	r := connect(ctx)
 	defer r.Close(ctx)
-	upload, err := ratelimit.New(r, "upload", ratelimit.PerDay(100), madcrow.FailClosed)
+	upload, err := ratelimit.New(r, "upload", ratelimit.Options{Rate: ratelimit.PerDay(100), FailPolicy: madcrow.FailClosed})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -112,7 +112,7 @@ func ExampleLimiter_Peek() {
 	ctx := context.Background()
 	r := connect(ctx)
 	defer r.Close(ctx)
-	l, err := ratelimit.New(r, "mails", ratelimit.PerDay(50), madcrow.FailClosed)
+	l, err := ratelimit.New(r, "mails", ratelimit.Options{Rate: ratelimit.PerDay(50), FailPolicy: madcrow.FailClosed})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -136,7 +136,7 @@ func ExampleLimiter_Reset() {
 	ctx := context.Background()
 	r := connect(ctx)
 	defer r.Close(ctx)
-	l, err := ratelimit.New(r, "resets", ratelimit.PerHour(1), madcrow.FailClosed)
+	l, err := ratelimit.New(r, "resets", ratelimit.Options{Rate: ratelimit.PerHour(1), FailPolicy: madcrow.FailClosed})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -161,7 +161,7 @@ func ExampleLimiter_Block() {
 	ctx := context.Background()
 	r := connect(ctx)
 	defer r.Close(ctx)
-	l, err := ratelimit.New(r, "scrapers", ratelimit.PerSecond(100), madcrow.FailOpen)
+	l, err := ratelimit.New(r, "scrapers", ratelimit.Options{Rate: ratelimit.PerSecond(100), FailPolicy: madcrow.FailOpen})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -180,7 +180,7 @@ func ExampleLimiter_Wait() {
 	ctx := context.Background()
 	r := connect(ctx)
 	defer r.Close(ctx)
-	l, err := ratelimit.New(r, "partner", ratelimit.Per(200*time.Millisecond, 1), madcrow.FailClosed)
+	l, err := ratelimit.New(r, "partner", ratelimit.Options{Rate: ratelimit.Per(200*time.Millisecond, 1), FailPolicy: madcrow.FailClosed})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -201,7 +201,7 @@ func ExampleLimiter_Wait_tooLate() {
 	ctx := context.Background()
 	r := connect(ctx)
 	defer r.Close(ctx)
-	l, err := ratelimit.New(r, "reports", ratelimit.PerHour(1), madcrow.FailClosed)
+	l, err := ratelimit.New(r, "reports", ratelimit.Options{Rate: ratelimit.PerHour(1), FailPolicy: madcrow.FailClosed})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -226,7 +226,7 @@ func ExampleLimiter_OnFailure() {
 		log.Fatal(err)
 	}
 	defer r.Close(ctx)
-	l, err := ratelimit.New(r, "login", ratelimit.PerMinute(10), madcrow.FailClosed)
+	l, err := ratelimit.New(r, "login", ratelimit.Options{Rate: ratelimit.PerMinute(10), FailPolicy: madcrow.FailClosed})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -258,7 +258,7 @@ func ExampleTokenBucket_AllowAtMost() {
 	ctx := context.Background()
 	r := connect(ctx)
 	defer r.Close(ctx)
-	b, err := ratelimit.NewTokenBucket(r, "rows", ratelimit.PerHour(60), 10, madcrow.FailClosed)
+	b, err := ratelimit.NewTokenBucket(r, "rows", ratelimit.TokenBucketOptions{Rate: ratelimit.PerHour(60), Burst: 10, FailPolicy: madcrow.FailClosed})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -281,8 +281,7 @@ func ExampleTokenBucket_Reserve() {
 	ctx := context.Background()
 	r := connect(ctx)
 	defer r.Close(ctx)
-	b, err := ratelimit.NewTokenBucket(r, "calls", ratelimit.PerHour(60), 1, madcrow.FailClosed,
-		ratelimit.WithMaxWait(10*time.Minute))
+	b, err := ratelimit.NewTokenBucket(r, "calls", ratelimit.TokenBucketOptions{Rate: ratelimit.PerHour(60), Burst: 1, FailPolicy: madcrow.FailClosed, MaxWait: 10 * time.Minute})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -314,7 +313,7 @@ func ExampleTokenBucket_Penalize() {
 	ctx := context.Background()
 	r := connect(ctx)
 	defer r.Close(ctx)
-	b, err := ratelimit.NewTokenBucket(r, "query-seconds", ratelimit.PerHour(60), 20, madcrow.FailClosed)
+	b, err := ratelimit.NewTokenBucket(r, "query-seconds", ratelimit.TokenBucketOptions{Rate: ratelimit.PerHour(60), Burst: 20, FailPolicy: madcrow.FailClosed})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -333,7 +332,7 @@ func ExampleTokenBucket_Reward() {
 	ctx := context.Background()
 	r := connect(ctx)
 	defer r.Close(ctx)
-	b, err := ratelimit.NewTokenBucket(r, "reports", ratelimit.PerHour(60), 20, madcrow.FailClosed)
+	b, err := ratelimit.NewTokenBucket(r, "reports", ratelimit.TokenBucketOptions{Rate: ratelimit.PerHour(60), Burst: 20, FailPolicy: madcrow.FailClosed})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -352,11 +351,11 @@ func ExampleJoin() {
 	ctx := context.Background()
 	r := connect(ctx)
 	defer r.Close(ctx)
-	minute, err := ratelimit.New(r, "minute", ratelimit.PerMinute(2), madcrow.FailOpen)
+	minute, err := ratelimit.New(r, "minute", ratelimit.Options{Rate: ratelimit.PerMinute(2), FailPolicy: madcrow.FailOpen})
 	if err != nil {
 		log.Fatal(err)
 	}
-	day, err := ratelimit.New(r, "day", ratelimit.PerDay(1000), madcrow.FailOpen, ratelimit.WithAlgorithm(ratelimit.SlidingWindow(24)))
+	day, err := ratelimit.New(r, "day", ratelimit.Options{Rate: ratelimit.PerDay(1000), FailPolicy: madcrow.FailOpen, Algorithm: ratelimit.SlidingWindow(24)})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -370,7 +369,7 @@ func ExampleJoin() {
 		if err != nil {
 			log.Fatal(err)
 		}
-		fmt.Println(d.Allowed, "decided by", d.Policy, d.Violated)
+		fmt.Println(d.Allowed, "decided by", d.Limiter, d.Violated)
 	}
 	d, err := day.Peek(ctx, "alice")
 	fmt.Println("left of the day:", d.Remaining, err)
@@ -386,11 +385,11 @@ func ExampleGroup_AllowN() {
 	ctx := context.Background()
 	r := connect(ctx)
 	defer r.Close(ctx)
-	requests, err := ratelimit.New(r, "requests", ratelimit.PerMinute(100), madcrow.FailOpen)
+	requests, err := ratelimit.New(r, "requests", ratelimit.Options{Rate: ratelimit.PerMinute(100), FailPolicy: madcrow.FailOpen})
 	if err != nil {
 		log.Fatal(err)
 	}
-	kilobytes, err := ratelimit.NewTokenBucket(r, "kilobytes", ratelimit.PerMinute(600), 1000, madcrow.FailOpen)
+	kilobytes, err := ratelimit.NewTokenBucket(r, "kilobytes", ratelimit.TokenBucketOptions{Rate: ratelimit.PerMinute(600), Burst: 1000, FailPolicy: madcrow.FailOpen})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -412,7 +411,7 @@ func ExampleGroup_AllowN() {
 }
 
 // The algorithm is an option; the verbs stay the same.
-func ExampleWithAlgorithm() {
+func ExampleAlgorithm() {
 	ctx := context.Background()
 	r := connect(ctx)
 	defer r.Close(ctx)
@@ -420,7 +419,7 @@ func ExampleWithAlgorithm() {
 	for _, a := range []ratelimit.Algorithm{
 		ratelimit.SlidingLog(), ratelimit.SortedSetLog(), ratelimit.SlidingWindow(10), ratelimit.GCRA(5),
 	} {
-		l, err := ratelimit.New(r, a.String(), ratelimit.PerHour(5), madcrow.FailClosed, ratelimit.WithAlgorithm(a))
+		l, err := ratelimit.New(r, a.String(), ratelimit.Options{Rate: ratelimit.PerHour(5), FailPolicy: madcrow.FailClosed, Algorithm: a})
 		if err != nil {
 			log.Fatal(err)
 		}

@@ -30,8 +30,8 @@ func (l *Limiter) fallBack(ctx context.Context, op, subject string, n int64, cau
 		return Decision{}, err
 	}
 	l.monitor.Failed(cause)
-	d := l.decision(SourceFallback)
-	d.Degraded, d.Err = true, err
+	d := l.decision(SourceFallback, n)
+	d.Degraded, d.Cause = true, err
 	switch {
 	case l.fail == madcrow.FailOpen:
 		d.Allowed = true
@@ -43,7 +43,7 @@ func (l *Limiter) fallBack(ctx context.Context, op, subject string, n int64, cau
 			l.countLocally(&d, subject, n)
 		}
 	default:
-		return Decision{}, err
+		return d, err
 	}
 	l.monitor.PolicyDecided(l.fail, d.Allowed && n > 0, cause)
 	return d, nil

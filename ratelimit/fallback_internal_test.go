@@ -49,7 +49,7 @@ func TestFailLocal_NeverMoreThanItsShareUnderConcurrency(t *testing.T) {
 	}
 	defer func() { _ = r.Close(context.Background()) }()
 	const window, share = 60 * time.Millisecond, 25
-	l, err := New(r, "x", Per(window, 4*share), madcrow.FailLocal(4), WithAlgorithm(GCRA(4*share)))
+	l, err := New(r, "x", Options{Rate: Per(window, 4*share), FailPolicy: madcrow.FailLocal(4), Algorithm: GCRA(4 * share)})
 	if err != nil {
 		t.Fatal(err)
 	}

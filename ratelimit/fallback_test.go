@@ -29,15 +29,15 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-func TestWithTimeout_HoldsForALimitAndAGroup(t *testing.T) {
+func TestOptions_TimeoutHoldsForALimitAndAGroup(t *testing.T) {
 	t.Parallel()
 	_, far, _, wire := throughWire(t, 30*time.Second)
-	limit := func(name string, opts ...ratelimit.Option) *ratelimit.Limiter {
-		return must[*ratelimit.Limiter](t)(ratelimit.New(far, name, ratelimit.PerMinute(10), madcrow.FailOpen, opts...))
+	limit := func(name string, opts ...ratelimit.Options) *ratelimit.Limiter {
+		return newLimit(t, far, name, ratelimit.PerMinute(10), madcrow.FailOpen, opts...)
 	}
-	soon := ratelimit.WithTimeout(50 * time.Millisecond)
+	soon := ratelimit.Options{Timeout: 50 * time.Millisecond}
 	alone := limit("alone", soon)
-	group := must[*ratelimit.Group](t)(ratelimit.Join(limit("a"), limit("b", soon), limit("c", ratelimit.WithTimeout(time.Minute))))
+	group := must[*ratelimit.Group](t)(ratelimit.Join(limit("a"), limit("b", soon), limit("c", ratelimit.Options{Timeout: time.Minute})))
 	wire.SetDelay(10 * time.Second)
 	for name, ask := range map[string]func() (ratelimit.Decision, error){
 		"a limit": func() (ratelimit.Decision, error) { return alone.Allow(t.Context(), "x") },
@@ -60,7 +60,7 @@ func TestWithTimeout_HoldsForALimitAndAGroup(t *testing.T) {
 func TestFailLocal_WaitAndReset(t *testing.T) {
 	t.Parallel()
 	s := madcrowtest.StartRedis(t)
-	l := must[*ratelimit.Limiter](t)(ratelimit.New(openConfig(t, s.Config()), "x", ratelimit.PerHour(10), madcrow.FailLocal(4)))
+	l := must[*ratelimit.Limiter](t)(ratelimit.New(openConfig(t, s.Config()), "x", ratelimit.Options{Rate: ratelimit.PerHour(10), FailPolicy: madcrow.FailLocal(4)}))
 	s.Kill()
 	if d, err := l.WaitN(t.Context(), "a", 3); errors.Is(err, ratelimit.ErrNever) || !errors.Is(err, madcrow.ErrUnavailable) || !d.Degraded {
 		t.Errorf("%+v %v", d, err)
@@ -82,7 +82,7 @@ func TestFailLocal_WaitAndReset(t *testing.T) {
 func TestLimiter_WithoutRedis(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
 	r := openConfig(t, s.Config())
-	l := must[*ratelimit.Limiter](t)(ratelimit.New(r, "x", ratelimit.PerMinute(10), madcrow.FailClosed))
+	l := must[*ratelimit.Limiter](t)(ratelimit.New(r, "x", ratelimit.Options{Rate: ratelimit.PerMinute(10), FailPolicy: madcrow.FailClosed}))
 	if d, err := l.Allow(t.Context(), "a"); err != nil || !d.Allowed || l.Health().Degraded {
 		t.Fatalf("%+v %v", d, err)
 	}
@@ -90,7 +90,7 @@ func TestLimiter_WithoutRedis(t *testing.T) {
 	if d, err := l.Allow(t.Context(), "a"); err == nil || d.Allowed || !errors.Is(err, madcrow.ErrUnavailable) || !l.Health().Degraded {
 		t.Errorf("closed: %+v %v", d, err)
 	}
-	if d, err := l.OnFailure(madcrow.FailOpen).Allow(t.Context(), "a"); err != nil || !d.Allowed || !d.Degraded || d.Source != ratelimit.SourceFallback || d.Err == nil {
+	if d, err := l.OnFailure(madcrow.FailOpen).Allow(t.Context(), "a"); err != nil || !d.Allowed || !d.Degraded || d.Source != ratelimit.SourceFallback || d.Cause == nil {
 		t.Errorf("open: %+v %v", d, err)
 	}
 	local := l.OnFailure(madcrow.FailLocal(2))

@@ -54,7 +54,7 @@ func Join(limits ...*Limiter) (*Group, error) {
 	var wrong operr.Arguments
 	for i, l := range limits {
 		names[i] = l.name
-		if t := l.opt.timeout; t > 0 && (g.timeout == 0 || t < g.timeout) {
+		if t := l.opt.Timeout; t > 0 && (g.timeout == 0 || t < g.timeout) {
 			g.timeout = t
 		}
 		wrong.Check(l.r == g.lead.r, "limits", "all limits of a group must be on one Redis")
@@ -103,7 +103,7 @@ func (g *Group) allow(ctx context.Context, subject string, costs []int64) (Joint
 	j := Joint{Limits: make([]Decision, len(g.limits))}
 	for i, l := range g.limits {
 		l.monitor.Succeeded()
-		d := l.plan.decide(l.name, replies[i])
+		d := l.decide(replies[i], costs[i])
 		j.Limits[i] = d
 		if costs[i] > 0 {
 			l.rememberDenial(subject, costs[i], asked, d)
@@ -164,7 +164,7 @@ func (g *Group) cachedDenial(subject string, costs []int64, now int64) (j Joint,
 		var d Decision
 		denied := false
 		if costs[i] > l.plan.limit {
-			d, denied = l.costAboveLimit(), true
+			d, denied = l.costAboveLimit(costs[i]), true
 		} else if costs[i] > 0 {
 			d, denied = l.cachedDenial(subject, costs[i], now)
 		}
@@ -193,7 +193,7 @@ func (j *Joint) combine() {
 	at := -1
 	for i, d := range j.Limits {
 		if !d.Allowed {
-			j.Violated = append(j.Violated, d.Policy)
+			j.Violated = append(j.Violated, d.Limiter)
 		}
 		if at < 0 || stricter(d, j.Limits[at]) {
 			at = i

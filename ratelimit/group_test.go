@@ -15,7 +15,7 @@ func TestGroup_ACostOfZeroLeavesALimitOut(t *testing.T) {
 	for name, a := range algorithms {
 		t.Run(name, func(t *testing.T) {
 			limit := func(name string, n int64, a ratelimit.Algorithm) *ratelimit.Limiter {
-				return must[*ratelimit.Limiter](t)(ratelimit.New(r, name, ratelimit.PerMinute(n), madcrow.FailClosed, ratelimit.WithAlgorithm(a), ratelimit.WithDeniedKeys(0)))
+				return must[*ratelimit.Limiter](t)(ratelimit.New(r, name, ratelimit.Options{Rate: ratelimit.PerMinute(n), FailPolicy: madcrow.FailClosed, Algorithm: a, DeniedSubjects: -1}))
 			}
 			requests, size := limit(name+"-n", 9, a), limit(name+"-size", 5, a)
 			g := must[*ratelimit.Group](t)(ratelimit.Join(requests, size))
@@ -32,7 +32,7 @@ func TestGroup_ACostOfZeroLeavesALimitOut(t *testing.T) {
 			}
 			lower := limit(name+"-size", 2, a)
 			if name == "gcra" {
-				b := must[*ratelimit.TokenBucket](t)(ratelimit.NewTokenBucket(r, name+"-size", ratelimit.PerMinute(5), 5, madcrow.FailClosed))
+				b := must[*ratelimit.TokenBucket](t)(ratelimit.NewTokenBucket(r, name+"-size", ratelimit.TokenBucketOptions{Rate: ratelimit.PerMinute(5), Burst: 5, FailPolicy: madcrow.FailClosed}))
 				if res, err := b.Reserve(t.Context(), "a", 2, time.Minute); err != nil || !res.OK {
 					t.Fatalf("%+v %v", res, err)
 				}
@@ -53,7 +53,7 @@ func TestGroup_ACostOfZeroLeavesALimitOutWithoutRedisToo(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = r.Close(context.Background()) })
 	limit := func(name string, n int64) *ratelimit.Limiter {
-		return must[*ratelimit.Limiter](t)(ratelimit.New(r, name, ratelimit.PerMinute(n), madcrow.FailLocal(1)))
+		return must[*ratelimit.Limiter](t)(ratelimit.New(r, name, ratelimit.Options{Rate: ratelimit.PerMinute(n), FailPolicy: madcrow.FailLocal(1)}))
 	}
 	g := must[*ratelimit.Group](t)(ratelimit.Join(limit("requests", 9), limit("size", 2)))
 	for i := range 9 {
@@ -71,12 +71,12 @@ func TestGroup_AllOrNothing(t *testing.T) {
 	r := open(t)
 	var limits []*ratelimit.Limiter
 	for name, a := range algorithms {
-		limits = append(limits, must[*ratelimit.Limiter](t)(ratelimit.New(r, name, ratelimit.PerMinute(5), madcrow.FailClosed, ratelimit.WithAlgorithm(a), ratelimit.WithDeniedKeys(0))))
+		limits = append(limits, must[*ratelimit.Limiter](t)(ratelimit.New(r, name, ratelimit.Options{Rate: ratelimit.PerMinute(5), FailPolicy: madcrow.FailClosed, Algorithm: a, DeniedSubjects: -1})))
 	}
-	narrow := must[*ratelimit.Limiter](t)(ratelimit.New(r, "narrow", ratelimit.PerSecond(2), madcrow.FailClosed))
+	narrow := must[*ratelimit.Limiter](t)(ratelimit.New(r, "narrow", ratelimit.Options{Rate: ratelimit.PerSecond(2), FailPolicy: madcrow.FailClosed}))
 	g := must[*ratelimit.Group](t)(ratelimit.Join(append(limits, narrow)...))
 	for i := range 2 {
-		if j, err := g.Allow(t.Context(), "a"); err != nil || !j.Allowed || j.Policy != "narrow" || j.Remaining != int64(1-i) || len(j.Limits) != 5 {
+		if j, err := g.Allow(t.Context(), "a"); err != nil || !j.Allowed || j.Limiter != "narrow" || j.Remaining != int64(1-i) || len(j.Limits) != 5 {
 			t.Fatalf("%+v %v", j, err)
 		}
 	}

@@ -3,6 +3,7 @@ package ratelimit
 import (
 	"math/bits"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,7 +34,7 @@ const (
 	// a CDN, stores a cacheable page with all of its headers, and would send one
 	// client's quota to others. No directive makes all caches leave out single
 	// headers (with Cache-Control: no-cache="RateLimit" most of them store no
-	// page at all). So use WithHeaders(0) for public pages, or let the cache
+	// page at all). So use HeadersNone for public pages, or let the cache
 	// remove RateLimit, RateLimit-Policy and X-RateLimit-*.
 	HeadersRateLimit Headers = 1 << iota
 
@@ -48,6 +49,9 @@ const (
 	// up, at least 1; none if waiting does not help. A 503 for a limit that could
 	// not be decided always has one.
 	HeadersRetryAfter
+
+	// HeadersNone sends none of them. It is not joined with others.
+	HeadersNone
 )
 
 // The names as http.Header keeps them.
@@ -83,16 +87,34 @@ func (p plan) refill() int64 {
 	return int64(q)
 }
 
+// policies is the value of RateLimit-Policy for the limits of some decisions.
+func policies(each []Decision) string {
+	items := make([]string, len(each))
+	for i, d := range each {
+		items[i] = policyItem(d.of)
+	}
+	return strings.Join(items, ", ")
+}
+
 // setHeaders describes the decision to the client.
 func (o *outcome) setHeaders(h http.Header, families Headers) {
 	if families&HeadersRateLimit != 0 {
-		addItems(h, headerPolicy, o.quota.policy)
-		if items := o.items(); items != "" {
-			addItems(h, headerRateLimit, items)
+		if o.each == nil {
+			setRateLimit(h, o.quota.policy, []Decision{o.Decision})
+		} else {
+			setRateLimit(h, o.quota.policy, o.each)
 		}
 	}
 	if families&HeadersX != 0 {
 		o.setX(h)
+	}
+}
+
+// setRateLimit describes the decisions of limits that decide together.
+func setRateLimit(h http.Header, policy string, each []Decision) {
+	addItems(h, headerPolicy, policy)
+	if items := items(each); items != "" {
+		addItems(h, headerRateLimit, items)
 	}
 }
 
@@ -106,20 +128,20 @@ func addItems(h http.Header, key, items string) {
 }
 
 // items is the value of RateLimit.
-func (o *outcome) items() string {
+func items(each []Decision) string {
 	var space [128]byte
 	out := space[:0]
-	if o.each == nil {
-		return string(o.appendItem(out, o.Decision))
-	}
-	for _, d := range o.each {
-		out = o.appendItem(out, d)
+	denied := slices.ContainsFunc(each, func(d Decision) bool { return !d.Allowed })
+	for _, d := range each {
+		out = appendItem(out, d, denied)
 	}
 	return string(out)
 }
 
-func (o *outcome) appendItem(out []byte, d Decision) []byte {
-	left, known := o.left(d)
+// appendItem appends what is known of a limit; denied says that one of those
+// that decide together denies.
+func appendItem(out []byte, d Decision, denied bool) []byte {
+	left, known := d.left()
 	if !known {
 		return out
 	}
@@ -127,14 +149,14 @@ func (o *outcome) appendItem(out []byte, d Decision) []byte {
 		out = append(out, ", "...)
 	}
 	out = append(out, '"')
-	out = append(out, d.Policy...)
+	out = append(out, d.Limiter...)
 	out = append(out, `";r=`...)
 	out = strconv.AppendInt(out, left, 10)
 	switch {
 	case !d.Allowed:
 		out = strconv.AppendInt(append(out, ";t="...), seconds(d.RetryAfter), 10)
-	case o.Allowed:
-		out = strconv.AppendInt(append(out, ";t="...), o.pace(d, left), 10)
+	case !denied:
+		out = strconv.AppendInt(append(out, ";t="...), d.pace(left), 10)
 	}
 	// This limit admits and another one denies: a t beyond Retry-After would
 	// contradict it.
@@ -142,19 +164,18 @@ func (o *outcome) appendItem(out []byte, d Decision) []byte {
 }
 
 // left is what remains; known is false if that is unknown.
-func (o *outcome) left(d Decision) (left int64, known bool) {
-	_, cost := o.limiterOf(d)
+func (d Decision) left() (left int64, known bool) {
 	switch d.Source {
 	case SourceRedis:
 		known = true
 	case SourceLocal:
 		// The remembered denial is of this cost: a smaller one may be free.
-		known = cost == 1
+		known = d.cost == 1
 	case SourceFallback:
-		known = o.quota.local && d.RetryAfter != Never
+		known = d.of.fail.IsLocal() && d.RetryAfter != Never
 	}
 	left = d.Remaining
-	if !d.Allowed && left >= cost {
+	if !d.Allowed && left >= d.cost {
 		left = 0 // blocked: the rest is not for this subject
 	}
 	return left, known
@@ -162,9 +183,8 @@ func (o *outcome) left(d Decision) (left int64, known bool) {
 
 // pace is how many seconds a client that keeps to the rate needs to use up what
 // is left, at least one request: the draft warns of larger bursts.
-func (o *outcome) pace(d Decision, left int64) int64 {
-	l, _ := o.limiterOf(d)
-	hi, lo := bits.Mul64(uint64(l.plan.refill()), uint64(max(left, 1)))
+func (d Decision) pace(left int64) int64 {
+	hi, lo := bits.Mul64(uint64(d.of.plan.refill()), uint64(max(left, 1)))
 	q, rest := bits.Div64(hi, lo, uint64(d.Limit)*1_000_000)
 	if rest > 0 {
 		q++
@@ -172,18 +192,8 @@ func (o *outcome) pace(d Decision, left int64) int64 {
 	return int64(q)
 }
 
-// limiterOf returns the limit of a decision, and the request's cost there.
-func (o *outcome) limiterOf(d Decision) (*Limiter, int64) {
-	for i, l := range o.quota.limits {
-		if l.name == d.Policy {
-			return l, o.costs[i]
-		}
-	}
-	return o.quota.limits[0], o.costs[0]
-}
-
 func (o *outcome) setX(h http.Header) {
-	left, known := o.left(o.Decision)
+	left, known := o.left()
 	if before := h[headerXRemaining]; len(before) > 0 && o.Allowed {
 		n, err := strconv.ParseInt(before[0], 10, 64)
 		if err == nil && (!known || n <= left) {

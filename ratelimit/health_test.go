@@ -77,7 +77,7 @@ func foreignValues(t *testing.T, fail madcrow.FailPolicy) {
 	var all []*ratelimit.Limiter
 	letters := map[string]string{"log": "l", "set": "s", "window": "w", "gcra": "g"}
 	for name, a := range algorithms {
-		l := must[*ratelimit.Limiter](t)(ratelimit.New(r, name, ratelimit.PerMinute(5), fail, ratelimit.WithAlgorithm(a), ratelimit.WithDeniedKeys(0)))
+		l := must[*ratelimit.Limiter](t)(ratelimit.New(r, name, ratelimit.Options{Rate: ratelimit.PerMinute(5), FailPolicy: fail, Algorithm: a, DeniedSubjects: -1}))
 		limits[name] = l
 		all = append(all, l)
 		key := cfg.KeyPrefix + "m1:limit:" + name + ":" + letters[name] + ":{"
@@ -119,7 +119,7 @@ func foreignValues(t *testing.T, fail madcrow.FailPolicy) {
 			return j.Decision, err
 		})
 	}
-	b := must[*ratelimit.TokenBucket](t)(ratelimit.NewTokenBucket(r, "bucket", ratelimit.PerHour(60), 10, fail))
+	b := must[*ratelimit.TokenBucket](t)(ratelimit.NewTokenBucket(r, "bucket", ratelimit.TokenBucketOptions{Rate: ratelimit.PerHour(60), Burst: 10, FailPolicy: fail}))
 	for name, ask := range map[string]func(subject string) (ratelimit.Decision, error){
 		"at most": func(s string) (ratelimit.Decision, error) {
 			_, d, err := b.AllowAtMost(t.Context(), s, 3)
@@ -139,7 +139,7 @@ func foreignValues(t *testing.T, fail madcrow.FailPolicy) {
 			try(name, cfg.KeyPrefix+"m1:limit:bucket:g:{"+f[0]+"}", f, func() (ratelimit.Decision, error) { return ask(f[0]) })
 		}
 	}
-	login := must[*ratelimit.Login](t)(ratelimit.NewLogin(r, ratelimit.LoginConfig{MaxAttempts: 3, Blocks: []time.Duration{time.Minute}}, fail))
+	login := must[*ratelimit.Login](t)(ratelimit.NewLogin(r, "login", ratelimit.LoginOptions{FastAPILayout: true, MaxAttempts: 3, Blocks: []time.Duration{time.Minute}, FailPolicy: fail}))
 	attempts := cfg.KeyPrefix + "login_attempts:alice"
 	for _, key := range []string{attempts, cfg.KeyPrefix + "m1:login:{" + attempts + "}"} {
 		for _, f := range [][]string{hash, text, {"SET", strings.Repeat("9", 400) + ":" + strings.Repeat("9", 400) + ":1"}} {
@@ -174,7 +174,7 @@ func TestLimiter_AForeignValueThatMayNotBeDeletedIsTheError(t *testing.T) {
 	do("ACL", "SETUSER", "app", "on", ">secret", "~*", "+@all", "-del")
 	cfg := srv.Config()
 	cfg.Username, cfg.Password = "app", "secret"
-	l := must[*ratelimit.Limiter](t)(ratelimit.New(openConfig(t, cfg), "n", ratelimit.PerMinute(5), madcrow.FailClosed))
+	l := must[*ratelimit.Limiter](t)(ratelimit.New(openConfig(t, cfg), "n", ratelimit.Options{Rate: ratelimit.PerMinute(5), FailPolicy: madcrow.FailClosed}))
 	do("SADD", "m1:limit:n:l:{a}", "x")
 	_, err := l.Allow(t.Context(), "a")
 	if e := (*madcrow.Error)(nil); !errors.As(err, &e) || e.Kind != madcrow.KindWrongType || e.Outcome != madcrow.OutcomeNotApplied || !strings.Contains(err.Error(), "m1:limit:n:l:{a}") {
@@ -194,9 +194,9 @@ func TestLimiter_SaysOnceThatItAdmitsWithoutRedisAndOnceThatItIsOver(t *testing.
 	cfg.Logger, cfg.CommandTimeout = log.logger(), 50*time.Millisecond
 	r := openConfig(t, cfg)
 	limits := map[string]*ratelimit.Limiter{
-		"open":   must[*ratelimit.Limiter](t)(ratelimit.New(r, "opens", ratelimit.PerMinute(100), madcrow.FailOpen)),
-		"local":  must[*ratelimit.Limiter](t)(ratelimit.New(r, "locals", ratelimit.PerMinute(4), madcrow.FailLocal(2))),
-		"closed": must[*ratelimit.Limiter](t)(ratelimit.New(r, "closes", ratelimit.PerMinute(100), madcrow.FailClosed)),
+		"open":   must[*ratelimit.Limiter](t)(ratelimit.New(r, "opens", ratelimit.Options{Rate: ratelimit.PerMinute(100), FailPolicy: madcrow.FailOpen})),
+		"local":  must[*ratelimit.Limiter](t)(ratelimit.New(r, "locals", ratelimit.Options{Rate: ratelimit.PerMinute(4), FailPolicy: madcrow.FailLocal(2)})),
+		"closed": must[*ratelimit.Limiter](t)(ratelimit.New(r, "closes", ratelimit.Options{Rate: ratelimit.PerMinute(100), FailPolicy: madcrow.FailClosed})),
 	}
 	const begins, ends = "Redis is unavailable", "enforced by Redis again"
 	ask := func(n int) {

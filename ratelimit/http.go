@@ -54,12 +54,12 @@ const (
 //
 //	clients, err := clientip.TrustedProxies(1)
 //	…
-//	limited := ratelimit.Middleware(api, ratelimit.ByClient(clients))
+//	limited := ratelimit.Middleware(api, ratelimit.ByClient(clients), ratelimit.MiddlewareOptions{})
 //	http.ListenAndServe(addr, limited(mux))
 //
-// The order of checks is: [WithSkip], [WithDeny], [WithPreflights], [WithAllow],
-// the cost, by, the limit of the route or the given one. A refused request does
-// not reach next. It gets a problem document (package problem):
+// The order of checks is that of the fields of [MiddlewareOptions]: Skip, Deny,
+// preflights, Allow, the cost, by, the limit of the route or the given one. A
+// refused request does not reach next. It gets a problem document (package problem):
 //
 //	429 QUOTA_EXCEEDED   denied; Retry-After says for how long
 //	429 QUOTA_NEVER      it costs more than the limit ever admits; no Retry-After
@@ -67,8 +67,8 @@ const (
 //	                     not decided, see [madcrow.Error]; never a 429
 //	400 KEY_MISSING, CLIENT_UNKNOWN
 //	                     by finds no key
-//	403 CLIENT_DENIED    the client is on the list of WithDeny
-//	500                  an option was used wrongly: see WithCost, PerRoute
+//	403 CLIENT_DENIED    the client is on the list Deny
+//	500                  an option was used wrongly: see Cost, Routes
 //
 // A 429 has the type https://iana.org/assignments/http-problem-types#quota-exceeded
 // and the member violated-policies.
@@ -78,13 +78,13 @@ const (
 // process. A cost above this process's share is then a 503: it is not above the
 // limit. No request waits longer than the limit's time-out.
 //
-// [FromContext] returns the decision. next gets the http.ResponseWriter
+// [DecisionFrom] returns the decision. next gets the http.ResponseWriter
 // unwrapped, so Flush, Hijack and http.ResponseController work; the headers are
 // set before next runs. Middlewares may be nested: each counts, and the context
 // holds the innermost decision. Middleware panics if limit, by or an option
-// cannot be used.
-func Middleware(limit Limit, by Key, opts ...MiddlewareOption) func(next http.Handler) http.Handler {
-	m := newMiddleware(limit, by, opts)
+// cannot be used. [LimitBy] makes the limit, too.
+func Middleware(limit Limit, by Key, o MiddlewareOptions) func(next http.Handler) http.Handler {
+	m := newMiddleware(limit, by, o)
 	return func(next http.Handler) http.Handler {
 		if next == nil {
 			misuse("Middleware needs a handler")
@@ -93,9 +93,26 @@ func Middleware(limit Limit, by Key, opts ...MiddlewareOption) func(next http.Ha
 	}
 }
 
-// FromContext returns the decision of the innermost [Middleware] about the
+// LimitBy is [New] and [Middleware] in one line, for a limit that needs no more
+// than this:
+//
+//	limited := ratelimit.LimitBy(r, "api", ratelimit.PerMinute(10), ratelimit.ByClient(clientip.RemoteAddr()), madcrow.FailOpen)
+//
+// Nothing in it has a default: two limits with one name share their state, the
+// address of a client behind a proxy is another one than that of the connection,
+// and without Redis a limit either admits, refuses or counts alone. LimitBy panics
+// with the [*madcrow.ArgumentError] of New, which lists every problem.
+func LimitBy(r *madcrow.Redis, name string, rate Rate, by Key, policy madcrow.FailPolicy) func(next http.Handler) http.Handler {
+	l, err := New(r, name, Options{Rate: rate, FailPolicy: policy})
+	if err != nil {
+		panic(err)
+	}
+	return Middleware(l, by, MiddlewareOptions{})
+}
+
+// DecisionFrom returns the decision of the innermost [Middleware] about the
 // request with this context; ok is false if there is none.
-func FromContext(ctx context.Context) (d Decision, ok bool) {
+func DecisionFrom(ctx context.Context) (d Decision, ok bool) {
 	p, ok := ctx.Value(decisionKey{}).(*Decision)
 	if !ok {
 		return Decision{}, false
@@ -111,7 +128,6 @@ type quota struct {
 	limits    []*Limiter
 	policy    string  // the value of RateLimit-Policy
 	unitCosts []int64 // the costs of a request by default
-	local     bool    // under FailLocal
 }
 
 func newQuota(where string, limit Limit) *quota {
@@ -137,38 +153,44 @@ func newQuota(where string, limit Limit) *quota {
 		}
 	}
 	q.policy = strings.Join(items, ", ")
-	q.local = q.limits[0].fail.IsLocal()
 	return q
 }
 
 type middleware struct {
-	middlewareOptions
+	MiddlewareOptions
 	base   *quota
 	quotas map[string]*quota // by pattern
 	by     Key
+	deny   addressList
+	allow  addressList
 	events *events.Source
 }
 
-func newMiddleware(limit Limit, by Key, opts []MiddlewareOption) *middleware {
-	m := &middleware{by: by, base: newQuota("Middleware", limit), quotas: make(map[string]*quota)}
-	m.events = &m.base.limits[0].events
-	m.headers = HeadersRateLimit | HeadersRetryAfter
-	for _, set := range opts {
-		set(&m.middlewareOptions)
+func newMiddleware(limit Limit, by Key, o MiddlewareOptions) *middleware {
+	m := &middleware{MiddlewareOptions: o, by: by, base: newQuota("Middleware", limit), quotas: make(map[string]*quota)}
+	lead := m.base.limits[0]
+	m.events = &lead.events
+	if m.Headers == 0 {
+		m.Headers = HeadersRateLimit | HeadersRetryAfter
+	}
+	if m.Logger == nil {
+		m.Logger = lead.opt.Logger
 	}
 	checkKey("Middleware", by)
-	if m.cost != nil && m.costs != nil {
-		misuse("WithCost and WithCosts exclude each other")
+	if m.Cost != nil && m.Costs != nil {
+		misuse("MiddlewareOptions.Cost and Costs exclude each other")
 	}
-	if m.mux != nil && m.route != nil {
-		misuse("WithMux and WithRoute exclude each other")
+	if m.Mux != nil && m.Route != nil {
+		misuse("MiddlewareOptions.Mux and Route exclude each other")
 	}
-	for pattern, l := range m.routes {
-		where := "PerRoute " + strconv.Quote(pattern)
+	m.deny = newAddressList("MiddlewareOptions.Deny", o.Client, o.Deny)
+	m.allow = newAddressList("MiddlewareOptions.Allow", o.Client, o.Allow)
+	for pattern, l := range o.Routes {
+		where := "MiddlewareOptions.Routes " + strconv.Quote(pattern)
 		if pattern == "" {
 			misuse(where + ": the empty pattern never matches")
 		}
-		if m.mux != nil {
+		if m.Mux != nil {
 			checkPattern(where, pattern)
 		}
 		m.quotas[pattern] = newQuota(where, l)
@@ -192,7 +214,6 @@ type outcome struct {
 	decided  bool       // false: there is no decision
 	each     []Decision // of a group
 	violated []string
-	costs    []int64
 	quota    *quota            // that decided; nil if none did
 	refusal  error             // the problem to answer with; nil: the request passes
 	failed   bool              // the refusal is a failure, no denial
@@ -205,14 +226,14 @@ func (m *middleware) serve(w http.ResponseWriter, r *http.Request, next http.Han
 		m.events.Count(r.Context(), o.event)
 	}
 	if o.quota != nil {
-		o.setHeaders(w.Header(), m.headers)
+		o.setHeaders(w.Header(), m.Headers)
 	}
-	if o.decided && m.onDecision != nil {
-		m.onDecision(r, o.Decision)
+	if o.decided && m.OnDecision != nil {
+		m.OnDecision(r, o.Decision)
 	}
 	if o.refusal != nil {
-		if !m.shadow {
-			problem.Write(w, r, m.logger, o.refusal)
+		if !m.Shadow {
+			problem.Write(w, r, m.Logger, o.refusal)
 			return
 		}
 		if o.decided && !o.failed {
@@ -231,7 +252,7 @@ func (m *middleware) serve(w http.ResponseWriter, r *http.Request, next http.Han
 
 // decide runs the checks in the order that Middleware documents.
 func (m *middleware) decide(r *http.Request) *outcome {
-	if m.skip != nil && m.skip(r) {
+	if m.Skip != nil && m.Skip(r) {
 		return m.bypass(true)
 	}
 	denied, err := m.deny.contains(r)
@@ -243,7 +264,7 @@ func (m *middleware) decide(r *http.Request) *outcome {
 		o.refusal, o.event = errListed, madcrow.EventLimitDeniedByList
 		return o
 	}
-	if !m.preflights && preflight(r) {
+	if !m.CountPreflights && preflight(r) {
 		return m.bypass(true)
 	}
 	// A client of unknown address is not on this list, and is counted.
@@ -272,7 +293,7 @@ func (m *middleware) decide(r *http.Request) *outcome {
 // bypass is a decision that counts nothing.
 func (m *middleware) bypass(allowed bool) *outcome {
 	return &outcome{
-		Decision: Decision{Allowed: allowed, Policy: m.base.limits[0].name, Source: SourceBypass},
+		Decision: Decision{Allowed: allowed, Limiter: m.base.limits[0].name, Source: SourceBypass},
 		decided:  true, event: madcrow.EventLimitBypassed,
 	}
 }
@@ -284,10 +305,10 @@ const unmatched = "unmatched"
 func (m *middleware) pattern(r *http.Request) string {
 	pattern := ""
 	switch {
-	case m.route != nil:
-		pattern = m.route(r)
-	case m.mux != nil:
-		_, pattern = m.mux.Handler(r)
+	case m.Route != nil:
+		pattern = m.Route(r)
+	case m.Mux != nil:
+		_, pattern = m.Mux.Handler(r)
 	default:
 		return r.Pattern
 	}
@@ -300,15 +321,15 @@ func (m *middleware) pattern(r *http.Request) string {
 // costsOf returns what the request costs in each limit of q.
 func (m *middleware) costsOf(r *http.Request, q *quota) (costs []int64, free bool, err error) {
 	switch {
-	case m.cost != nil:
-		costs = slices.Repeat([]int64{m.cost(r)}, len(q.limits))
-	case m.costs != nil:
-		costs = m.costs(r)
+	case m.Cost != nil:
+		costs = slices.Repeat([]int64{m.Cost(r)}, len(q.limits))
+	case m.Costs != nil:
+		costs = m.Costs(r)
 	default:
 		return q.unitCosts, false, nil
 	}
 	if len(costs) != len(q.limits) {
-		return nil, false, fmt.Errorf("ratelimit: WithCosts returned %d costs for %d limits", len(costs), len(q.limits))
+		return nil, false, fmt.Errorf("ratelimit: MiddlewareOptions.Costs returned %d costs for %d limits", len(costs), len(q.limits))
 	}
 	if n := slices.Min(costs); n < 0 {
 		return nil, false, fmt.Errorf("ratelimit: the cost of a request must not be negative, got %d", n)
@@ -317,20 +338,20 @@ func (m *middleware) costsOf(r *http.Request, q *quota) (costs []int64, free boo
 }
 
 func (m *middleware) enforce(ctx context.Context, q *quota, subject string, costs []int64) *outcome {
-	o := &outcome{decided: true, quota: q, costs: costs}
+	o := &outcome{decided: true, quota: q}
 	var err error
 	o.Decision, o.each, o.violated, err = q.limit.allowCosts(ctx, subject, costs)
 	switch {
 	case err != nil:
 		l := q.limits[0]
-		o.Decision = l.decision(SourceFallback)
-		o.Degraded, o.Err = true, err
+		o.Decision = l.decision(SourceFallback, costs[0])
+		o.Degraded, o.Cause = true, err
 		o.each, o.quota, o.refusal, o.failed = nil, nil, err, true
 	case o.Allowed:
 	case o.Degraded && o.RetryAfter == Never:
 		// The cost is above this process's share and not above the limit: Redis
 		// might have admitted it.
-		o.refusal, o.failed = o.Err, true
+		o.refusal, o.failed = o.Cause, true
 	default:
 		o.refusal = m.denial(o)
 	}
@@ -340,20 +361,27 @@ func (m *middleware) enforce(ctx context.Context, q *quota, subject string, cost
 // denial is the 429 of a request.
 func (m *middleware) denial(o *outcome) error {
 	if o.violated == nil {
-		o.violated = []string{o.Policy}
+		o.violated = []string{o.Limiter}
 	}
-	p := problem.Problem{
-		Type: typeQuota, Title: titleQuota, Status: http.StatusTooManyRequests,
-		Code: "QUOTA_EXCEEDED", Message: messageUsedUp,
-		ViolatedPolicies: o.violated,
-	}
-	switch {
-	case o.RetryAfter == Never:
-		p.Code, p.Message = "QUOTA_NEVER", messageNever
-	case m.headers&HeadersRetryAfter != 0:
-		p.RetryAfter = max(o.RetryAfter, time.Nanosecond) // never 0
+	p := quotaProblem(o.Decision, o.violated)
+	if m.Headers&HeadersRetryAfter == 0 {
+		p.RetryAfter = 0
 	}
 	return refusal{p, o.RetryAfter}
+}
+
+// quotaProblem is the problem of a denied request, without RateLimit headers.
+func quotaProblem(d Decision, violated []string) problem.Problem {
+	p := problem.Problem{
+		Type: typeQuota, Title: titleQuota, Status: http.StatusTooManyRequests,
+		Code: "QUOTA_EXCEEDED", Message: messageUsedUp, ViolatedPolicies: violated,
+	}
+	if d.RetryAfter == Never {
+		p.Code, p.Message = "QUOTA_NEVER", messageNever
+	} else {
+		p.RetryAfter = max(d.RetryAfter, time.Nanosecond) // never 0
+	}
+	return p
 }
 
 // refusal is the error of a denied request.
@@ -376,5 +404,5 @@ func (e refusal) Problem() problem.Problem { return e.p }
 var (
 	errListed    = problem.New(http.StatusForbidden, "CLIENT_DENIED", "The address of the client is not allowed")
 	errMisplaced = problem.New(http.StatusInternalServerError, "LIMIT_MISPLACED",
-		"Per-route limits need the matched pattern: wrap the handlers of the routes, or use WithMux or WithRoute")
+		"Per-route limits need the matched pattern: wrap the handlers of the routes, or set Mux or Route")
 )

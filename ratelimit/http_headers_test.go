@@ -84,10 +84,10 @@ func TestMiddleware_HeadersOfEachAlgorithm(t *testing.T) {
 		{"tokens", `"tokens";q=10;w=600`, `"tokens";r=9;t=540`, ratelimit.PerHour(60), ratelimit.GCRA(10)},
 		{"quick", `"quick";q=10`, `"quick";r=9;t=1`, ratelimit.PerSecond(100), ratelimit.GCRA(10)},
 	} {
-		l := newLimit(t, r, c.name, c.rate, madcrow.FailClosed, ratelimit.WithAlgorithm(c.algorithm))
+		l := newLimit(t, r, c.name, c.rate, madcrow.FailClosed, ratelimit.Options{Algorithm: c.algorithm})
 		newWeb(t, l, byAddress()).get().want(204, "").has("RateLimit-Policy", c.policy, "RateLimit", c.first)
 	}
-	b := must[*ratelimit.TokenBucket](t)(ratelimit.NewTokenBucket(r, "bucket", ratelimit.PerMinute(1), 1, madcrow.FailClosed))
+	b := must[*ratelimit.TokenBucket](t)(ratelimit.NewTokenBucket(r, "bucket", ratelimit.TokenBucketOptions{Rate: ratelimit.PerMinute(1), Burst: 1, FailPolicy: madcrow.FailClosed}))
 	w := newWeb(t, b, byAddress())
 	w.get().want(204, "").has("RateLimit", `"bucket";r=0;t=60`)
 	a := w.get().want(429, "QUOTA_EXCEEDED")
@@ -96,8 +96,7 @@ func TestMiddleware_HeadersOfEachAlgorithm(t *testing.T) {
 
 func TestMiddleware_HeaderFamiliesAreSwitched(t *testing.T) {
 	r := openAgain(t)
-	all := newWeb(t, newLimit(t, r, "all", ratelimit.PerMinute(2), madcrow.FailClosed), byAddress(),
-		ratelimit.WithHeaders(ratelimit.HeadersRateLimit|ratelimit.HeadersX|ratelimit.HeadersRetryAfter))
+	all := newWeb(t, newLimit(t, r, "all", ratelimit.PerMinute(2), madcrow.FailClosed), byAddress(), ratelimit.MiddlewareOptions{Headers: ratelimit.HeadersRateLimit | ratelimit.HeadersX | ratelimit.HeadersRetryAfter})
 	a := all.get().has("X-RateLimit-Limit", "2", "X-RateLimit-Remaining", "1", "RateLimit", `"all";r=1;t=30`)
 	a.number(a.header.Get("X-RateLimit-Reset"), 50, 60)
 	all.get()
@@ -105,7 +104,7 @@ func TestMiddleware_HeaderFamiliesAreSwitched(t *testing.T) {
 	a.number(a.header.Get("X-RateLimit-Reset"), 50, 60)
 	a.number(a.header.Get("Retry-After"), 50, 60)
 
-	none := newWeb(t, newLimit(t, r, "none", ratelimit.PerMinute(1), madcrow.FailClosed), byAddress(), ratelimit.WithHeaders(0))
+	none := newWeb(t, newLimit(t, r, "none", ratelimit.PerMinute(1), madcrow.FailClosed), byAddress(), ratelimit.MiddlewareOptions{Headers: ratelimit.HeadersNone})
 	for range 2 {
 		a = none.get().has("RateLimit", "", "RateLimit-Policy", "", "X-RateLimit-Limit", "", "X-RateLimit-Remaining", "", "X-RateLimit-Reset", "", "Retry-After", "")
 	}
@@ -132,8 +131,7 @@ func TestMiddleware_CostAboveTheLimitIsNever(t *testing.T) {
 		return n
 	}
 	r := openAgain(t)
-	w := newWeb(t, newLimit(t, r, "x", ratelimit.PerMinute(5), madcrow.FailClosed), byAddress(), ratelimit.WithCost(cost),
-		ratelimit.WithHeaders(ratelimit.HeadersRateLimit|ratelimit.HeadersX|ratelimit.HeadersRetryAfter))
+	w := newWeb(t, newLimit(t, r, "x", ratelimit.PerMinute(5), madcrow.FailClosed), byAddress(), ratelimit.MiddlewareOptions{Cost: cost, Headers: ratelimit.HeadersRateLimit | ratelimit.HeadersX | ratelimit.HeadersRetryAfter})
 	a := w.get("Cost", "6").want(429, "QUOTA_NEVER").has("Retry-After", "", "RateLimit", "", "RateLimit-Policy", `"x";q=5;w=60`, "X-RateLimit-Limit", "5", "X-RateLimit-Remaining", "")
 	if fmt.Sprint(a.body["violated-policies"]) != "[x]" {
 		t.Errorf("%v", a.body)
@@ -155,7 +153,7 @@ func TestMiddleware_CostAboveTheLimitIsNever(t *testing.T) {
 
 	g := must[*ratelimit.Group](t)(ratelimit.Join(
 		newLimit(t, r, "requests", ratelimit.PerMinute(10), madcrow.FailClosed), newLimit(t, r, "bytes", ratelimit.PerMinute(600), madcrow.FailClosed)))
-	w = newWeb(t, g, byAddress(), ratelimit.WithCosts(func(r *http.Request) []int64 {
+	w = newWeb(t, g, byAddress(), ratelimit.MiddlewareOptions{Costs: func(r *http.Request) []int64 {
 		switch r.Header.Get("Costs") {
 		case "none":
 			return []int64{0, 0}
@@ -163,7 +161,7 @@ func TestMiddleware_CostAboveTheLimitIsNever(t *testing.T) {
 			return []int64{1}
 		}
 		return []int64{1, cost(r)}
-	}))
+	}})
 	w.get("Cost", "100").want(204, "").has("RateLimit", `"requests";r=9;t=54, "bytes";r=500;t=50`)
 	w.get("Cost", "0").want(204, "").has("RateLimit", `"requests";r=8;t=48, "bytes";r=500;t=50`)
 	w.get("Cost", "601").want(429, "QUOTA_NEVER").has("RateLimit", "", "Retry-After", "")
@@ -205,7 +203,7 @@ func TestMiddleware_EveryLimitOfAGroupIsAnItem(t *testing.T) {
 
 func TestMiddleware_NestedOnesAddTheirItems(t *testing.T) {
 	r := openAgain(t)
-	x := ratelimit.WithHeaders(ratelimit.HeadersRateLimit | ratelimit.HeadersX | ratelimit.HeadersRetryAfter)
+	x := ratelimit.MiddlewareOptions{Headers: ratelimit.HeadersRateLimit | ratelimit.HeadersX | ratelimit.HeadersRetryAfter}
 	for _, c := range []struct {
 		outer, inner int64
 		left, limit  string

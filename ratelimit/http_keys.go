@@ -109,12 +109,13 @@ func keyHeader(name string) string {
 }
 
 // ByPath counts by the route: the matched pattern with its method ("GET
-// /items/{id}"), from http.Request.Pattern, [WithMux] or [WithRoute]. If the
+// /items/{id}"), from http.Request.Pattern, or the Mux or Route of
+// [MiddlewareOptions]. If the
 // pattern has no method, that of the request is used; HEAD counts as GET. So a
 // route without a method has a quota for each standard HTTP method, and one for
 // all other methods: register the method where that is too many.
 //
-// With WithMux or WithRoute all requests without a route are one subject. If no
+// With Mux or Route all requests without a route are one subject. If no
 // router has matched yet, the subject is the method with the path as it was
 // sent, and a client that can vary the path has as many quotas as it likes.
 // Alone, ByPath is one quota for all clients; see [ByAll].

@@ -56,9 +56,7 @@ func TestMiddleware_ShadowCountsAndRefusesNothing(t *testing.T) {
 	r, e := openRecorded(t)
 	l := newLimit(t, r, "x", ratelimit.PerMinute(2), madcrow.FailClosed)
 	var seen []bool
-	w := newWeb(t, l, ratelimit.ByHeader("User"), ratelimit.WithShadow(),
-		ratelimit.WithDeny(clientip.RemoteAddr(), ranges(t, "198.51.100.0/24")...),
-		ratelimit.WithOnDecision(func(_ *http.Request, d ratelimit.Decision) { seen = append(seen, d.Allowed) }))
+	w := newWeb(t, l, ratelimit.ByHeader("User"), ratelimit.MiddlewareOptions{Shadow: true, Deny: ranges(t, "198.51.100.0/24"), Client: clientip.RemoteAddr(), OnDecision: func(_ *http.Request, d ratelimit.Decision) { seen = append(seen, d.Allowed) }})
 	for i := range 5 {
 		w.get("User", "a").want(204, "").has("Retry-After", "")
 		if w.last.Allowed != (i < 2) {
@@ -83,10 +81,7 @@ func TestMiddleware_ShadowCountsAndRefusesNothing(t *testing.T) {
 
 func TestMiddleware_ListsAndSkip(t *testing.T) {
 	r, e := openRecorded(t)
-	w := newWeb(t, newLimit(t, r, "x", ratelimit.PerMinute(1), madcrow.FailClosed), byAddress(),
-		ratelimit.WithSkip(func(r *http.Request) bool { return r.URL.Path == "/livez" }),
-		ratelimit.WithDeny(clientip.RemoteAddr(), append(ranges(t, "198.51.100.0/24", "2001:db8:bad::/48"), netip.MustParsePrefix("::ffff:192.0.2.0/120"))...),
-		ratelimit.WithAllow(clientip.RemoteAddr(), ranges(t, "10.0.0.0/8", "198.51.100.7")...))
+	w := newWeb(t, newLimit(t, r, "x", ratelimit.PerMinute(1), madcrow.FailClosed), byAddress(), ratelimit.MiddlewareOptions{Skip: func(r *http.Request) bool { return r.URL.Path == "/livez" }, Deny: append(ranges(t, "198.51.100.0/24", "2001:db8:bad::/48"), netip.MustParsePrefix("::ffff:192.0.2.0/120")), Client: clientip.RemoteAddr(), Allow: ranges(t, "10.0.0.0/8", "198.51.100.7")})
 	for range 3 {
 		w.get("addr", "10.1.2.3:1").want(204, "").has("RateLimit", "", "RateLimit-Policy", "")
 		if !w.last.Allowed || w.last.Source != ratelimit.SourceBypass {
@@ -110,8 +105,7 @@ func TestMiddleware_ListsAndSkip(t *testing.T) {
 	w.get().want(429, "QUOTA_EXCEEDED")
 
 	// An empty list asks for no address, and who has none is not allowed for it.
-	w = newWeb(t, newLimit(t, r, "y", ratelimit.PerMinute(1), madcrow.FailClosed), ratelimit.ByHeader("User"),
-		ratelimit.WithDeny(clientip.RemoteAddr()), ratelimit.WithAllow(clientip.RemoteAddr(), ranges(t, "10.0.0.0/8")...))
+	w = newWeb(t, newLimit(t, r, "y", ratelimit.PerMinute(1), madcrow.FailClosed), ratelimit.ByHeader("User"), ratelimit.MiddlewareOptions{Allow: ranges(t, "10.0.0.0/8"), Client: clientip.RemoteAddr()})
 	if w.get("addr", "@", "User", "a").want(204, ""); w.last.Source != ratelimit.SourceRedis {
 		t.Errorf("without an address: %+v", w.last)
 	}
@@ -122,7 +116,7 @@ func TestMiddleware_RoutesHaveLimitsOfTheirOwn(t *testing.T) {
 	api := newLimit(t, r, "api", ratelimit.PerMinute(100), madcrow.FailClosed)
 	login := newLimit(t, r, "login", ratelimit.PerMinute(1), madcrow.FailClosed)
 	group := must[*ratelimit.Group](t)(ratelimit.Join(newLimit(t, r, "a", ratelimit.PerMinute(3), madcrow.FailClosed), newLimit(t, r, "b", ratelimit.PerDay(9), madcrow.FailClosed)))
-	routes := ratelimit.PerRoute(map[string]ratelimit.Limit{"POST /login/{user}": login, "GET /items/{id}": group})
+	routes := ratelimit.MiddlewareOptions{Routes: map[string]ratelimit.Limit{"POST /login/{user}": login, "GET /items/{id}": group}}
 	by := ratelimit.ByAll(byAddress(), ratelimit.ByPath())
 	ask := func(w *web, method, path string) *reply {
 		t.Helper()
@@ -160,7 +154,7 @@ func TestMiddleware_RoutesHaveLimitsOfTheirOwn(t *testing.T) {
 	t.Run("outside, with the mux", func(t *testing.T) {
 		w := &web{t: t}
 		mux := register(func(h http.Handler) http.Handler { return h }, w)
-		limited := ratelimit.Middleware(api, by, routes, ratelimit.WithMux(mux))(mux)
+		limited := ratelimit.Middleware(api, by, ratelimit.MiddlewareOptions{Routes: routes.Routes, Mux: mux})(mux)
 		var pattern string // what a log outside sees
 		w.handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 			limited.ServeHTTP(rw, r)
@@ -191,10 +185,10 @@ func TestMiddleware_RoutesHaveLimitsOfTheirOwn(t *testing.T) {
 func TestMiddleware_RefusesWhatCannotKeepALimit(t *testing.T) {
 	r := openAgain(t)
 	l := newLimit(t, r, "x", ratelimit.PerMinute(10), madcrow.FailClosed)
-	twins := must[*ratelimit.Group](t)(ratelimit.Join(l, newLimit(t, r, "x", ratelimit.PerMinute(10), madcrow.FailClosed, ratelimit.WithAlgorithm(ratelimit.SortedSetLog()))))
+	twins := must[*ratelimit.Group](t)(ratelimit.Join(l, newLimit(t, r, "x", ratelimit.PerMinute(10), madcrow.FailClosed, ratelimit.Options{Algorithm: ratelimit.SortedSetLog()})))
 	noPolicy, remote := clientip.Policy{}, clientip.RemoteAddr()
-	with := func(limit ratelimit.Limit, by ratelimit.Key, opts ...ratelimit.MiddlewareOption) func() {
-		return func() { ratelimit.Middleware(limit, by, opts...) }
+	with := func(limit ratelimit.Limit, by ratelimit.Key, opts ...ratelimit.MiddlewareOptions) func() {
+		return func() { ratelimit.Middleware(limit, by, first(opts)) }
 	}
 	for name, f := range map[string]func(){
 		"no limit":                with(nil, byAddress()),
@@ -206,11 +200,11 @@ func TestMiddleware_RefusesWhatCannotKeepALimit(t *testing.T) {
 		"zero group":              with(&ratelimit.Group{}, byAddress()),
 		"one name twice":          with(twins, byAddress()),
 		"zero key":                with(l, ratelimit.Key{}),
-		"both costs":              with(l, byAddress(), ratelimit.WithCost(func(*http.Request) int64 { return 1 }), ratelimit.WithCosts(func(*http.Request) []int64 { return nil })),
-		"nil route":               with(l, byAddress(), ratelimit.PerRoute(map[string]ratelimit.Limit{"/": nil})),
-		"empty route":             with(l, byAddress(), ratelimit.PerRoute(map[string]ratelimit.Limit{"": l})),
-		"no route":                with(l, byAddress(), ratelimit.PerRoute(map[string]ratelimit.Limit{"/{": l}), ratelimit.WithMux(http.NewServeMux())),
-		"nil handler":             func() { ratelimit.Middleware(l, byAddress())(nil) },
+		"both costs":              with(l, byAddress(), ratelimit.MiddlewareOptions{Cost: func(*http.Request) int64 { return 1 }, Costs: func(*http.Request) []int64 { return nil }}),
+		"nil route":               with(l, byAddress(), ratelimit.MiddlewareOptions{Routes: map[string]ratelimit.Limit{"/": nil}}),
+		"empty route":             with(l, byAddress(), ratelimit.MiddlewareOptions{Routes: map[string]ratelimit.Limit{"": l}}),
+		"no route":                with(l, byAddress(), ratelimit.MiddlewareOptions{Routes: map[string]ratelimit.Limit{"/{": l}, Mux: http.NewServeMux()}),
+		"nil handler":             func() { ratelimit.Middleware(l, byAddress(), ratelimit.MiddlewareOptions{})(nil) },
 		"client without a policy": func() { ratelimit.ByClient(noPolicy) },
 		"header Host":             func() { ratelimit.ByHeader("host") },
 		"header of addresses":     func() { ratelimit.ByHeader("x-forwarded-for") },
@@ -220,10 +214,10 @@ func TestMiddleware_RefusesWhatCannotKeepALimit(t *testing.T) {
 		"nil function":            func() { ratelimit.ByFunc(nil) },
 		"all of none":             func() { ratelimit.ByAll() },
 		"all with a zero key":     func() { ratelimit.ByAll(byAddress(), ratelimit.Key{}) },
-		"deny without a policy":   with(l, byAddress(), ratelimit.WithDeny(noPolicy)),
-		"allow everybody":         with(l, byAddress(), ratelimit.WithAllow(remote, netip.MustParsePrefix("::ffff:0.0.0.0/96"))),
-		"allow an odd range":      with(l, byAddress(), ratelimit.WithAllow(remote, netip.MustParsePrefix("10.1.2.3/8"))),
-		"deny an invalid range":   with(l, byAddress(), ratelimit.WithDeny(remote, netip.Prefix{})),
+		"deny without a policy":   with(l, byAddress(), ratelimit.MiddlewareOptions{Deny: ranges(t, "10.0.0.0/8"), Client: noPolicy}),
+		"allow everybody":         with(l, byAddress(), ratelimit.MiddlewareOptions{Allow: []netip.Prefix{netip.MustParsePrefix("::ffff:0.0.0.0/96")}, Client: remote}),
+		"allow an odd range":      with(l, byAddress(), ratelimit.MiddlewareOptions{Allow: []netip.Prefix{netip.MustParsePrefix("10.1.2.3/8")}, Client: remote}),
+		"deny an invalid range":   with(l, byAddress(), ratelimit.MiddlewareOptions{Deny: []netip.Prefix{{}}, Client: remote}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			defer func() {

@@ -14,14 +14,14 @@ import (
 // Routers other than net/http's give a pattern no method, or only the beginning
 // of it outside of a mounted router. The limit of a route was then silently not
 // there.
-func TestPerRoute_HoldsWhateverTheRouterCallsItsRoutes(t *testing.T) {
+func TestRoutes_HoldsWhateverTheRouterCallsItsRoutes(t *testing.T) {
 	r := openAgain(t)
 	base := newLimit(t, r, "base", ratelimit.PerMinute(1000), madcrow.FailClosed)
 	strict := newLimit(t, r, "strict", ratelimit.PerMinute(1000), madcrow.FailClosed)
 	all := newLimit(t, r, "all", ratelimit.PerMinute(1000), madcrow.FailClosed)
-	limited := ratelimit.Middleware(base, byAddress(), ratelimit.PerRoute(map[string]ratelimit.Limit{
+	limited := ratelimit.Middleware(base, byAddress(), ratelimit.MiddlewareOptions{Routes: map[string]ratelimit.Limit{
 		"POST /login/:id": strict, "GET /api/{id}/x": strict, "/any": all, "GET /any": strict, "GET /v1/files/*": strict, "POST example.com/hosted": strict, "GET /end/{$}": strict,
-	}))(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	}})(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	for _, c := range []struct{ method, path, pattern, want string }{
 		{"POST", "/login/7", "POST /login/:id", "strict"},
 		{"POST", "/login/7", "/login/:id", "strict"},
@@ -95,13 +95,12 @@ func TestWithRoute_NamesTheRouteToAMiddlewareOutsideOfTheRouter(t *testing.T) {
 	r := openAgain(t)
 	base := newLimit(t, r, "base", ratelimit.PerMinute(1000), madcrow.FailClosed)
 	strict := newLimit(t, r, "strict", ratelimit.PerMinute(1), madcrow.FailClosed)
-	w := newWeb(t, base, ratelimit.ByPath(), ratelimit.PerRoute(map[string]ratelimit.Limit{"POST /login": strict}),
-		ratelimit.WithRoute(func(r *http.Request) string {
-			if strings.HasPrefix(r.URL.Path, "/none") {
-				return ""
-			}
-			return strings.ToLower(r.URL.Path)
-		}))
+	w := newWeb(t, base, ratelimit.ByPath(), ratelimit.MiddlewareOptions{Routes: map[string]ratelimit.Limit{"POST /login": strict}, Route: func(r *http.Request) string {
+		if strings.HasPrefix(r.URL.Path, "/none") {
+			return ""
+		}
+		return strings.ToLower(r.URL.Path)
+	}})
 	w.do(httptest.NewRequest("POST", "/LOGIN", nil)).want(204, "").has("RateLimit-Policy", `"strict";q=1;w=60`)
 	w.do(httptest.NewRequest("POST", "/login", nil)).want(429, "QUOTA_EXCEEDED")
 	w.do(httptest.NewRequest("GET", "/login", nil)).want(204, "").has("RateLimit", `"base";r=999;t=60`)
@@ -138,7 +137,7 @@ func TestMiddleware_PreflightsAreNeitherCountedNorRefused(t *testing.T) {
 	}
 	w = newWeb(t, newLimit(t, r, "two", ratelimit.PerMinute(1), madcrow.FailClosed), ratelimit.ByHeader("X-Api-Key"))
 	ask(w, append(cors, "X-Api-Key", "")...).want(204, "")
-	w = newWeb(t, newLimit(t, r, "three", ratelimit.PerMinute(1), madcrow.FailClosed), byAddress(), ratelimit.WithPreflights())
+	w = newWeb(t, newLimit(t, r, "three", ratelimit.PerMinute(1), madcrow.FailClosed), byAddress(), ratelimit.MiddlewareOptions{CountPreflights: true})
 	ask(w, cors...).want(204, "").has("RateLimit", `"three";r=0;t=60`)
 	ask(w, cors...).want(429, "QUOTA_EXCEEDED")
 }
@@ -148,7 +147,7 @@ func TestMiddleware_PreflightsAreNeitherCountedNorRefused(t *testing.T) {
 func TestByPath_MadeUpMethodsShareOneQuota(t *testing.T) {
 	l := newLimit(t, openAgain(t), "x", ratelimit.PerMinute(1), madcrow.FailClosed)
 	mux := http.NewServeMux()
-	mux.Handle("/login", ratelimit.Middleware(l, ratelimit.ByAll(byAddress(), ratelimit.ByPath()))(http.NotFoundHandler()))
+	mux.Handle("/login", ratelimit.Middleware(l, ratelimit.ByAll(byAddress(), ratelimit.ByPath()), ratelimit.MiddlewareOptions{})(http.NotFoundHandler()))
 	passed := map[string]bool{}
 	for _, method := range []string{
 		"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE",
@@ -174,13 +173,13 @@ func TestByPath_MadeUpMethodsShareOneQuota(t *testing.T) {
 // Where a mux had stripped the prefix that its pattern names, the pattern's
 // segments were looked for in a path without them, and the limit of the route
 // inside was silently not there.
-func TestPerRoute_IsNotSilentlyAbsentBehindAStrippedPrefix(t *testing.T) {
+func TestRoutes_IsNotSilentlyAbsentBehindAStrippedPrefix(t *testing.T) {
 	r := openAgain(t)
 	base := newLimit(t, r, "base", ratelimit.PerMinute(1000), madcrow.FailClosed)
 	strict := newLimit(t, r, "strict", ratelimit.PerMinute(1000), madcrow.FailClosed)
-	limited := ratelimit.Middleware(base, byAddress(), ratelimit.PerRoute(map[string]ratelimit.Limit{
+	limited := ratelimit.Middleware(base, byAddress(), ratelimit.MiddlewareOptions{Routes: map[string]ratelimit.Limit{
 		"POST /login": strict, "POST /users/login": strict, "POST /b/{id}": strict,
-	}))(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	}})(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	mux := http.NewServeMux()
 	mux.Handle("/api/", http.StripPrefix("/api", limited))
 	mux.Handle("/api/v1/", http.StripPrefix("/api/v1", limited))
@@ -208,11 +207,11 @@ func TestPerRoute_IsNotSilentlyAbsentBehindAStrippedPrefix(t *testing.T) {
 
 // What no handler of a route is run for was a 500 where a key is spelled like it:
 // everybody could cause alarms.
-func TestPerRoute_WhatHasNoRouteIsNoMisplacedLimit(t *testing.T) {
+func TestRoutes_WhatHasNoRouteIsNoMisplacedLimit(t *testing.T) {
 	r := openAgain(t)
 	base := newLimit(t, r, "base", ratelimit.PerMinute(1000), madcrow.FailClosed)
 	strict := newLimit(t, r, "strict", ratelimit.PerMinute(1000), madcrow.FailClosed)
-	keys := ratelimit.PerRoute(map[string]ratelimit.Limit{"GET /items/{id}": strict, "/login": strict})
+	keys := map[string]ratelimit.Limit{"GET /items/{id}": strict, "/login": strict}
 	for _, c := range []struct {
 		path   string
 		index  bool
@@ -233,9 +232,9 @@ func TestPerRoute_WhatHasNoRouteIsNoMisplacedLimit(t *testing.T) {
 			mux.HandleFunc("/", ok)
 		}
 		route := func(r *http.Request) string { _, pattern := mux.Handler(r); return pattern }
-		for name, option := range map[string]ratelimit.MiddlewareOption{"WithMux": ratelimit.WithMux(mux), "WithRoute": ratelimit.WithRoute(route)} {
+		for name, option := range map[string]ratelimit.MiddlewareOptions{"Mux": {Routes: keys, Mux: mux}, "Route": {Routes: keys, Route: route}} {
 			w := httptest.NewRecorder()
-			ratelimit.Middleware(base, byAddress(), keys, option)(mux).ServeHTTP(w, httptest.NewRequest("GET", c.path, nil))
+			ratelimit.Middleware(base, byAddress(), option)(mux).ServeHTTP(w, httptest.NewRequest("GET", c.path, nil))
 			if got := w.Header().Get("RateLimit-Policy"); w.Code != c.status || !strings.HasPrefix(got, `"`+c.limit+`"`) {
 				t.Errorf("%s, %s, index %v: %d by %s %s", name, c.path, c.index, w.Code, got, w.Body)
 			}
@@ -244,10 +243,10 @@ func TestPerRoute_WhatHasNoRouteIsNoMisplacedLimit(t *testing.T) {
 }
 
 // Two headers that anybody can send took a client past its place on the list of
-// WithDeny, and a request that a handler inside takes for a POST past every limit.
+// Deny, and a request that a handler inside takes for a POST past every limit.
 func TestMiddleware_OnlyWhatABrowserSendsIsAPreflight(t *testing.T) {
 	l := newLimit(t, openAgain(t), "x", ratelimit.PerMinute(1), madcrow.FailClosed)
-	w := newWeb(t, l, byAddress(), ratelimit.WithDeny(clientip.RemoteAddr(), ranges(t, "198.51.100.0/24")...))
+	w := newWeb(t, l, byAddress(), ratelimit.MiddlewareOptions{Deny: ranges(t, "198.51.100.0/24"), Client: clientip.RemoteAddr()})
 	ask := func(addr string, pairs ...string) *reply {
 		req := httptest.NewRequest(http.MethodOptions, "/", nil)
 		req.Header.Set("Origin", "https://shop.example")

@@ -33,15 +33,15 @@ type web struct {
 	found   bool
 }
 
-func newWeb(t testing.TB, limit ratelimit.Limit, by ratelimit.Key, opts ...ratelimit.MiddlewareOption) *web {
+func newWeb(t testing.TB, limit ratelimit.Limit, by ratelimit.Key, opts ...ratelimit.MiddlewareOptions) *web {
 	w := &web{t: t}
-	w.handler = ratelimit.Middleware(limit, by, opts...)(w)
+	w.handler = ratelimit.Middleware(limit, by, first(opts))(w)
 	return w
 }
 
 func (w *web) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	w.passed.Add(1)
-	w.last, w.found = ratelimit.FromContext(r.Context())
+	w.last, w.found = ratelimit.DecisionFrom(r.Context())
 	rw.WriteHeader(http.StatusNoContent)
 }
 
@@ -107,9 +107,19 @@ func (a *reply) has(pairs ...string) *reply {
 	return a
 }
 
-func newLimit(t testing.TB, r *madcrow.Redis, name string, rate ratelimit.Rate, fail madcrow.FailPolicy, opts ...ratelimit.Option) *ratelimit.Limiter {
+func newLimit(t testing.TB, r *madcrow.Redis, name string, rate ratelimit.Rate, fail madcrow.FailPolicy, opts ...ratelimit.Options) *ratelimit.Limiter {
 	t.Helper()
-	return must[*ratelimit.Limiter](t)(ratelimit.New(r, name, rate, fail, opts...))
+	o := first(opts)
+	o.Rate, o.FailPolicy = rate, fail
+	return must[*ratelimit.Limiter](t)(ratelimit.New(r, name, o))
+}
+
+// first is the first of some options, or the zero value.
+func first[T any](all []T) (o T) {
+	if len(all) > 0 {
+		o = all[0]
+	}
+	return o
 }
 
 // openAgain is open, with nothing left of an earlier run.
@@ -124,13 +134,12 @@ func byAddress() ratelimit.Key { return ratelimit.ByClient(clientip.RemoteAddr()
 
 func TestMiddleware_SendsTheQuotaAndDeniesWithAProblem(t *testing.T) {
 	var log bytes.Buffer
-	w := newWeb(t, newLimit(t, openAgain(t), "api", ratelimit.PerMinute(5), madcrow.FailClosed), byAddress(),
-		ratelimit.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+	w := newWeb(t, newLimit(t, openAgain(t), "api", ratelimit.PerMinute(5), madcrow.FailClosed), byAddress(), ratelimit.MiddlewareOptions{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	for i, want := range []string{`"api";r=4;t=48`, `"api";r=3;t=36`, `"api";r=2;t=24`, `"api";r=1;t=12`, `"api";r=0;t=12`} {
 		a := w.get().want(204, "").has("RateLimit", want, "RateLimit-Policy", `"api";q=5;w=60`, "Retry-After", "", "X-RateLimit-Limit", "")
 		a.sf("RateLimit")
 		a.sf("RateLimit-Policy")
-		if !w.found || !w.last.Allowed || w.last.Remaining != int64(4-i) || w.last.Policy != "api" {
+		if !w.found || !w.last.Allowed || w.last.Remaining != int64(4-i) || w.last.Limiter != "api" {
 			t.Errorf("in the context: %+v, %v", w.last, w.found)
 		}
 	}
@@ -169,16 +178,16 @@ func TestMiddleware_WithoutRedis(t *testing.T) {
 	cfg := s.Config()
 	cfg.Recorder = e
 	r := openConfig(t, cfg)
-	cost := ratelimit.WithCost(func(r *http.Request) int64 { return max(1, r.ContentLength) })
-	x := ratelimit.WithHeaders(ratelimit.HeadersRateLimit | ratelimit.HeadersX | ratelimit.HeadersRetryAfter)
+	x := ratelimit.MiddlewareOptions{Headers: ratelimit.HeadersRateLimit | ratelimit.HeadersX | ratelimit.HeadersRetryAfter}
+	cost := x
+	cost.Cost = func(r *http.Request) int64 { return max(1, r.ContentLength) }
 	l := newLimit(t, r, "x", ratelimit.PerMinute(10), madcrow.FailClosed)
 	g := must[*ratelimit.Group](t)(ratelimit.Join(newLimit(t, r, "a", ratelimit.PerMinute(10), madcrow.FailOpen), newLimit(t, r, "b", ratelimit.PerDay(99), madcrow.FailClosed)))
 	var log bytes.Buffer
 	var noted ratelimit.Decision
-	closed := newWeb(t, l, byAddress(), ratelimit.WithLogger(slog.New(slog.NewTextHandler(&log, nil))),
-		ratelimit.WithOnDecision(func(_ *http.Request, d ratelimit.Decision) { noted = d }))
+	closed := newWeb(t, l, byAddress(), ratelimit.MiddlewareOptions{Logger: slog.New(slog.NewTextHandler(&log, nil)), OnDecision: func(_ *http.Request, d ratelimit.Decision) { noted = d }})
 	opened := newWeb(t, l.OnFailure(madcrow.FailOpen), byAddress(), x)
-	local := newWeb(t, l.OnFailure(madcrow.FailLocal(2)), byAddress(), x, cost)
+	local := newWeb(t, l.OnFailure(madcrow.FailLocal(2)), byAddress(), cost)
 	group := newWeb(t, g, byAddress())
 	closed.get().want(204, "")
 	s.Kill()
@@ -187,7 +196,7 @@ func TestMiddleware_WithoutRedis(t *testing.T) {
 	if _, there := a.body["violated-policies"]; there || a.body["type"] != "about:blank" || closed.passed.Load() != 1 {
 		t.Errorf("closed: %v", a.body)
 	}
-	if noted.Allowed || !noted.Degraded || !errors.Is(noted.Err, madcrow.ErrUnavailable) || noted.Policy != "x" {
+	if noted.Allowed || !noted.Degraded || !errors.Is(noted.Cause, madcrow.ErrUnavailable) || noted.Limiter != "x" {
 		t.Errorf("closed: %+v", noted)
 	}
 	if !strings.Contains(log.String(), "level=ERROR") || strings.Contains(fmt.Sprint(a.body), "127.0.0.1") {
@@ -197,7 +206,7 @@ func TestMiddleware_WithoutRedis(t *testing.T) {
 	for range 20 {
 		opened.get().want(204, "").has("RateLimit", "", "RateLimit-Policy", `"x";q=10;w=60`, "X-RateLimit-Limit", "10", "X-RateLimit-Remaining", "", "X-RateLimit-Reset", "")
 	}
-	if !opened.found || !opened.last.Allowed || !opened.last.Degraded || opened.last.Source != ratelimit.SourceFallback || opened.last.Err == nil {
+	if !opened.found || !opened.last.Allowed || !opened.last.Degraded || opened.last.Source != ratelimit.SourceFallback || opened.last.Cause == nil {
 		t.Errorf("open: %+v", opened.last)
 	}
 	group.get().want(204, "").has("RateLimit", "", "RateLimit-Policy", `"a";q=10;w=60, "b";q=99;w=86400`)
@@ -212,7 +221,7 @@ func TestMiddleware_WithoutRedis(t *testing.T) {
 	big.RemoteAddr = "203.0.113.99:1"
 	local.do(big).want(503, "LIMIT_UNAVAILABLE").has("RateLimit", "")
 
-	shadow := newWeb(t, l, byAddress(), ratelimit.WithShadow())
+	shadow := newWeb(t, l, byAddress(), ratelimit.MiddlewareOptions{Shadow: true})
 	e.take()
 	shadow.get().want(204, "")
 	if got := e.take(); got != "map[error:1]" { // a failure is no denial
@@ -226,7 +235,7 @@ func TestMiddleware_WithoutRedis(t *testing.T) {
 func TestMiddleware_FrozenRedisEndsInTime(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
 	r := openConfig(t, s.Config())
-	w := newWeb(t, newLimit(t, r, "x", ratelimit.PerMinute(10), madcrow.FailClosed, ratelimit.WithTimeout(50*time.Millisecond)), byAddress())
+	w := newWeb(t, newLimit(t, r, "x", ratelimit.PerMinute(10), madcrow.FailClosed, ratelimit.Options{Timeout: 50 * time.Millisecond}), byAddress())
 	w.get().want(204, "")
 	s.Pause()
 	defer s.Resume()
@@ -250,7 +259,7 @@ func TestMiddleware_CallerWhoLeftReachesNoHandler(t *testing.T) {
 func TestMiddleware_HandsTheWriterOn(t *testing.T) {
 	l := newLimit(t, openAgain(t), "x", ratelimit.PerMinute(10), madcrow.FailClosed)
 	var outside http.ResponseWriter
-	limited := ratelimit.Middleware(l, byAddress())(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	limited := ratelimit.Middleware(l, byAddress(), ratelimit.MiddlewareOptions{})(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if w != outside {
 			t.Error("another writer")
 		}
@@ -299,8 +308,8 @@ func TestMiddleware_ManyAtOnceAdmitExactlyTheLimit(t *testing.T) {
 	r := openAgain(t)
 	g := must[*ratelimit.Group](t)(ratelimit.Join(newLimit(t, r, "a", ratelimit.PerMinute(50), madcrow.FailClosed), newLimit(t, r, "b", ratelimit.PerDay(1000), madcrow.FailClosed)))
 	var passed, refused atomic.Int64
-	h := ratelimit.Middleware(g, byAddress())(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if d, ok := ratelimit.FromContext(r.Context()); !ok || !d.Allowed {
+	h := ratelimit.Middleware(g, byAddress(), ratelimit.MiddlewareOptions{})(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if d, ok := ratelimit.DecisionFrom(r.Context()); !ok || !d.Allowed {
 			t.Errorf("%+v %v", d, ok)
 		}
 		passed.Add(1)
@@ -327,8 +336,8 @@ func BenchmarkMiddleware(b *testing.B) {
 	r := openAgain(b)
 	for name, limit := range map[string]int64{"admitted": 1_000_000, "denied": 1} {
 		b.Run(name, func(b *testing.B) {
-			l := newLimit(b, r, name, ratelimit.PerDay(limit), madcrow.FailClosed, ratelimit.WithAlgorithm(ratelimit.GCRA(limit)))
-			h := ratelimit.Middleware(l, byAddress())(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+			l := newLimit(b, r, name, ratelimit.PerDay(limit), madcrow.FailClosed, ratelimit.Options{Algorithm: ratelimit.GCRA(limit)})
+			h := ratelimit.Middleware(l, byAddress(), ratelimit.MiddlewareOptions{})(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 			req := httptest.NewRequest(http.MethodGet, "/", nil)
 			w := &discard{header: make(http.Header)}
 			b.ReportAllocs()

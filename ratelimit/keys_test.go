@@ -31,7 +31,7 @@ func TestLimiter_WhatIsDeniedOrLookedAtWritesNothing(t *testing.T) {
 	r := openConfig(t, s.Config())
 	var all []*ratelimit.Limiter
 	for name, a := range algorithms {
-		l := must[*ratelimit.Limiter](t)(ratelimit.New(r, name, ratelimit.PerHour(5), madcrow.FailClosed, ratelimit.WithAlgorithm(a), ratelimit.WithDeniedKeys(0)))
+		l := must[*ratelimit.Limiter](t)(ratelimit.New(r, name, ratelimit.Options{Rate: ratelimit.PerHour(5), FailPolicy: madcrow.FailClosed, Algorithm: a, DeniedSubjects: -1}))
 		all = append(all, l)
 		if d, err := l.AllowN(t.Context(), "full", 5); err != nil || !d.Allowed {
 			t.Fatal(d, err)
@@ -41,7 +41,7 @@ func TestLimiter_WhatIsDeniedOrLookedAtWritesNothing(t *testing.T) {
 		}
 	}
 	g := must[*ratelimit.Group](t)(ratelimit.Join(all...))
-	tokens := must[*ratelimit.TokenBucket](t)(ratelimit.NewTokenBucket(r, "gcra", ratelimit.PerHour(5), 5, madcrow.FailClosed, ratelimit.WithDeniedKeys(0)))
+	tokens := must[*ratelimit.TokenBucket](t)(ratelimit.NewTokenBucket(r, "gcra", ratelimit.TokenBucketOptions{Rate: ratelimit.PerHour(5), Burst: 5, FailPolicy: madcrow.FailClosed, DeniedSubjects: -1}))
 	// Where the machine is away between a script's TIME and its PTTL, the key seems
 	// to end too soon and is prolonged. That happens now and then, not always.
 	for round := 1; ; round++ {
@@ -96,7 +96,7 @@ func TestLimiter_KeysLiveAsLongAsTheyCountAndThenGo(t *testing.T) {
 	keys := map[string]string{}
 	began := time.Now()
 	for name, a := range algorithms {
-		l := must[*ratelimit.Limiter](t)(ratelimit.New(r, name, ratelimit.Per(window, 5), madcrow.FailClosed, ratelimit.WithAlgorithm(a)))
+		l := must[*ratelimit.Limiter](t)(ratelimit.New(r, name, ratelimit.Options{Rate: ratelimit.Per(window, 5), FailPolicy: madcrow.FailClosed, Algorithm: a}))
 		if d, err := l.Allow(t.Context(), "a"); err != nil || !d.Allowed {
 			t.Fatal(d, err)
 		}

@@ -2,7 +2,6 @@ package ratelimit
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strconv"
 	"time"
@@ -25,7 +24,7 @@ type Limiter struct {
 	keyPrefix string // of every key, up to the subject
 	clustered bool   // the slot of a subject may move
 	plan      plan
-	opt       options
+	opt       settings
 	fail      madcrow.FailPolicy
 
 	denials *denialCache      // nil: denials are not remembered
@@ -35,38 +34,44 @@ type Limiter struct {
 
 // New makes a limit. Its name (1 to 64 letters, digits, '-', '_', '.') is part
 // of its keys and of its headers; two limits with one name and algorithm share
-// their state. policy says what happens while Redis is unavailable. The error is
-// a [*madcrow.ArgumentError] that lists every problem. New does not call Redis.
-func New(r *madcrow.Redis, name string, rate Rate, policy madcrow.FailPolicy, opts ...Option) (*Limiter, error) {
-	o := options{deniedKeys: DefaultDeniedKeys, localKeys: DefaultDeniedKeys}
-	for _, set := range opts {
-		set(&o)
-	}
+// their state. The error is a [*madcrow.ArgumentError] that lists every problem.
+// New does not call Redis.
+func New(r *madcrow.Redis, name string, o Options) (*Limiter, error) {
 	var wrong operr.Arguments
-	wrong.Check(keys.ValidName(name), "name", keys.NameRule)
-	wrong.Check(fallback.Problem(policy) == "", "policy", fallback.Problem(policy))
-	o.check(&wrong)
-	p := o.algorithm.plan(rate, o.wait, &wrong)
+	l := newLimiter(r, name, "Options", settings{Options: o}, &wrong)
 	if err := fail.Arguments("new", name, wrong); err != nil {
 		return nil, err
 	}
+	return l, nil
+}
+
+// newLimiter makes a limiter, and notes what is wrong; where is the name of the
+// options' type.
+func newLimiter(r *madcrow.Redis, name, where string, o settings, wrong *operr.Arguments) *Limiter {
+	o = o.withDefaults(r)
+	wrong.Check(keys.ValidName(name), "name", keys.NameRule)
+	p := o.Algorithm.plan(where, o.Rate, o.wait, wrong)
+	o.check(where, wrong)
+	if !wrong.Empty() {
+		return nil
+	}
 	l := &Limiter{
-		r: r, events: events.Of(r, name), name: name, plan: p, opt: o, monitor: fallback.NewMonitor(r, "rate limit", name),
+		r: r, events: events.Of(r, name), name: name, plan: p, opt: o, monitor: fallback.NewMonitor(o.Logger, "rate limit", name),
 		clustered: r.Config().Cluster.Enabled,
 		keyPrefix: r.Config().KeyPrefix + "m1:limit:" + name + ":" + p.kind.code() + ":{",
 	}
-	if o.deniedKeys > 0 {
-		l.denials = newDenialCache(o.deniedKeys)
+	if o.DeniedSubjects > 0 {
+		l.denials = newDenialCache(o.DeniedSubjects)
 	}
-	l.setPolicy(policy)
-	return l, nil
+	l.setPolicy(o.FailPolicy)
+	return l
 }
 
 // setPolicy sets the policy and the state that it needs.
 func (l *Limiter) setPolicy(policy madcrow.FailPolicy) {
 	l.fail = policy
 	if policy.IsLocal() && l.local == nil {
-		l.local = fallback.NewCounter(l.opt.localKeys, l.plan.localWindow())
+		l.local = fallback.NewCounter(l.opt.LocalSubjects, l.plan.localWindow())
 	}
 }
 
@@ -106,7 +111,7 @@ func (l *Limiter) allow(ctx context.Context, subject string, n int64) (Decision,
 	case n < 1:
 		return Decision{}, l.costTooSmall("allow")
 	case n > l.plan.limit:
-		return l.costAboveLimit(), nil
+		return l.costAboveLimit(n), nil
 	}
 	asked := clock.Now()
 	if d, ok := l.cachedDenial(subject, n, asked); ok {
@@ -116,7 +121,7 @@ func (l *Limiter) allow(ctx context.Context, subject string, n int64) (Decision,
 	if err != nil {
 		return l.fallBack(ctx, "allow", subject, n, err)
 	}
-	d := l.plan.decide(l.name, reply)
+	d := l.decide(reply, n)
 	l.rememberDenial(subject, n, asked, d)
 	return d, nil
 }
@@ -125,15 +130,22 @@ func (l *Limiter) costTooSmall(op string) error {
 	return fail.Argument(op, l.name, "cost", "must be at least 1")
 }
 
-func (l *Limiter) costAboveLimit() Decision {
-	d := l.decision(SourceLocal)
+func (l *Limiter) costAboveLimit(cost int64) Decision {
+	d := l.decision(SourceLocal, cost)
 	d.RetryAfter = Never
 	return d
 }
 
 // decision is a decision with the numbers of the limit.
-func (l *Limiter) decision(source Source) Decision {
-	return Decision{Policy: l.name, Limit: l.plan.limit, Window: l.plan.rate.Window, Source: source}
+func (l *Limiter) decision(source Source, cost int64) Decision {
+	return Decision{Limiter: l.name, Limit: l.plan.limit, Window: l.plan.rate.Window, Source: source, of: l, cost: cost}
+}
+
+// decide turns a reply about a cost into a decision.
+func (l *Limiter) decide(r limitscript.Reply, cost int64) Decision {
+	d := l.plan.decide(l.name, r)
+	d.of, d.cost = l, cost
+	return d
 }
 
 // cachedDenial returns a remembered denial that still holds.
@@ -145,7 +157,7 @@ func (l *Limiter) cachedDenial(subject string, n, now int64) (Decision, bool) {
 	if !ok {
 		return Decision{}, false
 	}
-	d := l.decision(SourceLocal)
+	d := l.decision(SourceLocal, n)
 	d.RetryAfter, d.ResetAfter = retry, reset
 	return d, true
 }
@@ -184,7 +196,7 @@ func withTimeout(ctx context.Context, timeout time.Duration) (context.Context, c
 
 // evaluate runs the script of this limit.
 func (l *Limiter) evaluate(ctx context.Context, e evaluation) (limitscript.Reply, error) {
-	ctx, cancel := withTimeout(ctx, l.opt.timeout)
+	ctx, cancel := withTimeout(ctx, l.opt.Timeout)
 	defer cancel()
 	key := subjectKey(l.keyPrefix, e.subject)
 	var space [8]string
@@ -253,7 +265,7 @@ func (l *Limiter) Peek(ctx context.Context, subject string) (Decision, error) {
 	if err != nil {
 		return Decision{}, l.failed("peek", err)
 	}
-	return l.plan.decide(l.name, reply), nil
+	return l.decide(reply, 1), nil
 }
 
 // Reset deletes the state of subject, its block included. This process sees it
@@ -275,7 +287,7 @@ func (l *Limiter) Reset(ctx context.Context, subject string) error {
 // Block replaces an earlier one, also by a shorter one.
 func (l *Limiter) Block(ctx context.Context, subject string, d time.Duration) error {
 	if d < time.Millisecond || d > MaxWindow {
-		return fail.Argument("block", l.name, "d", fmt.Sprintf("must be from 1ms to %v", MaxWindow))
+		return fail.Argument("block", l.name, "d", "must be "+blockBounds)
 	}
 	key := subjectKey(l.keyPrefix, subject)
 	_, err := l.r.Eval(ctx, limitscript.Block, []string{key + limitscript.BlockSuffix}, []string{limitscript.Micros(d)})
@@ -301,7 +313,7 @@ func (l *Limiter) WaitN(ctx context.Context, subject string, n int64) (Decision,
 			return d, err
 		}
 		if d.RetryAfter == Never && d.Degraded {
-			return d, d.Err // above this process's share
+			return d, d.Cause // above this process's share
 		}
 		if d.RetryAfter == Never {
 			return d, l.failed("wait", ErrNever)

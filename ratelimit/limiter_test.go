@@ -54,7 +54,7 @@ func TestLimiter_AdmitsItsLimitAndReportsTheRest(t *testing.T) {
 	r := open(t)
 	for name, a := range algorithms {
 		t.Run(name, func(t *testing.T) {
-			l := must[*ratelimit.Limiter](t)(ratelimit.New(r, name, ratelimit.PerMinute(5), madcrow.FailClosed, ratelimit.WithAlgorithm(a)))
+			l := must[*ratelimit.Limiter](t)(ratelimit.New(r, name, ratelimit.Options{Rate: ratelimit.PerMinute(5), FailPolicy: madcrow.FailClosed, Algorithm: a}))
 			for i := range 5 {
 				d, err := l.Allow(t.Context(), "alice")
 				if err != nil || !d.Allowed || d.Remaining != int64(4-i) || d.RetryAfter != 0 || d.Limit != 5 || d.Source != ratelimit.SourceRedis {
@@ -94,7 +94,7 @@ func TestLimiter_AdmitsItsLimitAndReportsTheRest(t *testing.T) {
 }
 
 func TestTokenBucket_Verbs(t *testing.T) {
-	b := must[*ratelimit.TokenBucket](t)(ratelimit.NewTokenBucket(open(t), "b", ratelimit.PerHour(60), 10, madcrow.FailClosed))
+	b := must[*ratelimit.TokenBucket](t)(ratelimit.NewTokenBucket(open(t), "b", ratelimit.TokenBucketOptions{Rate: ratelimit.PerHour(60), Burst: 10, FailPolicy: madcrow.FailClosed}))
 	n, d, err := b.AllowAtMost(t.Context(), "a", 7)
 	if err != nil || n != 7 || !d.Allowed || d.Remaining != 3 {
 		t.Fatalf("%d %+v %v", n, d, err)
@@ -131,7 +131,7 @@ func TestTokenBucket_Verbs(t *testing.T) {
 
 func TestWait_SeesAReset(t *testing.T) {
 	t.Parallel()
-	l := must[*ratelimit.Limiter](t)(ratelimit.New(openConfig(t, madcrowtest.StartRedis(t).Config()), "w", ratelimit.PerHour(1), madcrow.FailClosed))
+	l := must[*ratelimit.Limiter](t)(ratelimit.New(openConfig(t, madcrowtest.StartRedis(t).Config()), "w", ratelimit.Options{Rate: ratelimit.PerHour(1), FailPolicy: madcrow.FailClosed}))
 	if d, err := l.Allow(t.Context(), "x"); err != nil || !d.Allowed {
 		t.Fatal(d, err)
 	}
@@ -158,7 +158,7 @@ func TestLimiter_OfABlockedSubjectNothingRemains(t *testing.T) {
 	r := open(t)
 	var all []*ratelimit.Limiter
 	for name, a := range algorithms {
-		l := must[*ratelimit.Limiter](t)(ratelimit.New(r, name, ratelimit.PerMinute(5), madcrow.FailClosed, ratelimit.WithAlgorithm(a), ratelimit.WithDeniedKeys(0)))
+		l := must[*ratelimit.Limiter](t)(ratelimit.New(r, name, ratelimit.Options{Rate: ratelimit.PerMinute(5), FailPolicy: madcrow.FailClosed, Algorithm: a, DeniedSubjects: -1}))
 		all = append(all, l)
 		if err := l.Block(t.Context(), "a", time.Minute); err != nil {
 			t.Fatal(err)
@@ -193,7 +193,7 @@ func TestLimiter_AWindowThatBecomesLongerForgetsNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			limit := func(window time.Duration, a ratelimit.Algorithm) *ratelimit.Limiter {
-				return must[*ratelimit.Limiter](t)(ratelimit.New(r, name, ratelimit.Per(window, 5), madcrow.FailClosed, ratelimit.WithAlgorithm(a), ratelimit.WithDeniedKeys(0)))
+				return must[*ratelimit.Limiter](t)(ratelimit.New(r, name, ratelimit.Options{Rate: ratelimit.Per(window, 5), FailPolicy: madcrow.FailClosed, Algorithm: a, DeniedSubjects: -1}))
 			}
 			if d, err := limit(time.Second, a[0]).AllowN(t.Context(), "a", 5); err != nil || !d.Allowed {
 				t.Fatalf("%+v %v", d, err)

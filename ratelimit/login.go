@@ -12,11 +12,10 @@ import (
 	"github.com/madcrow-go/madcrow/internal/clock"
 	"github.com/madcrow-go/madcrow/internal/keys"
 	"github.com/madcrow-go/madcrow/internal/limitscript"
+	"github.com/madcrow-go/madcrow/internal/operr"
 )
 
-// Login limits failed logins. It shares its attempts with FastAPI Madcrow: the
-// same sorted set under <prefix>login_attempts:<identifier>, so that both may
-// serve one login. Make it with [NewLogin].
+// Login limits failed logins. Make it with [NewLogin].
 //
 // A login needs two calls: [Login.Attempt] before the password is checked, and
 // [Login.Reset] when it was right. The verbs of FastAPI Madcrow do the same in
@@ -27,53 +26,56 @@ import (
 // Failures are counted by an identifier: the account, or the account and the
 // address together ([LoginKey]). By the account alone a stranger can lock its
 // owner out; by the address alone an attacker can log in to an account of his
-// own to have it reset. Identifiers above 255 bytes, with braces or beginning
-// with '~' are hashed, and so not shared with Python.
+// own to have it reset.
 //
-// While Redis is unavailable, Attempt, IsRateLimited and Increment follow the
-// [madcrow.FailPolicy]: FailOpen admits and counts nothing, FailClosed returns the
-// error, FailLocal counts in this process, without blocks. The other methods
-// return the error, whatever the policy. Health and the recorder report it.
+// While Redis is unavailable, Attempt, IsRateLimited and Increment follow
+// [LoginOptions].FailPolicy: madcrow.FailOpen admits and counts nothing,
+// madcrow.FailClosed returns the error, madcrow.FailLocal counts in this process,
+// without blocks. The other methods return the error, whatever the policy. Health
+// and the recorder report it.
+//
+// Identifiers above 255 bytes, with braces or beginning with '~' are hashed, and so
+// not shared with Python under LoginOptions.FastAPILayout.
 //
 // It is safe for concurrent use.
 type Login struct {
 	l      *Limiter // for names, policy, health, memory and the recorder
-	cfg    LoginConfig
-	blocks string // the prefix of the keys of blocks
+	opt    LoginOptions
+	blocks [2]string // what stands around the identifier in the keys of blocks
 	// blockArgs are the last arguments of the script.
 	blockArgs []string
 }
 
-// loginPolicy is the name in decisions and errors.
-const loginPolicy = "login"
+// fastAPIPrefix begins the keys of FastAPI Madcrow.
+const fastAPIPrefix = "login_attempts:"
 
-const loginKeyPrefix = "login_attempts:"
-
-// NewLogin makes the limit of a login, called "login" in decisions and errors.
-// policy says what happens while Redis is unavailable. The error is a
-// [*madcrow.ConfigError] that lists every problem. NewLogin does not call Redis.
-// Of the options, those about memory and [WithTimeout] apply.
-func NewLogin(r *madcrow.Redis, cfg LoginConfig, policy madcrow.FailPolicy, opts ...Option) (*Login, error) {
-	cfg = cfg.withDefaults()
-	o := options{localKeys: 1}
-	for _, set := range opts {
-		set(&o)
-	}
-	if err := cfg.check(policy, &o); err != nil {
-		return nil, err
-	}
+// NewLogin makes the limit of a login. Its name is as with [New]: two logins with
+// one name share their attempts. The error is a [*madcrow.ArgumentError] that lists
+// every problem. NewLogin does not call Redis.
+func NewLogin(r *madcrow.Redis, name string, o LoginOptions) (*Login, error) {
+	o = o.withDefaults()
+	var own, wrong operr.Arguments
+	o.check(&own)
 	// The script needs a limit of at least 1; staticDecision decides for 0.
-	rate := Per(cfg.Window, int64(max(cfg.MaxAttempts, 1)))
-	l, err := New(r, loginPolicy, rate, policy, append(append([]Option(nil), opts...), WithAlgorithm(SortedSetLog()))...)
-	if err != nil {
+	rate := Per(o.Window, int64(max(o.MaxAttempts, 1)))
+	if !own.Empty() {
+		rate = PerMinute(1) // so that no problem is named twice
+	}
+	l := newLimiter(r, name, loginOptions, settings{Options: Options{
+		Rate: rate, FailPolicy: o.FailPolicy, Algorithm: SortedSetLog(), Timeout: o.Timeout,
+		DeniedSubjects: o.DeniedSubjects, LocalSubjects: o.LocalSubjects, Logger: o.Logger,
+	}}, &wrong)
+	for argument, reason := range own.All() {
+		wrong.Check(false, argument, reason)
+	}
+	if err := fail.Arguments("new login", name, wrong); err != nil {
 		return nil, err
 	}
-	prefix := r.Config().KeyPrefix
-	l.keyPrefix = prefix + loginKeyPrefix
-	login := &Login{l: l, cfg: cfg, blocks: prefix + "m1:login:{" + l.keyPrefix}
-	if len(cfg.Blocks) > 0 {
-		login.blockArgs = []string{limitscript.Micros(cfg.ForgetBlocks), strconv.Itoa(len(cfg.Blocks))}
-		for _, d := range cfg.Blocks {
+	login := &Login{l: l, opt: o}
+	login.setKeys(r.Config().KeyPrefix)
+	if len(o.Blocks) > 0 {
+		login.blockArgs = []string{limitscript.Micros(o.ForgetBlocks), strconv.Itoa(len(o.Blocks))}
+		for _, d := range o.Blocks {
 			login.blockArgs = append(login.blockArgs, limitscript.Micros(d))
 		}
 	}
@@ -153,7 +155,7 @@ func (l *Login) RemainingAttempts(ctx context.Context, identifier string) (int, 
 	if err != nil {
 		return 0, l.l.failed("remaining attempts", err)
 	}
-	return int(l.l.plan.decide(loginPolicy, r).Remaining), nil
+	return int(l.l.decide(r, 1).Remaining), nil
 }
 
 // TimeUntilReset returns the time until identifier has one attempt more than
@@ -176,11 +178,11 @@ func (l *Login) Health() Health { return l.l.Health() }
 
 // staticDecision decides by the configuration alone, if that is enough.
 func (l *Login) staticDecision() (d Decision, ok bool) {
-	d = Decision{Policy: loginPolicy, Limit: int64(l.cfg.MaxAttempts), Window: l.cfg.Window, Source: SourceBypass}
+	d = Decision{Limiter: l.l.name, Limit: int64(l.opt.MaxAttempts), Window: l.opt.Window, Source: SourceBypass, of: l.l, cost: 1}
 	switch {
-	case l.cfg.Disabled:
+	case l.opt.Disabled:
 		d.Allowed, d.Remaining = true, d.Limit
-	case l.cfg.MaxAttempts == 0:
+	case l.opt.MaxAttempts == 0:
 		d.RetryAfter, d.ResetAfter = Never, Never
 	default:
 		return Decision{}, false
@@ -211,7 +213,7 @@ func (l *Login) allow(ctx context.Context, verb limitscript.Verb, op, identifier
 	if err != nil {
 		return l.fallBack(ctx, verb, op, id, err)
 	}
-	d := l.l.plan.decide(loginPolicy, r)
+	d := l.l.decide(r, 1)
 	l.l.rememberDenial(id, 1, asked, d)
 	return d, nil
 }
@@ -232,11 +234,11 @@ func (l *Login) fallBack(ctx context.Context, verb limitscript.Verb, op, id stri
 }
 
 func (l *Login) evaluate(ctx context.Context, verb limitscript.Verb, stored [2]string) (rep limitscript.Reply, err error) {
-	ctx, cancel := withTimeout(ctx, l.l.opt.timeout)
+	ctx, cancel := withTimeout(ctx, l.l.opt.Timeout)
 	defer cancel()
 	args := append(make([]string, 0, 8), string(verb), l.l.plan.args[0], l.l.plan.args[1], keys.Nonce())
 	switch {
-	case len(l.cfg.Blocks) == 0:
+	case len(l.opt.Blocks) == 0:
 		rep, err = l.evalKeys(ctx, stored[:1], args)
 	case !l.l.clustered:
 		rep, err = l.evalKeys(ctx, stored[:], append(args, l.blockArgs...))
@@ -276,16 +278,34 @@ func (l *Login) evalSplitKeys(ctx context.Context, stored [2]string, args []stri
 	case err != nil:
 		return limitscript.Reply{}, err
 	case block > 0:
-		return limitscript.Reply{Retry: block, Used: int64(l.cfg.MaxAttempts), Reset: block, Extra: block}, nil
+		return limitscript.Reply{Retry: block, Used: int64(l.opt.MaxAttempts), Reset: block, Extra: block}, nil
 	}
 	return l.evalKeys(ctx, stored[:1], args)
 }
 
+// setKeys sets how keys are made. In a cluster the keys of an identifier are in
+// one slot: by the identifier as their hash tag, or, as the key of the FastAPI
+// layout has no tag, by that whole key as the tag of the other.
+func (l *Login) setKeys(prefix string) {
+	if l.opt.FastAPILayout {
+		l.l.keyPrefix = prefix + fastAPIPrefix
+		l.blocks = [2]string{prefix + "m1:login:{" + l.l.keyPrefix, "}"}
+		return
+	}
+	l.l.keyPrefix = prefix + "m1:login:" + l.l.name + ":{"
+	l.blocks = [2]string{l.l.keyPrefix, "}" + limitscript.BlockSuffix}
+}
+
 // keys returns the identifier as it stands in keys, and the keys of its attempts
-// and of its blocks. The hash tag of the second key is the whole first key: so a
-// cluster has both in one slot, although the key of the FastAPI layout has no
-// tag.
+// and of its blocks.
 func (l *Login) keys(identifier string) (id string, both [2]string) {
 	id = keys.Login.Encode(identifier)
-	return id, [2]string{l.l.keyPrefix + id, l.blocks + id + "}"}
+	if l.opt.FastAPILayout {
+		return id, [2]string{l.l.keyPrefix + id, l.blocks[0] + id + l.blocks[1]}
+	}
+	if id == "" {
+		id = "~" // an empty hash tag is none; no identifier is encoded like this
+	}
+	attempts := l.l.keyPrefix + id + "}"
+	return id, [2]string{attempts, l.blocks[0] + id + l.blocks[1]}
 }

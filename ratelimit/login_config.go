@@ -2,22 +2,20 @@ package ratelimit
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/envvalue"
-	"github.com/madcrow-go/madcrow/internal/fallback"
 	"github.com/madcrow-go/madcrow/internal/operr"
 )
 
-// LoginConfig says how many failed logins are too many.
-type LoginConfig struct {
-	// Disabled admits every attempt without a call to Redis.
-	Disabled bool
+// LoginOptions configure a [Login]: how many failed logins are too many.
+// FailPolicy is required.
+type LoginOptions struct {
 	// MaxAttempts is how many failures one identifier may have in Window, up
 	// to 1,000,000. 0 locks everyone out without a call to Redis.
 	MaxAttempts int
@@ -31,10 +29,25 @@ type LoginConfig struct {
 	// the oldest failure is a window old.
 	Blocks []time.Duration
 	// ForgetBlocks is how long after the end of its last block an identifier
-	// starts with the first again, up to 366 days. Defaults to 24 hours, or
+	// starts with the first again, from 1 ms to 366 days. Defaults to 24 hours, or
 	// the longest block if that is longer.
 	ForgetBlocks time.Duration
+	// FailPolicy is that of [Options]; madcrow.FailLocal counts without blocks.
+	FailPolicy madcrow.FailPolicy
+	// Disabled admits every attempt without a call to Redis.
+	Disabled bool
+	// FastAPILayout keeps the attempts where FastAPI Madcrow does, so that both may
+	// serve one login: a sorted set under <prefix>login_attempts:<identifier>,
+	// whatever the name is.
+	FastAPILayout bool
+	// Timeout, DeniedSubjects, LocalSubjects and Logger are those of [Options].
+	Timeout        time.Duration
+	DeniedSubjects int
+	LocalSubjects  int
+	Logger         *slog.Logger
 }
+
+const loginOptions = "LoginOptions"
 
 const (
 	defaultLoginWindow  = 15 * time.Minute
@@ -51,8 +64,9 @@ const (
 	envLoginBlocks   = "RATE_LIMIT_LOGIN_BLOCKS"
 )
 
-// LoginConfigFromEnv reads the settings of FastAPI Madcrow, and one more;
-// the zero [madcrow.Env] reads them from the environment of this process.
+// LoginOptionsFromEnv reads the settings of FastAPI Madcrow, and one more; the
+// zero [madcrow.Env] reads them from the environment of this process. The
+// FailPolicy is not among them: set it.
 //
 //	RATE_LIMIT_LOGIN_ENABLED       true
 //	RATE_LIMIT_LOGIN_MAX_ATTEMPTS  5    (0 locks everyone out)
@@ -61,27 +75,27 @@ const (
 //
 // An empty variable counts as one that is not set. The error is
 // [madcrow.ErrConfig]: a [*madcrow.ConfigError] with every problem.
-func LoginConfigFromEnv(env madcrow.Env) (LoginConfig, error) {
+func LoginOptionsFromEnv(env madcrow.Env) (LoginOptions, error) {
 	r := loginEnv{prefix: env.Prefix, lookup: env.Lookup}
 	if r.lookup == nil {
 		r.lookup = os.LookupEnv
 	}
-	c := LoginConfig{MaxAttempts: 5, Window: defaultLoginWindow}
+	c := LoginOptions{MaxAttempts: 5, Window: defaultLoginWindow}
 	r.read(envLoginEnabled, "set true or false", func(text string) error {
 		on, err := envvalue.Bool(text)
 		c.Disabled = !on
 		return err
 	})
-	r.read(envLoginAttempts, fixAttempts, func(text string) (err error) {
+	r.read(envLoginAttempts, "set a whole number "+boundAttempts, func(text string) (err error) {
 		c.MaxAttempts, err = envvalue.Int(text, 0, maxLogged)
 		return err
 	})
-	r.read(envLoginWindow, "set seconds (900) or a duration (15m), "+fixWindow, func(text string) (err error) {
+	r.read(envLoginWindow, "set seconds (900) or a duration (15m), "+windowBounds, func(text string) (err error) {
 		c.Window, err = envvalue.Duration(text, MinWindow, MaxWindow)
 		c.Window = c.Window.Truncate(time.Microsecond)
 		return err
 	})
-	r.read(envLoginBlocks, "set durations with commas between them (1m,15m,24h), "+fixBlocks, func(text string) error {
+	r.read(envLoginBlocks, "set durations with commas between them (1m,15m,24h), "+boundBlocks, func(text string) error {
 		items := envvalue.List(text)
 		if len(items) > maxBlocks {
 			return envvalue.ErrRange
@@ -96,15 +110,14 @@ func LoginConfigFromEnv(env madcrow.Env) (LoginConfig, error) {
 		return nil
 	})
 	if len(r.problems) > 0 {
-		return LoginConfig{}, &madcrow.ConfigError{Problems: r.problems}
+		return LoginOptions{}, &madcrow.ConfigError{Problems: r.problems}
 	}
 	return c, nil
 }
 
 var (
-	fixAttempts = fmt.Sprintf("set a whole number from 0 to %d", maxLogged)
-	fixWindow   = fmt.Sprintf("from %v to %v", MinWindow, MaxWindow)
-	fixBlocks   = fmt.Sprintf("at most %d, each from 1ms to %v", maxBlocks, MaxWindow)
+	boundAttempts = fmt.Sprintf("from 0 to %d", maxLogged)
+	boundBlocks   = fmt.Sprintf("at most %d, each %s", maxBlocks, blockBounds)
 )
 
 // loginEnv is one reading of the environment.
@@ -134,50 +147,28 @@ func clip(text string) string {
 	return strings.ToValidUTF8(text[:most], "") + "…"
 }
 
-// check returns every problem in one error.
-func (c LoginConfig) check(policy madcrow.FailPolicy, o *options) error {
-	var problems []madcrow.ConfigProblem
-	bad := func(field, value, reason, fix string) {
-		problems = append(problems, madcrow.ConfigProblem{Setting: "LoginConfig." + field, Value: value, Reason: reason, Fix: fix})
-	}
-	const outOfRange = "it is out of range"
-	if c.MaxAttempts < 0 || c.MaxAttempts > maxLogged {
-		bad("MaxAttempts", strconv.Itoa(c.MaxAttempts), outOfRange, fixAttempts)
-	}
-	if c.Window < MinWindow || c.Window > MaxWindow || c.Window%time.Microsecond != 0 {
-		bad("Window", c.Window.String(), outOfRange, "set whole microseconds, "+fixWindow)
-	}
-	if len(c.Blocks) > maxBlocks || slices.ContainsFunc(c.Blocks, func(d time.Duration) bool { return d < time.Millisecond || d > MaxWindow }) {
-		bad("Blocks", clip(fmt.Sprint(c.Blocks)), outOfRange, "set "+fixBlocks)
-	}
-	if c.ForgetBlocks < time.Millisecond || c.ForgetBlocks > maxForgetBlocks {
-		bad("ForgetBlocks", c.ForgetBlocks.String(), outOfRange, fmt.Sprintf("set from 1ms to %v", maxForgetBlocks))
-	}
-	if fallback.Problem(policy) != "" {
-		problems = append(problems, madcrow.ConfigProblem{Setting: "policy", Value: policy.String(), Reason: "it is no policy", Fix: "choose FailOpen, FailClosed or FailLocal(processes)"})
-	}
-	var wrong operr.Arguments
-	o.check(&wrong)
-	for name, reason := range wrong.All() {
-		problems = append(problems, madcrow.ConfigProblem{Setting: name, Reason: outOfRange, Fix: reason})
-	}
-	if len(problems) > 0 {
-		return &madcrow.ConfigError{Problems: problems}
-	}
-	return nil
+// check notes what is wrong with what only a login has.
+func (o LoginOptions) check(wrong *operr.Arguments) {
+	wrong.Check(o.MaxAttempts >= 0 && o.MaxAttempts <= maxLogged, loginOptions+".MaxAttempts", "must be "+boundAttempts)
+	wrong.Check(o.Window >= MinWindow && o.Window <= MaxWindow && o.Window%time.Microsecond == 0,
+		loginOptions+".Window", "must be whole microseconds "+windowBounds)
+	odd := func(d time.Duration) bool { return d < time.Millisecond || d > MaxWindow }
+	wrong.Check(len(o.Blocks) <= maxBlocks && !slices.ContainsFunc(o.Blocks, odd), loginOptions+".Blocks", "must be "+boundBlocks)
+	wrong.Check(o.ForgetBlocks >= time.Millisecond && o.ForgetBlocks <= maxForgetBlocks,
+		loginOptions+".ForgetBlocks", "must be from 1ms to 366 days")
 }
 
 // withDefaults also copies the list: the caller may change its own.
-func (c LoginConfig) withDefaults() LoginConfig {
-	c.Blocks = slices.Clone(c.Blocks)
-	if c.Window == 0 {
-		c.Window = defaultLoginWindow
+func (o LoginOptions) withDefaults() LoginOptions {
+	o.Blocks = slices.Clone(o.Blocks)
+	if o.Window == 0 {
+		o.Window = defaultLoginWindow
 	}
-	if c.ForgetBlocks == 0 {
-		c.ForgetBlocks = defaultForgetBlocks
-		if len(c.Blocks) > 0 {
-			c.ForgetBlocks = max(c.ForgetBlocks, slices.Max(c.Blocks))
+	if o.ForgetBlocks == 0 {
+		o.ForgetBlocks = defaultForgetBlocks
+		if len(o.Blocks) > 0 {
+			o.ForgetBlocks = max(o.ForgetBlocks, slices.Max(o.Blocks))
 		}
 	}
-	return c
+	return o
 }

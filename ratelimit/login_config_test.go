@@ -11,20 +11,20 @@ import (
 	"github.com/madcrow-go/madcrow/ratelimit"
 )
 
-func TestLoginConfigFromEnv(t *testing.T) {
+func TestLoginOptionsFromEnv(t *testing.T) {
 	for name, c := range map[string]struct {
 		env  map[string]string
-		want ratelimit.LoginConfig
+		want ratelimit.LoginOptions
 	}{
-		"defaults": {nil, ratelimit.LoginConfig{MaxAttempts: 5, Window: 15 * time.Minute}},
-		"empty":    {map[string]string{"RATE_LIMIT_LOGIN_ENABLED": " ", "RATE_LIMIT_LOGIN_MAX_ATTEMPTS": ""}, ratelimit.LoginConfig{MaxAttempts: 5, Window: 15 * time.Minute}},
+		"defaults": {nil, ratelimit.LoginOptions{MaxAttempts: 5, Window: 15 * time.Minute}},
+		"empty":    {map[string]string{"RATE_LIMIT_LOGIN_ENABLED": " ", "RATE_LIMIT_LOGIN_MAX_ATTEMPTS": ""}, ratelimit.LoginOptions{MaxAttempts: 5, Window: 15 * time.Minute}},
 		"as FastAPI Madcrow's": {
 			map[string]string{"RATE_LIMIT_LOGIN_ENABLED": "False", "RATE_LIMIT_LOGIN_MAX_ATTEMPTS": "0", "RATE_LIMIT_LOGIN_TIME_WINDOW": "60"},
-			ratelimit.LoginConfig{Disabled: true, Window: time.Minute},
+			ratelimit.LoginOptions{Disabled: true, Window: time.Minute},
 		},
 		"durations": {
 			map[string]string{"RATE_LIMIT_LOGIN_ENABLED": "on", "RATE_LIMIT_LOGIN_TIME_WINDOW": "1h30m", "RATE_LIMIT_LOGIN_BLOCKS": "60, 15m ,24h"},
-			ratelimit.LoginConfig{MaxAttempts: 5, Window: 90 * time.Minute, Blocks: []time.Duration{time.Minute, 15 * time.Minute, 24 * time.Hour}},
+			ratelimit.LoginOptions{MaxAttempts: 5, Window: 90 * time.Minute, Blocks: []time.Duration{time.Minute, 15 * time.Minute, 24 * time.Hour}},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -32,20 +32,20 @@ func TestLoginConfigFromEnv(t *testing.T) {
 				v, ok := c.env[strings.TrimPrefix(n, "SHOP_")]
 				return v, ok && strings.HasPrefix(n, "SHOP_")
 			}}
-			if got, err := ratelimit.LoginConfigFromEnv(env); err != nil || !reflect.DeepEqual(got, c.want) {
+			if got, err := ratelimit.LoginOptionsFromEnv(env); err != nil || !reflect.DeepEqual(got, c.want) {
 				t.Errorf("%+v %v", got, err)
 			}
 		})
 	}
 }
 
-func TestLoginConfigFromEnv_NamesEveryProblemWithValueAndFix(t *testing.T) {
+func TestLoginOptionsFromEnv_NamesEveryProblemWithValueAndFix(t *testing.T) {
 	for name, value := range map[string]string{
 		"ENABLED": "maybe", "MAX_ATTEMPTS": "-1", "TIME_WINDOW": "soon", "BLOCKS": "1m,0",
 	} {
 		t.Setenv("RATE_LIMIT_LOGIN_"+name, value)
 	}
-	_, err := ratelimit.LoginConfigFromEnv(madcrow.Env{})
+	_, err := ratelimit.LoginOptionsFromEnv(madcrow.Env{})
 	var all *madcrow.ConfigError
 	if !errors.Is(err, madcrow.ErrConfig) || !errors.As(err, &all) || len(all.Problems) != 4 {
 		t.Fatalf("%v", err)
@@ -53,7 +53,7 @@ func TestLoginConfigFromEnv_NamesEveryProblemWithValueAndFix(t *testing.T) {
 	for _, want := range []string{
 		`RATE_LIMIT_LOGIN_ENABLED="maybe": it is neither true nor false (fix: set true or false)`,
 		`RATE_LIMIT_LOGIN_MAX_ATTEMPTS="-1": it is out of range (fix: set a whole number from 0 to 1000000)`,
-		`RATE_LIMIT_LOGIN_TIME_WINDOW="soon": it is neither seconds nor a duration (fix: set seconds (900) or a duration (15m), from 10ms to 744h0m0s)`,
+		`RATE_LIMIT_LOGIN_TIME_WINDOW="soon": it is neither seconds nor a duration (fix: set seconds (900) or a duration (15m), from 10ms to 31 days)`,
 		`RATE_LIMIT_LOGIN_BLOCKS="1m,0": it is out of range`,
 	} {
 		if !strings.Contains(err.Error(), want) {
@@ -63,16 +63,18 @@ func TestLoginConfigFromEnv_NamesEveryProblemWithValueAndFix(t *testing.T) {
 }
 
 func TestNewLogin_NamesEveryProblem(t *testing.T) {
-	_, err := ratelimit.NewLogin(open(t), ratelimit.LoginConfig{
-		MaxAttempts: -1, Window: time.Nanosecond, Blocks: []time.Duration{0}, ForgetBlocks: -1,
-	}, madcrow.FailPolicy{})
-	var all *madcrow.ConfigError
-	if !errors.Is(err, madcrow.ErrConfig) || !errors.As(err, &all) || len(all.Problems) != 5 {
+	_, err := ratelimit.NewLogin(open(t), "login", ratelimit.LoginOptions{MaxAttempts: -1, Window: time.Nanosecond, Blocks: []time.Duration{0}, ForgetBlocks: -1, FailPolicy: madcrow.FailPolicy{}})
+	var wrong *madcrow.ArgumentError
+	if !errors.As(err, &wrong) {
 		t.Fatalf("%v", err)
 	}
-	for i, want := range []string{`MaxAttempts="-1"`, `Window="1ns"`, `Blocks="[0s]"`, `ForgetBlocks="-1ns"`, `policy`} {
-		if !strings.Contains(all.Problems[i].Error(), want) || all.Problems[i].Fix == "" {
-			t.Errorf("%v", all.Problems[i])
+	fields := []string{"MaxAttempts", "Window", "Blocks", "ForgetBlocks", "FailPolicy"}
+	for _, field := range fields {
+		if !strings.Contains(wrong.Reason, "LoginOptions."+field+" ") {
+			t.Errorf("%s is missing: %v", field, err)
 		}
+	}
+	if n := strings.Count(wrong.Argument, ","); n != len(fields)-1 {
+		t.Errorf("more or less than what is wrong: %v", err)
 	}
 }

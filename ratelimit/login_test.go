@@ -18,7 +18,7 @@ import (
 	"github.com/madcrow-go/madcrow/ratelimit"
 )
 
-var fiveLogins = ratelimit.LoginConfig{MaxAttempts: 5, Window: 15 * time.Minute}
+var fiveLogins = ratelimit.LoginOptions{MaxAttempts: 5, Window: 15 * time.Minute}
 
 var runs atomic.Int64
 
@@ -30,9 +30,10 @@ func fresh(t *testing.T) *madcrow.Redis {
 	return openConfig(t, cfg)
 }
 
-func newLogin(t *testing.T, r *madcrow.Redis, cfg ratelimit.LoginConfig, fail madcrow.FailPolicy, opts ...ratelimit.Option) *ratelimit.Login {
+func newLogin(t *testing.T, r *madcrow.Redis, cfg ratelimit.LoginOptions, fail madcrow.FailPolicy) *ratelimit.Login {
 	t.Helper()
-	return must[*ratelimit.Login](t)(ratelimit.NewLogin(r, cfg, fail, opts...))
+	cfg.FailPolicy, cfg.FastAPILayout = fail, true
+	return must[*ratelimit.Login](t)(ratelimit.NewLogin(r, "login", cfg))
 }
 
 func about(d, want time.Duration) bool { return d <= want && d > want-20*time.Second }
@@ -73,14 +74,14 @@ func TestLogin_VerbsOfFastAPIMadcrow(t *testing.T) {
 	if left, err := l.TimeUntilReset(ctx, "alice"); left != 0 || err != nil {
 		t.Errorf("after the reset: %v %v", left, err)
 	}
-	if d, err := l.Attempt(ctx, "alice"); !d.Allowed || d.Remaining != 4 || d.Policy != "login" || d.Limit != 5 || err != nil {
+	if d, err := l.Attempt(ctx, "alice"); !d.Allowed || d.Remaining != 4 || d.Limiter != "login" || d.Limit != 5 || err != nil {
 		t.Errorf("after the reset: %+v %v", d, err)
 	}
 }
 
 func TestLogin_ParallelGuessesCannotSlipThrough(t *testing.T) {
 	r := fresh(t)
-	for name, cfg := range map[string]ratelimit.LoginConfig{
+	for name, cfg := range map[string]ratelimit.LoginOptions{
 		"window": fiveLogins,
 		"blocks": {MaxAttempts: 5, Blocks: []time.Duration{time.Minute, time.Hour}},
 	} {
@@ -110,7 +111,7 @@ func TestLogin_ParallelGuessesCannotSlipThrough(t *testing.T) {
 }
 
 func TestLogin_DeniedAttemptsProlongNothing(t *testing.T) {
-	l := newLogin(t, fresh(t), ratelimit.LoginConfig{MaxAttempts: 1, Window: 500 * time.Millisecond}, madcrow.FailClosed, ratelimit.WithDeniedKeys(0))
+	l := newLogin(t, fresh(t), ratelimit.LoginOptions{MaxAttempts: 1, Window: 500 * time.Millisecond, DeniedSubjects: -1}, madcrow.FailClosed)
 	begin := time.Now()
 	for n := 0; ; {
 		d, err := l.Attempt(t.Context(), "alice")
@@ -231,8 +232,8 @@ func TestLogin_PythonCountsAndTrimsOurAttempts(t *testing.T) {
 func TestLogin_ZeroLocksEveryoneOutAndDisabledAdmitsAll(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
 	r := openConfig(t, s.Config())
-	locked := newLogin(t, r, ratelimit.LoginConfig{}, madcrow.FailOpen)
-	off := newLogin(t, r, ratelimit.LoginConfig{Disabled: true, MaxAttempts: 5}, madcrow.FailClosed)
+	locked := newLogin(t, r, ratelimit.LoginOptions{}, madcrow.FailOpen)
+	off := newLogin(t, r, ratelimit.LoginOptions{Disabled: true, MaxAttempts: 5}, madcrow.FailClosed)
 	s.Kill() // neither asks it
 	ctx := t.Context()
 	for l, allowed := range map[*ratelimit.Login]bool{locked: false, off: true} {
@@ -298,7 +299,7 @@ func TestLogin_WithoutRedis(t *testing.T) {
 	away("closed: increment", err)
 
 	for range 10 {
-		if d, err := free.Attempt(ctx, "alice"); !d.Allowed || !d.Degraded || d.Err == nil || err != nil {
+		if d, err := free.Attempt(ctx, "alice"); !d.Allowed || !d.Degraded || d.Cause == nil || err != nil {
 			t.Errorf("open: %+v %v", d, err)
 		}
 		if limited, err := free.IsRateLimited(ctx, "alice"); limited || err != nil {
@@ -349,7 +350,7 @@ func waitFor(t *testing.T, ok func() bool) {
 
 func TestLogin_BlocksGrowAndASuccessEndsThem(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
-	cfg := ratelimit.LoginConfig{MaxAttempts: 2, Blocks: []time.Duration{time.Second, 2 * time.Second, time.Hour}}
+	cfg := ratelimit.LoginOptions{MaxAttempts: 2, Blocks: []time.Duration{time.Second, 2 * time.Second, time.Hour}}
 	l := newLogin(t, openConfig(t, s.Config()), cfg, madcrow.FailClosed)
 	ctx := t.Context()
 	fail := func() {
@@ -399,7 +400,7 @@ func TestLogin_BlocksGrowAndASuccessEndsThem(t *testing.T) {
 }
 
 func TestLogin_AFailureThatCompletesTheLimitSaysHowLongTheBlockIs(t *testing.T) {
-	cfg := ratelimit.LoginConfig{MaxAttempts: 2, Blocks: []time.Duration{time.Hour}}
+	cfg := ratelimit.LoginOptions{MaxAttempts: 2, Blocks: []time.Duration{time.Hour}}
 	l := newLogin(t, fresh(t), cfg, madcrow.FailClosed)
 	for i := range 4 {
 		d, err := l.Increment(t.Context(), "alice")
@@ -415,7 +416,7 @@ func TestLogin_OnACluster(t *testing.T) {
 	c := madcrowtest.StartCluster(t)
 	cfg := c.Config()
 	cfg.KeyPrefix = "app:"
-	l := newLogin(t, openConfig(t, cfg), ratelimit.LoginConfig{MaxAttempts: 1, Blocks: []time.Duration{time.Hour}}, madcrow.FailClosed)
+	l := newLogin(t, openConfig(t, cfg), ratelimit.LoginOptions{MaxAttempts: 1, Blocks: []time.Duration{time.Hour}}, madcrow.FailClosed)
 	ids := []string{"", "a{b}c", "}{", "{}x", "~x", strings.Repeat("x", 256), "a b\x00\n", "Zoë"}
 	for i := range 20 {
 		ids = append(ids, fmt.Sprint("user", i))
@@ -474,6 +475,43 @@ func TestLoginKey_IsUnambiguous(t *testing.T) {
 	} {
 		if got := ratelimit.LoginKey(c.user, c.addr); got != c.want {
 			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
+}
+
+// Two logins of one program had one state, whatever they were.
+func TestNewLogin_TheNameSeparatesAttemptsAndTheFastAPILayoutDoesNot(t *testing.T) {
+	s := madcrowtest.StartRedis(t)
+	r := openConfig(t, s.Config())
+	login := func(name string, fastAPI bool) *ratelimit.Login {
+		return must[*ratelimit.Login](t)(ratelimit.NewLogin(r, name, ratelimit.LoginOptions{
+			MaxAttempts: 1, Blocks: []time.Duration{time.Hour}, FailPolicy: madcrow.FailClosed, FastAPILayout: fastAPI,
+		}))
+	}
+	attempt := func(l *ratelimit.Login, id string) ratelimit.Decision {
+		t.Helper()
+		d, err := l.Attempt(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	users, admins, python := login("users", false), login("admins", false), login("users", true)
+	for _, id := range []string{"ada", ""} {
+		if d := attempt(users, id); !d.Allowed || d.Limiter != "users" {
+			t.Errorf("%q: %+v", id, d)
+		}
+		if attempt(users, id).Allowed {
+			t.Errorf("%q: admitted twice", id)
+		}
+		if !attempt(admins, id).Allowed || !attempt(python, id).Allowed {
+			t.Errorf("%q: another login counts the same attempts", id)
+		}
+	}
+	keys, _ := s.Do(t, "KEYS", "*").([]any)
+	for _, want := range []string{"m1:login:users:{ada}", "m1:login:users:{ada}:block", "m1:login:admins:{~}", "login_attempts:ada"} {
+		if !slices.Contains(keys, any(want)) {
+			t.Errorf("%s is not among %v", want, keys)
 		}
 	}
 }

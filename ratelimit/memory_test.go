@@ -41,7 +41,7 @@ func TestMemory_OfAFullSubject(t *testing.T) {
 				window = 300 * time.Millisecond // so that many buckets are filled
 			}
 			name := fmt.Sprintf("api%d", limit)
-			l := must[*ratelimit.Limiter](t)(ratelimit.New(r, name, ratelimit.Per(window, limit), madcrow.FailClosed, ratelimit.WithAlgorithm(row.of(limit)), ratelimit.WithDeniedKeys(0)))
+			l := must[*ratelimit.Limiter](t)(ratelimit.New(r, name, ratelimit.Options{Rate: ratelimit.Per(window, limit), FailPolicy: madcrow.FailClosed, Algorithm: row.of(limit), DeniedSubjects: -1}))
 			used := int64(0)
 			if row.code == "w" {
 				used = fillEvenly(t, s, l, name, subject, window, limit)

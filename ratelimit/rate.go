@@ -17,6 +17,12 @@ const (
 	maxLimit = 1_000_000_000
 )
 
+// The bounds in messages.
+const (
+	windowBounds = "from 10ms to 31 days"
+	blockBounds  = "from 1ms to 31 days"
+)
+
 // Rate is a number of requests in a window. Make it with [Per] and its like.
 type Rate struct {
 	// Limit is at least 1, at most 1,000,000 for logs and 1,000,000,000
@@ -43,8 +49,12 @@ func PerDay(n int64) Rate { return Rate{n, 24 * time.Hour} }
 
 func (r Rate) micros() int64 { return r.Window.Microseconds() }
 
-func (r Rate) check(mostLimit int64, wrong *operr.Arguments) {
-	wrong.Check(r.Limit >= 1 && r.Limit <= mostLimit, "rate", fmt.Sprintf("the limit must be from 1 to %d", mostLimit))
-	wrong.Check(r.Window >= MinWindow && r.Window <= MaxWindow, "rate", fmt.Sprintf("the window must be from %v to %v", MinWindow, MaxWindow))
-	wrong.Check(r.Window%time.Microsecond == 0, "rate", "the window must be whole microseconds")
+func (r Rate) check(where string, mostLimit int64, wrong *operr.Arguments) {
+	if r == (Rate{}) {
+		wrong.Check(false, where, "is required, such as ratelimit.PerMinute(100)")
+		return
+	}
+	wrong.Check(r.Limit >= 1 && r.Limit <= mostLimit, where, fmt.Sprintf("the limit must be from 1 to %d", mostLimit))
+	wrong.Check(r.Window >= MinWindow && r.Window <= MaxWindow, where, "the window must be "+windowBounds)
+	wrong.Check(r.Window%time.Microsecond == 0, where, "the window must be whole microseconds")
 }

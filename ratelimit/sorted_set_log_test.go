@@ -155,8 +155,7 @@ func TestSortedSetLog_APythonWithABrokenClockLocksOutNoLongerThanItsKeyLives(t *
 func TestSortedSetLog_ForeignScoresWithoutAnEnd(t *testing.T) {
 	r := open(t)
 	for i, score := range []string{"inf", "1e300", "1e18", "1764437602123", "1764437602123456"} {
-		l, err := ratelimit.New(r, "foreign."+strconv.Itoa(i), ratelimit.PerMinute(1), madcrow.FailClosed,
-			ratelimit.WithAlgorithm(ratelimit.SortedSetLog()), ratelimit.WithDeniedKeys(0))
+		l, err := ratelimit.New(r, "foreign."+strconv.Itoa(i), ratelimit.Options{Rate: ratelimit.PerMinute(1), FailPolicy: madcrow.FailClosed, Algorithm: ratelimit.SortedSetLog(), DeniedSubjects: -1})
 		if err != nil {
 			t.Fatal(err)
 		}

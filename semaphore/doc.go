@@ -1,7 +1,7 @@
 // Package semaphore limits how many may do something at the same time, for all
 // processes that share a Redis.
 //
-//	exports, err := semaphore.New(r, "exports", 4, madcrow.FailClosed, semaphore.Options{})
+//	exports, err := semaphore.New(r, "exports", semaphore.Options{Limit: 4, FailPolicy: madcrow.FailClosed})
 //	…
 //	lease, d, err := exports.TryAcquire(ctx, account)
 //	switch {
@@ -16,8 +16,8 @@
 //
 //   - No more than the limit hold a lease of one subject at a time, while Redis
 //     keeps its data and its clock. A failover can lose the newest leases; their
-//     holders are notified within a third of [Options.TTL].
-//   - A lease whose process died ends after [Options.TTL]. A living process renews
+//     holders are notified within a third of [Options].LeaseTTL.
+//   - A lease whose process died ends after [Options].LeaseTTL. A living process renews
 //     it in the background.
 //   - The holder of a lease that may be another's is notified: its [Lease.Context]
 //     ends with [ErrLeaseLost], before another process can acquire it.

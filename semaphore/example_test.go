@@ -31,7 +31,7 @@ func Example() {
 	ctx := context.Background()
 	r := connect(ctx)
 	defer r.Close(ctx)
-	exports, err := semaphore.New(r, "exports", 2, madcrow.FailClosed, semaphore.Options{})
+	exports, err := semaphore.New(r, "exports", semaphore.Options{Limit: 2, FailPolicy: madcrow.FailClosed})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func ExampleSemaphore_Acquire() {
 	ctx := context.Background()
 	r := connect(ctx)
 	defer r.Close(ctx)
-	jobs, err := semaphore.New(r, "jobs", 1, madcrow.FailClosed, semaphore.Options{TTL: 2 * time.Second})
+	jobs, err := semaphore.New(r, "jobs", semaphore.Options{Limit: 1, FailPolicy: madcrow.FailClosed, LeaseTTL: 2 * time.Second})
 	if err != nil {
 		log.Fatal(err)
 	}

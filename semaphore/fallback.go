@@ -30,18 +30,18 @@ func (s *Semaphore) fallBack(ctx context.Context, op, subject string, cause erro
 		return Decision{}, err
 	}
 	s.monitor.Failed(cause)
-	d := Decision{Limit: s.limit, Degraded: true, Err: err}
+	d := Decision{Limit: s.opt.Limit, Degraded: true, Cause: err}
 	switch {
-	case s.policy == madcrow.FailOpen:
+	case s.opt.FailPolicy == madcrow.FailOpen:
 		d.Allowed = true
-	case s.policy.IsLocal():
-		d.Limit = fallback.Share(s.policy, s.limit)
+	case s.opt.FailPolicy.IsLocal():
+		d.Limit = fallback.Share(s.opt.FailPolicy, s.opt.Limit)
 		c := s.local.Add(subject, 1, d.Limit)
 		d.Allowed, d.Remaining, d.RetryAfter, d.ResetAfter = c.Allowed, c.Remaining, c.RetryAfter, c.ResetAfter
 	default:
 		return Decision{}, err
 	}
-	s.monitor.PolicyDecided(s.policy, d.Allowed, cause)
+	s.monitor.PolicyDecided(s.opt.FailPolicy, d.Allowed, cause)
 	return d, nil
 }
 

@@ -16,7 +16,7 @@ func TestSemaphore_WithoutRedisThePolicyDecides(t *testing.T) {
 	r := openConfig(t, s.Config())
 	s.Kill()
 	acquire := func(policy madcrow.FailPolicy) (*semaphore.Lease, semaphore.Decision, semaphore.Health, error) {
-		c := must[*semaphore.Semaphore](t)(semaphore.New(r, "x", 4, policy, semaphore.Options{}))
+		c := must[*semaphore.Semaphore](t)(semaphore.New(r, "x", semaphore.Options{Limit: 4, FailPolicy: policy}))
 		var lease *semaphore.Lease
 		var d semaphore.Decision
 		var err error
@@ -37,7 +37,7 @@ func TestSemaphore_WithoutRedisThePolicyDecides(t *testing.T) {
 		t.Errorf("closed: %+v", p)
 	}
 	lease, d, _, err = acquire(madcrow.FailOpen)
-	if err != nil || lease == nil || !lease.Degraded() || !d.Degraded || d.Err == nil || lease.Context().Err() != nil {
+	if err != nil || lease == nil || !lease.Degraded() || !d.Degraded || d.Cause == nil || lease.Context().Err() != nil {
 		t.Errorf("open: %+v %v", d, err)
 	}
 	if err := lease.Release(t.Context()); err != nil || lease.Context().Err() == nil {

@@ -29,7 +29,7 @@ func (l *Lease) start(ctx context.Context, sent time.Time) {
 		return
 	}
 	l.renewal = lease.Keep(l.ctx, sent, lease.Options{
-		TTL:  l.s.opt.TTL,
+		TTL:  l.s.opt.LeaseTTL,
 		Lost: func() { l.end(ErrLeaseLost) },
 		Renew: func(ctx context.Context) (held bool, err error) {
 			reply, err := l.s.update(ctx, limitscript.LeaseRenew, l.key, l.id)

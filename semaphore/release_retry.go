@@ -34,7 +34,7 @@ func newReleases(s *Semaphore) *pending.Queue[*unreleased] {
 
 func (s *Semaphore) releaseLater(l *Lease, maybeInFlight bool) {
 	// Beyond the bound, or after Close, its TTL ends it.
-	_ = s.releases.Add(&unreleased{l.key, l.id, clock.Now() + int64(s.opt.TTL), maybeInFlight})
+	_ = s.releases.Add(&unreleased{l.key, l.id, clock.Now() + int64(s.opt.LeaseTTL), maybeInFlight})
 }
 
 // releaseAll returns the leases that must be released again: those after the

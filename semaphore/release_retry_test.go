@@ -38,8 +38,8 @@ func TestSemaphore_ALeaseWhoseAcquireHadNoReplyIsReleased(t *testing.T) {
 		t.Run(fail.String(), func(t *testing.T) {
 			t.Parallel()
 			direct, far, _, wire := throughWire(t, 20*time.Second)
-			c := must[*semaphore.Semaphore](t)(semaphore.New(far, "c", 1, fail, semaphore.Options{TTL: time.Hour}))
-			look := must[*semaphore.Semaphore](t)(semaphore.New(direct, "c", 1, fail, semaphore.Options{TTL: time.Hour}))
+			c := must[*semaphore.Semaphore](t)(semaphore.New(far, "c", semaphore.Options{Limit: 1, FailPolicy: fail, LeaseTTL: time.Hour}))
+			look := must[*semaphore.Semaphore](t)(semaphore.New(direct, "c", semaphore.Options{Limit: 1, FailPolicy: fail, LeaseTTL: time.Hour}))
 			free := func(want bool) func() bool {
 				return func() bool {
 					d, err := look.Peek(t.Context(), "x")
@@ -79,7 +79,7 @@ func TestSemaphore_ALeaseWhoseAcquireHadNoReplyIsReleased(t *testing.T) {
 func TestSemaphore_AReleaseThatFailedIsRetried(t *testing.T) {
 	t.Parallel()
 	s := madcrowtest.StartRedis(t)
-	c := must[*semaphore.Semaphore](t)(semaphore.New(openConfig(t, s.Config()), "c", 1, madcrow.FailClosed, semaphore.Options{TTL: time.Hour}))
+	c := must[*semaphore.Semaphore](t)(semaphore.New(openConfig(t, s.Config()), "c", semaphore.Options{Limit: 1, FailPolicy: madcrow.FailClosed, LeaseTTL: time.Hour}))
 	ctx, cancel := context.WithCancel(t.Context())
 	lease, _, err := c.TryAcquire(ctx, "x")
 	if err != nil {

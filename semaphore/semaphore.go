@@ -3,6 +3,7 @@ package semaphore
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strconv"
 	"time"
 
@@ -25,8 +26,6 @@ type Semaphore struct {
 	name      string
 	keyPrefix string // of every key, up to the subject
 	clustered bool   // the slot of a subject may move
-	limit     int64
-	policy    madcrow.FailPolicy
 	opt       Options
 
 	local    *fallback.Counter // nil unless the policy is FailLocal
@@ -34,20 +33,32 @@ type Semaphore struct {
 	releases *pending.Queue[*unreleased]
 }
 
-// Options configure a Semaphore. The zero value works.
+// Options configure a [Semaphore]. Limit and FailPolicy are required.
 type Options struct {
-	// TTL is how long a lease lives without a renewal, from 100 ms to 31 days.
+	// Limit is how many may hold a lease of one subject at a time, from 1 to
+	// 1,000,000.
+	Limit int64
+	// FailPolicy says what happens while Redis is unavailable: madcrow.FailOpen
+	// gives a lease that Redis does not know, with Degraded true and the Cause;
+	// madcrow.FailClosed returns the error; madcrow.FailLocal(n) gives, in each
+	// LeaseTTL, at most 1/n of the limit, at least 1, counted in this process from 0.
+	FailPolicy madcrow.FailPolicy
+	// LeaseTTL is how long a lease lives without a renewal, from 100 ms to 31 days.
 	// It is renewed every third of it. All processes that share a semaphore need
-	// the same TTL: one with a shorter one cuts the leases of others to it.
+	// the same one: one with a shorter one cuts the leases of others to it.
 	// Defaults to 30 seconds.
-	TTL time.Duration
-	// Timeout bounds each call to Redis, after which the [madcrow.FailPolicy] decides.
+	LeaseTTL time.Duration
+	// Timeout bounds each call to Redis, after which the FailPolicy decides.
 	// Defaults to Config.CommandTimeout.
 	Timeout time.Duration
-	// LocalSubjects bounds how many subjects [madcrow.FailLocal] counts in this process.
-	// Beyond that the least recently used one is dropped. Defaults to 16,384,
-	// about 3 MB when full.
+	// LocalSubjects bounds how many subjects [madcrow.FailLocal] counts in this
+	// process. Beyond that the least recently used one is dropped. Defaults to
+	// 16,384, about 3 MB when full.
 	LocalSubjects int
+	// Logger is for outages in which the FailPolicy decides, for foreign values
+	// under the keys, and for the requests that [Middleware] refuses. Defaults to
+	// the logger of the Redis.
+	Logger *slog.Logger
 }
 
 const (
@@ -58,40 +69,42 @@ const (
 	defaultLocalSubjects = 16384
 )
 
-// New makes a semaphore that admits at most limit (1 to 1,000,000) holders of
-// each subject at a time. Its name (1 to 64 letters, digits, '-', '_', '.') is
-// part of its keys: two semaphores with one name share their leases. policy says
-// what happens while Redis is unavailable. The error is a
+// New makes a semaphore. Its name (1 to 64 letters, digits, '-', '_', '.') is part
+// of its keys: two semaphores with one name share their leases. The error is a
 // [*madcrow.ArgumentError] that lists every problem. New does not call Redis.
 //
 // When the clock of Redis jumps ahead, leases end early. When it is put back, the
-// lease of a holder that died lives for at most one more TTL.
-func New(r *madcrow.Redis, name string, limit int64, policy madcrow.FailPolicy, o Options) (*Semaphore, error) {
-	if o.TTL == 0 {
-		o.TTL = defaultTTL
+// lease of a holder that died lives for at most one more LeaseTTL.
+func New(r *madcrow.Redis, name string, o Options) (*Semaphore, error) {
+	if o.LeaseTTL == 0 {
+		o.LeaseTTL = defaultTTL
 	}
 	if o.LocalSubjects == 0 {
 		o.LocalSubjects = defaultLocalSubjects
 	}
+	if o.Logger == nil {
+		o.Logger = r.Logger()
+	}
 	var wrong operr.Arguments
+	policy := fallback.Problem(o.FailPolicy)
 	wrong.Check(keys.ValidName(name), "name", keys.NameRule)
-	wrong.Check(limit >= 1 && limit <= maxLimit, "limit", "must be from 1 to "+strconv.Itoa(maxLimit))
-	wrong.Check(fallback.Problem(policy) == "", "policy", fallback.Problem(policy))
-	wrong.Check(o.TTL >= minTTL && o.TTL <= maxTTL, "Options.TTL", "must be from 100ms to 744h")
+	wrong.Check(o.Limit >= 1 && o.Limit <= maxLimit, "Options.Limit", "must be from 1 to "+strconv.Itoa(maxLimit))
+	wrong.Check(policy == "", "Options.FailPolicy", policy)
+	wrong.Check(o.LeaseTTL >= minTTL && o.LeaseTTL <= maxTTL, "Options.LeaseTTL", "must be from 100ms to 31 days")
 	wrong.Check(o.Timeout >= 0, "Options.Timeout", "must not be negative")
 	wrong.Check(o.LocalSubjects >= 1, "Options.LocalSubjects", "must not be negative")
 	if err := fail.Arguments("new", name, wrong); err != nil {
 		return nil, err
 	}
-	o.TTL = o.TTL.Truncate(time.Microsecond)
+	o.LeaseTTL = o.LeaseTTL.Truncate(time.Microsecond)
 	s := &Semaphore{
-		r: r, events: events.Of(r, name), name: name, limit: limit, policy: policy, opt: o,
+		r: r, events: events.Of(r, name), name: name, opt: o,
 		clustered: r.Config().Cluster.Enabled,
 		keyPrefix: r.Config().KeyPrefix + "m1:limit:" + name + ":c:{",
-		monitor:   fallback.NewMonitor(r, "semaphore", name),
+		monitor:   fallback.NewMonitor(o.Logger, "semaphore", name),
 	}
-	if policy.IsLocal() {
-		s.local = fallback.NewCounter(o.LocalSubjects, o.TTL)
+	if o.FailPolicy.IsLocal() {
+		s.local = fallback.NewCounter(o.LocalSubjects, o.LeaseTTL)
 	}
 	s.releases = newReleases(s)
 	return s, nil
@@ -117,7 +130,7 @@ type Decision struct {
 	// Degraded is true when Redis was unavailable and the [madcrow.FailPolicy] decided
 	// instead. Err is the cause.
 	Degraded bool
-	Err      error
+	Cause    error
 }
 
 // TryAcquire acquires a lease of subject if one is free. The lease is nil when
@@ -158,7 +171,7 @@ func (s *Semaphore) Acquire(ctx context.Context, subject string) (*Lease, error)
 		if err != nil || lease != nil {
 			return lease, err
 		}
-		wait := max(min(d.RetryAfter, s.opt.TTL/10, time.Second), time.Millisecond)
+		wait := max(min(d.RetryAfter, s.opt.LeaseTTL/10, time.Second), time.Millisecond)
 		if err := clock.Sleep(ctx, wait); err != nil {
 			return nil, s.failed("acquire", err)
 		}
@@ -191,7 +204,7 @@ func (s *Semaphore) Reset(ctx context.Context, subject string) error {
 // Block replaces an earlier one, also by a shorter one.
 func (s *Semaphore) Block(ctx context.Context, subject string, d time.Duration) error {
 	if d < time.Millisecond || d > maxTTL {
-		return fail.Argument("block", s.name, "d", "must be from 1ms to 744h")
+		return fail.Argument("block", s.name, "d", "must be from 1ms to 31 days")
 	}
 	_, err := s.r.Eval(ctx, limitscript.Block, []string{s.key(subject) + limitscript.BlockSuffix}, []string{limitscript.Micros(d)})
 	return s.failed("block", err)
@@ -251,7 +264,7 @@ func (s *Semaphore) evalSplitKeys(ctx context.Context, verb limitscript.LeaseVer
 
 // eval runs the script of leases.
 func (s *Semaphore) eval(ctx context.Context, verb limitscript.LeaseVerb, id string, stored ...string) (limitscript.Reply, error) {
-	m, err := s.run(ctx, limitscript.Lease, stored, []string{string(verb), strconv.FormatInt(s.limit, 10), limitscript.Micros(s.opt.TTL), id})
+	m, err := s.run(ctx, limitscript.Lease, stored, []string{string(verb), strconv.FormatInt(s.opt.Limit, 10), limitscript.Micros(s.opt.LeaseTTL), id})
 	if err != nil {
 		return limitscript.Reply{}, err
 	}
@@ -268,12 +281,12 @@ func (s *Semaphore) run(ctx context.Context, script *madcrow.Script, stored, arg
 
 func (s *Semaphore) decide(r limitscript.Reply) Decision {
 	d := Decision{
-		Allowed: r.Retry == 0, Limit: s.limit,
+		Allowed: r.Retry == 0, Limit: s.opt.Limit,
 		RetryAfter: time.Duration(r.Retry) * time.Microsecond,
 		ResetAfter: time.Duration(r.Reset) * time.Microsecond,
 	}
 	if r.Used >= 0 {
-		d.Remaining = max(0, s.limit-r.Used)
+		d.Remaining = max(0, s.opt.Limit-r.Used)
 	}
 	return d
 }

@@ -50,7 +50,7 @@ func must[T any](t testing.TB) func(T, error) T {
 }
 
 func TestSemaphore_LeasesAreRenewedAndEnd(t *testing.T) {
-	c := must[*semaphore.Semaphore](t)(semaphore.New(open(t), "jobs", 2, madcrow.FailClosed, semaphore.Options{TTL: 300 * time.Millisecond}))
+	c := must[*semaphore.Semaphore](t)(semaphore.New(open(t), "jobs", semaphore.Options{Limit: 2, FailPolicy: madcrow.FailClosed, LeaseTTL: 300 * time.Millisecond}))
 	a, _, err := c.TryAcquire(t.Context(), "x")
 	if err != nil || a == nil {
 		t.Fatal(err)
@@ -89,7 +89,7 @@ func TestSemaphore_AHolderWithoutRedisIsNotifiedBeforeAnotherAcquires(t *testing
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = r.Close(context.Background()) })
-		c, err := semaphore.New(r, "place", 1, madcrow.FailClosed, semaphore.Options{TTL: 1200 * time.Millisecond})
+		c, err := semaphore.New(r, "place", semaphore.Options{Limit: 1, FailPolicy: madcrow.FailClosed, LeaseTTL: 1200 * time.Millisecond})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -122,7 +122,7 @@ func TestSemaphore_AHolderWithoutRedisIsNotifiedBeforeAnotherAcquires(t *testing
 }
 
 func TestSemaphore_OfABlockedSubjectNothingRemains(t *testing.T) {
-	c := must[*semaphore.Semaphore](t)(semaphore.New(open(t), "places", 3, madcrow.FailClosed, semaphore.Options{}))
+	c := must[*semaphore.Semaphore](t)(semaphore.New(open(t), "places", semaphore.Options{Limit: 3, FailPolicy: madcrow.FailClosed}))
 	if err := c.Block(t.Context(), "a", time.Minute); err != nil {
 		t.Fatal(err)
 	}
@@ -133,12 +133,12 @@ func TestSemaphore_OfABlockedSubjectNothingRemains(t *testing.T) {
 
 func TestNew_NamesEveryProblem(t *testing.T) {
 	r := open(t)
-	_, err := semaphore.New(r, "two words", 0, madcrow.FailPolicy{}, semaphore.Options{TTL: time.Millisecond, Timeout: -1, LocalSubjects: -1})
+	_, err := semaphore.New(r, "two words", semaphore.Options{Limit: 0, FailPolicy: madcrow.FailPolicy{}, LeaseTTL: time.Millisecond, Timeout: -1, LocalSubjects: -1})
 	var wrong *madcrow.ArgumentError
 	if !errors.As(err, &wrong) {
 		t.Fatalf("%v", err)
 	}
-	for _, name := range []string{"name", "limit", "policy", "Options.TTL", "Options.Timeout", "Options.LocalSubjects"} {
+	for _, name := range []string{"name", "Options.Limit", "Options.FailPolicy", "Options.LeaseTTL", "Options.Timeout", "Options.LocalSubjects"} {
 		if !strings.Contains(wrong.Argument, name) || !strings.Contains(wrong.Reason, name) {
 			t.Errorf("%s is missing: %v", name, err)
 		}
@@ -152,7 +152,7 @@ func TestNew_NamesEveryProblem(t *testing.T) {
 func TestSemaphore_KeysLiveAsLongAsALeaseAndADenialWritesNothing(t *testing.T) {
 	t.Parallel()
 	s := madcrowtest.StartRedis(t)
-	c := must[*semaphore.Semaphore](t)(semaphore.New(openConfig(t, s.Config()), "places", 1, madcrow.FailClosed, semaphore.Options{TTL: 9 * time.Second}))
+	c := must[*semaphore.Semaphore](t)(semaphore.New(openConfig(t, s.Config()), "places", semaphore.Options{Limit: 1, FailPolicy: madcrow.FailClosed, LeaseTTL: 9 * time.Second}))
 	began := time.Now()
 	lease, _, err := c.TryAcquire(t.Context(), "full")
 	if err != nil || lease == nil {
@@ -204,7 +204,7 @@ func TestSemaphore_ForeignValuesAreReplacedAndLogged(t *testing.T) {
 			cfg := config
 			cfg.KeyPrefix, cfg.Logger = t.Name()+":", slog.New(slog.NewTextHandler(&log, nil))
 			r := openConfig(t, cfg)
-			c := must[*semaphore.Semaphore](t)(semaphore.New(r, "leases", 1, policy, semaphore.Options{}))
+			c := must[*semaphore.Semaphore](t)(semaphore.New(r, "leases", semaphore.Options{Limit: 1, FailPolicy: policy}))
 			for _, foreign := range [][]string{{"HSET", "a", "b"}, {"SET", "text"}} {
 				for _, end := range []string{"", ":block"} {
 					key := cfg.KeyPrefix + "m1:limit:leases:c:{a}" + end
@@ -232,7 +232,7 @@ func TestSemaphore_ForeignValuesAreReplacedAndLogged(t *testing.T) {
 func TestOptions_TimeoutBoundsACall(t *testing.T) {
 	t.Parallel()
 	_, far, _, wire := throughWire(t, 30*time.Second)
-	c := must[*semaphore.Semaphore](t)(semaphore.New(far, "places", 1, madcrow.FailOpen, semaphore.Options{Timeout: 50 * time.Millisecond}))
+	c := must[*semaphore.Semaphore](t)(semaphore.New(far, "places", semaphore.Options{Limit: 1, FailPolicy: madcrow.FailOpen, Timeout: 50 * time.Millisecond}))
 	wire.SetDelay(10 * time.Second)
 	start := time.Now()
 	_, d, err := c.TryAcquire(t.Context(), "x")

@@ -20,7 +20,7 @@ func TestEmbedded_LimitsAdmitAsManyAsOnRedis(t *testing.T) {
 	var all []*ratelimit.Limiter
 	for _, a := range []ratelimit.Algorithm{ratelimit.SlidingLog(), ratelimit.SortedSetLog(), ratelimit.SlidingWindow(4), ratelimit.GCRA(5)} {
 		t.Run(a.String(), func(t *testing.T) {
-			l, err := ratelimit.New(r, a.String(), ratelimit.PerDay(5), madcrow.FailClosed, ratelimit.WithAlgorithm(a), ratelimit.WithDeniedKeys(0))
+			l, err := ratelimit.New(r, a.String(), ratelimit.Options{Rate: ratelimit.PerDay(5), FailPolicy: madcrow.FailClosed, Algorithm: a, DeniedSubjects: -1})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -56,7 +56,7 @@ func TestEmbedded_LimitsAdmitAsManyAsOnRedis(t *testing.T) {
 	if j, err := group.Allow(t.Context(), "w"); err != nil || len(j.Violated) != 4 {
 		t.Errorf("a group with nothing left: %+v, %v", j, err)
 	}
-	c, err := semaphore.New(r, "c", 1, madcrow.FailClosed, semaphore.Options{})
+	c, err := semaphore.New(r, "c", semaphore.Options{Limit: 1, FailPolicy: madcrow.FailClosed})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,6 +25,6 @@
 // Use Middleware with Recover: a panic ends a program of Fiber otherwise. One
 // with [http.ErrAbortHandler] closes the connection, as in net/http. What
 // [fiber.Ctx.SendStreamWriter] is given runs after the middlewares, so a session
-// must be changed before. A limit with ratelimit.PerRoute or ByPath stands on the
+// must be changed before. A limit with ratelimit.MiddlewareOptions.Routes or ByPath stands on the
 // route: by Use Fiber does not know it yet.
 package madcrowfiber

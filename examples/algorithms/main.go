@@ -117,7 +117,7 @@ func enter(r *madcrow.Redis) (all []*contestant, err error) {
 	ours := func(a ratelimit.Algorithm, promise int, name string, notes ...string) {
 		rate := ratelimit.Per(window, limit)
 		// Denials that are remembered end by the true clock, so none are.
-		l, e := ratelimit.New(r, fmt.Sprintf("attacked%d", len(all)), rate, madcrow.FailClosed, ratelimit.WithAlgorithm(a), ratelimit.WithDeniedKeys(0))
+		l, e := ratelimit.New(r, fmt.Sprintf("attacked%d", len(all)), ratelimit.Options{Rate: rate, FailPolicy: madcrow.FailClosed, Algorithm: a, DeniedSubjects: -1})
 		if e != nil {
 			err = e
 			return

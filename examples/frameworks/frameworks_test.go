@@ -203,14 +203,14 @@ func TestChi_LimitsOfRoutesHold(t *testing.T) {
 	}
 	defer func() { _ = r.Close(context.Background()) }()
 	named := func(name string, n int64) *ratelimit.Limiter {
-		l, err := ratelimit.New(r, name, ratelimit.PerMinute(n), madcrow.FailClosed)
+		l, err := ratelimit.New(r, name, ratelimit.Options{Rate: ratelimit.PerMinute(n), FailPolicy: madcrow.FailClosed})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return l
 	}
 	base, strict, route := named("base", 1000), named("strict", 1), named("route", 1)
-	routes := ratelimit.PerRoute(map[string]ratelimit.Limit{"POST /login/{id}": strict, "POST /api/login/{id}": strict})
+	routes := map[string]ratelimit.Limit{"POST /login/{id}": strict, "POST /api/login/{id}": strict}
 	done := func(http.ResponseWriter, *http.Request) {}
 	for _, c := range []struct {
 		name string
@@ -241,21 +241,21 @@ func TestChi_LimitsOfRoutesHold(t *testing.T) {
 		}, "500 500 500 200"},
 	} {
 		x := chi.NewRouter()
-		c.make(x, ratelimit.Middleware(base, ratelimit.ByFunc(func(*http.Request) (string, error) { return c.name, nil }), routes))
+		c.make(x, ratelimit.Middleware(base, ratelimit.ByFunc(func(*http.Request) (string, error) { return c.name, nil }), ratelimit.MiddlewareOptions{Routes: routes}))
 		if got := statuses(x, c.path); got != c.want {
 			t.Errorf("%s: %s, want %s", c.name, got, c.want)
 		}
 	}
 	x := chi.NewRouter()
-	x.Use(ratelimit.Middleware(base, ratelimit.ByClient(clientip.RemoteAddr()), routes, ratelimit.WithRoute(func(r *http.Request) string {
+	x.Use(ratelimit.Middleware(base, ratelimit.ByClient(clientip.RemoteAddr()), ratelimit.MiddlewareOptions{Routes: routes, Route: func(r *http.Request) string {
 		return x.Find(chi.NewRouteContext(), r.Method, r.URL.Path)
-	})))
+	}}))
 	x.Route("/api", func(x chi.Router) { x.Post("/login/{id}", done); x.Get("/login/{id}", done) })
 	if got := statuses(x, "/api/login/7"); got != "200 429 429 200" {
 		t.Errorf("WithRoute: %s", got)
 	}
 	x = chi.NewRouter()
-	x.With(ratelimit.Middleware(route, ratelimit.ByPath())).HandleFunc("/both", done)
+	x.With(ratelimit.Middleware(route, ratelimit.ByPath(), ratelimit.MiddlewareOptions{})).HandleFunc("/both", done)
 	if got := statuses(x, "/both"); got != "200 429 429 200" {
 		t.Errorf("ByPath: %s", got)
 	}

@@ -56,16 +56,17 @@ func newApp(cfg config, r *madcrow.Redis, accounts *users, log *slog.Logger) (*a
 	if err != nil {
 		return nil, err
 	}
-	limits, err := ratelimit.LoginConfigFromEnv(madcrow.Env{})
+	limits, err := ratelimit.LoginOptionsFromEnv(madcrow.Env{})
 	if err != nil {
 		return nil, err
 	}
 	// Closed: without Redis there is no session to be had anyway, and guesses
 	// that are not counted are the last thing to admit.
-	if a.logins, err = ratelimit.NewLogin(r, limits, madcrow.FailClosed); err != nil {
+	limits.FailPolicy = madcrow.FailClosed
+	if a.logins, err = ratelimit.NewLogin(r, "login", limits); err != nil {
 		return nil, err
 	}
-	a.addresses, err = ratelimit.New(r, "login_address", ratelimit.PerMinute(60), madcrow.FailClosed)
+	a.addresses, err = ratelimit.New(r, "login_address", ratelimit.Options{Rate: ratelimit.PerMinute(60), FailPolicy: madcrow.FailClosed})
 	return a, err
 }
 

@@ -72,13 +72,13 @@ func run(ctx context.Context) error {
 func newHandler(r *madcrow.Redis) (http.Handler, error) {
 	// While Redis is away this process goes on counting alone. FailOpen would
 	// let everybody in then, FailClosed answer 503.
-	limit, err := ratelimit.New(r, "api_action", ratelimit.PerMinute(10), madcrow.FailLocal(1))
+	limit, err := ratelimit.New(r, "api_action", ratelimit.Options{Rate: ratelimit.PerMinute(10), FailPolicy: madcrow.FailLocal(1)})
 	if err != nil {
 		return nil, err
 	}
 	// Right for a server that clients reach directly. Behind a proxy all would
 	// be one client: see clientip.TrustedProxies.
-	limited := ratelimit.Middleware(limit, ratelimit.ByClient(clientip.RemoteAddr()))
+	limited := ratelimit.Middleware(limit, ratelimit.ByClient(clientip.RemoteAddr()), ratelimit.MiddlewareOptions{})
 
 	mux := http.NewServeMux()
 	mux.Handle("POST /api/action", limited(http.HandlerFunc(action)))
@@ -86,7 +86,7 @@ func newHandler(r *madcrow.Redis) (http.Handler, error) {
 }
 
 func action(w http.ResponseWriter, r *http.Request) {
-	d, _ := ratelimit.FromContext(r.Context())
+	d, _ := ratelimit.DecisionFrom(r.Context())
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(map[string]any{"result": "done", "remaining": d.Remaining})
 }

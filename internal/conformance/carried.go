@@ -129,11 +129,11 @@ type stack struct {
 
 func (k *Kit) stacks(t *testing.T) []stack {
 	t.Helper()
-	limit, err := ratelimit.New(k.Redis, "carried", ratelimit.PerMinute(1_000_000), madcrow.FailClosed)
+	limit, err := ratelimit.New(k.Redis, "carried", ratelimit.Options{Rate: ratelimit.PerMinute(1_000_000), FailPolicy: madcrow.FailClosed})
 	if err != nil {
 		t.Fatal(err)
 	}
-	limited := ratelimit.Middleware(limit, ratelimit.ByPath())
+	limited := ratelimit.Middleware(limit, ratelimit.ByPath(), ratelimit.MiddlewareOptions{})
 	pages := func(opt httpcache.Options) func(http.Handler) http.Handler {
 		c, err := httpcache.New(k.Redis, fmt.Sprint("pages", opt.DefaultTTL), opt)
 		if err != nil {

@@ -137,11 +137,11 @@ func newKit(t *testing.T) *Kit {
 		t.Fatal(err)
 	}
 	k.Session = k.Sessions.Middleware(madcrow.FailClosed)
-	limit, err := ratelimit.New(k.Redis, "conformance", ratelimit.PerMinute(3), madcrow.FailClosed)
+	limit, err := ratelimit.New(k.Redis, "conformance", ratelimit.Options{Rate: ratelimit.PerMinute(3), FailPolicy: madcrow.FailClosed})
 	if err != nil {
 		t.Fatal(err)
 	}
-	k.Limited = ratelimit.Middleware(limit, ratelimit.ByHeader("X-Client"), ratelimit.WithLogger(logger))
+	k.Limited = ratelimit.Middleware(limit, ratelimit.ByHeader("X-Client"), ratelimit.MiddlewareOptions{Logger: logger})
 
 	k.theStore = &Store{svc: service.New(k.Redis)}
 	k.Store = inject.Value(k.Set, k.theStore)
@@ -260,7 +260,7 @@ var failures = map[string]failure{
 	"bad":      {400, "BAD", func(context.Context, *Kit) error { return problem.New(400, "BAD", "Not so") }},
 	"notfound": {404, "NOT_FOUND", func(context.Context, *Kit) error { return cache.Fail(sealed.Key{}, "get", "c", cache.ErrNotFound) }},
 	"late": {429, "QUOTA_EXCEEDED", func(ctx context.Context, k *Kit) error {
-		limit, err := ratelimit.New(k.Redis, "late", ratelimit.PerHour(1), madcrow.FailClosed)
+		limit, err := ratelimit.New(k.Redis, "late", ratelimit.Options{Rate: ratelimit.PerHour(1), FailPolicy: madcrow.FailClosed})
 		if err != nil {
 			return err
 		}

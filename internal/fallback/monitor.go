@@ -47,8 +47,8 @@ type outage struct {
 }
 
 // NewMonitor returns the monitor of a limit. kind begins the lines of the log.
-func NewMonitor(r *madcrow.Redis, kind, name string) *Monitor {
-	return &Monitor{kind: kind, name: name, log: r.Logger()}
+func NewMonitor(logger *slog.Logger, kind, name string) *Monitor {
+	return &Monitor{kind: kind, name: name, log: logger}
 }
 
 // Health returns the last observed state.

@@ -17,6 +17,9 @@ func (a *Arguments) Check(ok bool, argument, reason string) {
 	a.names, a.reasons = append(a.names, argument), append(a.reasons, reason)
 }
 
+// Empty is true where nothing is wrong.
+func (a *Arguments) Empty() bool { return len(a.names) == 0 }
+
 // Arguments returns the error of a call with these arguments, and nil where
 // nothing is wrong. A single one is as with Argument.
 func (m Maker) Arguments(op, name string, a Arguments) error {

@@ -205,7 +205,7 @@ reads ` + "`ORDERS_REDIS_HOST`, `ORDERS_REDIS_PASSWORD_FILE`" + ` and so on, and
 
 ## Logins
 
-` + "`ratelimit.LoginConfigFromEnv`" + ` reads these, with a prefix too:
+` + "`ratelimit.LoginOptionsFromEnv`" + ` reads these, with a prefix too:
 
 | setting | type | default | meaning |
 |---|---|---|---|

@@ -10,11 +10,11 @@ import (
 )
 
 func limited(mux *http.ServeMux, redis *madcrow.Redis) error {
-	limit, err := ratelimit.New(redis, "api_action", ratelimit.PerMinute(10), madcrow.FailClosed)
+	limit, err := ratelimit.New(redis, "api_action", ratelimit.Options{Rate: ratelimit.PerMinute(10), FailPolicy: madcrow.FailClosed})
 	if err != nil {
 		return err
 	}
-	mux.Handle("POST /api/action", ratelimit.Middleware(limit, ratelimit.ByClient(clientip.RemoteAddr()))(http.HandlerFunc(action)))
+	mux.Handle("POST /api/action", ratelimit.Middleware(limit, ratelimit.ByClient(clientip.RemoteAddr()), ratelimit.MiddlewareOptions{})(http.HandlerFunc(action)))
 	return nil
 }
 

@@ -107,12 +107,12 @@ func (s *Shop) build() (err error) {
 	}
 	s.Session = s.Sessions.Middleware(madcrow.FailClosed)
 	// While Redis is away this process goes on counting alone.
-	limit, err := ratelimit.New(s.Redis, "orders", ratelimit.PerMinute(3), madcrow.FailLocal(1))
+	limit, err := ratelimit.New(s.Redis, "orders", ratelimit.Options{Rate: ratelimit.PerMinute(3), FailPolicy: madcrow.FailLocal(1)})
 	if err != nil {
 		return err
 	}
 	// Right for a server that clients reach directly; see package clientip.
-	s.Limited = ratelimit.Middleware(limit, ratelimit.ByClient(clientip.RemoteAddr()), ratelimit.WithLogger(s.Log))
+	s.Limited = ratelimit.Middleware(limit, ratelimit.ByClient(clientip.RemoteAddr()), ratelimit.MiddlewareOptions{Logger: s.Log})
 
 	if s.Health, err = health.New(s.Redis, health.Options{Draining: func() bool { return s.life.Err() != nil }}); err != nil {
 		return err

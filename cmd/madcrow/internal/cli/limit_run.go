@@ -100,7 +100,7 @@ func (o *limitOptions) limiter(r *madcrow.Redis) (*ratelimit.Limiter, error) {
 	case algorithmGCRA:
 		a = ratelimit.GCRA(o.burst)
 	}
-	return ratelimit.New(r, o.name, rate, madcrow.FailClosed, ratelimit.WithAlgorithm(a), ratelimit.WithDeniedKeys(0))
+	return ratelimit.New(r, o.name, ratelimit.Options{Rate: rate, FailPolicy: madcrow.FailClosed, Algorithm: a, DeniedSubjects: -1})
 }
 
 // few is --limit for the service, which refuses what is above its own bound.

@@ -98,7 +98,7 @@ func TestLimit_OfANameIsThatOfAProgram(t *testing.T) {
 		algorithmWindow + " --buckets 6": ratelimit.SlidingWindow(6), algorithmGCRA + " --burst 4": ratelimit.GCRA(4),
 	} {
 		t.Run(algorithm, func(t *testing.T) {
-			l, err := ratelimit.New(r, "api", ratelimit.PerHour(4), madcrow.FailClosed, ratelimit.WithAlgorithm(a), ratelimit.WithDeniedKeys(0))
+			l, err := ratelimit.New(r, "api", ratelimit.Options{Rate: ratelimit.PerHour(4), FailPolicy: madcrow.FailClosed, Algorithm: a, DeniedSubjects: -1})
 			if err != nil {
 				t.Fatal(err)
 			}
