@@ -1,10 +1,13 @@
 // Package embedded is a Redis inside the process, for development: start the
 // program, and it works, with nothing installed.
 //
-//	srv, err := embedded.Start(embedded.Options{})
+//	cfg, stop, err := embedded.ConfigFromEnv(embedded.Options{Logger: log})
 //	…
-//	defer srv.Close()
-//	r, err := madcrow.Open(ctx, srv.Config())
+//	defer stop()
+//	r, err := madcrow.Open(ctx, cfg)
+//
+// [ConfigFromEnv] starts it only where the environment names no Redis. A test that has
+// no redis-server calls [Start].
 //
 // It is not for production, and [Start] refuses there (DEPLOY_ENV=PRODUCTION):
 // set REDIS_HOST or REDIS_URL instead. What it lacks:
@@ -14,7 +17,8 @@
 //     port.
 //   - No limit on memory and no eviction: it grows with what is put in. A
 //     little is kept for every key that ever was, after it expired, too.
-//   - No client-side caching (CLIENT TRACKING): near caches are off.
+//   - No client-side caching (CLIENT TRACKING): a near copy is believed for the
+//     NearTTL of its cache, a second by default, and the log says so once.
 //   - No sharded pub/sub (SSUBSCRIBE, SPUBLISH), no functions (FCALL), no
 //     ACL rules, no CONFIG, no ROLE, no keyspace events.
 //   - CLIENT knows only SETNAME and GETNAME: no LIST, KILL or NO-EVICT.

@@ -21,11 +21,14 @@ import (
 var ErrProduction = errors.New("the embedded Redis keeps nothing and serves one process only, so it is not for production" +
 	" (DEPLOY_ENV=PRODUCTION): set REDIS_HOST or REDIS_URL to a real Redis")
 
-// Options of [Start]. The zero value works.
+// Options of [Start] and [ConfigFromEnv]. The zero value works.
 type Options struct {
 	// Logger receives one warning at the start: that this Redis is for
-	// development, and what to set instead. Defaults to no log.
+	// development, and what to set instead. ConfigFromEnv also makes it the
+	// Config's. Defaults to no log.
 	Logger *slog.Logger
+	// Env is what ConfigFromEnv reads. Defaults to the environment of this process.
+	Env madcrow.Env
 }
 
 // Server is a Redis in this process. Its methods are safe for concurrent use.

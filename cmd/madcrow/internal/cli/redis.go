@@ -22,42 +22,22 @@ const embeddedNote = "An embedded Redis is in use, for development: its data is 
 // openRedis opens the Redis that the environment names, or an embedded one
 // when it names none and this is not production.
 func openRedis(ctx context.Context, log *slog.Logger) (*redisInUse, error) {
-	cfg, err := madcrow.ConfigFromEnv()
-	if err != nil {
+	cfg, stop, err := embedded.ConfigFromEnv(embedded.Options{})
+	if errors.Is(err, embedded.ErrProduction) {
+		return nil, usageError{errors.New(noRedis)}
+	} else if err != nil {
 		return nil, err
 	}
 	cfg.Logger = log
-	out := &redisInUse{}
-	if !(madcrow.Env{}).NamesRedis() {
-		if cfg.Require {
-			return nil, usageError{errors.New(noRedis)}
-		}
-		srv, err := embedded.Start(embedded.Options{})
-		if err != nil {
-			return nil, fmt.Errorf("start the embedded Redis: %w", err)
-		}
-		cfg = embeddedConfig(srv.Config(), cfg)
-		out.note, out.stop = embeddedNote, func() { srv.Close() }
+	out := &redisInUse{stop: stop}
+	if cfg.Embedded {
+		out.note = embeddedNote
 	}
 	if out.Redis, err = madcrow.Open(ctx, cfg); err != nil {
-		if out.stop != nil {
-			out.stop()
-		}
+		stop()
 		return nil, err
 	}
 	return out, nil
-}
-
-// embeddedConfig is where the embedded Redis is, and how the environment wants
-// it to be used.
-func embeddedConfig(where, how madcrow.Config) madcrow.Config {
-	where.KeyPrefix = how.KeyPrefix
-	where.MaxConnections = how.MaxConnections
-	where.CommandTimeout = how.CommandTimeout
-	where.ConnectTimeout = how.ConnectTimeout
-	where.Logger = how.Logger
-	where.Warnings = how.Warnings
-	return where
 }
 
 // settleWithin is how long the announcement waits for the first connection.
@@ -129,15 +109,13 @@ type redisInUse struct {
 	stop func()
 }
 
-func (r *redisInUse) embedded() bool { return r.stop != nil }
+func (r *redisInUse) embedded() bool { return r.note != "" }
 
 func (r *redisInUse) close(timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	err := r.Close(ctx)
-	if r.stop != nil {
-		r.stop()
-	}
+	r.stop()
 	if err != nil {
 		return fmt.Errorf("close Redis: %w", err)
 	}
