@@ -6,6 +6,8 @@ replace github.com/madcrow-go/madcrow => ..
 
 replace github.com/madcrow-go/madcrow/contrib/echo => ../contrib/echo
 
+replace github.com/madcrow-go/madcrow/contrib/embedded => ../contrib/embedded
+
 replace github.com/madcrow-go/madcrow/contrib/fiber => ../contrib/fiber
 
 replace github.com/madcrow-go/madcrow/contrib/gin => ../contrib/gin
@@ -21,6 +23,7 @@ require (
 	github.com/labstack/echo/v5 v5.4.4
 	github.com/madcrow-go/madcrow v0.0.0
 	github.com/madcrow-go/madcrow/contrib/echo v0.0.0
+	github.com/madcrow-go/madcrow/contrib/embedded v0.0.0
 	github.com/madcrow-go/madcrow/contrib/fiber v0.0.0
 	github.com/madcrow-go/madcrow/contrib/gin v0.0.0
 	github.com/madcrow-go/madcrow/contrib/huma v0.0.0

@@ -10,29 +10,17 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
-	"net"
 	"net/http"
-	"os"
-	"os/signal"
 	"strings"
-	"syscall"
-	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/examples/internal/serve"
 	"github.com/madcrow-go/madcrow/inject"
 	"github.com/madcrow-go/madcrow/problem"
 	"github.com/madcrow-go/madcrow/service"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	if err := run(ctx, log); err != nil {
-		log.Error("it ended", "reason", err)
-		os.Exit(1)
-	}
-}
+func main() { serve.Main(run) }
 
 func run(ctx context.Context, log *slog.Logger) error {
 	cfg, err := madcrow.ConfigFromEnv() // REDIS_HOST, REDIS_URL, …
@@ -52,7 +40,7 @@ func run(ctx context.Context, log *slog.Logger) error {
 	mux := http.NewServeMux()
 	mux.Handle("GET /me", inject.With(me, show))
 	mux.Handle("GET /admin", inject.With2(me, redis, admin))
-	return serve(ctx, log, deps.Problems().Recover(mux))
+	return serve.HTTP(ctx, log, deps.Problems().Recover(mux))
 }
 
 // user is the part of the session that this program reads.
@@ -96,32 +84,6 @@ func admin(w http.ResponseWriter, r *http.Request, me user, redis *service.Servi
 		return err
 	}
 	return reply(w, map[string]string{"notice": notice})
-}
-
-// serve ends when ctx does, and finishes the requests in flight.
-func serve(ctx context.Context, log *slog.Logger, h http.Handler) error {
-	addr := os.Getenv("ADDR")
-	if addr == "" {
-		addr = "127.0.0.1:8080"
-	}
-	ln, err := net.Listen("tcp", addr)
-	if err != nil {
-		return err
-	}
-	log.Info("listening on http://" + ln.Addr().String())
-	srv := &http.Server{
-		Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
-	}
-	failed := make(chan error, 1)
-	go func() { failed <- srv.Serve(ln) }()
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
-	}
-	end, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	return srv.Shutdown(end)
 }
 
 func reply(w http.ResponseWriter, v any) error {

@@ -15,27 +15,17 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/cache"
+	"github.com/madcrow-go/madcrow/examples/internal/serve"
 	"github.com/madcrow-go/madcrow/problem"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	if err := run(ctx, log); err != nil {
-		log.Error("it ended", "reason", err)
-		os.Exit(1)
-	}
-}
+func main() { serve.Main(run) }
 
 func run(ctx context.Context, log *slog.Logger) error {
 	records, err := openRecords(ctx, os.Getenv("DATABASE"))
@@ -62,33 +52,7 @@ func run(ctx context.Context, log *slog.Logger) error {
 	defer cached.Close(end) // before the Redis
 
 	app := &app{records, cached, log}
-	return serve(ctx, log, app.handler())
-}
-
-// serve ends when ctx does, and finishes the requests in flight.
-func serve(ctx context.Context, log *slog.Logger, h http.Handler) error {
-	addr := os.Getenv("ADDR")
-	if addr == "" {
-		addr = "127.0.0.1:8080"
-	}
-	ln, err := net.Listen("tcp", addr)
-	if err != nil {
-		return err
-	}
-	log.Info("listening on http://" + ln.Addr().String())
-	srv := &http.Server{
-		Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
-	}
-	failed := make(chan error, 1)
-	go func() { failed <- srv.Serve(ln) }()
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
-	}
-	end, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	return srv.Shutdown(end)
+	return serve.HTTP(ctx, log, app.handler())
 }
 
 type app struct {

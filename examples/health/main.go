@@ -11,28 +11,18 @@ import (
 	"context"
 	"database/sql"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	_ "modernc.org/sqlite" // pure Go: no cgo
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/examples/internal/serve"
 	"github.com/madcrow-go/madcrow/health"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	if err := run(ctx, log); err != nil {
-		log.Error("it ended", "reason", err)
-		os.Exit(1)
-	}
-}
+func main() { serve.Main(run) }
 
 func run(ctx context.Context, log *slog.Logger) error {
 	db, err := sql.Open("sqlite", os.Getenv("DATABASE"))
@@ -73,31 +63,5 @@ func run(ctx context.Context, log *slog.Logger) error {
 	mux.Handle("GET /health/live", monitor.Live())
 	mux.Handle("GET /health/ready", monitor.Ready())
 	mux.Handle("GET /health", monitor.Detail())
-	return serve(ctx, log, mux)
-}
-
-// serve ends when ctx does, and finishes the requests in flight.
-func serve(ctx context.Context, log *slog.Logger, h http.Handler) error {
-	addr := os.Getenv("ADDR")
-	if addr == "" {
-		addr = "127.0.0.1:8080"
-	}
-	ln, err := net.Listen("tcp", addr)
-	if err != nil {
-		return err
-	}
-	log.Info("listening on http://" + ln.Addr().String())
-	srv := &http.Server{
-		Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
-	}
-	failed := make(chan error, 1)
-	go func() { failed <- srv.Serve(ln) }()
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
-	}
-	end, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	return srv.Shutdown(end)
+	return serve.HTTP(ctx, log, mux)
 }

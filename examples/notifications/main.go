@@ -17,33 +17,21 @@ package main
 
 import (
 	"context"
-	"log"
 	"log/slog"
-	"net"
-	"net/http"
-	"os"
-	"os/signal"
-	"syscall"
-	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/examples/internal/serve"
 	"github.com/madcrow-go/madcrow/pubsub"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx); err != nil {
-		log.Fatal(err)
-	}
-}
+func main() { serve.Main(run) }
 
-func run(ctx context.Context) error {
+func run(ctx context.Context, log *slog.Logger) error {
 	cfg, err := madcrow.ConfigFromEnv() // REDIS_HOST, REDIS_URL, …
 	if err != nil {
 		return err
 	}
-	cfg.Logger = slog.Default()
+	cfg.Logger = log
 	r, err := madcrow.Open(ctx, cfg) // returns at once, with or without a Redis
 	if err != nil {
 		return err
@@ -54,33 +42,9 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer bus.Close(context.WithoutCancel(ctx))
-	handler, feed, err := newHandler(bus, slog.Default())
+	handler, feed, err := newHandler(bus, log)
 	if err != nil {
 		return err
 	}
-
-	addr := os.Getenv("ADDR")
-	if addr == "" {
-		addr = "127.0.0.1:8080"
-	}
-	ln, err := net.Listen("tcp", addr)
-	if err != nil {
-		return err
-	}
-	log.Print("listening on http://", ln.Addr())
-	srv := &http.Server{
-		Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
-		WriteTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
-	}
-	srv.RegisterOnShutdown(feed.Close) // otherwise Shutdown would wait for the pages
-	failed := make(chan error, 1)
-	go func() { failed <- srv.Serve(ln) }()
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
-	}
-	end, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	return srv.Shutdown(end)
+	return serve.HTTP(ctx, log, handler, feed.Close) // otherwise Shutdown would wait for the pages
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strconv"
@@ -161,7 +162,7 @@ func TestNotifications_WithoutRedis(t *testing.T) {
 
 func TestNotifications_AWrongSettingIsNamed(t *testing.T) {
 	t.Setenv("REDIS_PORT", "99999")
-	if err := run(t.Context()); err == nil || !strings.Contains(err.Error(), "REDIS_PORT") {
+	if err := run(t.Context(), slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "REDIS_PORT") {
 		t.Error(err)
 	}
 }

@@ -8,32 +8,23 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"log"
-	"net"
+	"log/slog"
 	"net/http"
-	"os"
-	"os/signal"
-	"syscall"
-	"time"
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/clientip"
+	"github.com/madcrow-go/madcrow/examples/internal/serve"
 	"github.com/madcrow-go/madcrow/ratelimit"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx); err != nil {
-		log.Fatal(err)
-	}
-}
+func main() { serve.Main(run) }
 
-func run(ctx context.Context) error {
+func run(ctx context.Context, log *slog.Logger) error {
 	cfg, err := madcrow.ConfigFromEnv() // REDIS_HOST, REDIS_URL, …
 	if err != nil {
 		return err
 	}
+	cfg.Logger = log
 	r, err := madcrow.Open(ctx, cfg) // returns at once, with or without a Redis
 	if err != nil {
 		return err
@@ -43,29 +34,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-
-	addr := os.Getenv("ADDR")
-	if addr == "" {
-		addr = "127.0.0.1:8080"
-	}
-	ln, err := net.Listen("tcp", addr)
-	if err != nil {
-		return err
-	}
-	log.Print("listening on http://", ln.Addr())
-	srv := &http.Server{
-		Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
-	}
-	failed := make(chan error, 1)
-	go func() { failed <- srv.Serve(ln) }()
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
-	}
-	end, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	return srv.Shutdown(end) // requests in flight are finished
+	return serve.HTTP(ctx, log, handler)
 }
 
 // newHandler is the application.

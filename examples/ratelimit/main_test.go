@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net/http"
 	"os/exec"
 	"path/filepath"
@@ -41,7 +42,7 @@ func start(t *testing.T, binary string, s *madcrowtest.Server) string {
 	})
 	for lines.Scan() {
 		if _, addr, ok := strings.Cut(lines.Text(), "listening on "); ok {
-			return addr
+			return strings.Trim(addr, `"`)
 		}
 	}
 	t.Fatal("it ended")
@@ -139,7 +140,7 @@ func TestRateLimit_TenAMinuteForAllProcessesWithAndWithoutRedis(t *testing.T) {
 
 func TestRateLimit_AWrongSettingIsNamed(t *testing.T) {
 	t.Setenv("REDIS_PORT", "99999")
-	if err := run(t.Context()); err == nil || !strings.Contains(err.Error(), "REDIS_PORT") {
+	if err := run(t.Context(), slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "REDIS_PORT") {
 		t.Error(err)
 	}
 }

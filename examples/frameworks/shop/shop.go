@@ -20,6 +20,7 @@ import (
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/cache"
 	"github.com/madcrow-go/madcrow/clientip"
+	"github.com/madcrow-go/madcrow/examples/internal/serve"
 	"github.com/madcrow-go/madcrow/health"
 	"github.com/madcrow-go/madcrow/inject"
 	"github.com/madcrow-go/madcrow/ratelimit"
@@ -173,35 +174,7 @@ func (s *Shop) Visit(ctx context.Context) (out Visits, err error) {
 }
 
 // Listen is where the program is reached: at ADDR.
-func (s *Shop) Listen() (net.Listener, error) {
-	addr := os.Getenv("ADDR")
-	if addr == "" {
-		addr = "127.0.0.1:8080"
-	}
-	ln, err := net.Listen("tcp", addr)
-	if err == nil {
-		s.Log.Info("listening on http://" + ln.Addr().String())
-	}
-	return ln, err
-}
+func (s *Shop) Listen() (net.Listener, error) { return serve.Listen(s.Log) }
 
 // Serve ends when the program is to end, and finishes the requests in flight.
-func (s *Shop) Serve(h http.Handler) error {
-	ln, err := s.Listen()
-	if err != nil {
-		return err
-	}
-	srv := &http.Server{
-		Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
-	}
-	failed := make(chan error, 1)
-	go func() { failed <- srv.Serve(ln) }()
-	select {
-	case err := <-failed:
-		return err
-	case <-s.life.Done():
-	}
-	end, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	return srv.Shutdown(end)
-}
+func (s *Shop) Serve(h http.Handler) error { return serve.HTTP(s.life, s.Log, h) }

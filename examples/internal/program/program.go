@@ -41,12 +41,17 @@ func Build(t *testing.T) string {
 	return binary
 }
 
-// Start runs it as in production: it is connected when it listens. At the end
-// of the test it must end by itself after SIGTERM.
+// Start runs it as in production: it is connected when it listens. Without a server it
+// runs as in development, with no Redis named. At the end of the test it must end by
+// itself after SIGTERM.
 func Start(t *testing.T, binary string, s *madcrowtest.Server, env ...string) *Program {
 	t.Helper()
 	cmd := exec.Command(binary)
-	cmd.Env = append([]string{"ADDR=127.0.0.1:0", "DEPLOY_ENV=PRODUCTION", "REDIS_HOST=127.0.0.1", "REDIS_PORT=" + strconv.Itoa(s.Port())}, env...)
+	cmd.Env = []string{"ADDR=127.0.0.1:0"}
+	if s != nil {
+		cmd.Env = append(cmd.Env, "DEPLOY_ENV=PRODUCTION", "REDIS_HOST=127.0.0.1", "REDIS_PORT="+strconv.Itoa(s.Port()))
+	}
+	cmd.Env = append(cmd.Env, env...)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
