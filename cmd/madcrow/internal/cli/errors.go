@@ -30,27 +30,7 @@ func exits(more ...string) string {
 		codes = append(codes, "0 done")
 	}
 	slices.Sort(codes)
-	return "\n\n" + fold("Exit codes: "+strings.Join(codes, "; ")+".")
-}
-
-// fold breaks a paragraph into lines of a terminal.
-func fold(text string) string {
-	var b strings.Builder
-	width := 0
-	for word := range strings.FieldsSeq(text) {
-		switch {
-		case width == 0:
-		case width+1+len(word) > 79:
-			b.WriteByte('\n')
-			width = 0
-		default:
-			b.WriteByte(' ')
-			width++
-		}
-		b.WriteString(word)
-		width += len(word)
-	}
-	return b.String()
+	return "\n\nExit codes:\n  " + strings.Join(codes, "\n  ")
 }
 
 // These are answers, not failures; what they are was printed.

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/cmd/madcrow/internal/inventory"
 	"github.com/madcrow-go/madcrow/session"
 )
 
@@ -21,14 +22,12 @@ import (
 type sessionOptions struct {
 	name, secretFile string
 	fastAPI          string
+	secret           []byte // what is in secretFile
 	data, all        bool
 	oneshot
 }
 
-const sessionExits = `
-
-Exit codes: 0 found, or done; 3 there is no such session; 1 failed; 2 wrong
-command line or settings.`
+var sessionExits = exits("0 found, or done", "3 there is no such session, user or name")
 
 func newSession() *cobra.Command {
 	cmd := &cobra.Command{
@@ -42,8 +41,9 @@ is a session's name in a list; it is a hash, and not enough to act as
 the user. Identifiers themselves are not stored, and never printed. Sessions
 without a login cannot be found.
 
-The program's Options.Name and Options.Secret must be given with --name and
---secret-file: with others there are no sessions to be found, and no error.
+--name is the name of the sessions in the program (session.New); where there is
+one name only it is found. Options.Secret of the program must be given with
+--secret-file: with another one no session can be found, and that is said.
 
 --fastapi works on a session of FastAPI Madcrow and of package service
 (session:{id}), by its identifier.` + sessionExits,
@@ -118,11 +118,18 @@ func (o *sessionOptions) command(use, short, long, example string, work sessionW
 			if err := o.check(c); err != nil {
 				return err
 			}
-			return o.run(c, func(ctx context.Context, r *madcrow.Redis) error { return work(ctx, c, r, o, args) })
+			return o.run(c, func(ctx context.Context, r *madcrow.Redis) (err error) {
+				if o.name == "" && o.fastAPI == "" {
+					if o.name, err = onlyName(ctx, r, inventory.Sessions, "--name"); err != nil {
+						return err
+					}
+				}
+				return work(ctx, c, r, o, args)
+			})
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.name, "name", "web", "the `name` of the sessions, Options.Name of the program")
+	f.StringVar(&o.name, "name", "", "the `name` of the sessions in the program (default the only one that there is)")
 	f.StringVar(&o.secretFile, "secret-file", "", "`file` with Options.Secret of the program; a newline at its end does not count")
 	o.addFlags(cmd)
 	return cmd
@@ -169,22 +176,44 @@ func (o *sessionOptions) check(c *cobra.Command) error {
 			return usageError{fmt.Errorf("--%s must not be empty", name)}
 		}
 	}
+	if o.secretFile != "" {
+		text, err := os.ReadFile(o.secretFile)
+		if err != nil {
+			return usageError{fmt.Errorf("--secret-file: %w", err)}
+		}
+		if o.secret = []byte(strings.TrimRight(string(text), "\r\n")); len(o.secret) == 0 {
+			return usageError{errors.New("--secret-file: the file is empty")}
+		}
+	}
 	return o.oneshot.check(c)
 }
 
 // sessions is the manager of the program's sessions, for data of any kind.
 func (o *sessionOptions) sessions(r *madcrow.Redis) (*session.Manager[any], error) {
-	opt := session.Options[any]{FastAPILayout: o.fastAPI != ""}
-	if o.secretFile != "" {
-		text, err := os.ReadFile(o.secretFile)
-		if err != nil {
-			return nil, usageError{fmt.Errorf("--secret-file: %w", err)}
-		}
-		if opt.Secret = []byte(strings.TrimRight(string(text), "\r\n")); len(opt.Secret) == 0 {
-			return nil, usageError{errors.New("--secret-file: the file is empty")}
-		}
+	opt := session.Options[any]{FastAPILayout: o.fastAPI != "", Secret: o.secret}
+	name := o.name
+	if o.fastAPI != "" {
+		name = "web" // its keys have none
 	}
-	return session.New(r, o.name, opt)
+	return session.New(r, name, opt)
+}
+
+// none says why no session was found: another secret, no sessions of that name, or
+// text.
+func (o *sessionOptions) none(ctx context.Context, r *madcrow.Redis, m *session.Manager[any], text string) error {
+	switch _, err := m.CheckSecret(ctx); {
+	case errors.Is(err, session.ErrOtherSecret) && o.secretFile == "":
+		return fmt.Errorf("the sessions of %q have a secret: give --secret-file", o.name)
+	case errors.Is(err, session.ErrOtherSecret):
+		return fmt.Errorf("the sessions of %q have another secret: give --secret-file with that of the program", o.name)
+	case err != nil:
+		return err
+	}
+	inv, err := find(ctx, r, inventory.Sessions)
+	if err == nil && !slices.Contains(inv.Names(inventory.Sessions), o.name) {
+		return noSuch(ctx, r, inventory.Sessions, "session name", o.name)
+	}
+	return notThere{text}
 }
 
 // asSessionUsage makes what was typed wrong an error of the one who typed.

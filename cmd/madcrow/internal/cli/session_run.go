@@ -64,13 +64,14 @@ func listSessions(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o *se
 	for _, i := range all {
 		infos = append(infos, infoOf(i))
 	}
-	return o.done(c, listText(infos), map[string]any{"user": args[0], "name": o.name, "sessions": infos})
+	answer := map[string]any{"user": args[0], "name": o.name, "sessions": infos}
+	if len(infos) == 0 {
+		return o.missing(ctx, c, r, m, answer, fmt.Sprintf("user %q has no sessions in %q", args[0], o.name))
+	}
+	return o.done(c, listText(infos), answer)
 }
 
 func listText(infos []sessionInfo) string {
-	if len(infos) == 0 {
-		return "no sessions"
-	}
 	var b strings.Builder
 	tw := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(tw, "HANDLE\tCREATED\tLAST USED\tENDS\tADDRESS\tDEVICE")
@@ -106,7 +107,7 @@ func showSession(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o *ses
 		return asSessionUsage(err)
 	}
 	if answer.Found = found; !found {
-		return o.missing(c, answer)
+		return o.missing(ctx, c, r, m, answer, fmt.Sprintf("user %q has no such session in %q", user, o.name))
 	}
 	if o.fastAPI == "" {
 		info := infoOf(d.Info)
@@ -170,7 +171,11 @@ func revokeSessions(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o *
 		if err != nil {
 			return err
 		}
-		return o.revoked(c, existed, map[string]any{"revoked": existed})
+		answer := map[string]any{"revoked": existed}
+		if !existed {
+			return o.missing(ctx, c, r, nil, answer, "")
+		}
+		return o.done(c, "revoked", answer)
 	}
 	m, err := o.sessions(r)
 	if err != nil {
@@ -182,33 +187,32 @@ func revokeSessions(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o *
 		if err != nil {
 			return asSessionUsage(err)
 		}
-		answer["revoked"] = n
+		if answer["revoked"] = n; n == 0 {
+			return o.missing(ctx, c, r, m, answer, fmt.Sprintf("user %q has no sessions in %q", args[0], o.name))
+		}
 		return o.done(c, fmt.Sprintf("revoked %d", n), answer)
 	}
 	existed, err := m.Revoke(ctx, args[0], args[1])
 	if err != nil {
 		return asSessionUsage(err)
 	}
-	answer["handle"], answer["revoked"] = args[1], existed
-	return o.revoked(c, existed, answer)
-}
-
-func (o *sessionOptions) revoked(c *cobra.Command, existed bool, answer any) error {
-	if !existed {
-		return o.missing(c, answer)
+	if answer["handle"], answer["revoked"] = args[1], existed; !existed {
+		return o.missing(ctx, c, r, m, answer, fmt.Sprintf("user %q has no such session in %q", args[0], o.name))
 	}
 	return o.done(c, "revoked", answer)
 }
 
-// missing prints that there is no such session, as the cache commands do for a
-// key.
-func (o *sessionOptions) missing(c *cobra.Command, answer any) error {
-	if o.output == "json" {
+// missing says that there is no such session, and why. Where the secret is another
+// one that is a failure and no answer.
+func (o *sessionOptions) missing(ctx context.Context, c *cobra.Command, r *madcrow.Redis, m *session.Manager[any], answer any, text string) error {
+	absent := error(notThere{"there is no such session in the FastAPI layout"})
+	if o.fastAPI == "" {
+		absent = o.none(ctx, r, m, text)
+	}
+	if o.output == "json" && isAnswer(absent) {
 		if err := o.done(c, "", answer); err != nil {
 			return err
 		}
-	} else {
-		c.PrintErrln("not found")
 	}
-	return errMiss
+	return absent
 }

@@ -121,7 +121,7 @@ func TestSession_ListShowAndRevoke(t *testing.T) {
 		}
 	}
 	for _, args := range [][]string{{"show", "--", "42", other}, {"revoke", "--", "42", other}, {"revoke", "42", "x"}, {"show", "--name", "else", "--", "42", first}} {
-		if code, out, stderr := s.run("", args...); code != exitMiss || out != "" || stderr != "not found\n" {
+		if code, out, stderr := s.run("", args...); code != exitMiss || out != "" || !strings.HasPrefix(stderr, "madcrow: ") || !strings.Contains(stderr, ` has no such session in "web"`) && !strings.Contains(stderr, `there is no session name "else"; sessions that there are: web`) {
 			t.Errorf("%v: %d %s%s", args, code, out, stderr)
 		}
 	}
@@ -133,8 +133,10 @@ func TestSession_ListShowAndRevoke(t *testing.T) {
 	if code, out, _ := s.run("", "revoke", "42", "--all"); code != exitOK || out != "revoked 2" || s.alive(secondID) || !s.alive(otherID) {
 		t.Errorf("%d %s", code, out)
 	}
-	if code, out, _ := s.run("", "list", "42"); code != exitOK || out != "no sessions" {
-		t.Errorf("%d %s", code, out)
+	for _, args := range []string{"list 42", "revoke 42 --all"} {
+		if code, out, stderr := s.run("", strings.Fields(args)...); code != exitMiss || out != "" || stderr != "madcrow: user \"42\" has no sessions in \"web\"\n" {
+			t.Errorf("%s: %d %s%s", args, code, out, stderr)
+		}
 	}
 }
 
@@ -147,13 +149,13 @@ func TestSession_JSON(t *testing.T) {
 		want string // times and numbers that vary are taken out
 	}{
 		{"list 42", exitOK, `{"name":"web","sessions":[{"address":"192.0.2.1","handle":"H","user_agent":"a laptop"}],"user":"42"}`},
-		{"list 43", exitOK, `{"name":"web","sessions":[],"user":"43"}`},
+		{"list 43", exitMiss, `{"name":"web","sessions":[],"user":"43"}`},
 		{"show -- 42 H", exitOK, `{"address":"192.0.2.1","bytes":0,"changes":2,"encrypted":false,"found":true,"handle":"H","left_seconds":0,"messages":0,"name":"web","remembered":false,"user":"42","user_agent":"a laptop"}`},
 		{"show --data -- 42 H", exitOK, `{"address":"192.0.2.1","bytes":0,"changes":2,"data":{"note":"x"},"encrypted":false,"found":true,"handle":"H","left_seconds":0,"messages":0,"name":"web","remembered":false,"user":"42","user_agent":"a laptop"}`},
 		{"show -- 43 H", exitMiss, `{"found":false,"name":"web","user":"43"}`},
 		{"revoke -- 43 H", exitMiss, `{"handle":"H","name":"web","revoked":false,"user":"43"}`},
 		{"revoke -- 42 H", exitOK, `{"handle":"H","name":"web","revoked":true,"user":"42"}`},
-		{"revoke 42 --all", exitOK, `{"name":"web","revoked":0,"user":"42"}`},
+		{"revoke 42 --all", exitMiss, `{"name":"web","revoked":0,"user":"42"}`},
 	} {
 		args := strings.Fields(strings.ReplaceAll(step.args, "H", handle))
 		code, out, stderr := s.run("", slices.Insert(args, 1, "-o", "json")...)
@@ -211,9 +213,22 @@ func TestSession_NameSecretAndEncryption(t *testing.T) {
 	if code, out, _ := s.run("", append([]string{"list", "42"}, flags...)...); code != exitOK || !strings.Contains(out, handle) {
 		t.Errorf("%d %s", code, out)
 	}
-	for _, some := range [][]string{nil, flags[:2], flags[2:]} {
-		if code, out, _ := s.run("", append([]string{"list", "42"}, some...)...); code != exitOK || out != "no sessions" {
-			t.Errorf("%v: %d %s", some, code, out)
+	if code, out, stderr := s.run("", append([]string{"list", "42"}, flags[2:]...)...); code != exitOK || !strings.Contains(out, handle) {
+		t.Errorf("the only name is not found: %d %s%s", code, out, stderr)
+	}
+	other := filepath.Join(t.TempDir(), "other")
+	if err := os.WriteFile(other, []byte("another secret of nobody"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// It said "revoked 0" and "no sessions", with exit code 0, while the sessions lived on.
+	for flags, want := range map[string]string{
+		"": `the sessions of "admin" have a secret: give --secret-file`, "--name admin": `the sessions of "admin" have a secret: give --secret-file`,
+		"--secret-file " + other: `the sessions of "admin" have another secret: give --secret-file with that of the program`,
+	} {
+		for _, args := range []string{"list 42", "revoke 42 --all", "revoke 42 x", "show 42 x", "list 42 -o json"} {
+			if code, out, stderr := s.run("", strings.Fields(args+" "+flags)...); code != exitFailed || out != "" || stderr != "madcrow: "+want+"\n" || !s.alive(id) {
+				t.Errorf("%s %s: %d %s%s", args, flags, code, out, stderr)
+			}
 		}
 	}
 	show := append(append([]string{"show", "--data"}, flags...), "--", "42", handle)
@@ -262,6 +277,28 @@ func TestSession_InTheFastAPILayout(t *testing.T) {
 	}
 }
 
+func TestSession_NamesAreFoundOrListed(t *testing.T) {
+	s := openShop(t, "shop", session.Options[basket]{})
+	if code, out, stderr := s.run("", "list", "42"); code != exitMiss || out != "" || stderr != "madcrow: no sessions are under the prefix \"app:\"\n" {
+		t.Errorf("%d %s%s", code, out, stderr)
+	}
+	handle, _ := s.login("42", "", "")
+	if code, out, stderr := s.run("", "list", "42"); code != exitOK || !strings.Contains(out, handle) {
+		t.Errorf("%d %s%s", code, out, stderr)
+	}
+	if code, _, stderr := s.run("", "revoke", "42", "--all", "--name", "shpo"); code != exitMiss || stderr != "madcrow: there is no session name \"shpo\": did you mean \"shop\"; sessions that there are: shop\n" {
+		t.Errorf("%d %s", code, stderr)
+	}
+	other, err := session.New(s.redis, "admin", session.Options[basket]{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	(&shop{t: t, redis: s.redis, m: other}).login("1", "", "")
+	if code, _, stderr := s.run("", "list", "42"); code != exitUsage || !strings.HasPrefix(stderr, "madcrow: give --name; sessions that there are: admin, shop\n") {
+		t.Errorf("%d %s", code, stderr)
+	}
+}
+
 func TestSession_MistakesAreUsageErrors(t *testing.T) {
 	s := openShop(t, "web", session.Options[basket]{})
 	empty := filepath.Join(t.TempDir(), "empty")
@@ -274,8 +311,8 @@ func TestSession_MistakesAreUsageErrors(t *testing.T) {
 		"list a b":                           "session list USER",
 		"list a --data":                      "unknown flag",
 		"list a --fastapi x":                 "unknown flag",
-		"list " + long("x", 513):             "user: must have 1 to 512 bytes",
-		"list a --name a:b":                  "Name must be",
+		"list --name web " + long("x", 513):  "user: must have 1 to 512 bytes",
+		"list a --name a:b":                  "name: must be",
 		"list a --name=":                     "--name must not be empty",
 		"list a --secret-file=":              "--secret-file must not be empty",
 		"list a --secret-file nowhere":       "--secret-file: open nowhere",
