@@ -57,7 +57,7 @@ func everything(t *testing.T, cfg madcrow.Config) *madcrow.Redis {
 	for name, a := range map[string]ratelimit.Algorithm{
 		"api": ratelimit.SlidingLog(), "day": ratelimit.SlidingWindow(10), "burst": ratelimit.GCRA(5), "old": ratelimit.SortedSetLog(),
 	} {
-		l := must(ratelimit.New(r, name, ratelimit.PerHour(10), madcrow.FailClosed, ratelimit.WithAlgorithm(a)))(t)
+		l := must(ratelimit.New(r, name, ratelimit.Options{Rate: ratelimit.PerHour(10), FailPolicy: madcrow.FailClosed, Algorithm: a}))(t)
 		for _, subject := range []string{"ann", "bob"} {
 			must(l.Allow(ctx, subject))(t)
 		}
@@ -65,7 +65,7 @@ func everything(t *testing.T, cfg madcrow.Config) *madcrow.Redis {
 			t.Fatal(err)
 		}
 	}
-	exports := must(semaphore.New(r, "exports", 2, madcrow.FailClosed, semaphore.Options{}))(t)
+	exports := must(semaphore.New(r, "exports", semaphore.Options{Limit: 2, FailPolicy: madcrow.FailClosed}))(t)
 	lease, _, err := exports.TryAcquire(ctx, "ann")
 	if err != nil {
 		t.Fatal(err)
