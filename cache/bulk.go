@@ -343,23 +343,18 @@ func (s *batchSlot[T]) load(ctx context.Context, _ *Load[T]) (v T, err error) {
 		return v, ctx.Err()
 	}
 	b.once.Do(func() {
-		b.err = errGoexit // for the others, should it end so
+		b.err = ofLoader(errGoexit) // for the others, should it end so
 		b.values, b.err = b.loadNow(ctx, b.arrived)
 	})
 	return s.pick(b.values, b.err)
 }
 
-func (b *batch[T]) loadNow(ctx context.Context, missing []string) (values map[string]T, err error) {
+func (b *batch[T]) loadNow(ctx context.Context, missing []string) (_ map[string]T, err error) {
 	if err := b.c.flights.slot(ctx); err != nil {
 		return nil, err
 	}
 	defer b.c.flights.leaveSlot()
-	defer func() {
-		if p := recover(); p != nil {
-			err = panicked("the loader", p)
-		}
-	}()
-	return b.load(ctx, missing)
+	return guarded(ctx, &b.c.events, func(ctx context.Context) (map[string]T, error) { return b.load(ctx, missing) })
 }
 
 // pick finds one value among those that were loaded. What there is counts even

@@ -29,6 +29,7 @@ type Cache[T any] struct {
 	// lateTTL is true where a load says only at its end how long its entry lives.
 	lateTTL bool
 
+	health      loadHealth
 	unencodable logonce.Reasons // why values are not cached
 
 	tags     *tagTable
@@ -50,21 +51,19 @@ type Cache[T any] struct {
 // must have one type and codec. Redis is not asked. Close it when it is not
 // needed any more, before the Redis.
 func New[T any](r *madcrow.Redis, name string, options Options[T]) (*Cache[T], error) {
-	if err := checkName(name); err != nil {
-		return nil, err
-	}
-	opt, err := options.filled(name)
+	opt, err := options.filled(r, name)
 	if err != nil {
 		return nil, err
 	}
 	cfg := r.Config()
 	c := &Cache[T]{
-		r: r, events: events.Of(r, name), log: r.Logger(), name: name, opt: opt,
+		r: r, events: events.Of(r, name), log: opt.Logger, name: name, opt: opt,
 		prefix: valuePrefix(cfg.KeyPrefix, name),
 		tags:   newTagTable(r, cfg.KeyPrefix, name, opt.NearTTL),
 		near:   newNear[T](opt.NearCacheBytes),
 		clock:  newCoarseClock(),
 	}
+	c.health = loadHealth{log: c.log, name: name, quiet: defaultQuiet}
 	c.flights = newFlights[T](opt.MaxLoads)
 	c.life, c.stop = context.WithCancel(context.Background())
 	c.registry = registryOf(r)
@@ -165,7 +164,7 @@ func (c *Cache[T]) options(opts []CallOption) (call, error) {
 		return ca, fail.Argument("call", c.name, "tags", fmt.Sprintf("at most %d with those of the options", cachelimit.MaxTags-1))
 	}
 	if ca.ttl != 0 && (ca.ttl < minTTL || ca.ttl > maxTTL) {
-		return ca, fail.Argument("call", c.name, "ttl", fmt.Sprintf("must be from %v to %v", minTTL, maxTTL))
+		return ca, fail.Argument("call", c.name, "ttl", fmt.Sprintf("must be from %s to %s", inWords(minTTL), inWords(maxTTL)))
 	}
 	return ca, nil
 }
@@ -224,8 +223,9 @@ func (c *Cache[T]) GetResult(ctx context.Context, key string, opts ...CallOption
 	ca.readOnly = true
 	f, _, err := c.lookup(ctx, key, ca)
 	if err != nil {
-		c.event(ctx, madcrow.EventCacheError)
-		return Result[T]{Degraded: true, Err: err}, c.failed("get", err)
+		failure := c.failed("get", err)
+		c.events.Send(ctx, madcrow.Event{Type: madcrow.EventCacheError, Err: failure})
+		return Result[T]{Degraded: true, Err: err}, failure
 	}
 	if f.State != Fresh {
 		c.event(ctx, madcrow.EventCacheMiss)
@@ -283,7 +283,7 @@ func (c *Cache[T]) write(ctx context.Context, encKey string, value T, ca call) e
 	h.tags = marks(states, gens)
 	entry, err := codec.Append(c.opt.Codec, h.appendTo(nil), value)
 	if err != nil {
-		return fail.Wrap("encode", c.name, err)
+		return c.failed("encode", err)
 	}
 	vk := c.valueKey(encKey)
 	c.changing(encKey)
@@ -397,6 +397,6 @@ func (c *Cache[T]) touch(ctx context.Context, encKey string, f Found[T]) (bool, 
 	return n == 1, err
 }
 
-func (c *Cache[T]) failed(op string, err error) error { return fail.Wrap(op, c.name, err) }
+func (c *Cache[T]) failed(op string, err error) error { return failed(op, c.name, err) }
 
 func (c *Cache[T]) event(ctx context.Context, t madcrow.EventType) { c.events.Count(ctx, t) }

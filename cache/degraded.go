@@ -59,5 +59,9 @@ func (c *Cache[T]) lastKnown(encKey string, tags []string) (f Found[T]) {
 			return f // it may have been removed
 		}
 	}
-	return Found[T]{State: Stale, near: true, Value: e.value, etag: e.etag, Age: time.Duration(now - e.stored)}
+	age := time.Duration(now - e.stored)
+	return Found[T]{
+		State: Stale, near: true, Value: e.value, etag: e.etag, Age: age,
+		storedFor: age + time.Duration(e.expires-now) + c.opt.StaleTTL,
+	}
 }

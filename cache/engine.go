@@ -46,6 +46,14 @@ func (e Engine[T]) CountHit(ctx context.Context, f Found[T]) { e.served(ctx, f) 
 // Count counts an event.
 func (e Engine[T]) Count(ctx context.Context, t madcrow.EventType) { e.event(ctx, t) }
 
+// CountStale counts a stale value that was served, and why where a load failed.
+func (e Engine[T]) CountStale(ctx context.Context, why error) {
+	e.events.Send(ctx, madcrow.Event{Type: madcrow.EventCacheStale, Err: why})
+	if why != nil {
+		e.health.servedStale()
+	}
+}
+
 // Remember stores a value that helps later loads.
 func (e Engine[T]) Remember(ctx context.Context, key string, value T, ttl time.Duration, tags []string) error {
 	return e.set(ctx, key, value, call{ttl: ttl, tags: tags})
@@ -78,6 +86,8 @@ type LoadRequest[T any] struct {
 	// found while the load begins is taken only if it is younger than half of that.
 	Newer bool
 	Age   time.Duration
+	// StaleFor is for how long the caller may serve what it has instead.
+	StaleFor time.Duration
 	// ReadErr says why Redis could not be asked before.
 	ReadErr error
 }
@@ -89,7 +99,7 @@ type Loading[T any] struct{ waiting[T] }
 func (e Engine[T]) Begin(ctx context.Context, req LoadRequest[T]) Loading[T] {
 	return Loading[T]{e.begin(ctx, &loader[T]{
 		c: e.Cache, req: request{encKey: keys.Encode(req.Key), call: call{tags: req.Tags}}, load: req.Load,
-		old: Found[T]{Age: req.Age, refresh: req.Newer}, readErr: req.ReadErr,
+		old: Found[T]{Age: req.Age, refresh: req.Newer}, readErr: req.ReadErr, staleFor: req.StaleFor,
 	})}
 }
 

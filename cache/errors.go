@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"time"
@@ -37,38 +38,71 @@ var (
 // failed, a *madcrow.ArgumentError for a mistake of the program.
 var fail = operr.Maker{Package: "cache", Problem: problemOf}
 
-// redisTable is the name that the FastAPI layout has for this kind of data.
-const redisTable = "redis_cache"
+// loadError is the error, or the panic, of a loader: the application's own.
+type loadError struct{ err error }
 
-// problemOf returns 404 for ErrNotFound, 504 for what took too long and 503 for
-// the rest; nothing of the cause is shown. A loader's own error that knows its
-// problem speaks for itself.
-func problemOf(op, _ string, err error) problem.Problem {
+func (e *loadError) Error() string { return e.err.Error() }
+
+func (e *loadError) Unwrap() error { return e.err }
+
+// problemOf returns 404 for ErrNotFound, 504 for what took too long, 503 where
+// Redis or the cache itself cannot serve, and 500 for all that is the program's:
+// nothing of that is shown. The error of a loader that knows its problem speaks for
+// itself.
+func problemOf(_, _ string, err error) problem.Problem {
 	var own problem.Describer
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return problem.Problem{Status: http.StatusNotFound, Code: "NOT_FOUND", Message: "There is no such data"}
-	case errors.Is(err, ErrLoadTimeout), errors.Is(err, madcrow.ErrTimeout):
-		return problem.Problem{Status: http.StatusGatewayTimeout, Code: "CACHE_TIMEOUT", Message: "Timed out loading the data", Operation: op, Table: redisTable}
-	case errors.As(err, &own) && !isRedis(own):
-		return own.Problem()
+	case errors.Is(err, ErrLoadTimeout):
+		return problem.Problem{Status: http.StatusGatewayTimeout, Code: "LOAD_TIMEOUT", Message: "Timed out loading the data"}
+	case isLoadError(err):
+		if errors.As(err, &own) {
+			return own.Problem()
+		}
+		return problem.Problem{Status: http.StatusInternalServerError, Code: "LOAD_FAILED", Message: "The data could not be loaded"}
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, madcrow.ErrTimeout):
+		return problem.Problem{Status: http.StatusGatewayTimeout, Code: "CACHE_TIMEOUT", Message: "Timed out waiting for the data"}
 	case errors.Is(err, madcrow.ErrTooLarge):
 		return problem.Problem{Status: http.StatusRequestEntityTooLarge, Code: "VALUE_TOO_LARGE", Message: "The value is too large"}
+	case isOfTheCache(err):
+		return problem.Problem{Status: http.StatusServiceUnavailable, Code: "CACHE_UNAVAILABLE", Message: "The data is not available at the moment", RetryAfter: time.Second}
 	}
-	return problem.Problem{Status: http.StatusServiceUnavailable, Code: "CACHE_UNAVAILABLE", Message: "The data is not available at the moment", RetryAfter: time.Second, Operation: op, Table: redisTable}
+	return problem.Problem{Status: http.StatusInternalServerError}
 }
 
-// isRedis says whether Redis itself failed, whose response is that of the cache,
-// and not another package whose errors are of the same type.
-func isRedis(d problem.Describer) bool {
-	e, ok := d.(*madcrow.Error)
-	if !ok {
-		return false
+// ofLoader is err as that of a loader. That there is no value is no failure.
+func ofLoader(err error) error {
+	if err == nil || errors.Is(err, ErrNotFound) {
+		return err
 	}
-	_, ofPackage := e.Err.(problem.Describer)
-	return !ofPackage
+	return &loadError{err}
+}
+
+func isOfLoader(err error) bool {
+	var e *loadError
+	return errors.As(err, &e)
+}
+
+// isLoadError says whether a loader failed, here or in another process.
+func isLoadError(err error) bool { return isOfLoader(err) || errors.Is(err, ErrLoadFailed) }
+
+// isOfTheCache says whether Redis or the cache could not serve, or the caller has
+// left.
+func isOfTheCache(err error) bool {
+	var ofRedis *madcrow.Error
+	return errors.As(err, &ofRedis) || errors.Is(err, ErrBusy) || errors.Is(err, ErrClosed) || errors.Is(err, context.Canceled)
+}
+
+// failed is err as it leaves an operation. The kind of a loader's error is none,
+// also where that error is one of Redis: it was not the cache's Redis that failed.
+func failed(op, name string, err error) error {
+	if isLoadError(err) {
+		return fail.WrapForeign(op, name, err)
+	}
+	return fail.Wrap(op, name, err)
 }
 
 // Fail returns err as operations of the cache of that name return it. It is for
 // the tests of this module.
-func Fail(_ sealed.Key, op, name string, err error) error { return fail.Wrap(op, name, err) }
+func Fail(_ sealed.Key, op, name string, err error) error { return failed(op, name, err) }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/madcrow-go/madcrow/internal/clock"
@@ -16,6 +17,7 @@ type flight[T any] struct {
 	tags   []*tagState
 	fails  int // in a row, before this one
 	done   chan struct{}
+	queued atomic.Bool // it waits for one of Options.MaxLoads
 
 	// What tags were when the load began; nil before. Of flights.mu.
 	gens []*tagGen
@@ -23,6 +25,14 @@ type flight[T any] struct {
 	ended  sync.Once
 	result Result[T] // set before done is closed, as err
 	err    error
+}
+
+// tooLate is why a load that has not ended in time has not.
+func (fl *flight[T]) tooLate() error {
+	if fl.queued.Load() {
+		return ErrBusy
+	}
+	return ErrLoadTimeout
 }
 
 // serves says whether a caller who comes now, and wants these tags, may share
@@ -269,7 +279,4 @@ func (w *watchers) wake(key string) {
 	}
 }
 
-var (
-	errPanic  = errors.New("panic")
-	errGoexit = errors.New("the loader ended its goroutine")
-)
+var errGoexit = errors.New("the loader ended its goroutine")

@@ -138,7 +138,7 @@ func (c *Cache[T]) begin(ctx context.Context, l *loader[T]) waiting[T] {
 func (w waiting[T]) await(ctx context.Context) (Result[T], error) {
 	c, old := w.l.c, w.l.old
 	if w.err != nil {
-		return w.orStale(w.err)
+		return w.orStale(ctx, w.err)
 	}
 	wait := c.opt.HardTimeout
 	if old.State == Stale && c.opt.SoftTimeout > 0 {
@@ -151,25 +151,27 @@ func (w waiting[T]) await(ctx context.Context) (Result[T], error) {
 	case <-ctx.Done():
 		return Result[T]{}, c.failed("load", ctx.Err())
 	case <-timer.C:
-		return w.orStale(ErrLoadTimeout)
+		return w.orStale(ctx, w.flight.tooLate())
 	}
 	switch err := w.flight.err; {
 	case errors.Is(err, ErrNotFound):
 		return w.flight.result, c.failed("load", ErrNotFound)
 	case err != nil:
-		return w.orStale(err)
+		return w.orStale(ctx, err)
 	}
 	return w.flight.result, nil
 }
 
 // orStale serves the old value in the place of an error.
-func (w waiting[T]) orStale(err error) (Result[T], error) {
+func (w waiting[T]) orStale(ctx context.Context, err error) (Result[T], error) {
 	c, old, degraded := w.l.c, w.l.old, w.l.readErr != nil
 	if old.State != Stale {
-		c.event(context.Background(), madcrow.EventCacheLoadError)
-		return Result[T]{Degraded: degraded, Err: err}, c.failed("load", err)
+		err := c.failed("load", err)
+		c.events.Send(ctx, madcrow.Event{Type: madcrow.EventCacheError, Err: err})
+		return Result[T]{Degraded: degraded, Err: err}, err
 	}
-	c.event(context.Background(), madcrow.EventCacheStale)
+	c.events.Send(ctx, madcrow.Event{Type: madcrow.EventCacheStale, Err: err})
+	c.health.servedStale()
 	return Result[T]{
 		Value: old.Value, Found: true, Source: SourceStale, Age: old.Age, ETag: old.etag,
 		Degraded: degraded, Err: err,

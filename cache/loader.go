@@ -10,6 +10,8 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/codec"
+	"github.com/madcrow-go/madcrow/internal/events"
+	"github.com/madcrow-go/madcrow/internal/guard"
 )
 
 // loader is one load of one key: it acquires the lease, calls the user's loader,
@@ -22,8 +24,12 @@ type loader[T any] struct {
 	old     Found[T]      // what there was before
 	readErr error         // why Redis could not be asked for it
 	batch   *batchSlot[T] // in a GetOrLoadMany; nil for a load of one key
+	// staleFor is for how long the caller has a stale value that is not old.
+	staleFor time.Duration
 
-	flight  *flight[T] // set where this load leads
+	flight  *flight[T]      // set where this load leads, as the next two
+	ctx     context.Context // of the load
+	since   time.Time       // when it began
 	lease   loadLease
 	away    error    // why Redis has no part in the load
 	atLease Found[T] // what Redis had when the lease was acquired
@@ -43,11 +49,12 @@ func (l *loader[T]) lead(ctx context.Context, fl *flight[T]) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.opt.LoadTimeout)
 	unhook := context.AfterFunc(c.life, cancel)
 	returned := make(chan struct{})
+	l.ctx, l.since = ctx, time.Now()
 	watched := context.AfterFunc(ctx, func() {
 		select {
 		case <-returned:
 		case <-time.After(graceAfterLoad):
-			if l.finish(Result[T]{}, ErrLoadTimeout) {
+			if l.finish(Result[T]{}, fl.tooLate()) {
 				l.abandonFailed(ctx)
 			}
 			l.leave()
@@ -57,7 +64,7 @@ func (l *loader[T]) lead(ctx context.Context, fl *flight[T]) {
 		defer l.leave()
 		defer cancel()
 		defer unhook()
-		res, err := Result[T]{}, errGoexit
+		res, err := Result[T]{}, ofLoader(errGoexit)
 		defer func() { // also where the loader ends its goroutine
 			close(returned)
 			watched()
@@ -96,11 +103,11 @@ func (l *loader[T]) run(ctx context.Context) (Result[T], error) {
 	stop := l.watch(ctx)
 	defer stop() // also where the loader ends its goroutine
 	began := time.Now()
-	value, err := guarded(ctx, l.load, call)
+	value, err := l.call(ctx, call)
 	cost := time.Since(began)
 	stop()
 	l.leaveSlot()
-	l.c.event(ctx, madcrow.EventCacheLoad)
+	l.c.events.Send(ctx, madcrow.Event{Type: madcrow.EventCacheLoad, Duration: cost})
 	return l.conclude(ctx, call, value, cost, err)
 }
 
@@ -122,17 +129,35 @@ func (l *loader[T]) fetchTags(ctx context.Context) {
 	c.flights.setGens(l.flight, gens)
 }
 
-// guarded turns a panic of the loader into an error.
-func guarded[T any](ctx context.Context, load func(context.Context, *Load[T]) (T, error), l *Load[T]) (v T, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = panicked("the loader", p)
-		}
-	}()
-	return load(ctx, l)
+// call calls the user's loader in a span. A panic is an error.
+func (l *loader[T]) call(ctx context.Context, call *Load[T]) (v T, err error) {
+	if l.batch != nil {
+		return l.load(ctx, call) // its keys share one call
+	}
+	return guarded(ctx, &l.c.events, func(ctx context.Context) (T, error) { return l.load(ctx, call) })
 }
 
-func panicked(who string, p any) error { return fmt.Errorf("%s: %w: %v", who, errPanic, p) }
+// guarded calls a loader in a span, and returns its panic as an error.
+func guarded[V any](ctx context.Context, source *events.Source, load func(context.Context) (V, error)) (v V, err error) {
+	ctx, end := source.Start(ctx, "cache.load")
+	returned := false
+	defer func() {
+		switch p := recover(); {
+		case p != nil:
+			err = fmt.Errorf("the loader: %w", guard.Recovered(p))
+		case !returned:
+			err = errGoexit
+		}
+		if err = ofLoader(err); errors.Is(err, ErrNotFound) {
+			end(nil)
+		} else {
+			end(err)
+		}
+	}()
+	v, err = load(ctx)
+	returned = true
+	return v, err
+}
 
 // conclude commits what was loaded, or abandons the lease.
 func (l *loader[T]) conclude(ctx context.Context, call *Load[T], value T, cost time.Duration, err error) (Result[T], error) {
@@ -151,7 +176,9 @@ func (l *loader[T]) conclude(ctx context.Context, call *Load[T], value T, cost t
 		return res, ErrNotFound
 	case err != nil:
 		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-			err = errors.Join(ErrLoadTimeout, err)
+			if err = fmt.Errorf("%w: %w", ErrLoadTimeout, err); c.life.Err() != nil {
+				err = ErrClosed
+			}
 		}
 		defer l.finishEarly(Result[T]{}, err)()
 		l.abandonFailed(ctx)
@@ -232,6 +259,7 @@ func (l *loader[T]) finish(res Result[T], err error) (first bool) {
 	fl.ended.Do(func() {
 		first = true
 		fl.result, fl.err = res, err
+		l.observe(err)
 		switch {
 		case err == nil || errors.Is(err, ErrNotFound):
 			c.flights.clearFailure(fl.encKey)
@@ -264,8 +292,10 @@ func (l *loader[T]) takeSlot(ctx context.Context) error {
 	if l.batch != nil || l.slot {
 		return nil
 	}
+	l.flight.queued.Store(true)
 	err := l.c.flights.slot(ctx)
 	l.slot = err == nil
+	l.flight.queued.Store(!l.slot)
 	return err
 }
 

@@ -2,12 +2,16 @@ package cache
 
 import (
 	"fmt"
-	"strings"
+	"log/slog"
+	"strconv"
 	"time"
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/cachelimit"
 	"github.com/madcrow-go/madcrow/internal/codec"
+	"github.com/madcrow-go/madcrow/internal/guard"
+	"github.com/madcrow-go/madcrow/internal/keys"
+	"github.com/madcrow-go/madcrow/internal/operr"
 )
 
 // Options says how a cache works. The zero value works.
@@ -80,6 +84,12 @@ type Options[T any] struct {
 
 	// Tags are those of every entry, beside those of the call.
 	Tags []string
+
+	// Logger is told when loads begin to fail and when they succeed again, of
+	// panics of loaders, and of values that cannot be encoded or decoded. No key and
+	// no value reaches it, but the texts of the loader's errors do. Defaults to
+	// that of the Redis.
+	Logger *slog.Logger
 }
 
 const (
@@ -89,20 +99,35 @@ const (
 )
 
 // filled returns the options with their defaults, or every problem.
-func (o Options[T]) filled(cacheName string) (Options[T], error) {
-	var wrong []string
+func (o Options[T]) filled(r *madcrow.Redis, cacheName string) (Options[T], error) {
+	var wrong operr.Arguments
+	wrong.Check(keys.ValidName(cacheName), "name", keys.NameRule)
+	o = o.withDefaults(r)
+	o.checkTimes(&wrong)
+	wrong.Check(o.Jitter <= 0.5, "Jitter", "must be from 0 to 0.5, or -1 for none")
+	wrong.Check(o.RefreshAhead >= 0 && o.RefreshAhead < 1, "RefreshAhead", "must be from 0 to 1, exclusive")
+	wrong.Check(o.RefreshEarly >= 0, "RefreshEarly", "must not be negative")
+	wrong.Check(o.MaxLoads >= 1, "MaxLoads", "must be at least 1")
+	wrong.Check(o.NearCacheBytes >= 0, "NearCacheBytes", "must not be negative")
+	text := cachelimit.TagProblem(o.Tags)
+	wrong.Check(text == "", "Tags", text)
+	if !keys.ValidName(cacheName) {
+		cacheName = ""
+	}
+	return o, fail.Arguments("new", cacheName, wrong)
+}
+
+func (o Options[T]) withDefaults(r *madcrow.Redis) Options[T] {
 	def := func(v *time.Duration, d time.Duration) {
 		if *v == 0 {
 			*v = d
 		}
 	}
-	between := func(name string, v, least, most time.Duration) {
-		if v < least || v > most {
-			wrong = append(wrong, fmt.Sprintf("%s must be from %v to %v", name, least, most))
-		}
-	}
 	if o.Codec == nil {
 		o.Codec = codec.Default[T]()
+	}
+	if o.Logger = guard.Logger(o.Logger); o.Logger == nil {
+		o.Logger = r.Logger()
 	}
 	def(&o.TTL, 5*time.Minute)
 	def(&o.NegativeTTL, max(minTTL, min(o.TTL/10, 30*time.Second)))
@@ -119,11 +144,18 @@ func (o Options[T]) filled(cacheName string) (Options[T], error) {
 	if o.MaxLoads == 0 {
 		o.MaxLoads = 128
 	}
+	return o
+}
+
+func (o Options[T]) checkTimes(wrong *operr.Arguments) {
+	between := func(name string, v, least, most time.Duration) {
+		wrong.Check(v >= least && v <= most, name, fmt.Sprintf("must be from %s to %s", inWords(least), inWords(most)))
+	}
 	between("TTL", o.TTL, minTTL, maxTTL)
 	between("StaleTTL", o.StaleTTL, 0, maxTTL)
 	between("LoadTimeout", o.LoadTimeout, 10*time.Millisecond, 24*time.Hour)
-	between("HardTimeout", o.HardTimeout, time.Millisecond, o.LoadTimeout)
-	between("SoftTimeout", o.SoftTimeout, 0, o.HardTimeout)
+	wrong.Check(o.HardTimeout >= time.Millisecond && o.HardTimeout <= o.LoadTimeout, "HardTimeout", "must be from 1ms to LoadTimeout")
+	wrong.Check(o.SoftTimeout >= 0 && o.SoftTimeout <= o.HardTimeout, "SoftTimeout", "must be from 0 to HardTimeout")
 	between("Backoff", o.Backoff, time.Millisecond, time.Hour)
 	between("NearTTL", o.NearTTL, time.Millisecond, time.Hour)
 	between("ReadTimeout", o.ReadTimeout, time.Millisecond, time.Minute)
@@ -133,22 +165,22 @@ func (o Options[T]) filled(cacheName string) (Options[T], error) {
 	if o.LeaseTTL != -1 {
 		between("LeaseTTL", o.LeaseTTL, 100*time.Millisecond, time.Minute)
 	}
-	if o.Jitter > 0.5 {
-		wrong = append(wrong, "Jitter must be at most 0.5")
+}
+
+// inWords is a bound as people write it: 10 years are no "87600h0m0s".
+func inWords(d time.Duration) string {
+	const year = 365 * 24 * time.Hour
+	switch {
+	case d == 0:
+		return "0"
+	case d%year == 0:
+		return strconv.Itoa(int(d/year)) + " years"
+	case d%time.Hour == 0:
+		return strconv.Itoa(int(d/time.Hour)) + "h"
+	case d%time.Minute == 0:
+		return strconv.Itoa(int(d/time.Minute)) + "m"
 	}
-	if o.RefreshAhead < 0 || o.RefreshAhead >= 1 || o.RefreshEarly < 0 {
-		wrong = append(wrong, "RefreshAhead must be from 0 to 1, exclusive, RefreshEarly not negative")
-	}
-	if o.MaxLoads < 1 || o.NearCacheBytes < 0 {
-		wrong = append(wrong, "MaxLoads must be at least 1, NearCacheBytes not negative")
-	}
-	if text := cachelimit.TagProblem(o.Tags); text != "" {
-		wrong = append(wrong, "Tags: "+text)
-	}
-	if wrong != nil {
-		return o, fail.Argument("new", cacheName, "Options", strings.Join(wrong, "; "))
-	}
-	return o, nil
+	return d.String()
 }
 
 // CallOption changes one call.

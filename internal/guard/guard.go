@@ -6,7 +6,10 @@ package guard
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
+	"strconv"
+	"strings"
 	"sync"
 )
 
@@ -19,13 +22,33 @@ type Panic struct {
 	text string
 	// Stack is where, for the log.
 	Stack string
+	// Place is the function and the line that panicked, the same each time.
+	Place string
 }
 
 // Error returns one line.
 func (p *Panic) Error() string { return "panic: " + p.text }
 
-// Recovered makes an error of what recover returned.
-func Recovered(p any) error { return &Panic{text: Text(p), Stack: string(debug.Stack())} }
+// Recovered makes an error of what recover returned. It is called by the deferred
+// function itself.
+func Recovered(p any) error {
+	return &Panic{text: Text(p), Stack: string(debug.Stack()), Place: place()}
+}
+
+// place is the first function below the panic that is not of package runtime: a nil
+// pointer panics in there.
+func place() string {
+	var pcs [32]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs[:])])
+	for panicking := false; ; {
+		f, more := frames.Next()
+		inside := strings.HasPrefix(f.Function, "runtime.")
+		if panicking && !inside || !more {
+			return f.Function + ":" + strconv.Itoa(f.Line)
+		}
+		panicking = panicking || inside
+	}
+}
 
 // Call calls fn, and turns a panic into an error. It does not survive Goexit:
 // see Apart.

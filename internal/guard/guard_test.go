@@ -48,6 +48,22 @@ func TestApart_SurvivesPanicAndGoexit(t *testing.T) {
 	}
 }
 
+func TestRecovered_PlaceIsWhereItPanicked(t *testing.T) {
+	var none *struct{ n int }
+	for name, fn := range map[string]func() error{
+		"a panic":       func() error { panic("boom") },
+		"a nil pointer": func() error { none.n++; return nil },
+	} {
+		var first, again *guard.Panic
+		if !errors.As(guard.Call(fn), &first) || !errors.As(guard.Call(fn), &again) || first.Place != again.Place {
+			t.Errorf("%s: %+v, %+v", name, first, again)
+		}
+		if !strings.Contains(first.Place, "TestRecovered_PlaceIsWhereItPanicked.func") {
+			t.Errorf("%s: %s", name, first.Place)
+		}
+	}
+}
+
 // loud is a handler that calls what it logs, as some do without a net.
 type loud struct{ slog.Handler }
 

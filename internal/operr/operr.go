@@ -59,6 +59,12 @@ func (m Maker) Wrap(op, name string, err error) error {
 	return m.wrap(op, name, 0, madcrow.OutcomeNotApplied, err)
 }
 
+// WrapForeign is Wrap for an error of the caller's own function. It has no kind,
+// whatever it is: this package did not fail.
+func (m Maker) WrapForeign(op, name string, err error) error {
+	return m.wrap(op, name, 0, madcrow.OutcomeNotApplied, err)
+}
+
 // WrapAs is Wrap with an outcome that the cause does not know: a login was made
 // (OutcomeApplied) though the old session could not be ended, say.
 func (m Maker) WrapAs(op, name string, outcome madcrow.Outcome, err error) error {
