@@ -49,6 +49,11 @@ const (
 	EventCacheUndecodable
 	EventCacheUnencodable
 
+	EventHTTPCacheHit
+	EventHTTPCacheStale
+	EventHTTPCacheMiss
+	EventHTTPCacheStored
+	EventHTTPCacheNotStored
 	EventHTTPCachePass
 	EventHTTPCacheBadTags
 
@@ -133,8 +138,13 @@ var eventTexts = [...]string{
 	EventCacheUndecodable: "cache.undecodable",
 	EventCacheUnencodable: "cache.unencodable",
 
-	EventHTTPCachePass:    "httpcache.pass",
-	EventHTTPCacheBadTags: "httpcache.bad_tags",
+	EventHTTPCacheHit:       "httpcache.hit",
+	EventHTTPCacheStale:     "httpcache.stale",
+	EventHTTPCacheMiss:      "httpcache.miss",
+	EventHTTPCacheStored:    "httpcache.stored",
+	EventHTTPCacheNotStored: "httpcache.not_stored",
+	EventHTTPCachePass:      "httpcache.pass",
+	EventHTTPCacheBadTags:   "httpcache.bad_tags",
 
 	EventLimitAllowed:       "ratelimit.allowed",
 	EventLimitDenied:        "ratelimit.denied",

@@ -31,6 +31,7 @@ type Cache[T any] struct {
 
 	health      loadHealth
 	unencodable logonce.Reasons // why values are not cached
+	unreadable  logonce.Reasons // why entries cannot be decoded
 
 	tags     *tagTable
 	near     *near[T]
@@ -47,8 +48,10 @@ type Cache[T any] struct {
 }
 
 // New makes a cache of values of type T. name (1 to 64 letters, digits, '-',
-// '_', '.') is part of its keys: caches with one name share their values and
-// must have one type and codec. Redis is not asked. Close it when it is not
+// '_', '.') is part of its keys: caches with one name share their values, also
+// those of other processes. A second cache of one name on r, with another type or
+// codec than the first, is an error: neither could read what the other stores.
+// Redis is not asked. All that is wrong is in one [*madcrow.ArgumentError]. Close it when it is not
 // needed any more, before the Redis.
 func New[T any](r *madcrow.Redis, name string, options Options[T]) (*Cache[T], error) {
 	opt, err := options.filled(r, name)
@@ -65,9 +68,14 @@ func New[T any](r *madcrow.Redis, name string, options Options[T]) (*Cache[T], e
 	}
 	c.health = loadHealth{log: c.log, name: name, quiet: defaultQuiet}
 	c.flights = newFlights[T](opt.MaxLoads)
-	c.life, c.stop = context.WithCancel(context.Background())
 	c.registry = registryOf(r)
-	c.removals = cacheRemovals{c.registry.join(c), c.prefix}
+	removals, err := c.registry.join(c)
+	if err != nil {
+		c.clock.close()
+		return nil, err
+	}
+	c.removals = cacheRemovals{removals, c.prefix}
+	c.life, c.stop = context.WithCancel(context.Background())
 	c.stopListening = r.OnInvalidate(c.invalidated)
 	return c, nil
 }
@@ -224,7 +232,7 @@ func (c *Cache[T]) GetResult(ctx context.Context, key string, opts ...CallOption
 	f, _, err := c.lookup(ctx, key, ca)
 	if err != nil {
 		failure := c.failed("get", err)
-		c.events.Send(ctx, madcrow.Event{Type: madcrow.EventCacheError, Err: failure})
+		c.eventOf(ctx, madcrow.EventCacheError, failure)
 		return Result[T]{Degraded: true, Err: err}, failure
 	}
 	if f.State != Fresh {
@@ -400,3 +408,8 @@ func (c *Cache[T]) touch(ctx context.Context, encKey string, f Found[T]) (bool, 
 func (c *Cache[T]) failed(op string, err error) error { return failed(op, c.name, err) }
 
 func (c *Cache[T]) event(ctx context.Context, t madcrow.EventType) { c.events.Count(ctx, t) }
+
+// eventOf reports an event with its cause.
+func (c *Cache[T]) eventOf(ctx context.Context, t madcrow.EventType, cause error) {
+	c.events.Send(ctx, madcrow.Event{Type: t, Err: cause})
+}

@@ -40,19 +40,19 @@ func (e Engine[T]) LastKnown(key string, tags []string) Found[T] {
 	return e.lastKnown(keys.Encode(key), tags)
 }
 
-// CountHit counts what was found as a hit.
-func (e Engine[T]) CountHit(ctx context.Context, f Found[T]) { e.served(ctx, f) }
-
-// Count counts an event.
-func (e Engine[T]) Count(ctx context.Context, t madcrow.EventType) { e.event(ctx, t) }
-
-// CountStale counts a stale value that was served, and why where a load failed.
-func (e Engine[T]) CountStale(ctx context.Context, why error) {
-	e.events.Send(ctx, madcrow.Event{Type: madcrow.EventCacheStale, Err: why})
-	if why != nil {
-		e.health.servedStale()
+// Tier says whether what was found is "near" or of "redis".
+func (e Engine[T]) Tier(f Found[T]) string {
+	if f.near {
+		return SourceNear.String()
 	}
+	return SourceRedis.String()
 }
+
+// Event reports an event of this cache.
+func (e Engine[T]) Event(ctx context.Context, event madcrow.Event) { e.events.Send(ctx, event) }
+
+// ServedStale notes a stale value that was served in the place of an error.
+func (e Engine[T]) ServedStale() { e.health.servedStale() }
 
 // Remember stores a value that helps later loads.
 func (e Engine[T]) Remember(ctx context.Context, key string, value T, ttl time.Duration, tags []string) error {
@@ -126,6 +126,3 @@ func (e Engine[T]) AtLease(l *Load[T]) T { return l.loader.atLease.Value }
 // Removed says whether an entry that was found before the load of l was removed
 // since by one of its tags.
 func (e Engine[T]) Removed(l *Load[T], f Found[T]) bool { return l.loader.removed(f) }
-
-// Timeouts are Options.ReadTimeout and Options.LoadTimeout with their defaults.
-func (e Engine[T]) Timeouts() (read, load time.Duration) { return e.opt.ReadTimeout, e.opt.LoadTimeout }

@@ -91,7 +91,8 @@ func isLoadError(err error) bool { return isOfLoader(err) || errors.Is(err, ErrL
 // left.
 func isOfTheCache(err error) bool {
 	var ofRedis *madcrow.Error
-	return errors.As(err, &ofRedis) || errors.Is(err, ErrBusy) || errors.Is(err, ErrClosed) || errors.Is(err, context.Canceled)
+	return errors.As(err, &ofRedis) || errors.Is(err, ErrBusy) || errors.Is(err, ErrClosed) ||
+		errors.Is(err, ErrQueued) || errors.Is(err, context.Canceled)
 }
 
 // failed is err as it leaves an operation. The kind of a loader's error is none,

@@ -233,7 +233,7 @@ func TestFormat_NamesAreCopied(t *testing.T) {
 	raw := string(h.appendTo(nil)) + "value"
 	s := madcrowtest.StartRedis(t)
 	c := makeCache(t, startRedis(t, s, nil), Options[string]{})
-	f, marked, ok := c.decodeText(raw, time.Hour, nil)
+	f, marked, ok := c.decodeText(t.Context(), raw, time.Hour, nil)
 	if !ok || f.etag != "etag" || f.Value != "value" {
 		t.Fatalf("%+v", f)
 	}
@@ -273,9 +273,18 @@ func FuzzDecode(f *testing.F) {
 	r := startRedis(f, s, nil)
 	caches := map[byte]func(string, time.Duration) bool{}
 	points, texts, raws := makeCache(f, r, Options[point]{}), makeCache(f, r, Options[string]{}), makeCache(f, r, Options[[]byte]{})
-	caches[1] = func(raw string, left time.Duration) bool { _, _, ok := points.decodeText(raw, left, nil); return ok }
-	caches[2] = func(raw string, left time.Duration) bool { _, _, ok := texts.decodeText(raw, left, nil); return ok }
-	caches[3] = func(raw string, left time.Duration) bool { _, _, ok := raws.decodeText(raw, left, nil); return ok }
+	caches[1] = func(raw string, left time.Duration) bool {
+		_, _, ok := points.decodeText(context.Background(), raw, left, nil)
+		return ok
+	}
+	caches[2] = func(raw string, left time.Duration) bool {
+		_, _, ok := texts.decodeText(context.Background(), raw, left, nil)
+		return ok
+	}
+	caches[3] = func(raw string, left time.Duration) bool {
+		_, _, ok := raws.decodeText(context.Background(), raw, left, nil)
+		return ok
+	}
 	for _, e := range goldenEntries {
 		f.Add(string(e.h.appendTo(nil))+`{"x":1}`, int64(time.Second))
 	}

@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/madcrow-go/madcrow"
 )
@@ -45,8 +46,8 @@ func (c *Cache[T]) changeTag(ctx context.Context, op, how string, s *tagState) e
 			return c.failed(op, err)
 		}
 		c.removals.addTag(s.key, how)
-		c.event(ctx, madcrow.EventCacheQueued)
-		return c.failed(op, errors.Join(ErrQueued, err))
+		c.eventOf(ctx, madcrow.EventCacheQueued, err)
+		return c.failed(op, fmt.Errorf("%w: %w", ErrQueued, err))
 	}
 	return nil
 }
@@ -85,8 +86,8 @@ func (c *Cache[T]) dropTags(ctx context.Context, names []string) error {
 		default:
 			c.removals.add(key, c.tags.whole.key)
 			c.registry.tagChanges(key)
-			c.event(ctx, madcrow.EventCacheQueued)
-			errs = append(errs, c.failed(op, errors.Join(ErrQueued, bad)))
+			c.eventOf(ctx, madcrow.EventCacheQueued, bad)
+			errs = append(errs, c.failed(op, fmt.Errorf("%w: %w", ErrQueued, bad)))
 		}
 	}
 	return errors.Join(errs...)
@@ -100,6 +101,6 @@ func (c *Cache[T]) queue(ctx context.Context, op, encKey string, err error) erro
 	}
 	c.removals.add(c.valueKey(encKey), c.tags.whole.key)
 	c.changing(encKey)
-	c.event(ctx, madcrow.EventCacheQueued)
-	return c.failed(op, errors.Join(ErrQueued, err))
+	c.eventOf(ctx, madcrow.EventCacheQueued, err)
+	return c.failed(op, fmt.Errorf("%w: %w", ErrQueued, err))
 }

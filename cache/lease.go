@@ -158,7 +158,7 @@ var errReply = errors.New("the script returned an unexpected reply")
 func (l *loader[T]) adopt(ctx context.Context, got madcrow.Tracked) (res Result[T], done bool, err error) {
 	c := l.c
 	seen := c.tags.changes.Load()
-	f, marked, ok := c.decode(got, nil)
+	f, marked, ok := c.decode(ctx, got, nil)
 	l.atLease = f
 	if !ok || f.State != Fresh || !l.newer(f) {
 		return res, false, nil
@@ -346,12 +346,12 @@ func (c *Cache[T]) endLease(ctx context.Context, l *loadLease, how leaseEnd) {
 		c.near.Drop(l.encKey) // it is older than what somebody may have seen
 	}
 	if _, stores := how.(leaseStore); stores && errors.Is(err, madcrow.ErrTooLarge) { // it was not sent
-		c.event(ctx, madcrow.EventCacheTooLarge)
+		c.eventOf(ctx, madcrow.EventCacheTooLarge, err)
 		c.endLease(ctx, l, leaseDrop{})
 		return
 	}
 	if err != nil {
-		c.event(ctx, madcrow.EventCacheStoreError)
+		c.eventOf(ctx, madcrow.EventCacheStoreError, err)
 		return
 	}
 	if n, _ := m.AsInt64(); n == 0 {

@@ -167,10 +167,10 @@ func (w waiting[T]) orStale(ctx context.Context, err error) (Result[T], error) {
 	c, old, degraded := w.l.c, w.l.old, w.l.readErr != nil
 	if old.State != Stale {
 		err := c.failed("load", err)
-		c.events.Send(ctx, madcrow.Event{Type: madcrow.EventCacheError, Err: err})
+		c.eventOf(ctx, madcrow.EventCacheError, err)
 		return Result[T]{Degraded: degraded, Err: err}, err
 	}
-	c.events.Send(ctx, madcrow.Event{Type: madcrow.EventCacheStale, Err: err})
+	c.eventOf(ctx, madcrow.EventCacheStale, err)
 	c.health.servedStale()
 	return Result[T]{
 		Value: old.Value, Found: true, Source: SourceStale, Age: old.Age, ETag: old.etag,

@@ -216,9 +216,9 @@ func (l *loader[T]) commit(ctx context.Context, res Result[T], resErr error, h h
 		var err error
 		if entry, err = codec.Append(c.opt.Codec, entry, value); err != nil {
 			if c.unencodable.First(err) {
-				c.log.Error("a value cannot be encoded, and is not cached", "cache", c.name, "reason", err)
+				c.log.Error("a value cannot be encoded, and is not cached: each call loads it again", "cache", c.name, "reason", err)
 			}
-			c.event(ctx, madcrow.EventCacheUnencodable)
+			c.eventOf(ctx, madcrow.EventCacheUnencodable, err)
 			l.end(ctx, res, resErr, leaseDrop{})
 			return
 		}

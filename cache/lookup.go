@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"strconv"
@@ -114,13 +115,13 @@ func (c *Cache[T]) read(ctx context.Context, req request) (Found[T], error) {
 func (c *Cache[T]) readReply(ctx context.Context, encKey string, got madcrow.Tracked, states []*tagState, gens []*tagGen, asked int64) (f Found[T], keep func(), err error) {
 	switch {
 	case errors.Is(got.Err, madcrow.ErrWrongType):
-		c.event(ctx, madcrow.EventCacheUndecodable)
+		c.undecodable(ctx, "type", got.Err)
 		return f, nil, nil
 	case got.Err != nil:
 		return f, nil, got.Err
 	}
 	var room [2]tagMark
-	f, marked, ok := c.decode(got, room[:0])
+	f, marked, ok := c.decode(ctx, got, room[:0])
 	if !ok || c.removals.has(encKey) {
 		return Found[T]{}, nil, nil
 	}
@@ -196,7 +197,7 @@ func (c *Cache[T]) applyTags(ctx context.Context, f *Found[T], marked []tagMark,
 
 // decode reads an entry; false is a miss, also for what cannot be read. There may
 // be room for its tags.
-func (c *Cache[T]) decode(got madcrow.Tracked, room []tagMark) (f Found[T], marked []tagMark, ok bool) {
+func (c *Cache[T]) decode(ctx context.Context, got madcrow.Tracked, room []tagMark) (f Found[T], marked []tagMark, ok bool) {
 	if got.Message.IsNil() {
 		return f, nil, false
 	}
@@ -204,13 +205,17 @@ func (c *Cache[T]) decode(got madcrow.Tracked, room []tagMark) (f Found[T], mark
 	if err != nil {
 		return f, nil, false
 	}
-	return c.decodeText(raw, got.TTL, room)
+	return c.decodeText(ctx, raw, got.TTL, room)
 }
 
-func (c *Cache[T]) decodeText(raw string, left time.Duration, room []tagMark) (f Found[T], marked []tagMark, ok bool) {
+func (c *Cache[T]) decodeText(ctx context.Context, raw string, left time.Duration, room []tagMark) (f Found[T], marked []tagMark, ok bool) {
 	h, size, err := parseHeader(raw, room)
-	if err != nil || h.codec != c.opt.Codec.ID() {
-		c.event(context.Background(), madcrow.EventCacheUndecodable)
+	if err != nil {
+		c.undecodable(ctx, "format", err)
+		return f, nil, false
+	}
+	if own := c.opt.Codec.ID(); h.codec != own {
+		c.undecodable(ctx, "codec", fmt.Errorf("the entry was written by codec %d, this cache has codec %d", h.codec, own))
 		return f, nil, false
 	}
 	f = Found[T]{State: Fresh, negative: h.negative, etag: strings.Clone(h.etag), cost: h.cost, storedFor: h.storedFor, head: raw[:size]}
@@ -222,13 +227,36 @@ func (c *Cache[T]) decodeText(raw string, left time.Duration, room []tagMark) (f
 	}
 	if !h.negative {
 		if f.Value, err = codec.Adopt(c.opt.Codec, raw[size:]); err != nil {
-			c.event(context.Background(), madcrow.EventCacheUndecodable)
+			c.undecodable(ctx, "value", err)
 			return Found[T]{}, nil, false
 		}
 	} else if f.State == Stale {
 		return Found[T]{}, nil, false // an old absence is of no use
 	}
 	return f, h.tags, true
+}
+
+// undecodable reports an entry that counts as a miss. The log has each reason once,
+// and another codec by its number; the text of a codec's own error may hold a part of
+// the value.
+func (c *Cache[T]) undecodable(ctx context.Context, reason string, err error) {
+	c.events.Send(ctx, madcrow.Event{Type: madcrow.EventCacheUndecodable, Reason: reason, Err: err})
+	said := errors.New(reason)
+	if reason == "codec" {
+		said = err
+	}
+	if !c.unreadable.First(said) {
+		return
+	}
+	switch reason {
+	case "codec":
+		c.log.Warn("an entry of another codec counts as a miss: is another program, or another version of this one, using this cache's name with another codec or type?",
+			"cache", c.name, "reason", err)
+	case "value":
+		c.log.Warn("an entry that the codec cannot decode counts as a miss: is another version of this program storing another type?", "cache", c.name)
+	default:
+		c.log.Warn("a key of the cache holds what is no entry, and counts as a miss: is another program using the same keys (REDIS_KEY_PREFIX)?", "cache", c.name)
+	}
 }
 
 // plan says whether it is time to load a fresh value again, or to begin its life

@@ -85,10 +85,10 @@ type Options[T any] struct {
 	// Tags are those of every entry, beside those of the call.
 	Tags []string
 
-	// Logger is told when loads begin to fail and when they succeed again, of
-	// panics of loaders, and of values that cannot be encoded or decoded. No key and
-	// no value reaches it, but the texts of the loader's errors do. Defaults to
-	// that of the Redis.
+	// Logger gets a line when loads begin to fail and one when they succeed again,
+	// panics of loaders with their stack, and values that cannot be encoded or
+	// decoded. No key and no value reaches it, but the texts of the loader's errors
+	// do. Defaults to that of the Redis.
 	Logger *slog.Logger
 }
 

@@ -1,6 +1,8 @@
 package cache
 
 import (
+	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -26,7 +28,20 @@ type member interface {
 	// its key.
 	valueChanges(key string)
 	tagChanges(key string)
+	// content is the cache's name, and what it stores.
+	content() content
 }
+
+// content is what a cache stores: caches of one name must agree.
+type content struct {
+	name  string
+	of    reflect.Type
+	codec byte
+}
+
+func (c content) String() string { return fmt.Sprintf("%v with codec %d", c.of, c.codec) }
+
+func (c *Cache[T]) content() content { return content{c.name, reflect.TypeFor[T](), c.opt.Codec.ID()} }
 
 type registryKey struct{}
 
@@ -38,16 +53,23 @@ func registryOf(r *madcrow.Redis) *registry {
 	}).(*registry) //nolint:forcetypeassert // no one else has the key
 }
 
-// join adds a cache.
-func (reg *registry) join(m member) *pendingRemovals {
+// join adds a cache, unless there is one of its name that stores something else.
+func (reg *registry) join(m member) (*pendingRemovals, error) {
 	reg.mu.Lock()
 	defer reg.mu.Unlock()
+	own := m.content()
+	for _, other := range *reg.members.Load() {
+		if c := other.content(); c.name == own.name && c != own {
+			return nil, fail.Argument("new", own.name, "name", fmt.Sprintf(
+				"is that of another cache of this process, of %v, and this one is of %v: give each a name of its own", c, own))
+		}
+	}
 	if reg.removals == nil {
 		reg.removals = newPendingRemovals(reg)
 	}
 	list := append(slices.Clone(*reg.members.Load()), m)
 	reg.members.Store(&list)
-	return reg.removals
+	return reg.removals, nil
 }
 
 // leave removes a cache. With the last one goes what was queued.

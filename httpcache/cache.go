@@ -8,6 +8,7 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/cache"
+	"github.com/madcrow-go/madcrow/internal/guard"
 	"github.com/madcrow-go/madcrow/internal/sealed"
 )
 
@@ -17,6 +18,7 @@ type Cache struct {
 	engine  cache.Engine[*storedResponse]
 	r       *madcrow.Redis
 	log     *slog.Logger
+	panics  guard.Said // places of panics that are in the log
 	opt     Options
 	taggers atomic.Bool // handlers give tags by header
 	codings codings
@@ -26,7 +28,7 @@ type Cache struct {
 // of a [cache.Cache]: the entries differ. Redis is not asked. Close the cache when
 // it is not needed any more, after the server and before the Redis.
 func New(r *madcrow.Redis, name string, options Options) (*Cache, error) {
-	opt, err := options.filled(name, r.Config().MaxValueSize)
+	opt, err := options.filled(r, name)
 	if err != nil {
 		return nil, err
 	}
@@ -35,13 +37,13 @@ func New(r *madcrow.Redis, name string, options Options) (*Cache, error) {
 		// Each response says for itself how long it lives. The longest life is
 		// that which its tags must have.
 		TTL: opt.MaxTTL, StaleTTL: opt.MaxStale, NegativeTTL: -1,
+		Logger:         opt.Logger,
 		NearCacheBytes: opt.NearCacheBytes, ReadTimeout: opt.ReadTimeout, LoadTimeout: opt.LoadTimeout, LeaseTTL: opt.LeaseTTL, MaxLoads: opt.MaxLoads,
 	}, urlTag)
 	if err != nil {
 		return nil, err
 	}
-	opt.ReadTimeout, opt.LoadTimeout = e.Timeouts()
-	return &Cache{engine: e, r: r, log: r.Logger(), opt: opt}, nil
+	return &Cache{engine: e, r: r, log: opt.Logger, opt: opt}, nil
 }
 
 // Middleware caches the responses of next. It belongs inside of what every

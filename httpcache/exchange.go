@@ -3,8 +3,8 @@ package httpcache
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
-	"runtime/debug"
 	"time"
 
 	"github.com/madcrow-go/madcrow/cache"
@@ -32,7 +32,15 @@ type exchange struct {
 	tags   []string // those of the load
 }
 
-var errHandler = errors.New("the handler failed")
+// errNotRun is a handler that was not run: its request has ended.
+var errNotRun error = abandoned{}
+
+type abandoned struct{}
+
+func (abandoned) Error() string { return "the request has ended" }
+
+// Abandoned says that nothing has failed.
+func (abandoned) Abandoned() {}
 
 // newExchange takes what it needs of the request: its client may be gone when the
 // handler runs.
@@ -61,7 +69,7 @@ func newExchange(v *visit, at spot, f foundResponse) *exchange {
 // stored.
 func (x *exchange) load(ctx context.Context, l *cache.Load[*storedResponse]) (*storedResponse, error) {
 	if !x.start(ctx) { // its request has ended
-		return nil, errHandler
+		return nil, errNotRun
 	}
 	go x.run()
 	x.wait()
@@ -77,8 +85,12 @@ func (x *exchange) outcome(ctx context.Context) (*storedResponse, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	switch {
-	case x.panicked != nil || x.recorder.failed():
-		return nil, errHandler
+	case x.panicked == http.ErrAbortHandler: //nolint:errorlint // net/http compares it like this too
+		return nil, errNotRun
+	case x.panicked != nil:
+		return nil, fmt.Errorf("the handler: panic: %s", guard.Text(x.panicked))
+	case x.recorder.failed():
+		return nil, fmt.Errorf("the handler answered %d", x.recorder.status)
 	case x.expired && (x.recorder.staleOK || !errors.Is(ctx.Err(), context.DeadlineExceeded)):
 		return nil, cache.ErrLoadTimeout // what is stored is better than nothing
 	case x.result != nil && x.recorder.ruling.share:
@@ -93,7 +105,10 @@ func (x *exchange) run() {
 	defer close(x.done)
 	defer func() {
 		p := recover()
-		if !returned && p == nil {
+		switch {
+		case p != nil:
+			x.logPanic(guard.Recovered(p), p)
+		case !returned:
 			p = http.ErrAbortHandler // runtime.Goexit
 		}
 		x.finish(p)
@@ -111,12 +126,30 @@ func (x *exchange) finish(p any) {
 		return nil
 	})
 	if p == nil && broken != nil {
+		x.logPanic(broken, broken)
 		p = broken
 	}
-	if p != nil && p != http.ErrAbortHandler { //nolint:errorlint // net/http compares it like this too
-		x.v.h.log.Error("a handler panicked", "cache", x.v.h.engine.Name(), "panic", p, "stack", string(debug.Stack()))
-	}
 	x.end(p)
+}
+
+// logPanic logs a panic with its stack, once for each place. The goroutine of the
+// request, where it is raised again, no longer has that stack.
+func (x *exchange) logPanic(err error, value any) {
+	if value == http.ErrAbortHandler { //nolint:errorlint // net/http compares it like this too
+		return
+	}
+	if p := (*guard.Panic)(nil); errors.As(err, &p) && x.v.h.panics.First(p.Place) {
+		x.v.h.log.Error("a handler panicked", "cache", x.v.h.engine.Name(), "reason", err, "stack", p.Stack)
+	}
+}
+
+// staleFor is for how long the stale response may be served in the place of an
+// error.
+func (x *exchange) staleFor() time.Duration {
+	if s := x.old.Value; x.recorder.staleOK {
+		return s.sie - s.overdue(x.old.Age)
+	}
+	return 0
 }
 
 func (x *exchange) conclude(p any) {

@@ -2,12 +2,16 @@ package httpcache
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/cachelimit"
+	"github.com/madcrow-go/madcrow/internal/guard"
+	"github.com/madcrow-go/madcrow/internal/keys"
 	"github.com/madcrow-go/madcrow/internal/operr"
 )
 
@@ -78,6 +82,11 @@ type Options struct {
 	NearCacheBytes                     int64
 	ReadTimeout, LoadTimeout, LeaseTTL time.Duration
 	MaxLoads                           int
+
+	// Logger gets a line when handlers begin to fail (a panic, a status of 500 or
+	// more) and one when they succeed again, and panics with their stack. Defaults to
+	// that of the Redis.
+	Logger *slog.Logger
 }
 
 // bodyRoom is what an entry may have beside the body.
@@ -87,13 +96,39 @@ const bodyRoom = 64 << 10
 var fail = operr.Maker{Package: "httpcache"}
 
 // filled returns the options with their defaults, or every problem.
-func (o Options) filled(cacheName string, maxValue int) (Options, error) {
-	var wrong []string
-	bad := func(is bool, what string) {
-		if is {
-			wrong = append(wrong, what)
-		}
+func (o Options) filled(r *madcrow.Redis, cacheName string) (Options, error) {
+	maxValue := r.Config().MaxValueSize
+	o = o.withDefaults(r, maxValue)
+	var wrong operr.Arguments
+	between := func(name string, v, least, most time.Duration, inWords string) {
+		wrong.Check(v >= least && v <= most, name, "must be from "+inWords)
 	}
+	named := keys.ValidName(cacheName)
+	wrong.Check(named, "name", keys.NameRule)
+	between("MaxTTL", o.MaxTTL, time.Second, cachelimit.MaxTTL, "1s to 10 years")
+	between("MinTTL", o.MinTTL, 0, o.MaxTTL, "0 to MaxTTL")
+	between("DefaultTTL", o.DefaultTTL, 0, o.MaxTTL, "0 to MaxTTL")
+	between("MaxStale", o.MaxStale, 0, cachelimit.MaxTTL, "0 to 10 years")
+	wrong.Check(o.StaleWhileRevalidate >= 0, "StaleWhileRevalidate", "must not be negative")
+	wrong.Check(o.StaleIfError >= 0, "StaleIfError", "must not be negative")
+	between("PassTTL", o.PassTTL, time.Second, time.Hour, "1s to 1h")
+	wrong.Check(o.MaxBody >= 0 && o.MaxBody <= maxValue-bodyRoom, "MaxBody", fmt.Sprintf("must be from 0 to %d: Config.MaxValueSize less %d", maxValue-bodyRoom, bodyRoom))
+	wrong.Check(o.MaxVariants >= 1 && o.MaxVariants <= 1024, "MaxVariants", "must be from 1 to 1024")
+	wrong.Check(o.StatusName == "-" || isToken(o.StatusName), "StatusName", "must be a token that begins with a letter")
+	wrong.Check(o.NearCacheBytes >= 0, "NearCacheBytes", "must not be negative")
+	between("ReadTimeout", o.ReadTimeout, time.Millisecond, time.Minute, "1ms to 1m")
+	between("LoadTimeout", o.LoadTimeout, 10*time.Millisecond, 24*time.Hour, "10ms to 24h")
+	if o.LeaseTTL != -1 {
+		between("LeaseTTL", o.LeaseTTL, 100*time.Millisecond, time.Minute, "100ms to 1m")
+	}
+	wrong.Check(o.MaxLoads >= 1, "MaxLoads", "must be at least 1")
+	if !named {
+		cacheName = ""
+	}
+	return o, fail.Arguments("new", cacheName, wrong)
+}
+
+func (o Options) withDefaults(r *madcrow.Redis, maxValue int) Options {
 	def := func(v *time.Duration, d time.Duration) {
 		if *v == 0 {
 			*v = d
@@ -102,6 +137,9 @@ func (o Options) filled(cacheName string, maxValue int) (Options, error) {
 	def(&o.MaxTTL, 24*time.Hour)
 	def(&o.MaxStale, 24*time.Hour)
 	def(&o.PassTTL, 10*time.Second)
+	def(&o.ReadTimeout, 250*time.Millisecond)
+	def(&o.LoadTimeout, 30*time.Second)
+	def(&o.LeaseTTL, 3*time.Second)
 	if o.MaxBody == 0 {
 		o.MaxBody = min(1<<20, max(0, maxValue-bodyRoom))
 	}
@@ -114,20 +152,11 @@ func (o Options) filled(cacheName string, maxValue int) (Options, error) {
 	if o.StatusName == "" {
 		o.StatusName = "madcrow"
 	}
-	bad(o.MaxTTL < time.Second || o.MaxTTL > cachelimit.MaxTTL, "MaxTTL must be from a second to 10 years")
-	bad(o.MinTTL < 0 || o.MinTTL > o.MaxTTL, "MinTTL must be from 0 to MaxTTL")
-	bad(o.DefaultTTL < 0 || o.DefaultTTL > o.MaxTTL, "DefaultTTL must be from 0 to MaxTTL")
-	bad(o.MaxStale < 0 || o.MaxStale > cachelimit.MaxTTL, "MaxStale must be from 0 to 10 years")
-	bad(o.StaleWhileRevalidate < 0 || o.StaleIfError < 0, "StaleWhileRevalidate and StaleIfError must not be negative")
-	bad(o.PassTTL < time.Second || o.PassTTL > time.Hour, "PassTTL must be from a second to an hour")
-	bad(o.MaxBody < 0 || o.MaxBody > maxValue-bodyRoom, fmt.Sprintf("MaxBody must be from 0 to %d: Config.MaxValueSize less %d", maxValue-bodyRoom, bodyRoom))
-	bad(o.MaxVariants < 1 || o.MaxVariants > 1024, "MaxVariants must be from 1 to 1024")
-	bad(o.StatusName != "-" && !isToken(o.StatusName), "StatusName must be a token that begins with a letter")
-	o.Credentials, o.KeyHeaders = canonical(o.Credentials), canonical(o.KeyHeaders)
-	if wrong != nil {
-		return o, fail.Argument("new", cacheName, "Options", strings.Join(wrong, "; "))
+	if o.Logger = guard.Logger(o.Logger); o.Logger == nil {
+		o.Logger = r.Logger()
 	}
-	return o, nil
+	o.Credentials, o.KeyHeaders = canonical(o.Credentials), canonical(o.KeyHeaders)
+	return o
 }
 
 func canonical(names []string) []string {

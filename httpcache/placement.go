@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/cache"
 	"github.com/madcrow-go/madcrow/internal/cachelimit"
 )
@@ -18,7 +19,8 @@ type responseLoad = cache.Load[*storedResponse]
 
 // place returns a response as it is stored, and says to the load for how long.
 func (x *exchange) place(ctx context.Context, l *responseLoad, s *storedResponse) *storedResponse {
-	switch s = x.placed(ctx, l, s); s.kind {
+	why := ""
+	switch s, why = x.placed(ctx, l, s); s.kind {
 	case kindAgain:
 		l.Skip()
 	case kindPass:
@@ -32,32 +34,54 @@ func (x *exchange) place(ctx context.Context, l *responseLoad, s *storedResponse
 	default:
 		ru := &x.recorder.ruling
 		ttl, staleTTL := max(ru.fresh, cachelimit.MinTTL), max(ru.swr, ru.sie)
-		if s.unstored || !x.admit(ctx, l, ttl+staleTTL) {
-			s.unstored = true // placed made it
+		switch {
+		case s.unstored:
+			why = whyVary
+		case !x.admit(ctx, l, ttl+staleTTL):
+			s.unstored, why = true, whyVariants // placed made it
+		case x.v.h.engine.Degraded(l):
+			why = whyUnavailable
+		}
+		if s.unstored {
 			l.Skip()
 		}
 		l.SetTTL(ttl)
 		l.SetStaleTTL(staleTTL)
+	}
+	if why == "" {
+		x.v.h.event(ctx, madcrow.EventHTTPCacheStored, "")
+	} else {
+		x.v.h.event(ctx, madcrow.EventHTTPCacheNotStored, why)
 	}
 	return s
 }
 
 // placed is the response as it is stored, where it is stored. Where it cannot be,
 // the next one can: its tags were not known before the handler ran, or it varies by
-// more than was known.
-func (x *exchange) placed(ctx context.Context, l *responseLoad, made *storedResponse) *storedResponse {
+// more than was known. why says that it is not stored.
+func (x *exchange) placed(ctx context.Context, l *responseLoad, made *storedResponse) (_ *storedResponse, why string) {
 	if made.kind != kindResponse {
-		return made
+		return made, x.whyNot()
 	}
 	if instead := x.newTags(ctx, l); instead != nil {
-		return instead
+		return instead, whyTags
 	}
 	s := *made
 	s.header = impersonal(made.header)
 	if instead := x.placeVariant(ctx, l, &s); instead != nil {
-		return instead
+		return instead, whyVary
 	}
-	return &s
+	return &s, ""
+}
+
+// whyNot is why the response is for its client alone.
+func (x *exchange) whyNot() string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if why := x.recorder.ruling.why; why != "" {
+		return why
+	}
+	return whyStreamed
 }
 
 // newTags handles tags that were not known before the handler ran: a removal

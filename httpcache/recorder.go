@@ -57,14 +57,24 @@ func (r *recorder) decide() fate {
 	}
 	r.ruling = r.rule(r.status, r.sent)
 	n, err := strconv.Atoi(r.sent.Get("Content-Length"))
-	if !r.ruling.share || err == nil && n > r.maxBody {
+	if err == nil && n > r.maxBody && r.ruling.share {
+		r.ruling.why = whyTooLarge
+		return fatePass
+	}
+	if !r.ruling.share {
 		return fatePass
 	}
 	return fateKeep
 }
 
 // fits says whether n bytes more can be kept.
-func (r *recorder) fits(n int) bool { return len(r.body)+n <= r.maxBody || r.failed() }
+func (r *recorder) fits(n int) bool {
+	if len(r.body)+n <= r.maxBody || r.failed() {
+		return true
+	}
+	r.ruling.why = whyTooLarge
+	return false
+}
 
 func (r *recorder) write(p []byte) {
 	if !r.failed() {
@@ -82,6 +92,7 @@ func (r *recorder) response() (*storedResponse, fate) {
 	case r.hasConfirmed():
 		return r.renewed(), fateKeep
 	case length != "" && length != strconv.Itoa(len(r.body)), r.hasTrailers():
+		r.ruling.why = whyIncomplete
 		return nil, fatePass
 	}
 	return r.assemble(r.status, r.sent.Clone(), r.body, false), fateKeep

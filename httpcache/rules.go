@@ -116,8 +116,9 @@ func splitOutsideQuotes(s, seps string) iter.Seq[string] {
 
 // ruling is what the rules say of a response.
 type ruling struct {
-	share      bool // others may have it
-	strict     bool // not when it is stale
+	share      bool   // others may have it
+	why        string // not: a reason of EventHTTPCacheNotStored
+	strict     bool   // not when it is stale
 	fresh      time.Duration
 	swr, sie   time.Duration
 	initialAge time.Duration
@@ -131,16 +132,26 @@ const maxVary = 16
 func (h *Cache) rule(v *visit, status int, header http.Header) (ru ruling) {
 	for name := range header {
 		if name != http.CanonicalHeaderKey(name) {
-			return ru // clients see it, and the rules would not
+			ru.why = whyForbidden // clients see it, and the rules would not
+			return ru
 		}
 	}
 	cc := parseControl(header["Cache-Control"])
 	var ok bool
-	if ru.vary, ok = varyOf(header); !ok || !storable(status, header, cc) || !v.permitted(cc) {
-		return ru
+	switch ru.vary, ok = varyOf(header); {
+	case !ok:
+		ru.why = whyVary
+	case !storable(status, header, cc):
+		ru.why = whyForbidden
+	case !v.permitted(cc):
+		ru.why = whyCredentials
+	default:
+		if ru.tags = headerTags(header); cachelimit.TagProblem(ru.tags) != "" {
+			ru.why = whyTags // it could not be removed
+		}
 	}
-	if ru.tags = headerTags(header); cachelimit.TagProblem(ru.tags) != "" {
-		return ru // it could not be removed
+	if ru.why != "" {
+		return ru
 	}
 	ru.initialAge = initialAge(header)
 	life, explicit := lifetime(header, cc)
@@ -154,7 +165,9 @@ func (h *Cache) rule(v *visit, status int, header http.Header) (ru ruling) {
 	h.staleness(&ru, cc)
 	over := max(0, ru.initialAge-life) // it is so much too old already
 	ru.fresh, ru.swr, ru.sie = max(0, life-ru.initialAge), max(0, ru.swr-over), max(0, ru.sie-over)
-	ru.share = ru.fresh > 0 || explicit && ru.swr > 0
+	if ru.share = ru.fresh > 0 || explicit && ru.swr > 0; !ru.share {
+		ru.why = whyNoLifetime
+	}
 	return ru
 }
 

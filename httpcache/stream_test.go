@@ -239,6 +239,9 @@ func TestCache_PanicsPass(t *testing.T) {
 	if !strings.Contains(log.String(), "stream_test.go") {
 		t.Error("the log lacks the stack")
 	}
+	if n := strings.Count(log.String(), "a handler panicked"); n != 2 { // at two places, each twice or more
+		t.Errorf("%d panics are in the log", n)
+	}
 	w := httptest.NewRecorder()
 	problem.Recover(nil)(s).ServeHTTP(w, request("GET", "/"))
 	if w.Code != 500 || strings.Contains(w.Body.String(), "boom") {
@@ -370,12 +373,13 @@ func TestCache_OptionsAreChecked(t *testing.T) {
 	} {
 		_, err := httpcache.New(r, "pages", opt)
 		var bad *madcrow.ArgumentError
-		if !errors.As(err, &bad) || !strings.Contains(bad.Reason, field) {
+		if !errors.As(err, &bad) || bad.Argument != field {
 			t.Errorf("%s: %v", field, err)
 		}
 	}
-	if _, err := httpcache.New(r, "a b", httpcache.Options{}); err == nil {
-		t.Error("a wrong name")
+	_, err := httpcache.New(r, "a b", httpcache.Options{MaxTTL: -1, MaxLoads: -1})
+	if text := fmt.Sprint(err); !strings.Contains(text, "name ") || !strings.Contains(text, "MaxTTL ") || !strings.Contains(text, "MaxLoads ") {
+		t.Errorf("not all that is wrong is said: %v", err)
 	}
 	s := newSite(t, r, httpcache.Options{StatusName: "-", Tags: func(*http.Request) []string { return []string{""} }}, set(200, "Cache-Control: max-age=60"))
 	s.get("/")

@@ -59,7 +59,7 @@ func (h *Cache) get(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	if h.opt.Tags != nil {
 		v.known = h.opt.Tags(r)
 		if cachelimit.TagProblem(v.known) != "" {
-			h.engine.Count(r.Context(), madcrow.EventHTTPCacheBadTags) // what could not be removed is not stored
+			h.event(r.Context(), madcrow.EventHTTPCacheBadTags, "") // what could not be removed is not stored
 			h.forward(w, r, next, "fwd=bypass")
 			return
 		}
@@ -111,14 +111,14 @@ func (v *visit) serve() {
 		}
 		switch how {
 		case useHit:
-			v.h.engine.CountHit(v.r.Context(), f)
+			v.h.event(v.r.Context(), madcrow.EventHTTPCacheHit, v.h.engine.Tier(f))
 			v.hit(f)
 			return
 		case useStale:
 			v.hitAndReload(at, f, err, newer)
 			return
 		case useKept:
-			v.h.engine.Count(v.r.Context(), madcrow.EventCacheStale)
+			v.h.servedStale(v.r.Context(), whileRevalidate, nil)
 			v.hit(f)
 			return
 		}
@@ -146,7 +146,7 @@ func (v *visit) serve() {
 
 // hitAndReload serves a stale response while the handler makes a new one.
 func (v *visit) hitAndReload(at spot, f foundResponse, readErr error, newer bool) {
-	v.h.engine.Count(v.r.Context(), madcrow.EventCacheStale)
+	v.h.servedStale(v.r.Context(), whileRevalidate, nil)
 	x := newExchange(v, at, f)
 	x.detach()
 	l := v.startLoad(at, f, readErr, x, newer)
@@ -232,7 +232,7 @@ func (v *visit) startLoad(at spot, f foundResponse, readErr error, x *exchange, 
 	x.known, x.hinted = v.knownTags()
 	x.tags = union(v.tags, x.known)
 	return v.h.engine.Begin(v.r.Context(), cache.LoadRequest[*storedResponse]{
-		Key: at.key, Tags: x.tags, Load: x.load, Newer: newer, Age: f.Age, ReadErr: readErr,
+		Key: at.key, Tags: x.tags, Load: x.load, Newer: newer, Age: f.Age, ReadErr: readErr, StaleFor: x.staleFor(),
 	})
 }
 
@@ -260,7 +260,7 @@ func (v *visit) load(at spot, f foundResponse, readErr error, how use, newer boo
 	if how == usePassProbe || how == useReload {
 		newer = true // what is there does not count
 	} else {
-		v.h.engine.Count(v.r.Context(), madcrow.EventCacheMiss)
+		v.h.event(v.r.Context(), madcrow.EventHTTPCacheMiss, strings.TrimPrefix(v.fwd, "fwd="))
 	}
 	x := newExchange(v, at, f)
 	l := v.startLoad(at, f, readErr, x, newer)
@@ -279,7 +279,7 @@ func (v *visit) load(at spot, f foundResponse, readErr error, how use, newer boo
 		}
 		return false, nil
 	case err != nil:
-		v.failed(f, x)
+		v.failed(f, x, err)
 		return false, nil
 	case s.kind == kindResponse && v.fits(s):
 		status := v.fwd + "; stored; ttl=" + wholeSeconds(res.TTL)
@@ -316,13 +316,13 @@ func (v *visit) load(at spot, f foundResponse, readErr error, how use, newer boo
 
 // failed serves what there is when a load came to nothing: the stale response
 // where that is allowed, or what the handler says to this request.
-func (v *visit) failed(f foundResponse, x *exchange) {
+func (v *visit) failed(f foundResponse, x *exchange, err error) {
 	stale := x.canBeStale()
 	own, streamed := x.settle(stale)
 	switch {
 	case streamed:
 	case stale:
-		v.h.engine.Count(v.r.Context(), madcrow.EventCacheStale)
+		v.h.servedStale(v.r.Context(), ifError, err)
 		status := "hit"
 		if asked, code := x.ran(); asked {
 			status = v.fwd + code
@@ -345,7 +345,7 @@ func (v *visit) hit(f foundResponse) {
 }
 
 func (v *visit) pass(f foundResponse) {
-	v.h.engine.Count(v.r.Context(), madcrow.EventHTTPCachePass)
+	v.h.event(v.r.Context(), madcrow.EventHTTPCachePass, "")
 	v.alone(f)
 }
 
@@ -370,7 +370,7 @@ func (v *visit) alone(f foundResponse) {
 	case v.r.Context().Err() != nil: // no one waits any more
 		x.settle(true)
 	case err != nil:
-		v.failed(f, x)
+		v.failed(f, x, err)
 	default:
 		if own, streamed := x.settle(false); !streamed && own != nil {
 			v.answer(own, 0, false, v.fwd)

@@ -63,6 +63,17 @@ func ofLimit(policy madcrow.FailPolicy, cost int64, deadline time.Duration) erro
 	return nil
 }
 
+// ofLoader is the error of a cache on a Redis that is away, whose loader fails.
+func ofLoader(failure error) error {
+	c, err := cache.New(away, "c", cache.Options[string]{})
+	if err != nil {
+		panic(err)
+	}
+	defer func() { _ = c.Close(context.Background()) }()
+	_, err = c.GetOrLoad(context.Background(), "k", func(context.Context) (string, error) { return "", failure })
+	return err
+}
+
 // ofSemaphore is the error of a semaphore on a Redis that is away.
 func ofSemaphore(deadline time.Duration) error {
 	s, err := semaphore.New(away, "p", semaphore.Options{Limit: 1, FailPolicy: madcrow.FailClosed})
@@ -113,15 +124,16 @@ var answers = map[string]answer{
 
 	"cache.ErrNotFound":                   {ofCache(cache.ErrNotFound), 404, false},
 	"cache.ErrLoadTimeout":                {ofCache(cache.ErrLoadTimeout), 504, false},
-	"cache.ErrLoadFailed":                 {ofCache(cache.ErrLoadFailed), 503, true},
+	"cache.ErrLoadFailed":                 {ofCache(cache.ErrLoadFailed), 500, false},
 	"cache.ErrBusy":                       {ofCache(cache.ErrBusy), 503, true},
 	"cache.ErrQueued":                     {ofCache(cache.ErrQueued), 503, true},
 	"cache.ErrClosed":                     {ofCache(cache.ErrClosed), 503, true},
 	"madcrow.Error of cache":              {ofCache(redis(madcrow.KindUnavailable)), 503, true},
 	"madcrow.Error of cache timeout":      {ofCache(redis(madcrow.KindTimeout)), 504, false},
 	"madcrow.Error of cache type":         {ofCache(redis(madcrow.KindWrongType)), 503, true},
-	"madcrow.Error of cache load":         {ofCache(problem.New(409, "X", "x")), 409, false},
-	"madcrow.Error of cache session load": {ofCache(ofSession(session.ErrNoUser)), 401, false},
+	"madcrow.Error of cache load":         {ofLoader(problem.New(409, "X", "x")), 409, false},
+	"madcrow.Error of cache own load":     {ofLoader(errors.New(secret)), 500, false},
+	"madcrow.Error of cache session load": {ofLoader(ofSession(session.ErrNoUser)), 401, false},
 
 	"clientip.ErrUnknown": {fmt.Errorf("outer: %w", clientip.ErrUnknown), 400, false},
 	"clientip.ErrPolicy":  {clientip.ErrPolicy, 500, false},

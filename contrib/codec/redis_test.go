@@ -35,11 +35,10 @@ func newCache(t *testing.T, r *madcrow.Redis, c madcrow.Codec[page]) *cache.Cach
 }
 
 func TestCache_KeepsCompressedValuesInRedis(t *testing.T) {
-	r := open(t)
 	want := onePage(1000)
 	sizes := map[string]int64{}
 	for name, c := range pages() {
-		pages := newCache(t, r, c)
+		pages := newCache(t, open(t), c)
 		if err := pages.Clear(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -63,14 +62,17 @@ func TestCache_KeepsCompressedValuesInRedis(t *testing.T) {
 }
 
 func TestCache_AnotherCodecIsAMiss(t *testing.T) {
-	r := open(t)
+	caches := map[string]*cache.Cache[page]{}
+	for name, c := range pages() {
+		caches[name] = newCache(t, open(t), c)
+	}
 	for _, words := range []int{1, 1000} { // as it is, and compressed
-		for wrote, c := range pages() {
-			if err := newCache(t, r, c).Set(t.Context(), "k", onePage(words)); err != nil {
+		for wrote, c := range caches {
+			if err := c.Set(t.Context(), "k", onePage(words)); err != nil {
 				t.Fatal(err)
 			}
-			for reads, c := range pages() {
-				_, found, err := newCache(t, r, c).Get(t.Context(), "k")
+			for reads, c := range caches {
+				_, found, err := c.Get(t.Context(), "k")
 				// The level is no other codec.
 				same := wrote == reads || strings.HasPrefix(wrote, "zstd") && strings.HasPrefix(reads, "zstd") &&
 					wrote != "zstd-msgpack" && reads != "zstd-msgpack"
