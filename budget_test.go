@@ -11,6 +11,7 @@ import (
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/cache"
 	"github.com/madcrow-go/madcrow/internal/testkit"
+	"github.com/madcrow-go/madcrow/madcrowtest"
 	"github.com/madcrow-go/madcrow/pubsub"
 	"github.com/madcrow-go/madcrow/ratelimit"
 	"github.com/madcrow-go/madcrow/semaphore"
@@ -105,6 +106,12 @@ func everyCall(t *testing.T, r *madcrow.Redis) map[string]func(context.Context) 
 		calls["Limiter.Peek "+name] = func(ctx context.Context) error { _, err := l.Peek(ctx, "s"); return err }
 		calls["Limiter.Block "+name] = func(ctx context.Context) error { return l.Block(ctx, "blocked", time.Minute) }
 		calls["Limiter.Reset "+name] = func(ctx context.Context) error { return l.Reset(ctx, "s2") }
+	}
+	if madcrowtest.OlderThan(t, "6.2") {
+		delete(calls, "stream.Publish")
+	}
+	if r.Config().Cluster.Enabled && madcrowtest.OlderThan(t, "7.0") {
+		delete(calls, "history.Publish") // it needs sharded channels
 	}
 	for name, call := range calls {
 		if err := call(t.Context()); err != nil {

@@ -182,6 +182,9 @@ func TestReplies_Busy(t *testing.T) {
 }
 
 func TestReplies_Loading(t *testing.T) {
+	if madcrowtest.OlderThan(t, "7.0") {
+		t.Skip("older servers answer too seldom while they load to be seen loading")
+	}
 	s, r := server(t, madcrowtest.WithArgs("--key-load-delay", "100", "--loading-process-events-interval-bytes", "1024"))
 	if _, err := r.Eval(t.Context(), madcrow.NewScript("fill", "for i=1,20000 do redis.call('SET','k'..i,string.rep('x',100)) end"), nil, nil); err != nil {
 		t.Fatal(err)
