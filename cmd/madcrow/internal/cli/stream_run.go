@@ -4,8 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/cmd/madcrow/internal/inventory"
 )
 
 // streamInfo is what info prints as JSON.
@@ -19,20 +24,36 @@ type streamInfo struct {
 	Workers int64  `json:"workers"`
 	Dead    int64  `json:"dead"`
 	Lost    int64  `json:"lost"`
+	Delayed int64  `json:"delayed"`
 }
 
-func (o *streamOptions) info(ctx context.Context, c *cobra.Command, s *textStream, _ []string) error {
+func (o *streamOptions) info(ctx context.Context, c *cobra.Command, _ *madcrow.Redis, s *textStream, _ []string) error {
+	if o.group == "" {
+		var text strings.Builder
+		table(&text, "STREAM MESSAGES GROUP WAITING PENDING WORKERS DEAD LOST", groupRows(o.found))
+		shown := strings.TrimRight(text.String(), "\n")
+		if o.found.Delayed > 0 {
+			shown += fmt.Sprintf("\n\ndelayed  %d", o.found.Delayed)
+		}
+		return o.done(c, shown, o.found)
+	}
 	lag, err := s.Lag(ctx, o.group)
 	if err != nil {
 		return err
 	}
-	answer := streamInfo{Name: c.Flags().Arg(0), Group: o.group, Length: lag.Length, Pending: lag.Pending, Workers: lag.Workers, Dead: lag.Dead, Lost: lag.Lost}
+	if !slices.ContainsFunc(o.found.Groups, func(g inventory.Group) bool { return g.Name == o.group }) && lag.Dead == 0 {
+		return o.noGroup()
+	}
+	answer := streamInfo{
+		Name: c.Flags().Arg(0), Group: o.group, Length: lag.Length, Pending: lag.Pending, Workers: lag.Workers,
+		Dead: lag.Dead, Lost: lag.Lost, Delayed: o.found.Delayed,
+	}
 	waiting := "unknown"
 	if lag.Waiting >= 0 {
 		answer.Waiting, waiting = &lag.Waiting, fmt.Sprint(lag.Waiting)
 	}
-	return o.done(c, fmt.Sprintf("length   %d\nwaiting  %s\npending  %d\nworkers  %d\ndead     %d\nlost     %d",
-		lag.Length, waiting, lag.Pending, lag.Workers, lag.Dead, lag.Lost), answer)
+	return o.done(c, fmt.Sprintf("length   %d\nwaiting  %s\npending  %d\nworkers  %d\ndead     %d\nlost     %d\ndelayed  %d",
+		lag.Length, waiting, lag.Pending, lag.Workers, lag.Dead, lag.Lost, o.found.Delayed), answer)
 }
 
 // deadLetter is one that dead prints as JSON.
@@ -46,7 +67,7 @@ type deadLetter struct {
 	Truncated bool `json:"truncated"`
 }
 
-func (o *streamOptions) dead(ctx context.Context, c *cobra.Command, s *textStream, _ []string) error {
+func (o *streamOptions) dead(ctx context.Context, c *cobra.Command, _ *madcrow.Redis, s *textStream, _ []string) error {
 	letters, err := s.Dead(ctx, o.group, o.after, o.count+1)
 	if err != nil {
 		return err
@@ -82,7 +103,7 @@ func (o *streamOptions) dead(ctx context.Context, c *cobra.Command, s *textStrea
 	return err
 }
 
-func (o *streamOptions) replay(ctx context.Context, c *cobra.Command, s *textStream, ids []string) error {
+func (o *streamOptions) replay(ctx context.Context, c *cobra.Command, _ *madcrow.Redis, s *textStream, ids []string) error {
 	if o.all {
 		var err error
 		if ids, err = o.allDead(ctx, s); err != nil {
@@ -125,7 +146,7 @@ func (o *streamOptions) allDead(ctx context.Context, s *textStream) (ids []strin
 	return ids, err
 }
 
-func (o *streamOptions) purge(ctx context.Context, c *cobra.Command, s *textStream, ids []string) error {
+func (o *streamOptions) purge(ctx context.Context, c *cobra.Command, _ *madcrow.Redis, s *textStream, ids []string) error {
 	n, err := s.Purge(ctx, o.group, ids...) // no ids are all of them
 	if err != nil {
 		return err

@@ -61,9 +61,17 @@ func TestStream_LooksAtDeadLettersAndReplaysThem(t *testing.T) {
 		}
 		return stdout, stderr
 	}
-	run(exitOK, `length   1\nwaiting  1\npending  0\nworkers  0\ndead     5\nlost     0`, "info", "mails", "--group", "senders")
-	run(exitOK, `{"name":"mails","group":"senders","length":1,"waiting":1,"pending":0,"workers":0,"dead":5,"lost":0}`, "info", "mails", "--group", "senders", "-o", "json")
-	run(exitOK, `length   0\nwaiting  0\npending  0\nworkers  0\ndead     0\nlost     0`, "info", "nothing", "--group", "senders")
+	run(exitOK, `length   1\nwaiting  1\npending  0\nworkers  0\ndead     5\nlost     0\ndelayed  0`, "info", "mails", "--group", "senders")
+	run(exitOK, `{"name":"mails","group":"senders","length":1,"waiting":1,"pending":0,"workers":0,"dead":5,"lost":0,"delayed":0}`, "info", "mails", "--group", "senders", "-o", "json")
+	run(exitOK, `STREAM +MESSAGES +GROUP.*\nmails +1 +senders +1 +0 +0 +5 +0`, "info", "mails")
+	for _, args := range [][]string{{"info", "mials", "--group", "senders"}, {"info", "mials"}, {"dead", "mials"}, {"purge", "mials", "--all"}, {"delayed", "mials"}, {"add", "mials", "x"}} {
+		if _, stderr := run(exitMiss, ``, args...); stderr != "madcrow: there is no stream \"mials\": did you mean \"mails\"; streams that there are: mails\n" {
+			t.Errorf("%s: %s", args, stderr)
+		}
+	}
+	if _, stderr := run(exitMiss, ``, "info", "mails", "--group", "sender"); stderr != "madcrow: the stream \"mails\" has no such group \"sender\": did you mean \"senders\"; groups that there are: senders\n" {
+		t.Errorf("%s", stderr)
+	}
 
 	id := `\d{13}-\d+`
 	letter := id + `  was ` + id + `, deliveries: 1\n  reason   no such\\nmailbox\n  message  \{"N":%d,"Text":"Zoë\\u001b\\n%s`
@@ -84,12 +92,12 @@ func TestStream_LooksAtDeadLettersAndReplaysThem(t *testing.T) {
 	}
 	run(exitMiss, `purged: 0`, "purge", "mails", first, "--group", "senders")
 	for _, args := range [][]string{{"dead", "mails"}, {"replay", "mails", first}, {"replay", "mails", "--all"}, {"purge", "mails", first}, {"purge", "mails", "--all"}} {
-		if _, stderr = run(exitFailed, `(replayed: 0)?`, append(args, "--group", "others")...); !strings.Contains(stderr, "no such group") {
+		if _, stderr = run(exitMiss, `(replayed: 0)?`, append(args, "--group", "others")...); !strings.Contains(stderr, "no such group") {
 			t.Errorf("%s: %s", args, stderr)
 		}
 	}
 	run(exitOK, `replayed: 3`, "replay", "mails", "--group", "senders", "--all")
-	run(exitOK, `no dead letters`, "dead", "mails", "--group", "senders")
+	run(exitOK, `no dead letters`, "dead", "mails") // the only group
 	run(exitOK, `purged: 0`, "purge", "mails", "--group", "senders", "--all")
 	if lag, err := mails.Lag(t.Context(), "senders"); err != nil || lag.Waiting != 6 || lag.Dead != 0 {
 		t.Errorf("%+v %v", lag, err)
@@ -119,5 +127,42 @@ func TestStream_ReplayCutsNothing(t *testing.T) {
 	}
 	if log := fmt.Sprint(s.Do(t, "SLOWLOG", "GET", "-1")); !strings.Contains(log, " 9223372036854775807]") {
 		t.Errorf("the script was called with another bound:\n%s", log)
+	}
+}
+
+func TestStream_DelayedMessagesAreMadeShownAndTakenBack(t *testing.T) {
+	s := madcrowtest.StartRedis(t)
+	run := func(code int, want string, args ...string) string {
+		t.Helper()
+		got, stdout, stderr := command(t, appEnv(s), append([]string{"stream"}, args...)...)
+		if ok, err := regexp.MatchString("(?s)^"+want+"$", stdout); got != code || !ok || err != nil {
+			t.Errorf("madcrow stream %s: exit code %d: %s, want %d: %s\n%s", args, got, stdout, code, want, stderr)
+		}
+		return stdout
+	}
+	id := `\d{13}-\d{8}-[A-Z2-7]{12}`
+	run(exitMiss, ``, "add", "mails", "x", "--in", "1h")
+	first := run(exitOK, id, "add", "mails", "in an hour", "--in", "1h", "--create")
+	run(exitOK, `\{"delayed":true,"id":"`+id+`","name":"mails"\}`, "add", "mails", "soon\x1b", "--at", time.Now().Add(time.Minute).Format(time.RFC3339), "-o", "json")
+	run(exitOK, `\d{13}-0`, "add", "mails", "now")
+	run(exitOK, id+`  due \S+Z\n  message  soon\\x1b\n`+first+`  due \S+Z\n  message  in an hour`, "delayed", "mails")
+	run(exitOK, `.*"id":"`+first+`","due":"[^"]+","message":"in","message_bytes":10,"truncated":true\}`, "delayed", "mails", "-o", "json", "--bytes", "2")
+	run(exitOK, `.*mails +1 +- .*\n\ndelayed  2`, "info", "mails")
+	run(exitOK, `canceled`, "cancel", "mails", first)
+	run(exitMiss, ``, "cancel", "mails", first)
+	run(exitUsage, ``, "cancel", "mails", "1-2")
+	run(exitUsage, ``, "add", "mails", "x", "--in", "1s", "--at", "2030-01-02T08:00:00Z")
+	run(exitUsage, ``, "add", "mails", "x", "--at", "soon")
+	run(exitUsage, ``, "add", "mails", "x", "--in", "-1s")
+	run(exitOK, id+`  due .*`, "delayed", "mails")
+}
+
+func TestStream_OneOfSeveralGroupsMustBeNamed(t *testing.T) {
+	s := madcrowtest.StartRedis(t)
+	s.Do(t, "XGROUP", "CREATE", "app:m1:stream:{mails}:log", "senders", "0", "MKSTREAM")
+	s.Do(t, "XGROUP", "CREATE", "app:m1:stream:{mails}:log", "audit", "0")
+	code, stdout, stderr := command(t, appEnv(s), "stream", "dead", "mails")
+	if code != exitUsage || stdout != "" || !strings.HasPrefix(stderr, "madcrow: the stream \"mails\" has several groups: give --group audit or --group senders\nRun 'madcrow stream dead --help'") {
+		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
 	}
 }

@@ -69,22 +69,24 @@ func FindStream(ctx context.Context, r *madcrow.Redis, name string) (Stream, boo
 	if err != nil {
 		return s, false, err
 	}
-	key := fmt.Sprintf("%sm1:stream:{%s}:log", r.Config().KeyPrefix, keys.Encode(name))
-	m, err := r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Exists().Key(key).Build() })
-	if err != nil {
-		return s, false, err
-	}
-	if there, _ := m.AsInt64(); there == 0 {
-		return s, false, nil
-	}
+	key := StreamKey(r, name, "log")
 	res, err := r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
-		return []madcrow.Command{b.Xlen().Key(key).Build(), b.XinfoGroups().Key(key).Build()}
+		return []madcrow.Command{b.Exists().Key(key).Build(), b.Xlen().Key(key).Build(), b.Zcard().Key(StreamKey(r, name, "delayed")).Build()}
 	})
 	if err != nil {
 		return s, false, err
 	}
-	s.Length, _ = res[0].Message.AsInt64()
-	groups, _ := res[1].Message.ToArray()
+	there, _ := res[0].Message.AsInt64()
+	s.Length, _ = res[1].Message.AsInt64()
+	s.Delayed, _ = res[2].Message.AsInt64()
+	if there == 0 {
+		return s, s.Delayed > 0, nil
+	}
+	m, err := r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.XinfoGroups().Key(key).Build() })
+	if err != nil {
+		return s, true, err
+	}
+	groups, _ := m.ToArray()
 	for i := range groups {
 		fields, err := groups[i].AsMap()
 		if err != nil {
@@ -98,6 +100,11 @@ func FindStream(ctx context.Context, r *madcrow.Redis, name string) (Stream, boo
 		s.Groups = append(s.Groups, g)
 	}
 	return s, true, nil
+}
+
+// StreamKey is a key of the stream of a name.
+func StreamKey(r *madcrow.Redis, name, part string) string {
+	return r.Config().KeyPrefix + keys.Typed + "stream:{" + keys.Encode(name) + "}:" + part
 }
 
 func groupOf(ctx context.Context, s *stream.Stream[string], name *madcrow.Message) (g Group, err error) {

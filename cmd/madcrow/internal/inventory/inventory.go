@@ -98,10 +98,12 @@ type Session struct {
 type Stream struct {
 	// Name is "~" and a hash where the name has other signs than letters, digits
 	// and -_.:@/+=,| or is longer than 128 bytes. Hashed then.
-	Name   string  `json:"name"`
-	Hashed bool    `json:"hashed,omitempty"`
-	Length int64   `json:"length"`
-	Groups []Group `json:"groups"`
+	Name   string `json:"name"`
+	Hashed bool   `json:"hashed,omitempty"`
+	Length int64  `json:"length"`
+	// Delayed messages wait for their time.
+	Delayed int64   `json:"delayed"`
+	Groups  []Group `json:"groups"`
 }
 
 // Group is a group of workers of a stream.
