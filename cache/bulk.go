@@ -13,7 +13,8 @@ import (
 	"github.com/madcrow-go/madcrow/internal/keys"
 )
 
-// GetMany returns the values of those keys that have a fresh one. It takes one
+// GetMany returns the values of those keys that have a fresh one; keys whose absence
+// is cached are left out too. It takes one
 // round trip for each node of Redis, and none for near copies. The error joins
 // those of the keys that could not be asked; what could is returned with it.
 func (c *Cache[T]) GetMany(ctx context.Context, wanted []string, opts ...CallOption) (map[string]T, error) {
@@ -200,8 +201,8 @@ func (c *Cache[T]) sendMany(ctx context.Context, all []encoded) (failures []erro
 
 // GetOrLoadMany returns the values of keys, and loads those that have no fresh
 // one with one call of load, which is given the keys that are missing and
-// returns what there is of them: a key that it leaves out does not exist, and
-// that is cached too. A key that somebody else is loading already, here or in
+// returns what there is of them: a key that it leaves out does not exist. That is
+// cached as [ErrNotFound] is by GetOrLoad, and the result leaves the key out. A key that somebody else is loading already, here or in
 // another process, is waited for and not loaded twice; then load may be called
 // with fewer keys, or again with one of them.
 //

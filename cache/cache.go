@@ -184,15 +184,26 @@ func (c *Cache[T]) options(opts []CallOption) (call, error) {
 // It takes no round trip where the near copy is true, one otherwise, and one
 // more for tags that this process does not know yet.
 func (c *Cache[T]) Get(ctx context.Context, key string, opts ...CallOption) (T, bool, error) {
-	// Another key, encoded, may look like a key that begins with '~'.
-	if len(opts) == 0 && (key == "" || key[0] != keys.Hashed[0]) {
-		if e, ok := c.hot(key); ok {
-			c.event(ctx, madcrow.EventCacheHitNear)
-			return e.value, true, nil
+	if len(opts) == 0 {
+		if v, ok := c.hotValue(ctx, key); ok {
+			return v, true, nil
 		}
 	}
 	res, err := c.GetResult(ctx, key, opts...)
 	return res.Value, res.Found, err
+}
+
+// hotValue is the value of hot, counted as a hit.
+func (c *Cache[T]) hotValue(ctx context.Context, key string) (v T, ok bool) {
+	if key != "" && key[0] == keys.Hashed[0] {
+		return v, false // another key, encoded, may look like this one
+	}
+	e, ok := c.hot(key)
+	if !ok {
+		return v, false
+	}
+	c.event(ctx, madcrow.EventCacheHitNear)
+	return e.value, true
 }
 
 // hot is fromNear for what will be valid, present and not due for anything for
@@ -222,7 +233,8 @@ func (c *Cache[T]) fromNear(encKey string, now int64) (*nearEntry[T], bool) {
 	return e, true
 }
 
-// GetResult is Get, and says how the value was served.
+// GetResult is Get, and says how the value was served. A cached absence is no
+// error: Found is false, and Source is SourceNegative.
 func (c *Cache[T]) GetResult(ctx context.Context, key string, opts ...CallOption) (Result[T], error) {
 	ca, err := c.options(opts)
 	if err != nil {
@@ -352,20 +364,21 @@ func fencing(b madcrow.Builder, vk string, change madcrow.Command) []madcrow.Com
 // or loaded before is no longer the value, in all caches of the process.
 func (c *Cache[T]) changing(encKey string) { c.registry.valueChanges(c.valueKey(encKey)) }
 
-// Exists says whether there is a fresh value of key.
+// Exists says whether there is a fresh value of key. A cached absence is none.
 func (c *Cache[T]) Exists(ctx context.Context, key string) (bool, error) {
 	res, err := c.GetResult(ctx, key)
 	return res.Found, err
 }
 
-// TTL returns how long the value of key is still fresh; false when there is
-// none.
+// TTL returns how long the value of key is still fresh; false when there is none,
+// or its absence is cached.
 func (c *Cache[T]) TTL(ctx context.Context, key string) (time.Duration, bool, error) {
 	res, err := c.GetResult(ctx, key)
 	return res.TTL, res.Found, err
 }
 
-// Touch restarts the life of a fresh value, and says whether there was one.
+// Touch restarts the life of a fresh value, and says whether there was one. The
+// life of a cached absence is not restarted.
 // It takes two round trips.
 func (c *Cache[T]) Touch(ctx context.Context, key string) (bool, error) {
 	if c.over.Load() {

@@ -13,17 +13,19 @@ import (
 )
 
 var (
-	// ErrNotFound is what a loader returns for a value that does not exist:
-	// the absence is cached. GetOrLoad returns it then.
+	// ErrNotFound is what a loader returns for a value that does not exist: the
+	// absence is cached. GetOrLoad, GetOrLoadWith and Load return it then, and when
+	// it is cached. Methods without a loader say by found that there is none,
+	// without an error.
 	ErrNotFound = errors.New("not found")
 	// ErrLoadTimeout is returned when a load took longer than
 	// Options.HardTimeout, or was given up at Options.LoadTimeout.
 	ErrLoadTimeout = errors.New("the load took too long")
-	// ErrLoadFailed is returned, within the backoff after a load that failed,
-	// without loading again: in another process its own error is not known.
+	// ErrLoadFailed is returned, without loading again, within the backoff after a
+	// load that failed in another process: its own error is not known here.
 	ErrLoadFailed = errors.New("the load failed")
-	// ErrBusy is returned when Options.MaxLoads loads are running and none
-	// ended in time.
+	// ErrBusy is returned when Options.MaxLoads loads are running and none ended
+	// within Options.HardTimeout.
 	ErrBusy = errors.New("too many loads are running")
 	// ErrQueued is returned by Delete, DeleteTag, ExpireTag, Clear and Set when
 	// Redis could not be reached: this process no longer serves the old value,

@@ -2,6 +2,7 @@ package cache_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"log"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/cache"
+	"github.com/madcrow-go/madcrow/problem"
 )
 
 type article struct {
@@ -68,6 +70,32 @@ func ExampleCache_GetOrLoad() {
 	// loading z
 	// there is no z
 	// there is no z
+}
+
+// A cache whose values all come from one place has its loader from the beginning.
+func ExampleCache_Load() {
+	ctx := context.Background()
+	c, stop := articles(ctx, "load", cache.Options[article]{Load: findArticle})
+	defer stop()
+
+	a, err := c.Load(ctx, "b")
+	fmt.Println(a.Title, err)
+	_, err = c.Load(ctx, "z")
+	fmt.Println(errors.Is(err, cache.ErrNotFound))
+	// Output:
+	// Bees <nil>
+	// true
+}
+
+// An error of the loader is the caller's own, and is answered as such.
+func ExampleCache_GetOrLoad_error() {
+	ctx := context.Background()
+	c, stop := articles(ctx, "load-error", cache.Options[article]{})
+	defer stop()
+
+	_, err := c.GetOrLoad(ctx, "a", func(context.Context) (article, error) { return article{}, sql.ErrConnDone })
+	fmt.Println(errors.Is(err, sql.ErrConnDone), problem.From(err).Status, problem.From(err).Code)
+	// Output: true 500 LOAD_FAILED
 }
 
 // A source that can say "not modified" is asked with the ETag of the stale

@@ -7,7 +7,6 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/cachelimit"
-	"github.com/madcrow-go/madcrow/internal/keys"
 )
 
 // Load is what a loader of GetOrLoadWith can see and say.
@@ -60,29 +59,46 @@ func (l *Load[T]) NotModified() { l.notModified = l.Found }
 // GetOrLoad returns the value of key, and loads and stores it when there is no
 // fresh one. Of all callers in this process one loads, and of all processes
 // one; the others wait for it and get the same value, which they must not
-// change. A loader that returns [ErrNotFound] says that there is none: that is
-// cached too.
+// change. A loader that returns [ErrNotFound] says that there is none. That is
+// cached too, and GetOrLoad returns ErrNotFound.
 //
 // The load has a goroutine of its own: ctx bounds the waiting of this caller
 // alone, its values are those of the first. When the load fails, a stale value is
-// returned where Options.StaleTTL has kept one; otherwise the error is a
-// [*madcrow.Error] that wraps the loader's own. When Redis is away it loads, with
+// returned where Options.StaleTTL has kept one. Otherwise the error is a
+// [*madcrow.Error] around the loader's own, which errors.Is and errors.As find. Its
+// problem document is that of the loader's error, where that describes one, and
+// else 500 LOAD_FAILED: the cache did not fail. A panic of the loader is an error
+// too; its stack is in the log. When Redis is away it loads, with
 // nothing but this process to share the load with, at most Options.MaxLoads at a
 // time.
 func (c *Cache[T]) GetOrLoad(ctx context.Context, key string, load func(context.Context) (T, error), opts ...CallOption) (T, error) {
-	if len(opts) == 0 && (key == "" || key[0] != keys.Hashed[0]) {
-		if e, ok := c.hot(key); ok {
-			c.event(ctx, madcrow.EventCacheHitNear)
-			return e.value, nil
+	if len(opts) == 0 {
+		if v, ok := c.hotValue(ctx, key); ok {
+			return v, nil
 		}
 	}
 	res, err := c.GetOrLoadWith(ctx, key, func(ctx context.Context, _ *Load[T]) (T, error) { return load(ctx) }, opts...)
 	return res.Value, err
 }
 
+// Load is GetOrLoad with Options.Load. It is an error where there is none.
+func (c *Cache[T]) Load(ctx context.Context, key string, opts ...CallOption) (T, error) {
+	if c.opt.Load == nil {
+		var none T
+		return none, fail.Argument("load", c.name, "Options.Load", "must be set for Cache.Load")
+	}
+	if len(opts) == 0 {
+		if v, ok := c.hotValue(ctx, key); ok {
+			return v, nil
+		}
+	}
+	return c.GetOrLoad(ctx, key, func(ctx context.Context) (T, error) { return c.opt.Load(ctx, key) }, opts...)
+}
+
 // GetOrLoadWith is GetOrLoad for a loader that wants to see the stale value or
-// to say more of the new one. The result says how it was served. A value that
-// is not there is [ErrNotFound] and SourceNegative.
+// to say more of the new one. The result says how it was served. Where the loader
+// returned [ErrNotFound], or that is cached, the error is ErrNotFound, and the
+// result has SourceNegative.
 func (c *Cache[T]) GetOrLoadWith(ctx context.Context, key string, load func(context.Context, *Load[T]) (T, error), opts ...CallOption) (Result[T], error) {
 	ca, err := c.options(opts)
 	if err != nil {

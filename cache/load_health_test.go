@@ -3,6 +3,7 @@ package cache_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -122,5 +123,47 @@ func TestLoads_APanicIsInTheLogWithItsStackOnceForEachPlace(t *testing.T) {
 		if !strings.Contains(line, "level=ERROR") || !strings.Contains(line, "TestLoads_APanicIsInTheLogWithItsStackOnceForEachPlace.func") {
 			t.Error(line)
 		}
+	}
+}
+
+// spans is a Recorder that makes spans.
+type spans struct {
+	listener
+	ended chan error
+}
+
+type spanKey struct{}
+
+func (s *spans) Start(ctx context.Context, span madcrow.Span) (context.Context, func(error)) {
+	return context.WithValue(ctx, spanKey{}, span), func(err error) { s.ended <- err }
+}
+
+func TestLoads_HaveASpanOfTheirCaller(t *testing.T) {
+	type callerKey struct{}
+	tracer := &spans{ended: make(chan error, 10)}
+	cfg := ownConfig(t)
+	cfg.Recorder = tracer
+	c := newCache(t, openConfig(t, cfg), cache.Options[string]{})
+	ctx := context.WithValue(t.Context(), callerKey{}, "caller")
+	for key, want := range map[string]error{"well": nil, "failing": errDatabase, "none": cache.ErrNotFound, "exits": errors.New("it ends")} {
+		_, _ = c.GetOrLoad(ctx, key, func(ctx context.Context) (string, error) {
+			if span, _ := ctx.Value(spanKey{}).(madcrow.Span); span != (madcrow.Span{Op: "cache.load", Name: "c"}) || ctx.Value(callerKey{}) != "caller" {
+				t.Errorf("%s: the loader's context has the span %+v", key, span)
+			}
+			if key == "exits" {
+				runtime.Goexit()
+			}
+			return "", want
+		})
+		switch err := <-tracer.ended; {
+		case key == "exits" && err != nil, key == "none" && err == nil, errors.Is(err, want):
+		default:
+			t.Errorf("%s: the span ended with %v", key, err)
+		}
+	}
+	_, _ = c.GetOrLoadMany(ctx, []string{"x", "y"}, func(context.Context, []string) (map[string]string, error) { return nil, nil })
+	<-tracer.ended
+	if len(tracer.ended) != 0 {
+		t.Error("one call of a loader has several spans")
 	}
 }

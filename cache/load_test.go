@@ -196,3 +196,23 @@ func TestGetOrLoad_ExpiredAbsenceIsNoStaleValue(t *testing.T) {
 		t.Errorf("%q %v", v, err)
 	}
 }
+
+func TestLoad_UsesTheLoaderOfTheOptions(t *testing.T) {
+	_, err := newCache(t, open(t), cache.Options[string]{}).Load(t.Context(), "k")
+	if bad := (*madcrow.ArgumentError)(nil); !errors.As(err, &bad) || bad.Argument != "Options.Load" {
+		t.Errorf("%v", err)
+	}
+	calls := 0
+	c := newCache(t, open(t), cache.Options[string]{NearCacheBytes: near, Load: func(_ context.Context, key string) (string, error) { calls++; return key, nil }})
+	testkit.Eventually(t, "a near copy", func() bool {
+		v, failure := c.Load(t.Context(), "k")
+		res, err := c.GetResult(t.Context(), "k")
+		return v == "k" && err == nil && failure == nil && res.Source == cache.SourceNear
+	})
+	if n := testing.AllocsPerRun(100, func() { _, _ = c.Load(t.Context(), "k") }); n > 0 {
+		t.Errorf("a near hit takes %v allocations", n)
+	}
+	if calls != 1 {
+		t.Errorf("%d loads", calls)
+	}
+}

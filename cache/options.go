@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -19,6 +20,10 @@ type Options[T any] struct {
 	// Codec encodes values. Defaults to [madcrow.Text] for strings,
 	// [madcrow.Bytes] for byte slices and [madcrow.JSON] for all else.
 	Codec madcrow.Codec[T]
+
+	// Load is the loader of [Cache.Load], for a cache whose values all come from one
+	// place. It returns [ErrNotFound] where there is no value. Defaults to none.
+	Load func(ctx context.Context, key string) (T, error)
 
 	// TTL is how long a value is fresh, from 10 ms to 10 years. Defaults to 5
 	// minutes.

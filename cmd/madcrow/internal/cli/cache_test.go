@@ -237,7 +237,7 @@ func TestCache_MistakesAreUsageErrors(t *testing.T) {
 		"set k v --stale-for 1m":       "--stale-for needs --name",
 		"set k v --name n":             "--codec text",
 		"set k v --name n --codec xml": "json, text or bytes",
-		"set k 1 --name n --ttl 1ms":   "TTL must be from",
+		"set k 1 --name n --ttl 1ms":   "TTL: must be from",
 		"set k 1 --name n --tag=":      "tags: each must",
 		"set m1:cache:n:{k} v":         "reserved",
 		"get session:1":                "reserved",
