@@ -23,17 +23,14 @@ var fail = operr.Maker{Package: "ratelimit", Problem: problemOf}
 
 // problemOf is a 503, or a 504 for a deadline: a limit that cannot be decided is
 // never a 429. ErrNever and ErrTooLate are decided, and are one.
-func problemOf(op, name string, err error) problem.Problem {
+func problemOf(_, name string, err error) problem.Problem {
 	switch {
 	case errors.Is(err, ErrNever):
 		return problem.Problem{Type: typeQuota, Title: titleQuota, Status: http.StatusTooManyRequests, Code: "QUOTA_NEVER", Message: messageNever, ViolatedPolicies: []string{name}}
 	case errors.Is(err, ErrTooLate):
 		return problem.Problem{Type: typeQuota, Title: titleQuota, Status: http.StatusTooManyRequests, Code: "QUOTA_EXCEEDED", Message: messageUsedUp, RetryAfter: time.Second, ViolatedPolicies: []string{name}}
 	case errors.Is(err, madcrow.ErrTimeout):
-		return problem.Problem{Status: http.StatusGatewayTimeout, Code: "LIMIT_TIMEOUT", Message: "The rate limit could not be decided in time", Operation: op, Table: redisTable}
+		return problem.Problem{Status: http.StatusGatewayTimeout, Code: "LIMIT_TIMEOUT", Message: "The rate limit could not be decided in time"}
 	}
-	return problem.Problem{Status: http.StatusServiceUnavailable, Code: "LIMIT_UNAVAILABLE", Message: "The rate limit cannot be decided at the moment", RetryAfter: time.Second, Operation: op, Table: redisTable}
+	return problem.Problem{Status: http.StatusServiceUnavailable, Code: "LIMIT_UNAVAILABLE", Message: "The rate limit cannot be decided at the moment", RetryAfter: time.Second}
 }
-
-// redisTable is the name of FastAPI Madcrow for this kind of data.
-const redisTable = "redis_rate_limits"

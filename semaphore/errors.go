@@ -30,9 +30,9 @@ var fail = operr.Maker{Package: "semaphore", Problem: problemOf}
 func (s *Semaphore) failed(op string, err error) error { return fail.Wrap(op, s.name, err) }
 
 // problemOf is a 503, or a 504 for a deadline.
-func problemOf(op, _ string, err error) problem.Problem {
+func problemOf(_, _ string, err error) problem.Problem {
 	if errors.Is(err, madcrow.ErrTimeout) || errors.Is(err, context.DeadlineExceeded) {
-		return problem.Problem{Status: http.StatusGatewayTimeout, Code: "LIMIT_TIMEOUT", Message: "The concurrency limit could not be decided in time", Operation: op, Table: redisTable}
+		return problem.Problem{Status: http.StatusGatewayTimeout, Code: "LIMIT_TIMEOUT", Message: "The concurrency limit could not be decided in time"}
 	}
-	return problem.Problem{Status: http.StatusServiceUnavailable, Code: "LIMIT_UNAVAILABLE", Message: "The concurrency limit cannot be decided at the moment", RetryAfter: time.Second, Operation: op, Table: redisTable}
+	return problem.Problem{Status: http.StatusServiceUnavailable, Code: "LIMIT_UNAVAILABLE", Message: "The concurrency limit cannot be decided at the moment", RetryAfter: time.Second}
 }

@@ -44,6 +44,3 @@ func (s *Semaphore) fallBack(ctx context.Context, op, subject string, cause erro
 	s.monitor.PolicyDecided(s.opt.FailPolicy, d.Allowed, cause)
 	return d, nil
 }
-
-// redisTable is FastAPI Madcrow's name for this kind of data.
-const redisTable = "redis_rate_limits"

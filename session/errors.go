@@ -65,9 +65,6 @@ func (e *sentinel) Error() string { return e.text }
 // Problem implements [problem.Describer].
 func (e *sentinel) Problem() problem.Problem { return e.problem }
 
-// redisTable is FastAPI Madcrow's name for this kind of data.
-const redisTable = "redis_sessions"
-
 var fail = operr.Maker{Package: "session", Problem: problemOf}
 
 // wrap returns err as the error of an operation; nil stays nil.
@@ -83,7 +80,7 @@ func wrap(op, name string, err error) error {
 
 // problemOf returns 401 for a session that has ended or has no user, 409 for a
 // conflict, 504 for a deadline, 500 for a mistake of the program and 503 otherwise.
-func problemOf(op, _ string, err error) problem.Problem {
+func problemOf(_, _ string, err error) problem.Problem {
 	p := unavailable
 	own := decisive(err)
 	switch {
@@ -93,9 +90,6 @@ func problemOf(op, _ string, err error) problem.Problem {
 		p = problem.Problem{Status: http.StatusRequestEntityTooLarge, Code: "VALUE_TOO_LARGE", Message: "The session is too large"}
 	case errors.Is(err, madcrow.ErrTimeout):
 		p = timeout
-	}
-	if p.Status > http.StatusInternalServerError {
-		p.Operation, p.Table = op, redisTable
 	}
 	return p
 }

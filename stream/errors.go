@@ -32,16 +32,16 @@ var fail = operr.Maker{Package: "stream", Problem: problemOf}
 
 // problemOf returns a 503, or a 504 for a deadline; a 413 for a message that is
 // too large, and a 404 for a group that does not exist.
-func problemOf(op, _ string, err error) problem.Problem {
+func problemOf(_, _ string, err error) problem.Problem {
 	switch {
 	case errors.Is(err, madcrow.ErrTooLarge):
 		return problem.Problem{Status: http.StatusRequestEntityTooLarge, Code: "VALUE_TOO_LARGE", Message: "The message is too large"}
 	case errors.Is(err, ErrNoGroup):
 		return problem.Problem{Status: http.StatusNotFound, Code: "GROUP_NOT_FOUND", Message: "There is no such group of workers"}
 	case errors.Is(err, ErrTooOld):
-		return problem.Problem{Status: http.StatusInternalServerError, Code: "REDIS_TOO_OLD", Message: "The Redis server is too old for this", Operation: op}
+		return problem.Problem{Status: http.StatusInternalServerError, Code: "REDIS_TOO_OLD", Message: "The Redis server is too old for this"}
 	}
-	p := problem.Problem{Status: http.StatusServiceUnavailable, Code: "MESSAGES_UNAVAILABLE", Message: "Messages cannot be sent or received at the moment", RetryAfter: time.Second, Operation: op, Table: "redis_pubsub"}
+	p := problem.Problem{Status: http.StatusServiceUnavailable, Code: "MESSAGES_UNAVAILABLE", Message: "Messages cannot be sent or received at the moment", RetryAfter: time.Second}
 	if errors.Is(err, madcrow.ErrTimeout) {
 		p.Status, p.Code, p.RetryAfter = http.StatusGatewayTimeout, "MESSAGES_TIMEOUT", 0
 	}
