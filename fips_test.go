@@ -147,14 +147,14 @@ func useEveryPackage(ctx context.Context, t *testing.T, cfg madcrow.Config, must
 		}, stream.WorkOptions{}))
 	}
 
-	sv := service.New(r)
+	sv := service.New(r, service.Options{})
 	must("service", sv.SetCache(ctx, "k", "v", time.Minute))
 	_, err = sv.CheckRateLimit(ctx, "requests", 5, time.Minute)
 	must("service limit", err)
 
 	monitor, err := health.New(r, health.Options{})
 	must("health", err)
-	set := inject.New(r, nil)
+	set := inject.New(r, inject.Options{})
 	dep := inject.Value(set, 7)
 	h := inject.Scope(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		n, err := inject.Get(req, dep)

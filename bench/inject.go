@@ -17,8 +17,8 @@ func injectRace(e *environment) (race, error) {
 	if err != nil {
 		return race{}, err
 	}
-	svc := service.New(e.redis)
-	deps := inject.New(e.redis, nil)
+	svc := service.New(e.redis, service.Options{})
+	deps := inject.New(e.redis, inject.Options{})
 	usersDep, svcDep := inject.Value(deps, users), inject.Value(deps, svc)
 	name := inject.Plain(deps, "madcrow")
 	agent := inject.PerRequestPlain(deps, func(r *http.Request) (string, error) { return r.Host, nil })
@@ -37,7 +37,7 @@ func injectRace(e *environment) (race, error) {
 	three := inject.With3(usersDep, svcDep, name, func(w http.ResponseWriter, _ *http.Request, c *cache.Cache[user], s *service.Service, n string) error {
 		return done(w, c == users && s == svc && n == "madcrow")
 	})
-	optional := inject.WithOptional(usersDep, func(w http.ResponseWriter, _ *http.Request, c inject.Optional[*cache.Cache[user]]) error {
+	optional := inject.With(inject.Maybe(usersDep), func(w http.ResponseWriter, _ *http.Request, c inject.Optional[*cache.Cache[user]]) error {
 		v, ok := c.Get()
 		return done(w, ok && v == users)
 	})
@@ -59,7 +59,7 @@ func injectRace(e *environment) (race, error) {
 		{"variables", 0, run(bare)},
 		{"inject.With", 0, run(one)},
 		{"inject.With3", 0, run(three)},
-		{"inject.WithOptional", 0, run(optional)},
+		{"inject.With, optional", 0, run(optional)},
 		{"inject.With, built for each request", 0, run(built)},
 	}}, nil
 }

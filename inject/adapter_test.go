@@ -16,7 +16,7 @@ import (
 
 func TestNewWith_ErrorsOfHandlersAreAnsweredByTheRules(t *testing.T) {
 	gone := errors.New("gone")
-	set := inject.NewWith(nil, problem.Writer{Rules: []problem.Rule{problem.Is(gone, problem.Problem{Status: 410, Code: "GONE"})}})
+	set := inject.New(nil, inject.Options{Rules: []problem.Rule{problem.Is(gone, problem.Problem{Status: 410, Code: "GONE"})}})
 	h := inject.With(inject.Plain(set, 1), func(http.ResponseWriter, *http.Request, int) error { return gone })
 	if w := ask(h, "GET", "/"); w.Code != 410 || !strings.Contains(w.Body.String(), `"GONE"`) {
 		t.Errorf("%d %s", w.Code, w.Body)
@@ -27,7 +27,7 @@ func TestNewWith_ErrorsOfHandlersAreAnsweredByTheRules(t *testing.T) {
 }
 
 func TestHandler_AnErrorAfterTheFirstBytesDoesNotEndTheAnswerAsAWhole(t *testing.T) {
-	set := inject.New(nil, nil)
+	set := inject.New(nil, inject.Options{})
 	srv := httptest.NewServer(set.Problems().Recover(set.Handler(func(w http.ResponseWriter, _ *http.Request) error {
 		_, _ = io.WriteString(w, `[{"n":1},`)
 		_ = http.NewResponseController(w).Flush()
@@ -45,7 +45,7 @@ func TestHandler_AnErrorAfterTheFirstBytesDoesNotEndTheAnswerAsAWhole(t *testing
 }
 
 func TestScoped_KeepsBuiltValues(t *testing.T) {
-	set := inject.New(nil, nil)
+	set := inject.New(nil, inject.Options{})
 	built := 0
 	d := inject.PerRequestPlain(set, func(*http.Request) (int, error) { built++; return built, nil })
 	if !d.PerRequest() || !inject.Maybe(d).PerRequest() || d.Set() != set {
@@ -69,7 +69,7 @@ func TestScoped_KeepsBuiltValues(t *testing.T) {
 }
 
 func TestGet_WithoutPerRequestNeedsNoRequest(t *testing.T) {
-	set := inject.New(nil, nil)
+	set := inject.New(nil, inject.Options{})
 	d := inject.Plain(set, "x")
 	if d.PerRequest() || inject.Maybe(d).PerRequest() {
 		t.Error("it is not built for each request")
@@ -83,7 +83,7 @@ func TestGet_WithoutPerRequestNeedsNoRequest(t *testing.T) {
 }
 
 func TestJoin_AsksBothInTurn(t *testing.T) {
-	set := inject.New(nil, nil)
+	set := inject.New(nil, inject.Options{})
 	built := 0
 	id := inject.PerRequestPlain(set, func(r *http.Request) (int, error) {
 		if r.URL.Path == "/bad" {
@@ -117,51 +117,63 @@ func TestJoin_AsksBothInTurn(t *testing.T) {
 
 func TestJoin_AllocatesNothing(t *testing.T) {
 	r := open(t, madcrowtest.StartRedis(t).Config())
-	set := inject.New(r, nil)
+	set := inject.New(r, inject.Options{})
 	d := inject.Join(inject.Value(set, &greeter{}), inject.Plain(set, "x"))
 	if n := testing.AllocsPerRun(1000, func() { _, _ = inject.Get(nil, d) }); n > 0 {
 		t.Errorf("%v allocations", n)
 	}
 }
 
-func TestCarrier_PutsDependenciesIntoTheContext(t *testing.T) {
-	set := inject.New(nil, nil)
+func TestInto_PutsDependenciesIntoTheContext(t *testing.T) {
+	set := inject.New(nil, inject.Options{})
 	built := 0
-	inject.PerRequestPlain(set, func(r *http.Request) (string, error) {
+	d := inject.PerRequestPlain(set, func(r *http.Request) (string, error) {
 		if built++; r.URL.Path == "/bad" {
 			return "", errors.New("bad")
 		}
 		return "x", nil
 	})
-	c := set.Carrier()
-	if err := inject.CarryOptional[string](c); err != nil {
-		t.Fatal(err)
-	}
-	if err := inject.Carry[string](c); err != nil {
-		t.Fatal(err)
-	}
-	if inject.Carry[int](c) == nil || inject.CarryOptional[int](c) == nil || c.Len() != 2 {
-		t.Errorf("there is no int, and it carries %d", c.Len())
-	}
 	for _, path := range []string{"/", "/bad"} {
 		good := path == "/"
 		built = 0
 		r := httptest.NewRequest("GET", path, nil)
-		if _, ok := inject.Carried[string](r.Context()); ok {
+		if _, ok := inject.From[string](r.Context()); ok {
 			t.Error("it is there before")
 		}
-		r, err := c.Into(r)
-		v, ok := inject.Carried[string](r.Context())
-		o, has := inject.Carried[inject.Optional[string]](r.Context())
+		r, failed := inject.Maybe(d).Into(r)
+		if failed != nil {
+			t.Fatal(failed)
+		}
+		r, err := d.Into(r)
+		v, ok := inject.From[string](r.Context())
+		o, has := inject.From[inject.Optional[string]](r.Context())
 		if _, there := o.Get(); (err == nil) != good || ok != good || (v == "x") != good || !has || there != good || built != 1 {
 			t.Errorf("%s: %v; %q %v; %v %v; built %d times", path, err, v, ok, o, has, built)
 		}
 	}
 }
 
+// A router whose handlers take no dependencies has them in the context.
+func TestInto_IsAMiddlewareThatAnswersForWhatIsMissing(t *testing.T) {
+	r := open(t, madcrowtest.StartRedis(t).Config())
+	users := inject.Value(inject.New(r, inject.Options{}), &greeter{})
+	h := inject.Into(users)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if g, ok := inject.From[*greeter](r.Context()); !ok || g == nil {
+			t.Error("it is not there")
+		}
+	}))
+	for _, want := range []int{200, 503} {
+		w := httptest.NewRecorder()
+		if h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil)); w.Code != want {
+			t.Errorf("%d, want %d", w.Code, want)
+		}
+		_ = r.Close(t.Context())
+	}
+}
+
 func TestMaybe_AllocatesNothing(t *testing.T) {
 	r := open(t, madcrowtest.StartRedis(t).Config())
-	d := inject.Maybe(inject.Value(inject.New(r, nil), &greeter{}))
+	d := inject.Maybe(inject.Value(inject.New(r, inject.Options{}), &greeter{}))
 	h := inject.With(d, func(http.ResponseWriter, *http.Request, inject.Optional[*greeter]) error { return nil })
 	w, req := httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)
 	if n := testing.AllocsPerRun(1000, func() { h.ServeHTTP(w, req) }); n > 0 {

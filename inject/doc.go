@@ -1,14 +1,14 @@
 // Package inject passes dependencies to handlers as typed parameters, like FastAPI's
 // Depends, but checked by the compiler.
 //
-//	deps := inject.New(r, logger)
+//	deps := inject.New(r, inject.Options{})
 //	users := inject.Value(deps, userCache) // needs Redis, the default
 //	db := inject.Plain(deps, database)     // does not
 //	me := inject.PerRequest(deps, currentUser)
 //
 //	mux.Handle("GET /users/{id}", inject.With(users, getUser))
 //	mux.Handle("GET /feed", inject.With2(me, db, feed))
-//	mux.Handle("GET /hits", inject.WithOptional(users, hits))
+//	mux.Handle("GET /hits", inject.With(inject.Maybe(users), hits))
 //
 //	func getUser(w http.ResponseWriter, r *http.Request, users *cache.Cache[User]) error
 //	func hits(w http.ResponseWriter, r *http.Request, users inject.Optional[*cache.Cache[User]]) error

@@ -7,7 +7,8 @@ func (s *Set) Handler(h func(http.ResponseWriter, *http.Request) error) http.Han
 	return handler(s, false, h)
 }
 
-// With makes a handler from a function with the dependency a.
+// With makes a handler from a function with the dependency a. Use [Maybe] for one that
+// is optional.
 func With[A any](a Dep[A], h func(http.ResponseWriter, *http.Request, A) error) http.Handler {
 	pa := a.provider()
 	return handler(pa.set, pa.scope, func(w http.ResponseWriter, r *http.Request) error {
@@ -19,15 +20,7 @@ func With[A any](a Dep[A], h func(http.ResponseWriter, *http.Request, A) error) 
 	})
 }
 
-// WithOptional makes a handler from a function with the optional dependency a.
-func WithOptional[A any](a Dep[A], h func(http.ResponseWriter, *http.Request, Optional[A]) error) http.Handler {
-	pa := a.provider()
-	return handler(pa.set, pa.scope, func(w http.ResponseWriter, r *http.Request) error {
-		return h(w, r, OptionalOf(r, a))
-	})
-}
-
-// With2 is With for two dependencies. Use [Maybe] for one that is optional.
+// With2 is With for two dependencies.
 func With2[A, B any](a Dep[A], b Dep[B], h func(http.ResponseWriter, *http.Request, A, B) error) http.Handler {
 	pa, pb := a.provider(), b.provider()
 	return handler(pa.set, pa.scope || pb.scope, func(w http.ResponseWriter, r *http.Request) error {
@@ -43,7 +36,7 @@ func With2[A, B any](a Dep[A], b Dep[B], h func(http.ResponseWriter, *http.Reque
 	})
 }
 
-// With3 is With for three dependencies. Use [Maybe] for one that is optional.
+// With3 is With for three dependencies.
 func With3[A, B, C any](a Dep[A], b Dep[B], c Dep[C], h func(http.ResponseWriter, *http.Request, A, B, C) error) http.Handler {
 	pa, pb, pc := a.provider(), b.provider(), c.provider()
 	return handler(pa.set, pa.scope || pb.scope || pc.scope, func(w http.ResponseWriter, r *http.Request) error {
@@ -63,13 +56,13 @@ func With3[A, B, C any](a Dep[A], b Dep[B], c Dep[C], h func(http.ResponseWriter
 	})
 }
 
-// Maybe returns d as an optional dependency, for [With2] and [With3]. Call it where
-// the routes are made, not for each request.
+// Maybe returns d as an optional dependency: its handlers run without Redis, too.
+// Call it where the routes are made, not for each request.
 func Maybe[D any](d Dep[D]) Dep[Optional[D]] {
 	p := d.provider()
 	// It is not added to the set: adapters look up d itself.
 	return Dep[Optional[D]]{&provider[Optional[D]]{set: p.set, scope: p.scope, maybe: true, build: func(r *http.Request) (Optional[D], error) {
-		return OptionalOf(r, d), nil
+		return optionalOf(r, d), nil
 	}}}
 }
 

@@ -1,6 +1,7 @@
 package inject
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -8,7 +9,6 @@ import (
 	"reflect"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/problem"
@@ -25,16 +25,28 @@ type Set struct {
 	overrides atomic.Pointer[map[any]any]
 }
 
-// New makes a set of dependencies that need r unless they say otherwise. The
-// logger gets the causes of problems, and may be nil; r may be nil where
-// nothing needs Redis.
-func New(r *madcrow.Redis, logger *slog.Logger) *Set {
-	return NewWith(r, problem.Writer{Logger: logger})
+// Options says how a set answers the errors of handlers.
+type Options struct {
+	// Logger gets the cause of each problem, under its error_id. Defaults to the
+	// Redis' logger, and without a Redis to none.
+	Logger *slog.Logger
+	// Rules are for errors that do not describe themselves: see [problem.Writer].
+	Rules []problem.Rule
+	// Debug shows the text of errors to clients: see [problem.Writer]. Never set it
+	// in production.
+	Debug bool
 }
 
-// NewWith is New with rules for the errors of handlers.
-func NewWith(r *madcrow.Redis, problems problem.Writer) *Set {
-	return &Set{redis: r, problems: problems, byType: map[reflect.Type][]any{}}
+// New makes a set of dependencies that need r unless they say otherwise. r may be
+// nil where nothing needs Redis.
+func New(r *madcrow.Redis, options Options) *Set {
+	if options.Logger == nil && r != nil {
+		options.Logger = r.Logger()
+	}
+	return &Set{
+		redis: r, byType: map[reflect.Type][]any{},
+		problems: problem.Writer{Logger: options.Logger, Rules: options.Rules, Debug: options.Debug},
+	}
 }
 
 // Problems returns the writer that answers errors of handlers, for adapters and
@@ -111,7 +123,7 @@ func Find[D any](s *Set) (Dep[D], error) {
 }
 
 // Available returns nil if the dependency can be used now, or the reason. It sends no
-// command. The error's problem is a 503 with Retry-After.
+// command. The error is a [*madcrow.Error] whose problem is a 503 with Retry-After.
 func (d Dep[D]) Available() error {
 	p := d.provider()
 	if p.redis == nil || p.redis.Available() {
@@ -120,7 +132,7 @@ func (d Dep[D]) Available() error {
 	if _, replaced := p.override(); replaced {
 		return nil
 	}
-	return &Unavailable{Err: p.redis.Err()}
+	return unavailable(p.redis)
 }
 
 // Set returns the set of the dependency. It panics for the zero Dep: adapters call it
@@ -187,7 +199,7 @@ func Get[D any](r *http.Request, d Dep[D]) (D, error) {
 	}
 	if p.redis != nil && !p.redis.Available() {
 		var none D
-		return none, &Unavailable{Err: p.redis.Err()}
+		return none, unavailable(p.redis)
 	}
 	if p.build == nil {
 		return p.value, nil
@@ -265,21 +277,12 @@ func (p *provider[D]) builtIn(sc *scope) *builtValue[D] {
 	return b
 }
 
-// Unavailable is the error of a dependency whose Redis is unavailable.
-type Unavailable struct {
-	// Err is the reason; it may name addresses.
-	Err error
-}
-
-// Error returns one line for logs.
-func (e *Unavailable) Error() string { return fmt.Sprintf("inject: redis is unavailable: %v", e.Err) }
-
-// Unwrap returns the reason.
-func (e *Unavailable) Unwrap() error { return e.Err }
-
-// Problem returns a 503 with Retry-After.
-func (e *Unavailable) Problem() problem.Problem {
-	return problem.Problem{Status: http.StatusServiceUnavailable, Code: "REDIS_UNAVAILABLE", Message: "Redis is not available", RetryAfter: time.Second}
+// unavailable returns the error of a dependency: a 503, whatever the reason.
+func unavailable(r *madcrow.Redis) error {
+	return &madcrow.Error{
+		Op: "inject.get", Kind: madcrow.KindUnavailable, Outcome: madcrow.OutcomeNotApplied,
+		Err: fmt.Errorf("redis is unavailable: %w", cmp.Or(r.Err(), error(madcrow.ErrUnavailable))),
+	}
 }
 
 // Optional is a dependency that may be unavailable.
@@ -294,8 +297,8 @@ func (o Optional[D]) Get() (D, bool) { return o.v, o.err == nil }
 // Err returns the reason why it is unavailable, or nil.
 func (o Optional[D]) Err() error { return o.err }
 
-// OptionalOf returns the result of [Get] as an Optional.
-func OptionalOf[D any](r *http.Request, d Dep[D]) Optional[D] {
+// optionalOf returns the result of [Get] as an Optional.
+func optionalOf[D any](r *http.Request, d Dep[D]) Optional[D] {
 	v, err := Get(r, d)
 	if err != nil {
 		var none D

@@ -38,8 +38,8 @@ type greeter struct{ word string }
 func TestWith_RequiredIs503AndOptionalRunsWithoutRedis(t *testing.T) {
 	srv := madcrowtest.StartRedis(t)
 	r := open(t, srv.Config())
-	set := inject.New(r, nil)
-	svc := inject.Value(set, service.New(r))
+	set := inject.New(r, inject.Options{})
+	svc := inject.Value(set, service.New(r, service.Options{}))
 	plain := inject.Plain(set, greeter{"hello"})
 	ran := 0
 	required := inject.With2(plain, svc, func(w http.ResponseWriter, r *http.Request, g greeter, s *service.Service) error {
@@ -48,7 +48,7 @@ func TestWith_RequiredIs503AndOptionalRunsWithoutRedis(t *testing.T) {
 		fmt.Fprint(w, g.word, found)
 		return err
 	})
-	optional := inject.WithOptional(svc, func(w http.ResponseWriter, _ *http.Request, s inject.Optional[*service.Service]) error {
+	optional := inject.With(inject.Maybe(svc), func(w http.ResponseWriter, _ *http.Request, s inject.Optional[*service.Service]) error {
 		got, ok := s.Get()
 		fmt.Fprint(w, ok, got != nil, s.Err() != nil)
 		return nil
@@ -78,7 +78,7 @@ func TestWith_RequiredIs503AndOptionalRunsWithoutRedis(t *testing.T) {
 	if w := ask(maybe, "GET", "/"); w.Code != 200 || w.Body.String() != "false" {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
-	restore := inject.Override(svc, service.New(r))
+	restore := inject.Override(svc, service.New(r, service.Options{}))
 	if w := ask(optional, "GET", "/"); w.Body.String() != "true true false" {
 		t.Errorf("overridden: %s", w.Body)
 	}
@@ -89,7 +89,7 @@ func TestWith_RequiredIs503AndOptionalRunsWithoutRedis(t *testing.T) {
 }
 
 func TestPerRequest_IsBuiltOnceForEachRequest(t *testing.T) {
-	set := inject.New(nil, nil)
+	set := inject.New(nil, inject.Options{})
 	var built atomic.Int64
 	id := inject.PerRequestPlain(set, func(r *http.Request) (int64, error) {
 		if r.URL.Path == "/bad" {
@@ -141,7 +141,7 @@ func (users) get(w http.ResponseWriter, r *http.Request, g greeter) error {
 }
 
 func TestMount_PrefixAndMiddleware(t *testing.T) {
-	set := inject.New(nil, nil)
+	set := inject.New(nil, inject.Options{})
 	mux := http.NewServeMux()
 	inject.Mount(mux, "/users", users{inject.Plain(set, greeter{"hi "})}, func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -168,7 +168,7 @@ func TestWith_AZeroDepPanicsWhenTheRouteIsMade(t *testing.T) {
 
 func TestWith_AllocatesNothing(t *testing.T) {
 	r := open(t, madcrowtest.StartRedis(t).Config())
-	h := inject.With(inject.Value(inject.New(r, nil), &greeter{}), func(http.ResponseWriter, *http.Request, *greeter) error { return nil })
+	h := inject.With(inject.Value(inject.New(r, inject.Options{}), &greeter{}), func(http.ResponseWriter, *http.Request, *greeter) error { return nil })
 	w, req := httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)
 	if n := testing.AllocsPerRun(1000, func() { h.ServeHTTP(w, req) }); n > 0 {
 		t.Errorf("%v allocations", n)
@@ -177,7 +177,7 @@ func TestWith_AllocatesNothing(t *testing.T) {
 
 func BenchmarkWith(b *testing.B) {
 	r := open(b, madcrowtest.StartRedis(b).Config())
-	h := inject.With(inject.Value(inject.New(r, nil), &greeter{}), func(http.ResponseWriter, *http.Request, *greeter) error { return nil })
+	h := inject.With(inject.Value(inject.New(r, inject.Options{}), &greeter{}), func(http.ResponseWriter, *http.Request, *greeter) error { return nil })
 	w, req := httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)
 	b.ReportAllocs()
 	for b.Loop() {

@@ -17,7 +17,6 @@ import (
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/cache"
 	"github.com/madcrow-go/madcrow/clientip"
-	"github.com/madcrow-go/madcrow/inject"
 	"github.com/madcrow-go/madcrow/internal/operr"
 	"github.com/madcrow-go/madcrow/internal/sealed"
 	"github.com/madcrow-go/madcrow/problem"
@@ -138,8 +137,6 @@ var answers = map[string]answer{
 	"clientip.ErrUnknown": {fmt.Errorf("outer: %w", clientip.ErrUnknown), 400, false},
 	"clientip.ErrPolicy":  {clientip.ErrPolicy, 500, false},
 
-	"inject.Unavailable": {&inject.Unavailable{Err: errors.New(secret)}, 503, true},
-
 	"ratelimit.ErrNever":            {ofLimit(madcrow.FailClosed, 2, time.Minute), 429, false},
 	"ratelimit.ErrTooLate":          {ofLimit(madcrow.FailLocal(1), 1, time.Minute), 429, true},
 	"madcrow.Error of a limit":      {ofLimit(madcrow.FailClosed, 1, time.Minute), 503, true},
@@ -178,6 +175,9 @@ func TestFrom_EveryErrorOfEveryPackageHasItsStatus(t *testing.T) {
 		p := problem.From(a.err)
 		if p.Status != a.status || (p.RetryAfter > 0) != a.retry {
 			t.Errorf("%s: %d, Retry-After %v; want %d, %v", name, p.Status, p.RetryAfter, a.status, a.retry)
+		}
+		if p.Operation+p.Table != "" && !strings.Contains(name, "service") {
+			t.Errorf("%s tells strangers what stands behind: %s %s", name, p.Operation, p.Table)
 		}
 		text := fmt.Sprintf("%+v", p)
 		for _, leak := range []string{"WRONGTYPE", "10.1.2.3", "user-7", "GET"} {

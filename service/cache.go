@@ -11,7 +11,7 @@ import (
 const NoLifetime time.Duration = -1
 
 // GetCache returns the value of key. A missing key is ("", false, nil); a
-// failure is a [*madcrow.Error]. With [WithNearCache] it may come from this process.
+// failure is a [*madcrow.Error]. With Options.NearCacheBytes it may come from this process.
 func (s *Service) GetCache(ctx context.Context, key string) (value string, found bool, err error) {
 	if err := s.checkCacheKey(key); err != nil {
 		return "", false, err

@@ -2,7 +2,7 @@
 // sessions, a rate limit and messages, on data that both programs can read and
 // write.
 //
-// Every method makes one round trip, or none with [WithNearCache]. A missing key is
+// Every method makes one round trip, or none with [Options] NearCacheBytes. A missing key is
 // a value, not an error. A failed operation is a
 // [*madcrow.Error]; an invalid argument is a
 // [*madcrow.ArgumentError]. Both describe their HTTP response. While Redis is unavailable
@@ -15,6 +15,6 @@
 //	rate limit  the key as given     sorted set, score = Unix seconds
 //	message     the channel          text
 //
-// Reserved keys and channels are refused under any prefix: see [WithReservedKeys]
+// Reserved keys and channels are refused under any prefix: see [Options]
 // and [Service.Publish].
 package service

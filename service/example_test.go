@@ -27,7 +27,7 @@ func connect(ctx context.Context) (*service.Service, *madcrow.Redis) {
 	if err != nil {
 		log.Fatal(err)
 	}
-	return service.New(r), r
+	return service.New(r, service.Options{}), r
 }
 
 func ExampleService_GetCache() {
@@ -47,11 +47,11 @@ func ExampleService_GetCache() {
 
 // Values that are read often are kept in the process, and Redis says when one
 // changes.
-func ExampleWithNearCache() {
+func ExampleOptions_nearCache() {
 	ctx := context.Background()
 	_, r := connect(ctx)
 	defer r.Close(ctx)
-	s := service.New(r, service.WithNearCache(16<<20)) // bytes
+	s := service.New(r, service.Options{NearCacheBytes: 16 << 20}) // bytes
 
 	fmt.Println(s.SetCache(ctx, "motd", "hello", time.Hour))
 	for range 1000 { // one question, and 999 answers from this process

@@ -11,21 +11,6 @@ import (
 	"github.com/madcrow-go/madcrow/internal/localcache"
 )
 
-// WithNearCache keeps the results of GetCache and GetCacheWithTTL in this process,
-// up to the given number of bytes, so that the next read needs no round trip. It
-// also keeps that a key is missing.
-//
-// Redis invalidates the entries when any client changes the key (CLIENT TRACKING).
-// An entry that another process has changed may be served until the invalidation
-// arrives, commonly well under a millisecond. Reads of this Service see its own
-// SetCache and DeleteCache at once. Entries are dropped with the connection, and
-// expire no later than in Redis. Without tracking no entries are kept. While Redis is
-// unavailable reads return errors, as without a near cache.
-//
-// Entries live until the Redis is closed: make one Service, not one for each
-// request.
-func WithNearCache(bytes int64) Option { return func(s *Service) { s.nearBytes = bytes } }
-
 // nearEntry is the result of a read. It is immutable.
 type nearEntry struct {
 	value    string

@@ -34,7 +34,7 @@ func startNear(t *testing.T, opts ...madcrowtest.Option) (*Service, *madcrowtest
 	srv := madcrowtest.StartRedis(t, opts...)
 	rec := &counter{}
 	plain := open(t, srv, func(c *madcrow.Config) { c.Recorder, c.KeyPrefix = rec, "app:" })
-	return New(plain.redis, WithNearCache(1<<20)), srv, rec
+	return New(plain.redis, Options{NearCacheBytes: 1 << 20}), srv, rec
 }
 
 // reads wants a value of key, from near or from Redis.
@@ -265,7 +265,7 @@ func BenchmarkGetCache_Near(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = r.Close(context.Background()) })
-	for name, s := range map[string]*Service{"near": New(r, WithNearCache(1<<20)), "redis": New(r)} {
+	for name, s := range map[string]*Service{"near": New(r, Options{NearCacheBytes: 1 << 20}), "redis": New(r, Options{})} {
 		if err := s.SetCache(b.Context(), "user:42", "a value of some length", time.Hour); err != nil {
 			b.Fatal(err)
 		}

@@ -17,7 +17,7 @@ const subscriberQueue = 1024
 // is not a failure. In a cluster it counts the connections of one node. The channel
 // has 1 to 1,024 bytes. Reserved channels are a [*madcrow.ArgumentError]: those that begin
 // with __ belong to the server (Sentinels trust messages on theirs), those that begin
-// with m1: to the typed packages, see [WithReservedKeys].
+// with m1: to the typed packages, see [Options].
 func (s *Service) Publish(ctx context.Context, channel, message string) (receivers int64, err error) {
 	if err := s.checkChannel(channel); err != nil {
 		return 0, err

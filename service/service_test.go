@@ -43,7 +43,7 @@ func openConfig(t *testing.T, cfg madcrow.Config, change ...func(*madcrow.Config
 			t.Error(err)
 		}
 	})
-	return New(r)
+	return New(r, Options{})
 }
 
 func TestCache_MissIsAValueAndLifetimesAreReturned(t *testing.T) {
@@ -111,7 +111,7 @@ func TestService_PrefixStandsBeforeEveryKeyAndChannel(t *testing.T) {
 
 func TestService_ReservedAndUnusableArgumentsAreRefusedUnsent(t *testing.T) {
 	s, _ := start(t)
-	raw := New(s.redis, WithReservedKeys())
+	raw := New(s.redis, Options{ReservedKeys: true})
 	ctx := t.Context()
 	long := strings.Repeat("é", 256)
 	for name, tc := range map[string]struct {

@@ -19,8 +19,8 @@ var reservedChannels = []string{
 // Sentinels, and then this program, turn to a server of the sender's choice.
 func TestService_ReservedChannelsAreRefused(t *testing.T) {
 	s, srv := start(t)
-	prefixed := New(openPrefixed(t, srv.Config(), "app:"))
-	for _, s := range []*Service{s, prefixed, New(s.redis, WithReservedKeys())} {
+	prefixed := New(openPrefixed(t, srv.Config(), "app:"), Options{})
+	for _, s := range []*Service{s, prefixed, New(s.redis, Options{ReservedKeys: true})} {
 		for _, channel := range append(reservedChannels, "", strings.Repeat("c", 1025)) {
 			var v *madcrow.ArgumentError
 			if _, err := s.Publish(t.Context(), channel, "x"); !errors.As(err, &v) || v.Argument != "channel" {
@@ -53,7 +53,7 @@ func openPrefixed(t *testing.T, cfg madcrow.Config, prefix string) *madcrow.Redi
 // sessions, ended them, and reset its limits.
 func TestService_ReservedKeysOfOtherApplicationsAreRefused(t *testing.T) {
 	first, srv := start(t)
-	shop := New(openPrefixed(t, srv.Config(), "shop:"))
+	shop := New(openPrefixed(t, srv.Config(), "shop:"), Options{})
 	ctx := t.Context()
 	must(t, shop.SetSession(ctx, "victim", map[string]any{"a": 1}, 0))
 	_, err := shop.CheckRateLimit(ctx, "rate_limit:u", 5, time.Minute)

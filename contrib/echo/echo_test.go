@@ -110,7 +110,7 @@ func routes(router *echo.Echo, k *Kit) {
 }
 
 func TestWith_AZeroDepPanicsWhenTheRouteIsMade(t *testing.T) {
-	made := inject.Plain(inject.New(nil, nil), 1)
+	made := inject.Plain(inject.New(nil, inject.Options{}), 1)
 	for name, route := range map[string]func(){
 		"first":  func() { With(inject.Dep[int]{}, func(*echo.Context, int) error { return nil }) },
 		"second": func() { With2(made, inject.Dep[int]{}, func(*echo.Context, int, int) error { return nil }) },
@@ -129,7 +129,7 @@ func TestWith_AZeroDepPanicsWhenTheRouteIsMade(t *testing.T) {
 
 func TestErrorHandler_EchosOwnErrorsAreProblems(t *testing.T) {
 	e := echo.New()
-	e.HTTPErrorHandler = ErrorHandler(inject.New(nil, nil))
+	e.HTTPErrorHandler = ErrorHandler(inject.New(nil, inject.Options{}))
 	e.GET("/taken", func(*echo.Context) error {
 		return echo.NewHTTPError(http.StatusConflict, "It is taken").Wrap(errors.New(Secret))
 	})
@@ -147,7 +147,7 @@ func TestErrorHandler_EchosOwnErrorsAreProblems(t *testing.T) {
 }
 
 func TestErrorHandler_AnErrorAfterTheFirstBytesDoesNotEndTheAnswerAsAWhole(t *testing.T) {
-	set := inject.New(nil, nil)
+	set := inject.New(nil, inject.Options{})
 	for name, around := range map[string][]echo.MiddlewareFunc{"alone": nil, "Recover": {Middleware(set.Problems().Recover)}} {
 		e := echo.New()
 		e.HTTPErrorHandler = ErrorHandler(set)
@@ -175,7 +175,7 @@ func TestErrorHandler_AnErrorAfterTheFirstBytesDoesNotEndTheAnswerAsAWhole(t *te
 }
 
 func TestMiddleware_CarriesWhatTheHandlersAnswer(t *testing.T) {
-	for name, answer := range map[string]echo.HTTPErrorHandler{"errors of Echo": echo.DefaultHTTPErrorHandler(false), "problems": ErrorHandler(inject.New(nil, nil))} {
+	for name, answer := range map[string]echo.HTTPErrorHandler{"errors of Echo": echo.DefaultHTTPErrorHandler(false), "problems": ErrorHandler(inject.New(nil, inject.Options{}))} {
 		t.Run(name, func(t *testing.T) {
 			CarriedRun(t, func(_ *testing.T, a *Carried) Serve {
 				router := echo.New()

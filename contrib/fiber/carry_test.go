@@ -325,7 +325,7 @@ func TestMiddleware_TheContextOutsideIsTheOldOneAgain(t *testing.T) {
 func TestMiddleware_CarriesWhatTheHandlersAnswer(t *testing.T) {
 	for name, cfg := range map[string]fiber.Config{
 		"errors of Fiber": {},
-		"problems":        {ErrorHandler: ErrorHandler(inject.New(nil, nil)), StreamRequestBody: true},
+		"problems":        {ErrorHandler: ErrorHandler(inject.New(nil, inject.Options{})), StreamRequestBody: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			CarriedRun(t, func(_ *testing.T, a *Carried) Serve {

@@ -112,7 +112,7 @@ func routes(router *fiber.App, k *Kit) {
 }
 
 func TestWith_AZeroDepPanicsWhenTheRouteIsMade(t *testing.T) {
-	made := inject.Plain(inject.New(nil, nil), 1)
+	made := inject.Plain(inject.New(nil, inject.Options{}), 1)
 	for name, route := range map[string]func(){
 		"first":  func() { With(inject.Dep[int]{}, func(fiber.Ctx, int) error { return nil }) },
 		"second": func() { With2(made, inject.Dep[int]{}, func(fiber.Ctx, int, int) error { return nil }) },
@@ -130,7 +130,7 @@ func TestWith_AZeroDepPanicsWhenTheRouteIsMade(t *testing.T) {
 }
 
 func TestErrorHandler_FibersOwnErrorsAreProblems(t *testing.T) {
-	app := fiber.New(fiber.Config{ErrorHandler: ErrorHandler(inject.New(nil, nil))})
+	app := fiber.New(fiber.Config{ErrorHandler: ErrorHandler(inject.New(nil, inject.Options{}))})
 	app.Get("/taken", func(fiber.Ctx) error {
 		return errors.Join(errors.New(Secret), fiber.NewError(http.StatusConflict, "It is taken"))
 	})
@@ -248,7 +248,7 @@ func deferred(next http.Handler) http.Handler {
 }
 
 func TestMiddleware_HeadersGoOutWithTheAnswerToAPanic(t *testing.T) {
-	set := inject.New(nil, nil)
+	set := inject.New(nil, inject.Options{})
 	app := fiber.New(fiber.Config{ErrorHandler: ErrorHandler(set)})
 	app.Use(Middleware(set.Problems().Recover), Middleware(deferred))
 	app.Get("/panic", func(c fiber.Ctx) error {
@@ -268,7 +268,7 @@ func TestMiddleware_HeadersGoOutWithTheAnswerToAPanic(t *testing.T) {
 }
 
 func TestMiddleware_ErrAbortHandlerClosesTheConnection(t *testing.T) {
-	set := inject.New(nil, nil)
+	set := inject.New(nil, inject.Options{})
 	app := fiber.New(fiber.Config{ErrorHandler: ErrorHandler(set)})
 	app.Use(Middleware(set.Problems().Recover), Middleware(deferred))
 	app.Get("/ok", func(c fiber.Ctx) error { return c.SendString("ok") })

@@ -20,7 +20,6 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/inject"
-	"github.com/madcrow-go/madcrow/problem"
 )
 
 // Module provides a [*madcrow.Redis] and an [*inject.Set] by New.
@@ -35,8 +34,8 @@ type Params struct {
 	Config *madcrow.Config `optional:"true"`
 	// Logger defaults to that of the Config.
 	Logger *slog.Logger `optional:"true"`
-	// Problems defaults to the Logger without rules.
-	Problems *problem.Writer `optional:"true"`
+	// Options are those of the set. They default to the Logger, without rules.
+	Options *inject.Options `optional:"true"`
 }
 
 // Result is what New provides.
@@ -60,14 +59,14 @@ func New(p Params) (Result, error) {
 	if p.Logger != nil {
 		cfg.Logger = p.Logger
 	}
-	problems := problem.Writer{Logger: cfg.Logger}
-	if p.Problems != nil {
-		problems = *p.Problems
-	}
 	r, err := madcrow.Open(context.Background(), cfg)
 	if err != nil {
 		return Result{}, err
 	}
 	p.Lifecycle.Append(fx.StopHook(r.Close))
-	return Result{Redis: r, Set: inject.NewWith(r, problems)}, nil
+	var options inject.Options
+	if p.Options != nil {
+		options = *p.Options
+	}
+	return Result{Redis: r, Set: inject.New(r, options)}, nil
 }

@@ -48,7 +48,7 @@ func TestModule_OpensSuppliesAndCloses(t *testing.T) {
 	var deps *inject.Set
 	var dep inject.Dep[*words]
 	app := fxtest.New(t, madcrowfx.Module, fx.NopLogger,
-		fx.Supply(&cfg, &problem.Writer{Rules: []problem.Rule{problem.Is(gone, problem.Problem{Status: 410})}}),
+		fx.Supply(&cfg, &inject.Options{Rules: []problem.Rule{problem.Is(gone, problem.Problem{Status: 410})}}),
 		fx.Provide(newWords), fx.Populate(&r, &deps, &dep))
 	app.RequireStart()
 	h := inject.With(dep, func(w http.ResponseWriter, r *http.Request, c *words) error {

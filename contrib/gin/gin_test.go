@@ -105,7 +105,7 @@ func routes(router *gin.Engine, k *Kit) {
 }
 
 func TestWith_AZeroDepPanicsWhenTheRouteIsMade(t *testing.T) {
-	made := inject.Plain(inject.New(nil, nil), 1)
+	made := inject.Plain(inject.New(nil, inject.Options{}), 1)
 	for name, route := range map[string]func(){
 		"first":  func() { With(inject.Dep[int]{}, func(*gin.Context, int) error { return nil }) },
 		"second": func() { With2(made, inject.Dep[int]{}, func(*gin.Context, int, int) error { return nil }) },
@@ -124,7 +124,7 @@ func TestWith_AZeroDepPanicsWhenTheRouteIsMade(t *testing.T) {
 
 // Also under gin's Recovery, which takes http.ErrAbortHandler for its own.
 func TestHandler_AnErrorAfterTheFirstBytesDoesNotEndTheAnswerAsAWhole(t *testing.T) {
-	set := inject.New(nil, nil)
+	set := inject.New(nil, inject.Options{})
 	for name, around := range map[string][]gin.HandlerFunc{
 		"alone":    nil,
 		"Recover":  {Middleware(set.Problems().Recover)},

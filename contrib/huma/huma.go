@@ -27,9 +27,13 @@ func (f *Required[D]) Get() D { return f.v }
 // Resolve is for huma.
 func (f *Required[D]) Resolve(ctx huma.Context) []error { return resolve(ctx, &f.v) }
 
-func (*Required[D]) bind(c *inject.Carrier, op *huma.Operation) error {
+func (*Required[D]) bind(f *fields, op *huma.Operation) error {
 	op.Errors = append(op.Errors, http.StatusServiceUnavailable, http.StatusGatewayTimeout)
-	return inject.Carry[D](c)
+	d, err := inject.Find[D](f.set)
+	if err == nil {
+		f.into = append(f.into, d.Into)
+	}
+	return err
 }
 
 // Optional is a field of an input: a dependency that may not be there.
@@ -38,14 +42,18 @@ type Optional[D any] struct{ inject.Optional[D] }
 // Resolve is for huma.
 func (f *Optional[D]) Resolve(ctx huma.Context) []error { return resolve(ctx, &f.Optional) }
 
-func (*Optional[D]) bind(c *inject.Carrier, _ *huma.Operation) error {
-	return inject.CarryOptional[D](c)
+func (*Optional[D]) bind(f *fields, _ *huma.Operation) error {
+	d, err := inject.Find[D](f.set)
+	if err == nil {
+		f.into = append(f.into, inject.Maybe(d).Into)
+	}
+	return err
 }
 
 // resolve takes what Register has found out that it is needed.
 func resolve[D any](ctx huma.Context, to *D) (errs []error) {
 	var ok bool
-	if *to, ok = inject.Carried[D](ctx.Context()); !ok {
+	if *to, ok = inject.From[D](ctx.Context()); !ok {
 		errs = append(errs, huma.Error500InternalServerError("Register has not found this field"))
 	}
 	return errs
@@ -67,12 +75,12 @@ func Register[I, O any](s *inject.Set, api huma.API, op huma.Operation, h func(c
 	// Of others' errors only the status: their text may not be for the caller.
 	problems.Rules = append(slices.Clip(problems.Rules), problem.As(func(e *huma.ErrorModel) problem.Problem { return problem.Problem{Status: e.Status, Message: e.Detail} }),
 		problem.ByItself, problem.As(func(e huma.StatusError) problem.Problem { return problem.Problem{Status: e.GetStatus()} }))
-	carrier := s.Carrier()
-	bindFields(carrier, reflect.TypeFor[I](), &op)
+	found := &fields{set: s}
+	bindFields(found, reflect.TypeFor[I](), &op)
 	// The last: after the limits and sessions.
 	op.Middlewares = append(slices.Clip(op.Middlewares), func(ctx huma.Context, next func(huma.Context)) {
 		r, w := humago.Unwrap(ctx)
-		r, err := carrier.Into(r.WithContext(ctx.Context()))
+		r, err := found.in(r.WithContext(ctx.Context()))
 		if err != nil {
 			problems.Write(w, r, err)
 			return
@@ -90,23 +98,41 @@ func Register[I, O any](s *inject.Set, api huma.API, op huma.Operation, h func(c
 	})
 }
 
+// fields are the dependencies of an operation's input: each puts its value into the
+// context of a request.
+type fields struct {
+	set  *inject.Set
+	into []func(*http.Request) (*http.Request, error)
+}
+
+// in returns the request with all of them, or the error of the first that is not there.
+func (f *fields) in(r *http.Request) (_ *http.Request, err error) {
+	r = inject.Scoped(r)
+	for _, into := range f.into {
+		if r, err = into(r); err != nil {
+			break
+		}
+	}
+	return r, err
+}
+
 // bindFields finds the fields once, when the operation is made, where huma does:
 // in structs of the input, too.
-func bindFields(c *inject.Carrier, input reflect.Type, op *huma.Operation) {
+func bindFields(f *fields, input reflect.Type, op *huma.Operation) {
 	for i := range input.NumField() {
-		field, before := input.Field(i), c.Len()
+		field, before := input.Field(i), len(f.into)
 		if field.Name == "Body" || field.Type.Kind() != reflect.Struct {
 			continue
 		}
-		bindFields(c, field.Type, op)
+		bindFields(f, field.Type, op)
 		dep, ok := reflect.New(field.Type).Interface().(interface {
-			bind(*inject.Carrier, *huma.Operation) error
+			bind(*fields, *huma.Operation) error
 		})
 		var err error
-		if ok && c.Len() == before { // not by what it embeds
-			err = dep.bind(c, op)
+		if ok && len(f.into) == before { // not by what it embeds
+			err = dep.bind(f, op)
 		}
-		if c.Len() > before && !field.IsExported() {
+		if len(f.into) > before && !field.IsExported() {
 			err = errors.New("huma does not see it, it is not exported")
 		}
 		if err != nil {

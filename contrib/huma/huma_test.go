@@ -154,7 +154,7 @@ func documented(t *testing.T, api huma.API) {
 }
 
 func TestRegister_AMissingDependencyPanicsWhenTheRouteIsMade(t *testing.T) {
-	set := inject.New(nil, nil)
+	set := inject.New(nil, inject.Options{})
 	inject.Plain(set, 1)
 	inject.Plain(set, 2)
 	for name, route := range map[string]func(huma.API){
@@ -180,7 +180,7 @@ func TestRegister_AMissingDependencyPanicsWhenTheRouteIsMade(t *testing.T) {
 }
 
 func TestRegister_ErrorsOfHumaKeepTheirStatus(t *testing.T) {
-	set, mux := inject.New(nil, nil), http.NewServeMux()
+	set, mux := inject.New(nil, inject.Options{}), http.NewServeMux()
 	Register(set, newAPI(mux, set), op("GET /taken"), func(context.Context, *none) (*none, error) {
 		return nil, huma.Error409Conflict("It is taken")
 	})
@@ -202,7 +202,7 @@ type (
 )
 
 func TestRegister_FindsFieldsInsideOfStructs(t *testing.T) {
-	set, mux := inject.New(nil, nil), http.NewServeMux()
+	set, mux := inject.New(nil, inject.Options{}), http.NewServeMux()
 	inject.Plain(set, 7)
 	inject.Plain(set, "x")
 	api := newAPI(mux, set)
@@ -258,7 +258,7 @@ func TestRegister_FindsFieldsInsideOfStructs(t *testing.T) {
 }
 
 func TestRegister_WhatItHasNotFoundIsNotNil(t *testing.T) {
-	set, mux := inject.New(nil, nil), http.NewServeMux()
+	set, mux := inject.New(nil, inject.Options{}), http.NewServeMux()
 	inject.Plain(set, 7)
 	api, ran := newAPI(mux, set), false
 	huma.Register(api, op("GET /required"), func(context.Context, *Deps) (*none, error) { ran = true; return nil, nil })
@@ -283,7 +283,7 @@ func (describing) Problem() problem.Problem { return problem.Problem{Status: 410
 
 func TestRegister_StatusAndHeadersOfHumasErrorsStay(t *testing.T) {
 	var log bytes.Buffer
-	set, mux := inject.New(nil, slog.New(slog.NewTextHandler(&log, nil))), http.NewServeMux()
+	set, mux := inject.New(nil, inject.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}), http.NewServeMux()
 	api := newAPI(mux, set)
 	for path, c := range map[string]struct {
 		err    error

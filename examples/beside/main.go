@@ -34,8 +34,8 @@ func run(ctx context.Context, log *slog.Logger) error {
 	}
 	defer r.Close(context.WithoutCancel(ctx))
 
-	deps := inject.New(r, log)
-	redis := inject.Value(deps, service.New(r))
+	deps := inject.New(r, inject.Options{Logger: log})
+	redis := inject.Value(deps, service.New(r, service.Options{}))
 	me := inject.PerRequest(deps, func(r *http.Request) (user, error) { return currentUser(r, redis) })
 	mux := http.NewServeMux()
 	mux.Handle("GET /me", inject.With(me, show))

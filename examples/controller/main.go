@@ -35,8 +35,8 @@ func run(ctx context.Context, log *slog.Logger) error {
 	}
 	defer r.Close(context.WithoutCancel(ctx))
 
-	deps := inject.New(r, log)
-	return serve.HTTP(ctx, log, newHandler(deps, inject.Value(deps, service.New(r))))
+	deps := inject.New(r, inject.Options{Logger: log})
+	return serve.HTTP(ctx, log, newHandler(deps, inject.Value(deps, service.New(r, service.Options{}))))
 }
 
 // newHandler is the application.

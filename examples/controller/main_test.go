@@ -54,8 +54,8 @@ func TestController_ReadsAndWritesAndSays503WithoutRedis(t *testing.T) {
 // A test puts another service in the place of the one that the program has.
 func TestController_WithAnotherService(t *testing.T) {
 	away := open(t, madcrow.Config{Host: "127.0.0.1", Port: madcrowtest.FreePort(t)})
-	deps := inject.New(away, nil)
-	redis := inject.Value(deps, service.New(away))
+	deps := inject.New(away, inject.Options{})
+	redis := inject.Value(deps, service.New(away, service.Options{}))
 	post := func() int {
 		w := httptest.NewRecorder()
 		newHandler(deps, redis).ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/cache?key=a&value=b", nil))
@@ -65,7 +65,7 @@ func TestController_WithAnotherService(t *testing.T) {
 		t.Errorf("without: %d", code)
 	}
 
-	other := service.New(open(t, connected(madcrowtest.StartRedis(t).Config())))
+	other := service.New(open(t, connected(madcrowtest.StartRedis(t).Config())), service.Options{})
 	restore := inject.Override(redis, other)
 	if code := post(); code != 200 {
 		t.Errorf("with another: %d", code)
@@ -82,8 +82,8 @@ func TestController_WithAnotherService(t *testing.T) {
 // A form is read up to a size, and half of one is not stored.
 func TestController_AFormHasABound(t *testing.T) {
 	r := open(t, connected(madcrowtest.StartRedis(t).Config()))
-	deps := inject.New(r, nil)
-	svc := service.New(r)
+	deps := inject.New(r, inject.Options{})
+	svc := service.New(r, service.Options{})
 	handler := newHandler(deps, inject.Value(deps, svc))
 	const begin, middle, end = "--x\r\nContent-Disposition: form-data; name=\"value\"", "\r\n\r\n", "\r\n--x--\r\n"
 	for _, form := range []struct{ kind, before, after string }{

@@ -41,8 +41,8 @@ func run(ctx context.Context, log *slog.Logger) error {
 	}
 	defer r.Close(context.WithoutCancel(ctx))
 
-	deps := inject.NewWith(r, problem.Writer{Logger: log, Rules: rules, Debug: os.Getenv("DEBUG") == "true"})
-	redis := inject.Value(deps, service.New(r))
+	deps := inject.New(r, inject.Options{Logger: log, Rules: rules, Debug: os.Getenv("DEBUG") == "true"})
+	redis := inject.Value(deps, service.New(r, service.Options{}))
 	mux := http.NewServeMux()
 	mux.Handle("GET /cache/{key}", inject.With(redis, read))
 	mux.Handle("POST /orders", deps.Handler(order))

@@ -38,13 +38,13 @@ func run(ctx context.Context, log *slog.Logger) error {
 	}
 	defer r.Close(context.WithoutCancel(ctx))
 
-	svc := service.New(r)
+	svc := service.New(r, service.Options{})
 	in := &inbox{log: log}
 	var listening sync.WaitGroup
 	listening.Go(func() { in.listen(ctx, svc) }) // until ctx ends
 	defer listening.Wait()
 
-	deps := inject.New(r, log)
+	deps := inject.New(r, inject.Options{Logger: log})
 	redis := inject.Value(deps, svc)
 	mux := http.NewServeMux()
 	mux.Handle("POST /notify/{channel}", inject.With(redis, notify))

@@ -33,7 +33,7 @@ func run(ctx context.Context, log *slog.Logger) error {
 	}
 	defer r.Close(context.WithoutCancel(ctx))
 
-	deps := inject.New(r, log)
+	deps := inject.New(r, inject.Options{Logger: log})
 	redis := inject.Value(deps, r)
 	mux := http.NewServeMux()
 	mux.Handle("POST /batch", inject.With(redis, batch))

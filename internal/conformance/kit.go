@@ -119,6 +119,7 @@ func newKit(t *testing.T) *Kit {
 	k := &Kit{server: madcrowtest.StartRedis(t), release: make(chan struct{}), log: &logs{}}
 	cfg := k.server.Config()
 	cfg.Require, cfg.KeyPrefix = true, prefix
+	cfg.Logger = slog.New(slog.NewJSONHandler(k.log, nil)) // everything logs there
 	var err error
 	if k.Redis, err = madcrow.Open(t.Context(), cfg); err != nil {
 		t.Fatal(err)
@@ -127,13 +128,11 @@ func newKit(t *testing.T) *Kit {
 	if k.Health, err = health.New(k.Redis, health.Options{Draining: func() bool { return k.draining.Load() != 0 }}); err != nil {
 		t.Fatal(err)
 	}
-	logger := slog.New(slog.NewJSONHandler(k.log, nil))
-
-	k.Set = inject.NewWith(k.Redis, problem.Writer{Logger: logger, Rules: []problem.Rule{
+	k.Set = inject.New(k.Redis, inject.Options{Rules: []problem.Rule{
 		problem.Is(ErrForeign, problem.Problem{Status: http.StatusGone, Code: "FOREIGN", Message: "It is gone"}),
 	}})
 	k.Recover = k.Set.Problems().Recover
-	if k.Sessions, err = session.New(k.Redis, "web", session.Options[Data]{InsecureCookie: true, Logger: logger}); err != nil {
+	if k.Sessions, err = session.New(k.Redis, "web", session.Options[Data]{InsecureCookie: true}); err != nil {
 		t.Fatal(err)
 	}
 	k.Session = k.Sessions.Middleware(madcrow.FailClosed)
@@ -141,9 +140,9 @@ func newKit(t *testing.T) *Kit {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k.Limited = ratelimit.Middleware(limit, ratelimit.ByHeader("X-Client"), ratelimit.MiddlewareOptions{Logger: logger})
+	k.Limited = ratelimit.Middleware(limit, ratelimit.ByHeader("X-Client"), ratelimit.MiddlewareOptions{})
 
-	k.theStore = &Store{svc: service.New(k.Redis)}
+	k.theStore = &Store{svc: service.New(k.Redis, service.Options{})}
 	k.Store = inject.Value(k.Set, k.theStore)
 	k.Plain = inject.Plain(k.Set, Greeter{"hello"})
 	k.Caller = inject.PerRequestPlain(k.Set, func(r *http.Request) (Caller, error) {
@@ -274,7 +273,9 @@ var failures = map[string]failure{
 		return nil
 	}},
 	"ended": {401, "SESSION_ENDED", func(context.Context, *Kit) error { return session.ErrEnded }},
-	"away":  {503, "REDIS_UNAVAILABLE", func(context.Context, *Kit) error { return &inject.Unavailable{Err: errors.New(Secret)} }},
+	"away": {503, "REDIS_UNAVAILABLE", func(context.Context, *Kit) error {
+		return &madcrow.Error{Op: "inject.get", Kind: madcrow.KindUnavailable, Outcome: madcrow.OutcomeNotApplied, Err: errors.New(Secret)}
+	}},
 	"wrongtype": {409, "REDIS_WRONG_TYPE", func(ctx context.Context, k *Kit) error {
 		_, err := k.Redis.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Get().Key("user:alice:list").Build() })
 		return err
@@ -292,7 +293,7 @@ var failures = map[string]failure{
 		return err
 	}},
 	"key": {422, problem.CodeValidation, func(ctx context.Context, k *Kit) error {
-		_, _, err := service.New(k.Redis).GetCache(ctx, "")
+		_, _, err := service.New(k.Redis, service.Options{}).GetCache(ctx, "")
 		return err
 	}},
 }
@@ -322,4 +323,16 @@ func (l *logs) has(text string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return bytes.Contains(l.text.Bytes(), []byte(text))
+}
+
+// lines is how many lines have a text.
+func (l *logs) lines(text string) (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for line := range bytes.Lines(l.text.Bytes()) {
+		if bytes.Contains(line, []byte(text)) {
+			n++
+		}
+	}
+	return n
 }

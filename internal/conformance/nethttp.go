@@ -34,7 +34,7 @@ func NetHTTP(k *Kit, handle func(pattern string, h http.Handler)) {
 		a, err := s.Read(r.Context(), r.PathValue("key"))
 		return reply(w, a, err)
 	}))
-	handle("GET /optional", inject.WithOptional(k.Store, func(w http.ResponseWriter, _ *http.Request, s inject.Optional[*Store]) error {
+	handle("GET /optional", inject.With(inject.Maybe(k.Store), func(w http.ResponseWriter, _ *http.Request, s inject.Optional[*Store]) error {
 		return reply(w, ReadOptional(s), nil)
 	}))
 	handle("GET /caller", inject.With2(k.Caller, k.Greeting, func(w http.ResponseWriter, _ *http.Request, c Caller, g Greeting) error {

@@ -24,8 +24,8 @@ func Open(ctx context.Context, heard *site.Heard) (h http.Handler, end func(), e
 		return nil, nil, err
 	}
 	end = func() { _ = r.Close(context.WithoutCancel(ctx)) }
-	deps := inject.New(r, cfg.Logger)
-	svc := service.New(r)
+	deps := inject.New(r, inject.Options{Logger: cfg.Logger})
+	svc := service.New(r, service.Options{})
 	redis := inject.Value(deps, svc)
 	mux := http.NewServeMux()
 	basic(mux, redis)

@@ -38,7 +38,7 @@ func run(ctx context.Context) error {
 	router.Use(s.Deps.Problems().Recover)
 	router.Method("GET", "/articles/{id}", inject.With(s.Articles, article))
 	router.Method("GET", "/notes/{key}", inject.With(s.Notes, note))
-	router.Method("GET", "/features", inject.WithOptional(s.Notes, features))
+	router.Method("GET", "/features", inject.With(inject.Maybe(s.Notes), features))
 	router.With(s.Session).Method("POST", "/visits", s.Deps.Handler(func(w http.ResponseWriter, r *http.Request) error {
 		v, err := s.Visit(r.Context())
 		return reply(w, v, err)

@@ -34,7 +34,7 @@ func run(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.Handle("GET /articles/{id}", inject.With(s.Articles, article))
 	mux.Handle("GET /notes/{key}", inject.With(s.Notes, note))
-	mux.Handle("GET /features", inject.WithOptional(s.Notes, features))
+	mux.Handle("GET /features", inject.With(inject.Maybe(s.Notes), features))
 	mux.Handle("POST /visits", s.Session(s.Deps.Handler(func(w http.ResponseWriter, r *http.Request) error {
 		v, err := s.Visit(r.Context())
 		return reply(w, v, err)

@@ -118,9 +118,9 @@ func (s *Shop) build() (err error) {
 	if s.Health, err = health.New(s.Redis, health.Options{Draining: func() bool { return s.life.Err() != nil }}); err != nil {
 		return err
 	}
-	s.Deps = inject.New(s.Redis, s.Log)
+	s.Deps = inject.New(s.Redis, inject.Options{Logger: s.Log})
 	s.Articles = inject.Plain(s.Deps, s.cached)
-	s.Notes = inject.Value(s.Deps, service.New(s.Redis))
+	s.Notes = inject.Value(s.Deps, service.New(s.Redis, service.Options{}))
 	return nil
 }
 

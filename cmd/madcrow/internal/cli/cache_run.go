@@ -67,7 +67,7 @@ func (o *cacheOptions) missing(c *cobra.Command, answer any) error {
 }
 
 func getRaw(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o *cacheOptions, args []string) error {
-	e, err := service.New(r).GetCacheWithTTL(ctx, args[0])
+	e, err := service.New(r, service.Options{}).GetCacheWithTTL(ctx, args[0])
 	if err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func getRaw(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o *cacheOpt
 }
 
 func ttlRaw(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o *cacheOptions, args []string) error {
-	ttl, found, err := service.New(r).TTL(ctx, args[0])
+	ttl, found, err := service.New(r, service.Options{}).TTL(ctx, args[0])
 	if err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func lifeText(d time.Duration) string {
 
 func setRaw(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o *cacheOptions, args []string) error {
 	ttl := time.Duration(o.ttl)
-	if err := service.New(r).SetCache(ctx, args[0], args[1], ttl); err != nil {
+	if err := service.New(r, service.Options{}).SetCache(ctx, args[0], args[1], ttl); err != nil {
 		return err
 	}
 	answer := map[string]any{"key": args[0], "stored": true, "ttl_seconds": nil}
@@ -113,7 +113,7 @@ func setRaw(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o *cacheOpt
 }
 
 func delRaw(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o *cacheOptions, args []string) error {
-	existed, err := service.New(r).DeleteCache(ctx, args[0])
+	existed, err := service.New(r, service.Options{}).DeleteCache(ctx, args[0])
 	if err != nil {
 		return err
 	}

@@ -29,7 +29,7 @@ type limitAnswer struct {
 
 func checkLimit(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o limitOptions, key string) error {
 	if o.name == "" {
-		d, err := service.New(r).CheckRateLimit(ctx, limitRoute+key, o.few(), time.Duration(o.window))
+		d, err := service.New(r, service.Options{}).CheckRateLimit(ctx, limitRoute+key, o.few(), time.Duration(o.window))
 		return o.decided(c, key, fromService(d, o), err)
 	}
 	l, err := o.limiter(r)
@@ -42,7 +42,7 @@ func checkLimit(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o limit
 
 func peekLimit(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o limitOptions, key string) error {
 	if o.name == "" {
-		d, err := service.New(r).PeekRateLimit(ctx, limitRoute+key, o.few(), time.Duration(o.window))
+		d, err := service.New(r, service.Options{}).PeekRateLimit(ctx, limitRoute+key, o.few(), time.Duration(o.window))
 		return o.decided(c, key, fromService(d, o), err)
 	}
 	l, err := o.limiter(r)
@@ -55,7 +55,7 @@ func peekLimit(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o limitO
 
 func resetLimit(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o limitOptions, key string) error {
 	if o.name == "" {
-		if _, err := service.New(r).ResetRateLimit(ctx, limitRoute+key); err != nil {
+		if _, err := service.New(r, service.Options{}).ResetRateLimit(ctx, limitRoute+key); err != nil {
 			return err
 		}
 		return o.done(c, "reset", map[string]any{"key": key, "reset": true})

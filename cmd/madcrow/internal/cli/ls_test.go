@@ -95,7 +95,7 @@ func everything(t *testing.T, cfg madcrow.Config) *madcrow.Redis {
 			t.Fatal(err)
 		}
 	}
-	if err := service.New(r).SetCache(ctx, "plain", "x", 0); err != nil {
+	if err := service.New(r, service.Options{}).SetCache(ctx, "plain", "x", 0); err != nil {
 		t.Fatal(err)
 	}
 	return r

@@ -57,7 +57,7 @@ Exit codes: 0 sent; 1 failed; 2 wrong command line or settings.`,
 }
 
 func (o *oneshot) publish(ctx context.Context, c *cobra.Command, r *madcrow.Redis, channel, message string) error {
-	n, err := service.New(r).Publish(ctx, channel, message)
+	n, err := service.New(r, service.Options{}).Publish(ctx, channel, message)
 	if err != nil {
 		return err
 	}

@@ -167,7 +167,7 @@ func dataText(data json.RawMessage) string {
 
 func revokeSessions(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o *sessionOptions, args []string) error {
 	if o.fastAPI != "" {
-		existed, err := service.New(r).DeleteSession(ctx, o.fastAPI)
+		existed, err := service.New(r, service.Options{}).DeleteSession(ctx, o.fastAPI)
 		if err != nil {
 			return err
 		}

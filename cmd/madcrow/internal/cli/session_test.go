@@ -248,7 +248,7 @@ var almostAnHour = regexp.MustCompile(`(left  |left_seconds":)(?:1h0m0s|59m[0-9]
 func TestSession_InTheFastAPILayout(t *testing.T) {
 	s := openShop(t, "web", session.Options[basket]{})
 	const id = "0b9e7d52-8f0f-4d2a-9f6c-0c3f1d7b5a11"
-	if err := service.New(s.redis).SetSession(t.Context(), id, map[string]string{"username": "ada"}, time.Hour); err != nil {
+	if err := service.New(s.redis, service.Options{}).SetSession(t.Context(), id, map[string]string{"username": "ada"}, time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	const facts = "left  H without use\ndata  18 bytes, JSON"

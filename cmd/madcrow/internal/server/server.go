@@ -76,7 +76,7 @@ func New(opt Options) (*Server, error) {
 	}
 	s := &Server{
 		opt:       opt,
-		svc:       service.New(opt.Redis),
+		svc:       service.New(opt.Redis, service.Options{}),
 		mux:       http.NewServeMux(),
 		tokenHash: sha256.Sum256([]byte(opt.Token)),
 		foreign:   http.NewCrossOriginProtection(),
