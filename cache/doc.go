@@ -19,12 +19,18 @@
 //   - A caller waits as long as its own context and the time-outs say, and harms
 //     no one when it goes. A load that overruns is given up, a panic is an
 //     error.
+//   - An error of a loader is the application's, and its problem document too:
+//     503 means that Redis, or this cache, cannot serve. Each failed load is
+//     counted, and the log says when loads begin to fail and when they succeed
+//     again, also where stale values are served.
 //   - Near copies are kept true by Redis (CLIENT TRACKING). They are dropped
 //     with the connection, on FLUSHALL and when the master or the slots move,
 //     and live no longer than in Redis.
 //   - Redis away is no event: values are loaded, at most Options.MaxLoads at a
 //     time; removals are remembered and sent when it is back.
-//   - An entry that cannot be read, of another codec or format, is a miss.
+//   - An entry that cannot be read, of another codec or format, is a miss, and
+//     said once in the log. Two caches of one name in a process store one type:
+//     New refuses the second one otherwise.
 //
 // Package httpcache caches the responses of HTTP handlers on the same engine, by
 // what their headers allow (RFC 9111).

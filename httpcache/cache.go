@@ -24,8 +24,9 @@ type Cache struct {
 	codings codings
 }
 
-// New makes a cache of responses. name is as for [cache.New], and must not be that
-// of a [cache.Cache]: the entries differ. Redis is not asked. Close the cache when
+// New makes a cache of responses. name is as for [cache.New]; that of a
+// [cache.Cache] on r is an error, as the entries differ. All that is wrong with the
+// options is in one [*madcrow.ArgumentError]. Redis is not asked. Close the cache when
 // it is not needed any more, after the server and before the Redis.
 func New(r *madcrow.Redis, name string, options Options) (*Cache, error) {
 	opt, err := options.filled(r, name)

@@ -89,7 +89,9 @@
 // Options.Query and Cookie leave out. It writes to a
 // header of its own: what a middleware outside has set is added to the response
 // and not stored. A panic is raised again in the goroutine of the request,
-// logged with its stack; where a stale response may be served, that is.
+// logged with its stack, once for each place; where a stale response may be
+// served, that is. The log says when the handler begins to fail, with 500 and above
+// or a panic, and when it succeeds again.
 //
 // A 200 without an ETag gets one, a hash of its body. If-None-Match and
 // If-Modified-Since are answered with a 304. A stale response whose handler gave
