@@ -35,6 +35,8 @@ type limitOptions struct {
 	oneshot
 }
 
+var limitExits = exits("0 allowed, or done", "3 denied, or nothing is there")
+
 // span is a flag: a Go duration, or seconds.
 type span time.Duration
 
@@ -64,12 +66,12 @@ func newLimit() *cobra.Command {
 that share it do.
 
 KEY is that of the HTTP route /rate-limit/check, a sorted-set log. With --name
-it is the subject of the limit of that name in a Go program: give the algorithm
-and the numbers of the program too.
-
-Exit codes: 0 allowed, or done; 3 denied; 1 failed; 2 wrong command line or
-settings.`,
+it is the subject of the limit of that name in a Go program; 'madcrow ls limits'
+lists the names. The algorithm is found by what is counted. Redis does not know
+the limit itself: check needs the numbers of the program, peek shows without
+them what is counted.` + limitExits,
 		Example: `  madcrow limit check user:1 --limit 10 --window 60
+  madcrow limit peek 192.0.2.1 --name api
   madcrow limit peek user:1 --limit 10 --window 1m -o json
   madcrow limit reset user:1
   madcrow limit check 192.0.2.1 --name api --algorithm gcra --limit 100 --burst 20 --window 1m
@@ -79,7 +81,8 @@ settings.`,
 	}
 	cmd.AddCommand(
 		limitCommand("check", "Count a request, and say whether it is allowed", `Count a request, and say whether it is allowed. A denied one is not counted.`, checkLimit),
-		limitCommand("peek", "Say what check would say, and count nothing", `Say what check would say, and count nothing.`, peekLimit),
+		limitCommand("peek", "Say what check would say, and count nothing", `Say what is counted, and with --limit what check would say. Nothing is counted.
+The window is found by what is counted, but for gcra.`, peekLimit),
 		limitCommand("reset", "Forget what was counted, and a block", `Forget what was counted, and a block. Go programs that remember a denial see it
 within a second.`, resetLimit),
 		limitCommand("block", "Deny everything for a time", `Deny everything for a time, whatever is free; 'madcrow limit reset' ends it.
@@ -95,10 +98,7 @@ func limitCommand(verb, short, long string, work limitWork) *cobra.Command {
 	var o limitOptions
 	cmd := &cobra.Command{
 		Use: verb + " KEY", Short: short,
-		Long: long + `
-
-Exit codes: 0 allowed, or done; 3 denied; 1 failed; 2 wrong command line or
-settings.`,
+		Long: long + limitExits,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usageError{fmt.Errorf("limit %s needs one KEY, not %d", verb, len(args))}
@@ -109,13 +109,22 @@ settings.`,
 			if err := o.check(c); err != nil {
 				return err
 			}
-			return o.run(c, func(ctx context.Context, r *madcrow.Redis) error { return work(ctx, c, r, o, args[0]) })
+			return o.run(c, func(ctx context.Context, r *madcrow.Redis) error {
+				if err := o.resolve(ctx, c, r, args[0]); err != nil {
+					return err
+				}
+				return work(ctx, c, r, o, args[0])
+			})
 		},
 	}
 	f := cmd.Flags()
 	if verb == "check" || verb == "peek" {
-		f.Int64Var(&o.limit, "limit", 0, "allow this `number` in each window (required)")
-		f.Var(&o.window, "window", "the window, a `duration` (1m30s) or seconds (required)")
+		required := " (required)"
+		if verb == "peek" {
+			required = ""
+		}
+		f.Int64Var(&o.limit, "limit", 0, "allow this `number` in each window"+required)
+		f.Var(&o.window, "window", "the window, a `duration` (1m30s) or seconds"+required)
 		f.IntVar(&o.buckets, "buckets", 10, "`number` of buckets of "+algorithmWindow)
 		f.Int64Var(&o.burst, "burst", 0, "burst of "+algorithmGCRA+", a `number` (default --limit)")
 	}
@@ -126,7 +135,7 @@ settings.`,
 		f.Var(&o.blockFor, "for", "how long, a `duration` (1m30s) or seconds (required)")
 	}
 	f.StringVar(&o.name, "name", "", "the limit of this `name` in a Go program")
-	f.StringVar(&o.algorithm, "algorithm", "", "its `algorithm`: "+algorithmNames+" (default "+algorithmSet+", with --name "+algorithmLog+")")
+	f.StringVar(&o.algorithm, "algorithm", "", "its `algorithm`: "+algorithmNames+" (default the one that has counted)")
 	o.addFlags(cmd)
 	return cmd
 }
@@ -137,16 +146,13 @@ func (o *limitOptions) check(c *cobra.Command) error {
 		return err
 	}
 	for _, name := range []string{"limit", "window", "for"} {
-		if f := c.Flags().Lookup(name); f != nil && !f.Changed {
+		if f := c.Flags().Lookup(name); f != nil && !f.Changed && (c.Name() != "peek" || name == "limit" && o.window > 0) {
 			return usageError{fmt.Errorf("limit %s needs --%s", c.Name(), name)}
 		}
 	}
 	if o.name != "" {
-		if o.algorithm == "" {
-			o.algorithm = algorithmLog
-		}
-		if !slices.Contains([]string{algorithmLog, algorithmSet, algorithmWindow, algorithmGCRA}, o.algorithm) {
-			return usageError{fmt.Errorf("--algorithm: %q is not %s", o.algorithm, algorithmNames)}
+		if o.algorithm != "" && !slices.Contains(algorithmList, o.algorithm) {
+			return usageError{fmt.Errorf("--algorithm: %q is not %s%s", o.algorithm, algorithmNames, didYouMean(o.algorithm, algorithmList))}
 		}
 		return nil
 	}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -41,6 +42,21 @@ func checkLimit(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o limit
 }
 
 func peekLimit(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o limitOptions, key string) error {
+	if o.limit == 0 && !c.Flags().Changed("limit") || o.window == 0 {
+		f, err := o.facts(ctx, r, key)
+		if err != nil {
+			return err
+		}
+		if !c.Flags().Changed("limit") {
+			return o.peekFacts(c, f)
+		}
+		if f.window == 0 {
+			return usageError{errors.New("give --window: Redis does not know it")}
+		}
+		if o.window = span(f.window); f.buckets > 0 && !c.Flags().Changed("buckets") {
+			o.buckets = f.buckets
+		}
+	}
 	if o.name == "" {
 		d, err := service.New(r, service.Options{}).PeekRateLimit(ctx, limitRoute+key, o.few(), time.Duration(o.window))
 		return o.decided(c, key, fromService(d, o), err)
@@ -55,12 +71,23 @@ func peekLimit(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o limitO
 
 func resetLimit(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o limitOptions, key string) error {
 	if o.name == "" {
-		if _, err := service.New(r, service.Options{}).ResetRateLimit(ctx, limitRoute+key); err != nil {
+		existed, err := service.New(r, service.Options{}).ResetRateLimit(ctx, limitRoute+key)
+		if err != nil {
 			return err
+		}
+		if !existed {
+			return notThere{fmt.Sprintf("nothing is counted for %q", key)}
 		}
 		return o.done(c, "reset", map[string]any{"key": key, "reset": true})
 	}
 	l, err := o.limiter(r)
+	if err != nil {
+		return err
+	}
+	found, err := o.counted(ctx, r, key)
+	if err == nil && len(found) == 0 {
+		return notThere{fmt.Sprintf("the limit %q has nothing counted for %q by %s, and no block", o.name, key, o.algorithm)}
+	}
 	if err == nil {
 		err = l.Reset(ctx, key)
 	}

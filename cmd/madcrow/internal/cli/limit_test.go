@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os/exec"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -142,7 +143,7 @@ func TestLimit_JSON(t *testing.T) {
 		{"check k --limit 1 --window 60", exitDenied, `{"algorithm":"sorted-set-log","allowed":false,"key":"k","limit":1,"remaining":0,"reset_after_seconds":60,"retry_after_seconds":60,"window_seconds":60}`},
 		{"check k --name n --limit 1 --window 1m --cost 2", exitDenied, `{"algorithm":"sliding-log","allowed":false,"key":"k","limit":1,"name":"n","remaining":0,"reset_after_seconds":0,"retry_after_seconds":null,"window_seconds":60}`},
 		{"reset k", exitOK, `{"key":"k","reset":true}`},
-		{"block k --name n --for 1m", exitOK, `{"blocked_for_seconds":60,"key":"k","name":"n"}`},
+		{"block k --name n --for 1m --algorithm sliding-log", exitOK, `{"blocked_for_seconds":60,"key":"k","name":"n"}`},
 	} {
 		code, out := limit(t, s, step.args+" -o json")
 		var got map[string]any
@@ -253,4 +254,59 @@ func TestLimit_EndsInTimeWithoutRedis(t *testing.T) {
 	if took := time.Since(begin); took > 3*time.Second || cmd.ProcessState.ExitCode() != exitFailed || stderr.String() != "madcrow: interrupted\n" {
 		t.Errorf("after Ctrl-C it took %v, exit code %d: %s", took, cmd.ProcessState.ExitCode(), &stderr)
 	}
+}
+
+// Nothing is asked for that Redis holds, and what does not exist is not "blocked".
+func TestLimit_FindsAlgorithmAndNumbersByWhatIsCounted(t *testing.T) {
+	s := madcrowtest.StartRedis(t)
+	cfg := s.Config()
+	cfg.KeyPrefix = "app:"
+	r := madcrowtest.Open(t, cfg)
+	for name, a := range map[string]ratelimit.Algorithm{
+		"log": ratelimit.SlidingLog(), "set": ratelimit.SortedSetLog(), "day": ratelimit.SlidingWindow(6), "bucket": ratelimit.GCRA(4),
+	} {
+		rate := ratelimit.PerMinute(1000)
+		if name == "bucket" {
+			rate = ratelimit.PerHour(100)
+		}
+		l, err := ratelimit.New(r, name, ratelimit.Options{Rate: rate, FailPolicy: madcrow.FailClosed, Algorithm: a})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.AllowN(t.Context(), "bob", 3); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run := func(code int, want, args string) {
+		t.Helper()
+		got, stdout, stderr := command(t, appEnv(s), append([]string{"limit"}, strings.Fields(args)...)...)
+		if ok, err := regexp.MatchString("^(?s:"+want+")$", strings.TrimSpace(stdout+stderr)); got != code || !ok || err != nil {
+			t.Errorf("madcrow limit %s: exit code %d: %s%s, want %d: %s", args, got, stdout, stderr, code, want)
+		}
+	}
+	facts := func(algorithm string) string {
+		return `3 counted in a window of 1m0s \(` + algorithm + `\), all free in (1m0s|1m1[0-9.]*s|5\d[0-9.]*s); give --limit to see whether a request is allowed`
+	}
+	for name, algorithm := range map[string]string{"log": "sliding-log", "set": "sorted-set-log", "day": "sliding-window"} {
+		run(exitOK, strings.Replace(facts(algorithm), "1m1[0-9.]*s", "1m[0-9.]*s", 1), "peek bob --name "+name)
+		run(exitOK, `allowed: 997 of 1000 left, all free in .*`, "peek bob --name "+name+" --limit 1000")
+		run(exitDenied, `denied: try again in .*`, "peek bob --name "+name+" --limit 3")
+		run(exitOK, `nothing is counted \(`+algorithm+`\)`, "peek ann --name "+name)
+		run(exitMiss, `madcrow: the limit "`+name+`" has nothing counted for "ann" by `+algorithm+`, and no block`, "reset ann --name "+name)
+	}
+	run(exitOK, `all free in 1m[0-9.]+s \(gcra\); give --limit, --window and --burst.*`, "peek bob --name bucket")
+	run(exitUsage, `madcrow: give --window: Redis does not know it.*`, "peek bob --name bucket --limit 1000")
+	run(exitOK, `\{"key":"bob","name":"day","algorithm":"sliding-window","counted":3,"window_seconds":60,"reset_after_seconds":[0-9.]+,"blocked_for_seconds":0\}`, "peek bob --name day -o json")
+	run(exitOK, `blocked for 1h0m0s`, "block eve --name day --for 1h")
+	run(exitDenied, `denied: blocked for (1h0m0s|59m\d+s) more`, "peek eve --name day")
+	run(exitOK, `reset`, "reset eve --name day")
+
+	const there = `limits that there are: bucket, day, log, set`
+	run(exitMiss, `madcrow: there is no limit "dya": did you mean "day"; `+there, "peek bob --name dya")
+	run(exitMiss, `madcrow: there is no limit "apii"; `+there, "reset bob --name apii")
+	run(exitMiss, `madcrow: there is no limit "apii"; `+there+`; to block under a limit that has counted nothing yet give --algorithm`, "block bob --name apii --for 24h")
+	run(exitMiss, `madcrow: nothing is counted for "nobody"`, "reset nobody")
+	run(exitUsage, `madcrow: --algorithm: "gcar" is not .*did you mean "gcra"\?.*`, "peek bob --name bucket --algorithm gcar")
+	s.Do(t, "SET", "app:m1:limit:day:g:{bob}", "1:0:1", "EX", "100")
+	run(exitUsage, `madcrow: the limit "day" counts by several algorithms: give --algorithm sliding-window or --algorithm gcra.*`, "peek bob --name day")
 }
