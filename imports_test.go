@@ -60,6 +60,8 @@ var imports = map[string][]string{
 	"internal/codec":       {"internal/exactjson", "internal/guard"},
 	"internal/conformance": {".", "cache", "httpcache", "health", "inject", "madcrowtest", "problem", "ratelimit", "service", "session", "internal/..."},
 	"internal/operr":       {".", "problem"},
+
+	"madcrowtest/sessiontest": {".", "session"},
 }
 
 // sharing are the mechanisms that packages share. They may use the core, and
