@@ -21,7 +21,7 @@ var blockImports = map[string]string{
 	"chi": "github.com/go-chi/chi/v5", "rueidiscompat": "github.com/redis/rueidis/rueidiscompat", "embedded": modulePath + "/contrib/embedded",
 	"context": "context", "errors": "errors", "fmt": "fmt", "log": "log", "http": "net/http", "os": "os", "slog": "log/slog", "sql": "database/sql",
 	"strings": "strings", "sync": "sync", "testing": "testing", "time": "time", "httptest": "net/http/httptest", "netip": "net/netip",
-	"madcrow": modulePath,
+	"madcrow": modulePath, "sessiontest": modulePath + "/madcrowtest/sessiontest",
 }
 
 func init() {

@@ -16,6 +16,10 @@
 // [StartCluster] a Redis Cluster of six nodes; both can be failed over, and put
 // behind faulty wires as a whole.
 //
+// [Server.Advance] lets keys age without waiting, [OpenSSE] reads server-sent events,
+// [Eventually] waits for a state, and package sessiontest makes requests with a session.
+// docs/testing.md shows how to test a service.
+//
 // The binary is redis-server from the PATH, or the one that the environment
 // variable MADCROW_REDIS_SERVER names, such as /usr/bin/valkey-server. Without
 // a server the test fails: a green run that tested nothing is a defect. Only
