@@ -92,7 +92,7 @@ func everyCall(t *testing.T, r *madcrow.Redis) map[string]func(context.Context) 
 		"Bucket.Reserve":    func(ctx context.Context) error { _, err := bucket.Reserve(ctx, "s", 1, time.Minute); return err },
 		"Places.TryAcquire": func(ctx context.Context) error { _, _, err := places.TryAcquire(ctx, "s"); return err },
 		"topic.Publish":     func(ctx context.Context) error { _, err := topic.Publish(ctx, "m"); return err },
-		"history.Publish":   func(ctx context.Context) error { _, _, err := history.Publish(ctx, "m"); return err },
+		"history.Publish":   func(ctx context.Context) error { _, err := history.Publish(ctx, "m"); return err },
 		"stream.Publish":    func(ctx context.Context) error { _, err := jobs.Publish(ctx, "m"); return err },
 	}
 	for name, fn := range map[string]func(context.Context, *session.Session[int]) error{"Get": read, "Update": update} {

@@ -127,7 +127,7 @@ func useEveryPackage(ctx context.Context, t *testing.T, cfg madcrow.Config, must
 	for e, err := range feed.Subscribe(ctx, pubsub.Position{}) {
 		must("subscribe with a history", err)
 		if e.Kind == pubsub.EventSubscribed {
-			_, _, err = feed.Publish(ctx, "hello")
+			_, err = feed.Publish(ctx, "hello")
 			must("publish with a history", err)
 		} else if e.Kind == pubsub.EventMessage {
 			break

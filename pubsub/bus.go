@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,12 +14,16 @@ import (
 	"github.com/madcrow-go/madcrow/internal/events"
 	"github.com/madcrow-go/madcrow/internal/guard"
 	"github.com/madcrow-go/madcrow/internal/keys"
+	"github.com/madcrow-go/madcrow/internal/operr"
 )
 
 // Options says how a bus works. The zero value works.
 type Options struct {
-	// Outbox is how many messages wait here while Redis is away; beyond it
-	// publishing is [ErrOutboxFull]. Defaults to 0: publishing is an error.
+	// Outbox is how many messages, of a [Topic] or a [Recoverable], wait in this
+	// process while Redis is away; Publish then is [ErrQueued], and beyond that
+	// [ErrOutboxFull]. They are sent in the order in which they came. A process that
+	// ends loses them: Close waits for them while Redis is there. Defaults to 0:
+	// publishing is an error.
 	Outbox int
 	// OutboxBytes bounds their sizes together, as they are sent. Defaults to 64
 	// MiB.
@@ -77,23 +82,22 @@ const maxSubscribing = 512
 // New makes a bus on r, which the bus does not close. Close the bus before the
 // Redis.
 func New(r *madcrow.Redis, options Options) (*Bus, error) {
-	if options.Outbox < 0 || options.Outbox > 10_000_000 {
-		return nil, fail.Argument("new", "", "Outbox", "must be from 0 to 10000000")
-	}
 	if options.OutboxBytes == 0 {
 		options.OutboxBytes = 64 << 20
 	}
 	if options.QueueBytes == 0 {
 		options.QueueBytes = 16 << 20
 	}
-	if options.OutboxBytes < 1 || options.QueueBytes < 1 {
-		return nil, fail.Argument("new", "", "Options", "OutboxBytes and QueueBytes must be at least 1")
-	}
 	if options.Probe == 0 {
 		options.Probe = 15 * time.Second
 	}
-	if options.Probe != -1 && (options.Probe < 100*time.Millisecond || options.Probe > 24*time.Hour) {
-		return nil, fail.Argument("new", "", "Probe", "must be from 100ms to 24h, or -1")
+	var wrong operr.Arguments
+	wrong.Check(options.Outbox >= 0 && options.Outbox <= 10_000_000, "Options.Outbox", "must be from 0 to 10000000")
+	wrong.Check(options.OutboxBytes >= 1, "Options.OutboxBytes", "must be at least 1")
+	wrong.Check(options.QueueBytes >= 1, "Options.QueueBytes", "must be at least 1")
+	wrong.Check(options.Probe == -1 || options.Probe >= 100*time.Millisecond && options.Probe <= 24*time.Hour, "Options.Probe", "must be from 100ms to 24h, or -1")
+	if err := fail.Arguments("new", "", wrong); err != nil {
+		return nil, err
 	}
 	cfg := r.Config()
 	b := &Bus{
@@ -139,7 +143,24 @@ func (b *Bus) Close(ctx context.Context) error {
 	return err
 }
 
-func (b *Bus) event(ctx context.Context, t madcrow.EventType, n int) { b.events.CountN(ctx, t, n) }
+// event reports an event of a topic, by its name.
+func (b *Bus) event(ctx context.Context, t madcrow.EventType, name string, n int) {
+	if b.events.Listened() {
+		b.events.Send(ctx, madcrow.Event{Type: t, Name: name, N: n})
+	}
+}
+
+// topicName is the name of a topic by its channel, which may be that of a
+// [Recoverable].
+func (b *Bus) topicName(channel string) string {
+	name := strings.TrimPrefix(channel, b.prefix)
+	if encoded, ok := strings.CutPrefix(name, historyPrefix); ok {
+		if encoded, ok = strings.CutSuffix(encoded, historySuffix); ok {
+			return encoded
+		}
+	}
+	return name
+}
 
 // checkLength bounds the name of a topic.
 func checkLength(op, argument, name string) error {

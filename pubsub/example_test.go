@@ -89,10 +89,10 @@ func ExampleTopic_Handle() {
 }
 
 // All channels that match.
-func ExamplePattern() {
+func ExampleNewPatterns() {
 	bus, end := exampleBus("ExamplePattern", pubsub.Options{})
 	defer end()
-	rooms, err := pubsub.NewPattern(bus, "room:*", pubsub.TopicOptions[string]{})
+	rooms, err := pubsub.NewPatterns(bus, []string{"room:*"}, pubsub.TopicOptions[string]{})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -188,12 +188,11 @@ func ExampleRecoverable() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	seen, receivers, err := feed.Publish(ctx, "the last one that was seen")
+	seen, err := feed.Publish(ctx, "the last one that was seen")
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println("receivers:", receivers)
-	_, _, _ = feed.Publish(ctx, "missed")
+	_, _ = feed.Publish(ctx, "missed")
 	saved := seen.String() // kept in a cookie, a file, a database
 
 	after, err := pubsub.ParsePosition(saved)
@@ -210,13 +209,12 @@ func ExampleRecoverable() {
 				return
 			}
 		case e.Kind == pubsub.EventSubscribed: // all that was missed has come
-			_, _, _ = feed.Publish(ctx, "live")
+			_, _ = feed.Publish(ctx, "live")
 		case e.Kind == pubsub.EventHistoryLost:
 			fmt.Println("the history does not go back so far: read again")
 		}
 	}
 	// Output:
-	// receivers: 0
 	// missed
 	// live
 }

@@ -174,7 +174,7 @@ func (l *levels) publish(total int, over time.Duration) (topic, history, jobs *l
 	})
 	wg.Go(func() {
 		history = pump(l.t, total, over, func(ctx context.Context, n int) error {
-			_, _, err := l.history.Publish(ctx, note{n})
+			_, err := l.history.Publish(ctx, note{n})
 			return err
 		})
 	})

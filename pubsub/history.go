@@ -16,6 +16,7 @@ import (
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/codec"
 	"github.com/madcrow-go/madcrow/internal/keys"
+	"github.com/madcrow-go/madcrow/internal/operr"
 )
 
 var (
@@ -73,6 +74,13 @@ func ParsePosition(s string) (p Position, err error) {
 	return Position{}, fail.Argument("parse_position", "", "position", "must be the text of a Position")
 }
 
+// historyPrefix and historySuffix stand around the encoded name in the channel of a
+// recoverable topic.
+const (
+	historyPrefix = "m1:topic:{"
+	historySuffix = "}:live"
+)
+
 // RecoverableOptions says how a recoverable topic works. The zero value works.
 // All who publish to one must have the same.
 type RecoverableOptions[T any] struct {
@@ -81,10 +89,10 @@ type RecoverableOptions[T any] struct {
 	// History is how many messages are kept at least, from 1 to 1,000,000.
 	// Defaults to 1,000.
 	History int
-	// Life is how long the history is kept after the last message, from 1
+	// HistoryTTL is how long the history is kept after the last message, from 1
 	// second to a year. Defaults to 1 hour. Its last position, some 100 bytes, is
 	// kept a day longer: a subscriber that had all of it has missed nothing.
-	Life time.Duration
+	HistoryTTL time.Duration
 }
 
 // Recoverable is a topic with a history. It is safe for concurrent use.
@@ -107,22 +115,26 @@ type Recoverable[T any] struct {
 // NewRecoverable makes a recoverable topic. Its name is of 1 to 1,024 bytes. In
 // a cluster it lives on the node of its slot. Redis is not asked.
 func NewRecoverable[T any](b *Bus, name string, options RecoverableOptions[T]) (*Recoverable[T], error) {
-	if err := checkLength("new_recoverable", "name", name); err != nil {
-		return nil, err
-	}
 	if options.Codec == nil {
 		options.Codec = codec.Default[T]()
 	}
 	if options.History == 0 {
 		options.History = 1000
 	}
-	if options.Life == 0 {
-		options.Life = time.Hour
+	if options.HistoryTTL == 0 {
+		options.HistoryTTL = time.Hour
 	}
-	if options.History < 1 || options.History > 1_000_000 || options.Life < time.Second || options.Life > 366*24*time.Hour {
-		return nil, fail.Argument("new_recoverable", name, "Options", "History must be from 1 to 1000000, Life from 1s to a year")
+	var wrong operr.Arguments
+	if message := keys.CheckChannelLength(name); message != "" {
+		wrong.Check(false, "name", message)
+		name = ""
 	}
-	base := b.prefix + "m1:topic:{" + keys.Encode(name) + "}:"
+	wrong.Check(options.History >= 1 && options.History <= 1_000_000, "RecoverableOptions.History", "must be from 1 to 1000000")
+	wrong.Check(options.HistoryTTL >= time.Second && options.HistoryTTL <= 366*24*time.Hour, "RecoverableOptions.HistoryTTL", "must be from 1s to a year")
+	if err := fail.Arguments("new_recoverable", name, wrong); err != nil {
+		return nil, err
+	}
+	base := b.prefix + historyPrefix + keys.Encode(name) + "}:"
 	return &Recoverable[T]{
 		b: b, name: name, channel: base + "live", meta: base + "meta", history: base + "history",
 		sharded: b.r.Config().Cluster.Enabled, opt: options,
@@ -130,7 +142,7 @@ func NewRecoverable[T any](b *Bus, name string, options RecoverableOptions[T]) (
 }
 
 // metaTTL is how long the last position of the history is kept.
-func (t *Recoverable[T]) metaTTL() string { return milliseconds(t.opt.Life + metaExtra) }
+func (t *Recoverable[T]) metaTTL() string { return milliseconds(t.opt.HistoryTTL + metaExtra) }
 
 // milliseconds is an argument of a script.
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
@@ -139,15 +151,35 @@ func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseco
 const metaExtra = 24 * time.Hour
 
 // Publish appends a message to the history and sends it, in one script: both,
-// or neither. It returns the position of the message, and how many connections
-// received it at once; a subscriber that was away gets it from the history.
-// In a cluster it counts those of one node. When the error leaves the outcome
+// or neither. It returns the position of the message; with an outbox that holds it
+// there is none, and the error is [ErrQueued]. When the error leaves the outcome
 // unknown, the message may be there.
-func (t *Recoverable[T]) Publish(ctx context.Context, v T) (at Position, receivers int64, err error) {
+func (t *Recoverable[T]) Publish(ctx context.Context, v T) (at Position, err error) {
 	payload, err := codec.Encode(t.opt.Codec, v)
 	if err != nil {
-		return Position{}, 0, fail.Argument("publish", t.name, "message", fmt.Sprintf("cannot be encoded: %T", v))
+		return Position{}, fail.Argument("publish", t.name, "message", fmt.Sprintf("cannot be encoded: %T", v))
 	}
+	send := func(ctx context.Context) (err error) {
+		at, err = t.append(ctx, payload)
+		return err
+	}
+	p := outgoing{channel: t.channel, payload: payload, history: func(ctx context.Context) error {
+		_, err := t.append(ctx, payload)
+		return err
+	}}
+	err = t.b.sendOrQueue(p, func() error { return send(ctx) })
+	if errors.Is(err, ErrQueued) { // it will be sent: to send it again would deliver it again
+		return Position{}, fail.WrapAs("publish", t.name, madcrow.OutcomeUnknown, err)
+	}
+	return at, fail.Wrap("publish", t.name, err)
+}
+
+// historyArgs is more than the arguments of the script need but for the channel and
+// the payload.
+const historyArgs = 512
+
+// append appends a message to the history, and publishes it.
+func (t *Recoverable[T]) append(ctx context.Context, payload string) (Position, error) {
 	verb := "PUBLISH"
 	if t.sharded {
 		verb = "SPUBLISH"
@@ -155,23 +187,22 @@ func (t *Recoverable[T]) Publish(ctx context.Context, v T) (at Position, receive
 	nonce, digest := rand.Text()[:12], sha256.Sum256([]byte(payload))
 	m, err := t.b.r.Eval(ctx, scriptPublish, []string{t.meta, t.history}, []string{
 		t.channel, verb, rand.Text()[:12], nonce, strconv.Itoa(t.opt.History),
-		milliseconds(t.opt.Life), t.metaTTL(), payload, rand.Text(), hex.EncodeToString(digest[:]),
+		milliseconds(t.opt.HistoryTTL), t.metaTTL(), payload, rand.Text(), hex.EncodeToString(digest[:]),
 	})
 	if err != nil {
-		return Position{}, 0, fail.Wrap("publish", t.name, err)
+		return Position{}, err
 	}
 	list, err := m.ToArray()
 	if err != nil || len(list) != 3 {
-		return Position{}, 0, fail.WrapAs("publish", t.name, madcrow.OutcomeUnknown, errors.Join(errReply, err))
+		return Position{}, fail.WrapAs("publish", t.name, madcrow.OutcomeUnknown, errors.Join(errReply, err))
 	}
 	epoch, err1 := list[0].ToString()
 	offset, err2 := list[1].AsUint64()
-	receivers, err3 := list[2].AsInt64()
-	if err := errors.Join(err1, err2, err3); err != nil {
-		return Position{}, 0, fail.WrapAs("publish", t.name, madcrow.OutcomeUnknown, errors.Join(errReply, err))
+	if err := errors.Join(err1, err2); err != nil {
+		return Position{}, fail.WrapAs("publish", t.name, madcrow.OutcomeUnknown, errors.Join(errReply, err))
 	}
-	t.b.event(ctx, madcrow.EventPubSubPublished, 1)
-	return Position{epoch, offset, nonce}, receivers, nil
+	t.b.event(ctx, madcrow.EventPubSubPublished, t.name, 1)
+	return Position{epoch, offset, nonce}, nil
 }
 
 // Subscribe yields what was published after a position, from the history and
@@ -181,8 +212,8 @@ func (t *Recoverable[T]) Publish(ctx context.Context, v T) (at Position, receive
 // process too. Errors are those of [Topic.Subscribe]; of the options, WithOverflow has
 // no effect.
 //
-// Where there is no history yet, one is created: a hash of some 100 bytes for Life
-// and a day. For a user without permission to write none is; then a loss of
+// Where there is no history yet, one is created: a hash of some 100 bytes for
+// HistoryTTL and a day. For a user without permission to write none is; then a loss of
 // everything before the first message of this subscription is not reported.
 func (t *Recoverable[T]) Subscribe(ctx context.Context, after Position, opts ...SubscribeOption) iter.Seq2[Event[T], error] {
 	return func(yield func(Event[T], error) bool) {

@@ -113,7 +113,7 @@ func (r *historyReader[T]) emit(e Event[T]) error {
 // emitHistoryLost reports a hole before a position.
 func (r *historyReader[T]) emitHistoryLost(at Position) error {
 	r.position = at
-	r.t.b.event(context.Background(), madcrow.EventPubSubHistoryLost, 1)
+	r.t.b.event(context.Background(), madcrow.EventPubSubHistoryLost, r.t.name, 1)
 	return r.emit(Event[T]{Kind: EventHistoryLost, Err: ErrHistoryLost})
 }
 
@@ -225,9 +225,9 @@ func (r *historyReader[T]) emitMessage(m historyMessage) error {
 	var err error
 	if e.Message, err = codec.Decode(r.t.opt.Codec, m.payload); err != nil {
 		e.Err = fmt.Errorf("%w: %w", ErrMalformed, err)
-		r.t.b.event(context.Background(), madcrow.EventPubSubMalformed, 1)
+		r.t.b.event(context.Background(), madcrow.EventPubSubMalformed, r.t.name, 1)
 	}
-	r.t.b.event(context.Background(), madcrow.EventPubSubReceived, 1)
+	r.t.b.event(context.Background(), madcrow.EventPubSubReceived, r.t.name, 1)
 	return r.emit(e)
 }
 

@@ -47,7 +47,7 @@ func (o *outbox) add(m outgoing, cause error) error {
 	case err != nil:
 		return ErrClosed
 	default:
-		o.b.event(context.Background(), madcrow.EventPubSubQueued, 1)
+		o.b.event(context.Background(), madcrow.EventPubSubQueued, o.b.topicName(m.channel), 1)
 	}
 	if errors.Is(cause, ErrQueued) {
 		return result
@@ -73,7 +73,7 @@ func (o *outbox) send(ctx context.Context, batch []outgoing) (unsent []outgoing)
 			if lost = true; o.lost.First(err) {
 				o.b.log.Warn("messages of the outbox may be lost", "channel", batch[i].channel, "reason", err)
 			}
-			o.b.event(ctx, madcrow.EventPubSubOutboxLost, 1)
+			o.b.events.Send(ctx, madcrow.Event{Type: madcrow.EventPubSubOutboxLost, Name: o.b.topicName(batch[i].channel), Err: err})
 		}
 	}
 	if !lost && len(unsent) == 0 && o.lost.Clear() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -324,4 +325,57 @@ func TestOutbox_SmallestBulkThresholdBoundsABatch(t *testing.T) {
 	if seen.calls.Load() < n || seen.largest.Load() != 1 {
 		t.Errorf("up to %d messages together, %d calls", seen.largest.Load(), seen.calls.Load())
 	}
+}
+
+// What waits for several topics is sent in the order in which it came, each once, to
+// those with a history too.
+func TestOutbox_HoldsMessagesOfRecoverableTopics(t *testing.T) {
+	srv := madcrowtest.StartRedis(t)
+	proxy := madcrowtest.StartProxy(t, srv.Addr())
+	cfg := srv.Config()
+	listening := newBus(t, openConfig(t, cfg), pubsub.Options{})
+	feedOf := func(b *pubsub.Bus) *pubsub.Recoverable[int] {
+		feed, err := pubsub.NewRecoverable(b, "feed", pubsub.RecoverableOptions[int]{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return feed
+	}
+	heard := hearing(t, func(ctx context.Context) iter.Seq2[pubsub.Event[int], error] {
+		return feedOf(listening).Subscribe(ctx, pubsub.Beginning)
+	})
+	heard.next(t, "subscribed", is[int](pubsub.EventSubscribed))
+	live := hearing(t, subscribeTo(topicOf(t, listening, "t", pubsub.TopicOptions[int]{})))
+	live.next(t, "subscribed", is[int](pubsub.EventSubscribed))
+
+	cfg.Port = proxy.Port()
+	r := openConfig(t, cfg)
+	b := newBus(t, r, pubsub.Options{Outbox: 100})
+	feed, topic := feedOf(b), topicOf(t, b, "t", pubsub.TopicOptions[int]{})
+	proxy.Refuse(true)
+	proxy.ResetAll()
+	testkit.Eventually(t, "Redis is away", func() bool { return r.Err() != nil })
+	for n := range 40 {
+		at, err := feed.Publish(t.Context(), n)
+		var e *madcrow.Error
+		if !errors.Is(err, pubsub.ErrQueued) || at != (pubsub.Position{}) || !errors.As(err, &e) || e.Retryable() {
+			t.Fatalf("%d: %v %v", n, at, err)
+		}
+		if _, err := topic.Publish(t.Context(), n); !errors.Is(err, pubsub.ErrQueued) {
+			t.Fatal(err)
+		}
+	}
+	proxy.Refuse(false)
+	for n := range 40 {
+		if e := heard.next(t, "what was queued", is[int](pubsub.EventMessage)); e.Message != n || e.Position.Offset != uint64(n)+1 {
+			t.Fatalf("%+v, want %d", e, n)
+		}
+		if e := live.next(t, "what was queued", is[int](pubsub.EventMessage)); e.Message != n {
+			t.Fatalf("%+v, want %d", e, n)
+		}
+	}
+	testkit.Eventually(t, "the outbox is empty", func() bool {
+		at, err := feed.Publish(t.Context(), 40)
+		return err == nil && at.Offset == 41
+	})
 }

@@ -59,7 +59,7 @@ func TestPlain_IsByteForByteWhatOthersSendAndReceive(t *testing.T) {
 	srv := madcrowtest.StartRedis(t)
 	b := newBus(t, openConfig(t, srv.Config()), pubsub.Options{})
 	topic := topicOf(t, b, "chat:1", pubsub.TopicOptions[string]{Plain: true})
-	pattern, err := pubsub.NewPattern(b, "chat:*", pubsub.TopicOptions[string]{Plain: true})
+	pattern, err := pubsub.NewPatterns(b, []string{"chat:*"}, pubsub.TopicOptions[string]{Plain: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -239,7 +239,7 @@ func (w *subConn) sendProbe(ctx context.Context) {
 		w.warned = true
 		b.log.Warn("no messages arrive although redis answers: the connection for them is replaced", "address", w.node)
 	}
-	b.event(ctx, madcrow.EventPubSubRenewed, 1)
+	b.event(ctx, madcrow.EventPubSubRenewed, "", 1)
 	w.interval = min(2*w.interval, maxIntervalFactor*b.probeAfter)
 	w.silentSince.Store(before)
 	w.renewedAt.Store(int64(time.Since(b.start)))

@@ -264,7 +264,7 @@ func TestRecoverable_EachMessageComesOnce(t *testing.T) {
 		if i%100 == 50 {
 			srv.Do(t, "CLIENT", "KILL", "TYPE", "pubsub")
 		}
-		if _, _, err := source.Publish(t.Context(), note{i}); err != nil {
+		if _, err := source.Publish(t.Context(), note{i}); err != nil {
 			t.Fatal(err)
 		}
 	}

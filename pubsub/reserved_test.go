@@ -22,7 +22,7 @@ func TestReserved_NamesAreRefused(t *testing.T) {
 				opt := pubsub.TopicOptions[string]{Plain: true, Reserved: reserved}
 				_, err1 := pubsub.NewTopic(b, name, opt)
 				_, err2 := pubsub.NewTopics(b, []string{"a", name}, opt)
-				_, err3 := pubsub.NewPattern(b, name, opt)
+				_, err3 := pubsub.NewPatterns(b, []string{name}, opt)
 				_, err4 := pubsub.NewPatterns(b, []string{"a", name}, opt)
 				for i, err := range []error{err1, err2, err3, err4} {
 					var v *madcrow.ArgumentError
@@ -44,7 +44,7 @@ func TestReserved_NamesAreRefused(t *testing.T) {
 func TestReserved_ChannelsWithM1InsideAreOrdinary(t *testing.T) {
 	srv := madcrowtest.StartRedis(t)
 	b := newBus(t, openConfig(t, srv.Config()), pubsub.Options{})
-	p, err := pubsub.NewPattern(b, "factory:*", pubsub.TopicOptions[string]{Plain: true})
+	p, err := pubsub.NewPatterns(b, []string{"factory:*"}, pubsub.TopicOptions[string]{Plain: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,7 +34,8 @@ type channelKey struct {
 type sharedSub struct {
 	b     *Bus
 	key   channelKey
-	probe bool // it is the bus's own, see probe.go
+	name  string // of the topic or the pattern, for events
+	probe bool   // it is the bus's own, see probe.go
 	stop  context.CancelFunc
 
 	mu        sync.Mutex
@@ -68,7 +69,7 @@ const (
 // where there is none.
 func (b *Bus) join(key channelKey, sub *subscriber) (*sharedSub, error) {
 	if sub.dropped == nil {
-		sub.dropped = func(n int) { b.event(context.Background(), madcrow.EventPubSubDropped, n) }
+		sub.dropped = func(n int) { b.event(context.Background(), madcrow.EventPubSubDropped, b.topicName(key.name(b)), n) }
 	}
 	if sub.maxBytes == 0 { // it may have joined others already, which read maxBytes
 		sub.maxBytes = b.queueBytes
@@ -84,7 +85,7 @@ func (b *Bus) addListener(key channelKey, sub *subscriber, probe bool) (*sharedS
 	}
 	f := b.shared[key]
 	if f == nil {
-		f = &sharedSub{b: b, key: key, probe: probe}
+		f = &sharedSub{b: b, key: key, name: b.topicName(key.name(b)), probe: probe}
 		var ctx context.Context
 		ctx, f.stop = context.WithCancel(b.ctx)
 		b.shared[key] = f
@@ -233,7 +234,7 @@ func (f *sharedSub) confirm(attempt int) {
 	f.conn.noteReceived(now)
 	gap := item{kind: EventGap, since: f.lost, until: now}
 	if !f.lost.IsZero() && !f.probe {
-		f.b.event(context.Background(), madcrow.EventPubSubGap, 1)
+		f.b.event(context.Background(), madcrow.EventPubSubGap, f.name, 1)
 	}
 	f.lost = time.Time{}
 	for i := range f.listeners {
@@ -308,7 +309,7 @@ func (f *sharedSub) deliver(m rueidis.PubSubMessage) {
 		}
 	}
 	if !f.probe {
-		f.b.event(context.Background(), madcrow.EventPubSubReceived, 1)
+		f.b.event(context.Background(), madcrow.EventPubSubReceived, f.name, 1)
 	}
 }
 
@@ -322,7 +323,7 @@ func (b *Bus) reserved(channel string) bool {
 // locked.
 func (f *sharedSub) notifyMissed(n int) {
 	if n > 0 {
-		f.b.event(context.Background(), madcrow.EventPubSubMissed, n)
+		f.b.event(context.Background(), madcrow.EventPubSubMissed, f.name, n)
 		f.notify(item{kind: EventMissed, n: n})
 	}
 }

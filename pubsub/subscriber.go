@@ -81,8 +81,9 @@ var (
 )
 
 // Block lets messages wait for a place for up to d, at most as many as the
-// queue holds; then they are dropped. No other subscriber waits with them.
-func Block(d time.Duration) Overflow { return Overflow{rule: ruleBlock, wait: d} }
+// queue holds; then they are dropped. No other subscriber waits with them. A
+// negative d is 0.
+func Block(d time.Duration) Overflow { return Overflow{rule: ruleBlock, wait: max(d, 0)} }
 
 // item is one entry of a subscriber's queue.
 type item struct {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -91,26 +92,42 @@ type outgoing struct {
 	sharded bool
 	payload string
 	numbers *numbers // nil: without an envelope
+	// history publishes a message of a [Recoverable]; the rest but channel and
+	// payload is not used then.
+	history func(context.Context) error
 }
 
 // publish sends a message, or adds it to the outbox.
-func (b *Bus) publish(ctx context.Context, p outgoing) (int64, error) {
+func (b *Bus) publish(ctx context.Context, p outgoing) (n int64, err error) {
+	err = b.sendOrQueue(p, func() error {
+		n, err = b.send(ctx, p)
+		return err
+	})
+	return n, err
+}
+
+// sendOrQueue calls send, or adds the message to the outbox: behind those that wait
+// there already, or where send surely did not send it.
+func (b *Bus) sendOrQueue(p outgoing, send func() error) error {
 	if b.draining.Load() {
-		return 0, ErrClosed
+		return ErrClosed
 	}
 	mayWait := b.outbox != nil && p.size() <= b.maxMessage
 	if mayWait && b.outbox.holds() {
-		return 0, b.outbox.add(p, ErrQueued) // after those that wait already
+		return b.outbox.add(p, ErrQueued)
 	}
-	n, err := b.send(ctx, p)
+	err := send()
 	if mayWait && err != nil && operr.Retryable(err) {
-		return 0, b.outbox.add(p, err)
+		return b.outbox.add(p, err)
 	}
-	return n, err
+	return err
 }
 
 // size is how many bytes its command has at most, without skipped numbers.
 func (p outgoing) size() int {
+	if p.history != nil {
+		return len(p.channel) + len(p.payload) + historyArgs
+	}
 	n := len("SPUBLISH") + len(p.channel) + len(p.payload)
 	if p.numbers != nil {
 		n += len(envelopeMark) + len(p.numbers.publisher) + numberSize
@@ -149,11 +166,11 @@ func (l *numbered) command(b madcrow.Builder) madcrow.Command {
 }
 
 // recordOutcome notes whether it was sent.
-func (l *numbered) recordOutcome(b *Bus, err error) {
+func (l *numbered) recordOutcome(ctx context.Context, b *Bus, err error) {
 	var e *madcrow.Error
 	switch {
 	case err == nil:
-		b.event(context.Background(), madcrow.EventPubSubPublished, 1)
+		b.event(ctx, madcrow.EventPubSubPublished, b.topicName(l.channel), 1)
 		if l.skipped != nil {
 			l.numbers.markAnnounced(l.skipped)
 		}
@@ -168,7 +185,7 @@ func (b *Bus) send(ctx context.Context, p outgoing) (int64, error) {
 	if err != nil && p.sharded {
 		err = nameNoSharded(err)
 	}
-	if l.recordOutcome(b, err); err != nil {
+	if l.recordOutcome(ctx, b, err); err != nil {
 		return 0, err
 	}
 	receivers, err := m.AsInt64()
@@ -178,8 +195,32 @@ func (b *Bus) send(ctx context.Context, p outgoing) (int64, error) {
 	return receivers, nil
 }
 
-// sendAll sends several in one round trip, and returns an error or nil for each.
-func (b *Bus) sendAll(ctx context.Context, list []outgoing) []error {
+// sendAll sends several in order, and returns an error or nil for each. Behind one
+// of a [Recoverable] that was not sent, and may be later, none is sent.
+func (b *Bus) sendAll(ctx context.Context, list []outgoing) (errs []error) {
+	isHistory := func(p outgoing) bool { return p.history != nil }
+	for len(list) > 0 {
+		if n := slices.IndexFunc(list, isHistory); n != 0 {
+			if n < 0 {
+				n = len(list)
+			}
+			errs, list = append(errs, b.sendTogether(ctx, list[:n])...), list[n:]
+			continue
+		}
+		err := list[0].history(ctx)
+		errs, list = append(errs, err), list[1:]
+		if operr.Retryable(err) {
+			for range list {
+				errs = append(errs, err)
+			}
+			return errs
+		}
+	}
+	return errs
+}
+
+// sendTogether sends messages of topics in one round trip.
+func (b *Bus) sendTogether(ctx context.Context, list []outgoing) []error {
 	messages, free := make([]numbered, len(list)), b.maxMessage
 	for _, p := range list {
 		free -= p.size()
@@ -202,7 +243,7 @@ func (b *Bus) sendAll(ctx context.Context, list []outgoing) []error {
 		} else {
 			errs[i] = err
 		}
-		messages[i].recordOutcome(b, errs[i])
+		messages[i].recordOutcome(ctx, b, errs[i])
 	}
 	return errs
 }
@@ -250,13 +291,6 @@ func WithQueue(n int) SubscribeOption { return func(s *subscribing) { s.queue = 
 // [DropNewest].
 func WithOverflow(o Overflow) SubscribeOption { return func(s *subscribing) { s.overflow = o } }
 
-// CheckOptions returns the error that a subscription with these options would end
-// with: a [*madcrow.ArgumentError], or nil.
-func CheckOptions(opts ...SubscribeOption) error {
-	_, err := subscribingOf(opts)
-	return err
-}
-
 func subscribingOf(opts []SubscribeOption) (subscribing, error) {
 	s := subscribing{queue: 1024}
 	for _, set := range opts {
@@ -264,9 +298,6 @@ func subscribingOf(opts []SubscribeOption) (subscribing, error) {
 	}
 	if s.queue < 1 || s.queue > 1_000_000 {
 		return s, fail.Argument("subscribe", "", "WithQueue", "must be from 1 to 1000000")
-	}
-	if s.overflow.wait < 0 {
-		return s, fail.Argument("subscribe", "", "WithOverflow", "the time must not be negative")
 	}
 	return s, nil
 }
@@ -289,41 +320,8 @@ func (t *Topic[T]) Handle(ctx context.Context, fn func(context.Context, Event[T]
 	return handle(ctx, t.Subscribe(ctx, opts...), fn)
 }
 
-// Pattern is all channels whose names match a pattern of Redis: h?llo, h*llo,
-// h[ae]llo.
-type Pattern[T any] struct {
-	b       *Bus
-	pattern string
-	opt     TopicOptions[T]
-}
-
-// NewPattern makes one. It matches reserved channels only with Options.Reserved. Options.Sharded cannot be set: Redis has no patterns of
-// sharded channels. Config.KeyPrefix stands before the pattern, escaped.
-func NewPattern[T any](b *Bus, pattern string, options TopicOptions[T]) (*Pattern[T], error) {
-	if err := b.checkPublic("new_pattern", "pattern", pattern, options.Reserved); err != nil {
-		return nil, err
-	}
-	if options.Sharded {
-		return nil, fail.Argument("new_pattern", "", "Options.Sharded", "there are no patterns of sharded channels")
-	}
-	if options.Codec == nil {
-		options.Codec = codec.Default[T]()
-	}
-	return &Pattern[T]{b: b, pattern: escapePattern(b.prefix) + pattern, opt: options}, nil
-}
-
 func escapePattern(s string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(s)
-}
-
-// Subscribe is [Topic.Subscribe].
-func (p *Pattern[T]) Subscribe(ctx context.Context, opts ...SubscribeOption) iter.Seq2[Event[T], error] {
-	return subscribe(ctx, p.b, channelKey{modePattern, p.pattern}, p.opt, opts)
-}
-
-// Handle is [Topic.Handle].
-func (p *Pattern[T]) Handle(ctx context.Context, fn func(context.Context, Event[T]), opts ...SubscribeOption) error {
-	return handle(ctx, p.Subscribe(ctx, opts...), fn)
 }
 
 func subscribe[T any](ctx context.Context, b *Bus, key channelKey, opt TopicOptions[T], opts []SubscribeOption) iter.Seq2[Event[T], error] {
@@ -380,7 +378,7 @@ func newEvent[T any](b *Bus, it item, opt TopicOptions[T]) Event[T] {
 	var err error
 	if e.Message, err = decode(m, text, opt); err != nil {
 		e.Err = fmt.Errorf("%w: %w", ErrMalformed, err)
-		b.event(context.Background(), madcrow.EventPubSubMalformed, 1)
+		b.event(context.Background(), madcrow.EventPubSubMalformed, e.Channel, 1)
 	}
 	return e
 }

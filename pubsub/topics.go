@@ -9,8 +9,8 @@ import (
 	"github.com/madcrow-go/madcrow/internal/codec"
 )
 
-// Topics is several channels, or patterns, with one subscription and one queue. Messages of one channel come in order; between channels there is
-// none. It is safe for concurrent use.
+// Topics is several channels, or patterns, with one subscription and one queue.
+// Messages of one channel come in order; between channels there is none. It is safe for concurrent use.
 type Topics[T any] struct {
 	b    *Bus
 	keys []channelKey
@@ -27,8 +27,11 @@ func NewTopics[T any](b *Bus, channels []string, options TopicOptions[T]) (*Topi
 	return newTopics(b, "new_topics", "channel", m, b.prefix, channels, options)
 }
 
-// NewPatterns makes one of patterns, under the rules of [NewPattern]. A message
-// comes once for each pattern that its channel matches.
+// NewPatterns makes one of all channels whose names match one of the patterns of
+// Redis: h?llo, h*llo, h[ae]llo. A message comes once for each pattern that its
+// channel matches. Reserved channels match only with Options.Reserved.
+// Options.Sharded cannot be set: Redis has no patterns of sharded channels.
+// Config.KeyPrefix stands before each pattern, escaped.
 func NewPatterns[T any](b *Bus, patterns []string, options TopicOptions[T]) (*Topics[T], error) {
 	if options.Sharded {
 		return nil, fail.Argument("new_patterns", "", "Options.Sharded", "there are no patterns of sharded channels")
@@ -77,6 +80,11 @@ func (t *Topics[T]) Subscribe(ctx context.Context, opts ...SubscribeOption) iter
 		}
 		t.listen(ctx, sub, yield)
 	}
+}
+
+// Handle is [Topic.Handle].
+func (t *Topics[T]) Handle(ctx context.Context, fn func(context.Context, Event[T]), opts ...SubscribeOption) error {
+	return handle(ctx, t.Subscribe(ctx, opts...), fn)
 }
 
 func (t *Topics[T]) listen(ctx context.Context, sub *subscriber, yield func(Event[T], error) bool) {

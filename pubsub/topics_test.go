@@ -191,7 +191,7 @@ func TestSubscribe_RefusalNamesItsChannelOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pattern, err := pubsub.NewPattern(b, "theirs", pubsub.TopicOptions[string]{})
+	pattern, err := pubsub.NewPatterns(b, []string{"theirs"}, pubsub.TopicOptions[string]{})
 	if err != nil {
 		t.Fatal(err)
 	}

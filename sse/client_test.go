@@ -187,11 +187,11 @@ func serveSSE[T any](t *testing.T, source sse.Source[T], opt sse.Options[T]) (*h
 }
 
 func publish[T any](t *testing.T, topic interface {
-	Publish(context.Context, T) (pubsub.Position, int64, error)
+	Publish(context.Context, T) (pubsub.Position, error)
 }, v T,
 ) pubsub.Position {
 	t.Helper()
-	p, _, err := topic.Publish(t.Context(), v)
+	p, err := topic.Publish(t.Context(), v)
 	if err != nil {
 		t.Fatal(err)
 	}

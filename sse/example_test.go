@@ -46,8 +46,8 @@ func ExampleNew() {
 	defer server.Close()
 	defer events.Close() // with a server of your own: RegisterOnShutdown(events.Close)
 
-	_, _, _ = orders.Publish(ctx, "order 1\nis paid")
-	_, _, _ = orders.Publish(ctx, "order 2")
+	_, _ = orders.Publish(ctx, "order 1\nis paid")
+	_, _ = orders.Publish(ctx, "order 2")
 	res, err := http.Get(server.URL + "/events?last-event-id=" + pubsub.Beginning.String()) //nolint:noctx // an example
 	if err != nil {
 		fmt.Println(err)

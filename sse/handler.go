@@ -21,7 +21,7 @@ import (
 // Options says how events are served. The zero value works.
 type Options[T any] struct {
 	// Authorize says who may listen; it is called once for each connection (see
-	// Life). An error that knows its problem (package problem) is the response,
+	// MaxConnectionAge). An error that knows its problem (package problem) is the response,
 	// any other error is a 403. Defaults to everyone.
 	Authorize func(*http.Request) error
 	// Encode makes the data of a message. Defaults to the text of strings and
@@ -50,13 +50,14 @@ type Options[T any] struct {
 	// MaxClients is how many connections there may be at the same time; one
 	// more is a 503. Defaults to 10,000.
 	MaxClients int
-	// Life is after how long a connection is closed, so that the browser comes
+	// MaxConnectionAge is after how long a connection is closed, so that the browser comes
 	// back and Authorize is called again. Defaults to 0: never.
-	Life time.Duration
+	MaxConnectionAge time.Duration
 	// Refuse answers a request that is not served. Defaults to problem.Write
 	// with Logger.
 	Refuse func(http.ResponseWriter, *http.Request, error)
-	// Logger defaults to that of the source's Redis, for [NewFunc] to none.
+	// Logger defaults to that of the source's Redis; for [NewFunc], to that of the
+	// source that was chosen last, and slog.Default() before the first one.
 	Logger *slog.Logger
 }
 
@@ -69,35 +70,21 @@ func (o Options[T]) filled() (Options[T], error) {
 	if o.Encode == nil {
 		o.Encode = defaultEncode[T]
 	}
-	if o.Refuse == nil {
-		log := o.Logger
-		o.Refuse = func(w http.ResponseWriter, r *http.Request, err error) { problem.Write(w, r, log, err) }
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	for name, d := range map[string]time.Duration{"Heartbeat": o.Heartbeat, "WriteTimeout": o.WriteTimeout} {
-		if d < 10*time.Millisecond || d > 10*time.Minute {
-			return o, wrongOption(name, "must be from 10ms to 10m")
-		}
-	}
-	switch {
-	case o.Retry > time.Hour:
-		return o, wrongOption("Retry", "must be at most 1h")
-	case o.MaxClients < 1:
-		return o, wrongOption("MaxClients", "must be at least 1")
-	case o.Life < 0:
-		return o, wrongOption("Life", "must not be negative")
-	}
-	return o, pubsub.CheckOptions(o.subscribe()...)
+	var wrong operr.Arguments
+	const least, most = 10 * time.Millisecond, 10 * time.Minute
+	wrong.Check(o.Heartbeat >= least && o.Heartbeat <= most, "Options.Heartbeat", "must be from 10ms to 10m")
+	wrong.Check(o.WriteTimeout >= least && o.WriteTimeout <= most, "Options.WriteTimeout", "must be from 10ms to 10m")
+	wrong.Check(o.Retry <= time.Hour, "Options.Retry", "must be at most 1h")
+	wrong.Check(o.MaxClients >= 1, "Options.MaxClients", "must be at least 1")
+	wrong.Check(o.Queue >= 1 && o.Queue <= 1_000_000, "Options.Queue", "must be from 1 to 1000000")
+	wrong.Check(o.MaxConnectionAge >= 0, "Options.MaxConnectionAge", "must not be negative")
+	return o, fail.Arguments("new", "", wrong)
 }
+
+var fail = operr.Maker{Package: "sse"}
 
 func (o Options[T]) subscribe() []pubsub.SubscribeOption {
 	return []pubsub.SubscribeOption{pubsub.WithQueue(o.Queue), pubsub.WithOverflow(o.Overflow)}
-}
-
-func wrongOption(name, reason string) error {
-	return &madcrow.ArgumentError{Op: "sse.new", Argument: "Options." + name, Reason: reason}
 }
 
 // Handler serves messages as server-sent events. Make it with [New] or
@@ -105,9 +92,9 @@ func wrongOption(name, reason string) error {
 type Handler struct {
 	open       func(*http.Request) (*feed, error)
 	refuse     func(http.ResponseWriter, *http.Request, error)
-	log        *slog.Logger
+	log        atomic.Pointer[slog.Logger]
 	settings   settings
-	maxLife    time.Duration
+	maxAge     time.Duration
 	maxClients int64
 	clients    atomic.Int64
 	ctx        context.Context // ends with Close
@@ -157,7 +144,7 @@ func (f *feed) event(ctx context.Context, t madcrow.EventType) { f.events.Count(
 // no timeouts, so a client that does not read would never be cut off.
 func New[T any](source Source[T], options Options[T]) (*Handler, error) {
 	if source == nil {
-		return nil, &madcrow.ArgumentError{Op: "sse.new", Argument: "source", Reason: "must not be nil"}
+		return nil, fail.Argument("new", "", "source", "must not be nil")
 	}
 	if options.Logger == nil {
 		options.Logger = source.Redis().Logger()
@@ -174,8 +161,12 @@ func NewFunc[T any](choose func(*http.Request) (Source[T], error), options Optio
 		return nil, err
 	}
 	h := &Handler{
-		refuse: opt.Refuse, log: opt.Logger, maxLife: opt.Life, maxClients: int64(opt.MaxClients),
+		refuse: opt.Refuse, maxAge: opt.MaxConnectionAge, maxClients: int64(opt.MaxClients),
 		settings: settings{heartbeat: opt.Heartbeat, timeout: opt.WriteTimeout, retry: opt.Retry},
+	}
+	h.log.Store(cmp.Or(opt.Logger, slog.Default()))
+	if h.refuse == nil {
+		h.refuse = func(w http.ResponseWriter, r *http.Request, err error) { problem.Write(w, r, h.log.Load(), err) }
 	}
 	h.open = func(r *http.Request) (*feed, error) {
 		if opt.Authorize != nil {
@@ -187,7 +178,10 @@ func NewFunc[T any](choose func(*http.Request) (Source[T], error), options Optio
 		if err != nil {
 			return nil, unprocessable(err)
 		}
-		return &feed{events.Of(source.Redis(), ""), func(ctx context.Context, after pubsub.Position) iter.Seq2[frame, error] {
+		if log := source.Redis().Logger(); opt.Logger == nil && h.log.Load() != log {
+			h.log.Store(log)
+		}
+		return &feed{events.Of(source.Redis(), source.Name()), func(ctx context.Context, after pubsub.Position) iter.Seq2[frame, error] {
 			return framesOf(source.Events(ctx, after, opt.subscribe()...), opt.Encode)
 		}}, nil
 	}
@@ -264,8 +258,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(h.ctx, cancel)()
-	if h.maxLife > 0 {
-		defer time.AfterFunc(h.maxLife, cancel).Stop()
+	if h.maxAge > 0 {
+		defer time.AfterFunc(h.maxAge, cancel).Stop()
 	}
 	s := newResponse(w, h.settings, cancel)
 	defer s.finish()
@@ -274,14 +268,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case errors.Is(failure, os.ErrDeadlineExceeded):
 		f.event(r.Context(), madcrow.EventSSECut)
-		h.log.Debug("a client of server-sent events does not read", "route", r.Pattern)
+		h.log.Load().Debug("a client of server-sent events does not read", "route", r.Pattern)
 	case failure != nil, r.Context().Err() != nil: // the client left
 	case !started && err == nil: // it was to end before it began
 		h.refuse(w, r, errEnded)
 	case !started:
 		h.refuse(w, r, err)
 	case err != nil && !errors.Is(err, pubsub.ErrClosed):
-		h.log.Warn("a client of server-sent events was cut off", "route", r.Pattern, "reason", err)
+		h.log.Load().Warn("a client of server-sent events was cut off", "route", r.Pattern, "reason", err)
 	}
 }
 
@@ -294,12 +288,12 @@ func (h *Handler) admit(w http.ResponseWriter, r *http.Request) (*feed, error) {
 	if h.ctx.Err() != nil {
 		return nil, errEnded
 	}
-	if !canFlush(w) {
-		return nil, errors.New("sse: the http.ResponseWriter cannot flush: a middleware hides it without an Unwrap method, or the framework has no streams of net/http (in Fiber, serve this handler with the Stream of contrib/fiber)")
-	}
 	f, err := h.open(r)
 	if err != nil {
 		return nil, err
+	}
+	if !canFlush(w) {
+		return nil, errors.New("sse: the http.ResponseWriter cannot flush: a middleware hides it without an Unwrap method, or the framework has no streams of net/http (in Fiber, serve this handler with the Stream of contrib/fiber)")
 	}
 	if h.clients.Add(1) > h.maxClients {
 		h.clients.Add(-1)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 	"github.com/madcrow-go/madcrow/problem"
 	"github.com/madcrow-go/madcrow/pubsub"
@@ -25,7 +26,7 @@ func TestSSE_GapWithoutAHistoryIsAnEvent(t *testing.T) {
 	r := connect(t, redis)
 	b := newBus(t, r, pubsub.Options{})
 	topic, _ := pubsub.NewTopic(b, "news", pubsub.TopicOptions[note]{})
-	pattern, _ := pubsub.NewPattern(b, "ne?s", pubsub.TopicOptions[note]{})
+	pattern, _ := pubsub.NewPatterns(b, []string{"ne?s"}, pubsub.TopicOptions[note]{})
 	topics, _ := pubsub.NewTopics(b, []string{"news", "more", "news"}, pubsub.TopicOptions[note]{})
 	for _, source := range []sse.Source[note]{topic, pattern, topics} {
 		srv, _ := serveSSE(t, source, sse.Options[note]{Encode: func(channel string, n note) (string, error) {
@@ -171,7 +172,7 @@ func TestSSE_EndsWithTheServerTheBusAndItsLife(t *testing.T) {
 	r := connect(t, nil)
 	b := newBus(t, r, pubsub.Options{})
 	topic, _ := pubsub.NewTopic(b, "news", pubsub.TopicOptions[string]{})
-	short, _ := serveSSE(t, topic, sse.Options[string]{Life: 300 * time.Millisecond})
+	short, _ := serveSSE(t, topic, sse.Options[string]{MaxConnectionAge: 300 * time.Millisecond})
 	l := listen(t, short.URL)
 	l.live()
 	l.ended()
@@ -303,7 +304,7 @@ func TestSSE_WrongOptionsAreNamed(t *testing.T) {
 	topic, _ := pubsub.NewTopic(b, "news", pubsub.TopicOptions[string]{})
 	for field, opt := range map[string]sse.Options[string]{
 		"Options.Heartbeat": {Heartbeat: time.Millisecond}, "Options.WriteTimeout": {WriteTimeout: time.Hour}, "Options.Retry": {Retry: 2 * time.Hour},
-		"Options.MaxClients": {MaxClients: -1}, "Options.Life": {Life: -1}, "WithQueue": {Queue: -1}, "WithOverflow": {Overflow: pubsub.Block(-1)},
+		"Options.MaxClients": {MaxClients: -1}, "Options.MaxConnectionAge": {MaxConnectionAge: -1}, "Options.Queue": {Queue: -1},
 	} {
 		var v *madcrow.ArgumentError
 		if _, err := sse.New(topic, opt); !errors.As(err, &v) || v.Argument != field {
@@ -312,5 +313,34 @@ func TestSSE_WrongOptionsAreNamed(t *testing.T) {
 	}
 	if _, err := sse.New[string](nil, sse.Options[string]{}); err == nil {
 		t.Error("no source is no error")
+	}
+}
+
+// A 500 behind a middleware that hides Flush had an error_id that stood in no log.
+func TestSSE_ErrorsAreInTheLogOfTheRedis(t *testing.T) {
+	var log testkit.Log
+	cfg := config
+	cfg.KeyPrefix, cfg.Logger = t.Name()+":", log.Logger()
+	topic, err := pubsub.NewTopic(newBus(t, openConfig(t, cfg), pubsub.Options{}), "news", pubsub.TopicOptions[string]{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, err1 := sse.New(topic, sse.Options[string]{})
+	chosen, err2 := sse.NewFunc(func(*http.Request) (sse.Source[string], error) { return topic, nil }, sse.Options[string]{})
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	for name, h := range map[string]*sse.Handler{"New": one, "NewFunc": chosen} {
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(struct{ http.ResponseWriter }{rec}, httptest.NewRequest(http.MethodGet, "/events", http.NoBody))
+		var body struct {
+			ErrorID string `json:"error_id"`
+		}
+		if err := json.Unmarshal(rec.Body.Bytes(), &body); err != nil || rec.Code != http.StatusInternalServerError || body.ErrorID == "" {
+			t.Fatalf("%s: %d %s", name, rec.Code, rec.Body)
+		}
+		if lines := log.With(body.ErrorID); len(lines) != 1 || !strings.Contains(lines[0], "cannot flush") {
+			t.Errorf("%s: %q", name, lines)
+		}
 	}
 }

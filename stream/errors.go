@@ -20,9 +20,15 @@ var (
 	ErrMalformed = errors.New("the message cannot be decoded")
 	// ErrTooManyDelayed says that Options.MaxDelayed messages wait already.
 	ErrTooManyDelayed = errors.New("too many delayed messages wait")
+	// ErrQueued is returned by Publish when Redis is away and the message waits in
+	// the outbox.
+	ErrQueued = errors.New("redis is away: the message is sent when it is back")
+	// ErrOutboxFull is returned by Publish when the outbox takes no more.
+	ErrOutboxFull = errors.New("the outbox is full")
 	// ErrTooOld is a server that does not know the commands that streams need.
 	ErrTooOld = errors.New("the server is too old")
-	// ErrClosed is returned by [Stream.Work] after [Stream.Close].
+	// ErrClosed is returned after [Stream.Close], by [Stream.Work] and by Publish with
+	// an outbox.
 	ErrClosed = errors.New("the stream is closed")
 )
 

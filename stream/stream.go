@@ -72,6 +72,15 @@ type Options[T any] struct {
 	// MaxDelayed is how many delayed messages may wait (see [Stream.PublishAt]), from
 	// 1 to 10,000,000. Defaults to 100,000.
 	MaxDelayed int
+	// Outbox is how many messages wait in this process while Redis is away, or takes
+	// no writes; Publish then is [ErrQueued], and beyond that [ErrOutboxFull]. They are
+	// appended in the order in which they came, when Redis is back; one whose answer
+	// was lost is appended again, and may come twice. A process that ends loses them:
+	// [Stream.Close] waits for them while Redis is there. Defaults to 0: publishing is
+	// an error.
+	Outbox int
+	// OutboxBytes bounds their sizes together. Defaults to 64 MiB.
+	OutboxBytes int
 	// OnDead is called after a message became a dead letter, by the process that made
 	// it one, in the goroutine of its worker: for an alert. Its context ends with the
 	// drain of [Stream.Work]. It is not called where the process dies in between:
@@ -93,8 +102,10 @@ type Stream[T any] struct {
 
 	processID     string // begins the names of the consumers of this process
 	bulkThreshold int    // Config.BulkThreshold
+	maxMessage    int    // Config.MaxValueSize
 
-	mover mover
+	mover  mover
+	outbox *outbox[T] // nil without Options.Outbox
 
 	checked atomic.Bool // the server knows the commands that streams need
 
@@ -113,6 +124,9 @@ func New[T any](r *madcrow.Redis, name string, options Options[T]) (*Stream[T], 
 	if options.MaxDead == 0 {
 		options.MaxDead = 10_000
 	}
+	if options.OutboxBytes == 0 {
+		options.OutboxBytes = 64 << 20
+	}
 	if options.MaxDelayed == 0 {
 		options.MaxDelayed = 100_000
 	}
@@ -123,6 +137,8 @@ func New[T any](r *madcrow.Redis, name string, options Options[T]) (*Stream[T], 
 	}
 	wrong.Check(options.MaxLen >= 1, "Options.MaxLen", "must be at least 1")
 	wrong.Check(options.MaxDead >= 1, "Options.MaxDead", "must be at least 1")
+	wrong.Check(options.Outbox >= 0 && options.Outbox <= 10_000_000, "Options.Outbox", "must be from 0 to 10000000")
+	wrong.Check(options.OutboxBytes >= 1, "Options.OutboxBytes", "must be at least 1")
 	wrong.Check(options.MaxDelayed >= 1 && options.MaxDelayed <= 10_000_000, "Options.MaxDelayed", "must be from 1 to 10000000")
 	if err := fail.Arguments("new", name, wrong); err != nil {
 		return nil, err
@@ -134,17 +150,28 @@ func New[T any](r *madcrow.Redis, name string, options Options[T]) (*Stream[T], 
 	s := &Stream[T]{
 		r: r, events: events.Of(r, name), log: guard.Logger(options.Logger), name: name, opt: options,
 		prefix:    cfg.KeyPrefix + "m1:stream:{" + keys.Encode(name) + "}:",
-		processID: rand.Text()[:12], bulkThreshold: cfg.BulkThreshold,
+		processID: rand.Text()[:12], bulkThreshold: cfg.BulkThreshold, maxMessage: cfg.MaxValueSize,
 	}
 	s.mover.wake = make(chan struct{}, 1)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	if options.Outbox > 0 {
+		s.outbox = newOutbox(s, options.Outbox, options.OutboxBytes)
+	}
 	return s, nil
 }
 
 // Close ends every [Stream.Work] of this Stream as the end of its context does;
-// each then returns [ErrClosed]. It does not wait for them. A Stream that no one
+// each then returns [ErrClosed]. It does not wait for them. It waits until ctx ends
+// for the messages of the outbox to be appended, if Redis is there; those that are
+// not are lost, and the error says how many. A Stream without an outbox that no one
 // works on needs no Close.
-func (s *Stream[T]) Close() { s.cancel() }
+func (s *Stream[T]) Close(ctx context.Context) error {
+	s.cancel()
+	if s.outbox == nil {
+		return nil
+	}
+	return s.outbox.drain(ctx)
+}
 
 func (s *Stream[T]) logKey() string                { return s.prefix + "log" }
 func (s *Stream[T]) deadKey(group string) string   { return s.prefix + "dead:" + keys.Encode(group) }
@@ -176,21 +203,49 @@ func (s *Stream[T]) checkGroupName(op, group string) error {
 	return nil
 }
 
-// Publish appends a message and returns its id. When the error leaves the
-// outcome unknown, the message may be there.
+// Publish appends a message and returns its id; with an outbox that holds it there
+// is none, and the error is [ErrQueued]. When the error leaves the outcome unknown,
+// the message may be there.
 func (s *Stream[T]) Publish(ctx context.Context, v T) (id string, err error) {
 	payload, err := codec.Encode(s.opt.Codec, v)
 	if err != nil {
 		return "", fail.Argument("publish", s.name, "message", fmt.Sprintf("cannot be encoded: %T", v))
 	}
-	if err := s.checkServer(ctx); err != nil {
-		return "", s.failed("publish", err)
+	if s.outbox != nil && s.ctx.Err() != nil {
+		return "", s.failed("publish", ErrClosed)
 	}
-	m, err := s.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
-		return b.Xadd().Key(s.logKey()).Maxlen().Almost().Threshold(strconv.Itoa(s.opt.MaxLen)).Id("*").FieldValue().FieldValue("d", payload).Build()
-	})
+	mayWait := s.outbox != nil && s.size(payload) <= s.maxMessage
+	if mayWait && s.outbox.queue.Len() > 0 {
+		return "", s.queued(s.outbox.add(ctx, payload, nil)) // after those that wait already
+	}
+	id, err = s.append(ctx, payload)
+	if mayWait && err != nil && operr.Retryable(err) {
+		return "", s.queued(s.outbox.add(ctx, payload, err))
+	}
+	return id, s.failed("publish", err)
+}
+
+// queued is the error of a message that the outbox was given.
+func (s *Stream[T]) queued(err error) error {
+	if errors.Is(err, ErrQueued) { // it will be sent: to send it again would double it
+		return fail.WrapAs("publish", s.name, madcrow.OutcomeUnknown, err)
+	}
+	return s.failed("publish", err)
+}
+
+// add is the command that appends a message.
+func (s *Stream[T]) add(b madcrow.Builder, payload string) madcrow.Command {
+	return b.Xadd().Key(s.logKey()).Maxlen().Almost().Threshold(strconv.Itoa(s.opt.MaxLen)).Id("*").FieldValue().FieldValue("d", payload).Build()
+}
+
+// append appends a message, and returns its id.
+func (s *Stream[T]) append(ctx context.Context, payload string) (id string, err error) {
+	if err := s.checkServer(ctx); err != nil {
+		return "", err
+	}
+	m, err := s.r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return s.add(b, payload) })
 	if err != nil {
-		return "", s.failed("publish", err)
+		return "", err
 	}
 	s.event(ctx, madcrow.EventStreamPublished, 1)
 	id, err = m.ToString()

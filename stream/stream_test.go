@@ -350,7 +350,7 @@ func TestStream_CloseEndsWork(t *testing.T) {
 	}()
 	testkit.Eventually(t, "the group", func() bool { return hasGroup(t, s.srv) })
 	s.srv.Kill()
-	s.Close()
+	_ = s.Close(t.Context())
 	if err := <-ended; !errors.Is(err, stream.ErrClosed) {
 		t.Errorf("work: %v", err)
 	}

@@ -80,7 +80,7 @@ func (a *app) topic(r *http.Request) (*pubsub.Recoverable[notification], error) 
 	if channel == "" || len(channel) > maxChannel {
 		return nil, problem.Validation(problem.FieldError{Field: "path.channel", Message: fmt.Sprintf("expected 1 to %d bytes", maxChannel)})
 	}
-	return pubsub.NewRecoverable(a.bus, "notifications:"+channel, pubsub.RecoverableOptions[notification]{History: 1000, Life: 24 * time.Hour})
+	return pubsub.NewRecoverable(a.bus, "notifications:"+channel, pubsub.RecoverableOptions[notification]{History: 1000, HistoryTTL: 24 * time.Hour})
 }
 
 // notify sends a message. The answer 503 or 504 does not always say that it was
@@ -93,7 +93,7 @@ func (a *app) notify(w http.ResponseWriter, r *http.Request) {
 	}
 	var at pubsub.Position
 	if err == nil {
-		at, _, err = topic.Publish(r.Context(), notification{message, time.Now().UTC()})
+		at, err = topic.Publish(r.Context(), notification{message, time.Now().UTC()})
 	}
 	if err != nil {
 		problem.Write(w, r, a.log, err)
