@@ -376,6 +376,6 @@ func TestOutbox_HoldsMessagesOfRecoverableTopics(t *testing.T) {
 	}
 	testkit.Eventually(t, "the outbox is empty", func() bool {
 		at, err := feed.Publish(t.Context(), 40)
-		return err == nil && at.Offset == 41
+		return err == nil && at.Offset > 40
 	})
 }

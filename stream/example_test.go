@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"log/slog"
 	"time"
 
 	"github.com/madcrow-go/madcrow"
@@ -116,4 +117,51 @@ func ExampleOnce() {
 	// Output:
 	// pay invoice 7
 	// invoice 7 is paid already
+}
+
+// A reminder is published for later, and cancelled when it is not needed.
+func ExampleStream_PublishIn() {
+	ctx := context.Background()
+	r, end := exampleRedis("ExampleStream_PublishIn")
+	defer end()
+	reminders, err := stream.New(r, "reminders", stream.Options[string]{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	id, err := reminders.PublishIn(ctx, time.Hour, "order 1 is not paid")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(reminders.Cancel(ctx, id)) // it was paid
+	fmt.Println(reminders.Cancel(ctx, id))
+	// Output:
+	// true <nil>
+	// false <nil>
+}
+
+// An error that another try cannot mend makes a dead letter at once.
+func ExamplePermanent() {
+	ctx, cancel := context.WithCancel(context.Background())
+	r, end := exampleRedis("ExamplePermanent")
+	defer end()
+	orders, err := stream.New(r, "orders", stream.Options[int]{
+		Logger: slog.New(slog.DiscardHandler),
+		OnDead: func(_ context.Context, d stream.DeadLetter[int]) {
+			fmt.Println(d.Message, d.Deliveries, d.Reason)
+			cancel()
+		},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := orders.Publish(ctx, 7); err != nil {
+		log.Fatal(err)
+	}
+	err = orders.Work(ctx, "billing", func(ctx context.Context, d stream.Delivery[int]) error {
+		return stream.Permanent(errors.New("no such customer"))
+	}, stream.WorkOptions{Timeout: 10 * time.Second})
+	fmt.Println(err)
+	// Output:
+	// 7 1 no such customer
+	// <nil>
 }

@@ -78,11 +78,15 @@ func TestWork_GoesOnWhileItsSlotMoves(t *testing.T) {
 	publish("long")
 	publish("fails once")
 	publish("second")
+	if _, err := s.PublishIn(t.Context(), 50*time.Millisecond, "delayed"); err != nil { // it waits until the slot has moved
+		t.Error(err)
+	}
 	testkit.EventuallyWithin(t, testkit.Slack(limit), `"second" is done`, isDone("second"))
 	time.Sleep(2 * time.Second) // past ClaimAfter of the long one
 	c.FinishMove(t, slot, to)
 	testkit.EventuallyWithin(t, testkit.Slack(10*time.Second), `"fails once" is done`, isDone("fails once"))
 	testkit.EventuallyWithin(t, testkit.Slack(10*time.Second), `"long" is done`, isDone("long"))
+	testkit.EventuallyWithin(t, testkit.Slack(10*time.Second), `"delayed" is done`, isDone("delayed"))
 	mu.Lock()
 	defer mu.Unlock()
 	if tries["long"] != 1 || tries["fails once"] != 2 {
