@@ -53,7 +53,8 @@ func Middleware[C any](mw func(http.Handler) http.Handler, once bool, next func(
 	}
 }
 
-// Refuse answers a request whose middleware is not supported.
+// Refuse answers a request whose middleware is not supported. The log is that of a
+// middleware outside: see [problem.Writer].
 func Refuse(w http.ResponseWriter, r *http.Request, message string) {
 	problem.Write(w, r, nil, problem.New(http.StatusInternalServerError, "MIDDLEWARE_NOT_CARRIED", message))
 }

@@ -383,7 +383,7 @@ func (v *visit) late() { v.refuse("CACHE_TIMEOUT", "Timed out loading the data")
 
 // refuse answers without a response: a 504.
 func (v *visit) refuse(code, message string) {
-	problem.Write(v.w, v.r, nil, problem.New(http.StatusGatewayTimeout, code, message))
+	problem.Write(v.w, v.r, v.h.log, problem.New(http.StatusGatewayTimeout, code, message))
 }
 
 // forward lets the handler answer, without the cache.

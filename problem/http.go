@@ -1,6 +1,7 @@
 package problem
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,9 +16,9 @@ import (
 	"github.com/madcrow-go/madcrow/internal/httpwriter"
 )
 
-// Write answers r with the problem of err, and logs err with the error_id. The
-// logger may be nil. Nothing should have been written to w before; see
-// [Writer.Write]. A [Writer] adds rules.
+// Write answers r with the problem of err, and logs err with the error_id. Without a
+// logger it uses the one of a middleware outside: see [Writer]. Nothing should have
+// been written to w before; see [Writer.Write]. A [Writer] adds rules.
 func Write(w http.ResponseWriter, r *http.Request, logger *slog.Logger, err error) {
 	Writer{Logger: logger}.Write(w, r, err)
 }
@@ -31,6 +32,9 @@ func Write(w http.ResponseWriter, r *http.Request, logger *slog.Logger, err erro
 // a status of 400 or more is left as it is.
 func (f Writer) Write(w http.ResponseWriter, r *http.Request, err error) {
 	p := f.From(err)
+	if f.Logger == nil {
+		f.Logger = loggerOf(w)
+	}
 	Log(r.Context(), f.Logger, p, err, slog.String("method", r.Method), slog.String("route", r.Pattern))
 	if status := startedStatus(w); status >= 400 {
 		return
@@ -110,7 +114,7 @@ func Recover(logger *slog.Logger) func(http.Handler) http.Handler {
 // Recover is the package's [Recover] with the rules of the Writer.
 func (f Writer) Recover(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		rw := &recoverWriter{}
+		rw := &recoverWriter{log: f.Logger}
 		rw.Init(w, nil)
 		defer func() {
 			v := recover()
@@ -122,7 +126,7 @@ func (f Writer) Recover(next http.Handler) http.Handler {
 			}
 			err := PanicError(v)
 			if rw.Status() > 0 {
-				Log(r.Context(), f.Logger, f.From(err), err, slog.String("method", r.Method), slog.String("route", r.Pattern))
+				Log(r.Context(), cmp.Or(f.Logger, loggerOf(w)), f.From(err), err, slog.String("method", r.Method), slog.String("route", r.Pattern))
 				abort(w)
 				panic(http.ErrAbortHandler) // it was hijacked
 			}
@@ -146,7 +150,38 @@ type panicError struct {
 func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
 
 // recoverWriter records the status of the response.
-type recoverWriter struct{ httpwriter.Writer }
+type recoverWriter struct {
+	httpwriter.Writer
+	log *slog.Logger
+}
+
+// Logger returns the logger for the problems of handlers that have none.
+func (w *recoverWriter) Logger() *slog.Logger { return w.log }
+
+// loggerOf returns the logger of the innermost middleware that has one, as far as w
+// knows; nil for none.
+func loggerOf(w http.ResponseWriter) *slog.Logger {
+	for {
+		if v, ok := w.(interface{ Logger() *slog.Logger }); ok && v.Logger() != nil {
+			return v.Logger()
+		}
+		if w = inside(w); w == nil {
+			return nil
+		}
+	}
+}
+
+// inside returns the writer that w wraps, nil for none. The server's writer and a
+// recording one, such as a cache's, are not unwrapped: see startedStatus.
+func inside(w http.ResponseWriter) http.ResponseWriter {
+	if _, last := w.(interface{ SetReadDeadline(t time.Time) error }); last {
+		return nil
+	}
+	if v, ok := w.(interface{ Unwrap() http.ResponseWriter }); ok {
+		return v.Unwrap()
+	}
+	return nil
+}
 
 // abort closes the connection of a response that has started, so that the client
 // sees that it is truncated. It leaves a hijacked connection to its handler.

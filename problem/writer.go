@@ -13,7 +13,10 @@ import (
 //		problem.As(func(e *pq.Error) problem.Problem { … }),
 //	}}
 type Writer struct {
-	// Logger gets the cause of each problem. Defaults to none.
+	// Logger gets the cause of each problem, under its error_id. Give it one, such as
+	// madcrow.Redis.Logger. Without one, Write uses the logger of a middleware
+	// outside, if there is one: that of [Writer.Recover], or that of a session
+	// manager. Otherwise the error_id is in no log.
 	Logger *slog.Logger
 	// Rules are applied in turn, before the error's own description
 	// ([Describer]); the first match decides. They are for errors of other

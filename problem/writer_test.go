@@ -1,10 +1,12 @@
 package problem_test
 
 import (
+	"bytes"
 	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -102,4 +104,34 @@ func ExampleWriter() {
 	p := problems.From(fmt.Errorf("load order 7: %w", sql.ErrNoRows))
 	fmt.Println(p.Status, p.Code, p.Message)
 	// Output: 404 NOT_FOUND There is no such order
+}
+
+// Without a logger the error_id of a response was in no log.
+func TestWrite_WithoutALoggerUsesThatOfTheMiddlewareOutside(t *testing.T) {
+	var log bytes.Buffer
+	logger := slog.New(slog.NewTextHandler(&log, nil))
+	fails := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/panic" {
+			panic("oh")
+		}
+		problem.Write(w, r, nil, errors.New("the cause"))
+	})
+	for _, h := range []http.Handler{problem.Recover(logger)(fails), problem.Recover(logger)(problem.Recover(nil)(fails))} {
+		for path, cause := range map[string]string{"/": "the cause", "/panic": "panic: oh"} {
+			log.Reset()
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+			var body problem.Problem
+			if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil || strings.Count(log.String(), body.ErrorID) != 1 || !strings.Contains(log.String(), cause) {
+				t.Errorf("%s: %v, %s is in %q", path, err, body.ErrorID, log.String())
+			}
+			if path == "/panic" && !strings.Contains(log.String(), "writer_test.go") {
+				t.Error("no stack")
+			}
+		}
+	}
+	w := httptest.NewRecorder()
+	if problem.Write(w, httptest.NewRequest("GET", "/", nil), nil, errors.New("x")); w.Code != 500 {
+		t.Errorf("without any logger: %d", w.Code)
+	}
 }

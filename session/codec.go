@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/madcrow-go/madcrow"
+	codecs "github.com/madcrow-go/madcrow/internal/codec"
 	"github.com/madcrow-go/madcrow/internal/exactjson"
 )
 
@@ -50,7 +51,7 @@ func (k sealedCodec[T]) pack(c content[T]) ([]byte, error) {
 		flash, _ = json.Marshal(c.Flash) // strings: it cannot fail
 	}
 	out := binary.AppendUvarint([]byte{k.codec.ID()}, uint64(len(flash)))
-	return k.codec.Append(append(out, flash...), c.Data)
+	return codecs.Append(k.codec, append(out, flash...), c.Data)
 }
 
 func (k sealedCodec[T]) unpack(plain []byte) (c content[T], err error) {
@@ -66,7 +67,7 @@ func (k sealedCodec[T]) unpack(plain []byte) (c content[T], err error) {
 		err = exactjson.Unmarshal(flash, &c.Flash)
 	}
 	if err == nil {
-		c.Data, err = k.codec.Decode(data)
+		c.Data, err = codecs.Decode(k.codec, string(data))
 	}
 	return c, err
 }

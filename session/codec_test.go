@@ -129,3 +129,16 @@ func TestCodec_DataOfAnotherCodecIsNotRead(t *testing.T) {
 		t.Errorf("reported: %v", reasons)
 	}
 }
+
+// brokenCart panics on what it does not expect.
+type brokenCart struct{ plainCart }
+
+func (brokenCart) Append([]byte, cart) ([]byte, error) { panic("cannot") }
+
+func TestCodec_OneThatPanicsIsAnError(t *testing.T) {
+	err := newManager(t, open(t), options{Codec: brokenCart{}}).Open("").Update(t.Context(), add("x"))
+	var wrong *madcrow.ArgumentError
+	if !errors.As(err, &wrong) {
+		t.Errorf("%v", err)
+	}
+}

@@ -300,3 +300,36 @@ func ExampleOptions_fastAPILayout() {
 	// true
 	// [lamp] true
 }
+
+// A handler that wants to know why nobody is logged in. The reason is for the log: a
+// client must not see it.
+func ExampleSession_Why() {
+	sessions, done := shop("example-why", session.Options[Basket]{})
+	defer done()
+	s := sessions.Open("")
+	_ = s.Login(context.Background(), "alice")
+	token := s.Token()
+	_, _ = sessions.RevokeAll(context.Background(), "alice")
+
+	s = sessions.Open(token)
+	user, _ := s.User(context.Background())
+	fmt.Printf("user %q: %v\n", user, s.Why())
+	fmt.Println(errors.Is(s.Why(), session.ErrRevoked))
+	// Output:
+	// user "": the session was revoked
+	// true
+}
+
+// A program that refuses to start with a Secret that would log all users out.
+func ExampleManager_CheckSecret() {
+	first, second := []byte("0123456789abcdef0123456789abcdef"), []byte("fedcba9876543210fedcba9876543210")
+	before, done := shop("example-secret", session.Options[Basket]{Secret: first})
+	defer done()
+	_ = before.Open("").Login(context.Background(), "alice")
+
+	after, done := shop("example-secret", session.Options[Basket]{Secret: second})
+	defer done()
+	_, err := after.CheckSecret(context.Background())
+	fmt.Println(errors.Is(err, session.ErrOtherSecret))
+	// Output: true
+}

@@ -67,7 +67,7 @@ func (m *Manager[T]) Middleware(policy madcrow.FailPolicy) func(http.Handler) ht
 				rw  response
 				c   requestCookie
 				ctx sessionContext[T]
-			}{rw: response{known: sent, showed: sent}}
+			}{rw: response{log: m.log, known: sent, showed: sent}}
 			s, rw := &together.s, &together.rw
 			rw.Init(w, rw)
 			defer rw.finish()

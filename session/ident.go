@@ -26,12 +26,17 @@ type ident struct {
 	handle [handleSize]byte
 }
 
-// newIdent makes an identifier under a handle.
+// newIdent makes an identifier under a handle. Its member, which is the public Handle,
+// does not begin with '-': on a command line it would be an option.
 func newIdent(handle [handleSize]byte) ident {
 	var raw [identSize]byte
 	copy(raw[:], handle[:])
-	_, _ = rand.Read(raw[handleSize:]) // never fails: crypto/rand ends the program instead
-	return identFromBytes(raw)
+	for {
+		_, _ = rand.Read(raw[handleSize:]) // never fails: crypto/rand ends the program instead
+		if id := identFromBytes(raw); id.member[0] != '-' {
+			return id
+		}
+	}
 }
 
 // Lengths in base64url.

@@ -2,6 +2,7 @@ package session
 
 import (
 	"errors"
+	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
@@ -54,6 +55,7 @@ func (c *requestCookie) cookie() *http.Cookie {
 type response struct {
 	httpwriter.Writer
 
+	log    *slog.Logger
 	read   atomic.Bool // the session was read
 	showed bool        // the client sent a cookie
 
@@ -63,6 +65,10 @@ type response struct {
 	cookie   *http.Cookie // of this response
 	private  bool         // the headers include cookie
 }
+
+// Logger returns the manager's logger, for problems of handlers that have none: see
+// [problem.Writer].
+func (w *response) Logger() *slog.Logger { return w.log }
 
 // started reports whether headers can no longer be changed. mu is held.
 func (w *response) started() bool { return w.complete || w.Status() != 0 }

@@ -85,3 +85,13 @@ func TestRevokeOthers_EndsTheGraceOfTheOneThatIsKept(t *testing.T) {
 		t.Errorf("after RevokeAll: %v", err)
 	}
 }
+
+// On a command line a handle that began with '-' was an option: one in 64 did.
+func TestHandle_DoesNotBeginWithADash(t *testing.T) {
+	m := newManager(t, open(t), options{})
+	for range 300 {
+		if s := login(t, m, "alice"); strings.HasPrefix(s.Handle(), "-") {
+			t.Fatal(s.Handle())
+		}
+	}
+}

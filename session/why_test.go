@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/problem"
 	"github.com/madcrow-go/madcrow/session"
 )
 
@@ -166,5 +167,18 @@ func TestHTTP_TwoValidCookiesAreSaidOnceAMinuteAndCounted(t *testing.T) {
 	}
 	if c.events["missing/two_cookies"] != 5 {
 		t.Errorf("%v", c.events)
+	}
+}
+
+// A handler that hands in no logger has the manager's.
+func TestMiddleware_TheLogOfAProblemWithoutALoggerIsTheManagers(t *testing.T) {
+	var log lines
+	m := newManager(t, open(t), options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	w := httptest.NewRecorder()
+	m.Middleware(madcrow.FailClosed)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		problem.Write(w, r, nil, errors.New("the cause"))
+	})).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	if w.Code != 500 || log.count("the cause") != 1 {
+		t.Errorf("%d, and the log has it %d times", w.Code, log.count("the cause"))
 	}
 }
