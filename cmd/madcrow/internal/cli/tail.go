@@ -22,32 +22,31 @@ type tailOptions struct {
 	oneshot
 	pattern bool
 	count   int
+	history int
 }
 
 func newTail() *cobra.Command {
 	o := &tailOptions{}
 	cmd := &cobra.Command{
 		Use:   "tail CHANNEL...",
-		Short: "Show the messages of channels as they come",
+		Short: "Show the messages of channels and topics as they come",
 		Long: `Show the messages of channels, under REDIS_KEY_PREFIX, as they come, until
-Ctrl-C. It goes on after Redis was away; standard
-error says what it cannot show: that it does not hear at the moment, and from when to when it did not,
-and how many messages were missed, where their publishers number them.
+Ctrl-C. Topics with a history are heard too; --history shows their last messages
+first. It goes on after Redis was away. Standard error says what it cannot show:
+that it does not hear at the moment, from when to when it did not, and how many
+messages were missed, where their publishers number them.
 
 Each message is one line, with the channel and a tab before it where there can
 be several channels. Control characters are shown as \n, \x1b and so on; -o json
 has the messages as they are.
 
-Reserved channels, such as __keyspace@0__:* and m1:topic:{name}:live, are shown
-too, since listening changes nothing; 'madcrow publish' refuses them.
-
-Messages of a Go program's topic (pubsub.Topic) are shown without what stands
-before them.
-
-Exit codes: 0 ended by Ctrl-C or --count; 1 failed; 2 wrong command line or
-settings.`,
+Reserved channels, such as __keyspace@0__:*, are shown too, since listening
+changes nothing; 'madcrow publish' refuses them. Messages of a Go program's topic
+(pubsub.Topic) are shown without what stands before them. With --pattern those
+topics with a history are heard that there are at the beginning.` + exits("0 ended by Ctrl-C or --count"),
 		Example: `  madcrow tail news
   madcrow tail news orders
+  madcrow tail news --history 10
   madcrow tail --pattern 'order.*' -o json
   madcrow tail news --count 1`,
 		Args: func(c *cobra.Command, args []string) error {
@@ -63,12 +62,16 @@ settings.`,
 			if o.count < 0 {
 				return usageError{errors.New("--count must not be negative")}
 			}
+			if o.history < 0 {
+				return usageError{errors.New("--history must not be negative")}
+			}
 			return o.follow(c, args)
 		},
 	}
 	f := cmd.Flags()
 	f.BoolVar(&o.pattern, "pattern", false, "the arguments are patterns: h?llo, h*llo, h[ae]llo")
 	f.IntVarP(&o.count, "count", "n", 0, "end after this `number` of messages (default never)")
+	f.IntVar(&o.history, "history", 0, "begin with the last `number` of messages that a topic has kept (default none)")
 	o.addFlags(cmd)
 	f.Lookup("timeout").Usage = "give up when it cannot connect within this time"
 	return cmd
@@ -111,23 +114,41 @@ func (o *tailOptions) show(ctx context.Context, c *cobra.Command, r *madcrow.Red
 	if err != nil {
 		return err
 	}
+	ctx, stop := context.WithCancel(ctx)
+	l := &listener{r: r, bus: bus, events: make(chan heard)}
+	defer l.all.Wait()
+	defer stop()
+	if o.pattern {
+		err = l.joinMatching(ctx, c.ErrOrStderr(), names, o.history)
+	} else {
+		err = l.joinNamed(ctx, c.ErrOrStderr(), names, o.history)
+	}
+	if err != nil {
+		return err
+	}
+	l.join(ctx, topics.Subscribe(ctx, pubsub.WithQueue(100_000)))
 	shown := 0
-	for e, err := range topics.Subscribe(ctx, pubsub.WithQueue(100_000)) {
-		if err != nil {
-			return err
+	for {
+		var h heard
+		select {
+		case h = <-l.events:
+		case <-ctx.Done():
+			return nil
 		}
-		if e.Kind != pubsub.EventMessage {
-			tellTail(c.ErrOrStderr(), e, names)
+		if h.err != nil {
+			return h.err
+		}
+		if h.event.Kind != pubsub.EventMessage {
+			tellTail(c.ErrOrStderr(), h.event, names)
 			continue
 		}
-		if err := o.write(c.OutOrStdout(), e, len(names) > 1 || o.pattern); err != nil {
+		if err := o.write(c.OutOrStdout(), h.event, len(names) > 1 || o.pattern); err != nil {
 			return err
 		}
 		if shown++; shown == o.count {
 			return nil
 		}
 	}
-	return nil
 }
 
 // tailed is a message as JSON.
@@ -138,11 +159,13 @@ type tailed struct {
 	Publisher string     `json:"publisher,omitempty"`
 	Number    uint64     `json:"number,omitempty"`
 	Sent      *time.Time `json:"sent,omitempty"`
+	// Position is that in the history, where there is one.
+	Position string `json:"position,omitempty"`
 }
 
 func (o *tailOptions) write(w io.Writer, e pubsub.Event[string], several bool) error {
 	if o.output == "json" {
-		line := tailed{Channel: e.Channel, payload: payloadOf(e.Message), Received: time.Now().UTC(), Publisher: e.Publisher, Number: e.Number}
+		line := tailed{Channel: e.Channel, payload: payloadOf(e.Message), Received: time.Now().UTC(), Publisher: e.Publisher, Number: e.Number, Position: e.Position.String()}
 		if !e.Sent.IsZero() {
 			sent := e.Sent.UTC()
 			line.Sent = &sent
@@ -174,6 +197,8 @@ func tellTail(w io.Writer, e pubsub.Event[string], names []string) {
 		text = fmt.Sprintf("messages missed: %d", e.N)
 	case pubsub.EventDropped:
 		text = fmt.Sprintf("messages dropped, since the output is too slow: %d", e.N)
+	case pubsub.EventHistoryLost:
+		text = oneLine(e.Channel) + ": messages are lost: they are not in the history any more"
 	default:
 		return
 	}

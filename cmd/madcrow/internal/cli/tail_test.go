@@ -33,8 +33,13 @@ func appEnv(s *madcrowtest.Server) []string {
 
 func startTail(t *testing.T, s *madcrowtest.Server, args ...string) *tailing {
 	t.Helper()
+	return startTailIn(t, appEnv(s), args...)
+}
+
+func startTailIn(t *testing.T, env []string, args ...string) *tailing {
+	t.Helper()
 	cmd := exec.Command(binary, append([]string{"tail", "--timeout", "15s"}, args...)...)
-	cmd.Dir, cmd.Env = t.TempDir(), cleanEnv(appEnv(s))
+	cmd.Dir, cmd.Env = t.TempDir(), cleanEnv(env)
 	lines := func(r io.Reader, err error) <-chan string {
 		if err != nil {
 			t.Fatal(err)
@@ -186,6 +191,93 @@ func TestTail_PatternsTypedMessagesAndCount(t *testing.T) {
 	tl.wantExit(0, exitOK)
 	text.want(text.stdout, "evil\t"+`\x1b[2Jtwo\nlines\u202e\u00ad`)
 	text.wantExit(syscall.SIGINT, exitOK)
+}
+
+// It said that it listens, and showed nothing while messages came.
+func TestTail_HearsTopicsWithAHistory(t *testing.T) {
+	for name, start := range map[string]func() (madcrow.Config, string){
+		"standalone": func() (madcrow.Config, string) {
+			s := madcrowtest.StartRedis(t)
+			return s.Config(), "redis://" + s.Addr()
+		},
+		"cluster": func() (madcrow.Config, string) {
+			cfg := madcrowtest.StartCluster(t).Config()
+			return cfg, "redis-cluster://" + strings.Join(cfg.Cluster.Addresses, ",")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg, url := start()
+			cfg.KeyPrefix, cfg.CommandTimeout = "app:", 5*time.Second
+			bus, err := pubsub.New(madcrowtest.Open(t, cfg), pubsub.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = bus.Close(context.Background()) })
+			publish := func(topic, text string) {
+				t.Helper()
+				to, err := pubsub.NewRecoverable(bus, topic, pubsub.RecoverableOptions[string]{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, _, err := to.Publish(t.Context(), text); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, text := range []string{"1", "2", "3"} {
+				publish("news", text)
+			}
+			env := []string{"REDIS_URL=" + url, "REDIS_KEY_PREFIX=app:", "REDIS_COMMAND_TIMEOUT=5s"}
+			all := startTailIn(t, env, "news", "--history", "2", "--count", "3")
+			now := startTailIn(t, env, "news", "later", "-o", "json")
+			matching := startTailIn(t, env, "--pattern", "ne*", "--history", "100")
+			all.want(all.stderr, "madcrow: news is a topic with a history of 3 messages")
+			all.want(all.stderr, "madcrow: listening to news")
+			all.want(all.stdout, "2")
+			all.want(all.stdout, "3")
+			now.want(now.stderr, "madcrow: news is a topic with a history of 3 messages")
+			now.want(now.stderr, "madcrow: listening to news, later")
+			matching.want(matching.stderr, "madcrow: news is a topic with a history of 3 messages")
+			matching.want(matching.stderr, "madcrow: listening to ne*")
+			for _, text := range []string{"1", "2", "3"} {
+				matching.want(matching.stdout, "news\t"+text)
+			}
+			publish("news", "4")
+			all.want(all.stdout, "4")
+			all.wantExit(0, exitOK)
+			now.want(now.stdout, `{"channel":"news","message":"4","received":"`)
+			matching.want(matching.stdout, "news\t4")
+			publish("later", "first")
+			now.want(now.stdout, `{"channel":"later","message":"first"`)
+			publish("later", "second")
+			now.want(now.stdout, `{"channel":"later","message":"second"`)
+			now.wantExit(syscall.SIGINT, exitOK)
+			matching.wantExit(syscall.SIGTERM, exitOK)
+
+			wrong := startTailIn(t, env, "newz", "--history", "2")
+			wrong.want(wrong.stderr, `madcrow: there is no topic with a history "newz": did you mean "news"; topics that there are: later, news`)
+			wrong.want(wrong.stderr, "madcrow: listening to newz")
+			wrong.wantExit(syscall.SIGINT, exitOK)
+		})
+	}
+}
+
+func TestGlobMatches_AsRedis(t *testing.T) {
+	for pattern, names := range map[string]map[string]bool{
+		"*":         {"": true, "a/b": true},
+		"order.*":   {"order.paid": true, "orderxpaid": false, "order": false},
+		"h?llo":     {"hello": true, "hllo": false},
+		"h[ae]llo":  {"hallo": true, "hillo": false},
+		"h[^e]llo":  {"hallo": true, "hello": false},
+		`a\*b`:      {"a*b": true, "axb": false},
+		"a[":        {"a[": false},
+		"(x)+|{1}$": {"(x)+|{1}$": true, "x": false},
+	} {
+		for name, want := range names {
+			if got := globMatches(pattern, name); got != want {
+				t.Errorf("%s and %q: %v", pattern, name, got)
+			}
+		}
+	}
 }
 
 func TestTail_GoesOnAfterARestartOfRedis(t *testing.T) {
