@@ -91,7 +91,7 @@ func everything(t *testing.T, cfg madcrow.Config) *madcrow.Redis {
 	t.Cleanup(func() { _ = bus.Close(context.Background()) })
 	news := must(pubsub.NewRecoverable(bus, "news", pubsub.RecoverableOptions[string]{}))(t)
 	for range 2 {
-		if _, _, err := news.Publish(ctx, "x"); err != nil {
+		if _, err := news.Publish(ctx, "x"); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -219,7 +219,7 @@ func TestTail_HearsTopicsWithAHistory(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, _, err := to.Publish(t.Context(), text); err != nil {
+				if _, err := to.Publish(t.Context(), text); err != nil {
 					t.Fatal(err)
 				}
 			}
