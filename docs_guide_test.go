@@ -16,31 +16,10 @@ func TestGuide_TheGoOfItIsOfProgramsThatRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var programs strings.Builder
-	for _, dir := range []string{"examples", "bench/lines"} {
-		err := filepath.WalkDir(dir, func(file string, d fs.DirEntry, err error) error {
-			if err == nil && !d.IsDir() && strings.HasSuffix(file, ".go") {
-				var text []byte
-				text, err = os.ReadFile(file)
-				programs.WriteString(flat(string(text)) + "\n\n")
-			}
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(string(page), -1)
-	for _, b := range blocks {
-		for part := range strings.SplitSeq(strings.TrimSpace(b[1]), "\n\n") {
-			if !strings.Contains(programs.String(), "\n"+flat(part)+"\n") {
-				t.Errorf("no program has\n%s", part)
-			}
-		}
-	}
+	blocks := holdToPrograms(t, string(page))
 	python := strings.Count(string(page), "```python\n")
-	if len(blocks) < 15 || python < 10 {
-		t.Errorf("%d blocks of Go and %d of Python", len(blocks), python)
+	if blocks < 15 || python < 10 {
+		t.Errorf("%d blocks of Go and %d of Python", blocks, python)
 	}
 	// What it links to is there.
 	prose := regexp.MustCompile("(?s)```.*?```").ReplaceAllString(string(page), "")
@@ -59,6 +38,46 @@ func TestGuide_TheGoOfItIsOfProgramsThatRun(t *testing.T) {
 			t.Errorf("there is no part #%s", link[1])
 		}
 	}
+}
+
+// So is that of the tutorial, which is examples/shop.
+func TestTutorial_TheGoOfItIsOfAProgramThatRuns(t *testing.T) {
+	page, err := os.ReadFile("docs/tutorial.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if blocks := holdToPrograms(t, string(page)); blocks < 20 {
+		t.Errorf("%d blocks of Go", blocks)
+	}
+}
+
+// holdToPrograms looks for the Go of a page in the programs, and returns the number
+// of its blocks.
+func holdToPrograms(t *testing.T, page string) int {
+	t.Helper()
+	var programs strings.Builder
+	for _, dir := range []string{"examples", "bench/lines"} {
+		err := filepath.WalkDir(dir, func(file string, d fs.DirEntry, err error) error {
+			if err == nil && !d.IsDir() && strings.HasSuffix(file, ".go") {
+				var text []byte
+				text, err = os.ReadFile(file)
+				programs.WriteString(flat(string(text)) + "\n\n")
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(page, -1)
+	for _, b := range blocks {
+		for part := range strings.SplitSeq(strings.TrimSpace(b[1]), "\n\n") {
+			if !strings.Contains(programs.String(), "\n"+flat(part)+"\n") {
+				t.Errorf("no program has\n%s", part)
+			}
+		}
+	}
+	return len(blocks)
 }
 
 // Each program is in the list of the examples, with a test that exists.

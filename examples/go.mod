@@ -6,8 +6,6 @@ replace github.com/madcrow-go/madcrow => ..
 
 replace github.com/madcrow-go/madcrow/contrib/echo => ../contrib/echo
 
-replace github.com/madcrow-go/madcrow/contrib/embedded => ../contrib/embedded
-
 replace github.com/madcrow-go/madcrow/contrib/fiber => ../contrib/fiber
 
 replace github.com/madcrow-go/madcrow/contrib/gin => ../contrib/gin
@@ -81,3 +79,5 @@ require (
 	modernc.org/mathutil v1.7.1 // indirect
 	modernc.org/memory v1.12.1 // indirect
 )
+
+replace github.com/madcrow-go/madcrow/contrib/embedded => ../contrib/embedded
