@@ -270,9 +270,8 @@ func FuzzHeader(f *testing.F) {
 
 func FuzzDecode(f *testing.F) {
 	s := madcrowtest.StartRedis(f)
-	r := startRedis(f, s, nil)
 	caches := map[byte]func(string, time.Duration) bool{}
-	points, texts, raws := makeCache(f, r, Options[point]{}), makeCache(f, r, Options[string]{}), makeCache(f, r, Options[[]byte]{})
+	points, texts, raws := makeCache(f, startRedis(f, s, nil), Options[point]{}), makeCache(f, startRedis(f, s, nil), Options[string]{}), makeCache(f, startRedis(f, s, nil), Options[[]byte]{})
 	caches[1] = func(raw string, left time.Duration) bool {
 		_, _, ok := points.decodeText(context.Background(), raw, left, nil)
 		return ok

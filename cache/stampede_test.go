@@ -33,7 +33,14 @@ type childPlan struct {
 	For     time.Duration // 0: once
 	Takes   time.Duration // a load; negative: for ever
 	Fails   bool
-	Options cache.Options[string]
+	Options childOptions
+}
+
+// childOptions are those of the child's cache that the tests set: functions cannot be
+// handed to another process.
+type childOptions struct {
+	NearCacheBytes                 int64
+	LeaseTTL, Backoff, ReadTimeout time.Duration
 }
 
 // childReport is what came of it.
@@ -65,7 +72,10 @@ func runChild(text string) {
 		Host: "127.0.0.1", Port: plan.Port, KeyPrefix: plan.Prefix, Require: true, CommandTimeout: 10 * time.Second,
 	})
 	fail(err)
-	c, err := cache.New(r, "c", plan.Options)
+	opt := plan.Options
+	c, err := cache.New(r, "c", cache.Options[string]{
+		NearCacheBytes: opt.NearCacheBytes, LeaseTTL: opt.LeaseTTL, Backoff: opt.Backoff, ReadTimeout: opt.ReadTimeout,
+	})
 	fail(err)
 	_, _, err = c.Get(ctx, "warm")
 	fail(err)
@@ -234,7 +244,7 @@ type stampede struct {
 	plan childPlan
 }
 
-func newStampede(t testing.TB, opt cache.Options[string]) *stampede {
+func newStampede(t testing.TB, opt childOptions) *stampede {
 	cfg := ownConfig(t)
 	opt.ReadTimeout = 10 * time.Second
 	return &stampede{t, openConfig(t, cfg), childPlan{Port: cfg.Port, Prefix: cfg.KeyPrefix, Callers: callers, Options: opt}}
@@ -264,7 +274,7 @@ func (s *stampede) loads() int64 {
 }
 
 func TestStampede_OneLoadOfAllProcesses(t *testing.T) {
-	s := newStampede(t, cache.Options[string]{NearCacheBytes: near})
+	s := newStampede(t, childOptions{NearCacheBytes: near})
 	s.plan.Takes = 200 * time.Millisecond
 	sum := reports(t, s.start(processes), nil)
 	n := s.loads()
@@ -276,7 +286,7 @@ func TestStampede_OneLoadOfAllProcesses(t *testing.T) {
 
 func TestStampede_KilledHolderCostsOneMoreLoadWithinItsLease(t *testing.T) {
 	const lease = time.Second
-	s := newStampede(t, cache.Options[string]{NearCacheBytes: near, LeaseTTL: lease})
+	s := newStampede(t, childOptions{NearCacheBytes: near, LeaseTTL: lease})
 	s.plan.Takes = -1
 	victim := s.start(1)[0]
 	victim.await("ready")
@@ -302,7 +312,7 @@ func TestStampede_KilledHolderCostsOneMoreLoadWithinItsLease(t *testing.T) {
 
 func TestStampede_FailingLoaderIsAskedOncePerBackoff(t *testing.T) {
 	const backoff = 200 * time.Millisecond
-	s := newStampede(t, cache.Options[string]{NearCacheBytes: near, Backoff: backoff})
+	s := newStampede(t, childOptions{NearCacheBytes: near, Backoff: backoff})
 	s.plan.Fails = true
 	s.plan.For = 2 * time.Second
 	start := time.Now()
