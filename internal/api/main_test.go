@@ -136,3 +136,14 @@ func TestAPI_SaysWhatAChangeAddsAndBreaks(t *testing.T) {
 		t.Errorf("a package that is gone: %v\n%s", err, out.String())
 	}
 }
+
+func TestSnapshot_IsCurrent(t *testing.T) {
+	var out bytes.Buffer
+	current, err := run("../..", true, &out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !current {
+		t.Errorf("the exported names are others than those of the folder api: run make api, and commit it\n%s", out.String())
+	}
+}
