@@ -14,21 +14,23 @@ import (
 func TestDoBlocking_WaitsInRedisAndIsCancelled(t *testing.T) {
 	madcrowtest.CheckLeaks(t)
 	_, r := server(t)
-	pop := func(b builder) command { return b.Blpop().Key("queue").Timeout(1).Build() }
-	time.AfterFunc(700*time.Millisecond, func() { // later than the command timeout
-		_, _ = r.Do(context.Background(), arbitrary("RPUSH", "queue", "job"))
-	})
-	msg, err := r.DoBlocking(t.Context(), time.Second, pop)
-	if v, _ := msg.AsStrSlice(); err != nil || len(v) != 2 || v[1] != "job" {
-		t.Errorf("BLPOP: %v, %v", msg, err)
+	pop := func(ctx context.Context) madcrow.Reply {
+		return r.Do(ctx, r.B().Blpop().Key("queue").Timeout(1).Build(), madcrow.Blocking(time.Second))
 	}
-	if msg, err := r.DoBlocking(t.Context(), time.Second, pop); err != nil || !msg.IsNil() {
-		t.Errorf("BLPOP of an empty list: %v, %v", msg, err)
+	time.AfterFunc(700*time.Millisecond, func() { // later than the command timeout
+		_ = r.Do(context.Background(), arbitrary(r, "RPUSH", "queue", "job")).Err()
+	})
+	v, err := pop(t.Context()).Strings()
+	if err != nil || len(v) != 2 || v[1] != "job" {
+		t.Errorf("BLPOP: %v, %v", v, err)
+	}
+	if reply := pop(t.Context()); !reply.IsNil() {
+		t.Errorf("BLPOP of an empty list: %v", reply.Err())
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(20*time.Millisecond, cancel)
 	start := time.Now()
-	_, err = r.DoBlocking(ctx, time.Second, pop)
+	err = pop(ctx).Err()
 	wantError(t, err, madcrow.KindCanceled, madcrow.ErrCanceled, madcrow.OutcomeUnknown)
 	if d := time.Since(start); d > 20*time.Millisecond+testkit.Slack(50*time.Millisecond) {
 		t.Errorf("cancelled after 20 ms, returned after %v", d)
@@ -45,13 +47,13 @@ func TestDoBlocking_GivesItsConnectionUpWhenItIsCancelled(t *testing.T) {
 	await(t, r, madcrow.StateUp, 5*time.Second)
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(50*time.Millisecond, cancel)
-	_, err := r.DoBlocking(ctx, 30*time.Second, func(b builder) command { return b.Blpop().Key("queue").Timeout(30).Build() })
+	err := r.Do(ctx, r.B().Blpop().Key("queue").Timeout(30).Build(), madcrow.Blocking(30*time.Second)).Err()
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled, and %v", err)
 	}
 	time.Sleep(500 * time.Millisecond)
 	s.Do(t, "RPUSH", "other", "x")
-	_, err = r.Tx(t.Context(), nil, func(tx *madcrow.Tx) error { tx.Queue(incr("n")); return nil })
+	_, err = r.Tx(t.Context(), nil, func(tx *madcrow.Tx) error { tx.Queue(incr(tx, "n")); return nil })
 	if err != nil {
 		t.Errorf("500 ms after the cancellation the only connection is still taken: %v", err)
 	}
@@ -65,7 +67,7 @@ func TestDoBlocking_GivesItsConnectionUpWhenItIsCancelled(t *testing.T) {
 func TestDoBlocking_TakesACommandThatTheBuilderDoesNotKnow(t *testing.T) {
 	_, r := server(t)
 	start := time.Now()
-	msg, err := r.DoBlocking(t.Context(), 3*time.Second, arbitrary("BLPOP", "queue", "3"))
+	msg, err := r.Do(t.Context(), arbitrary(r, "BLPOP", "queue", "3"), madcrow.Blocking(3*time.Second)).Message()
 	if err != nil || !msg.IsNil() {
 		t.Errorf("after %v: %v", time.Since(start), err)
 	}

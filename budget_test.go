@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -207,4 +208,36 @@ func allWithin(t *testing.T, r *madcrow.Redis, calls map[string]func(context.Con
 	}
 	wg.Wait()
 	return errs
+}
+
+// A command is kept, to send it again, where it costs nothing.
+func TestBudget_ACallAllocatesItsReplyAndNoMore(t *testing.T) {
+	_, r := server(t)
+	ctx := t.Context()
+	mustSet(t, r, "k", "v")
+	names := strings.Split("a b c d e f g h i j l", " ")
+	for name, tc := range map[string]struct {
+		most float64
+		call func()
+	}{
+		"Do GET, the value": {1, func() { _, _, _ = r.Do(ctx, r.B().Get().Key("k").Build()).Text() }},
+		"Do with Timeout":   {1, func() { _ = r.Do(ctx, r.B().Get().Key("k").Build(), madcrow.Timeout(time.Minute)).Err() }},
+		"Do of 12 arguments": {0, func() {
+			_ = r.Do(ctx, r.B().Del().Key(names...).Build()).Err()
+		}},
+		"DoMulti of 4, the values": {6, func() {
+			_, _ = r.DoMulti(ctx, r.B().Get().Key("k").Build(), r.B().Get().Key("k2").Build(), r.B().Get().Key("k3").Build(), r.B().Get().Key("k4").Build())
+		}},
+	} {
+		least := testing.AllocsPerRun(1000, tc.call)
+		for range 4 {
+			least = min(least, testing.AllocsPerRun(1000, tc.call))
+		}
+		if testkit.Race {
+			tc.most += 2
+		}
+		if least > tc.most {
+			t.Errorf("%s: %v allocations, want at most %v", name, least, tc.most)
+		}
+	}
 }

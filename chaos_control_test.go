@@ -86,7 +86,7 @@ func TestChaos_SlowWire(t *testing.T) {
 		for i := range 3 {
 			wg.Go(func() {
 				for ctx.Err() == nil {
-					_, _ = r.Do(ctx, set("big"+strconv.Itoa(i), strings.Repeat("x", 300<<10)))
+					_ = r.Do(ctx, set(r, "big"+strconv.Itoa(i), strings.Repeat("x", 300<<10))).Err()
 				}
 			})
 		}
@@ -94,7 +94,7 @@ func TestChaos_SlowWire(t *testing.T) {
 		var most time.Duration
 		for end := time.Now().Add(testkit.Length(time.Second, 4*time.Second)); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 			start := time.Now()
-			if _, err := r.Do(ctx, get("a")); err != nil {
+			if err := r.Do(ctx, get(r, "a")).Err(); err != nil {
 				t.Errorf("a small read: %v", err)
 			}
 			most = max(most, time.Since(start))

@@ -32,7 +32,7 @@ func TestChaos_StartsWithoutRedisAndConnectsWhenItAppears(t *testing.T) {
 	var most time.Duration
 	for range 200 {
 		start := time.Now()
-		_, err := r.Do(t.Context(), get("a"))
+		err := r.Do(t.Context(), get(r, "a")).Err()
 		most = max(most, time.Since(start))
 		var e *madcrow.Error
 		if !errors.Is(err, madcrow.ErrUnavailable) || !errors.As(err, &e) || e.Outcome != madcrow.OutcomeNotApplied || e.Op != "GET" {
@@ -120,7 +120,7 @@ func frozenRedis(t *testing.T, s *madcrowtest.Server, r *madcrow.Redis, callers 
 					limit = d
 				}
 				start := time.Now()
-				msg, err := r.Do(ctx, get("k"+strconv.Itoa(n%100)))
+				msg, err := r.Do(ctx, get(r, "k"+strconv.Itoa(n%100))).Message()
 				took := time.Since(start)
 				cancel()
 				calls.Add(1)
@@ -189,7 +189,7 @@ func TestChaos_KilledUnderLoad(t *testing.T) {
 				}
 				key := fmt.Sprintf("w%d-%d", w, n)
 				start := time.Now()
-				_, err := r.Do(context.Background(), set(key, key))
+				err := r.Do(context.Background(), set(r, key, key)).Err()
 				slowest.Store(max(slowest.Load(), int64(time.Since(start))))
 				o := "ok"
 				var e *madcrow.Error
@@ -234,19 +234,17 @@ func checkOutcomes(t *testing.T, r *madcrow.Redis, reported []outcome) {
 	count := map[string]int{}
 	there := 0
 	for batch := range slices.Chunk(reported, 1000) {
-		results, err := r.DoMulti(t.Context(), func(b builder) []command {
-			cmds := make([]command, len(batch))
-			for i, o := range batch {
-				cmds[i] = b.Get().Key(o.key).Build()
-			}
-			return cmds
-		})
+		cmds := make([]command, len(batch))
+		for i, o := range batch {
+			cmds[i] = r.B().Get().Key(o.key).Build()
+		}
+		results, err := r.DoMulti(t.Context(), cmds...)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for i, o := range batch {
 			count[o.reported]++
-			absent := results[i].Message.IsNil()
+			absent := results[i].IsNil()
 			switch {
 			case o.reported == "ok" && absent:
 				t.Errorf("%s was acknowledged and is gone", o.key)
@@ -303,18 +301,16 @@ func everythingAtOnce(ctx context.Context, r *madcrow.Redis, i int) {
 	for ctx.Err() == nil {
 		switch i % 5 {
 		case 0:
-			_, _ = r.Do(ctx, get("a"))
+			_ = r.Do(ctx, get(r, "a")).Err()
 		case 1:
-			_, _ = r.Do(ctx, set("big", big))
+			_ = r.Do(ctx, set(r, "big", big)).Err()
 		case 2:
 			_, _ = r.Tx(ctx, []string{"n"}, func(tx *madcrow.Tx) error {
-				tx.Queue(incr("n"))
+				tx.Queue(incr(tx, "n"))
 				return nil
 			})
 		case 3:
-			_, _ = r.DoBlocking(ctx, 50*time.Millisecond, func(b builder) command {
-				return b.Blpop().Key("nothing").Timeout(0.05).Build()
-			})
+			_ = r.Do(ctx, r.B().Blpop().Key("nothing").Timeout(0.05).Build(), madcrow.Blocking(50*time.Millisecond)).Err()
 		case 4:
 			sub, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 			_ = r.Receive(sub, func(b builder) command { return b.Subscribe().Channel("c" + strconv.Itoa(i)).Build() }, nil)
@@ -336,13 +332,13 @@ func TestChaos_KilledConnectionsDoNotFailReads(t *testing.T) {
 			for ctx.Err() == nil {
 				if i%10 == 0 {
 					writes.Add(1)
-					if _, err := r.Do(context.Background(), set("w", "1")); err != nil {
+					if err := r.Do(context.Background(), set(r, "w", "1")).Err(); err != nil {
 						unknown.Add(1)
 					}
 					continue
 				}
 				reads.Add(1)
-				if msg, err := r.Do(context.Background(), get("a")); err != nil {
+				if msg, err := r.Do(context.Background(), get(r, "a")).Message(); err != nil {
 					bad.Add(1)
 					if testkit.Chaos {
 						t.Errorf("read: %v", err)
@@ -389,7 +385,7 @@ func TestChaos_ServerThatNeverAnswers(t *testing.T) {
 				}
 				ctx, cancel := context.WithTimeout(t.Context(), d)
 				start := time.Now()
-				_, err := r.Do(ctx, get("a"))
+				err := r.Do(ctx, get(r, "a")).Err()
 				over.Store(max(over.Load(), int64(time.Since(start)-min(d, 500*time.Millisecond))))
 				cancel()
 				if err == nil {
@@ -415,7 +411,7 @@ func TestChaos_ReplyCutInTheMiddle(t *testing.T) {
 	p := madcrowtest.StartProxy(t, s.Addr())
 	big := strings.Repeat("0123456789abcdef", 1<<16)
 	direct := open(t, s.Config())
-	if _, err := direct.Do(t.Context(), set("big", big)); err != nil {
+	if err := direct.Do(t.Context(), set(direct, "big", big)).Err(); err != nil {
 		t.Fatal(err)
 	}
 	r := open(t, madcrow.Config{Host: "127.0.0.1", Port: p.Port(), CommandTimeout: 3 * time.Second})
@@ -423,7 +419,7 @@ func TestChaos_ReplyCutInTheMiddle(t *testing.T) {
 	for i := range 10 {
 		p.CutAfter(int64(1000 + i*100_000))
 		time.AfterFunc(20*time.Millisecond, func() { p.CutAfter(-1) })
-		msg, err := r.Do(t.Context(), get("big"))
+		msg, err := r.Do(t.Context(), get(r, "big")).Message()
 		if err != nil {
 			t.Errorf("cut %d: %v", i, err)
 			continue

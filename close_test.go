@@ -20,9 +20,7 @@ func TestClose_FinishesWhatRunsAndRefusesTheRest(t *testing.T) {
 	s, r := server(t)
 	running := make(chan error, 1)
 	go func() {
-		_, err := r.DoBlocking(context.Background(), 300*time.Millisecond, func(b builder) command {
-			return b.Blpop().Key("queue").Timeout(0.3).Build()
-		})
+		err := r.Do(context.Background(), r.B().Blpop().Key("queue").Timeout(0.3).Build(), madcrow.Blocking(300*time.Millisecond)).Err()
 		running <- err
 	}()
 	time.Sleep(50 * time.Millisecond)
@@ -32,7 +30,7 @@ func TestClose_FinishesWhatRunsAndRefusesTheRest(t *testing.T) {
 	if err := <-running; err != nil {
 		t.Errorf("a call in flight failed at Close: %v", err)
 	}
-	_, err := r.Do(t.Context(), get("a"))
+	err := r.Do(t.Context(), get(r, "a")).Err()
 	wantError(t, err, madcrow.KindUnavailable, madcrow.ErrUnavailable, madcrow.OutcomeNotApplied)
 	if !errors.Is(err, madcrow.ErrClosed) {
 		t.Errorf("%v is not ErrClosed", err)
@@ -58,7 +56,7 @@ func TestClose_OfAFrozenServerDoesNotHang(t *testing.T) {
 	}
 	mustSet(t, r, "a", "1")
 	s.Pause()
-	go func() { _, _ = r.Do(context.Background(), get("a")) }()
+	go func() { _ = r.Do(context.Background(), get(r, "a")).Err() }()
 	time.Sleep(20 * time.Millisecond)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
@@ -81,7 +79,7 @@ func TestClose_EndsAfterAPanicInABuild(t *testing.T) {
 	mustSet(t, r, "a", "1")
 	func() {
 		defer func() { _ = recover() }()
-		_, _ = r.Do(t.Context(), func(builder) command { panic("bug of a handler") })
+		_, _ = r.Tx(t.Context(), nil, func(*madcrow.Tx) error { panic("bug of a handler") })
 	}()
 	testkit.Within(t, "Close", 2*time.Second, func() { _ = r.Close(context.Background()) })
 }
@@ -117,7 +115,7 @@ func TestClose_CallsBesideItEndAndAreRefusedAfterIt(t *testing.T) {
 		for range 4 {
 			wg.Go(func() {
 				for range 200 {
-					_, _ = r.Do(context.Background(), get("a"))
+					_ = r.Do(context.Background(), get(r, "a")).Err()
 				}
 			})
 		}
@@ -158,19 +156,17 @@ func TestClose_AWriteThatWasSentIsNotSaidToBeNotApplied(t *testing.T) {
 	time.Sleep(10 * time.Millisecond)
 	got := make(chan error, 1)
 	go func() {
-		_, err := r.Do(context.Background(), set("a", "1"))
+		err := r.Do(context.Background(), set(r, "a", "1")).Err()
 		got <- err
 	}()
 	time.Sleep(50 * time.Millisecond) // applied, the reply is under way
 	var closing atomic.Bool
 	go func() {
-		_, _ = r.Do(context.Background(), func(b builder) command {
-			for !closing.Load() { // a slow build
-				time.Sleep(time.Millisecond)
-			}
-			time.Sleep(5 * time.Millisecond)
-			return b.Get().Key("b").Build()
-		})
+		for !closing.Load() {
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(5 * time.Millisecond)
+		_ = r.Do(context.Background(), r.B().Get().Key("b").Build()).Err()
 	}()
 	time.Sleep(20 * time.Millisecond)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -202,7 +198,7 @@ func TestClose_WhatItCutsOffIsNotAppliedOnlyWhereThatIsSure(t *testing.T) {
 			wg.Go(func() {
 				for n := 0; ; n++ {
 					key := fmt.Sprintf("r%d-w%d-%d", round, w, n)
-					_, err := r.Do(context.Background(), set(key, "1"))
+					err := r.Do(context.Background(), set(r, key, "1")).Err()
 					if err == nil {
 						continue
 					}
@@ -275,7 +271,7 @@ func TestClose_OfAClusterWithAFrozenNodeEndsInTime(t *testing.T) {
 				}
 				ctx, cancel := context.WithTimeout(context.Background(), 60*time.Millisecond)
 				start := time.Now()
-				_, err := r.Do(ctx, set(key, "1"))
+				err := r.Do(ctx, set(r, key, "1")).Err()
 				if d := int64(time.Since(start)); d > slow.Load() {
 					slow.Store(d)
 				}

@@ -84,7 +84,7 @@ func TestCluster_NodeWithoutAddressCostsItsOwnSlotsOnly(t *testing.T) {
 				t.Errorf("the state says %v", st.Err)
 			}
 			mustSet(t, tc.r, healthy, "1")
-			_, err := tc.r.Do(t.Context(), get(lost))
+			err := tc.r.Do(t.Context(), get(tc.r, lost)).Err()
 			wantError(t, err, madcrow.KindUnavailable, madcrow.ErrUnavailable, madcrow.OutcomeNotApplied, "no node of the cluster serves this slot")
 			if strings.Contains(err.Error(), "protocol") {
 				t.Errorf("a healthy node is blamed: %v", err)
@@ -100,7 +100,7 @@ func TestCluster_NodeWithoutAddressCostsItsOwnSlotsOnly(t *testing.T) {
 	for _, r := range []*madcrow.Redis{old, open(t, c.Config())} {
 		var err error
 		for time.Since(start) < testkit.Slack(2*time.Second) {
-			if _, err = r.Do(t.Context(), set(healthy, "2")); err == nil {
+			if err = r.Do(t.Context(), set(r, healthy, "2")).Err(); err == nil {
 				break
 			}
 			time.Sleep(5 * time.Millisecond)
@@ -171,10 +171,10 @@ func TestCluster_EveryWayToNameItsNodes(t *testing.T) {
 				_ = r.Close(t.Context())
 			}
 			for i := range 20 { // to any node, so that most are redirected
-				if _, err := r.Do(t.Context(), arbitrary("SET", fmt.Sprint("k", i), "1")); err != nil {
+				if err := r.Do(t.Context(), arbitrary(r, "SET", fmt.Sprint("k", i), "1")).Err(); err != nil {
 					t.Errorf("SET k%d: %v", i, err)
 				}
-				if _, err := r.Do(t.Context(), get(fmt.Sprint("k", i))); err != nil {
+				if err := r.Do(t.Context(), get(r, fmt.Sprint("k", i))).Err(); err != nil {
 					t.Errorf("GET k%d: %v", i, err)
 				}
 			}

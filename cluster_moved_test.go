@@ -31,9 +31,7 @@ func TestCluster_MultiAndExecFollowTheirSlot(t *testing.T) {
 	start := time.Now()
 	n := 0
 	for {
-		_, err := r.DoMulti(t.Context(), func(b builder) []command {
-			return []command{b.Multi().Build(), b.Incr().Key("counter").Build(), b.Exec().Build()}
-		})
+		_, err := r.DoMulti(t.Context(), r.B().Multi().Build(), r.B().Incr().Key("counter").Build(), r.B().Exec().Build())
 		if err == nil {
 			break
 		}
@@ -83,13 +81,11 @@ func TestCluster_TransactionWhileItsSlotMoves(t *testing.T) {
 	c, r := startCluster(t)
 	c.BeginMove(t, c.Slot("counter"), otherMaster(t, c, "counter"))
 	mustSet(t, r, "counter", "1") // by ASK
-	_, err := r.Tx(t.Context(), []string{"counter"}, func(tx *madcrow.Tx) error { tx.Queue(incr("counter")); return nil })
+	_, err := r.Tx(t.Context(), []string{"counter"}, func(tx *madcrow.Tx) error { tx.Queue(incr(tx, "counter")); return nil })
 	if err != nil {
 		t.Errorf("Tx: %v", err)
 	}
-	_, err = r.DoMulti(t.Context(), func(b builder) []command {
-		return []command{b.Multi().Build(), b.Incr().Key("counter").Build(), b.Exec().Build()}
-	})
+	_, err = r.DoMulti(t.Context(), r.B().Multi().Build(), r.B().Incr().Key("counter").Build(), r.B().Exec().Build())
 	if err != nil {
 		t.Errorf("MULTI: %v", err)
 	}
@@ -114,7 +110,7 @@ func TestCluster_RedirectsAreNoDialStorm(t *testing.T) {
 	clear(dials)
 	mu.Unlock()
 	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
-		_, _ = r.Do(t.Context(), arbitrary("GET", "foo"))
+		_ = r.Do(t.Context(), arbitrary(r, "GET", "foo")).Err()
 	}
 	mu.Lock()
 	defer mu.Unlock()

@@ -19,7 +19,7 @@ func TestCluster_SeedWithoutAMapIsPassedOver(t *testing.T) {
 	r := open(t, cfg)
 	var err error
 	for end := time.Now().Add(4 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if _, err = r.Do(t.Context(), set("foo", "1")); err == nil {
+		if err = r.Do(t.Context(), set(r, "foo", "1")).Err(); err == nil {
 			return
 		}
 	}

@@ -43,27 +43,23 @@ func TestCluster_EveryWay(t *testing.T) {
 			}
 			// Keys of all nodes, in one pipeline, each with its own reply.
 			const n = 300
-			if _, err := r.DoMulti(t.Context(), func(b builder) []command {
-				cmds := make([]command, n)
-				for i := range cmds {
-					cmds[i] = b.Set().Key(fmt.Sprint("k", i)).Value(fmt.Sprint("v", i)).Build()
-				}
-				return cmds
-			}); err != nil {
+			cmds := make([]command, n)
+			for i := range cmds {
+				cmds[i] = r.B().Set().Key(fmt.Sprint("k", i)).Value(fmt.Sprint("v", i)).Build()
+			}
+			if _, err := r.DoMulti(t.Context(), cmds...); err != nil {
 				t.Fatal(err)
 			}
-			results, err := r.DoMulti(t.Context(), func(b builder) []command {
-				cmds := make([]command, n)
-				for i := range cmds {
-					cmds[i] = b.Get().Key(fmt.Sprint("k", i)).Build()
-				}
-				return cmds
-			})
+			cmds = make([]command, n)
+			for i := range cmds {
+				cmds[i] = r.B().Get().Key(fmt.Sprint("k", i)).Build()
+			}
+			results, err := r.DoMulti(t.Context(), cmds...)
 			if err != nil {
 				t.Fatal(err)
 			}
 			for i := range results {
-				if v, _ := results[i].Message.ToString(); v != fmt.Sprint("v", i) {
+				if v, _, _ := results[i].Text(); v != fmt.Sprint("v", i) {
 					t.Fatalf("k%d is %q", i, v)
 				}
 			}
@@ -71,7 +67,7 @@ func TestCluster_EveryWay(t *testing.T) {
 			if v, err := c.Do(t.Context(), c.B().Get().Key("k7").Build()).ToString(); v != "v7" || err != nil {
 				t.Errorf("Client: %q, %v", v, err)
 			}
-			_, err = r.Do(t.Context(), func(b builder) command { return b.Mget().Key("k1", "k2").Build() })
+			err = r.Do(t.Context(), r.B().Mget().Key("k1", "k2").Build()).Err()
 			wantError(t, err, madcrow.KindServer, madcrow.ErrServer, madcrow.OutcomeNotApplied, "CROSSSLOT")
 		})
 	}
@@ -135,7 +131,7 @@ func TestChaosCluster_MasterKilled(t *testing.T) {
 				return
 			default:
 			}
-			if _, err := r.Do(t.Context(), set(other, "2")); err != nil {
+			if err := r.Do(t.Context(), set(r, other, "2")).Err(); err != nil {
 				t.Errorf("a key of another node: %v", err)
 				return
 			}
@@ -145,7 +141,7 @@ func TestChaosCluster_MasterKilled(t *testing.T) {
 	fast := 0
 	for {
 		before := time.Now()
-		_, err := r.Do(t.Context(), set("foo", "2"))
+		err := r.Do(t.Context(), set(r, "foo", "2")).Err()
 		if d := time.Since(before); d > 500*time.Millisecond+testkit.Slack(50*time.Millisecond) {
 			t.Errorf("a call took %v", d)
 		} else if d < time.Millisecond {
@@ -179,7 +175,7 @@ func TestChaosCluster_AllGoneAndBack(t *testing.T) {
 		n.Pause()
 	}
 	start := time.Now()
-	_, err := r.Do(t.Context(), get("a"))
+	err := r.Do(t.Context(), get(r, "a")).Err()
 	if d := time.Since(start); d > 500*time.Millisecond+testkit.Slack(50*time.Millisecond) || err == nil {
 		t.Errorf("a call to a frozen cluster: %v after %v", err, d)
 	}
@@ -211,7 +207,7 @@ func TestCluster_UncoveredSlotIsAnErrorOfItsOwn(t *testing.T) {
 		}
 	}
 	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
-		if _, err := r.Do(t.Context(), get("foo")); err != nil {
+		if err := r.Do(t.Context(), get(r, "foo")).Err(); err != nil {
 			wantError(t, err, madcrow.KindUnavailable, madcrow.ErrUnavailable, madcrow.OutcomeNotApplied)
 			mustSet(t, r, "bar", "1") // the others are unharmed
 			return
@@ -247,12 +243,11 @@ func TestCluster_PubSubAndTransactions(t *testing.T) {
 		case err := <-over:
 			t.Fatalf("%s: %v", op, err)
 		}
-		if _, err := r.Do(t.Context(), func(b builder) command {
-			if op == "SSUBSCRIBE" {
-				return b.Spublish().Channel("news").Message(op).Build()
-			}
-			return b.Publish().Channel("news").Message(op).Build()
-		}); err != nil {
+		publish := r.B().Publish().Channel("news").Message(op).Build()
+		if op == "SSUBSCRIBE" {
+			publish = r.B().Spublish().Channel("news").Message(op).Build()
+		}
+		if err := r.Do(t.Context(), publish).Err(); err != nil {
 			t.Error(err)
 		}
 		select {
@@ -272,15 +267,13 @@ func TestCluster_PubSubAndTransactions(t *testing.T) {
 		}
 	}
 	msgs, err := r.Tx(t.Context(), []string{"counter"}, func(tx *madcrow.Tx) error {
-		tx.Queue(incr("counter"))
+		tx.Queue(incr(tx, "counter"))
 		return nil
 	})
 	if err != nil || len(msgs) != 1 {
 		t.Errorf("Tx after its slot moved: %v, %v", msgs, err)
 	}
-	if _, err := r.DoMulti(t.Context(), func(b builder) []command {
-		return []command{b.Multi().Build(), b.Incr().Key("counter").Build(), b.Exec().Build()}
-	}); err != nil {
+	if _, err := r.DoMulti(t.Context(), r.B().Multi().Build(), r.B().Incr().Key("counter").Build(), r.B().Exec().Build()); err != nil {
 		t.Errorf("MULTI and EXEC in one pipeline: %v", err)
 	}
 }
@@ -296,7 +289,7 @@ func TestChaosCluster_ClusterDown(t *testing.T) {
 	var err error
 	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		start := time.Now()
-		_, err = r.Do(t.Context(), set(other, "1"))
+		err = r.Do(t.Context(), set(r, other, "1")).Err()
 		if d := time.Since(start); d > 500*time.Millisecond+testkit.Slack(50*time.Millisecond) {
 			t.Errorf("a call took %v", d)
 		}
@@ -307,7 +300,7 @@ func TestChaosCluster_ClusterDown(t *testing.T) {
 	wantError(t, err, madcrow.KindUnavailable, madcrow.ErrUnavailable, madcrow.OutcomeNotApplied, "CLUSTERDOWN")
 	master.Start()
 	for end := time.Now().Add(20 * time.Second); err != nil && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		_, err = r.Do(t.Context(), set(other, "1"))
+		err = r.Do(t.Context(), set(r, other, "1")).Err()
 	}
 	if err != nil {
 		t.Errorf("after its master was back: %v", err)
@@ -327,12 +320,12 @@ func TestChaosCluster_FrozenNode(t *testing.T) {
 	var back time.Duration
 	for time.Since(start) < testkit.Length(6*time.Second, 12*time.Second) && back == 0 {
 		before := time.Now()
-		if _, err := r.Do(t.Context(), set(other, "2")); err != nil {
+		if err := r.Do(t.Context(), set(r, other, "2")).Err(); err != nil {
 			t.Errorf("a key of another node: %v", err)
 		}
 		slowest = max(slowest, time.Since(before))
 		before = time.Now()
-		if _, err := r.Do(t.Context(), set("foo", "2")); err == nil {
+		if err := r.Do(t.Context(), set(r, "foo", "2")).Err(); err == nil {
 			back = time.Since(start)
 		}
 		if d := time.Since(before); d > 500*time.Millisecond+testkit.Slack(50*time.Millisecond) {
@@ -399,13 +392,11 @@ func TestCluster_TransactionsOfASlotHalfMoved(t *testing.T) {
 	}
 	for name, call := range map[string]func() error{
 		"DoMulti": func() error {
-			_, err := r.DoMulti(t.Context(), func(b builder) []command {
-				return []command{b.Multi().Build(), mset(b), b.Exec().Build()}
-			})
+			_, err := r.DoMulti(t.Context(), r.B().Multi().Build(), mset(r.B()), r.B().Exec().Build())
 			return err
 		},
 		"Tx": func() error {
-			_, err := r.Tx(t.Context(), []string{"{half}2"}, func(tx *madcrow.Tx) error { tx.Queue(mset); return nil })
+			_, err := r.Tx(t.Context(), []string{"{half}2"}, func(tx *madcrow.Tx) error { tx.Queue(mset(tx.B())); return nil })
 			return err
 		},
 	} {

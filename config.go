@@ -61,7 +61,7 @@ type Config struct {
 	Cluster Cluster
 
 	// ReadReplicas opens connections to one replica, with Sentinel, or to one
-	// of each master, with Cluster, for [Redis.DoReplica]. They count apart
+	// of each master, with Cluster, for reads with [Replica]. They count apart
 	// from those to masters. Defaults to false.
 	ReadReplicas bool
 

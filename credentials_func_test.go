@@ -155,7 +155,7 @@ func TestCredentials_AFailedRefreshEndsNoConnection(t *testing.T) {
 	r := open(t, cfg)
 	await(t, r, madcrow.StateUp, 5*time.Second)
 	time.Sleep(500 * time.Millisecond)
-	if _, err := r.Do(t.Context(), get("a")); err != nil {
+	if err := r.Do(t.Context(), get(r, "a")).Err(); err != nil {
 		t.Error(err)
 	}
 }

@@ -45,51 +45,47 @@ func (n *behindAName) open(t *testing.T) *madcrow.Redis {
 func TestDemoted_IsLeftByEveryKindOfCall(t *testing.T) {
 	n := startBehindAName(t)
 	eval := func(r *madcrow.Redis, ctx context.Context) error {
-		_, err := r.Eval(ctx, scriptWrite, []string{"a"}, []string{"1"})
+		err := r.Eval(ctx, scriptWrite, []string{"a"}, []string{"1"}).Err()
 		return err
 	}
 	// Each call is made ready while the node is a master, and says whether it
 	// was served by a master.
 	calls := map[string]func(t *testing.T, r *madcrow.Redis) func(ctx context.Context) error{
 		"Do": func(_ *testing.T, r *madcrow.Redis) func(context.Context) error {
-			return func(ctx context.Context) error { _, err := r.Do(ctx, set("a", "1")); return err }
+			return func(ctx context.Context) error { err := r.Do(ctx, set(r, "a", "1")).Err(); return err }
 		},
 		"Eval": func(_ *testing.T, r *madcrow.Redis) func(context.Context) error {
 			return func(ctx context.Context) error { return eval(r, ctx) }
 		},
 		"DoMulti": func(_ *testing.T, r *madcrow.Redis) func(context.Context) error {
 			return func(ctx context.Context) error {
-				_, err := r.DoMulti(ctx, func(b builder) []command { return []command{b.Get().Key("a").Build(), b.Incr().Key("n").Build()} })
+				_, err := r.DoMulti(ctx, r.B().Get().Key("a").Build(), r.B().Incr().Key("n").Build())
 				return err
 			}
 		},
 		"DoMulti of a script in EXEC": func(_ *testing.T, r *madcrow.Redis) func(context.Context) error {
 			return func(ctx context.Context) error {
-				results, err := r.DoMulti(ctx, func(b builder) []command {
-					return []command{b.Multi().Build(), b.Eval().Script("return redis.call('INCR', KEYS[1])").Numkeys(1).Key("n").Build(), b.Exec().Build()}
-				})
+				results, err := r.DoMulti(ctx, r.B().Multi().Build(), r.B().Eval().Script("return redis.call('INCR', KEYS[1])").Numkeys(1).Key("n").Build(), r.B().Exec().Build())
 				if err != nil {
 					return err
 				}
-				inside, err := results[2].Message.ToArray()
+				inside, err := results[2].Slice()
 				if err != nil {
 					return err
 				}
-				return inside[0].Error()
+				return inside[0].Err()
 			}
 		},
 		"Tx": func(_ *testing.T, r *madcrow.Redis) func(context.Context) error {
 			return func(ctx context.Context) error {
-				_, err := r.Tx(ctx, []string{"a"}, func(tx *madcrow.Tx) error { tx.Queue(incr("n")); return nil })
+				_, err := r.Tx(ctx, []string{"a"}, func(tx *madcrow.Tx) error { tx.Queue(incr(tx, "n")); return nil })
 				return err
 			}
 		},
 		"Tx of a script": func(_ *testing.T, r *madcrow.Redis) func(context.Context) error {
 			return func(ctx context.Context) error {
 				_, err := r.Tx(ctx, nil, func(tx *madcrow.Tx) error {
-					tx.Queue(func(b builder) command {
-						return b.Eval().Script("return redis.call('INCR', KEYS[1])").Numkeys(1).Key("n").Build()
-					})
+					tx.Queue(tx.B().Eval().Script("return redis.call('INCR', KEYS[1])").Numkeys(1).Key("n").Build())
 					return nil
 				})
 				return err
@@ -198,7 +194,7 @@ func TestDemoted_IsLeftByReadsAlone(t *testing.T) {
 	r := n.open(t)
 	mustGet(t, r, "a", "old")
 	connection := func() string {
-		msg, err := r.Do(t.Context(), func(b builder) command { return b.ClientId().Build() })
+		msg, err := r.Do(t.Context(), r.B().ClientId().Build()).Message()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -214,7 +210,7 @@ func TestDemoted_IsLeftByReadsAlone(t *testing.T) {
 	n.lead(n.promoted)
 	start := time.Now()
 	for {
-		msg, err := r.Do(t.Context(), get("a"))
+		msg, err := r.Do(t.Context(), get(r, "a")).Message()
 		if err != nil {
 			t.Fatalf("a read failed: %v", err)
 		}

@@ -73,7 +73,7 @@ func TestDial_LostPacketCostsMilliseconds(t *testing.T) {
 	mustSet(t, r, "a", "1")
 	lose.Store(1)
 	s.Do(t, "CLIENT", "KILL", "TYPE", "normal")
-	took := untilServed(t, 500*time.Millisecond, 5*time.Second, func(ctx context.Context) error { _, err := r.Do(ctx, get("a")); return err })
+	took := untilServed(t, 500*time.Millisecond, 5*time.Second, func(ctx context.Context) error { err := r.Do(ctx, get(r, "a")).Err(); return err })
 	t.Logf("served again after %v", took)
 	if took > testkit.Slack(200*time.Millisecond) {
 		t.Errorf("served again after %v, want 45 ms and a dial", took)
@@ -94,8 +94,8 @@ func TestDial_SlowDialHasTheTimeOfTheSetting(t *testing.T) {
 	await(t, r, madcrow.StateUp, 5*time.Second)
 	slow.Store(int64(400 * time.Millisecond))
 	s.Do(t, "CLIENT", "KILL", "TYPE", "normal")
-	took := untilServed(t, 200*time.Millisecond, 10*time.Second, func(ctx context.Context) error { _, err := r.Do(ctx, incr("a")); return err })
-	byDedicated := untilServed(t, 200*time.Millisecond, 10*time.Second, func(ctx context.Context) error { _, err := r.DoBulk(ctx, incr("a")); return err })
+	took := untilServed(t, 200*time.Millisecond, 10*time.Second, func(ctx context.Context) error { err := r.Do(ctx, incr(r, "a")).Err(); return err })
+	byDedicated := untilServed(t, 200*time.Millisecond, 10*time.Second, func(ctx context.Context) error { err := r.Do(ctx, incr(r, "a"), madcrow.Dedicated).Err(); return err })
 	t.Logf("with dials of 0.4 s and deadlines of 0.2 s: served again after %v, on a dedicated connection after %v more", took, byDedicated)
 	if took > testkit.Slack(1200*time.Millisecond) || byDedicated > testkit.Slack(600*time.Millisecond) {
 		t.Error("want two dials, and then one")

@@ -119,7 +119,7 @@ func beThrottled(t *testing.T, text string) {
 			return
 		default:
 		}
-		_, err := r.Do(ctx, get("a"))
+		err := r.Do(ctx, get(r, "a")).Err()
 		calls++
 		if err != nil {
 			failed++

@@ -9,9 +9,7 @@
 //	r, err := madcrow.Open(ctx, cfg)
 //	…
 //	defer r.Close(context.Background())
-//	msg, err := r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
-//		return b.Get().Key("greeting").Build()
-//	})
+//	text, found, err := r.Do(ctx, r.B().Get().Key("greeting").Build()).Text()
 //
 // # Promises
 //
@@ -24,7 +22,7 @@
 //   - No call pings. [Redis.State] and its like serve what was observed.
 //   - Every error is an [*Error] with a kind and an outcome: not applied,
 //     applied or unknown. None holds a password.
-//   - A miss is a value ([Message].IsNil), never an error.
+//   - A miss is a value (found is false), never an error.
 //   - A command is tried again only if it was certainly not applied, or if it is
 //     idempotent.
 //   - Config.MaxConnections bounds what is open to Redis, all counted.

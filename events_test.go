@@ -95,7 +95,7 @@ func TestTracer_SpansSurroundTheWorkAndAPanicChangesNothing(t *testing.T) {
 
 func mustDo(t *testing.T, r *madcrow.Redis, ctx context.Context) { //nolint:revive // t comes first
 	t.Helper()
-	if _, err := r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Ping().Build() }); err != nil {
+	if err := r.Do(ctx, r.B().Ping().Build()).Err(); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -28,25 +28,41 @@ func Example() {
 	}
 	defer r.Close(ctx)
 
-	_, err = r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
-		return b.Set().Key("greeting").Value("hello").Ex(time.Minute).Build()
-	})
+	err = r.Do(ctx, r.B().Set().Key("greeting").Value("hello").Ex(time.Minute).Build()).Err()
 	fmt.Println("stored:", err == nil)
 
-	msg, err := r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
-		return b.Get().Key("greeting").Build()
-	})
-	text, _ := msg.ToString()
-	fmt.Println(text, err)
+	text, found, err := r.Do(ctx, r.B().Get().Key("greeting").Build()).Text()
+	fmt.Println(text, found, err)
 
-	msg, err = r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
-		return b.Get().Key("nothing").Build()
-	})
-	fmt.Println("absent:", msg.IsNil(), err)
+	_, found, err = r.Do(ctx, r.B().Get().Key("nothing").Build()).Text()
+	fmt.Println("found:", found, err)
 	// Output:
 	// stored: true
-	// hello <nil>
-	// absent: true <nil>
+	// hello true <nil>
+	// found: false <nil>
+}
+
+// An option says how one call travels: here on a connection of its own, for as long
+// as it may wait in Redis.
+func ExampleRedis_Do() {
+	ctx := context.Background()
+	r, err := madcrow.Open(ctx, exampleServer)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer r.Close(ctx)
+
+	waited, n := 100*time.Millisecond, 3
+	fmt.Println(r.Do(ctx, r.B().Rpush().Key("jobs").Element("one", "two").Build()).Int())
+	for range n {
+		job, err := r.Do(ctx, r.B().Blpop().Key("jobs").Timeout(waited.Seconds()).Build(), madcrow.Blocking(waited)).Strings()
+		fmt.Println(job, err)
+	}
+	// Output:
+	// 2 true <nil>
+	// [jobs one] <nil>
+	// [jobs two] <nil>
+	// [] <nil>
 }
 
 // The counter of a transaction: read under WATCH, write with EXEC, and again
@@ -61,29 +77,20 @@ func ExampleRedis_Tx() {
 
 	for range 2 {
 		_, err = r.Tx(ctx, []string{"counter"}, func(tx *madcrow.Tx) error {
-			msg, err := tx.Do(func(b madcrow.Builder) madcrow.Command { return b.Get().Key("counter").Build() })
+			n, _, err := tx.Do(tx.B().Get().Key("counter").Build()).Int() // 0 at first
 			if err != nil {
 				return err
 			}
-			n := int64(0)
-			if !msg.IsNil() {
-				if n, err = msg.AsInt64(); err != nil {
-					return err
-				}
-			}
-			tx.Queue(func(b madcrow.Builder) madcrow.Command {
-				return b.Set().Key("counter").Value(strconv.FormatInt(n+1, 10)).Build()
-			})
+			tx.Queue(tx.B().Set().Key("counter").Value(strconv.FormatInt(n+1, 10)).Build())
 			return nil
 		})
 		fmt.Println(err)
 	}
-	msg, _ := r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Get().Key("counter").Build() })
-	fmt.Println(msg.ToString())
+	fmt.Println(r.Do(ctx, r.B().Get().Key("counter").Build()).Int())
 	// Output:
 	// <nil>
 	// <nil>
-	// 2 <nil>
+	// 2 true <nil>
 }
 
 func ExampleRedis_DoMulti() {
@@ -94,15 +101,19 @@ func ExampleRedis_DoMulti() {
 	}
 	defer r.Close(ctx)
 
-	results, err := r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
-		return []madcrow.Command{
-			b.Set().Key("key1").Value("value1").Build(),
-			b.Set().Key("key2").Value("value2").Build(),
-			b.Expire().Key("key1").Seconds(300).Build(),
-		}
-	})
-	fmt.Println(len(results), err)
-	// Output: 3 <nil>
+	replies, err := r.DoMulti(ctx,
+		r.B().Set().Key("key1").Value("value1").Build(),
+		r.B().Get().Key("key1").Build(),
+		r.B().Get().Key("nothing").Build(),
+	)
+	if err != nil {
+		log.Fatal(err) // of the first command that failed
+	}
+	fmt.Println(replies[1].Text())
+	fmt.Println(replies[2].Text())
+	// Output:
+	// value1 true <nil>
+	//  false <nil>
 }
 
 func ExampleRedis_Eval() {
@@ -118,11 +129,8 @@ func ExampleRedis_Eval() {
 		if n >= tonumber(ARGV[1]) then return -1 end
 		return redis.call('INCR', KEYS[1])`)
 	for range 3 {
-		msg, err := r.Eval(ctx, atMost, []string{"seats"}, []string{"2"})
-		if err != nil {
-			log.Fatal(err)
-		}
-		fmt.Println(msg.AsInt64())
+		seat, _, err := r.Eval(ctx, atMost, []string{"seats"}, []string{"2"}).Int()
+		fmt.Println(seat, err)
 	}
 	// Output:
 	// 1 <nil>
@@ -140,7 +148,7 @@ func ExampleError() {
 	}
 	defer r.Close(ctx)
 
-	_, err = r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Incr().Key("n").Build() })
+	err = r.Do(ctx, r.B().Incr().Key("n").Build()).Err()
 	var e *madcrow.Error
 	if errors.As(err, &e) {
 		fmt.Println(e.Op, "|", e.Kind, "|", e.Outcome, "|", errors.Is(err, madcrow.ErrUnavailable))

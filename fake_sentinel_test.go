@@ -110,7 +110,7 @@ func awaitMaster(t *testing.T, r *madcrow.Redis, addr string, d time.Duration) {
 	t.Helper()
 	for end := time.Now().Add(d); ; time.Sleep(5 * time.Millisecond) {
 		if st := r.Status(); st.Master == addr && r.Available() {
-			if _, err := r.Do(context.Background(), get("x")); err == nil {
+			if err := r.Do(context.Background(), get(r, "x")).Err(); err == nil {
 				return
 			}
 		}

@@ -36,7 +36,7 @@ func TestReplies_ReadOnly(t *testing.T) {
 	mustSet(t, r, "a", "1")
 	s.Do(t, "REPLICAOF", "127.0.0.1", "1")
 	start := time.Now()
-	_, err := r.Do(t.Context(), set("a", "2"))
+	err := r.Do(t.Context(), set(r, "a", "2")).Err()
 	wantError(t, err, madcrow.KindReadOnly, madcrow.ErrReadOnly, madcrow.OutcomeNotApplied)
 	if d := time.Since(start); d > testkit.Slack(100*time.Millisecond) {
 		t.Errorf("a refused write took %v: it must not wait for the deadline", d)
@@ -69,7 +69,7 @@ func TestReplies_ReadOnlyBehindAName(t *testing.T) {
 	old.Do(t, "REPLICAOF", "127.0.0.1", "1")
 	start := time.Now()
 	for {
-		if _, err := r.Do(t.Context(), set("a", "1")); err == nil {
+		if err := r.Do(t.Context(), set(r, "a", "1")).Err(); err == nil {
 			break
 		} else if !errors.Is(err, madcrow.ErrReadOnly) && !errors.Is(err, madcrow.ErrUnavailable) {
 			t.Fatal(err)
@@ -89,12 +89,12 @@ func TestReplies_NoReplicasIsTriedAgainWithinTheDeadline(t *testing.T) {
 	s, r := server(t)
 	s.Do(t, "CONFIG", "SET", "min-replicas-to-write", "1")
 	time.AfterFunc(100*time.Millisecond, func() { s.Do(t, "CONFIG", "SET", "min-replicas-to-write", "0") })
-	if _, err := r.Do(t.Context(), set("a", "1")); err != nil {
+	if err := r.Do(t.Context(), set(r, "a", "1")).Err(); err != nil {
 		t.Errorf("a refusal of 100 ms was not waited out: %v", err)
 	}
 	s.Do(t, "CONFIG", "SET", "min-replicas-to-write", "1")
 	start := time.Now()
-	_, err := r.Do(t.Context(), set("a", "2"))
+	err := r.Do(t.Context(), set(r, "a", "2")).Err()
 	wantError(t, err, madcrow.KindReadOnly, madcrow.ErrReadOnly, madcrow.OutcomeNotApplied, "NOREPLICAS")
 	if d := time.Since(start); d > 500*time.Millisecond+testkit.Slack(50*time.Millisecond) {
 		t.Errorf("took %v", d)
@@ -111,7 +111,7 @@ func TestTx_WaitsForReplicasAsLongAsItsDeadlineAllows(t *testing.T) {
 	r := open(t, cfg)
 	await(t, r, madcrow.StateUp, 5*time.Second)
 	_, err := r.Tx(t.Context(), nil, func(tx *madcrow.Tx) error {
-		tx.Queue(set("a", "1"))
+		tx.Queue(set(tx, "a", "1"))
 		return nil
 	})
 	wantError(t, err, madcrow.KindReadOnly, madcrow.ErrReadOnly, madcrow.OutcomeNotApplied, "NOREPLICAS")
@@ -121,7 +121,7 @@ func TestReplies_MasterDown(t *testing.T) {
 	s, r := server(t)
 	s.Do(t, "CONFIG", "SET", "replica-serve-stale-data", "no")
 	s.Do(t, "REPLICAOF", "127.0.0.1", "1")
-	_, err := r.Do(t.Context(), get("a"))
+	err := r.Do(t.Context(), get(r, "a")).Err()
 	wantError(t, err, madcrow.KindUnavailable, madcrow.ErrUnavailable, madcrow.OutcomeNotApplied, "MASTERDOWN")
 }
 
@@ -130,7 +130,7 @@ func TestReplies_OutOfMemory(t *testing.T) {
 	mustSet(t, r, "small", "1")
 	var err error
 	for i := 0; err == nil && i < 1000; i++ {
-		_, err = r.Do(t.Context(), set("k"+strconv.Itoa(i), strings.Repeat("x", 10_000)))
+		err = r.Do(t.Context(), set(r, "k"+strconv.Itoa(i), strings.Repeat("x", 10_000))).Err()
 	}
 	wantError(t, err, madcrow.KindOutOfMemory, madcrow.ErrOutOfMemory, madcrow.OutcomeNotApplied)
 	mustGet(t, r, "small", "1")
@@ -142,7 +142,7 @@ func TestReplies_OutOfMemory(t *testing.T) {
 func TestReplies_DeniedCommandIsNamed(t *testing.T) {
 	s := madcrowtest.StartRedis(t, madcrowtest.WithUser("app", "secret-of-app", "~*", "+@all", "-flushall"))
 	r := open(t, s.Config())
-	_, err := r.Do(t.Context(), arbitrary("FLUSHALL"))
+	err := r.Do(t.Context(), arbitrary(r, "FLUSHALL")).Err()
 	wantError(t, err, madcrow.KindPermission, madcrow.ErrPermission, madcrow.OutcomeNotApplied, "flushall")
 	if errors.Is(err, madcrow.ErrUnavailable) {
 		t.Error("a denied command does not mean that Redis is away")
@@ -153,7 +153,7 @@ func TestReplies_DeniedCommandIsNamed(t *testing.T) {
 func TestReplies_WrongType(t *testing.T) {
 	_, r := server(t)
 	mustSet(t, r, "a", "1")
-	_, err := r.Do(t.Context(), arbitrary("LPUSH", "a", "x"))
+	err := r.Do(t.Context(), arbitrary(r, "LPUSH", "a", "x")).Err()
 	wantError(t, err, madcrow.KindWrongType, madcrow.ErrWrongType, madcrow.OutcomeNotApplied)
 }
 
@@ -167,12 +167,12 @@ func TestReplies_Busy(t *testing.T) {
 		defer close(killed)
 		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 		defer cancel()
-		_, _ = r.Eval(ctx, madcrow.NewScript("endless", "while true do end"), nil, nil)
+		_ = r.Eval(ctx, madcrow.NewScript("endless", "while true do end"), nil, nil).Err()
 	}()
 	<-killed
 	time.Sleep(300 * time.Millisecond)
 	start := time.Now()
-	_, err := r.Do(t.Context(), get("a"))
+	err := r.Do(t.Context(), get(r, "a")).Err()
 	if d := time.Since(start); d > 500*time.Millisecond+testkit.Slack(50*time.Millisecond) {
 		t.Errorf("took %v", d)
 	}
@@ -186,7 +186,7 @@ func TestReplies_Loading(t *testing.T) {
 		t.Skip("older servers answer too seldom while they load to be seen loading")
 	}
 	s, r := server(t, madcrowtest.WithArgs("--key-load-delay", "100", "--loading-process-events-interval-bytes", "1024"))
-	if _, err := r.Eval(t.Context(), madcrow.NewScript("fill", "for i=1,20000 do redis.call('SET','k'..i,string.rep('x',100)) end"), nil, nil); err != nil {
+	if err := r.Eval(t.Context(), madcrow.NewScript("fill", "for i=1,20000 do redis.call('SET','k'..i,string.rep('x',100)) end"), nil, nil).Err(); err != nil {
 		t.Fatal(err)
 	}
 	s.Do(t, "SAVE")
@@ -196,7 +196,7 @@ func TestReplies_Loading(t *testing.T) {
 	deadline := time.Now().Add(20 * time.Second)
 	for !seen && time.Now().Before(deadline) {
 		start := time.Now()
-		_, err := r.Do(t.Context(), get("k1"))
+		err := r.Do(t.Context(), get(r, "k1")).Err()
 		if d := time.Since(start); d > 500*time.Millisecond+testkit.Slack(50*time.Millisecond) {
 			t.Errorf("a call while loading took %v", d)
 		}
@@ -227,7 +227,7 @@ func TestReplies_MaxClients(t *testing.T) {
 	time.Sleep(50 * time.Millisecond)
 	r := open(t, s.Config())
 	await(t, r, madcrow.StateDown, 2*time.Second)
-	_, err := r.Do(t.Context(), get("a"))
+	err := r.Do(t.Context(), get(r, "a")).Err()
 	wantError(t, err, madcrow.KindUnavailable, madcrow.ErrUnavailable, madcrow.OutcomeNotApplied, "max number of clients")
 	for _, c := range held {
 		_ = c.Close()
@@ -241,7 +241,7 @@ func TestConnect_WrongPassword(t *testing.T) {
 	cfg.Password = "not-the-right-one"
 	r := open(t, cfg)
 	await(t, r, madcrow.StateDown, 2*time.Second)
-	_, err := r.Do(t.Context(), get("a"))
+	err := r.Do(t.Context(), get(r, "a")).Err()
 	wantError(t, err, madcrow.KindAuth, madcrow.ErrAuth, madcrow.OutcomeNotApplied, "REDIS_PASSWORD")
 	if !errors.Is(err, madcrow.ErrUnavailable) {
 		t.Error("an authentication failure is also ErrUnavailable")
@@ -313,8 +313,8 @@ func TestConnect_DeniedAtConnectingIsUnavailable(t *testing.T) {
 	r := open(t, cfg)
 	await(t, r, madcrow.StateDown, 2*time.Second)
 	for _, call := range []func() error{
-		func() error { _, err := r.Do(t.Context(), get("a")); return err },
-		func() error { _, err := r.DoBulk(t.Context(), get("a")); return err },
+		func() error { err := r.Do(t.Context(), get(r, "a")).Err(); return err },
+		func() error { err := r.Do(t.Context(), get(r, "a"), madcrow.Dedicated).Err(); return err },
 	} {
 		err := call()
 		wantError(t, err, madcrow.KindPermission, madcrow.ErrPermission, madcrow.OutcomeNotApplied, "select")
@@ -330,7 +330,7 @@ func TestConnect_PlainTextToTLSServerHintsAtTLS(t *testing.T) {
 	cfg.TLS = madcrow.TLS{}
 	r := open(t, cfg)
 	await(t, r, madcrow.StateDown, 2*time.Second)
-	_, err := r.Do(t.Context(), get("a"))
+	err := r.Do(t.Context(), get(r, "a")).Err()
 	wantError(t, err, madcrow.KindUnavailable, madcrow.ErrUnavailable, madcrow.OutcomeNotApplied, "REDIS_USE_SSL")
 }
 
@@ -352,14 +352,14 @@ func TestConnect_EveryWay(t *testing.T) {
 			mustSet(t, r, "a", "1")
 			mustGet(t, r, "a", "1")
 			if _, err := r.Tx(t.Context(), []string{"a"}, func(tx *madcrow.Tx) error {
-				tx.Queue(incr("a"))
+				tx.Queue(incr(tx, "a"))
 				return nil
 			}); err != nil {
 				t.Error(err)
 			}
 			s.Restart()
 			await(t, r, madcrow.StateUp, 5*time.Second)
-			if _, err := r.Do(t.Context(), get("a")); err != nil {
+			if err := r.Do(t.Context(), get(r, "a")).Err(); err != nil {
 				t.Errorf("after a restart: %v", err)
 			}
 		})
@@ -396,7 +396,7 @@ func TestReplies_NoReplicasEndsNoConnection(t *testing.T) {
 	s.Do(t, "CONFIG", "SET", "min-replicas-to-write", "1")
 	sub := receiveOn(t, r, "c")
 	for end := time.Now().Add(2500 * time.Millisecond); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		_, err := r.Do(t.Context(), set("a", "1"))
+		err := r.Do(t.Context(), set(r, "a", "1")).Err()
 		var e *madcrow.Error
 		late := errors.As(err, &e) && e.Kind == madcrow.KindTimeout && e.Outcome == madcrow.OutcomeUnknown // the reply was
 		if !errors.Is(err, madcrow.ErrReadOnly) && !late {

@@ -82,7 +82,7 @@ func TestOpen_FunctionsThatPanicOrExitEndNothing(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			defer cancel()
 			for {
-				if _, err = r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Ping().Build() }); err == nil || ctx.Err() != nil {
+				if err = r.Do(ctx, r.B().Ping().Build()).Err(); err == nil || ctx.Err() != nil {
 					break
 				}
 				time.Sleep(10 * time.Millisecond)
@@ -91,7 +91,7 @@ func TestOpen_FunctionsThatPanicOrExitEndNothing(t *testing.T) {
 				t.Fatalf("it never connected: %v", err)
 			}
 			h.on.Store(mode)
-			if _, err := r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Ping().Build() }); err != nil {
+			if err := r.Do(ctx, r.B().Ping().Build()).Err(); err != nil {
 				t.Errorf("a call whose recorder fails: %v", err)
 			}
 		})
@@ -131,7 +131,7 @@ func TestReceive_FunctionThatPanicsEndsItselfAlone(t *testing.T) {
 	ready.Wait()
 	say := func(text string) {
 		t.Helper()
-		if _, err := r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Publish().Channel("c").Message(text).Build() }); err != nil {
+		if err := r.Do(ctx, r.B().Publish().Channel("c").Message(text).Build()).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}

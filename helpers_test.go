@@ -15,21 +15,16 @@ type (
 	command = madcrow.Command
 )
 
-func get(key string) func(builder) command {
-	return func(b builder) command { return b.Get().Key(key).Build() }
-}
+// builds is a Redis or a transaction.
+type builds interface{ B() builder }
 
-func set(key, value string) func(builder) command {
-	return func(b builder) command { return b.Set().Key(key).Value(value).Build() }
-}
+func get(r builds, key string) command { return r.B().Get().Key(key).Build() }
 
-func incr(key string) func(builder) command {
-	return func(b builder) command { return b.Incr().Key(key).Build() }
-}
+func set(r builds, key, value string) command { return r.B().Set().Key(key).Value(value).Build() }
 
-func arbitrary(args ...string) func(builder) command {
-	return func(b builder) command { return b.Arbitrary(args...).Build() }
-}
+func incr(r builds, key string) command { return r.B().Incr().Key(key).Build() }
+
+func arbitrary(r builds, args ...string) command { return r.B().Arbitrary(args...).Build() }
 
 // open opens a Redis that is closed when the test ends.
 func open(t testing.TB, cfg madcrow.Config) *madcrow.Redis {
@@ -76,14 +71,14 @@ func await(t testing.TB, r *madcrow.Redis, want madcrow.State, within time.Durat
 
 func mustSet(t testing.TB, r *madcrow.Redis, key, value string) {
 	t.Helper()
-	if _, err := r.Do(t.Context(), set(key, value)); err != nil {
+	if err := r.Do(t.Context(), set(r, key, value)).Err(); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func mustGet(t testing.TB, r *madcrow.Redis, key, want string) {
 	t.Helper()
-	msg, err := r.Do(t.Context(), get(key))
+	msg, err := r.Do(t.Context(), get(r, key)).Message()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -68,7 +68,7 @@ func TestProber_OneLostFlowCostsASecondAtMost(t *testing.T) {
 	start := time.Now()
 	for {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		_, err := r.Do(ctx, get("a"))
+		err := r.Do(ctx, get(r, "a")).Err()
 		cancel()
 		if err == nil {
 			break

@@ -67,7 +67,7 @@ func watchPromotion(t *testing.T, set *madcrowtest.SentinelSet) <-chan time.Time
 		await(t, replica, madcrow.StateUp, 5*time.Second)
 		go func() {
 			for t.Context().Err() == nil {
-				msg, err := replica.Do(t.Context(), arbitrary("ROLE"))
+				msg, err := replica.Do(t.Context(), arbitrary(replica, "ROLE")).Message()
 				if list, _ := msg.ToArray(); err == nil && len(list) > 0 {
 					if role, _ := list[0].ToString(); role == "master" {
 						found <- time.Now()
@@ -91,7 +91,7 @@ func collectAcks(r *madcrow.Redis, fault func()) []ack {
 		wg.Go(func() {
 			for n := 0; ctx.Err() == nil; n++ {
 				key := fmt.Sprintf("w%d-%d", g, n)
-				if _, err := r.Do(context.Background(), set(key, key)); err == nil {
+				if err := r.Do(context.Background(), set(r, key, key)).Err(); err == nil {
 					mu.Lock()
 					acks = append(acks, ack{key, time.Now()})
 					mu.Unlock()
@@ -110,14 +110,12 @@ func collectAcks(r *madcrow.Redis, fault func()) []ack {
 // over may need a while to answer.
 func missing(t *testing.T, r *madcrow.Redis, acks []ack) (lost []ack) {
 	t.Helper()
-	read := func() ([]madcrow.Result, error) {
-		return r.DoMulti(t.Context(), func(b builder) []command {
-			cmds := make([]command, len(acks))
-			for i, a := range acks {
-				cmds[i] = b.Get().Key(a.key).Build()
-			}
-			return cmds
-		})
+	read := func() ([]madcrow.Reply, error) {
+		cmds := make([]command, len(acks))
+		for i, a := range acks {
+			cmds[i] = r.B().Get().Key(a.key).Build()
+		}
+		return r.DoMulti(t.Context(), cmds...)
 	}
 	results, err := read()
 	for end := time.Now().Add(10 * time.Second); err != nil && time.Now().Before(end); results, err = read() {
@@ -127,10 +125,10 @@ func missing(t *testing.T, r *madcrow.Redis, acks []ack) (lost []ack) {
 		t.Fatal(err)
 	}
 	for i, a := range acks {
-		if results[i].Err != nil {
-			t.Fatal(results[i].Err)
+		if results[i].Err() != nil {
+			t.Fatal(results[i].Err())
 		}
-		if results[i].Message.IsNil() {
+		if results[i].IsNil() {
 			lost = append(lost, a)
 		}
 	}

@@ -18,22 +18,20 @@ import (
 
 func TestDoMulti_ResultsKeepTheirOrderAndTheirOwnErrors(t *testing.T) {
 	_, r := server(t)
-	results, err := r.DoMulti(t.Context(), func(b builder) []command {
-		return []command{
-			b.Set().Key("a").Value("1").Build(),
-			b.Lpush().Key("a").Element("x").Build(),
-			b.Get().Key("nothing").Build(),
-			b.Incr().Key("a").Build(),
-		}
-	})
+	results, err := r.DoMulti(t.Context(),
+		r.B().Set().Key("a").Value("1").Build(),
+		r.B().Lpush().Key("a").Element("x").Build(),
+		r.B().Get().Key("nothing").Build(),
+		r.B().Incr().Key("a").Build(),
+	)
 	wantError(t, err, madcrow.KindWrongType, madcrow.ErrWrongType, madcrow.OutcomeNotApplied)
-	if len(results) != 4 || results[0].Err != nil || !errors.Is(results[1].Err, madcrow.ErrWrongType) || !results[2].Message.IsNil() || results[2].Err != nil {
+	if len(results) != 4 || results[0].Err() != nil || !errors.Is(results[1].Err(), madcrow.ErrWrongType) || !results[2].IsNil() || results[2].Err() != nil {
 		t.Fatalf("results: %+v", results)
 	}
-	if n, _ := results[3].Message.AsInt64(); n != 2 {
+	if n, _, _ := results[3].Int(); n != 2 {
 		t.Errorf("INCR gave %d", n)
 	}
-	if results, err := r.DoMulti(t.Context(), func(builder) []command { return nil }); err != nil || results != nil {
+	if results, err := r.DoMulti(t.Context(), nil...); err != nil || results != nil {
 		t.Errorf("an empty pipeline: %v, %v", results, err)
 	}
 }
@@ -41,18 +39,16 @@ func TestDoMulti_ResultsKeepTheirOrderAndTheirOwnErrors(t *testing.T) {
 func TestDoMulti_ThousandsOfCommands(t *testing.T) {
 	_, r := server(t)
 	for _, n := range []int{1999, 2000, 10_000} {
-		results, err := r.DoMulti(t.Context(), func(b builder) []command {
-			cmds := make([]command, n)
-			for i := range cmds {
-				cmds[i] = b.Echo().Message(fmt.Sprint(i)).Build()
-			}
-			return cmds
-		})
+		cmds := make([]command, n)
+		for i := range cmds {
+			cmds[i] = r.B().Echo().Message(fmt.Sprint(i)).Build()
+		}
+		results, err := r.DoMulti(t.Context(), cmds...)
 		if err != nil || len(results) != n {
 			t.Fatalf("%d commands: %d results, %v", n, len(results), err)
 		}
 		for i := range results {
-			if v, _ := results[i].Message.ToString(); v != fmt.Sprint(i) {
+			if v, _, _ := results[i].Text(); v != fmt.Sprint(i) {
 				t.Fatalf("result %d is %q", i, v)
 			}
 		}
@@ -85,7 +81,7 @@ func TestDoMulti_WritesThatWereNotSentAreTriedAgain(t *testing.T) {
 							return
 						default:
 						}
-						_, err := r.DoMulti(context.Background(), func(b builder) []command { return []command{b.Set().Key("foo").Value("1").Build()} })
+						_, err := r.DoMulti(context.Background(), r.B().Set().Key("foo").Value("1").Build())
 						var e *madcrow.Error
 						switch {
 						case err == nil:
@@ -124,13 +120,11 @@ func TestDoMulti_CommandsWithoutKeysKeepTheirOrderInACluster(t *testing.T) {
 	wrong := 0
 	for i := range 200 {
 		k := fmt.Sprint("k", i)
-		_, err := r.DoMulti(t.Context(), func(b builder) []command {
-			return []command{b.Arbitrary("SET", k, "1").Build(), b.Arbitrary("SET", k, "2").Build()}
-		})
+		_, err := r.DoMulti(t.Context(), r.B().Arbitrary("SET", k, "1").Build(), r.B().Arbitrary("SET", k, "2").Build())
 		if err != nil {
 			t.Fatal(err)
 		}
-		msg, _ := r.Do(t.Context(), get(k))
+		msg, _ := r.Do(t.Context(), get(r, k)).Message()
 		if v, _ := msg.ToString(); v != "2" {
 			wrong++
 		}
@@ -152,9 +146,7 @@ func TestDoMulti_CommandsWithoutKeysKeepTheirOrderInACluster(t *testing.T) {
 	}()
 	<-ready
 	for i := range 200 {
-		_, _ = r.DoMulti(t.Context(), func(b builder) []command {
-			return []command{b.Publish().Channel("c").Message(fmt.Sprint(2 * i)).Build(), b.Publish().Channel("c").Message(fmt.Sprint(2*i + 1)).Build()}
-		})
+		_, _ = r.DoMulti(t.Context(), r.B().Publish().Channel("c").Message(fmt.Sprint(2*i)).Build(), r.B().Publish().Channel("c").Message(fmt.Sprint(2*i+1)).Build())
 	}
 	time.Sleep(200 * time.Millisecond)
 	mu.Lock()

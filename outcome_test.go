@@ -22,9 +22,9 @@ func TestOutcome_OfAnIdempotentWriteIsUnknownTooAfterATimeout(t *testing.T) {
 	write := func(b builder) command { return b.Set().Key("k").Value("1").Build().ToRetryable() }
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	_, err := r.Do(ctx, write)
+	err := r.Do(ctx, write(r.B())).Err()
 	wantError(t, err, madcrow.KindTimeout, madcrow.ErrTimeout, madcrow.OutcomeUnknown)
-	_, err = r.DoMulti(ctx, func(b builder) []command { return []command{write(b), b.Get().Key("k").Build()} })
+	_, err = r.DoMulti(ctx, write(r.B()), r.B().Get().Key("k").Build())
 	if err == nil {
 		t.Error("in time")
 	}
@@ -33,7 +33,7 @@ func TestOutcome_OfAnIdempotentWriteIsUnknownTooAfterATimeout(t *testing.T) {
 // It was reported as not applied.
 func TestOutcome_OfAScriptThatFailedAfterAWriteIsUnknown(t *testing.T) {
 	s, r := server(t)
-	_, err := r.Eval(t.Context(), madcrow.NewScript("w", "redis.call('SET', KEYS[1], '1'); return redis.call('LPUSH', KEYS[1], 'x')"), []string{"half"}, nil)
+	err := r.Eval(t.Context(), madcrow.NewScript("w", "redis.call('SET', KEYS[1], '1'); return redis.call('LPUSH', KEYS[1], 'x')"), []string{"half"}, nil).Err()
 	var e *madcrow.Error
 	if !errors.As(err, &e) {
 		t.Fatal(err)
@@ -47,7 +47,7 @@ func TestOutcome_OfAScriptThatFailedAfterAWriteIsUnknown(t *testing.T) {
 func TestEval_AScriptThatWroteIsNotRunAgain(t *testing.T) {
 	s, r := server(t)
 	for _, code := range []string{"BUSY", "TRYAGAIN", "NOSCRIPT"} {
-		_, err := r.Eval(t.Context(), madcrow.NewScript("w", "redis.call('INCR', KEYS[1]); return redis.error_reply('"+code+" come back later')"), []string{code}, nil)
+		err := r.Eval(t.Context(), madcrow.NewScript("w", "redis.call('INCR', KEYS[1]); return redis.error_reply('"+code+" come back later')"), []string{code}, nil).Err()
 		if v := s.Do(t, "GET", code); fmt.Sprint(v) != "1" {
 			t.Errorf("%s: the script ran %v times: %v", code, v, err)
 		}
@@ -57,7 +57,7 @@ func TestEval_AScriptThatWroteIsNotRunAgain(t *testing.T) {
 // eval in lower case was not known as a script.
 func TestOutcome_OfEvalInLowerCaseIsUnknown(t *testing.T) {
 	s, r := server(t)
-	_, err := r.Do(t.Context(), arbitrary("eval", "redis.call('SET', KEYS[1], '1'); error('boom')", "1", "half"))
+	err := r.Do(t.Context(), arbitrary(r, "eval", "redis.call('SET', KEYS[1], '1'); error('boom')", "1", "half")).Err()
 	var e *madcrow.Error
 	errors.As(err, &e)
 	if v := s.Do(t, "GET", "half"); v != nil && e.Outcome == madcrow.OutcomeNotApplied {
@@ -122,7 +122,7 @@ func droppedInTheMiddle(t *testing.T, pause time.Duration) {
 	await(t, r, madcrow.StateUp, 5*time.Second)
 	mustSet(t, r, "warm", strings.Repeat("x", 100<<10)) // a pool connection
 	sharedID := func() string {
-		m, err := r.Do(t.Context(), arbitrary("CLIENT", "ID"))
+		m, err := r.Do(t.Context(), arbitrary(r, "CLIENT", "ID")).Message()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -136,14 +136,12 @@ func droppedInTheMiddle(t *testing.T, pause time.Duration) {
 	}()
 	big := strings.Repeat("x", 50<<10)
 	calls := 0
-	_, err := r.DoMulti(t.Context(), func(b builder) []command {
-		calls++
-		cmds := []command{b.Incr().Key("counter").Build()}
-		for i := range 8 {
-			cmds = append(cmds, b.Set().Key(fmt.Sprint("k", i)).Value(big).Build())
-		}
-		return cmds
-	})
+	calls++
+	cmds := []command{r.B().Incr().Key("counter").Build()}
+	for i := range 8 {
+		cmds = append(cmds, r.B().Set().Key(fmt.Sprint("k", i)).Value(big).Build())
+	}
+	_, err := r.DoMulti(t.Context(), cmds...)
 	v := s.Do(t, "GET", "counter")
 	t.Logf("counter %v, built %d times, err %v", v, calls, err)
 	var e *madcrow.Error

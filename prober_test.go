@@ -137,7 +137,7 @@ func TestLog_TellsThatRedisTakesNoWrites(t *testing.T) {
 	await(t, r, madcrow.StateUp, 5*time.Second)
 	s.Do(t, "REPLICAOF", "127.0.0.1", "1")
 	for range 20 {
-		_, _ = r.Do(t.Context(), set("k", "v"))
+		_ = r.Do(t.Context(), set(r, "k", "v")).Err()
 	}
 	log.Await(t, 1, "redis takes no writes", 5*time.Second)
 	s.Do(t, "REPLICAOF", "NO", "ONE")
@@ -170,12 +170,12 @@ func TestConnect_DataNodeWithoutRole(t *testing.T) {
 			again := open(t, cfg)
 			if tc.seen {
 				await(t, again, madcrow.StateDown, 5*time.Second)
-				_, err := again.Do(t.Context(), get("k"))
+				err := again.Do(t.Context(), get(again, "k")).Err()
 				wantError(t, err, madcrow.KindUnavailable, madcrow.ErrReadOnly, madcrow.OutcomeNotApplied, "it is a slave")
 				return
 			}
 			await(t, again, madcrow.StateUp, 5*time.Second)
-			_, err := again.Do(t.Context(), set("k", "v"))
+			err := again.Do(t.Context(), set(again, "k", "v")).Err()
 			wantError(t, err, madcrow.KindReadOnly, madcrow.ErrReadOnly, madcrow.OutcomeNotApplied, "READONLY")
 		})
 	}
@@ -208,7 +208,7 @@ func TestLog_ClusterThatIsAwayAndBack(t *testing.T) {
 	hole := func(done string) { // until the map was read again
 		t.Helper()
 		for end := time.Now().Add(10 * time.Second); len(log.With(done)) == 0; time.Sleep(10 * time.Millisecond) {
-			_, _ = r.Do(t.Context(), get("k"))
+			_ = r.Do(t.Context(), get(r, "k")).Err()
 			if time.Now().After(end) {
 				t.Fatalf("no line with %q: %q", done, log.With(""))
 			}

@@ -30,7 +30,7 @@ func TestRedis_EverythingAtOnceLeaksNothing(t *testing.T) {
 				for ctx.Err() == nil {
 					c, stop := context.WithCancel(ctx)
 					time.AfterFunc(time.Duration(i*20)*time.Microsecond, stop)
-					_, _ = r.Do(c, get("a"))
+					_ = r.Do(c, get(r, "a")).Err()
 					stop()
 					_ = r.Status()
 					_ = r.Err()
@@ -46,7 +46,7 @@ func TestRedis_EverythingAtOnceLeaksNothing(t *testing.T) {
 		stop()
 		cancel()
 		wg.Wait()
-		if _, err := r.Do(context.Background(), get("a")); !errors.Is(err, madcrow.ErrClosed) {
+		if err := r.Do(context.Background(), get(r, "a")).Err(); !errors.Is(err, madcrow.ErrClosed) {
 			t.Errorf("after Close: %v", err)
 		}
 	}

@@ -72,13 +72,11 @@ func noisy(t *testing.T, s *madcrowtest.Server, channel string) {
 					return
 				default:
 				}
-				_, _ = other.DoMulti(context.Background(), func(b builder) []command {
-					cmds := make([]command, 8)
-					for i := range cmds {
-						cmds[i] = b.Publish().Channel(channel).Message("x").Build()
-					}
-					return cmds
-				})
+				cmds := make([]command, 8)
+				for i := range cmds {
+					cmds[i] = other.B().Publish().Channel(channel).Message("x").Build()
+				}
+				_, _ = other.DoMulti(context.Background(), cmds...)
 				time.Sleep(time.Millisecond)
 			}
 		})

@@ -68,7 +68,7 @@ func TestReceive_EndsWithABrokenConnection(t *testing.T) {
 	case <-time.After(2 * time.Second):
 		t.Error("the subscriber was not notified in 2 s")
 	}
-	if err := r.Receive(t.Context(), get("a"), nil); err == nil {
+	if err := r.Receive(t.Context(), func(b builder) command { return b.Get().Key("a").Build() }, nil); err == nil {
 		t.Error("Receive took a GET")
 	}
 }
@@ -117,7 +117,7 @@ func TestRenewSubscriptions_EndsEachReceiveAndNothingElse(t *testing.T) {
 			t.Errorf("%d connections, of %d; want one less", n, before)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-		if _, err := r.Do(ctx, get("a")); err != nil {
+		if err := r.Do(ctx, get(r, "a")).Err(); err != nil {
 			t.Errorf("a call beside it: %v", err)
 		}
 		cancel()

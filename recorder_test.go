@@ -47,10 +47,10 @@ func TestRecorder_SeesOperationsDialsAndStates(t *testing.T) {
 	cfg.Recorder = rec
 	r := open(t, cfg)
 	mustSet(t, r, "a", "1")
-	_, _ = r.Do(t.Context(), arbitrary("LPUSH", "a", "x"))
-	_, _ = r.Eval(t.Context(), madcrow.NewScript("mine", "return 1"), nil, nil)
-	_, _ = r.DoMulti(t.Context(), func(b builder) []command { return []command{b.Ping().Build(), b.Ping().Build()} })
-	_, _ = r.Tx(t.Context(), nil, func(tx *madcrow.Tx) error { tx.Queue(incr("n")); return nil })
+	_ = r.Do(t.Context(), arbitrary(r, "LPUSH", "a", "x")).Err()
+	_ = r.Eval(t.Context(), madcrow.NewScript("mine", "return 1"), nil, nil).Err()
+	_, _ = r.DoMulti(t.Context(), r.B().Ping().Build(), r.B().Ping().Build())
+	_, _ = r.Tx(t.Context(), nil, func(tx *madcrow.Tx) error { tx.Queue(incr(tx, "n")); return nil })
 	// A call may be back before the change of state that let it pass is reported.
 	testkit.Eventually(t, "two dials, and the state is up", func() bool {
 		rec.mu.Lock()

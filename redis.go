@@ -19,14 +19,13 @@ import (
 	"github.com/madcrow-go/madcrow/internal/topology"
 )
 
-// Builder makes commands: b.Get().Key("k").Build().
+// Builder makes commands: see [Redis.B].
 type Builder = rueidis.Builder
 
-// Command is one built command. It is sent once and then belongs to the
-// client, hence the functions that build it.
+// Command is one built command, for one call: see [Redis.Do].
 type Command = rueidis.Completed
 
-// Message is a reply. Absence is msg.IsNil(), never an error.
+// Message is a reply as rueidis has it. Absence is msg.IsNil(), never an error.
 type Message = rueidis.RedisMessage
 
 // Redis is the one connection of a process to one Redis. It connects by

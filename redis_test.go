@@ -15,7 +15,7 @@ import (
 
 func TestDo_AbsenceIsNoError(t *testing.T) {
 	_, r := server(t)
-	msg, err := r.Do(t.Context(), get("nothing"))
+	msg, err := r.Do(t.Context(), get(r, "nothing")).Message()
 	if err != nil || !msg.IsNil() {
 		t.Errorf("GET of an absent key: %v, %v", msg, err)
 	}
@@ -25,7 +25,7 @@ func TestDo_CancelledBeforeAndDuring(t *testing.T) {
 	s, r := server(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := r.Do(ctx, set("a", "1"))
+	err := r.Do(ctx, set(r, "a", "1")).Err()
 	wantError(t, err, madcrow.KindCanceled, madcrow.ErrCanceled, madcrow.OutcomeNotApplied)
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("%v is not context.Canceled", err)
@@ -34,7 +34,7 @@ func TestDo_CancelledBeforeAndDuring(t *testing.T) {
 	ctx, cancel = context.WithCancel(t.Context())
 	time.AfterFunc(30*time.Millisecond, cancel)
 	start := time.Now()
-	_, err = r.Do(ctx, set("a", "1"))
+	err = r.Do(ctx, set(r, "a", "1")).Err()
 	if d := time.Since(start); d > 30*time.Millisecond+testkit.Slack(50*time.Millisecond) {
 		t.Errorf("cancelled after 30 ms, returned after %v", d)
 	}
@@ -49,13 +49,13 @@ func TestDo_TimeoutOfAReadChangedNothingOfAWriteIsUnknown(t *testing.T) {
 	s.Pause()
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		_, err := r.Do(ctx, get("a"))
+		err := r.Do(ctx, get(r, "a")).Err()
 		wantError(t, err, madcrow.KindTimeout, madcrow.ErrTimeout, madcrow.OutcomeNotApplied)
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%v is not context.DeadlineExceeded", err)
 		}
 	})
-	_, err := r.Do(ctx, set("a", "1"))
+	err := r.Do(ctx, set(r, "a", "1")).Err()
 	wantError(t, err, madcrow.KindTimeout, madcrow.ErrTimeout, madcrow.OutcomeUnknown)
 	wg.Wait()
 	s.Resume()
@@ -75,15 +75,13 @@ func TestDo_LargeValuesHaveTheirOwnConnectionAndABound(t *testing.T) {
 	if after := r.Status().Connections; after != before+1 {
 		t.Errorf("%d connections before a large value and %d after it, want one more", before, after)
 	}
-	msg, err := r.DoBulk(t.Context(), get("big"))
+	msg, err := r.Do(t.Context(), get(r, "big"), madcrow.Dedicated).Message()
 	if v, _ := msg.ToString(); err != nil || v != big {
 		t.Errorf("DoBulk: %d bytes, %v", len(v), err)
 	}
-	_, err = r.Do(t.Context(), set("big", strings.Repeat("x", 1<<20)))
+	err = r.Do(t.Context(), set(r, "big", strings.Repeat("x", 1<<20))).Err()
 	wantError(t, err, madcrow.KindTooLarge, madcrow.ErrTooLarge, madcrow.OutcomeNotApplied, "MaxValueSize")
-	_, err = r.DoMulti(t.Context(), func(b builder) []command {
-		return []command{b.Set().Key("x").Value(big + big + big).Build(), b.Set().Key("y").Value(big + big + big).Build()}
-	})
+	_, err = r.DoMulti(t.Context(), r.B().Set().Key("x").Value(big+big+big).Build(), r.B().Set().Key("y").Value(big+big+big).Build())
 	wantError(t, err, madcrow.KindTooLarge, madcrow.ErrTooLarge, madcrow.OutcomeNotApplied)
 }
 
@@ -98,7 +96,7 @@ func TestDo_SmallCallsDoNotWaitBehindLargeOnes(t *testing.T) {
 	for range 4 {
 		wg.Go(func() {
 			for ctx.Err() == nil {
-				_, _ = r.Do(ctx, set("big", big))
+				_ = r.Do(ctx, set(r, "big", big)).Err()
 			}
 		})
 	}

@@ -42,7 +42,7 @@ func TestDoReplica_AsksAReplicaAndFallsBackToTheMaster(t *testing.T) {
 			mustSet(t, r, "a", "1")
 			replicas := tc.replicas()
 			read := func() {
-				msg, err := r.DoReplica(t.Context(), get("a"))
+				msg, err := r.Do(t.Context(), get(r, "a"), madcrow.Replica).Message()
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -61,8 +61,8 @@ func TestDoReplica_AsksAReplicaAndFallsBackToTheMaster(t *testing.T) {
 				read()
 				return served() > before
 			})
-			if _, err := r.DoReplica(t.Context(), incr("n")); err != nil {
-				t.Errorf("a write through DoReplica: %v", err)
+			if err := r.Do(t.Context(), incr(r, "n"), madcrow.Replica).Err(); err != nil {
+				t.Errorf("a write with Replica: %v", err)
 			}
 			for _, s := range replicas {
 				s.Kill()

@@ -94,7 +94,7 @@ func TestOpen_TLSFilesThatChangeAreUsedForTheNextConnection(t *testing.T) {
 	target.Store(second)
 	first.Stop()
 	testkit.Eventually(t, "the new files are used", func() bool {
-		msg, err := r.Do(t.Context(), get("a"))
+		msg, err := r.Do(t.Context(), get(r, "a")).Message()
 		v, _ := msg.ToString()
 		return err == nil && v == "2"
 	})
@@ -134,14 +134,14 @@ func TestConfigFromEnv_APasswordFileThatChangesIsUsedForTheNextConnection(t *tes
 	kill := func() { s.Do(t, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes") }
 	kill()
 	testkit.Eventually(t, "the old password stays in use", func() bool {
-		_, err := r.Do(t.Context(), get("a"))
+		err := r.Do(t.Context(), get(r, "a")).Err()
 		return err == nil && len(logs.With("cannot be used")) == 1
 	})
 	mounted(t, link, map[string]string{"pw": "second\n"})
 	s.Do(t, "CONFIG", "SET", "requirepass", "second")
 	killWith(t, s, "second")
 	testkit.Eventually(t, "the new password is used", func() bool {
-		_, err := r.Do(t.Context(), get("a"))
+		err := r.Do(t.Context(), get(r, "a")).Err()
 		return err == nil && len(logs.With("can be used again")) == 1
 	})
 	if strings.Contains(strings.Join(logs.With(""), ""), "second") || strings.Contains(strings.Join(logs.With(""), ""), "first") {
@@ -155,7 +155,7 @@ func killWith(t *testing.T, s *madcrowtest.Server, password string) {
 	cfg := s.Config()
 	cfg.Password = madcrow.Secret(password)
 	r := open(t, cfg)
-	if _, err := r.Do(t.Context(), arbitrary("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")); err != nil {
+	if err := r.Do(t.Context(), arbitrary(r, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")).Err(); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -180,5 +180,5 @@ func TestConfigFromEnv_APasswordFromAPipeIsReadOnce(t *testing.T) {
 	r := open(t, cfg)
 	await(t, r, madcrow.StateUp, 5*time.Second)
 	s.Do(t, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-	testkit.Eventually(t, "another connection is made", func() bool { _, err := r.Do(t.Context(), get("a")); return err == nil })
+	testkit.Eventually(t, "another connection is made", func() bool { err := r.Do(t.Context(), get(r, "a")).Err(); return err == nil })
 }

@@ -118,11 +118,11 @@ func TestQuota_UsedUp(t *testing.T) {
 	await(t, r, madcrow.StateUp, 5*time.Second)
 	empty.Store(true)
 	for name, call := range map[string]func() error{
-		"read":   func() error { _, err := r.Do(t.Context(), get("a")); return err },
-		"write":  func() error { _, err := r.Do(t.Context(), set("a", "1")); return err },
-		"script": func() error { _, err := r.Eval(t.Context(), scriptWrite, []string{"a"}, []string{"1"}); return err },
+		"read":   func() error { err := r.Do(t.Context(), get(r, "a")).Err(); return err },
+		"write":  func() error { err := r.Do(t.Context(), set(r, "a", "1")).Err(); return err },
+		"script": func() error { err := r.Eval(t.Context(), scriptWrite, []string{"a"}, []string{"1"}).Err(); return err },
 		"transaction": func() error {
-			_, err := r.Tx(t.Context(), nil, func(tx *madcrow.Tx) error { tx.Queue(incr("a")); return nil })
+			_, err := r.Tx(t.Context(), nil, func(tx *madcrow.Tx) error { tx.Queue(incr(tx, "a")); return nil })
 			return err
 		},
 		"tracked": func() error { return r.GetTracked(t.Context(), 0, "a")[0].Err },
@@ -199,7 +199,7 @@ func TestScripts_ServerThatRunsNone(t *testing.T) {
 				if d, err := limit.Allow(t.Context(), "s"); err != nil || !d.Degraded {
 					t.Errorf("the limit decided %+v, %v", d, err)
 				}
-				_, err := r.Eval(t.Context(), scriptWrite, []string{"secret-key"}, []string{"1"})
+				err := r.Eval(t.Context(), scriptWrite, []string{"secret-key"}, []string{"1"}).Err()
 				wantError(t, err, c.kind, c.is, madcrow.OutcomeNotApplied, "scripts")
 				if !errors.Is(err, madcrow.ErrNoScripts) || strings.Contains(err.Error(), "secret-key") {
 					t.Errorf("%v", err)
@@ -238,10 +238,10 @@ func TestEval_WaitsWhileAnotherServerIsLoading(t *testing.T) {
 	})})
 	await(t, r, madcrow.StateUp, 5*time.Second)
 	loading.Store(true)
-	_, err := r.Eval(t.Context(), scriptWrite, []string{"a"}, []string{"1"})
+	err := r.Eval(t.Context(), scriptWrite, []string{"a"}, []string{"1"}).Err()
 	wantError(t, err, madcrow.KindLoading, madcrow.ErrLoading, madcrow.OutcomeNotApplied)
 	time.AfterFunc(100*time.Millisecond, func() { loading.Store(false) })
-	if _, err := r.Eval(t.Context(), scriptWrite, []string{"a"}, []string{"1"}); err != nil {
+	if err := r.Eval(t.Context(), scriptWrite, []string{"a"}, []string{"1"}).Err(); err != nil {
 		t.Errorf("loading of 100 ms was not waited out: %v", err)
 	}
 }

@@ -97,7 +97,7 @@ func (r *Redis) once(ctx context.Context, cmds ...Command) []rueidis.RedisResult
 		for i := range cmds {
 			cmds[i] = cmds[i].Pin() // it may have to be sent again, elsewhere
 		}
-		replies, froms, _ = r.topology.Spread(ctx, p, func() []Command { return cmds })
+		replies, froms, _ = r.topology.Spread(ctx, p, cmds, func(i int) Command { return cmds[i] })
 	default:
 		replies, e = r.topology.One().Send(ctx, p.Dedicated, p.Size, cmds)
 	}

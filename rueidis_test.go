@@ -68,7 +68,7 @@ func TestClient_StreamsThatWereReadGiveTheirConnectionsBack(t *testing.T) {
 		}
 	}
 	time.Sleep(100 * time.Millisecond)
-	_, err := r.Tx(t.Context(), nil, func(tx *madcrow.Tx) error { tx.Queue(incr("n")); return nil })
+	_, err := r.Tx(t.Context(), nil, func(tx *madcrow.Tx) error { tx.Queue(incr(tx, "n")); return nil })
 	if err != nil {
 		t.Errorf("nothing runs, and yet: %v", err)
 	}
@@ -83,7 +83,7 @@ func TestClient_CloseOfADedicatedConnectionFreesItsPlace(t *testing.T) {
 	await(t, r, madcrow.StateUp, 5*time.Second)
 	d, _ := r.Client().Dedicate()
 	d.Close() // rueidis: closes the connection and gives the slot back
-	_, err := r.Tx(t.Context(), nil, func(tx *madcrow.Tx) error { tx.Queue(incr("n")); return nil })
+	_, err := r.Tx(t.Context(), nil, func(tx *madcrow.Tx) error { tx.Queue(incr(tx, "n")); return nil })
 	if err != nil {
 		t.Error(err)
 	}

@@ -39,7 +39,7 @@ func (s *Script) Name() string { return s.name }
 // the refused write. Any other error in the middle leaves the outcome unknown.
 // A script that returns Redis' own words for a refusal, by redis.error_reply
 // or after redis.pcall, says thereby that it changed nothing.
-func (r *Redis) Eval(ctx context.Context, s *Script, keys, args []string) (Message, error) {
+func (r *Redis) Eval(ctx context.Context, s *Script, keys, args []string) Reply {
 	start := clock.Now()
 	bounded, cc := r.deadlines.Enter(ctx, start)
 	defer r.deadlines.Leave(cc)
@@ -49,9 +49,8 @@ func (r *Redis) Eval(ctx context.Context, s *Script, keys, args []string) (Messa
 	}
 	if err != nil {
 		err.Op = s.name
-		return msg, publicError(err)
 	}
-	return msg, nil
+	return replyOf(msg, err)
 }
 
 func (r *Redis) eval(ctx context.Context, s *Script, keys, args []string) (Message, int, *fault.Error) {
@@ -64,7 +63,7 @@ func (r *Redis) eval(ctx context.Context, s *Script, keys, args []string) (Messa
 		} else {
 			cmd = r.builder.Eval().Script(s.source).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
 		}
-		msg, _, again, err := r.try(ctx, &c, cmd, false)
+		msg, _, again, err := r.try(ctx, &c, requestOf(cmd), false)
 		switch {
 		case again:
 		case err != nil && known && fault.IsUnknownScript(err):

@@ -56,10 +56,10 @@ func TestEval_RefusalsAreThoseOfASingleCommand(t *testing.T) {
 			s, r := server(t, opts...)
 			mustSet(t, r, "list", "1")
 			c.prepare(t, s)
-			_, plain := r.Do(t.Context(), set("a", "1"))
+			plain := r.Do(t.Context(), set(r, "a", "1")).Err()
 			wantError(t, plain, c.kind, c.sentinel, madcrow.OutcomeNotApplied)
 			for _, script := range []*madcrow.Script{scriptWrite, scriptHalf} {
-				_, err := r.Eval(t.Context(), script, []string{"a"}, []string{"1"})
+				err := r.Eval(t.Context(), script, []string{"a"}, []string{"1"}).Err()
 				if err == nil && c.name == "no replicas" {
 					t.Skip("this server runs scripts without replicas")
 				}
@@ -69,9 +69,7 @@ func TestEval_RefusalsAreThoseOfASingleCommand(t *testing.T) {
 				wantError(t, err, c.kind, c.sentinel, madcrow.OutcomeNotApplied)
 			}
 			_, err := r.Tx(t.Context(), nil, func(tx *madcrow.Tx) error {
-				tx.Queue(func(b builder) command {
-					return b.Eval().Script("return redis.call('SET', KEYS[1], '1')").Numkeys(1).Key("a").Build()
-				})
+				tx.Queue(tx.B().Eval().Script("return redis.call('SET', KEYS[1], '1')").Numkeys(1).Key("a").Build())
 				return nil
 			})
 			wantError(t, err, c.kind, c.sentinel, madcrow.OutcomeNotApplied)
@@ -89,7 +87,7 @@ func TestEval_WaitsForReplicasWithinTheDeadline(t *testing.T) {
 	s.Do(t, "CONFIG", "SET", "min-replicas-to-write", "1")
 	script := madcrow.NewScript("publish first", "redis.call('PUBLISH', 'news', '1') return redis.call('SET', KEYS[1], '1')")
 	start := time.Now()
-	_, err := r.Eval(t.Context(), script, []string{"a"}, nil)
+	err := r.Eval(t.Context(), script, []string{"a"}, nil).Err()
 	if err == nil {
 		t.Skip("this server runs scripts without replicas")
 	}
@@ -98,18 +96,18 @@ func TestEval_WaitsForReplicasWithinTheDeadline(t *testing.T) {
 		t.Errorf("a script that publishes was refused after %v: was it run again?", d)
 	}
 	time.AfterFunc(100*time.Millisecond, func() { s.Do(t, "CONFIG", "SET", "min-replicas-to-write", "0") })
-	if _, err := r.Eval(t.Context(), scriptWrite, []string{"a"}, []string{"1"}); err != nil {
+	if err := r.Eval(t.Context(), scriptWrite, []string{"a"}, []string{"1"}).Err(); err != nil {
 		t.Errorf("a refusal of 100 ms was not waited out: %v", err)
 	}
 	s.Do(t, "CONFIG", "SET", "min-replicas-to-write", "1")
 	start = time.Now()
-	_, err = r.Eval(t.Context(), scriptWrite, []string{"a"}, []string{"2"})
+	err = r.Eval(t.Context(), scriptWrite, []string{"a"}, []string{"2"}).Err()
 	wantError(t, err, madcrow.KindReadOnly, madcrow.ErrReadOnly, madcrow.OutcomeNotApplied, "NOREPLICAS")
 	if d := time.Since(start); d > 500*time.Millisecond+testkit.Slack(50*time.Millisecond) {
 		t.Errorf("took %v", d)
 	}
 	time.AfterFunc(100*time.Millisecond, func() { s.Do(t, "CONFIG", "SET", "min-replicas-to-write", "0") })
-	if _, err := r.Tx(t.Context(), []string{"a"}, func(tx *madcrow.Tx) error { tx.Queue(set("a", "3")); return nil }); err != nil {
+	if _, err := r.Tx(t.Context(), []string{"a"}, func(tx *madcrow.Tx) error { tx.Queue(set(tx, "a", "3")); return nil }); err != nil {
 		t.Errorf("a transaction did not wait: %v", err)
 	}
 }
@@ -119,10 +117,10 @@ func TestEval_WaitsForReplicasWithinTheDeadline(t *testing.T) {
 func TestEval_WhatFailsInTheMiddleIsUnknown(t *testing.T) {
 	s := madcrowtest.StartRedis(t, madcrowtest.WithUser("app", "pw", "~*", "+@all", "-rpush"))
 	r := open(t, s.Config())
-	_, err := r.Eval(t.Context(), scriptHalf, []string{"a"}, []string{"1"})
+	err := r.Eval(t.Context(), scriptHalf, []string{"a"}, []string{"1"}).Err()
 	wantError(t, err, madcrow.KindWrongType, madcrow.ErrWrongType, madcrow.OutcomeUnknown)
 	denied := madcrow.NewScript("denied", "redis.call('SET', KEYS[1], '2') return redis.call('RPUSH', KEYS[2], 'x')")
-	_, err = r.Eval(t.Context(), denied, []string{"a", "b"}, nil)
+	err = r.Eval(t.Context(), denied, []string{"a", "b"}, nil).Err()
 	wantError(t, err, madcrow.KindPermission, madcrow.ErrPermission, madcrow.OutcomeUnknown)
 	mustGet(t, r, "a", "2")
 }
@@ -133,7 +131,7 @@ func TestEval_OwnWordsOfAScriptAreNotRedis(t *testing.T) {
 	s, r := server(t)
 	for _, text := range []string{"READONLY the shop is closed", "NOREPLICAS none of ours", "OOM the basket is full", "LOADING the shelves", "ERR max tries exceeded"} {
 		code, _, _ := strings.Cut(text, " ")
-		_, err := r.Eval(t.Context(), madcrow.NewScript("own", "redis.call('INCR', KEYS[1]) return redis.error_reply(ARGV[1])"), []string{code}, []string{text})
+		err := r.Eval(t.Context(), madcrow.NewScript("own", "redis.call('INCR', KEYS[1]) return redis.error_reply(ARGV[1])"), []string{code}, []string{text}).Err()
 		var e *madcrow.Error
 		if !errors.As(err, &e) || e.Outcome != madcrow.OutcomeUnknown {
 			t.Errorf("%q: %v", text, err)
@@ -151,7 +149,7 @@ func TestEval_SurvivesScriptFlush(t *testing.T) {
 	s, r := server(t)
 	script := madcrow.NewScript("add", "return redis.call('INCRBY', KEYS[1], ARGV[1])")
 	for i := int64(1); i <= 6; i++ {
-		msg, err := r.Eval(t.Context(), script, []string{"n"}, []string{"2"})
+		msg, err := r.Eval(t.Context(), script, []string{"n"}, []string{"2"}).Message()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -162,6 +160,6 @@ func TestEval_SurvivesScriptFlush(t *testing.T) {
 			s.Do(t, "SCRIPT", "FLUSH")
 		}
 	}
-	_, err := r.Eval(t.Context(), madcrow.NewScript("bad", "redis.call('SET', KEYS[1], '1'); error('boom')"), []string{"half"}, nil)
+	err := r.Eval(t.Context(), madcrow.NewScript("bad", "redis.call('SET', KEYS[1], '1'); error('boom')"), []string{"half"}, nil).Err()
 	wantError(t, err, madcrow.KindServer, madcrow.ErrServer, madcrow.OutcomeUnknown, "boom")
 }

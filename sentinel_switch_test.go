@@ -18,7 +18,7 @@ func TestSentinel_DedicatedConnectionsAndSubscriptionsLeaveTheOldMaster(t *testi
 	r := open(t, fakeSet(t, f))
 	awaitMaster(t, r, a.Addr(), 3*time.Second)
 	tx := func() {
-		if _, err := r.Tx(t.Context(), []string{"k"}, func(tx *madcrow.Tx) error { tx.Queue(incr("k")); return nil }); err != nil {
+		if _, err := r.Tx(t.Context(), []string{"k"}, func(tx *madcrow.Tx) error { tx.Queue(incr(tx, "k")); return nil }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -40,7 +40,7 @@ func TestSentinel_DedicatedConnectionsAndSubscriptionsLeaveTheOldMaster(t *testi
 	if onA != "1" || onB != "5" {
 		t.Errorf("5 transactions after the switch: old master has %v (want 1), new master %v (want 5)", onA, onB)
 	}
-	_, _ = r.Do(t.Context(), func(b builder) command { return b.Publish().Channel("c").Message("hi").Build() })
+	_ = r.Do(t.Context(), r.B().Publish().Channel("c").Message("hi").Build()).Err()
 	select {
 	case <-got:
 	case err := <-ended:
@@ -58,7 +58,7 @@ func TestSentinel_TransactionsLeaveAMasterThatBecomesAReplica(t *testing.T) {
 	r := open(t, fakeSet(t, f))
 	awaitMaster(t, r, a.Addr(), 3*time.Second)
 	tx := func() error {
-		_, err := r.Tx(t.Context(), []string{"k"}, func(tx *madcrow.Tx) error { tx.Queue(incr("k")); return nil })
+		_, err := r.Tx(t.Context(), []string{"k"}, func(tx *madcrow.Tx) error { tx.Queue(incr(tx, "k")); return nil })
 		return err
 	}
 	if err := tx(); err != nil {

@@ -63,32 +63,30 @@ func exerciseAll(t *testing.T, r *madcrow.Redis) {
 	mustSet(t, r, "a", "1")
 	mustGet(t, r, "a", "1")
 	if _, err := r.Tx(t.Context(), []string{"a"}, func(tx *madcrow.Tx) error {
-		if _, err := tx.Do(get("a")); err != nil {
+		if err := tx.Do(get(tx, "a")).Err(); err != nil {
 			return err
 		}
-		tx.Queue(incr("a"))
+		tx.Queue(incr(tx, "a"))
 		return nil
 	}); err != nil {
 		t.Errorf("Tx: %v", err)
 	}
-	if msg, err := r.Eval(t.Context(), madcrow.NewScript("get", "return redis.call('GET', KEYS[1])"), []string{"a"}, nil); err != nil {
+	if msg, err := r.Eval(t.Context(), madcrow.NewScript("get", "return redis.call('GET', KEYS[1])"), []string{"a"}, nil).Message(); err != nil {
 		t.Errorf("Eval: %v", err)
 	} else if v, _ := msg.ToString(); v != "2" {
 		t.Errorf("Eval gave %q", v)
 	}
-	if _, err := r.DoMulti(t.Context(), func(b builder) []command {
-		return []command{b.Get().Key("a").Build(), b.Get().Key("b").Build(), b.Get().Key("c").Build()}
-	}); err != nil {
+	if _, err := r.DoMulti(t.Context(), r.B().Get().Key("a").Build(), r.B().Get().Key("b").Build(), r.B().Get().Key("c").Build()); err != nil {
 		t.Errorf("DoMulti: %v", err)
 	}
 	big := fmt.Sprintf("%0100000d", 7)
 	mustSet(t, r, "big", big)
-	if msg, err := r.DoBulk(t.Context(), get("big")); err != nil {
+	if msg, err := r.Do(t.Context(), get(r, "big"), madcrow.Dedicated).Message(); err != nil {
 		t.Errorf("DoBulk: %v", err)
 	} else if v, _ := msg.ToString(); v != big {
 		t.Errorf("DoBulk gave %d bytes", len(v))
 	}
-	if msg, err := r.DoBlocking(t.Context(), 10*time.Millisecond, func(b builder) command { return b.Blpop().Key("none").Timeout(0.01).Build() }); err != nil || !msg.IsNil() {
+	if msg, err := r.Do(t.Context(), r.B().Blpop().Key("none").Timeout(0.01).Build(), madcrow.Blocking(10*time.Millisecond)).Message(); err != nil || !msg.IsNil() {
 		t.Errorf("DoBlocking: %v", err)
 	}
 }
@@ -119,7 +117,7 @@ func startWriters(r *madcrow.Redis) *writers {
 				}
 				key := fmt.Sprintf("w%d-%d", g, n)
 				start := time.Now()
-				_, err := r.Do(context.Background(), set(key, key))
+				err := r.Do(context.Background(), set(r, key, key)).Err()
 				w.note(key, err, time.Since(start))
 			}
 		})
@@ -157,19 +155,17 @@ func (w *writers) end(t *testing.T, r *madcrow.Redis) (outage time.Duration) {
 	}
 	count, lost := map[string]int{}, 0
 	for batch := range slices.Chunk(w.reported, 1000) {
-		results, err := r.DoMulti(t.Context(), func(b builder) []command {
-			cmds := make([]command, len(batch))
-			for i, o := range batch {
-				cmds[i] = b.Get().Key(o.key).Build()
-			}
-			return cmds
-		})
+		cmds := make([]command, len(batch))
+		for i, o := range batch {
+			cmds[i] = r.B().Get().Key(o.key).Build()
+		}
+		results, err := r.DoMulti(t.Context(), cmds...)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for i, o := range batch {
 			count[o.reported]++
-			if absent := results[i].Message.IsNil(); o.reported == "ok" && absent {
+			if absent := results[i].IsNil(); o.reported == "ok" && absent {
 				lost++
 			} else if o.reported == "not applied" && !absent {
 				t.Errorf("%s was reported as not applied and is there", o.key)
@@ -333,7 +329,7 @@ func TestSentinel_ErrorsNameTheCause(t *testing.T) {
 			tc.change(&cfg)
 			r := open(t, cfg)
 			await(t, r, madcrow.StateDown, 3*time.Second)
-			_, err := r.Do(t.Context(), get("a"))
+			err := r.Do(t.Context(), get(r, "a")).Err()
 			wantError(t, err, madcrow.KindUnavailable, tc.want, madcrow.OutcomeNotApplied, tc.text)
 			if !errors.Is(err, madcrow.ErrUnavailable) {
 				t.Errorf("%v is not ErrUnavailable", err)
@@ -359,7 +355,7 @@ func TestChaosSentinel_CutOffWithTheMaster(t *testing.T) {
 		if time.Since(start) > 10*time.Second {
 			t.Fatal("the master still takes writes after 10 s alone")
 		}
-		_, err = r.Do(t.Context(), set2("alone"))
+		err = r.Do(t.Context(), r.B().Set().Key("alone").Value("2").Build()).Err()
 		time.Sleep(10 * time.Millisecond)
 	}
 	wantError(t, err, madcrow.KindReadOnly, madcrow.ErrReadOnly, madcrow.OutcomeNotApplied, "NOREPLICAS")
@@ -373,12 +369,10 @@ func TestChaosSentinel_CutOffWithTheMaster(t *testing.T) {
 		if time.Since(start) > 20*time.Second {
 			t.Fatalf("after the cut: %v", err)
 		}
-		_, err = r.Do(t.Context(), set2("after"))
+		err = r.Do(t.Context(), r.B().Set().Key("after").Value("2").Build()).Err()
 	}
 	t.Logf("and taken again %v after it healed", time.Since(start))
 }
-
-func set2(key string) func(builder) command { return set(key, "2") }
 
 // The time-out held for the dial, TLS, AUTH and the commands together, so that
 // Sentinels behind 25 ms were never found with TLS and a password.
@@ -410,7 +404,7 @@ func TestSentinel_SilentOnesAreNamedWithTheSetting(t *testing.T) {
 	a.mute, b.mute = true, true
 	r := open(t, fakeSet(t, a, b))
 	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		_, err := r.Do(t.Context(), get("k"))
+		err := r.Do(t.Context(), get(r, "k")).Err()
 		if errors.Is(err, madcrow.ErrNoSentinel) {
 			wantError(t, err, madcrow.KindUnavailable, madcrow.ErrNoSentinel, madcrow.OutcomeNotApplied, a.addr(), b.addr(), "REDIS_SENTINEL_SOCKET_TIMEOUT")
 			return
@@ -499,7 +493,7 @@ func TestSentinel_ReplicasByTheOlderCommand(t *testing.T) {
 	for range 5 { // each makes it ask again
 		master.Do(t, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 		time.Sleep(50 * time.Millisecond)
-		if _, err := r.DoReplica(t.Context(), get("k")); err != nil {
+		if err := r.Do(t.Context(), get(r, "k"), madcrow.Replica).Err(); err != nil {
 			t.Error(err)
 		}
 	}

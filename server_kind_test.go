@@ -63,7 +63,7 @@ func TestConnect_WrongKindOfServerIsNamed(t *testing.T) {
 			r := open(t, cfg)
 			await(t, r, madcrow.StateDown, testkit.Slack(time.Second))
 			for range 20 {
-				_, err := r.Do(t.Context(), get("a"))
+				err := r.Do(t.Context(), get(r, "a")).Err()
 				wantError(t, err, tc.kind, madcrow.ErrUnavailable, madcrow.OutcomeNotApplied, tc.text...)
 				var e *madcrow.Error
 				if errors.As(err, &e) && e.Problem().Status != 503 {
@@ -117,7 +117,7 @@ func TestConnect_ClusterOfOneNodeServesAsStandalone(t *testing.T) {
 				t.Fatal(reply)
 			}
 			for range 3 {
-				_, err := r.Do(t.Context(), set("moved", "1"))
+				err := r.Do(t.Context(), set(r, "moved", "1")).Err()
 				wantError(t, err, madcrow.KindConfig, madcrow.ErrUnavailable, madcrow.OutcomeNotApplied, "MOVED", "REDIS_USE_CLUSTERS=true")
 			}
 			await(t, r, madcrow.StateDegraded, testkit.Slack(time.Second))
@@ -143,7 +143,7 @@ func TestConnect_ServerWithoutScriptsIsNamed(t *testing.T) {
 	if err := r.Status().Err; !errors.Is(err, madcrow.ErrNoScripts) {
 		t.Errorf("the state says %v", err)
 	}
-	_, err := r.Eval(t.Context(), madcrow.NewScript("one", "return 1"), nil, nil)
+	err := r.Eval(t.Context(), madcrow.NewScript("one", "return 1"), nil, nil).Err()
 	wantError(t, err, madcrow.KindServer, madcrow.ErrNoScripts, madcrow.OutcomeNotApplied)
 	mustSet(t, r, "a", "1")
 	if n := log.count("redis refuses scripts"); n != 1 {

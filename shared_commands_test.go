@@ -49,12 +49,12 @@ func others(t *testing.T, send func(r *madcrow.Redis, args ...string) error, arg
 	big := strings.Repeat("x", 70<<10)
 	for i := range 5 {
 		k := fmt.Sprint("k", i)
-		msg, err := r.Do(t.Context(), get(k))
+		msg, err := r.Do(t.Context(), get(r, k)).Message()
 		if v, _ := msg.ToString(); err != nil || v != "v-"+k {
 			t.Errorf("GET %s = %.60q, %v, %v", k, v, msg.IsNil(), err)
 		}
 		key := fmt.Sprint("big", i)
-		msg, err = r.Do(t.Context(), set(key, big))
+		msg, err = r.Do(t.Context(), set(r, key, big)).Message()
 		v, _ := msg.ToString()
 		if err != nil || v != "OK" {
 			t.Errorf("large SET: %.60q %v", v, err)
@@ -65,12 +65,12 @@ func others(t *testing.T, send func(r *madcrow.Redis, args ...string) error, arg
 func byDo(r *madcrow.Redis, args ...string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()
-	_, err := r.Do(ctx, arbitrary(args...))
+	err := r.Do(ctx, arbitrary(r, args...)).Err()
 	return err
 }
 
 func byBulk(r *madcrow.Redis, args ...string) error {
-	_, err := r.DoBulk(context.Background(), arbitrary(args...))
+	err := r.Do(context.Background(), arbitrary(r, args...), madcrow.Dedicated).Err()
 	return err
 }
 
@@ -98,14 +98,14 @@ func TestDo_RefusesThemInAnySpelling(t *testing.T) {
 	s.Do(t, "SET", "k", "v")
 	for _, words := range [][]string{{"Select", "1"}, {"sElect", "1"}, {"Multi"}, {"Watch", "k"}, {"Auth", "x"}, {"MoniTor"}} {
 		build := func(b builder) command { return b.Arbitrary(words...).Build() }
-		if _, err := r.Do(t.Context(), build); err == nil {
+		if err := r.Do(t.Context(), build(r.B())).Err(); err == nil {
 			t.Errorf("%v was sent", words)
 		}
 		if stream := r.Client().DoStream(t.Context(), build(r.Client().B())); stream.Error() == nil {
 			t.Errorf("%v was sent, as a stream", words)
 		}
 	}
-	if msg, err := r.Do(t.Context(), get("k")); err != nil {
+	if msg, err := r.Do(t.Context(), get(r, "k")).Message(); err != nil {
 		t.Error(err)
 	} else if v, err := msg.ToString(); err != nil || v != "v" {
 		t.Errorf("%q %v", v, err)
@@ -119,13 +119,13 @@ func TestDo_RefusesThemInAnySpelling(t *testing.T) {
 // Its first push met a reader without a waiting call, and ended the process.
 func TestDo_RefusesMonitorOnAQuietConnection(t *testing.T) {
 	s, r := server(t)
-	_, err := r.Do(t.Context(), arbitrary("MONITOR"))
+	err := r.Do(t.Context(), arbitrary(r, "MONITOR")).Err()
 	if err == nil || errors.Is(err, madcrow.ErrTimeout) {
 		t.Errorf("MONITOR was not refused: %v", err)
 	}
 	s.Do(t, "PING")
 	time.Sleep(50 * time.Millisecond)
-	if msg, err := r.Do(t.Context(), get("a")); err != nil || !msg.IsNil() {
+	if msg, err := r.Do(t.Context(), get(r, "a")).Message(); err != nil || !msg.IsNil() {
 		t.Errorf("a call after it: %v", err)
 	}
 }
@@ -133,10 +133,8 @@ func TestDo_RefusesMonitorOnAQuietConnection(t *testing.T) {
 // MULTI stayed on: commands of other callers were queued.
 func TestDoMulti_RefusesMultiWithoutExec(t *testing.T) {
 	_, r := server(t)
-	_, _ = r.DoMulti(t.Context(), func(b builder) []command {
-		return []command{b.Multi().Build(), b.Set().Key("a").Value("1").Build()}
-	})
-	msg, err := r.Do(t.Context(), get("b"))
+	_, _ = r.DoMulti(t.Context(), r.B().Multi().Build(), r.B().Set().Key("a").Value("1").Build())
+	msg, err := r.Do(t.Context(), get(r, "b")).Message()
 	if v, _ := msg.ToString(); v == "QUEUED" {
 		t.Errorf("GET gave %q, %v", v, err)
 	}
@@ -146,12 +144,10 @@ func TestDoMulti_RefusesMultiWithoutExec(t *testing.T) {
 // other keys.
 func TestDo_RefusesWatch(t *testing.T) {
 	s, r := server(t)
-	_, _ = r.Do(t.Context(), arbitrary("WATCH", "a"))
+	_ = r.Do(t.Context(), arbitrary(r, "WATCH", "a")).Err()
 	s.Do(t, "SET", "a", "2")
-	res, _ := r.DoMulti(t.Context(), func(b builder) []command {
-		return []command{b.Multi().Build(), b.Set().Key("b").Value("1").Build(), b.Exec().Build()}
-	})
-	if res[2].Message.IsNil() {
+	res, _ := r.DoMulti(t.Context(), r.B().Multi().Build(), r.B().Set().Key("b").Value("1").Build(), r.B().Exec().Build())
+	if res[2].IsNil() {
 		t.Errorf("a transaction of somebody else, on other keys, was not applied")
 	}
 }
@@ -166,7 +162,7 @@ func TestDo_CommandsThatPushEndNoProcess(t *testing.T) {
 			mustSet(t, r, k, k)
 			go func() {
 				for {
-					msg, err := r.Do(context.Background(), get(k))
+					msg, err := r.Do(context.Background(), get(r, k)).Message()
 					if v, _ := msg.ToString(); err == nil && v != k {
 						fmt.Printf("WRONG: GET %s = %.40q nil=%v\n", k, v, msg.IsNil())
 					}
@@ -175,7 +171,7 @@ func TestDo_CommandsThatPushEndNoProcess(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 		defer cancel()
-		_, err := r.Do(ctx, arbitrary(strings.Fields(cmd)...))
+		err := r.Do(ctx, arbitrary(r, strings.Fields(cmd)...)).Err()
 		if err == nil {
 			fmt.Printf("WRONG: %s was sent\n", cmd)
 		}

@@ -23,28 +23,26 @@ func TestSplitKeys_TakesTheOtherWayAtOnceAndWithinTheSameDeadline(t *testing.T) 
 		return b.Mset().KeyValue().KeyValue("{split}1", "x").KeyValue("{split}2", "x").Build()
 	}
 	forms := map[string]func(context.Context) error{
-		"Do":     func(ctx context.Context) error { _, err := r.Do(ctx, mset); return err },
-		"DoBulk": func(ctx context.Context) error { _, err := r.DoBulk(ctx, mset); return err },
+		"Do":     func(ctx context.Context) error { return r.Do(ctx, mset(r.B())).Err() },
+		"DoBulk": func(ctx context.Context) error { return r.Do(ctx, mset(r.B()), madcrow.Dedicated).Err() },
 		"Eval": func(ctx context.Context) error {
-			_, err := r.Eval(ctx, script, []string{"{split}1", "{split}2"}, nil)
-			return err
+			return r.Eval(ctx, script, []string{"{split}1", "{split}2"}, nil).Err()
 		},
 		"derived": func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, time.Minute)
 			defer cancel()
-			_, err := r.Do(ctx, mset)
-			return err
+			return r.Do(ctx, mset(r.B())).Err()
 		},
 		"DoMulti": func(ctx context.Context) error {
-			_, err := r.DoMulti(ctx, func(b builder) []command { return []command{mset(b), b.Get().Key("elsewhere").Build()} })
+			_, err := r.DoMulti(ctx, mset(r.B()), r.B().Get().Key("elsewhere").Build())
 			return err
 		},
 		"MULTI": func(ctx context.Context) error {
-			_, err := r.DoMulti(ctx, func(b builder) []command { return []command{b.Multi().Build(), mset(b), b.Exec().Build()} })
+			_, err := r.DoMulti(ctx, r.B().Multi().Build(), mset(r.B()), r.B().Exec().Build())
 			return err
 		},
 		"Tx": func(ctx context.Context) error {
-			_, err := r.Tx(ctx, []string{"{split}2"}, func(tx *madcrow.Tx) error { tx.Queue(mset); return nil })
+			_, err := r.Tx(ctx, []string{"{split}2"}, func(tx *madcrow.Tx) error { tx.Queue(mset(tx.B())); return nil })
 			return err
 		},
 	}
@@ -65,10 +63,10 @@ func TestSplitKeys_TakesTheOtherWayAtOnceAndWithinTheSameDeadline(t *testing.T) 
 					return err
 				}, func(ctx context.Context) error {
 					split++
-					if _, err := r.Do(ctx, set("{split}1", "y")); err != nil {
+					if err := r.Do(ctx, set(r, "{split}1", "y")).Err(); err != nil {
 						return err
 					}
-					_, err := r.Do(ctx, set("{split}2", "y"))
+					err := r.Do(ctx, set(r, "{split}2", "y")).Err()
 					return err
 				})
 				if took := time.Since(began); err != nil || took > testkit.Slack(100*time.Millisecond) {
@@ -151,7 +149,7 @@ func TestWithin_AContextThatIsKeptIsNoOtherCalls(t *testing.T) {
 			if got := background.Value(key{}); got != "mine" {
 				t.Errorf("%s: %v", name, got)
 			}
-			if _, err := r.Do(background, get("k")); err != nil {
+			if err := r.Do(background, get(r, "k")).Err(); err != nil {
 				t.Errorf("%s: a call in the background: %v", name, err)
 			}
 		}

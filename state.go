@@ -63,7 +63,7 @@ type Status struct {
 	Connections, MaxConnections int
 	// Sentinels is what they last said; nil without Sentinel.
 	Sentinels *SentinelStatus
-	// ReadReplicas is how many replicas serve [Redis.DoReplica] now. It is 0
+	// ReadReplicas is how many replicas serve reads with [Replica] now. It is 0
 	// when Config.ReadReplicas is not set.
 	ReadReplicas int
 	// Nodes are the masters of a cluster, by address; nil otherwise.
@@ -92,13 +92,13 @@ type ServerInfo struct {
 	EvictedKeys     int64
 	Role            string // "master" or "slave", in Redis' words
 	// Replicas are those that are connected to this master.
-	Replicas []Replica
+	Replicas []ReplicaStatus
 	// At is when it was read.
 	At time.Time
 }
 
-// Replica is a replica as its master sees it.
-type Replica struct {
+// ReplicaStatus is a replica as its master sees it.
+type ReplicaStatus struct {
 	Address string
 	// State is "online" when it is in step.
 	State string

@@ -81,7 +81,7 @@ func serverInfo(info *node.ServerInfo) (out ServerInfo) {
 		MaxMemoryPolicy: info.MaxMemoryPolicy, EvictedKeys: info.EvictedKeys, Role: info.Role, At: info.At,
 	}
 	for _, r := range info.Replicas {
-		out.Replicas = append(out.Replicas, Replica(r))
+		out.Replicas = append(out.Replicas, ReplicaStatus(r))
 	}
 	return out
 }

@@ -190,17 +190,16 @@ func (r *Redis) readTracked(ctx context.Context, n *node.Node, key string, repli
 	if f := n.NoteFailure(ctx, "GET", err, fault.ReadOnly); !f.Retry && !redirected(f) {
 		return Tracked{Err: publicError(f.Error)}
 	}
-	results, _, e := r.doMulti(ctx, func(b Builder) []Command {
-		return []Command{b.Get().Key(key).Build(), b.Pttl().Key(key).Build()}
-	})
+	b := r.builder
+	results, _, e := r.doMulti(ctx, []Command{b.Get().Key(key).Build(), b.Pttl().Key(key).Build()})
 	if e != nil {
 		return Tracked{Err: publicError(e)}
 	}
-	ms, err := results[1].Message.AsInt64()
+	ms, err := results[1].msg.AsInt64()
 	if err != nil {
 		return Tracked{Err: publicError(n.NoteFailure(ctx, "PTTL", err, fault.ReadOnly).Error)}
 	}
-	return Tracked{Message: results[0].Message, TTL: lifeOf(results[0].Message, ms)}
+	return Tracked{Message: results[0].msg, TTL: lifeOf(results[0].msg, ms)}
 }
 
 func redirected(f fault.Failure) bool {

@@ -141,7 +141,7 @@ func TestGetTracked_Cluster(t *testing.T) {
 	h := listen(r)
 	keys := []string{"foo", "bar", "baz", "counter", "news"}
 	for _, k := range keys { // the first one finds the nodes
-		testkit.Eventually(t, "the cluster serves", func() bool { _, err := r.Do(t.Context(), set(k, k)); return err == nil })
+		testkit.Eventually(t, "the cluster serves", func() bool { err := r.Do(t.Context(), set(r, k, k)).Err(); return err == nil })
 	}
 	testkit.Eventually(t, "tracked reads of all nodes are believed", func() bool {
 		for _, got := range r.GetTracked(t.Context(), 0, keys...) {
@@ -199,7 +199,7 @@ func TestGetTracked_TracksAgainAfterABusyMoment(t *testing.T) {
 	s, r := server(t)
 	s.Do(t, "CONFIG", "SET", "lua-time-limit", "20")
 	go func() {
-		_, _ = r.DoBlocking(context.Background(), time.Second, arbitrary("EVAL", "local n = redis.call('TIME') repeat local m = redis.call('TIME') until (m[1]-n[1])*1000000+m[2]-n[2] > 200000", "0"))
+		_ = r.Do(context.Background(), arbitrary(r, "EVAL", "local n = redis.call('TIME') repeat local m = redis.call('TIME') until (m[1]-n[1])*1000000+m[2]-n[2] > 200000", "0"), madcrow.Blocking(time.Second)).Err()
 	}()
 	time.Sleep(60 * time.Millisecond)
 	r.GetTracked(t.Context(), 50*time.Millisecond, "a")
@@ -258,7 +258,7 @@ func TestGetTracked_IsNotBelievedWhileRedisIsAway(t *testing.T) {
 	got := tracked(t, r, "a")
 	s.Pause()
 	testkit.Eventually(t, "Redis is away", func() bool {
-		_, _ = r.Do(t.Context(), get("b"))
+		_ = r.Do(t.Context(), get(r, "b")).Err()
 		return r.State() == madcrow.StateDown
 	})
 	if got.Tracking.Valid() {

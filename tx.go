@@ -27,7 +27,7 @@ type Tx struct {
 	route *topology.Route   // of all tries
 	to    topology.Redirect // where this try goes
 	conn  *conn.Dedicated
-	queue []func(Builder) Command
+	queue []Command
 
 	// wrote says that a command of Do that is no read may have been applied.
 	wrote bool
@@ -43,7 +43,7 @@ type Tx struct {
 // to 32 times; after that the error is [ErrConflict]. It returns the replies
 // to the queued commands.
 //
-// fn must be safe to repeat. It is repeated also where Redis refused its first
+// fn must be safe to repeat, and builds its commands again each time. It is repeated also where Redis refused its first
 // [Tx.Do] for the moment, or redirected it. Any other error of fn ends it:
 // nothing is applied, and the error is returned as it is. All tries together end by ctx's deadline or
 // Config.CommandTimeout, whichever is sooner. When EXEC was sent and no reply
@@ -51,13 +51,13 @@ type Tx struct {
 // own and takes 2 round trips and those of fn; a script ([Redis.Eval]) takes
 // one. In a cluster it needs at least one key, and all that it touches must be in
 // the slot of the first.
-func (r *Redis) Tx(ctx context.Context, keys []string, fn func(*Tx) error) ([]Message, error) {
+func (r *Redis) Tx(ctx context.Context, keys []string, fn func(*Tx) error) ([]Reply, error) {
 	start := clock.Now()
-	ctx, cancel := context.WithTimeout(ctx, r.cfg.CommandTimeout)
+	bounded, cancel := context.WithTimeout(ctx, r.cfg.CommandTimeout)
 	defer cancel()
 	r.calls.Add(1)
 	defer r.calls.Add(-1)
-	msgs, tries, err := r.transact(ctx, keys, fn)
+	msgs, tries, err := r.transact(bounded, keys, fn)
 	if e, ok := err.(*fault.Error); ok { //nolint:errorlint // made here; an error of fn is returned as it is
 		err = publicError(e)
 	}
@@ -68,7 +68,7 @@ func (r *Redis) Tx(ctx context.Context, keys []string, fn func(*Tx) error) ([]Me
 		}
 		r.recordKind(ctx, "TX", len(msgs), start, tries, kind)
 	}
-	return msgs, err
+	return repliesOf(msgs), err
 }
 
 func (r *Redis) transact(ctx context.Context, keys []string, fn func(*Tx) error) ([]Message, int, error) {
@@ -169,40 +169,49 @@ func (r *Redis) beginTx(ctx context.Context, c *topology.Route, keys []string) (
 	return &Tx{r: r, ctx: ctx, route: c, to: to, conn: conn}, false, nil
 }
 
+// B returns a builder of commands: see [Redis.B].
+func (tx *Tx) B() Builder { return tx.r.builder }
+
 // Do sends a command at once, inside the watch: reads belong here. What it
 // writes is applied whatever becomes of the transaction.
-func (tx *Tx) Do(build func(Builder) Command) (Message, error) {
-	cmds := []Command{build(tx.r.builder)}
+func (tx *Tx) Do(cmd Command) Reply {
+	if cmd.IsEmpty() {
+		return Reply{err: publicError(topology.NotAllowed("DO", errEmpty))}
+	}
+	cmds := []Command{cmd}
 	op := cmds[0].Commands()[0]
 	p, e := topology.Inspect(cmds, tx.r.cfg.MaxValueSize, nil)
 	if e != nil {
-		return Message{}, publicError(e)
+		return Reply{err: publicError(e)}
 	}
 	if tx.conn.Dirty {
-		return Message{}, publicError(fault.NotSent(op, fault.KindUnavailable, fault.ErrNotOpen))
+		return Reply{err: publicError(fault.NotSent(op, fault.KindUnavailable, fault.ErrNotOpen))}
 	}
 	res := tx.conn.Do(tx.ctx, tx.to.Ask(tx.r.builder, cmds...)...)
 	msg, err := res[len(res)-1].ToMessage()
 	if err == nil || err == rueidis.Nil { //nolint:errorlint // the client's own value
 		tx.wrote = tx.wrote || p.Idempotency != fault.ReadOnly
-		return msg, nil
+		return Reply{msg: msg}
 	}
 	f := tx.to.Node.NoteFailure(tx.ctx, op, err, p.Idempotency)
 	tx.refusal, tx.refused = err, publicError(f.Error)
 	tx.wrote = tx.wrote || f.Outcome != fault.OutcomeNotApplied
-	return Message{}, tx.refused
+	return Reply{err: tx.refused}
 }
 
-// Queue adds a command to those that EXEC applies together. build is called
-// after the function has returned.
-func (tx *Tx) Queue(build func(Builder) Command) { tx.queue = append(tx.queue, build) }
+// Queue adds a command to those that EXEC applies together, after the function has
+// returned.
+func (tx *Tx) Queue(cmd Command) { tx.queue = append(tx.queue, cmd) }
 
 func (tx *Tx) exec() (msgs []Message, next txNext, err error) {
 	b := tx.r.builder
 	cmds := make([]Command, 0, len(tx.queue)+2)
 	cmds = append(cmds, b.Multi().Build())
-	for _, build := range tx.queue {
-		cmds = append(cmds, build(b))
+	for _, cmd := range tx.queue {
+		if cmd.IsEmpty() {
+			return nil, txDone, topology.NotAllowed("QUEUE", errEmpty)
+		}
+		cmds = append(cmds, cmd)
 	}
 	queued := cmds[1:]
 	if _, e := topology.Inspect(queued, tx.r.cfg.MaxValueSize, nil); e != nil {

@@ -26,7 +26,7 @@ func TestTx_LosesNoIncrementUnderContention(t *testing.T) {
 		wg.Go(func() {
 			for range 25 {
 				_, err := r.Tx(t.Context(), []string{"counter"}, func(tx *madcrow.Tx) error {
-					msg, err := tx.Do(get("counter"))
+					msg, err := tx.Do(get(tx, "counter")).Message()
 					if err != nil {
 						return err
 					}
@@ -34,7 +34,7 @@ func TestTx_LosesNoIncrementUnderContention(t *testing.T) {
 					if !msg.IsNil() {
 						n, _ = msg.AsInt64()
 					}
-					tx.Queue(set("counter", fmt.Sprint(n+1)))
+					tx.Queue(set(tx, "counter", fmt.Sprint(n+1)))
 					return nil
 				})
 				switch {
@@ -59,7 +59,7 @@ func TestTx_ConflictEndsAfterItsTries(t *testing.T) {
 	_, err := r.Tx(t.Context(), []string{"a"}, func(tx *madcrow.Tx) error {
 		tries++
 		mustSet(t, r, "a", fmt.Sprint(tries)) // somebody else, every time
-		tx.Queue(set("a", "mine"))
+		tx.Queue(set(tx, "a", "mine"))
 		return nil
 	})
 	wantError(t, err, madcrow.KindConflict, madcrow.ErrConflict, madcrow.OutcomeNotApplied)
@@ -76,7 +76,7 @@ func TestTx_OwnErrorAppliesNothingAndLeavesNoWatch(t *testing.T) {
 	r := open(t, cfg)
 	own := errors.New("own")
 	_, err := r.Tx(t.Context(), []string{"a"}, func(tx *madcrow.Tx) error {
-		tx.Queue(set("a", "1"))
+		tx.Queue(set(tx, "a", "1"))
 		return own
 	})
 	if err != own {
@@ -92,7 +92,7 @@ func TestTx_OwnErrorAppliesNothingAndLeavesNoWatch(t *testing.T) {
 	}()
 	mustSet(t, r, "a", "other") // would break a watch that was left
 	if _, err := r.Tx(t.Context(), nil, func(tx *madcrow.Tx) error {
-		tx.Queue(set("b", "1"))
+		tx.Queue(set(tx, "b", "1"))
 		return nil
 	}); err != nil {
 		t.Error(err)
@@ -104,14 +104,14 @@ func TestTx_OwnErrorAppliesNothingAndLeavesNoWatch(t *testing.T) {
 func TestTx_RefusedCommandSaysWhy(t *testing.T) {
 	_, r := server(t)
 	_, err := r.Tx(t.Context(), nil, func(tx *madcrow.Tx) error {
-		tx.Queue(set("a", "1"))
-		tx.Queue(arbitrary("NOSUCHCOMMAND"))
+		tx.Queue(set(tx, "a", "1"))
+		tx.Queue(arbitrary(tx, "NOSUCHCOMMAND"))
 		return nil
 	})
 	wantError(t, err, madcrow.KindServer, madcrow.ErrServer, madcrow.OutcomeNotApplied, "NOSUCHCOMMAND")
 	_, err = r.Tx(t.Context(), nil, func(tx *madcrow.Tx) error {
-		tx.Queue(set("a", "1"))
-		tx.Queue(arbitrary("LPUSH", "a", "x"))
+		tx.Queue(set(tx, "a", "1"))
+		tx.Queue(arbitrary(tx, "LPUSH", "a", "x"))
 		return nil
 	})
 	wantError(t, err, madcrow.KindWrongType, madcrow.ErrWrongType, madcrow.OutcomeUnknown)
@@ -126,13 +126,13 @@ func TestTx_ConnectionThatEndsEndsTheAttempt(t *testing.T) {
 	calls := 0
 	_, err := r.Tx(t.Context(), []string{"n"}, func(tx *madcrow.Tx) error {
 		calls++
-		msg, err := tx.Do(get("n"))
+		msg, err := tx.Do(get(tx, "n")).Message()
 		if err != nil {
 			return err
 		}
 		n, _ := msg.AsInt64()
 		if calls == 1 {
-			id, err := tx.Do(func(b builder) command { return b.ClientId().Build() })
+			id, err := tx.Do(tx.B().ClientId().Build()).Message()
 			if err != nil {
 				return err
 			}
@@ -141,7 +141,7 @@ func TestTx_ConnectionThatEndsEndsTheAttempt(t *testing.T) {
 			time.Sleep(50 * time.Millisecond)
 			s.Do(t, "SET", "n", "100") // somebody else
 		}
-		tx.Queue(set("n", fmt.Sprint(n+1)))
+		tx.Queue(set(tx, "n", fmt.Sprint(n+1)))
 		return nil
 	})
 	var e *madcrow.Error
@@ -163,10 +163,7 @@ func TestTx_PanicInAQueuedBuildLeavesNoWatch(t *testing.T) {
 	await(t, r, madcrow.StateUp, 5*time.Second)
 	func() {
 		defer func() { _ = recover() }()
-		_, _ = r.Tx(t.Context(), []string{"a"}, func(tx *madcrow.Tx) error {
-			tx.Queue(func(builder) command { panic("boom") })
-			return nil
-		})
+		_, _ = r.Tx(t.Context(), []string{"a"}, func(*madcrow.Tx) error { panic("boom") })
 	}()
 	mustSet(t, r, "a", "other")
 	d, release := r.Client().Dedicate()
@@ -186,13 +183,13 @@ func TestTx_RefusesMulti(t *testing.T) {
 	r := open(t, cfg)
 	await(t, r, madcrow.StateUp, 5*time.Second)
 	_, err := r.Tx(t.Context(), nil, func(tx *madcrow.Tx) error {
-		_, err := tx.Do(arbitrary("MULTI"))
+		err := tx.Do(arbitrary(tx, "MULTI")).Err()
 		return err
 	})
 	if err == nil {
 		t.Error("MULTI was sent inside a transaction")
 	}
-	msg, err := r.DoBulk(t.Context(), set("a", "1"))
+	msg, err := r.Do(t.Context(), set(r, "a", "1"), madcrow.Dedicated).Message()
 	v, _ := msg.ToString()
 	if v != "OK" || s.Do(t, "GET", "a") != "1" {
 		t.Errorf("SET said %q, %v, and the key is %v", v, err, s.Do(t, "GET", "a"))

@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/madcrow-go/madcrow"
 	"github.com/redis/rueidis"
 )
 
@@ -71,7 +70,7 @@ func madcrowGet(e *environment, newContext func() (context.Context, func())) fun
 				defer cancel()
 			}
 			key := e.keys[i%keys]
-			_, err := e.redis.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Get().Key(key).Build() })
+			err := e.redis.Do(ctx, e.redis.B().Get().Key(key).Build()).Err()
 			return err
 		}
 	}

@@ -177,16 +177,14 @@ func (c *Cache[T]) writeMany(ctx context.Context, values map[string]T, ca call) 
 func (c *Cache[T]) sendMany(ctx context.Context, all []encoded) (failures []error, err error) {
 	failures = make([]error, len(all))
 	together := func(ctx context.Context) error {
-		results, err := c.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
-			cmds := make([]madcrow.Command, len(all))
-			for i, e := range all {
-				cmds[i] = b.Eval().Script(luaSet).Numkeys(2).Key(e.valueKey, e.valueKey+leaseSuffix).Arg(e.entry, strconv.FormatInt(e.life, 10)).Build()
-			}
-			return cmds
-		})
+		cmds := make([]madcrow.Command, len(all))
+		for i, e := range all {
+			cmds[i] = c.r.B().Eval().Script(luaSet).Numkeys(2).Key(e.valueKey, e.valueKey+leaseSuffix).Arg(e.entry, strconv.FormatInt(e.life, 10)).Build()
+		}
+		results, err := c.r.DoMulti(ctx, cmds...)
 		for i, e := range all {
 			if failures[i] = err; len(results) == len(all) {
-				failures[i] = results[i].Err
+				failures[i] = results[i].Err()
 			}
 			if errors.Is(failures[i], madcrow.ErrSlotMoving) {
 				failures[i] = c.setSplit(ctx, e.valueKey, e.entry, e.life)

@@ -308,7 +308,7 @@ func (c *Cache[T]) write(ctx context.Context, encKey string, value T, ca call) e
 	vk := c.valueKey(encKey)
 	c.changing(encKey)
 	err = c.r.SplitKeys(ctx, vk, func(ctx context.Context) error {
-		_, err := c.r.Eval(ctx, scriptSet, []string{vk, vk + leaseSuffix}, []string{text(entry), millis(h.storedFor)})
+		err := c.r.Eval(ctx, scriptSet, []string{vk, vk + leaseSuffix}, []string{text(entry), millis(h.storedFor)}).Err()
 		return err
 	}, func(ctx context.Context) error { return c.setSplit(ctx, vk, text(entry), h.storedFor.Milliseconds()) })
 	c.changing(encKey)
@@ -329,7 +329,7 @@ func (c *Cache[T]) Delete(ctx context.Context, key string) error {
 	vk := c.valueKey(encKey)
 	c.changing(encKey)
 	err := c.r.SplitKeys(ctx, vk, func(ctx context.Context) error {
-		_, err := c.r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Del().Key(vk, vk+leaseSuffix).Build() })
+		err := c.r.Do(ctx, c.r.B().Del().Key(vk, vk+leaseSuffix).Build()).Err()
 		return err
 	}, func(ctx context.Context) error { return c.deleteSplit(ctx, vk) })
 	c.changing(encKey)
@@ -342,14 +342,12 @@ func (c *Cache[T]) Delete(ctx context.Context, key string) error {
 
 // setSplit stores a value with commands of one key each: its slot is being moved.
 func (c *Cache[T]) setSplit(ctx context.Context, vk, entry string, life int64) error {
-	_, err := c.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
-		return fencing(b, vk, b.Set().Key(vk).Value(entry).PxMilliseconds(life).Build())
-	})
+	_, err := c.r.DoMulti(ctx, fencing(c.r.B(), vk, c.r.B().Set().Key(vk).Value(entry).PxMilliseconds(life).Build())...)
 	return err
 }
 
 func (c *Cache[T]) deleteSplit(ctx context.Context, vk string) error {
-	_, err := c.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command { return fencing(b, vk, b.Del().Key(vk).Build()) })
+	_, err := c.r.DoMulti(ctx, fencing(c.r.B(), vk, c.r.B().Del().Key(vk).Build())...)
 	return err
 }
 
@@ -409,7 +407,7 @@ func (c *Cache[T]) touch(ctx context.Context, encKey string, f Found[T]) (bool, 
 	if _, err := c.tags.fetch(ctx, c.opt.ReadTimeout, f.storedFor, states); err != nil {
 		return false, err // they must live as long
 	}
-	m, err := c.r.Eval(ctx, scriptTouch, []string{c.valueKey(encKey)}, []string{f.head, millis(f.storedFor)})
+	m, err := c.r.Eval(ctx, scriptTouch, []string{c.valueKey(encKey)}, []string{f.head, millis(f.storedFor)}).Message()
 	if err != nil {
 		return false, err
 	}

@@ -73,7 +73,7 @@ func (e Engine[T]) EntryName(key string) string { return keys.Encode(key) }
 // until it ends.
 func (e Engine[T]) Evict(ctx context.Context, entry string) {
 	key := e.valueKey(entry)
-	_, _ = e.r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Del().Key(key).Build() })
+	_ = e.r.Do(ctx, e.r.B().Del().Key(key).Build()).Err()
 	e.registry.valueChanges(key)
 }
 

@@ -69,9 +69,7 @@ func TestInspect_ShowsWhatIsStored(t *testing.T) {
 
 func TestInspect_WhatIsNoEntryIsAnError(t *testing.T) {
 	r := open(t)
-	_, err := r.Do(t.Context(), func(b madcrow.Builder) madcrow.Command {
-		return b.Set().Key(r.Config().KeyPrefix + "m1:cache:c:{k}").Value("{}").Build()
-	})
+	err := r.Do(t.Context(), r.B().Set().Key(r.Config().KeyPrefix+"m1:cache:c:{k}").Value("{}").Build()).Err()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -64,18 +64,16 @@ func (c *Cache[T]) dropTags(ctx context.Context, names []string) error {
 		tagKeys[i] = c.tags.state(name).key
 		c.registry.tagChanges(tagKeys[i])
 	}
-	results, err := c.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
-		cmds := make([]madcrow.Command, len(tagKeys))
-		for i, key := range tagKeys {
-			cmds[i] = b.Del().Key(key).Build()
-		}
-		return cmds
-	})
+	cmds := make([]madcrow.Command, len(tagKeys))
+	for i, key := range tagKeys {
+		cmds[i] = c.r.B().Del().Key(key).Build()
+	}
+	results, err := c.r.DoMulti(ctx, cmds...)
 	var errs []error
 	for i, key := range tagKeys {
 		bad := err
 		if len(results) == len(tagKeys) {
-			bad = results[i].Err
+			bad = results[i].Err()
 		}
 		c.registry.tagChanges(key)
 		switch {

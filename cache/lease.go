@@ -122,7 +122,7 @@ func (c *Cache[T]) tryLease(ctx context.Context, l *loadLease) (reply leaseReply
 	}
 	var m madcrow.Message
 	err = c.r.SplitKeys(ctx, l.valueKey, func(ctx context.Context) error {
-		m, err = c.r.Eval(ctx, scriptLease, []string{l.valueKey, l.key}, []string{l.token, millis(life)})
+		m, err = c.r.Eval(ctx, scriptLease, []string{l.valueKey, l.key}, []string{l.token, millis(life)}).Message()
 		return err
 	}, nil) // while its slot is being moved, a value is loaded without a lease
 	if err != nil {
@@ -285,7 +285,7 @@ func (w *leaseWatch) renew(ctx context.Context) (held bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
 	now := time.Now()
-	m, err := w.r.Eval(ctx, scriptRenew, []string{w.key}, []string{w.token, millis(w.life)})
+	m, err := w.r.Eval(ctx, scriptRenew, []string{w.key}, []string{w.token, millis(w.life)}).Message()
 	if err != nil {
 		return false, err
 	}
@@ -341,7 +341,7 @@ func (c *Cache[T]) endLease(ctx context.Context, l *loadLease, how leaseEnd) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaseEndTimeout)
 	defer cancel()
-	m, err := c.r.Eval(ctx, scriptStore, []string{l.valueKey, l.key}, append([]string{l.token}, how.args()...))
+	m, err := c.r.Eval(ctx, scriptStore, []string{l.valueKey, l.key}, append([]string{l.token}, how.args()...)).Message()
 	if how.changesValue() {
 		c.near.Drop(l.encKey) // it is older than what somebody may have seen
 	}
@@ -364,6 +364,6 @@ func (c *Cache[T]) giveUp(l *loadLease) {
 	l.held.Store(false)
 	keys, args := []string{l.valueKey, l.key}, append([]string{l.token}, leaseDrop{}.args()...)
 	c.background("give up "+l.token, func(ctx context.Context) {
-		_, _ = c.r.Eval(ctx, scriptStore, keys, args)
+		_ = c.r.Eval(ctx, scriptStore, keys, args).Err()
 	})
 }

@@ -208,17 +208,15 @@ func (o *pendingRemovals) replayValues(ctx context.Context, keys []string, value
 	if len(keys) == 0 {
 		return
 	}
-	results, err := o.registry.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
-		cmds := make([]madcrow.Command, 0, 2*len(keys))
-		for _, key := range keys { // each alone: their slot may be on its way to another node
-			cmds = append(cmds, b.Del().Key(key+leaseSuffix).Build(), b.Del().Key(key).Build())
-		}
-		return cmds
-	})
+	cmds := make([]madcrow.Command, 0, 2*len(keys))
+	for _, key := range keys { // each alone: their slot may be on its way to another node
+		cmds = append(cmds, o.registry.r.B().Del().Key(key+leaseSuffix).Build(), o.registry.r.B().Del().Key(key).Build())
+	}
+	results, err := o.registry.r.DoMulti(ctx, cmds...)
 	for i, key := range keys {
 		if len(results) == 2*len(keys) {
-			if err = results[2*i].Err; err == nil {
-				err = results[2*i+1].Err
+			if err = results[2*i].Err(); err == nil {
+				err = results[2*i+1].Err()
 			}
 		}
 		if !o.sent(ctx, key, err) {

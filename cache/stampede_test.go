@@ -84,7 +84,7 @@ func runChild(text string) {
 	_, err = in.ReadString('\n')
 	fail(err)
 	load := func(context.Context) (string, error) {
-		m, err := r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Incr().Key(plan.Prefix + "loads").Build() })
+		m, err := r.Do(ctx, r.B().Incr().Key(plan.Prefix+"loads").Build()).Message()
 		if err != nil {
 			return "", err
 		}
@@ -259,7 +259,7 @@ func (s *stampede) start(n int) (list []*child) {
 
 func (s *stampede) loads() int64 {
 	s.t.Helper()
-	m, err := s.r.Do(s.t.Context(), func(b madcrow.Builder) madcrow.Command { return b.Get().Key(s.plan.Prefix + "loads").Build() })
+	m, err := s.r.Do(s.t.Context(), s.r.B().Get().Key(s.plan.Prefix+"loads").Build()).Message()
 	if err != nil {
 		s.t.Fatal(err)
 	}

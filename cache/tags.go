@@ -305,7 +305,7 @@ func (t *tagTable) ensure(ctx context.Context, need time.Duration, s *tagState) 
 	if t.shortLived != "" && strings.HasPrefix(s.name, t.shortLived) {
 		life = max(2*need, minShortLife)
 	}
-	_, err := t.r.Eval(ctx, scriptTag, []string{s.key}, []string{newGeneration() + newGeneration(), millis(life), tagKeep})
+	err := t.r.Eval(ctx, scriptTag, []string{s.key}, []string{newGeneration() + newGeneration(), millis(life), tagKeep}).Err()
 	return err
 }
 
@@ -352,7 +352,7 @@ func changeTag(ctx context.Context, f *registry, key, how string) error {
 }
 
 func replaceTag(ctx context.Context, r *madcrow.Redis, key, how string) error {
-	_, err := r.Eval(ctx, scriptTag, []string{key}, []string{newGeneration() + newGeneration(), millis(minTagLife), how})
+	err := r.Eval(ctx, scriptTag, []string{key}, []string{newGeneration() + newGeneration(), millis(minTagLife), how}).Err()
 	return err
 }
 

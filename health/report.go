@@ -176,7 +176,7 @@ func clusterOf(st madcrow.Status, details bool) (*Cluster, *Replicas) {
 	return c, replicas
 }
 
-func (c *Replicas) add(replicas []madcrow.Replica, details bool) {
+func (c *Replicas) add(replicas []madcrow.ReplicaStatus, details bool) {
 	for _, r := range replicas {
 		lag := int(r.Lag / time.Second)
 		c.Connected++

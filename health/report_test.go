@@ -9,10 +9,10 @@ import (
 )
 
 func TestOf_CountsNodesAndLeavesOutOutdatedValues(t *testing.T) {
-	replica := func(state string, lag time.Duration) madcrow.Replica {
-		return madcrow.Replica{Address: "10.0.0.9:6379", State: state, Lag: lag}
+	replica := func(state string, lag time.Duration) madcrow.ReplicaStatus {
+		return madcrow.ReplicaStatus{Address: "10.0.0.9:6379", State: state, Lag: lag}
 	}
-	server := madcrow.ServerInfo{Role: "master", Replicas: []madcrow.Replica{replica("online", time.Second), replica("wait_bgsave", 9*time.Second)}}
+	server := madcrow.ServerInfo{Role: "master", Replicas: []madcrow.ReplicaStatus{replica("online", time.Second), replica("wait_bgsave", 9*time.Second)}}
 	away := madcrow.NodeStatus{Address: "10.0.0.2:6379", Server: server, Err: &madcrow.Error{Op: "connect", Kind: madcrow.KindUnavailable, Outcome: madcrow.OutcomeNotApplied}}
 	here := madcrow.NodeStatus{Address: "10.0.0.1:6379", Available: true, Server: server}
 	for name, tc := range map[string]struct {

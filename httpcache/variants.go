@@ -128,7 +128,7 @@ func (x *exchange) admit(ctx context.Context, l *responseLoad, life time.Duratio
 	defer cancel()
 	m, err := v.h.r.Eval(ctx, scriptAdmit, []string{e.RedisKey("n|" + v.url)}, []string{
 		base64.RawURLEncoding.EncodeToString(id[:16]), e.EntryName(x.at.key), strconv.FormatInt((life + keptAfter).Milliseconds(), 10), strconv.Itoa(v.h.opt.MaxVariants), chance,
-	})
+	}).Message()
 	if err != nil {
 		return false
 	}

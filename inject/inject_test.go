@@ -66,7 +66,7 @@ func TestWith_RequiredIs503AndOptionalRunsWithoutRedis(t *testing.T) {
 	}
 	srv.Kill()
 	for r.Available() {
-		_, _ = r.Do(t.Context(), func(b madcrow.Builder) madcrow.Command { return b.Ping().Build() })
+		_ = r.Do(t.Context(), r.B().Ping().Build()).Err()
 	}
 	w := ask(required, "GET", "/")
 	if w.Code != 503 || w.Header().Get("Retry-After") == "" || !strings.Contains(w.Body.String(), `"REDIS_UNAVAILABLE"`) || strings.Contains(w.Body.String(), "127.0.0.1") || ran != 1 {

@@ -188,7 +188,7 @@ func (t *Recoverable[T]) append(ctx context.Context, payload string) (Position, 
 	m, err := t.b.r.Eval(ctx, scriptPublish, []string{t.meta, t.history}, []string{
 		t.channel, verb, rand.Text()[:12], nonce, strconv.Itoa(t.opt.History),
 		milliseconds(t.opt.HistoryTTL), t.metaTTL(), payload, rand.Text(), hex.EncodeToString(digest[:]),
-	})
+	}).Message()
 	if err != nil {
 		return Position{}, err
 	}

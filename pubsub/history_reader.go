@@ -360,7 +360,7 @@ func orStart(p Position) Position {
 func (r *historyReader[T]) beginHistory(ctx context.Context) (Position, secret) {
 	var m madcrow.Message
 	err := r.t.b.r.SplitKeys(ctx, r.t.meta, func(ctx context.Context) (err error) {
-		m, err = r.t.b.r.Eval(ctx, scriptBegin, []string{r.t.meta, r.t.history}, []string{rand.Text()[:12], r.t.metaTTL(), rand.Text()})
+		m, err = r.t.b.r.Eval(ctx, scriptBegin, []string{r.t.meta, r.t.history}, []string{rand.Text()[:12], r.t.metaTTL(), rand.Text()}).Message()
 		return err
 	}, nil)
 	if err != nil {
@@ -374,28 +374,26 @@ func (r *historyReader[T]) beginHistory(ctx context.Context) (Position, secret) 
 // after that.
 func (r *historyReader[T]) fetch(ctx context.Context) (top Position, list []historyMessage, now Position, seals secret, err error) {
 	redis := r.t.b.r
-	meta := func(b madcrow.Builder) madcrow.Command {
-		return b.Hmget().Key(r.t.meta).Field("e", "n", "x", "s").Build()
+	meta := func() madcrow.Command {
+		return redis.B().Hmget().Key(r.t.meta).Field("e", "n", "x", "s").Build()
 	}
-	history := func(b madcrow.Builder) madcrow.Command {
-		return b.Xrange().Key(r.t.history).Start(strconv.FormatUint(r.position.Offset+1, 10) + "-0").End("+").Count(int64(r.pageSize)).Build()
+	history := func() madcrow.Command {
+		return redis.B().Xrange().Key(r.t.history).Start(strconv.FormatUint(r.position.Offset+1, 10) + "-0").End("+").Count(int64(r.pageSize)).Build()
 	}
 	var replies [3]madcrow.Message
 	if !r.bulk {
-		var res []madcrow.Result
-		res, err = redis.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
-			return []madcrow.Command{meta(b), history(b), meta(b)}
-		})
+		var res []madcrow.Reply
+		res, err = redis.DoMulti(ctx, meta(), history(), meta())
 		for i := range res {
-			replies[i] = res[i].Message
+			replies[i], _ = res[i].Message()
 		}
 	} else {
-		replies[0], err = redis.Do(ctx, meta)
+		replies[0], err = redis.Do(ctx, meta()).Message()
 		if err == nil {
-			replies[1], err = redis.DoBlocking(ctx, bulkTimeout, history)
+			replies[1], err = redis.Do(ctx, history(), madcrow.Blocking(bulkTimeout)).Message()
 		}
 		if err == nil {
-			replies[2], err = redis.Do(ctx, meta)
+			replies[2], err = redis.Do(ctx, meta()).Message()
 		}
 	}
 	if err != nil {

@@ -207,13 +207,11 @@ const maxIntervalFactor = 20
 func (w *subConn) sendProbe(ctx context.Context) {
 	b, key := w.b, w.probe.key
 	before := w.lastReceived.Load()
-	_, err := b.r.Do(ctx, func(rb madcrow.Builder) madcrow.Command {
-		if key.mode == modeSharded {
-			return rb.Spublish().Channel(key.channel).Message("").Build()
-		}
-		return rb.Publish().Channel(key.channel).Message("").Build()
-	})
-	if err != nil {
+	probe := b.r.B().Publish().Channel(key.channel).Message("").Build()
+	if key.mode == modeSharded {
+		probe = b.r.B().Spublish().Channel(key.channel).Message("").Build()
+	}
+	if b.r.Do(ctx, probe).Err() != nil {
 		return // that says nothing about the connection
 	}
 	for end := time.Now().Add(b.probeAfter / 3); time.Now().Before(end); {

@@ -64,7 +64,7 @@ func latencies(t *testing.T, r *madcrow.Redis) (stop func() (p50, p99 time.Durat
 			case <-time.After(time.Millisecond):
 			}
 			start := time.Now()
-			if _, err := r.Do(context.Background(), func(b madcrow.Builder) madcrow.Command { return b.Get().Key("k").Build() }); err != nil {
+			if err := r.Do(context.Background(), r.B().Get().Key("k").Build()).Err(); err != nil {
 				t.Error(err)
 			}
 			all = append(all, time.Since(start))

@@ -181,16 +181,17 @@ func (l *numbered) recordOutcome(ctx context.Context, b *Bus, err error) {
 
 func (b *Bus) send(ctx context.Context, p outgoing) (int64, error) {
 	l := p.number(b.maxMessage - p.size())
-	m, err := b.r.Do(ctx, l.command)
+	reply := b.r.Do(ctx, l.command(b.r.B()))
+	err := reply.Err()
 	if err != nil && p.sharded {
 		err = nameNoSharded(err)
 	}
 	if l.recordOutcome(ctx, b, err); err != nil {
 		return 0, err
 	}
-	receivers, err := m.AsInt64()
+	receivers, _, err := reply.Int()
 	if err != nil {
-		return 0, fail.WrapAs("publish", strings.TrimPrefix(p.channel, b.prefix), madcrow.OutcomeUnknown, errors.Join(errReply, err))
+		return 0, fail.WrapAs("publish", strings.TrimPrefix(p.channel, b.prefix), madcrow.OutcomeUnknown, err)
 	}
 	return receivers, nil
 }
@@ -229,17 +230,15 @@ func (b *Bus) sendTogether(ctx context.Context, list []outgoing) []error {
 		messages[i] = p.number(free)
 		free -= skippedSize * len(messages[i].skipped)
 	}
-	res, err := b.r.DoMulti(ctx, func(rb madcrow.Builder) []madcrow.Command {
-		cmds := make([]madcrow.Command, len(messages))
-		for i := range messages {
-			cmds[i] = messages[i].command(rb)
-		}
-		return cmds
-	})
+	cmds := make([]madcrow.Command, len(messages))
+	for i := range messages {
+		cmds[i] = messages[i].command(b.r.B())
+	}
+	res, err := b.r.DoMulti(ctx, cmds...)
 	errs := make([]error, len(list))
 	for i := range messages {
 		if len(res) == len(list) {
-			errs[i] = res[i].Err
+			errs[i] = res[i].Err()
 		} else {
 			errs[i] = err
 		}

@@ -18,7 +18,7 @@ func TestDenialCache_NeverWhenRedisWouldAdmit(t *testing.T) {
 	prefix := r.Config().KeyPrefix
 	l := must[*ratelimit.Limiter](t)(ratelimit.New(r, "x", ratelimit.Options{Rate: ratelimit.Per(window, 1), FailPolicy: madcrow.FailClosed}))
 	ask := func(args ...string) madcrow.Message {
-		m, err := r.Do(t.Context(), func(b madcrow.Builder) madcrow.Command { return b.Arbitrary(args...).Build() })
+		m, err := r.Do(t.Context(), r.B().Arbitrary(args...).Build()).Message()
 		if err != nil {
 			t.Fatal(err)
 		}

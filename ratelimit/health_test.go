@@ -58,7 +58,7 @@ func foreignValues(t *testing.T, fail madcrow.FailPolicy) {
 	r := openConfig(t, cfg)
 	do := func(args ...string) {
 		t.Helper()
-		if _, err := r.Do(t.Context(), func(b madcrow.Builder) madcrow.Command { return b.Arbitrary(args...).Build() }); err != nil {
+		if err := r.Do(t.Context(), r.B().Arbitrary(args...).Build()).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -167,7 +167,7 @@ func TestLimiter_AForeignValueThatMayNotBeDeletedIsTheError(t *testing.T) {
 	admin := openConfig(t, srv.Config())
 	do := func(args ...string) {
 		t.Helper()
-		if _, err := admin.Do(t.Context(), func(b madcrow.Builder) madcrow.Command { return b.Arbitrary(args...).Build() }); err != nil {
+		if err := admin.Do(t.Context(), admin.B().Arbitrary(args...).Build()).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -272,9 +272,7 @@ func (l *Limiter) Peek(ctx context.Context, subject string) (Decision, error) {
 // at once, others within a second.
 func (l *Limiter) Reset(ctx context.Context, subject string) error {
 	key := subjectKey(l.keyPrefix, subject)
-	_, err := l.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command { // one key each: their slot may be moving
-		return []madcrow.Command{b.Del().Key(key).Build(), b.Del().Key(key + limitscript.BlockSuffix).Build()}
-	})
+	_, err := l.r.DoMulti(ctx, l.r.B().Del().Key(key).Build(), l.r.B().Del().Key(key+limitscript.BlockSuffix).Build())
 	// Also after an error: the keys may be deleted.
 	l.forgetDenial(subject)
 	if l.local != nil {
@@ -290,7 +288,7 @@ func (l *Limiter) Block(ctx context.Context, subject string, d time.Duration) er
 		return fail.Argument("block", l.name, "d", "must be "+blockBounds)
 	}
 	key := subjectKey(l.keyPrefix, subject)
-	_, err := l.r.Eval(ctx, limitscript.Block, []string{key + limitscript.BlockSuffix}, []string{limitscript.Micros(d)})
+	err := l.r.Eval(ctx, limitscript.Block, []string{key + limitscript.BlockSuffix}, []string{limitscript.Micros(d)}).Err()
 	l.forgetDenial(subject)
 	return l.failed("block", err)
 }

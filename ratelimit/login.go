@@ -134,9 +134,7 @@ func (l *Login) Reset(ctx context.Context, identifier string) error {
 		return nil
 	}
 	id, stored := l.keys(identifier)
-	_, err := l.l.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command { // one key each: their slot may be moving
-		return []madcrow.Command{b.Del().Key(stored[0]).Build(), b.Del().Key(stored[1]).Build()}
-	})
+	_, err := l.l.r.DoMulti(ctx, l.l.r.B().Del().Key(stored[0]).Build(), l.l.r.B().Del().Key(stored[1]).Build())
 	l.l.forgetDenial(id)
 	if l.l.local != nil {
 		l.l.local.Remove(id)

@@ -95,7 +95,7 @@ func (s *loginScript) ask(verb string, clock int64) []int64 {
 			args = append(args, num(b))
 		}
 	}
-	m, err := s.r.Eval(s.t.Context(), loginByClock, keys, append(args, num(clock/1e6), num(clock%1e6)))
+	m, err := s.r.Eval(s.t.Context(), loginByClock, keys, append(args, num(clock/1e6), num(clock%1e6))).Message()
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -109,9 +109,7 @@ func (s *loginScript) foreign(at int64) {
 		return // the same instant again may be the same member
 	}
 	text := strconv.FormatFloat(float64(at)/1e6, 'f', -1, 64)
-	if _, err := s.r.Do(s.t.Context(), func(b madcrow.Builder) madcrow.Command {
-		return b.Arbitrary("ZADD").Keys(s.key).Args(text, text).Build()
-	}); err != nil {
+	if err := s.r.Do(s.t.Context(), s.r.B().Arbitrary("ZADD").Keys(s.key).Args(text, text).Build()).Err(); err != nil {
 		s.t.Fatal(err)
 	}
 	s.m.at = append(s.m.at, at)

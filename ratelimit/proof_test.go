@@ -295,7 +295,7 @@ func runOnce(ctx context.Context, r *madcrow.Redis, ops []op, states string) ([]
 	for _, o := range ops {
 		args = append(args, o.args(keys)...)
 	}
-	m, err := r.Eval(ctx, batch(), keys, args)
+	m, err := r.Eval(ctx, batch(), keys, args).Message()
 	if err != nil {
 		return nil, err
 	}

@@ -162,9 +162,7 @@ func TestSortedSetLog_ForeignScoresWithoutAnEnd(t *testing.T) {
 		key := r.Config().KeyPrefix + "m1:limit:" + l.Name() + ":s:{u}"
 		do := func(args ...string) madcrow.Message {
 			t.Helper()
-			m, err := r.Do(t.Context(), func(b madcrow.Builder) madcrow.Command {
-				return b.Arbitrary(args[0]).Keys(key).Args(args[1:]...).Build()
-			})
+			m, err := r.Do(t.Context(), r.B().Arbitrary(args[0]).Keys(key).Args(args[1:]...).Build()).Message()
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -191,9 +191,7 @@ func (s *Semaphore) Peek(ctx context.Context, subject string) (Decision, error) 
 // a third of the TTL.
 func (s *Semaphore) Reset(ctx context.Context, subject string) error {
 	key := s.key(subject)
-	_, err := s.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command { // one key each: their slot may be moving
-		return []madcrow.Command{b.Del().Key(key).Build(), b.Del().Key(key + limitscript.BlockSuffix).Build()}
-	})
+	_, err := s.r.DoMulti(ctx, s.r.B().Del().Key(key).Build(), s.r.B().Del().Key(key+limitscript.BlockSuffix).Build())
 	if s.local != nil {
 		s.local.Remove(subject)
 	}
@@ -206,7 +204,7 @@ func (s *Semaphore) Block(ctx context.Context, subject string, d time.Duration) 
 	if d < time.Millisecond || d > maxTTL {
 		return fail.Argument("block", s.name, "d", "must be from 1ms to 31 days")
 	}
-	_, err := s.r.Eval(ctx, limitscript.Block, []string{s.key(subject) + limitscript.BlockSuffix}, []string{limitscript.Micros(d)})
+	err := s.r.Eval(ctx, limitscript.Block, []string{s.key(subject) + limitscript.BlockSuffix}, []string{limitscript.Micros(d)}).Err()
 	return s.failed("block", err)
 }
 

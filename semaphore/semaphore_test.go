@@ -208,9 +208,7 @@ func TestSemaphore_ForeignValuesAreReplacedAndLogged(t *testing.T) {
 			for _, foreign := range [][]string{{"HSET", "a", "b"}, {"SET", "text"}} {
 				for _, end := range []string{"", ":block"} {
 					key := cfg.KeyPrefix + "m1:limit:leases:c:{a}" + end
-					if _, err := r.Do(t.Context(), func(b madcrow.Builder) madcrow.Command {
-						return b.Arbitrary(foreign[0]).Keys(key).Args(foreign[1:]...).Build()
-					}); err != nil {
+					if err := r.Do(t.Context(), r.B().Arbitrary(foreign[0]).Keys(key).Args(foreign[1:]...).Build()).Err(); err != nil {
 						t.Fatal(err)
 					}
 					lease, d, err := c.TryAcquire(t.Context(), "a")

@@ -21,7 +21,7 @@ func (s *Service) GetCache(ctx context.Context, key string) (value string, found
 		return c.value, c.found, Failed("get", TableCache, err)
 	}
 	key = s.prefix + key
-	m, err := s.redis.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Get().Key(key).Build() })
+	m, err := s.redis.Do(ctx, s.redis.B().Get().Key(key).Build()).Message()
 	if err == nil && !m.IsNil() {
 		value, err = m.ToString()
 		found = err == nil
@@ -49,20 +49,18 @@ func (s *Service) GetCacheWithTTL(ctx context.Context, key string) (Entry, error
 		return c.entry(monotonic()), Failed("get", TableCache, err)
 	}
 	key = s.prefix + key
-	res, err := s.redis.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
-		return []madcrow.Command{b.Get().Key(key).Build(), b.Pttl().Key(key).Build()}
-	})
+	res, err := s.redis.DoMulti(ctx, s.redis.B().Get().Key(key).Build(), s.redis.B().Pttl().Key(key).Build())
 	if err != nil {
 		return Entry{}, Failed("get", TableCache, err)
 	}
-	if res[0].Message.IsNil() {
+	if res[0].IsNil() {
 		return Entry{}, nil
 	}
-	value, err := res[0].Message.ToString()
+	value, _, err := res[0].Text()
 	if err != nil {
 		return Entry{}, Failed("get", TableCache, err)
 	}
-	ms, err := res[1].Message.AsInt64()
+	ms, _, err := res[1].Int()
 	if err != nil {
 		return Entry{}, Failed("get", TableCache, err)
 	}
@@ -90,16 +88,16 @@ func (s *Service) SetCache(ctx context.Context, key, value string, ttl time.Dura
 func (s *Service) set(ctx context.Context, key, value string, ttl time.Duration) error {
 	s.near.changed(key)       // discards reads that are under way
 	defer s.near.changed(key) // and reads that began before the reply
-	_, err := s.redis.Do(ctx, func(b madcrow.Builder) madcrow.Command {
-		switch {
-		case ttl == 0:
-			return b.Set().Key(key).Value(value).Build()
-		case ttl%time.Second == 0:
-			return b.Setex().Key(key).Seconds(int64(ttl / time.Second)).Value(value).Build()
-		}
-		return b.Psetex().Key(key).Milliseconds(ttl.Milliseconds()).Value(value).Build()
-	})
-	return err
+	var cmd madcrow.Command
+	switch b := s.redis.B(); {
+	case ttl == 0:
+		cmd = b.Set().Key(key).Value(value).Build()
+	case ttl%time.Second == 0:
+		cmd = b.Setex().Key(key).Seconds(int64(ttl / time.Second)).Value(value).Build()
+	default:
+		cmd = b.Psetex().Key(key).Milliseconds(ttl.Milliseconds()).Value(value).Build()
+	}
+	return s.redis.Do(ctx, cmd).Err()
 }
 
 // DeleteCache removes key and reports whether it existed.
@@ -114,7 +112,7 @@ func (s *Service) DeleteCache(ctx context.Context, key string) (existed bool, er
 func (s *Service) del(ctx context.Context, key string) (bool, error) {
 	s.near.changed(key) // as in set
 	defer s.near.changed(key)
-	n, err := s.integer(ctx, func(b madcrow.Builder) madcrow.Command { return b.Del().Key(key).Build() })
+	n, err := s.integer(ctx, s.redis.B().Del().Key(key).Build())
 	return n > 0, err
 }
 
@@ -124,7 +122,7 @@ func (s *Service) Exists(ctx context.Context, key string) (bool, error) {
 		return false, err
 	}
 	key = s.prefix + key
-	n, err := s.integer(ctx, func(b madcrow.Builder) madcrow.Command { return b.Exists().Key(key).Build() })
+	n, err := s.integer(ctx, s.redis.B().Exists().Key(key).Build())
 	return n > 0, Failed("exists", TableCache, err)
 }
 
@@ -135,7 +133,7 @@ func (s *Service) TTL(ctx context.Context, key string) (ttl time.Duration, found
 		return 0, false, err
 	}
 	key = s.prefix + key
-	ms, err := s.integer(ctx, func(b madcrow.Builder) madcrow.Command { return b.Pttl().Key(key).Build() })
+	ms, err := s.integer(ctx, s.redis.B().Pttl().Key(key).Build())
 	if err != nil {
 		return 0, false, Failed("ttl", TableCache, err)
 	}
@@ -154,10 +152,7 @@ func lifetime(ms int64) (time.Duration, bool) {
 	return 0, false
 }
 
-func (s *Service) integer(ctx context.Context, build func(madcrow.Builder) madcrow.Command) (int64, error) {
-	m, err := s.redis.Do(ctx, build)
-	if err != nil {
-		return 0, err
-	}
-	return m.AsInt64()
+func (s *Service) integer(ctx context.Context, cmd madcrow.Command) (int64, error) {
+	n, _, err := s.redis.Do(ctx, cmd).Int()
+	return n, err
 }

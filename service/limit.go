@@ -81,7 +81,7 @@ func (s *Service) evalLimit(ctx context.Context, op, verb, key string, limit int
 	}
 	m, err := s.redis.Eval(ctx, limitscript.Set, []string{s.prefix + key}, []string{
 		verb, "1", strconv.Itoa(limit), strconv.FormatInt(window.Microseconds(), 10), keys.Nonce(),
-	})
+	}).Message()
 	if err != nil {
 		return Decision{}, Failed(op, TableRateLimits, err)
 	}

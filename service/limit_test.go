@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/keys"
 	"github.com/madcrow-go/madcrow/internal/limitscript"
 	"github.com/madcrow-go/madcrow/internal/limitscript/clocked"
@@ -145,9 +144,7 @@ func runSchedule(t *testing.T, s *Service, rng *rand.Rand, key string, steps int
 
 func addForeign(t *testing.T, s *Service, m *model, key, score string) {
 	t.Helper()
-	reply, err := s.redis.Do(t.Context(), func(b madcrow.Builder) madcrow.Command {
-		return b.Arbitrary("ZADD").Keys(key).Args(score, score).Build()
-	})
+	reply, err := s.redis.Do(t.Context(), s.redis.B().Arbitrary("ZADD").Keys(key).Args(score, score).Build()).Message()
 	must(t, err)
 	if added, err := reply.AsInt64(); err != nil || added == 0 {
 		return // the same instant again is the same member
@@ -162,7 +159,7 @@ func evalLimit(t *testing.T, s *Service, key string, limit, window, clock int64)
 	reply, err := s.redis.Eval(t.Context(), setByClock, []string{key}, []string{
 		"1", "1", strconv.FormatInt(limit, 10), strconv.FormatInt(window, 10), keys.Nonce(),
 		strconv.FormatInt(clock/1e6, 10), strconv.FormatInt(clock%1e6, 10),
-	})
+	}).Message()
 	must(t, err)
 	got, err := reply.AsIntSlice()
 	must(t, err)

@@ -23,9 +23,7 @@ func (s *Service) Publish(ctx context.Context, channel, message string) (receive
 		return 0, err
 	}
 	channel = s.prefix + channel
-	n, err := s.integer(ctx, func(b madcrow.Builder) madcrow.Command {
-		return b.Publish().Channel(channel).Message(message).Build()
-	})
+	n, err := s.integer(ctx, s.redis.B().Publish().Channel(channel).Message(message).Build())
 	return n, Failed("publish", TablePubSub, err)
 }
 

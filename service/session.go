@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"time"
 	"unicode/utf8"
-
-	"github.com/madcrow-go/madcrow"
 )
 
 // DefaultSessionLifetime is that of a session stored with a ttl of 0.
@@ -27,7 +25,7 @@ func (s *Service) GetSession(ctx context.Context, id string) (data json.RawMessa
 		return nil, false, err
 	}
 	key := s.prefix + sessionPrefix + id
-	m, err := s.redis.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Get().Key(key).Build() })
+	m, err := s.redis.Do(ctx, s.redis.B().Get().Key(key).Build()).Message()
 	if err != nil {
 		return nil, false, Failed("get", TableSessions, err)
 	}

@@ -20,7 +20,7 @@ func clocked(t testing.TB, r *madcrow.Redis, opt options) (*session.Manager[cart
 
 func pttl(t testing.TB, r *madcrow.Redis, key string) time.Duration {
 	t.Helper()
-	msg, err := r.Do(t.Context(), func(b madcrow.Builder) madcrow.Command { return b.Pttl().Key(key).Build() })
+	msg, err := r.Do(t.Context(), r.B().Pttl().Key(key).Build()).Message()
 	must(t, err)
 	n, _ := msg.AsInt64()
 	return time.Duration(n) * time.Millisecond
@@ -28,9 +28,7 @@ func pttl(t testing.TB, r *madcrow.Redis, key string) time.Duration {
 
 func pexpire(t testing.TB, r *madcrow.Redis, key string, d time.Duration) {
 	t.Helper()
-	_, err := r.Do(t.Context(), func(b madcrow.Builder) madcrow.Command {
-		return b.Pexpire().Key(key).Milliseconds(d.Milliseconds()).Build()
-	})
+	err := r.Do(t.Context(), r.B().Pexpire().Key(key).Milliseconds(d.Milliseconds()).Build()).Err()
 	must(t, err)
 }
 
@@ -78,7 +76,7 @@ func TestLogin_SweepsTheIndex(t *testing.T) {
 		*now = now.Add(13 * time.Hour)
 	}
 	_, _, index := m.KeysOf(s.Token())
-	msg, err := r.Do(t.Context(), func(b madcrow.Builder) madcrow.Command { return b.Zcard().Key(index).Build() })
+	msg, err := r.Do(t.Context(), r.B().Zcard().Key(index).Build()).Message()
 	must(t, err)
 	if n, _ := msg.AsInt64(); n != 1 {
 		t.Errorf("%d members, of which 4 have ended", n)
@@ -124,7 +122,7 @@ func TestTouch_OnceInATenthOfTheIdleTime(t *testing.T) {
 		}
 	}
 	// Somebody took its life away.
-	_, err := r.Do(t.Context(), func(b madcrow.Builder) madcrow.Command { return b.Persist().Key(key).Build() })
+	err := r.Do(t.Context(), r.B().Persist().Key(key).Build()).Err()
 	must(t, err)
 	if alive(t, m, s.Token()); pttl(t, r, key) < 0 {
 		t.Error("it lives for ever")
@@ -250,7 +248,7 @@ func TestEpochAndIndex_MissingOnesFailClosed(t *testing.T) {
 		other := login(t, m, user)
 		_, epoch, index := m.KeysOf(s.Token())
 		keys := map[string][]string{"epoch": {epoch}, "index": {index}, "both": {epoch, index}}[which]
-		_, err := r.Do(t.Context(), func(b madcrow.Builder) madcrow.Command { return b.Del().Key(keys...).Build() })
+		err := r.Do(t.Context(), r.B().Del().Key(keys...).Build()).Err()
 		must(t, err)
 		if list, err := m.List(t.Context(), user); err != nil || len(list) != 0 {
 			t.Errorf("%s: %v %v", which, list, err)
@@ -288,20 +286,18 @@ func TestEpochAndIndex_EachAloneEndsASession(t *testing.T) {
 	login(t, m, "alice")
 	restore := func(key string) {
 		t.Helper()
-		_, err := r.Do(t.Context(), func(b madcrow.Builder) madcrow.Command {
-			if key == index {
-				return b.Zadd().Key(index).ScoreMember().ScoreMember(9e15, s.Handle()).Build()
-			}
-			return b.Set().Key(epoch).Value(old).Build()
-		})
-		must(t, err)
+		cmd := r.B().Set().Key(epoch).Value(old).Build()
+		if key == index {
+			cmd = r.B().Zadd().Key(index).ScoreMember().ScoreMember(9e15, s.Handle()).Build()
+		}
+		must(t, r.Do(t.Context(), cmd).Err())
 	}
 	restore(index)
 	if list, err := m.List(t.Context(), "alice"); err != nil || len(list) != 1 {
 		t.Errorf("%d are listed, %v", len(list), err)
 	}
 	copied, _, _ := m.KeysOf(s.Token())
-	msg, err := r.Do(t.Context(), func(b madcrow.Builder) madcrow.Command { return b.Dump().Key(copied).Build() })
+	msg, err := r.Do(t.Context(), r.B().Dump().Key(copied).Build()).Message()
 	must(t, err)
 	dump, _ := msg.ToString()
 	if alive(t, m, s.Token()) {
@@ -309,9 +305,7 @@ func TestEpochAndIndex_EachAloneEndsASession(t *testing.T) {
 	}
 	_, err = m.RevokeAll(t.Context(), "alice")
 	must(t, err)
-	_, err = r.Do(t.Context(), func(b madcrow.Builder) madcrow.Command {
-		return b.Restore().Key(copied).Ttl(60000).SerializedValue(dump).Build()
-	})
+	err = r.Do(t.Context(), r.B().Restore().Key(copied).Ttl(60000).SerializedValue(dump).Build()).Err()
 	must(t, err)
 	restore(epoch)
 	if alive(t, m, s.Token()) {

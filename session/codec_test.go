@@ -97,7 +97,7 @@ func TestCodec_EncodesTheDataAndTheFlashesStay(t *testing.T) {
 				t.Errorf("%+v, %v", c, err)
 			}
 			key, _, _ := m.KeysOf(s.Token())
-			raw, err := r.Do(t.Context(), func(b madcrow.Builder) madcrow.Command { return b.Hget().Key(key).Field("d").Build() })
+			raw, err := r.Do(t.Context(), r.B().Hget().Key(key).Field("d").Build()).Message()
 			must(t, err)
 			if text, _ := raw.ToString(); strings.Contains(text, "2|<b>|c") == (name == "sealed") {
 				t.Errorf("stored: %q", text)

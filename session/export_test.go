@@ -129,9 +129,7 @@ func (m *Manager[T]) SetClock(micro func() int64) {
 	st.now = func() int64 { return (micro() - start) * 1000 }
 	m.SetHook(func(string) error {
 		now := micro()
-		_, err := m.r.Do(context.Background(), func(b madcrow.Builder) madcrow.Command {
-			return b.Hset().Key(key).FieldValue().FieldValue("s", fmt.Sprint(now/1e6)).FieldValue("u", fmt.Sprint(now%1e6)).Build()
-		})
+		err := m.r.Do(context.Background(), m.r.B().Hset().Key(key).FieldValue().FieldValue("s", fmt.Sprint(now/1e6)).FieldValue("u", fmt.Sprint(now%1e6)).Build()).Err()
 		return err
 	})
 }

@@ -382,7 +382,7 @@ func TestFrozenRedis_NoCallOutlivesItsDeadlineAndFailuresHold(t *testing.T) {
 func awaitUp(t testing.TB, r *madcrow.Redis) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		_, err := r.Do(t.Context(), func(b madcrow.Builder) madcrow.Command { return b.Ping().Build() })
+		err := r.Do(t.Context(), r.B().Ping().Build()).Err()
 		if err == nil {
 			return
 		}

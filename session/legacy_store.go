@@ -49,20 +49,18 @@ func (s *legacyStore) handle(ident) string { return "" }
 
 func (s *legacyStore) load(ctx context.Context, id ident) (rep reply, err error) {
 	key := s.prefix + id.token
-	res, err := s.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
-		return []madcrow.Command{b.Get().Key(key).Build(), b.Pttl().Key(key).Build()}
-	})
+	res, err := s.r.DoMulti(ctx, s.r.B().Get().Key(key).Build(), s.r.B().Pttl().Key(key).Build())
 	if err != nil {
 		return rep, err
 	}
-	if res[0].Message.IsNil() {
+	if res[0].IsNil() {
 		return reply{status: statusNone, reason: reasonMissing}, nil
 	}
 	rec := record{}
-	if rec.data, err = res[0].Message.ToString(); err != nil {
+	if rec.data, _, err = res[0].Text(); err != nil {
 		return rep, err
 	}
-	left, err := res[1].Message.AsInt64()
+	left, _, err := res[1].Int()
 	if rec.left = time.Duration(left) * time.Millisecond; left < 0 {
 		rec.left = s.idle
 	}
@@ -71,14 +69,13 @@ func (s *legacyStore) load(ctx context.Context, id ident) (rep reply, err error)
 }
 
 func (s *legacyStore) classify(ctx context.Context, ids []ident) (valid, replaced []ident, err error) {
-	res, err := s.r.DoMulti(ctx, func(b madcrow.Builder) (cmds []madcrow.Command) {
-		for _, id := range ids {
-			cmds = append(cmds, b.Get().Key(s.prefix+id.token).Build())
-		}
-		return cmds
-	})
+	var cmds []madcrow.Command
+	for _, id := range ids {
+		cmds = append(cmds, s.r.B().Get().Key(s.prefix+id.token).Build())
+	}
+	res, err := s.r.DoMulti(ctx, cmds...)
 	for i := range res {
-		if err == nil && !res[i].Message.IsNil() {
+		if err == nil && !res[i].IsNil() {
 			valid = append(valid, ids[i])
 		}
 	}
@@ -87,18 +84,14 @@ func (s *legacyStore) classify(ctx context.Context, ids []ident) (valid, replace
 
 func (s *legacyStore) create(ctx context.Context, n newSession) ([]string, error) {
 	key := s.prefix + n.id.token
-	_, err := s.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
-		return b.Setex().Key(key).Seconds(int64(s.idle.Seconds())).Value(n.data).Build()
-	})
+	err := s.r.Do(ctx, s.r.B().Setex().Key(key).Seconds(int64(s.idle.Seconds())).Value(n.data).Build()).Err()
 	return nil, err
 }
 
 // commit overwrites any version.
 func (s *legacyStore) commit(ctx context.Context, id ident, _, data string) (reply, error) {
 	key := s.prefix + id.token
-	msg, err := s.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
-		return b.Set().Key(key).Value(data).Xx().ExSeconds(int64(s.idle.Seconds())).Build()
-	})
+	msg, err := s.r.Do(ctx, s.r.B().Set().Key(key).Value(data).Xx().ExSeconds(int64(s.idle.Seconds())).Build()).Message()
 	switch {
 	case err != nil:
 		return reply{}, err
@@ -119,7 +112,7 @@ func (s *legacyStore) rotate(ctx context.Context, _, to ident, _, data string) (
 
 func (s *legacyStore) destroy(ctx context.Context, id ident) (reply, error) {
 	key := s.prefix + id.token
-	_, err := s.r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Del().Key(key).Build() })
+	err := s.r.Do(ctx, s.r.B().Del().Key(key).Build()).Err()
 	return reply{status: statusDone}, err
 }
 

@@ -20,7 +20,7 @@ func fastAPILayout(t testing.TB, r *madcrow.Redis) *session.Manager[cart] {
 // getKey and setKey do what FastAPI Madcrow does.
 func getKey(t testing.TB, r *madcrow.Redis, key string) string {
 	t.Helper()
-	msg, err := r.Do(t.Context(), func(b madcrow.Builder) madcrow.Command { return b.Get().Key(key).Build() })
+	msg, err := r.Do(t.Context(), r.B().Get().Key(key).Build()).Message()
 	must(t, err)
 	s, _ := msg.ToString()
 	return s
@@ -28,9 +28,7 @@ func getKey(t testing.TB, r *madcrow.Redis, key string) string {
 
 func setKey(t testing.TB, r *madcrow.Redis, key, value string) {
 	t.Helper()
-	_, err := r.Do(t.Context(), func(b madcrow.Builder) madcrow.Command {
-		return b.Setex().Key(key).Seconds(100).Value(value).Build()
-	})
+	err := r.Do(t.Context(), r.B().Setex().Key(key).Seconds(100).Value(value).Build()).Err()
 	must(t, err)
 }
 
@@ -163,12 +161,12 @@ func TestFastAPILayout_AFailedReadIsNotOverwritten(t *testing.T) {
 	if found, err := copyWith(t, m, token, nil); !found || err != nil {
 		t.Fatal(found, err)
 	}
-	_, err := r.Do(t.Context(), func(b madcrow.Builder) madcrow.Command { return b.Del().Key(key).Build() })
+	err := r.Do(t.Context(), r.B().Del().Key(key).Build()).Err()
 	must(t, err)
-	_, err = r.Do(t.Context(), func(b madcrow.Builder) madcrow.Command { return b.Lpush().Key(key).Element("x").Build() })
+	err = r.Do(t.Context(), r.B().Lpush().Key(key).Element("x").Build()).Err()
 	must(t, err)
 	found, err := copyWith(t, m, token, func(s *session.Session[cart]) {
-		must(t, second(r.Do(t.Context(), func(b madcrow.Builder) madcrow.Command { return b.Del().Key(key).Build() })))
+		must(t, second(r.Do(t.Context(), r.B().Del().Key(key).Build()).Message()))
 		if err := s.Rotate(t.Context()); err == nil || s.Token() != token {
 			t.Errorf("a copy was rotated: %v", err)
 		}

@@ -237,14 +237,14 @@ func TestLogin_WithASmallerMaxPerUserThanThereAreSessions(t *testing.T) {
 	m, few := newManager(t, r, options{}), newManager(t, r, options{MaxPerUser: 1})
 	s := login(t, m, "alice")
 	key, _, index := m.KeysOf(s.Token())
-	_, err := r.Eval(t.Context(), madcrow.NewScript("many", `
+	err := r.Eval(t.Context(), madcrow.NewScript("many", `
 		local all = redis.call('HGETALL', KEYS[1])
 		for i = 1, 9000 do
 			redis.call('ZADD', KEYS[2], '9e15', 'm' .. i)
 			local k = string.gsub(KEYS[1], 's:[^:]*$', 's:m' .. i)
 			redis.call('HSET', k, unpack(all))
 			redis.call('PEXPIRE', k, 60000)
-		end`), []string{key, index}, nil)
+		end`), []string{key, index}, nil).Err()
 	must(t, err)
 	must(t, few.Open("").Login(t.Context(), "alice"))
 	if list, err := few.List(t.Context(), "alice"); err != nil || len(list) != 1 {

@@ -311,7 +311,7 @@ func (w *modelWorld) expire(n *modelSession, idle bool) {
 	key, _, _ := w.m.KeysOf(n.token)
 	switch {
 	case idle || n.state == noted:
-		_, err := w.r.Do(w.t.Context(), func(b madcrow.Builder) madcrow.Command { return b.Del().Key(key).Build() })
+		err := w.r.Do(w.t.Context(), w.r.B().Del().Key(key).Build()).Err()
 		must(w.t, err)
 	case n.settled() != ended:
 		setField(w.t, w.r, key, "a", "1000000")

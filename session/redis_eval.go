@@ -98,7 +98,7 @@ func (s *redisStore) read(ctx context.Context, sc script, keys, args []string) (
 func needsAllKeys(list []madcrow.Message) bool { return len(list) == 2 && textOf(list[1]) == "whole" }
 
 func (s *redisStore) run(ctx context.Context, sc script, keys, args []string) ([]madcrow.Message, error) {
-	msg, err := s.r.Eval(ctx, sc.Script, keys, args)
+	msg, err := s.r.Eval(ctx, sc.Script, keys, args).Message()
 	if err != nil {
 		return nil, err
 	}
@@ -132,9 +132,7 @@ func (s *redisStore) changeAndWait(ctx context.Context, sc script, keys, args []
 	done := false // the script has run
 	var short error
 	_, err = s.r.Tx(ctx, watch, func(tx *madcrow.Tx) error {
-		msg, err := tx.Do(func(b madcrow.Builder) madcrow.Command {
-			return b.Eval().Script(sc.source).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
-		})
+		msg, err := tx.Do(tx.B().Eval().Script(sc.source).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()).Message()
 		if err != nil {
 			return err
 		}
@@ -152,9 +150,7 @@ func (s *redisStore) changeAndWait(ctx context.Context, sc script, keys, args []
 
 // wait returns ErrNotReplicated if too few replicas confirm the change in time.
 func (s *redisStore) wait(ctx context.Context, tx *madcrow.Tx) error {
-	msg, err := tx.Do(func(b madcrow.Builder) madcrow.Command {
-		return b.Wait().Numreplicas(int64(s.opt.waitReplicas)).Timeout(s.waitMillis(ctx)).Build()
-	})
+	msg, err := tx.Do(tx.B().Wait().Numreplicas(int64(s.opt.waitReplicas)).Timeout(s.waitMillis(ctx)).Build()).Message()
 	n := int64(0)
 	if err == nil {
 		n, err = msg.AsInt64()

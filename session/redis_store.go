@@ -179,23 +179,23 @@ func (s *redisStore) changeReply(ctx context.Context, sc script, keys, args []st
 // classify reads all sessions in one pipeline. A load decides afterwards.
 func (s *redisStore) classify(ctx context.Context, ids []ident) (valid, replaced []ident, err error) {
 	const each = 3 // commands
-	res, err := s.r.DoMulti(ctx, func(b madcrow.Builder) (cmds []madcrow.Command) {
-		for _, id := range ids {
-			at := s.keysOf(id)
-			cmds = append(cmds, b.Hmget().Key(at.session).Field("v", "u", "e", "x").Build(),
-				b.Get().Key(at.epoch).Build(), b.Zscore().Key(at.index).Member(id.member).Build())
-		}
-		return cmds
-	})
+	var cmds []madcrow.Command
+	for _, id := range ids {
+		at := s.keysOf(id)
+		cmds = append(cmds, s.r.B().Hmget().Key(at.session).Field("v", "u", "e", "x").Build(),
+			s.r.B().Get().Key(at.epoch).Build(), s.r.B().Zscore().Key(at.index).Member(id.member).Build())
+	}
+	res, err := s.r.DoMulti(ctx, cmds...)
 	if err != nil {
 		return nil, nil, err
 	}
 	for i, id := range ids {
-		f, err := res[each*i].Message.ToArray()
+		f, err := elementsOf(res[each*i])
 		if err != nil || len(f) != 4 {
 			return nil, nil, errors.Join(errReply, err)
 		}
-		epoch, place, user := res[each*i+1].Message, res[each*i+2].Message, textOf(f[1])
+		epoch, _ := res[each*i+1].Message()
+		place, user := res[each*i+2], textOf(f[1])
 		switch {
 		case !f[3].IsNil():
 			replaced = append(replaced, id)
@@ -231,9 +231,7 @@ func (s *redisStore) list(ctx context.Context, user string) ([]Info, error) {
 // session that is not valid. now is the clock of Redis.
 func (s *redisStore) scan(ctx context.Context, user string) (members []string, found [][]madcrow.Message, now time.Time, err error) {
 	at := s.keysOfUser(user, "")
-	msg, err := s.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
-		return b.Zrange().Key(at.index).Min("0").Max("-1").Build()
-	})
+	msg, err := s.r.Do(ctx, s.r.B().Zrange().Key(at.index).Min("0").Max("-1").Build()).Message()
 	if err != nil {
 		return nil, nil, now, err
 	}
@@ -313,14 +311,12 @@ func (s *redisStore) inspect(ctx context.Context, user, handle string) (d Detail
 		return d, "", false, err
 	}
 	key := s.keysOfUser(user, handle).session
-	res, err := s.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
-		return []madcrow.Command{b.Hmget().Key(key).Field("v", "d", "r").Build(), b.Pttl().Key(key).Build()}
-	})
+	res, err := s.r.DoMulti(ctx, s.r.B().Hmget().Key(key).Field("v", "d", "r").Build(), s.r.B().Pttl().Key(key).Build())
 	if err != nil {
 		return d, "", false, err
 	}
-	fields, err1 := res[0].Message.ToArray()
-	left, err2 := res[1].Message.AsInt64()
+	fields, err1 := elementsOf(res[0])
+	left, _, err2 := res[1].Int()
 	if err := errors.Join(err1, err2); err != nil || len(fields) != 3 {
 		return d, "", false, errors.Join(errReply, err)
 	}
@@ -335,4 +331,13 @@ func (s *redisStore) inspect(ctx context.Context, user, handle string) (d Detail
 	}
 	d.Left, d.Changes, d.Remember = time.Duration(left)*time.Millisecond, changes, !fields[2].IsNil()
 	return d, data, true, nil
+}
+
+// elementsOf are the elements of a reply that is a list.
+func elementsOf(r madcrow.Reply) ([]madcrow.Message, error) {
+	msg, err := r.Message()
+	if err != nil {
+		return nil, err
+	}
+	return msg.ToArray()
 }

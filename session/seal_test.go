@@ -14,7 +14,7 @@ func key(b byte) []byte { return bytes.Repeat([]byte{b}, 32) }
 
 func field(t testing.TB, r *madcrow.Redis, key, name string) string {
 	t.Helper()
-	msg, err := r.Do(t.Context(), func(b madcrow.Builder) madcrow.Command { return b.Hget().Key(key).Field(name).Build() })
+	msg, err := r.Do(t.Context(), r.B().Hget().Key(key).Field(name).Build()).Message()
 	must(t, err)
 	s, _ := msg.ToString()
 	return s
@@ -22,9 +22,7 @@ func field(t testing.TB, r *madcrow.Redis, key, name string) string {
 
 func setField(t testing.TB, r *madcrow.Redis, key, name, value string) {
 	t.Helper()
-	_, err := r.Do(t.Context(), func(b madcrow.Builder) madcrow.Command {
-		return b.Hset().Key(key).FieldValue().FieldValue(name, value).Build()
-	})
+	err := r.Do(t.Context(), r.B().Hset().Key(key).FieldValue().FieldValue(name, value).Build()).Err()
 	must(t, err)
 }
 

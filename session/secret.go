@@ -52,17 +52,16 @@ func fingerprint(secret []byte) string {
 
 // stored returns the fingerprint in Redis, "" for none, and replaces it if put is set.
 func (w *secretWatch) stored(ctx context.Context, put bool) (string, error) {
-	res, err := w.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
-		cmds := []madcrow.Command{b.Get().Key(w.key).Build()}
-		if put {
-			cmds = append(cmds, b.Set().Key(w.key).Value(w.mine).PxMilliseconds(w.life.Milliseconds()).Build())
-		}
-		return cmds
-	})
-	if err != nil || res[0].Message.IsNil() {
+	cmds := []madcrow.Command{w.r.B().Get().Key(w.key).Build()}
+	if put {
+		cmds = append(cmds, w.r.B().Set().Key(w.key).Value(w.mine).PxMilliseconds(w.life.Milliseconds()).Build())
+	}
+	res, err := w.r.DoMulti(ctx, cmds...)
+	if err != nil || res[0].IsNil() {
 		return "", err
 	}
-	return res[0].Message.ToString()
+	text, _, err := res[0].Text()
+	return text, err
 }
 
 // compare compares the Secrets, at most once a minute. A login puts its own. Where

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"testing"
 
-	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/session"
 )
 
@@ -76,7 +75,7 @@ func TestCheckSecret_TellsAWrongSecretFromNoSessions(t *testing.T) {
 		t.Errorf("of another name: %v, %v", known, err)
 	}
 	key := t.Name() + ":m1:session:web:secret"
-	ttl, err := r.Do(t.Context(), func(b madcrow.Builder) madcrow.Command { return b.Pttl().Key(key).Build() })
+	ttl, err := r.Do(t.Context(), r.B().Pttl().Key(key).Build()).Message()
 	must(t, err)
 	if n, _ := ttl.AsInt64(); n <= 0 {
 		t.Errorf("the fingerprint stays for %d ms", n)

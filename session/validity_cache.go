@@ -83,19 +83,17 @@ func (k *knownSession) touchDue(now, left time.Duration) bool {
 // read, and a revocation that had returned by then is seen.
 func (c *cachedStore) loadKnown(ctx context.Context, id ident, k *knownSession, now time.Duration) (rec record, valid bool, err error) {
 	at := c.keysOf(id)
-	res, err := c.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
-		cmds := make([]madcrow.Command, 0, 4)
-		cmds = append(cmds, b.Hmget().Key(at.session).Field("v", "u", "d", "x", "e", "a").Build(), b.Pttl().Key(at.session).Build())
-		if k.user != "" {
-			cmds = append(cmds, b.Get().Key(at.epoch).Build(), b.Zscore().Key(at.index).Member(id.member).Build())
-		}
-		return cmds
-	})
+	cmds := make([]madcrow.Command, 0, 4)
+	cmds = append(cmds, c.r.B().Hmget().Key(at.session).Field("v", "u", "d", "x", "e", "a").Build(), c.r.B().Pttl().Key(at.session).Build())
+	if k.user != "" {
+		cmds = append(cmds, c.r.B().Get().Key(at.epoch).Build(), c.r.B().Zscore().Key(at.index).Member(id.member).Build())
+	}
+	res, err := c.r.DoMulti(ctx, cmds...)
 	if err != nil {
 		return rec, false, err
 	}
-	fields, bad := res[0].Message.ToArray()
-	ms, noTTL := res[1].Message.AsInt64()
+	fields, bad := elementsOf(res[0])
+	ms, _, noTTL := res[1].Int()
 	left := time.Duration(ms) * time.Millisecond
 	if bad != nil || noTTL != nil || ms < 0 || !plainlyValid(k, fields, res[2:]) || k.touchDue(now, left) {
 		return rec, false, nil
@@ -110,13 +108,14 @@ func (c *cachedStore) loadKnown(ctx context.Context, id ident, k *knownSession, 
 // rotated, of the same user and end; a user's also has the current epoch and is in
 // the index. fields are v, u, d, x, e, a; index are the replies of GET epoch and
 // ZSCORE.
-func plainlyValid(k *knownSession, fields []madcrow.Message, index []madcrow.Result) bool {
+func plainlyValid(k *knownSession, fields []madcrow.Message, index []madcrow.Reply) bool {
 	if len(fields) != 6 || fields[0].IsNil() || fields[2].IsNil() || !fields[3].IsNil() || textOf(fields[1]) != k.user || textOf(fields[5]) != k.end {
 		return false
 	}
 	if k.user == "" {
 		return true
 	}
-	epoch, place := index[0].Message, index[1].Message
+	epoch, _ := index[0].Message()
+	place := index[1]
 	return !epoch.IsNil() && !place.IsNil() && textOf(epoch) == textOf(fields[4])
 }

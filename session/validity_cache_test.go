@@ -102,7 +102,7 @@ func TestValidityCache_SeesWhatOtherProcessesDid(t *testing.T) {
 }
 
 func del(ctx context.Context, r *madcrow.Redis, key string) error {
-	_, err := r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Del().Key(key).Build() })
+	err := r.Do(ctx, r.B().Del().Key(key).Build()).Err()
 	return err
 }
 
@@ -195,9 +195,7 @@ func TestValidityCache_AgreesWithTheScript(t *testing.T) {
 	script.DisableValidityCache()
 	rng := rand.New(rand.NewPCG(1, 2))
 	do := func(args ...string) {
-		must(t, second(r.Do(t.Context(), func(b madcrow.Builder) madcrow.Command {
-			return b.Arbitrary(args[0]).Keys(args[1]).Args(args[2:]...).Build()
-		})))
+		must(t, second(r.Do(t.Context(), r.B().Arbitrary(args[0]).Keys(args[1]).Args(args[2:]...).Build()).Message()))
 	}
 	for round := range 300 {
 		user := fmt.Sprintf("user %d", round)

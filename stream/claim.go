@@ -64,13 +64,12 @@ type pendingMessage struct {
 // pending lists a page of the messages of the group that are not done, of one
 // consumer, or of all where that is "".
 func (c *consumer[T]) pending(ctx context.Context, from string, idle time.Duration, consumer string) (list []pendingMessage, err error) {
-	m, err := c.s.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
-		page := b.Xpending().Key(c.s.logKey()).Group(c.group).Idle(idle.Milliseconds()).Start(from).End("+").Count(claimPage)
-		if consumer != "" {
-			return page.Consumer(consumer).Build()
-		}
-		return page.Build()
-	})
+	page := c.s.r.B().Xpending().Key(c.s.logKey()).Group(c.group).Idle(idle.Milliseconds()).Start(from).End("+").Count(claimPage)
+	cmd := page.Build
+	if consumer != "" {
+		cmd = page.Consumer(consumer).Build
+	}
+	m, err := c.s.r.Do(ctx, cmd()).Message()
 	if err != nil {
 		return nil, nameTooOld(err)
 	}
@@ -237,7 +236,7 @@ func (c *consumer[T]) renew(ctx context.Context, idle time.Duration, why string,
 }
 
 func (c *consumer[T]) evalRenew(ctx context.Context, keys, args []string) ([]string, error) {
-	m, err := c.s.r.Eval(ctx, scriptKeep, keys, args)
+	m, err := c.s.r.Eval(ctx, scriptKeep, keys, args).Message()
 	if err != nil {
 		return nil, err
 	}
@@ -252,24 +251,23 @@ func (c *consumer[T]) noteRenewed(ctx context.Context, why string, ids, gone []s
 		return
 	}
 	reasons := c.s.reasonKey(c.group)
-	_, _ = c.s.r.DoMulti(ctx, func(b madcrow.Builder) (cmds []madcrow.Command) {
-		if len(gone) > 0 {
-			cmds = append(cmds, b.Hincrby().Key(c.s.lostKey()).Field(c.group).Increment(int64(len(gone))).Build(),
-				b.Hdel().Key(reasons).Field(gone...).Build())
+	var cmds []madcrow.Command
+	if len(gone) > 0 {
+		cmds = append(cmds, c.s.r.B().Hincrby().Key(c.s.lostKey()).Field(c.group).Increment(int64(len(gone))).Build(),
+			c.s.r.B().Hdel().Key(reasons).Field(gone...).Build())
+	}
+	for _, id := range ids {
+		if why != "" && !slices.Contains(gone, id) {
+			cmds = append(cmds, c.s.r.B().Hset().Key(reasons).FieldValue().FieldValue(id, why).Build())
 		}
-		for _, id := range ids {
-			if why != "" && !slices.Contains(gone, id) {
-				cmds = append(cmds, b.Hset().Key(reasons).FieldValue().FieldValue(id, why).Build())
-			}
-		}
-		return cmds
-	})
+	}
+	_, _ = c.s.r.DoMulti(ctx, cmds...)
 }
 
 // removeIdleConsumers removes the consumers of crashed processes that have nothing
 // pending.
 func (c *consumer[T]) removeIdleConsumers(ctx context.Context) {
-	m, err := c.s.r.Eval(ctx, scriptConsumers, []string{c.s.logKey()}, []string{c.group, milliseconds(c.opt.consumerIdle)})
+	m, err := c.s.r.Eval(ctx, scriptConsumers, []string{c.s.logKey()}, []string{c.group, milliseconds(c.opt.consumerIdle)}).Message()
 	if n, _ := m.AsInt64(); err == nil && n > 0 {
 		c.s.event(ctx, madcrow.EventStreamConsumersRemoved, int(n))
 	}
@@ -281,5 +279,5 @@ func (c *consumer[T]) removeConsumer() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	c.finalTrim(ctx)
-	_, _ = c.s.r.Eval(ctx, scriptLeave, []string{c.s.logKey()}, []string{c.group, c.name})
+	_ = c.s.r.Eval(ctx, scriptLeave, []string{c.s.logKey()}, []string{c.group, c.name}).Err()
 }

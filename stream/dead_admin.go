@@ -41,9 +41,7 @@ func (s *Stream[T]) Dead(ctx context.Context, group, after string, n int) ([]Dea
 	if err != nil {
 		return nil, err
 	}
-	m, err := s.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
-		return b.Xrange().Key(s.deadKey(group)).Start(from).End("+").Count(int64(max(n, 1))).Build()
-	})
+	m, err := s.r.Do(ctx, s.r.B().Xrange().Key(s.deadKey(group)).Start(from).End("+").Count(int64(max(n, 1))).Build()).Message()
 	if err != nil {
 		return nil, s.failed("dead", err)
 	}
@@ -70,7 +68,7 @@ func (s *Stream[T]) Replay(ctx context.Context, group, id string) (bool, error) 
 	if err := errors.Join(s.checkGroupName("replay", group), s.checkDeadID("replay", id)); err != nil {
 		return false, err
 	}
-	m, err := s.r.Eval(ctx, scriptReplay, []string{s.logKey(), s.deadKey(group)}, []string{id, strconv.Itoa(s.opt.MaxLen)})
+	m, err := s.r.Eval(ctx, scriptReplay, []string{s.logKey(), s.deadKey(group)}, []string{id, strconv.Itoa(s.opt.MaxLen)}).Message()
 	if err != nil {
 		return false, s.failed("replay", err)
 	}
@@ -90,26 +88,23 @@ func (s *Stream[T]) Purge(ctx context.Context, group string, ids ...string) (int
 	if err != nil {
 		return 0, err
 	}
-	m, err := s.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
-		if len(ids) == 0 {
-			return b.Xtrim().Key(s.deadKey(group)).Maxlen().Exact().Threshold("0").Build()
-		}
-		return b.Xdel().Key(s.deadKey(group)).Id(ids...).Build()
-	})
-	if err != nil {
-		return 0, s.failed("purge", err)
+	var purge madcrow.Command
+	if len(ids) == 0 {
+		purge = s.r.B().Xtrim().Key(s.deadKey(group)).Maxlen().Exact().Threshold("0").Build()
+	} else {
+		purge = s.r.B().Xdel().Key(s.deadKey(group)).Id(ids...).Build()
 	}
-	n, err := m.AsInt64()
+	n, _, err := s.r.Do(ctx, purge).Int()
 	if err == nil && n == 0 {
 		return 0, s.checkGroup(ctx, "purge", group)
 	}
-	return n, fail.WrapAs("purge", s.name, madcrow.OutcomeUnknown, err)
+	return n, s.failed("purge", err)
 }
 
 // checkGroup returns ErrNoGroup for a group that does not exist. It is called
 // where a group has none of the dead letters that were asked for.
 func (s *Stream[T]) checkGroup(ctx context.Context, op, group string) error {
-	m, err := s.r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.XinfoGroups().Key(s.logKey()).Build() })
+	m, err := s.r.Do(ctx, s.r.B().XinfoGroups().Key(s.logKey()).Build()).Message()
 	switch {
 	case err != nil && !isNoKey(err):
 		return s.failed(op, err)

@@ -85,7 +85,7 @@ func (s *Stream[T]) delay(ctx context.Context, op, how string, ms int64, due tim
 		return "", s.failed(op, err)
 	}
 	m, err := s.r.Eval(ctx, scriptDelay, []string{s.delayedKey()},
-		[]string{how, strconv.FormatInt(ms, 10), strconv.Itoa(s.opt.MaxDelayed), rand.Text()[:12], payload})
+		[]string{how, strconv.FormatInt(ms, 10), strconv.Itoa(s.opt.MaxDelayed), rand.Text()[:12], payload}).Message()
 	if err != nil {
 		return "", s.failed(op, err)
 	}
@@ -108,7 +108,7 @@ func (s *Stream[T]) Cancel(ctx context.Context, id string) (bool, error) {
 	if err1 != nil || err2 != nil || len(seq) != 8 || len(nonce) != 12 {
 		return false, fail.Argument("cancel", s.name, "id", "must be that of a delayed message")
 	}
-	m, err := s.r.Eval(ctx, scriptUndelay, []string{s.delayedKey()}, []string{due, seq, nonce})
+	m, err := s.r.Eval(ctx, scriptUndelay, []string{s.delayedKey()}, []string{due, seq, nonce}).Message()
 	if err != nil {
 		return false, s.failed("cancel", err)
 	}

@@ -41,35 +41,34 @@ func (s *Stream[T]) Lag(ctx context.Context, group string) (Lag, error) {
 	if err := s.checkGroupName("lag", group); err != nil {
 		return Lag{}, err
 	}
-	res, err := s.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
-		return []madcrow.Command{
-			b.Xlen().Key(s.logKey()).Build(), b.Xlen().Key(s.deadKey(group)).Build(), b.XinfoGroups().Key(s.logKey()).Build(),
-			b.XinfoStream().Key(s.logKey()).Build(), b.Hget().Key(s.lostKey()).Field(group).Build(),
-			b.Zcard().Key(s.delayedKey()).Build(),
-		}
-	})
+	res, err := s.r.DoMulti(ctx,
+		s.r.B().Xlen().Key(s.logKey()).Build(), s.r.B().Xlen().Key(s.deadKey(group)).Build(), s.r.B().XinfoGroups().Key(s.logKey()).Build(),
+		s.r.B().XinfoStream().Key(s.logKey()).Build(), s.r.B().Hget().Key(s.lostKey()).Field(group).Build(),
+		s.r.B().Zcard().Key(s.delayedKey()).Build(),
+	)
 	var l Lag
-	if err != nil && (len(res) != 6 || !isNoKey(res[2].Err)) {
+	if err != nil && (len(res) != 6 || !isNoKey(res[2].Err())) {
 		return l, s.failed("lag", err)
 	}
-	if l.Length, err = res[0].Message.AsInt64(); err == nil {
-		l.Dead, err = res[1].Message.AsInt64()
+	if l.Length, _, err = res[0].Int(); err == nil {
+		l.Dead, _, err = res[1].Int()
 	}
 	if err != nil {
 		return l, s.failed("lag", err)
 	}
-	l.Lost, _ = res[4].Message.AsInt64()
-	l.Delayed, _ = res[5].Message.AsInt64()
+	l.Lost, _, _ = res[4].Int()
+	l.Delayed, _, _ = res[5].Int()
 	l.Waiting = l.Length
-	info := groupInfo(res[2].Message, group)
+	groups, _ := res[2].Message()
+	info := groupInfo(groups, group)
 	if info == nil {
 		return l, nil
 	}
 	pending, workers := info["pending"], info["consumers"]
 	l.Pending, _ = pending.AsInt64()
 	l.Workers, _ = workers.AsInt64()
-	stream, err := res[3].Message.AsMap()
-	if err == nil {
+	msg, _ := res[3].Message()
+	if stream, err := msg.AsMap(); err == nil {
 		s.setBacklog(&l, info, stream)
 	}
 	return l, nil

@@ -21,9 +21,7 @@ func Once(ctx context.Context, r *madcrow.Redis, key string, ttl time.Duration) 
 		return false, fail.Argument("once", "", "ttl", "must be from 1ms to a year")
 	}
 	k := onceKey(r, key)
-	m, err := r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
-		return b.Set().Key(k).Value("1").Nx().PxMilliseconds(ttl.Milliseconds()).Build()
-	})
+	m, err := r.Do(ctx, r.B().Set().Key(k).Value("1").Nx().PxMilliseconds(ttl.Milliseconds()).Build()).Message()
 	if err != nil {
 		return false, fail.Wrap("once", "", err)
 	}
@@ -33,7 +31,7 @@ func Once(ctx context.Context, r *madcrow.Redis, key string, ttl time.Duration) 
 // Forget lets [Once] return true again for a key.
 func Forget(ctx context.Context, r *madcrow.Redis, key string) error {
 	k := onceKey(r, key)
-	_, err := r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Del().Key(k).Build() })
+	err := r.Do(ctx, r.B().Del().Key(k).Build()).Err()
 	return fail.Wrap("forget", "", err)
 }
 

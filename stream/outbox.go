@@ -57,13 +57,11 @@ func (o *outbox[T]) add(ctx context.Context, payload string, cause error) error 
 // were not appended, and those that may have been. A message may come twice, and is
 // not lost. Those that never can be appended are dropped.
 func (o *outbox[T]) send(ctx context.Context, batch []string) (unsent []string) {
-	res, err := o.s.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
-		cmds := make([]madcrow.Command, len(batch))
-		for i, payload := range batch {
-			cmds[i] = o.s.add(b, payload)
-		}
-		return cmds
-	})
+	cmds := make([]madcrow.Command, len(batch))
+	for i, payload := range batch {
+		cmds[i] = o.s.add(o.s.r.B(), payload)
+	}
+	res, err := o.s.r.DoMulti(ctx, cmds...)
 	if ctx.Err() != nil {
 		return batch
 	}
@@ -71,7 +69,7 @@ func (o *outbox[T]) send(ctx context.Context, batch []string) (unsent []string) 
 	for i, payload := range batch {
 		failure := err
 		if len(res) == len(batch) {
-			failure = res[i].Err
+			failure = res[i].Err()
 		}
 		switch {
 		case failure == nil:

@@ -84,16 +84,14 @@ func (c *consumer[T]) ack(own context.Context, d *delivery[T]) {
 	id := d.id
 	ctx := context.WithoutCancel(own) // the message is done, whatever else ended
 	for failures := 0; ; failures++ {
-		res, err := c.s.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
-			return []madcrow.Command{
-				b.Xack().Key(c.s.logKey()).Group(c.group).Id(id).Build(),
-				b.Hdel().Key(c.s.reasonKey(c.group)).Field(id).Build(),
-			}
-		})
+		res, err := c.s.r.DoMulti(ctx,
+			c.s.r.B().Xack().Key(c.s.logKey()).Group(c.group).Id(id).Build(),
+			c.s.r.B().Hdel().Key(c.s.reasonKey(c.group)).Field(id).Build(),
+		)
 		if err == nil {
 			c.trimDue.Store(true)
 			c.s.events.Send(own, madcrow.Event{Type: madcrow.EventStreamDone, Duration: time.Since(d.began)})
-			if n, _ := res[0].Message.AsInt64(); n == 0 && c.isOvertaken(id) {
+			if n, _, _ := res[0].Int(); n == 0 && c.isOvertaken(id) {
 				c.uncountLost(ctx)
 			}
 			return
@@ -118,9 +116,7 @@ func (c *consumer[T]) isOvertaken(id string) bool {
 // uncountLost takes back that a message counts as lost. It is tried once: Lag.Lost
 // may be too large, and must not be too small.
 func (c *consumer[T]) uncountLost(ctx context.Context) {
-	_, _ = c.s.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
-		return b.Hincrby().Key(c.s.lostKey()).Field(c.group).Increment(-1).Build()
-	})
+	_ = c.s.r.Do(ctx, c.s.r.B().Hincrby().Key(c.s.lostKey()).Field(c.group).Increment(-1).Build()).Err()
 }
 
 // scheduleRetry notes why a message failed and when it may be tried again: its

@@ -190,7 +190,7 @@ func (s *Stream[T]) failed(op string, err error) error { return fail.Wrap(op, s.
 // the keys seldom exist, and Redis refuses the script until the whole slot has moved.
 func (s *Stream[T]) evalTogether(ctx context.Context, script *madcrow.Script, keys, args []string) (m madcrow.Message, err error) {
 	err = s.r.SplitKeys(ctx, keys[0], func(ctx context.Context) (err error) {
-		m, err = s.r.Eval(ctx, script, keys, args)
+		m, err = s.r.Eval(ctx, script, keys, args).Message()
 		return err
 	}, nil)
 	return m, err
@@ -243,7 +243,7 @@ func (s *Stream[T]) append(ctx context.Context, payload string) (id string, err 
 	if err := s.checkServer(ctx); err != nil {
 		return "", err
 	}
-	m, err := s.r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return s.add(b, payload) })
+	m, err := s.r.Do(ctx, s.add(s.r.B(), payload)).Message()
 	if err != nil {
 		return "", err
 	}
@@ -258,9 +258,7 @@ func (s *Stream[T]) checkServer(ctx context.Context) error {
 	if s.checked.Load() {
 		return nil
 	}
-	_, err := s.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
-		return b.Xpending().Key(s.logKey()).Group("-").Idle(0).Start("-").End("+").Count(1).Build()
-	})
+	err := s.r.Do(ctx, s.r.B().Xpending().Key(s.logKey()).Group("-").Idle(0).Start("-").End("+").Count(1).Build()).Err()
 	var e *madcrow.Error
 	switch err = nameTooOld(err); {
 	case errors.Is(err, ErrTooOld):

@@ -333,9 +333,7 @@ func (c *consumer[T]) blockTime() time.Duration {
 // readGroup waits for new messages on a connection of its own, until ctx ends.
 func (c *consumer[T]) readGroup(ctx, own context.Context, n int) ([]entry, error) {
 	block := c.blockTime()
-	m, err := c.s.r.DoBlocking(unblock.When(own, ctx), block, func(b madcrow.Builder) madcrow.Command {
-		return b.Xreadgroup().Group(c.group, c.name).Count(int64(n)).Block(block.Milliseconds()).Streams().Key(c.s.logKey()).Id(">").Build()
-	})
+	m, err := c.s.r.Do(unblock.When(own, ctx), c.s.r.B().Xreadgroup().Group(c.group, c.name).Count(int64(n)).Block(block.Milliseconds()).Streams().Key(c.s.logKey()).Id(">").Build(), madcrow.Blocking(block)).Message()
 	if err != nil || m.IsNil() {
 		return nil, err
 	}
@@ -355,8 +353,6 @@ func (c *consumer[T]) createGroup(ctx context.Context) error {
 	if c.opt.FromNow {
 		from = "$"
 	}
-	_, err := c.s.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
-		return b.XgroupCreate().Key(c.s.logKey()).Group(c.group).Id(from).Mkstream().Build()
-	})
+	err := c.s.r.Do(ctx, c.s.r.B().XgroupCreate().Key(c.s.logKey()).Group(c.group).Id(from).Mkstream().Build()).Err()
 	return err
 }

@@ -414,9 +414,7 @@ func TestWork_EndsAtOnceWhenItIsIdle(t *testing.T) {
 	}
 	// The connection of the read is still good for others.
 	for range 3 {
-		if m, err := r.DoBlocking(t.Context(), 50*time.Millisecond, func(b madcrow.Builder) madcrow.Command {
-			return b.Blpop().Key("nothing").Timeout(0.05).Build()
-		}); err != nil || !m.IsNil() {
+		if m, err := r.Do(t.Context(), r.B().Blpop().Key("nothing").Timeout(0.05).Build(), madcrow.Blocking(50*time.Millisecond)).Message(); err != nil || !m.IsNil() {
 			t.Error(m, err)
 		}
 	}

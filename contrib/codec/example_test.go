@@ -49,9 +49,7 @@ func Example() {
 	a, found, err := articles.Get(ctx, "7")
 	fmt.Println(a.Title, a.Text == text, found, err)
 
-	length, err := r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
-		return b.Strlen().Key("m1:cache:articles:{7}").Build()
-	})
+	length, err := r.Do(ctx, r.B().Strlen().Key("m1:cache:articles:{7}").Build()).Message()
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -148,7 +148,7 @@ local n = redis.call('INCR', key)
 redis.call('EXPIRE', key, '60')
 return n`)
 	return func(ctx context.Context) (bool, error) {
-		m, err := r.Eval(ctx, script, []string{"fixed:"}, nil)
+		m, err := r.Eval(ctx, script, []string{"fixed:"}, nil).Message()
 		if err != nil {
 			return false, err
 		}

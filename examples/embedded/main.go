@@ -45,7 +45,7 @@ func run(ctx context.Context, log *slog.Logger) error {
 }
 
 func visits(ctx context.Context, r *madcrow.Redis, prefix string) (int64, error) {
-	msg, err := r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Incr().Key(prefix + "visits").Build() })
+	msg, err := r.Do(ctx, r.B().Incr().Key(prefix+"visits").Build()).Message()
 	if err != nil {
 		return 0, err
 	}

@@ -44,13 +44,11 @@ func run(ctx context.Context, log *slog.Logger) error {
 // batch sends three commands in one round trip. A pipeline is no transaction:
 // when one of them fails the others may be applied.
 func batch(w http.ResponseWriter, r *http.Request, redis *madcrow.Redis) error {
-	results, err := redis.DoMulti(r.Context(), func(b madcrow.Builder) []madcrow.Command {
-		return []madcrow.Command{
-			b.Set().Key("key1").Value("value1").Build(),
-			b.Set().Key("key2").Value("value2").Build(),
-			b.Expire().Key("key1").Seconds(300).Build(),
-		}
-	})
+	results, err := redis.DoMulti(r.Context(),
+		redis.B().Set().Key("key1").Value("value1").Build(),
+		redis.B().Set().Key("key2").Value("value2").Build(),
+		redis.B().Expire().Key("key1").Seconds(300).Build(),
+	)
 	if err != nil {
 		return err
 	}
@@ -69,7 +67,7 @@ func count(w http.ResponseWriter, r *http.Request, redis *madcrow.Redis) error {
 // between it is called again; after 32 tries the error is madcrow.ErrConflict.
 func increment(ctx context.Context, redis *madcrow.Redis, key string) (n int64, err error) {
 	_, err = redis.Tx(ctx, []string{key}, func(tx *madcrow.Tx) error {
-		now, err := tx.Do(func(b madcrow.Builder) madcrow.Command { return b.Get().Key(key).Build() })
+		now, err := tx.Do(tx.B().Get().Key(key).Build()).Message()
 		if err != nil {
 			return err
 		}
@@ -80,9 +78,7 @@ func increment(ctx context.Context, redis *madcrow.Redis, key string) (n int64, 
 			}
 		}
 		n++
-		tx.Queue(func(b madcrow.Builder) madcrow.Command {
-			return b.Set().Key(key).Value(strconv.FormatInt(n, 10)).Build()
-		})
+		tx.Queue(tx.B().Set().Key(key).Value(strconv.FormatInt(n, 10)).Build())
 		return nil
 	})
 	return n, err

@@ -277,19 +277,17 @@ var failures = map[string]failure{
 		return &madcrow.Error{Op: "inject.get", Kind: madcrow.KindUnavailable, Outcome: madcrow.OutcomeNotApplied, Err: errors.New(Secret)}
 	}},
 	"wrongtype": {409, "REDIS_WRONG_TYPE", func(ctx context.Context, k *Kit) error {
-		_, err := k.Redis.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Get().Key("user:alice:list").Build() })
+		err := k.Redis.Do(ctx, k.Redis.B().Get().Key("user:alice:list").Build()).Err()
 		return err
 	}},
 	"server": {500, "REDIS_ERROR", func(ctx context.Context, k *Kit) error {
-		_, err := k.Redis.Do(ctx, func(b madcrow.Builder) madcrow.Command {
-			return b.Arbitrary("SET").Keys("user:alice:token").Args("v", "EX", "-1").Build()
-		})
+		err := k.Redis.Do(ctx, k.Redis.B().Arbitrary("SET").Keys("user:alice:token").Args("v", "EX", "-1").Build()).Err()
 		return err
 	}},
 	"timeout": {504, "REDIS_TIMEOUT", func(ctx context.Context, k *Kit) error {
 		ctx, cancel := context.WithDeadline(ctx, time.Unix(0, 0))
 		defer cancel()
-		_, err := k.Redis.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Get().Key("user:alice:token").Build() })
+		err := k.Redis.Do(ctx, k.Redis.B().Get().Key("user:alice:token").Build()).Err()
 		return err
 	}},
 	"key": {422, problem.CodeValidation, func(ctx context.Context, k *Kit) error {

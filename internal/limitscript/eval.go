@@ -50,7 +50,7 @@ func Micros(d time.Duration) string { return strconv.FormatInt(d.Microseconds(),
 // the script runs again: otherwise it would fail for ever, and a limit that fails
 // open would admit everything. foreign is called for each such value.
 func Eval(ctx context.Context, r *madcrow.Redis, s *madcrow.Script, keys, args []string, foreign func(Foreign)) (madcrow.Message, error) {
-	m, err := r.Eval(ctx, s, keys, args)
+	m, err := r.Eval(ctx, s, keys, args).Message()
 	if err == nil || !mayBeForeign(err) {
 		return m, err
 	}
@@ -65,5 +65,5 @@ func Eval(ctx context.Context, r *madcrow.Redis, s *madcrow.Script, keys, args [
 	for _, f := range found {
 		foreign(f)
 	}
-	return r.Eval(ctx, s, keys, args)
+	return r.Eval(ctx, s, keys, args).Message()
 }

@@ -34,7 +34,7 @@ func mayBeForeign(err error) bool {
 // be repeated: each script reads all of its keys before it counts, so nothing was
 // counted.
 func deleteForeign(ctx context.Context, r *madcrow.Redis, s *madcrow.Script, keys, args []string) ([]Foreign, error) {
-	m, err := r.Eval(ctx, replace, keys, held(s, len(keys), args))
+	m, err := r.Eval(ctx, replace, keys, held(s, len(keys), args)).Message()
 	if err != nil {
 		return nil, err
 	}

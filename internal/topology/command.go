@@ -80,6 +80,7 @@ type Pipeline struct {
 type Step struct {
 	Op          string
 	Idempotency fault.Idempotency
+	Slot        uint16
 }
 
 // FewCommands are as many as a pipeline usually has at most.
@@ -96,7 +97,7 @@ func Inspect(cmds []rueidis.Completed, most int, space []Step) (Pipeline, *fault
 	for i := range cmds {
 		c := &cmds[i]
 		args := c.Commands()
-		p.Steps[i] = Step{args[0], fault.IdempotencyOf(*c)}
+		p.Steps[i] = Step{args[0], fault.IdempotencyOf(*c), c.Slot()}
 		p.Idempotency = min(p.Idempotency, p.Steps[i].Idempotency)
 		p.Size += CommandSize(args)
 		switch ClassOf(args) {

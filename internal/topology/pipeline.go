@@ -15,8 +15,8 @@ import (
 
 // Spread sends commands to their nodes, follows redirections, and tries reads
 // again. It returns the last reply to each and the node that gave it. build
-// gives the same commands for every round: those that were answered are gone.
-func (t *Topology) Spread(ctx context.Context, p Pipeline, build func() []rueidis.Completed) (replies []rueidis.RedisResult, froms []*node.Node, tries int) {
+// makes one of them again for a later round: those that were answered are gone.
+func (t *Topology) Spread(ctx context.Context, p Pipeline, cmds []rueidis.Completed, build func(int) rueidis.Completed) (replies []rueidis.RedisResult, froms []*node.Node, tries int) {
 	replies = make([]rueidis.RedisResult, len(p.Steps))
 	froms = make([]*node.Node, len(p.Steps))
 	next := make([]Redirect, len(p.Steps))
@@ -25,23 +25,25 @@ func (t *Topology) Spread(ctx context.Context, p Pipeline, build func() []rueidi
 		todo[i] = i
 	}
 	c := Route{Topology: t}
-	for len(todo) > 0 {
-		cmds := build()
+	for {
 		t.round(ctx, p, cmds, todo, next, replies, froms)
 		var v roundOutcome
 		if p.whole {
-			c.At(FirstSlot(cmds))
+			c.At(p.firstSlot())
 			if v = retryWhole(ctx, &c, p, replies, froms, next); !v.again {
 				break
 			}
 		} else {
 			todo = slices.DeleteFunc(todo, func(i int) bool {
-				c.At(cmds[i].Slot())
+				c.At(p.Steps[i].Slot)
 				return !retryOne(ctx, &c, p, i, replies[i], froms[i], &next[i], &v)
 			})
 		}
-		if len(todo) > 0 && !waitRound(ctx, &c, v) {
+		if len(todo) == 0 || !waitRound(ctx, &c, v) {
 			break
+		}
+		for _, i := range todo {
+			cmds[i] = build(i)
 		}
 	}
 	return replies, froms, c.Tries
@@ -129,9 +131,9 @@ func (t *Topology) round(ctx context.Context, p Pipeline, cmds []rueidis.Complet
 	for _, i := range todo {
 		n := next[i].Node
 		if n == nil {
-			slot := cmds[i].Slot()
+			slot := p.Steps[i].Slot
 			if p.whole {
-				slot = FirstSlot(cmds)
+				slot = p.firstSlot()
 			}
 			if slot == Keyless {
 				n = anywhere
@@ -189,6 +191,16 @@ func sendGroup(ctx context.Context, p Pipeline, cmds []rueidis.Completed, n *nod
 			replies[i] = got[at[k]]
 		}
 	}
+}
+
+// firstSlot is the slot of the first command that has one.
+func (p Pipeline) firstSlot() uint16 {
+	for i := range p.Steps {
+		if s := p.Steps[i].Slot; s != Keyless {
+			return s
+		}
+	}
+	return Keyless
 }
 
 // FirstSlot is the slot of the first command that has one.

@@ -9,7 +9,7 @@ import (
 	"github.com/madcrow-go/madcrow/internal/node"
 )
 
-// replicas are nodes that only serve [Redis.DoReplica]. They are apart from
+// replicas are nodes that only serve reads with Replica. They are apart from
 // the masters: whatever becomes of them, no other call is touched.
 type replicas struct {
 	t       *Topology

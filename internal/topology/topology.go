@@ -44,7 +44,7 @@ type Topology struct {
 	node      *node.Node // nil with a cluster
 	discovery *discovery // nil without Sentinels
 	cluster   *cluster   // nil without one
-	replicas  *replicas  // serve DoReplica; nil when they are not wanted
+	replicas  *replicas  // serve reads with Replica; nil when they are not wanted
 }
 
 // New makes the topology of a configuration. It connects after Start. life ends

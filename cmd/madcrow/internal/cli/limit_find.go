@@ -42,14 +42,12 @@ func (o *limitOptions) counted(ctx context.Context, r *madcrow.Redis, subject st
 	var found []string
 	for _, a := range among {
 		key := o.keyOf(r, a, subject)
-		res, err := r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
-			return []madcrow.Command{b.Exists().Key(key).Build(), b.Exists().Key(key + limitscript.BlockSuffix).Build()}
-		})
+		res, err := r.DoMulti(ctx, r.B().Exists().Key(key).Build(), r.B().Exists().Key(key+limitscript.BlockSuffix).Build())
 		if err != nil {
 			return nil, err
 		}
-		state, _ := res[0].Message.AsInt64()
-		block, _ := res[1].Message.AsInt64()
+		state, _, _ := res[0].Int()
+		block, _, _ := res[1].Int()
 		if state+block > 0 {
 			found = append(found, a)
 		}
@@ -117,7 +115,7 @@ type limitFacts struct {
 func (o *limitOptions) facts(ctx context.Context, r *madcrow.Redis, subject string) (f limitFacts, err error) {
 	f = limitFacts{Key: subject, Name: o.name, Algorithm: o.algorithm}
 	key := o.keyOf(r, o.algorithm, subject)
-	m, err := r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Time().Build() })
+	m, err := r.Do(ctx, r.B().Time().Build()).Message()
 	if err != nil {
 		return f, err
 	}
@@ -126,24 +124,24 @@ func (o *limitOptions) facts(ctx context.Context, r *madcrow.Redis, subject stri
 		return f, errors.Join(errors.New("the server's time cannot be read"), err)
 	}
 	now := clock[0]*1_000_000 + clock[1]
-	res, err := r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
-		cmds := []madcrow.Command{b.Pttl().Key(key).Build(), b.Pttl().Key(key + limitscript.BlockSuffix).Build()}
-		switch o.algorithm {
-		case algorithmLog:
-			return append(cmds, b.Lrange().Key(key).Start(0).Stop(-1).Build())
-		case algorithmSet:
-			return append(cmds, b.Zrange().Key(key).Min("0").Max("-1").Withscores().Build())
-		}
-		return append(cmds, b.Get().Key(key).Build())
-	})
+	b := r.B()
+	state := b.Get().Key(key).Build
+	switch o.algorithm {
+	case algorithmLog:
+		state = b.Lrange().Key(key).Start(0).Stop(-1).Build
+	case algorithmSet:
+		state = b.Zrange().Key(key).Min("0").Max("-1").Withscores().Build
+	}
+	res, err := r.DoMulti(ctx, b.Pttl().Key(key).Build(), b.Pttl().Key(key+limitscript.BlockSuffix).Build(), state())
 	if err != nil {
 		return f, err
 	}
-	life, _ := res[0].Message.AsInt64()
-	block, _ := res[1].Message.AsInt64()
+	life, _, _ := res[0].Int()
+	block, _, _ := res[1].Int()
 	f.Blocked = math.Max(float64(block), 0) / 1000
 	if life = max(life-1, 0); life > 0 { // scripts add one millisecond
-		f.read(&res[2].Message, now, life*1000)
+		msg, _ := res[2].Message()
+		f.read(&msg, now, life*1000)
 	} else if o.algorithm != algorithmGCRA {
 		f.Counted = new(int64)
 	}

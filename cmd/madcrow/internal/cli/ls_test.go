@@ -169,9 +169,7 @@ func TestList_FindsWhatProgramsLeftThere(t *testing.T) {
 			cfg, url := start()
 			r := everything(t, cfg)
 			for i := range 5000 { // several pages on each node
-				if _, err := r.Do(t.Context(), func(b madcrow.Builder) madcrow.Command {
-					return b.Set().Key(fmt.Sprintf("other:m1:cache:%d:gen", i)).Value("x").Build()
-				}); err != nil {
+				if err := r.Do(t.Context(), r.B().Set().Key(fmt.Sprintf("other:m1:cache:%d:gen", i)).Value("x").Build()).Err(); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -68,9 +68,7 @@ type delayedMessage struct {
 }
 
 func (o *streamOptions) delayed(ctx context.Context, c *cobra.Command, r *madcrow.Redis, _ *textStream, _ []string) error {
-	m, err := r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
-		return b.Zrange().Key(inventory.StreamKey(r, o.found.Name, "delayed")).Min("0").Max(fmt.Sprint(o.count - 1)).Withscores().Build()
-	})
+	m, err := r.Do(ctx, r.B().Zrange().Key(inventory.StreamKey(r, o.found.Name, "delayed")).Min("0").Max(fmt.Sprint(o.count-1)).Withscores().Build()).Message()
 	if err != nil {
 		return err
 	}

@@ -144,16 +144,15 @@ func (l *listener) joinFrom(ctx context.Context, w io.Writer, name string, histo
 // and how many there are.
 func (l *listener) lastOf(ctx context.Context, name string, history int) (after pubsub.Position, kept int64, there bool, err error) {
 	base := l.r.Config().KeyPrefix + keys.Typed + "topic:{" + keys.Encode(name) + "}:"
-	res, err := l.r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
-		return []madcrow.Command{
-			b.Hmget().Key(base+"meta").Field("e", "n", "x").Build(), b.Xlen().Key(base + "history").Build(),
-			b.Xrevrange().Key(base + "history").End("+").Start("-").Count(int64(max(history, 1))).Build(),
-		}
-	})
+	res, err := l.r.DoMulti(ctx,
+		l.r.B().Hmget().Key(base+"meta").Field("e", "n", "x").Build(), l.r.B().Xlen().Key(base+"history").Build(),
+		l.r.B().Xrevrange().Key(base+"history").End("+").Start("-").Count(int64(max(history, 1))).Build(),
+	)
 	if err != nil {
 		return after, 0, false, err
 	}
-	meta, err := res[0].Message.ToArray()
+	about, _ := res[0].Message()
+	meta, err := about.ToArray()
 	if err != nil || len(meta) != 3 || meta[0].IsNil() {
 		return after, 0, false, err
 	}
@@ -161,8 +160,9 @@ func (l *listener) lastOf(ctx context.Context, name string, history int) (after 
 	last, _ := meta[1].ToString()
 	after.Offset, _ = strconv.ParseUint(last, 10, 63)
 	after.Nonce, _ = meta[2].ToString()
-	kept, _ = res[1].Message.AsInt64()
-	entries, err := res[2].Message.AsXRange()
+	kept, _, _ = res[1].Int()
+	newest, _ := res[2].Message()
+	entries, err := newest.AsXRange()
 	if err != nil {
 		return after, kept, true, err
 	}

@@ -31,7 +31,7 @@ func addDetails(ctx context.Context, r *madcrow.Redis, inv *Inventory) error {
 	for i := range first(inv.Caches) {
 		c := &inv.Caches[i]
 		if key := inv.samples[c.Name]; key != "" {
-			m, err := r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Getrange().Key(key).Start(1).End(1).Build() })
+			m, err := r.Do(ctx, r.B().Getrange().Key(key).Start(1).End(1).Build()).Message()
 			if err != nil {
 				return err
 			}
@@ -48,7 +48,7 @@ func (s *Stream) details(ctx context.Context, r *madcrow.Redis) error {
 	s.Groups = []Group{}
 	if s.Hashed { // no call of package stream can name it
 		key := fmt.Sprintf("%sm1:stream:{%s}:log", r.Config().KeyPrefix, s.Name)
-		m, err := r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Xlen().Key(key).Build() })
+		m, err := r.Do(ctx, r.B().Xlen().Key(key).Build()).Message()
 		if err == nil {
 			s.Length, err = m.AsInt64()
 		}
@@ -70,19 +70,17 @@ func FindStream(ctx context.Context, r *madcrow.Redis, name string) (Stream, boo
 		return s, false, err
 	}
 	key := StreamKey(r, name, "log")
-	res, err := r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
-		return []madcrow.Command{b.Exists().Key(key).Build(), b.Xlen().Key(key).Build(), b.Zcard().Key(StreamKey(r, name, "delayed")).Build()}
-	})
+	res, err := r.DoMulti(ctx, r.B().Exists().Key(key).Build(), r.B().Xlen().Key(key).Build(), r.B().Zcard().Key(StreamKey(r, name, "delayed")).Build())
 	if err != nil {
 		return s, false, err
 	}
-	there, _ := res[0].Message.AsInt64()
-	s.Length, _ = res[1].Message.AsInt64()
-	s.Delayed, _ = res[2].Message.AsInt64()
+	there, _, _ := res[0].Int()
+	s.Length, _, _ = res[1].Int()
+	s.Delayed, _, _ = res[2].Int()
 	if there == 0 {
 		return s, s.Delayed > 0, nil
 	}
-	m, err := r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.XinfoGroups().Key(key).Build() })
+	m, err := r.Do(ctx, r.B().XinfoGroups().Key(key).Build()).Message()
 	if err != nil {
 		return s, true, err
 	}
@@ -124,14 +122,12 @@ func groupOf(ctx context.Context, s *stream.Stream[string], name *madcrow.Messag
 
 func (t *Topic) details(ctx context.Context, r *madcrow.Redis) error {
 	key := fmt.Sprintf("%sm1:topic:{%s}:history", r.Config().KeyPrefix, t.Name)
-	res, err := r.DoMulti(ctx, func(b madcrow.Builder) []madcrow.Command {
-		return []madcrow.Command{b.Xlen().Key(key).Build(), b.Pttl().Key(key).Build()}
-	})
+	res, err := r.DoMulti(ctx, r.B().Xlen().Key(key).Build(), r.B().Pttl().Key(key).Build())
 	if err != nil {
 		return err
 	}
-	t.History, _ = res[0].Message.AsInt64()
-	left, _ := res[1].Message.AsInt64()
+	t.History, _, _ = res[0].Int()
+	left, _, _ := res[1].Int()
 	t.KeptFor = math.Max(float64(left), 0) / 1000
 	return nil
 }

@@ -89,7 +89,7 @@ func (s *scanner) node(ctx context.Context, at place) {
 }
 
 func (s *scanner) pages(ctx context.Context, at place) error {
-	m, err := s.r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return at.to(b.Dbsize().Build()) })
+	m, err := s.r.Do(ctx, at.to(s.r.B().Dbsize().Build())).Message()
 	if err != nil {
 		return err
 	}
@@ -101,9 +101,7 @@ func (s *scanner) pages(ctx context.Context, at place) error {
 	s.keys += size
 	s.mu.Unlock()
 	for cursor, left := uint64(0), size; ; {
-		m, err := s.r.Do(ctx, func(b madcrow.Builder) madcrow.Command {
-			return at.to(b.Scan().Cursor(cursor).Match(s.match).Count(pageSize).Build())
-		})
+		m, err := s.r.Do(ctx, at.to(s.r.B().Scan().Cursor(cursor).Match(s.match).Count(pageSize).Build())).Message()
 		if err != nil {
 			return err
 		}
@@ -137,7 +135,7 @@ func placesOf(ctx context.Context, r *madcrow.Redis) ([]place, error) {
 	if !r.Config().Cluster.Enabled {
 		return []place{{}}, nil
 	}
-	m, err := r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.ClusterSlots().Build() })
+	m, err := r.Do(ctx, r.B().ClusterSlots().Build()).Message()
 	if err != nil {
 		return nil, err
 	}
@@ -202,7 +200,7 @@ func Elsewhere(ctx context.Context, r *madcrow.Redis) (places []string) {
 	if len(places) > 10 {
 		places = append(places[:10], "…")
 	}
-	m, err := r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Info().Section("keyspace").Build() })
+	m, err := r.Do(ctx, r.B().Info().Section("keyspace").Build()).Message()
 	if err != nil {
 		return places
 	}

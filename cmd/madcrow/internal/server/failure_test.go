@@ -233,7 +233,7 @@ func BenchmarkGetCache(b *testing.B) {
 		b.Fatal(err)
 	}
 	bare := http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		m, err := r.Do(req.Context(), func(c madcrow.Builder) madcrow.Command { return c.Get().Key("bench").Build() })
+		m, err := r.Do(req.Context(), r.B().Get().Key("bench").Build()).Message()
 		if err != nil {
 			w.WriteHeader(500)
 			return
