@@ -301,7 +301,7 @@ func ExampleOptions_fastAPILayout() {
 	// [lamp] true
 }
 
-// A handler that wants to know why nobody is logged in. The reason is for the log: a
+// A handler that wants to know why no one is logged in. The reason is for the log: a
 // client must not see it.
 func ExampleSession_Why() {
 	sessions, done := shop("example-why", session.Options[Basket]{})

@@ -9,7 +9,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/madcrow-go/madcrow/internal/fault"
+	"github.com/madcrow-go/madcrow"
 )
 
 // Options say how a lease is kept alive. Renew is required.
@@ -106,7 +106,7 @@ func (l *Lease) run(last time.Time) {
 			last = sent
 			timer.Reset(l.opt.Every)
 		// Another's, possibly another's, or there will be no renewal any more.
-		case err == nil, l.left(last) <= 0, errors.Is(err, fault.ErrClosed):
+		case err == nil, l.left(last) <= 0, errors.Is(err, madcrow.ErrClosed):
 			if l.opt.Lost != nil {
 				l.opt.Lost()
 			}

@@ -91,7 +91,7 @@ func (o *oneshot) list(ctx context.Context, c *cobra.Command, r *madcrow.Redis, 
 	if len(inv.Names(kind)) > 0 || kind == "" && !inv.Empty() {
 		return nil
 	}
-	return notThere{nothing(looking, r, inv, kind)}
+	return notThere{emptyText(looking, r, inv, kind)}
 }
 
 // progressOn says on w how far a long search is.
@@ -105,8 +105,8 @@ func progressOn(w io.Writer) func(passed, all int64) {
 	}
 }
 
-// nothing says that nothing was found, and where there is something.
-func nothing(ctx context.Context, r *madcrow.Redis, inv *inventory.Inventory, kind inventory.Kind) string {
+// emptyText says that nothing was found, and where there is something.
+func emptyText(ctx context.Context, r *madcrow.Redis, inv *inventory.Inventory, kind inventory.Kind) string {
 	what := "nothing of Madcrow's"
 	if kind != "" {
 		what = "no " + string(kind)

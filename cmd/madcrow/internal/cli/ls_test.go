@@ -85,7 +85,7 @@ func everything(t *testing.T, cfg madcrow.Config) *madcrow.Redis {
 	for _, group := range []string{"senders", "audit"} {
 		work(t, mails, group)
 	}
-	must(must(stream.New(r, "nobody's", stream.Options[string]{}))(t).Publish(ctx, "x"))(t)
+	must(must(stream.New(r, "other's", stream.Options[string]{}))(t).Publish(ctx, "x"))(t)
 
 	bus := must(pubsub.New(r, pubsub.Options{}))(t)
 	t.Cleanup(func() { _ = bus.Close(context.Background()) })

@@ -217,7 +217,7 @@ func TestSession_NameSecretAndEncryption(t *testing.T) {
 		t.Errorf("the only name is not found: %d %s%s", code, out, stderr)
 	}
 	other := filepath.Join(t.TempDir(), "other")
-	if err := os.WriteFile(other, []byte("another secret of nobody"), 0o600); err != nil {
+	if err := os.WriteFile(other, []byte("another secret of no one"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	// It said "revoked 0" and "no sessions", with exit code 0, while the sessions lived on.

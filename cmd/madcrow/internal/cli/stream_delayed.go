@@ -80,7 +80,7 @@ func (o *streamOptions) delayed(ctx context.Context, c *cobra.Command, r *madcro
 	out.SetEscapeHTML(false)
 	for _, z := range all {
 		if len(z.Member) < delayedHead {
-			continue // nobody's
+			continue // not a message
 		}
 		raw := z.Member[delayedHead:]
 		text, cut := cutText(raw, o.bytes)
