@@ -53,7 +53,7 @@ func New(r *madcrow.Redis, options Options) *Set {
 // other middlewares.
 func (s *Set) Problems() problem.Writer { return s.problems }
 
-// Dep is a dependency of type D. Make it with [Value], [Plain], [On],
+// Dep is a dependency of type D. Make it with [Value], [Plain],
 // [PerRequest] or [PerRequestPlain]; the zero value is none.
 type Dep[D any] struct{ p *provider[D] }
 
@@ -68,14 +68,10 @@ type provider[D any] struct {
 }
 
 // Value makes a dependency of the application that needs the set's Redis: a
-// service, a cache, a limiter, a session manager, or a value built from them.
+// service, a cache, a limiter, a session manager, or a value built from them. For a
+// second Redis make a second set.
 func Value[D any](s *Set, v D) Dep[D] {
 	return add(s, &provider[D]{set: s, redis: s.requiredRedis(), value: v})
-}
-
-// On is Value for another Redis.
-func On[D any](s *Set, r *madcrow.Redis, v D) Dep[D] {
-	return add(s, &provider[D]{set: s, redis: r, value: v})
 }
 
 // Plain makes a dependency of the application that needs no Redis: it is always
@@ -120,19 +116,6 @@ func Find[D any](s *Set) (Dep[D], error) {
 		return Dep[D]{}, fmt.Errorf("inject: there are %d dependencies of type %v, not one", len(list), reflect.TypeFor[D]())
 	}
 	return list[0].(Dep[D]), nil //nolint:forcetypeassert // it is stored under its type
-}
-
-// Available returns nil if the dependency can be used now, or the reason. It sends no
-// command. The error is a [*madcrow.Error] whose problem is a 503 with Retry-After.
-func (d Dep[D]) Available() error {
-	p := d.provider()
-	if p.redis == nil || p.redis.Available() {
-		return nil
-	}
-	if _, replaced := p.override(); replaced {
-		return nil
-	}
-	return unavailable(p.redis)
 }
 
 // Set returns the set of the dependency. It panics for the zero Dep: adapters call it

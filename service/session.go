@@ -8,8 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// DefaultSessionLifetime is that of a session stored with a ttl of 0.
-const DefaultSessionLifetime = time.Hour
+// defaultSessionLifetime is the lifetime of a session stored with a ttl of 0.
+const defaultSessionLifetime = time.Hour
 
 const (
 	sessionPrefix = "session:"
@@ -43,14 +43,14 @@ func (s *Service) GetSession(ctx context.Context, id string) (data json.RawMessa
 }
 
 // SetSession stores data, which must become one JSON object, as session id for
-// ttl; 0 means [DefaultSessionLifetime]. A [json.RawMessage] keeps its numbers
+// ttl; 0 means 1 hour. A [json.RawMessage] keeps its numbers
 // and its order of members.
 func (s *Service) SetSession(ctx context.Context, id string, data any, ttl time.Duration) error {
 	if err := checkText("session_id", id, maxSessionID); err != nil {
 		return err
 	}
 	if ttl == 0 {
-		ttl = DefaultSessionLifetime
+		ttl = defaultSessionLifetime
 	}
 	if err := checkLifetime(ttl); err != nil {
 		return err

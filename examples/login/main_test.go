@@ -35,7 +35,7 @@ func TestLogin_ProfileAndLogout(t *testing.T) {
 	if a := b.get("/login"); a.to != "/profile" {
 		t.Error(a)
 	}
-	if n := s.redis.Do(t, "DBSIZE"); n != int64(4) { // the session, its epoch, its index, and the count of addresses
+	if n := s.redis.Do(t, "DBSIZE"); n != int64(5) { // the session, its epoch, its index, the fingerprint of the Secret, and the count of addresses
 		t.Errorf("%v keys: %v", n, s.redis.Do(t, "KEYS", "*"))
 	}
 
