@@ -160,11 +160,11 @@ func (t *Recoverable[T]) Publish(ctx context.Context, v T) (at Position, err err
 		return Position{}, fail.Argument("publish", t.name, "message", fmt.Sprintf("cannot be encoded: %T", v))
 	}
 	send := func(ctx context.Context) (err error) {
-		at, err = t.append(ctx, payload)
+		at, err = t.appendMessage(ctx, payload)
 		return err
 	}
 	p := outgoing{channel: t.channel, payload: payload, history: func(ctx context.Context) error {
-		_, err := t.append(ctx, payload)
+		_, err := t.appendMessage(ctx, payload)
 		return err
 	}}
 	err = t.b.sendOrQueue(p, func() error { return send(ctx) })
@@ -178,8 +178,8 @@ func (t *Recoverable[T]) Publish(ctx context.Context, v T) (at Position, err err
 // the payload.
 const historyArgs = 512
 
-// append appends a message to the history, and publishes it.
-func (t *Recoverable[T]) append(ctx context.Context, payload string) (Position, error) {
+// appendMessage appends a message to the history, and publishes it.
+func (t *Recoverable[T]) appendMessage(ctx context.Context, payload string) (Position, error) {
 	verb := "PUBLISH"
 	if t.sharded {
 		verb = "SPUBLISH"

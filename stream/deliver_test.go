@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/stream"
 )
@@ -238,5 +240,95 @@ func TestWork_FailuresAreLoggedAndFloodsCounted(t *testing.T) {
 	}
 	if len(dead)+left != n {
 		t.Errorf("%d dead letters logged, and %d counted, of %d", len(dead), left, n)
+	}
+}
+
+// watcher is a Recorder that is a Tracer.
+type watcher struct {
+	madcrow.NopRecorder
+	mu     sync.Mutex
+	events []madcrow.Event
+	spans  []string
+}
+
+type spanKey struct{}
+
+func (w *watcher) Event(_ context.Context, e madcrow.Event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.events = append(w.events, e)
+}
+
+func (w *watcher) Start(ctx context.Context, s madcrow.Span) (context.Context, func(error)) {
+	return context.WithValue(ctx, spanKey{}, s.Op), func(err error) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.spans = append(w.spans, fmt.Sprint(s.Op, " ", s.Name, " ", err))
+	}
+}
+
+func TestWork_DeliveriesAreSpansAndEventsHaveDurationsAndReasons(t *testing.T) {
+	needStreams(t)
+	cfg, rec := config, &watcher{}
+	cfg.KeyPrefix, cfg.Recorder = t.Name()+":", rec
+	s, err := stream.New(openConfig(t, cfg), "s", stream.Options[string]{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	working(t, s, func(ctx context.Context, d stream.Delivery[string]) error {
+		if ctx.Value(spanKey{}) != "stream.deliver" {
+			t.Error("the worker is outside of the span")
+		}
+		time.Sleep(5 * time.Millisecond)
+		switch d.Message {
+		case "permanent":
+			return stream.Permanent(errors.New("no"))
+		case "panic":
+			panic("no")
+		case "error":
+			return errors.New("no")
+		case "timeout":
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		return nil
+	}, stream.WorkOptions{MaxDeliveries: 1, Timeout: 100 * time.Millisecond})
+	kinds := []string{"permanent", "panic", "error", "timeout", "fine"}
+	for _, m := range kinds {
+		if _, err := s.Publish(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	testkit.Eventually(t, "all are settled", func() bool {
+		rec.mu.Lock()
+		defer rec.mu.Unlock()
+		return len(rec.spans) == len(kinds)
+	})
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	reasons := map[string]int{}
+	for _, e := range rec.events {
+		switch e.Type {
+		case madcrow.EventStreamFailed:
+			reasons[e.Reason]++
+			if e.Err == nil {
+				t.Errorf("%+v has no cause", e)
+			}
+		case madcrow.EventStreamDone:
+			reasons["fine"]++
+		default:
+			continue
+		}
+		if e.Name != "s" || e.Duration < 5*time.Millisecond {
+			t.Errorf("%+v", e)
+		}
+	}
+	for _, m := range kinds {
+		if reasons[m] != 1 {
+			t.Errorf("%s: %v", m, reasons)
+		}
+	}
+	if !slices.Contains(rec.spans, "stream.deliver s <nil>") || !slices.Contains(rec.spans, "stream.deliver s no") {
+		t.Error(rec.spans)
 	}
 }

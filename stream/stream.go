@@ -218,7 +218,7 @@ func (s *Stream[T]) Publish(ctx context.Context, v T) (id string, err error) {
 	if mayWait && s.outbox.queue.Len() > 0 {
 		return "", s.queued(s.outbox.add(ctx, payload, nil)) // after those that wait already
 	}
-	id, err = s.append(ctx, payload)
+	id, err = s.appendMessage(ctx, payload)
 	if mayWait && err != nil && operr.Retryable(err) {
 		return "", s.queued(s.outbox.add(ctx, payload, err))
 	}
@@ -238,8 +238,8 @@ func (s *Stream[T]) add(b madcrow.Builder, payload string) madcrow.Command {
 	return b.Xadd().Key(s.logKey()).Maxlen().Almost().Threshold(strconv.Itoa(s.opt.MaxLen)).Id("*").FieldValue().FieldValue("d", payload).Build()
 }
 
-// append appends a message, and returns its id.
-func (s *Stream[T]) append(ctx context.Context, payload string) (id string, err error) {
+// appendMessage appends a message, and returns its id.
+func (s *Stream[T]) appendMessage(ctx context.Context, payload string) (id string, err error) {
 	if err := s.checkServer(ctx); err != nil {
 		return "", err
 	}
