@@ -21,8 +21,10 @@ func TestRate_BoundsLinesAndCountsTheOthersOnce(t *testing.T) {
 	if n, again := r.Dropped(now, false), r.Dropped(now, true); n != 8 || again != 0 {
 		t.Errorf("counted %d, and then %d", n, again)
 	}
-	if !r.Allow(now) || !r.Allow(now) || r.Allow(now) {
-		t.Error("the next span does not begin again")
+	for i, want := range []bool{true, true, false} {
+		if r.Allow(now) != want {
+			t.Errorf("line %d of the next span: want %v", i, want)
+		}
 	}
 	if n := r.Dropped(now, true); n != 1 {
 		t.Errorf("at the end: %d", n)
