@@ -9,13 +9,9 @@ import (
 	"github.com/madcrow-go/madcrow/ratelimit"
 )
 
-func limited(mux *http.ServeMux, redis *madcrow.Redis) error {
-	limit, err := ratelimit.New(redis, "api_action", ratelimit.Options{Rate: ratelimit.PerMinute(10), FailPolicy: madcrow.FailClosed})
-	if err != nil {
-		return err
-	}
-	mux.Handle("POST /api/action", ratelimit.Middleware(limit, ratelimit.ByClient(clientip.RemoteAddr()), ratelimit.MiddlewareOptions{})(http.HandlerFunc(action)))
-	return nil
+func limited(mux *http.ServeMux, redis *madcrow.Redis) {
+	limit := ratelimit.LimitBy(redis, "api_action", ratelimit.PerMinute(10), ratelimit.ByClient(clientip.RemoteAddr()), madcrow.FailClosed)
+	mux.Handle("POST /api/action", limit(http.HandlerFunc(action)))
 }
 
 func action(w http.ResponseWriter, _ *http.Request) {

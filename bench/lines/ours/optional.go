@@ -11,11 +11,8 @@ import (
 	"github.com/madcrow-go/madcrow/inject"
 )
 
-func optional(mux *http.ServeMux, deps *inject.Set, redis *madcrow.Redis) error {
-	records, err := cache.New(redis, "data", cache.Options[string]{TTL: 300 * time.Second})
-	if err != nil {
-		return err
-	}
+func optional(mux *http.ServeMux, deps *inject.Set, redis *madcrow.Redis) {
+	records := madcrow.Must(cache.New(redis, "data", cache.Options[string]{TTL: 300 * time.Second}))
 	mux.Handle("GET /data/{id}", deps.Handler(func(w http.ResponseWriter, r *http.Request) error {
 		id := r.PathValue("id")
 		res, err := records.GetOrLoadWith(r.Context(), id, func(context.Context, *cache.Load[string]) (string, error) {
@@ -33,5 +30,4 @@ func optional(mux *http.ServeMux, deps *inject.Set, redis *madcrow.Redis) error 
 		}
 		return site.Reply(w, site.Data{Data: res.Value, Source: source})
 	}))
-	return nil
 }

@@ -11,11 +11,8 @@ import (
 	"github.com/madcrow-go/madcrow/session"
 )
 
-func sessions(mux *http.ServeMux, deps *inject.Set, redis *madcrow.Redis) error {
-	m, err := session.New(redis, "web", session.Options[site.Visit]{IdleTimeout: 24 * time.Hour, AbsoluteTimeout: 24 * time.Hour, InsecureCookie: true})
-	if err != nil {
-		return err
-	}
+func sessions(mux *http.ServeMux, deps *inject.Set, redis *madcrow.Redis) {
+	m := madcrow.Must(session.New(redis, "web", session.Options[site.Visit]{IdleTimeout: 24 * time.Hour, AbsoluteTimeout: 24 * time.Hour, InsecureCookie: true}))
 	with := m.Middleware(madcrow.FailClosed)
 	mux.Handle("POST /login", with(deps.Handler(func(w http.ResponseWriter, r *http.Request) error {
 		user, ok := site.Authenticate(r)
@@ -42,5 +39,4 @@ func sessions(mux *http.ServeMux, deps *inject.Set, redis *madcrow.Redis) error 
 		}
 		return site.Reply(w, map[string]site.Visit{"user": v})
 	}))))
-	return nil
 }

@@ -4,7 +4,6 @@ package ours
 
 import (
 	"context"
-	"errors"
 	"net/http"
 
 	"github.com/madcrow-go/madcrow"
@@ -31,6 +30,8 @@ func Open(ctx context.Context, heard *site.Heard) (h http.Handler, end func(), e
 	basic(mux, redis)
 	notify(mux, redis)
 	go subscribe(ctx, svc, heard)
-	err = errors.Join(optional(mux, deps, r), sessions(mux, deps, r), limited(mux, r))
-	return deps.Problems().Recover(mux), end, err
+	optional(mux, deps, r)
+	sessions(mux, deps, r)
+	limited(mux, r)
+	return deps.Problems().Recover(mux), end, nil
 }
