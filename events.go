@@ -67,12 +67,15 @@ const (
 	EventLimitDegraded
 	EventLimitError
 	EventLimitReplaced
+	EventLimitBlocked
 
 	EventSemaphoreAllowed
 	EventSemaphoreDenied
 	EventSemaphoreDegraded
 	EventSemaphoreError
 	EventSemaphoreReplaced
+	EventSemaphoreReleased
+	EventSemaphoreLost
 
 	EventSessionRead
 	EventSessionMissing
@@ -156,12 +159,15 @@ var eventTexts = [...]string{
 	EventLimitDegraded:      "ratelimit.degraded",
 	EventLimitError:         "ratelimit.error",
 	EventLimitReplaced:      "ratelimit.replaced",
+	EventLimitBlocked:       "ratelimit.blocked",
 
 	EventSemaphoreAllowed:  "semaphore.allowed",
 	EventSemaphoreDenied:   "semaphore.denied",
 	EventSemaphoreDegraded: "semaphore.degraded",
 	EventSemaphoreError:    "semaphore.error",
 	EventSemaphoreReplaced: "semaphore.replaced",
+	EventSemaphoreReleased: "semaphore.released",
+	EventSemaphoreLost:     "semaphore.lost",
 
 	EventSessionRead:           "session.read",
 	EventSessionCreated:        "session.created",

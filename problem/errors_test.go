@@ -85,6 +85,24 @@ func ofSemaphore(deadline time.Duration) error {
 	return err
 }
 
+// ofBusy is the error of a semaphore without a free lease.
+func ofBusy() error {
+	s, err := semaphore.New(away, "p", semaphore.Options{Limit: 1, FailPolicy: madcrow.FailLocal(1)})
+	if err != nil {
+		panic(err)
+	}
+	for range 2 {
+		_, d, err := s.TryAcquire(context.Background(), "user-7")
+		if err != nil {
+			panic(err)
+		}
+		if err := d.Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func ofService(err error) error { return service.Failed("get", service.TableCache, err) }
 
 type answer struct {
@@ -141,6 +159,7 @@ var answers = map[string]answer{
 	"ratelimit.ErrTooLate":          {ofLimit(madcrow.FailLocal(1), 1, time.Minute), 429, true},
 	"madcrow.Error of a limit":      {ofLimit(madcrow.FailClosed, 1, time.Minute), 503, true},
 	"madcrow.Error of a late limit": {ofLimit(madcrow.FailClosed, 1, -time.Second), 504, false},
+	"semaphore.ErrBusy":            {ofBusy(), 429, true},
 	"semaphore.ErrLeaseLost":        {semaphore.ErrLeaseLost, 503, true},
 	"madcrow.Error of a semaphore":  {ofSemaphore(time.Minute), 503, true},
 	"madcrow.Error of a late lease": {ofSemaphore(-time.Second), 504, false},

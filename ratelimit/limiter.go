@@ -290,6 +290,9 @@ func (l *Limiter) Block(ctx context.Context, subject string, d time.Duration) er
 	key := subjectKey(l.keyPrefix, subject)
 	err := l.r.Eval(ctx, limitscript.Block, []string{key + limitscript.BlockSuffix}, []string{limitscript.Micros(d)}).Err()
 	l.forgetDenial(subject)
+	if err == nil {
+		l.events.Count(ctx, madcrow.EventLimitBlocked)
+	}
 	return l.failed("block", err)
 }
 

@@ -30,7 +30,7 @@ func (s *Semaphore) fallBack(ctx context.Context, op, subject string, cause erro
 		return Decision{}, err
 	}
 	s.monitor.Failed(cause)
-	d := Decision{Limit: s.opt.Limit, Degraded: true, Cause: err}
+	d := Decision{Limit: s.opt.Limit, Degraded: true, Cause: err, of: s}
 	switch {
 	case s.opt.FailPolicy == madcrow.FailOpen:
 		d.Allowed = true
@@ -39,7 +39,7 @@ func (s *Semaphore) fallBack(ctx context.Context, op, subject string, cause erro
 		c := s.local.Add(subject, 1, d.Limit)
 		d.Allowed, d.Remaining, d.RetryAfter, d.ResetAfter = c.Allowed, c.Remaining, c.RetryAfter, c.ResetAfter
 	default:
-		return Decision{}, err
+		return d, err
 	}
 	s.monitor.PolicyDecided(s.opt.FailPolicy, d.Allowed, cause)
 	return d, nil

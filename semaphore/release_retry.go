@@ -48,6 +48,9 @@ func (s *Semaphore) releaseAll(ctx context.Context, batch []*unreleased) (again 
 		if err != nil {
 			return append(again, batch[i:]...)
 		}
+		if reply.Retry == 1 {
+			s.waiting.released(u.key)
+		}
 		if reply.Retry == 0 && u.maybeInFlight {
 			u.maybeInFlight = false
 			again = append(again, u)

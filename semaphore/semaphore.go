@@ -3,12 +3,14 @@ package semaphore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/madcrow-go/madcrow"
-	"github.com/madcrow-go/madcrow/internal/clock"
 	"github.com/madcrow-go/madcrow/internal/events"
 	"github.com/madcrow-go/madcrow/internal/fallback"
 	"github.com/madcrow-go/madcrow/internal/keys"
@@ -31,6 +33,8 @@ type Semaphore struct {
 	local    *fallback.Counter // nil unless the policy is FailLocal
 	monitor  *fallback.Monitor
 	releases *pending.Queue[*unreleased]
+	waiting  *waiting
+	held     atomic.Int64 // how long leases were held of late, nanoseconds
 }
 
 // Options configure a [Semaphore]. Limit and FailPolicy are required.
@@ -55,6 +59,10 @@ type Options struct {
 	// process. Beyond that the least recently used one is dropped. Defaults to
 	// 16,384, about 3 MB when full.
 	LocalSubjects int
+	// DeniedStatus is the status of requests that are refused because all leases are
+	// taken: 429 where a subject is one client, which asks for too much, or 503 where
+	// all share one, which is overload. Defaults to 429.
+	DeniedStatus int
 	// Logger is for outages in which the FailPolicy decides, for foreign values
 	// under the keys, and for the requests that [Middleware] refuses. Defaults to
 	// the logger of the Redis.
@@ -82,6 +90,9 @@ func New(r *madcrow.Redis, name string, o Options) (*Semaphore, error) {
 	if o.LocalSubjects == 0 {
 		o.LocalSubjects = defaultLocalSubjects
 	}
+	if o.DeniedStatus == 0 {
+		o.DeniedStatus = http.StatusTooManyRequests
+	}
 	if o.Logger == nil {
 		o.Logger = r.Logger()
 	}
@@ -93,6 +104,7 @@ func New(r *madcrow.Redis, name string, o Options) (*Semaphore, error) {
 	wrong.Check(o.LeaseTTL >= minTTL && o.LeaseTTL <= maxTTL, "Options.LeaseTTL", "must be from 100ms to 31 days")
 	wrong.Check(o.Timeout >= 0, "Options.Timeout", "must not be negative")
 	wrong.Check(o.LocalSubjects >= 1, "Options.LocalSubjects", "must not be negative")
+	wrong.Check(o.DeniedStatus == http.StatusTooManyRequests || o.DeniedStatus == http.StatusServiceUnavailable, "Options.DeniedStatus", "must be 429 or 503")
 	if err := fail.Arguments("new", name, wrong); err != nil {
 		return nil, err
 	}
@@ -106,8 +118,23 @@ func New(r *madcrow.Redis, name string, o Options) (*Semaphore, error) {
 	if o.FailPolicy.IsLocal() {
 		s.local = fallback.NewCounter(o.LocalSubjects, o.LeaseTTL)
 	}
-	s.releases = newReleases(s)
+	s.releases, s.waiting = newReleases(s), newWaiting(s)
 	return s, nil
+}
+
+// Close ends what the semaphore does in the background. It waits until the leases
+// whose release is retried are released, Redis is away, or ctx ends; an error says how
+// many are left, which end after their LeaseTTL. Leases that are held stay so until
+// their Release, and calls that wait go on. The end of the Redis closes a semaphore,
+// too.
+func (s *Semaphore) Close(ctx context.Context) error {
+	left := s.releases.Drain(ctx)
+	s.releases.Close()
+	s.waiting.listener.Stop()
+	if left > 0 {
+		return s.failed("close", fmt.Errorf("%d leases were not released: they end after %v", left, s.opt.LeaseTTL))
+	}
+	return nil
 }
 
 // Name returns the name given to New.
@@ -128,54 +155,26 @@ type Decision struct {
 	// ResetAfter is the time until all leases are free at the latest.
 	ResetAfter time.Duration
 	// Degraded is true when Redis was unavailable and the [madcrow.FailPolicy] decided
-	// instead. Err is the cause.
+	// instead. Cause is the error of Redis.
 	Degraded bool
 	Cause    error
+
+	of *Semaphore // that decided; nil in a Decision that no semaphore made
 }
 
-// TryAcquire acquires a lease of subject if one is free. The lease is nil when
-// the decision denies, or there is an error. Release it when the work is done.
-// Until then it is renewed in the background; ctx bounds TryAcquire alone.
-//
-// The error is a [*madcrow.Error]: the call could not be decided, and the policy
-// is FailClosed or the caller cancelled.
-func (s *Semaphore) TryAcquire(ctx context.Context, subject string) (*Lease, Decision, error) {
-	lease := &Lease{s: s, id: keys.Nonce(), key: s.key(subject)}
-	sent := time.Now()
-	reply, err := s.evaluate(ctx, limitscript.LeaseAcquire, lease.key, lease.id)
-	var d Decision
-	if err == nil {
-		d = s.decide(reply)
-	} else {
-		if !operr.NotSent(err) { // Redis may hold a lease that no one has
-			s.releaseLater(lease, true)
-		}
-		d, err = s.fallBack(ctx, "acquire", subject, err)
-		lease.degraded = true
+// Err is nil when a lease was acquired. Otherwise it is [ErrBusy], which knows its
+// response: [problem.Write] answers [Options].DeniedStatus with Retry-After, after the
+// time for which leases were held in this process of late.
+func (d Decision) Err() error {
+	switch {
+	case d.Allowed:
+		return nil
+	case d.of == nil:
+		return errNoDecision
+	case d.Cause != nil && d.RetryAfter <= 0:
+		return d.Cause
 	}
-	s.record(ctx, d, err)
-	if err != nil || !d.Allowed {
-		return nil, d, err
-	}
-	lease.start(ctx, sent)
-	return lease, d, nil
-}
-
-// Acquire waits until a lease of subject is free, and acquires it. It tries again
-// at least every tenth of the TTL, and at least once a second. Waiting callers do
-// not queue: another one may acquire the lease first. An error of ctx means that
-// none was free in time.
-func (s *Semaphore) Acquire(ctx context.Context, subject string) (*Lease, error) {
-	for {
-		lease, d, err := s.TryAcquire(ctx, subject)
-		if err != nil || lease != nil {
-			return lease, err
-		}
-		wait := max(min(d.RetryAfter, s.opt.LeaseTTL/10, time.Second), time.Millisecond)
-		if err := clock.Sleep(ctx, wait); err != nil {
-			return nil, s.failed("acquire", err)
-		}
-	}
+	return d.of.failed("acquire", d.of.busy(d, nil))
 }
 
 // Peek returns the decision that TryAcquire would return, and acquires nothing.
@@ -195,6 +194,7 @@ func (s *Semaphore) Reset(ctx context.Context, subject string) error {
 	if s.local != nil {
 		s.local.Remove(subject)
 	}
+	s.waiting.released(key)
 	return s.failed("reset", err)
 }
 
@@ -262,7 +262,11 @@ func (s *Semaphore) evalSplitKeys(ctx context.Context, verb limitscript.LeaseVer
 
 // eval runs the script of leases.
 func (s *Semaphore) eval(ctx context.Context, verb limitscript.LeaseVerb, id string, stored ...string) (limitscript.Reply, error) {
-	m, err := s.run(ctx, limitscript.Lease, stored, []string{string(verb), strconv.FormatInt(s.opt.Limit, 10), limitscript.Micros(s.opt.LeaseTTL), id})
+	args := append(make([]string, 0, 5), string(verb), strconv.FormatInt(s.opt.Limit, 10), limitscript.Micros(s.opt.LeaseTTL), id)
+	if verb == limitscript.LeaseRelease {
+		args = append(args, s.waiting.channel)
+	}
+	m, err := s.run(ctx, limitscript.Lease, stored, args)
 	if err != nil {
 		return limitscript.Reply{}, err
 	}
@@ -279,7 +283,7 @@ func (s *Semaphore) run(ctx context.Context, script *madcrow.Script, stored, arg
 
 func (s *Semaphore) decide(r limitscript.Reply) Decision {
 	d := Decision{
-		Allowed: r.Retry == 0, Limit: s.opt.Limit,
+		Allowed: r.Retry == 0, Limit: s.opt.Limit, of: s,
 		RetryAfter: time.Duration(r.Retry) * time.Microsecond,
 		ResetAfter: time.Duration(r.Reset) * time.Microsecond,
 	}

@@ -1,6 +1,6 @@
 -- Leases of a concurrency limit: a sorted set of lease ids by the time when
 -- they end. KEYS: the set, the block, which may be missing. ARGV: verb, limit, length of a lease in
--- microseconds, id. Verbs: 0 look, 1 acquire, 2 prolong, 3 release.
+-- microseconds, id, and for 3 a channel: where all were taken, those who wait hear there of the key. Verbs: 0 look, 1 acquire, 2 prolong, 3 release.
 -- Returns {retry, used, reset, 0}, used -1 while it is blocked; for 2 and 3 {0 or 1: it was held, used, reset, 0}.
 local verb, limit, length, id = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 -- A set that becomes empty is not read again: while a cluster moves its slot, its
@@ -22,6 +22,8 @@ if verb == '2' then
 elseif verb == '3' and used > 0 then
   first = call('ZREM', KEYS[1], id)
   used = used - first
+  -- Who may not publish still releases; those who wait ask from time to time.
+  if first == 1 and used + 1 >= limit and ARGV[5] then redis.pcall('PUBLISH', ARGV[5], KEYS[1]) end
 end
 if verb == '0' or verb == '1' then
   local held = used > 0 and call('ZSCORE', KEYS[1], id) -- called again after a lost reply
