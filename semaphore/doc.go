@@ -23,6 +23,8 @@
 //     ends with [ErrLeaseLost], before another process can acquire it.
 //   - An error is never a denial. The [madcrow.FailPolicy] says what happens while Redis
 //     is unavailable.
+//   - A release wakes a call that waits, in this process and in others; the calls of
+//     one process are served in their order.
 //   - A lease whose Acquire or Release failed is released in the background.
 //
 // # Keys

@@ -107,30 +107,25 @@ func (a *app) admit(r *http.Request, name string) (try, error) {
 	if err != nil {
 		return try{}, err
 	}
-	if d, err := a.addresses.Allow(ctx, client); err != nil || !d.Allowed {
-		return try{}, tooMany(d, err)
+	d, err := a.addresses.Allow(ctx, client)
+	if err == nil {
+		err = d.Err() // 429 for too many; what was not decided is a 503 or 504
+	}
+	if err != nil {
+		return try{}, err
 	}
 	id := ratelimit.LoginKey(name, addr)
-	d, err := a.logins.Attempt(ctx, id)
-	if err != nil || !d.Allowed {
-		return try{}, tooMany(d, err)
+	if d, err = a.logins.Attempt(ctx, id); err == nil {
+		err = d.Err()
+	}
+	if err != nil {
+		return try{}, err
 	}
 	return try{client, d.Remaining, func() {
 		if err := a.logins.Reset(ctx, id); err != nil {
 			a.log.WarnContext(ctx, "the failed logins are not forgotten", "reason", err) // they leave by age
 		}
 	}}, nil
-}
-
-func tooMany(d ratelimit.Decision, err error) error {
-	if err != nil {
-		return err // 503 or 504, and never 429
-	}
-	p := problem.Problem{Status: http.StatusTooManyRequests, Code: "LOGIN_LIMITED", Message: "There were too many tries to log in"}
-	if d.RetryAfter != ratelimit.Never { // it is where the settings lock everybody out
-		p.RetryAfter = d.RetryAfter
-	}
-	return problem.With(p)
 }
 
 func (t try) left() string {
