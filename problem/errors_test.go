@@ -159,7 +159,7 @@ var answers = map[string]answer{
 	"ratelimit.ErrTooLate":          {ofLimit(madcrow.FailLocal(1), 1, time.Minute), 429, true},
 	"madcrow.Error of a limit":      {ofLimit(madcrow.FailClosed, 1, time.Minute), 503, true},
 	"madcrow.Error of a late limit": {ofLimit(madcrow.FailClosed, 1, -time.Second), 504, false},
-	"semaphore.ErrBusy":            {ofBusy(), 429, true},
+	"semaphore.ErrBusy":             {ofBusy(), 429, true},
 	"semaphore.ErrLeaseLost":        {semaphore.ErrLeaseLost, 503, true},
 	"madcrow.Error of a semaphore":  {ofSemaphore(time.Minute), 503, true},
 	"madcrow.Error of a late lease": {ofSemaphore(-time.Second), 504, false},
