@@ -22,10 +22,7 @@ type cacheOptions struct {
 	oneshot
 }
 
-const cacheExits = `
-
-Exit codes: 0 found, or done; 3 there is no such key; 1 failed; 2 wrong command
-line or settings.`
+var cacheExits = exits("0 found, or done", "3 there is no such key, tag or cache")
 
 func newCache() *cobra.Command {
 	cmd := &cobra.Command{

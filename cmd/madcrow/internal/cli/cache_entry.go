@@ -79,7 +79,7 @@ func getTyped(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o *cacheO
 		return err
 	}
 	if answer.State == "" {
-		return o.missing(c, answer)
+		return o.missingTyped(ctx, c, r, answer)
 	}
 	value, readable := readable(e.Codec, e.Data)
 	if !readable {
@@ -144,7 +144,7 @@ func ttlTyped(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o *cacheO
 		return err
 	}
 	if !answer.Found {
-		return o.missing(c, answer)
+		return o.missingTyped(ctx, c, r, answer)
 	}
 	text := short(e.TTL).String()
 	if answer.State == stateStale {

@@ -5,6 +5,8 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -12,6 +14,8 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/cache"
+	"github.com/madcrow-go/madcrow/cmd/madcrow/internal/inventory"
+	"github.com/madcrow-go/madcrow/internal/keys"
 	"github.com/madcrow-go/madcrow/service"
 )
 
@@ -64,6 +68,20 @@ func (o *cacheOptions) missing(c *cobra.Command, answer any) error {
 		c.PrintErrln("not found")
 	}
 	return errMiss
+}
+
+// missingTyped is missing of a typed cache: it says where there is no such cache.
+func (o *cacheOptions) missingTyped(ctx context.Context, c *cobra.Command, r *madcrow.Redis, answer any) error {
+	absent := o.noCache(ctx, r)
+	if absent == nil {
+		return o.missing(c, answer)
+	}
+	if o.output == "json" && isAnswer(absent) {
+		if err := o.done(c, "", answer); err != nil {
+			return err
+		}
+	}
+	return absent
 }
 
 func getRaw(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o *cacheOptions, args []string) error {
@@ -193,10 +211,24 @@ func delTyped(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o *cacheO
 	if err != nil {
 		return err
 	}
-	return o.deleted(c, existed, map[string]any{"key": args[0], "name": o.name, "deleted": existed})
+	answer := map[string]any{"key": args[0], "name": o.name, "deleted": existed}
+	if !existed {
+		return o.missingTyped(ctx, c, r, answer)
+	}
+	return o.done(c, "deleted", answer)
 }
 
 func changeTags(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o *cacheOptions, tags []string) error {
+	var unknown []string
+	for _, tag := range tags {
+		there, err := exists(ctx, r, r.Config().KeyPrefix+keys.Typed+"tag:{"+keys.Encode(tag)+"}")
+		if err != nil {
+			return err
+		}
+		if !there {
+			unknown = append(unknown, tag)
+		}
+	}
 	err := with(ctx, r, o, nil, func(all *cache.Cache[[]byte]) error {
 		if o.verb == "expire" {
 			return all.ExpireTag(ctx, tags...)
@@ -207,10 +239,44 @@ func changeTags(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o *cach
 		return err
 	}
 	done := o.verb + "d"
-	return o.done(c, done, map[string]any{"tags": tags, done: true})
+	if len(unknown) == 0 {
+		return o.done(c, done, map[string]any{"tags": tags, done: true})
+	}
+	if o.output == "json" {
+		if err := o.done(c, "", map[string]any{"tags": tags, done: len(unknown) < len(tags), "unknown": unknown}); err != nil {
+			return err
+		}
+	}
+	return notThere{"no entry has the tag " + oneLine(strings.Join(unknown, ", "))}
+}
+
+// exists says whether there is a key.
+func exists(ctx context.Context, r *madcrow.Redis, key string) (bool, error) {
+	m, err := r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Exists().Key(key).Build() })
+	if err != nil {
+		return false, err
+	}
+	n, err := m.AsInt64()
+	return n > 0, err
+}
+
+// noCache says that there is no cache of the name, where it never had an entry; nil
+// otherwise.
+func (o *cacheOptions) noCache(ctx context.Context, r *madcrow.Redis) error {
+	if there, err := exists(ctx, r, r.Config().KeyPrefix+keys.Typed+"cache:"+o.name+":gen"); there || err != nil {
+		return err
+	}
+	inv, err := find(ctx, r, inventory.Caches)
+	if err != nil || slices.Contains(inv.Names(inventory.Caches), o.name) {
+		return err
+	}
+	return noSuch(ctx, r, inventory.Caches, "cache", o.name)
 }
 
 func clearTyped(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o *cacheOptions, _ []string) error {
+	if err := o.noCache(ctx, r); err != nil {
+		return err
+	}
 	err := with(ctx, r, o, nil, func(all *cache.Cache[[]byte]) error { return all.Clear(ctx) })
 	if err != nil {
 		return err

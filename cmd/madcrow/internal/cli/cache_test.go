@@ -138,7 +138,7 @@ func TestCache_OfANameIsThatOfAProgram(t *testing.T) {
 		{"tag expire m:42", exitOK, "expired"},
 		{"get 42 --name members", exitOK, "state  stale, kept for .*"},
 		{"ttl 42 --name members", exitOK, "stale, kept for .*"},
-		{"tag delete none all -o json", exitOK, `{"deleted":true,"tags":\["none","all"\]}`},
+		{"tag delete none all -o json", exitMiss, `{"deleted":true,"tags":\["none","all"\],"unknown":\["none"\]}`},
 		{"get 42 --name members", exitMiss, "state  removed: it is served no more\n.*"},
 		{"ttl 42 --name members", exitMiss, ""},
 		{"set 42 {\"id\":43} --name members --ttl 90 --stale-for 90 --tag all", exitOK, "stored"},
@@ -300,6 +300,7 @@ func TestCache_EndsInTimeWithoutRedis(t *testing.T) {
 
 func TestCache_ARefusedRemovalIsAFailure(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
+	s.Do(t, "SET", "m1:cache:n:gen", "1") // there is such a cache
 	s.Do(t, "REPLICAOF", "127.0.0.1", fmt.Sprint(madcrowtest.FreePort(t)))
 	for _, args := range []string{"set k {} --name n", "tag delete a", "del k --name n", "clear --name n"} {
 		code, stdout, stderr := command(t, []string{"REDIS_URL=redis://" + s.Addr()}, append([]string{"cache"}, strings.Fields(args)...)...)
@@ -315,6 +316,33 @@ func TestCache_JSONIsOneObject(t *testing.T) {
 		_, out, _ := cached(t, s, append(strings.Fields(args), "-o", "json")...)
 		if err := json.Unmarshal([]byte(out), &map[string]any{}); err != nil {
 			t.Errorf("%s: %s: %v", args, out, err)
+		}
+	}
+}
+
+// A cache or a tag that does not exist was "cleared", "deleted".
+func TestCache_WhatDoesNotExistIsSaid(t *testing.T) {
+	s := madcrowtest.StartRedis(t)
+	users := typed(t, s, "users", cache.Options[member]{TTL: time.Minute})
+	if err := users.Set(t.Context(), "42", member{ID: 42}, cache.WithTags("user:42")); err != nil {
+		t.Fatal(err)
+	}
+	const noCache = "madcrow: there is no cache \"usres\": did you mean \"users\"; caches that there are: users\n"
+	for args, want := range map[string]string{
+		"clear --name usres": noCache, "get 42 --name usres": noCache, "ttl 42 --name usres": noCache, "del 42 --name usres": noCache,
+		"get 43 --name users": "not found\n", "tag delete user:43": "madcrow: no entry has the tag user:43\n",
+		"tag expire user:42 a b": "madcrow: no entry has the tag a, b\n",
+	} {
+		if code, stdout, stderr := cached(t, s, strings.Fields(args)...); code != exitMiss || stdout != "" || stderr != want {
+			t.Errorf("madcrow cache %s: exit code %d: %s%s", args, code, stdout, stderr)
+		}
+	}
+	if code, stdout, _ := cached(t, s, "get", "42", "--name", "usres", "-o", "json"); code != exitMiss || !strings.HasPrefix(stdout, `{"key":"42","name":"usres","found":false`) {
+		t.Errorf("exit code %d: %s", code, stdout)
+	}
+	for args, want := range map[string]string{"tag delete user:42": "deleted", "clear --name users": "cleared"} {
+		if code, stdout, stderr := cached(t, s, strings.Fields(args)...); code != exitOK || stdout != want {
+			t.Errorf("madcrow cache %s: exit code %d: %s%s", args, code, stdout, stderr)
 		}
 	}
 }

@@ -44,6 +44,7 @@ Use the Redis on this machine:
 	}
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(newServe(), newList(), newCache(), newLimit(), newPublish(), newTail(), newStream(), newSession(), newVersion(), newConfig())
+	addCompletions(root)
 	return root
 }
 
