@@ -25,9 +25,7 @@ cluster it counts those of one node.
 
 Reserved channels are refused: those that begin with __, on which servers speak
 themselves (a message to __sentinel__:hello can take over a set of Sentinels),
-and those of Madcrow's own, which begin with m1:. redis-cli can publish there.
-
-Exit codes: 0 sent; 1 failed; 2 wrong command line or settings.`,
+and those of Madcrow's own, which begin with m1:. redis-cli can publish there.` + exits("0 sent"),
 		Example: `  madcrow publish news hello
   madcrow publish news - < message.json
   madcrow publish news hello -o json`,

@@ -50,7 +50,7 @@ func newServe() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve the HTTP API",
-		Long: `Serve the HTTP API. The routes are shown at /docs and described at /openapi.json.
+		Long: `Serve the HTTP API. /docs shows the routes, /openapi.json describes them.
 
 Redis comes from the environment (REDIS_HOST, REDIS_URL, REDIS_SENTINELS,
 REDIS_CLUSTERS and so on; 'madcrow config' shows what is in force). When none
@@ -72,9 +72,7 @@ SIGTERM and SIGINT end it in order: /readyz fails, after --drain-delay there are
 no new connections, requests in flight are finished, streams of events are
 ended, then Redis is closed. A second signal ends it at once. Behind a load
 balancer let --drain-delay be longer than it takes to notice that /readyz fails:
-whoever connects in the very moment when the port is closed gets no answer.
-
-Exit codes: 0 ended in order, 1 failed, 2 wrong command line or settings.`,
+whoever connects in the very moment when the port is closed gets no answer.` + exits("0 ended in order"),
 		Example: `  madcrow serve
   REDIS_HOST=localhost madcrow serve
   REDIS_URL=rediss://user:password@redis.example:6380/0 madcrow serve

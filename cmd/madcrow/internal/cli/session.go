@@ -67,8 +67,8 @@ func newSessionList() *cobra.Command {
 	return o.command("list USER", "List where a user is logged in",
 		`List the live sessions of USER, the latest made first: handle, when it was made
 and last used (to a tenth of the idle time), when it ends at the latest, and the
-client's address and device at the login. Looking is no use: no session lives
-longer for it.`,
+client's address and device at the login. No session lives
+longer for being looked at.`,
 		`  madcrow session list 42
   madcrow session list 42 --name admin --secret-file secret -o json`, listSessions)
 }
@@ -76,10 +76,10 @@ longer for it.`,
 func newSessionShow() *cobra.Command {
 	o := &sessionOptions{}
 	cmd := o.command("show {USER HANDLE | --fastapi ID}", "Look at one session",
-		`Print what is known of one session. Looking is no use: it lives no longer for it.
+		`Print what is known of one session. It lives no longer for that.
 
 --data prints what the program keeps in it too, which may be anything. Data that
-is encrypted (Options.EncryptionKeys) is only said to be so: the keys are the program's.`,
+is encrypted (Options.EncryptionKeys) is only said to be so.`,
 		`  madcrow session show 42 HANDLE
   madcrow session show 42 HANDLE --data -o json
   madcrow session show --fastapi - --data < identifier`, showSession)
@@ -90,8 +90,8 @@ is encrypted (Options.EncryptionKeys) is only said to be so: the keys are the pr
 func newSessionRevoke() *cobra.Command {
 	o := &sessionOptions{}
 	cmd := o.command("revoke {USER HANDLE | USER --all | --fastapi ID}", "End one session, or all of a user",
-		`End one session of USER, or all of them, at once: when it has returned no process
-can read or write them, but for routes that read copies while Redis is away
+		`End one session of USER, or all of them, at once: when it has returned no
+process can read or write them, but for routes that read copies while Redis is away
 (madcrow.FailStale). The number of --all may count some that had ended unused.`,
 		`  madcrow session revoke 42 HANDLE
   madcrow session revoke 42 --all

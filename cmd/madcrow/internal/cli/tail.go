@@ -41,7 +41,7 @@ be several channels. Control characters are shown as \n, \x1b and so on; -o json
 has the messages as they are.
 
 Reserved channels, such as __keyspace@0__:*, are shown too, since listening
-changes nothing; 'madcrow publish' refuses them. Messages of a Go program's topic
+changes nothing; 'madcrow publish' refuses them. Messages of a program's topic
 (pubsub.Topic) are shown without what stands before them. With --pattern those
 topics with a history are heard that there are at the beginning.` + exits("0 ended by Ctrl-C or --count"),
 		Example: `  madcrow tail news
