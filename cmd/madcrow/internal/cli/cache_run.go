@@ -252,11 +252,7 @@ func changeTags(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o *cach
 
 // exists says whether there is a key.
 func exists(ctx context.Context, r *madcrow.Redis, key string) (bool, error) {
-	m, err := r.Do(ctx, func(b madcrow.Builder) madcrow.Command { return b.Exists().Key(key).Build() })
-	if err != nil {
-		return false, err
-	}
-	n, err := m.AsInt64()
+	n, _, err := r.Do(ctx, r.B().Exists().Key(key).Build()).Int()
 	return n > 0, err
 }
 

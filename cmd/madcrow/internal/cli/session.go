@@ -91,8 +91,9 @@ func newSessionRevoke() *cobra.Command {
 	o := &sessionOptions{}
 	cmd := o.command("revoke {USER HANDLE | USER --all | --fastapi ID}", "End one session, or all of a user",
 		`End one session of USER, or all of them, at once: when it has returned no
-process can read or write them, but for routes that read copies while Redis is away
-(madcrow.FailStale). The number of --all may count some that had ended unused.`,
+process can read or write them, but for routes that read copies while Redis is
+away (madcrow.FailStale). The number of --all may count some that had ended
+unused.`,
 		`  madcrow session revoke 42 HANDLE
   madcrow session revoke 42 --all
   madcrow session revoke --fastapi - < identifier`, revokeSessions)

@@ -35,8 +35,8 @@ func newStream() *cobra.Command {
 		Use:   "stream",
 		Short: "Look at a stream of work, its delayed messages and dead letters",
 		Long: `Look at a stream of a Go program (stream.Stream), at its delayed messages, and
-at those that a group of its workers has put aside. Messages are shown as they are
-stored, whatever their type is. 'madcrow ls streams' lists the streams.
+at those that a group of its workers has put aside. Messages are shown as they
+are stored, whatever their type is. 'madcrow ls streams' lists the streams.
 
 Where a stream has one group only, --group can be left out.` + streamExits,
 		Example: `  madcrow stream info mails
@@ -176,8 +176,8 @@ func newStreamAdd() *cobra.Command {
 	o := &streamOptions{}
 	cmd := o.command("add NAME MESSAGE", "Publish a message, now or later",
 		`Publish MESSAGE as it is, for all groups of the stream, and print its id. It
-must be as the program's codec writes it: JSON, or text for streams of strings; '-'
-reads it from standard input.
+must be as the program's codec writes it: JSON, or text for streams of strings;
+'-' reads it from standard input.
 
 With --in or --at it waits beside the stream until then: a process with workers
 of the stream publishes it, and 'madcrow stream cancel' takes it back.
