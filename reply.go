@@ -35,10 +35,15 @@ func repliesOf(msgs []Message) []Reply {
 }
 
 // elementOf is the reply of one element of an array, which may be an error of Redis.
+// Which command it is of is not known here: it may be that of a script that wrote.
 func elementOf(m Message) Reply {
 	if err := m.Error(); err != nil && !m.IsNil() {
 		kind, _ := fault.ClassifyReply(err.Error())
-		return Reply{msg: m, err: &Error{Op: "reply", Kind: Kind(kind), Err: err}}
+		e := &Error{Op: "reply", Kind: Kind(kind), Err: err}
+		if fault.ScriptNotApplied(err.Error()) {
+			e.Outcome = OutcomeNotApplied
+		}
+		return Reply{msg: m, err: e}
 	}
 	return Reply{msg: m}
 }
