@@ -313,7 +313,7 @@ func everythingAtOnce(ctx context.Context, r *madcrow.Redis, i int) {
 			_ = r.Do(ctx, r.B().Blpop().Key("nothing").Timeout(0.05).Build(), madcrow.Blocking(50*time.Millisecond)).Err()
 		case 4:
 			sub, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
-			_ = r.Receive(sub, func(b builder) command { return b.Subscribe().Channel("c" + strconv.Itoa(i)).Build() }, nil)
+			_ = r.Subscribe(sub, madcrow.Subscription{Channels: []string{"c" + strconv.Itoa(i)}}, madcrow.Handler{OnMessage: drop})
 			cancel()
 		}
 	}

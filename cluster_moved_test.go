@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/rueidis"
-
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
@@ -59,9 +57,9 @@ func TestCluster_ShardedSubscriptionFollowsItsSlot(t *testing.T) {
 	n := 0
 	for time.Since(start) < 20*time.Second {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-		var subscribed atomic.Bool // the hook also hears the unsubscription, which Receive does not wait for
-		err := r.Receive(madcrow.WithSubscriptionHook(ctx, func(rueidis.PubSubSubscription) { subscribed.Store(true); cancel() }),
-			func(b builder) command { return b.Ssubscribe().Channel("news").Build() }, func(rueidis.PubSubMessage) {})
+		var subscribed atomic.Bool
+		err := r.Subscribe(ctx, madcrow.Subscription{Sharded: []string{"news"}},
+			madcrow.Handler{OnMessage: drop, OnSubscribed: func(string) { subscribed.Store(true); cancel() }})
 		cancel()
 		if subscribed.Load() {
 			break

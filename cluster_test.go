@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/rueidis"
-
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
@@ -229,14 +227,15 @@ func TestCluster_PubSubAndTransactions(t *testing.T) {
 		ready := make(chan struct{})
 		over := make(chan error, 1)
 		var once sync.Once
-		ctx := madcrow.WithSubscriptionHook(t.Context(), func(rueidis.PubSubSubscription) { once.Do(func() { close(ready) }) })
+		of := news
+		if op == "SSUBSCRIBE" {
+			of = madcrow.Subscription{Sharded: []string{"news"}}
+		}
 		go func() {
-			over <- r.Receive(ctx, func(b builder) command {
-				if op == "SSUBSCRIBE" {
-					return b.Ssubscribe().Channel("news").Build()
-				}
-				return b.Subscribe().Channel("news").Build()
-			}, func(m rueidis.PubSubMessage) { got <- m.Message })
+			over <- r.Subscribe(t.Context(), of, madcrow.Handler{
+				OnMessage:    func(m madcrow.PubSubMessage) { got <- m.Payload },
+				OnSubscribed: func(string) { once.Do(func() { close(ready) }) },
+			})
 		}()
 		select {
 		case <-ready:

@@ -138,6 +138,34 @@ func ExampleRedis_Eval() {
 	// -1 <nil>
 }
 
+// Messages come until the context ends. What is published while no one listens is
+// lost: package pubsub subscribes again, and says when something was missed.
+func ExampleRedis_Subscribe() {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	r, err := madcrow.Open(ctx, exampleServer)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer r.Close(context.Background())
+
+	err = r.Subscribe(ctx, madcrow.Subscription{Patterns: []string{"orders.*"}}, madcrow.Handler{
+		OnSubscribed: func(pattern string) {
+			fmt.Println("listening to", pattern)
+			go r.Do(ctx, r.B().Publish().Channel("orders.de").Message("7").Build())
+		},
+		OnMessage: func(m madcrow.PubSubMessage) {
+			fmt.Println(m.Channel, m.Payload)
+			cancel()
+		},
+	})
+	fmt.Println(errors.Is(err, madcrow.ErrCanceled))
+	// Output:
+	// listening to orders.*
+	// orders.de 7
+	// true
+}
+
 // What to do with a failure depends on its kind, and whether to repeat it on
 // its outcome.
 func ExampleError() {

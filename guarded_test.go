@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/rueidis"
-
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
@@ -100,32 +98,32 @@ func TestOpen_FunctionsThatPanicOrExitEndNothing(t *testing.T) {
 
 // Of those who receive a channel, one that panics ends itself alone; one that
 // ends its goroutine leaves the others able to subscribe again.
-func TestReceive_FunctionThatPanicsEndsItselfAlone(t *testing.T) {
+func TestSubscribe_FunctionThatPanicsEndsItselfAlone(t *testing.T) {
 	_, r := server(t)
-	subscribe := func(b madcrow.Builder) madcrow.Command { return b.Subscribe().Channel("c").Build() }
+	of := madcrow.Subscription{Channels: []string{"c"}}
 	var ready sync.WaitGroup
 	ready.Add(3)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	hooked := func(what string) context.Context {
+	handler := func(what string, onMessage func(madcrow.PubSubMessage)) madcrow.Handler {
 		once := sync.OnceFunc(ready.Done)
-		return madcrow.WithSubscriptionHook(ctx, func(rueidis.PubSubSubscription) {
+		return madcrow.Handler{OnMessage: onMessage, OnSubscribed: func(string) {
 			once()
 			if what == "hook" {
 				panic("the hook")
 			}
-		})
+		}}
 	}
 	panics, hook := make(chan error, 1), make(chan error, 1)
 	go func() {
-		panics <- r.Receive(hooked("panic"), subscribe, func(rueidis.PubSubMessage) { panic("hostile") })
+		panics <- r.Subscribe(ctx, of, handler("panic", func(madcrow.PubSubMessage) { panic("hostile") }))
 	}()
-	go func() { hook <- r.Receive(hooked("hook"), subscribe, func(rueidis.PubSubMessage) {}) }()
+	go func() { hook <- r.Subscribe(ctx, of, handler("hook", drop)) }()
 	heard := make(chan string, 10)
 	go func() {
-		h := hooked("")
+		h := handler("", func(m madcrow.PubSubMessage) { heard <- m.Payload })
 		for ctx.Err() == nil {
-			_ = r.Receive(h, subscribe, func(m rueidis.PubSubMessage) { heard <- m.Message })
+			_ = r.Subscribe(ctx, of, h)
 		}
 	}()
 	ready.Wait()
@@ -150,7 +148,7 @@ func TestReceive_FunctionThatPanicsEndsItselfAlone(t *testing.T) {
 		t.Error(got)
 	}
 	go func() {
-		_ = r.Receive(ctx, subscribe, func(rueidis.PubSubMessage) { runtime.Goexit() })
+		_ = r.Subscribe(ctx, of, madcrow.Handler{OnMessage: func(madcrow.PubSubMessage) { runtime.Goexit() }})
 	}()
 	for end := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		say("2")

@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/rueidis"
-
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
@@ -136,14 +134,12 @@ func TestDoMulti_CommandsWithoutKeysKeepTheirOrderInACluster(t *testing.T) {
 	var mu sync.Mutex
 	ready := make(chan struct{})
 	var once sync.Once // it may be subscribed again, on a busy machine
-	ctx := madcrow.WithSubscriptionHook(t.Context(), func(rueidis.PubSubSubscription) { once.Do(func() { close(ready) }) })
-	go func() {
-		_ = r.Receive(ctx, func(b builder) command { return b.Subscribe().Channel("c").Build() }, func(m rueidis.PubSubMessage) {
-			mu.Lock()
-			got = append(got, m.Message)
-			mu.Unlock()
-		})
-	}()
+	h := madcrow.Handler{OnSubscribed: func(string) { once.Do(func() { close(ready) }) }, OnMessage: func(m madcrow.PubSubMessage) {
+		mu.Lock()
+		got = append(got, m.Payload)
+		mu.Unlock()
+	}}
+	go func() { _ = r.Subscribe(t.Context(), madcrow.Subscription{Channels: []string{"c"}}, h) }()
 	<-ready
 	for i := range 200 {
 		_, _ = r.DoMulti(t.Context(), r.B().Publish().Channel("c").Message(fmt.Sprint(2*i)).Build(), r.B().Publish().Channel("c").Message(fmt.Sprint(2*i+1)).Build())

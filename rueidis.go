@@ -142,7 +142,7 @@ func (r *Redis) once(ctx context.Context, cmds ...Command) []rueidis.RedisResult
 }
 
 func (c *client) Receive(ctx context.Context, subscribe rueidis.Completed, fn func(rueidis.PubSubMessage)) error {
-	return c.r.Receive(ctx, func(Builder) Command { return subscribe }, fn)
+	return c.r.receive(ctx, subscribe, fn)
 }
 
 func (c *client) DoStream(ctx context.Context, cmd rueidis.Completed) rueidis.RedisResultStream {

@@ -4,8 +4,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/rueidis"
-
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
@@ -27,8 +25,10 @@ func TestSentinel_DedicatedConnectionsAndSubscriptionsLeaveTheOldMaster(t *testi
 	ready := make(chan struct{})
 	ended := make(chan error, 1)
 	go func() {
-		ctx := madcrow.WithSubscriptionHook(t.Context(), func(rueidis.PubSubSubscription) { close(ready) })
-		ended <- r.Receive(ctx, func(b builder) command { return b.Subscribe().Channel("c").Build() }, func(m rueidis.PubSubMessage) { got <- m.Message })
+		ended <- r.Subscribe(t.Context(), madcrow.Subscription{Channels: []string{"c"}}, madcrow.Handler{
+			OnMessage:    func(m madcrow.PubSubMessage) { got <- m.Payload },
+			OnSubscribed: func(string) { close(ready) },
+		})
 	}()
 	<-ready
 	f.set(func() { f.master, f.epoch = b.Addr(), 2 })

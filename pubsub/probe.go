@@ -10,6 +10,7 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/clock"
+	"github.com/madcrow-go/madcrow/internal/sealed"
 )
 
 // A connection may answer PING and bring no messages: behind a balancer that has
@@ -241,5 +242,5 @@ func (w *subConn) sendProbe(ctx context.Context) {
 	w.interval = min(2*w.interval, maxIntervalFactor*b.probeAfter)
 	w.silentSince.Store(before)
 	w.renewedAt.Store(int64(time.Since(b.start)))
-	b.r.RenewSubscriptions(w.node)
+	b.r.RenewSubscriptions(sealed.Key{}, w.node)
 }

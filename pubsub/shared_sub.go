@@ -8,10 +8,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/redis/rueidis"
-
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/keys"
+	"github.com/madcrow-go/madcrow/internal/sealed"
 )
 
 // mode is how a channel is subscribed to.
@@ -186,20 +185,19 @@ func (f *sharedSub) receive(ctx context.Context) error {
 	defer release()
 	tooLate := time.AfterFunc(confirmWithin, cancel)
 	defer tooLate.Stop()
-	conn := f.b.subConnOf(f.b.r.SubscriptionNode(f.key.command))
+	conn := f.b.subConnOf(f.b.r.SubscriptionNode(sealed.Key{}, f.key.subscription()))
 	f.mu.Lock()
 	f.attempt++
 	attempt := f.attempt
 	f.conn = conn
 	f.mu.Unlock()
-	hooked := madcrow.WithSubscriptionHook(ctx, func(p rueidis.PubSubSubscription) {
-		if p.Channel == f.key.channel && (p.Kind == "subscribe" || p.Kind == "psubscribe" || p.Kind == "ssubscribe") && ctx.Err() == nil {
+	return f.b.r.Subscribe(ctx, f.key.subscription(), madcrow.Handler{OnMessage: f.deliver, OnSubscribed: func(string) {
+		if ctx.Err() == nil {
 			tooLate.Stop()
 			release()
 			f.confirm(attempt)
 		}
-	})
-	return f.b.r.Receive(hooked, f.key.command, f.deliver)
+	}})
 }
 
 // name is the channel or the pattern as the program gave it.
@@ -211,14 +209,15 @@ func (k channelKey) name(b *Bus) string {
 	return strings.TrimPrefix(k.channel, prefix)
 }
 
-func (k channelKey) command(b madcrow.Builder) madcrow.Command {
+func (k channelKey) subscription() madcrow.Subscription {
+	one := []string{k.channel}
 	switch k.mode {
 	case modePattern:
-		return b.Psubscribe().Pattern(k.channel).Build()
+		return madcrow.Subscription{Patterns: one}
 	case modeSharded:
-		return b.Ssubscribe().Channel(k.channel).Build()
+		return madcrow.Subscription{Sharded: one}
 	}
-	return b.Subscribe().Channel(k.channel).Build()
+	return madcrow.Subscription{Channels: one}
 }
 
 // confirm notifies the subscribers that messages come from now on. A confirmation
@@ -286,15 +285,15 @@ func (f *sharedSub) notify(it item) {
 }
 
 // deliver runs on the reader of the connection: it never waits.
-func (f *sharedSub) deliver(m rueidis.PubSubMessage) {
+func (f *sharedSub) deliver(m madcrow.PubSubMessage) {
 	now := time.Now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.conn.noteReceived(now)
 	reserved := f.key.mode == modePattern && f.b.reserved(m.Channel)
-	msg, fresh := &message{channel: m.Channel, raw: m.Message, payload: m.Message, shared: len(f.listeners) > 1}, true
+	msg, fresh := &message{channel: m.Channel, raw: m.Payload, payload: m.Payload, shared: len(f.listeners) > 1}, true
 	if f.typed > 0 && !reserved {
-		if env, ok := parseEnvelope(m.Message); ok {
+		if env, ok := parseEnvelope(m.Payload); ok {
 			var missing int
 			env.publisher, missing, fresh = f.seen.record(m.Channel, env, now)
 			msg.env, msg.payload = env, env.payload

@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/redis/rueidis"
-
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/clock"
 	"github.com/madcrow-go/madcrow/internal/operr"
@@ -160,10 +158,10 @@ func (w *waiting) listen(ctx context.Context) pending.Progress {
 	w.stop = stop
 	w.mu.Unlock()
 	var heard atomic.Bool
-	hooked := madcrow.WithSubscriptionHook(own, func(rueidis.PubSubSubscription) { heard.Store(true); w.subscribed() })
-	err := w.s.r.Receive(hooked,
-		func(b madcrow.Builder) madcrow.Command { return b.Subscribe().Channel(w.channel).Build() },
-		func(m rueidis.PubSubMessage) { w.released(m.Message) })
+	err := w.s.r.Subscribe(own, madcrow.Subscription{Channels: []string{w.channel}}, madcrow.Handler{
+		OnMessage:    func(m madcrow.PubSubMessage) { w.released(m.Payload) },
+		OnSubscribed: func(string) { heard.Store(true); w.subscribed() },
+	})
 	w.mu.Lock()
 	w.stop = nil
 	idle := w.calls == 0

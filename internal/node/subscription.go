@@ -25,7 +25,7 @@ const (
 	unsubscribeTimeout = 5 * time.Second
 )
 
-// Subscriptions are the shared subscriptions of all calls of Receive. rueidis
+// Subscriptions are the shared subscriptions of all calls of Subscribe. rueidis
 // delivers messages through a small queue from the moment when a subscription is
 // registered, and reads that queue only between the replies to SUBSCRIBE and
 // UNSUBSCRIBE. While the queue is full, the reader of the connection waits, and
@@ -78,23 +78,29 @@ type sharedSubscription struct {
 
 	mu        sync.Mutex
 	heard     map[string][]*listener // by channel; lists are not changed
-	confirmed map[string]rueidis.PubSubSubscription
+	confirmed map[string]bool
 }
 
-// listener is one call of Receive.
+// Handler is what a listener calls. OnSubscribed may be nil.
+type Handler struct {
+	OnMessage    func(rueidis.PubSubMessage)
+	OnSubscribed func(channel string)
+}
+
+// listener is one call of Subscribe.
 type listener struct {
-	ctx  context.Context
-	fn   func(rueidis.PubSubMessage)
-	over chan error // why one of its shared ended
-	left atomic.Bool
+	ctx     context.Context
+	handler Handler
+	over    chan error // why one of its shared ended
+	left    atomic.Bool
 
 	mu   sync.Mutex // while it is called
 	gone bool
 }
 
-// Listen calls fn for the messages of some channels of a node.
-func (s *Subscriptions) Listen(ctx context.Context, n *Node, op string, channels []string, fn func(rueidis.PubSubMessage)) error {
-	l := &listener{ctx: ctx, fn: fn, over: make(chan error, 1)}
+// Listen calls h for the messages of some channels of a node.
+func (s *Subscriptions) Listen(ctx context.Context, n *Node, op string, channels []string, h Handler) error {
+	l := &listener{ctx: ctx, handler: h, over: make(chan error, 1)}
 	shared := s.join(n, op, channels, l)
 	if shared == nil {
 		return fault.ErrCallerLeft
@@ -111,7 +117,7 @@ func (s *Subscriptions) Listen(ctx context.Context, n *Node, op string, channels
 // join lets l listen to the shared of all channels, and begins one for those
 // that have none. It returns nil when l's context ended before that.
 func (s *Subscriptions) join(n *Node, op string, channels []string, l *listener) []*sharedSubscription {
-	l.mu.Lock() // its hook is called before it gets messages
+	l.mu.Lock() // OnSubscribed is called before it gets messages
 	defer l.mu.Unlock()
 	for {
 		list, welcome, wait := s.tryJoin(n, op, channels, l)
@@ -171,7 +177,7 @@ func (s *Subscriptions) tryJoin(n *Node, op string, channels []string, l *listen
 func (s *Subscriptions) newSharedSubscription(n *Node, op string) *sharedSubscription {
 	c := &sharedSubscription{
 		subs: s, node: n, op: op, ended: make(chan struct{}),
-		heard: map[string][]*listener{}, confirmed: map[string]rueidis.PubSubSubscription{},
+		heard: map[string][]*listener{}, confirmed: map[string]bool{},
 	}
 	c.ctx, c.cancel = context.WithCancel(s.Life)
 	return c
@@ -219,8 +225,8 @@ func (c *sharedSubscription) add(channel string, l *listener) (tell func()) {
 		return nil
 	}
 	c.heard[channel] = append(slices.Clip(list), l)
-	if p, ok := c.confirmed[channel]; ok {
-		return func() { l.notify(p) }
+	if c.confirmed[channel] {
+		return func() { l.notify(channel) }
 	}
 	return nil
 }
@@ -309,16 +315,14 @@ func (c *sharedSubscription) unsubscribe() {
 // onSubscription runs on the reader of the connection.
 func (c *sharedSubscription) onSubscription(p rueidis.PubSubSubscription) {
 	c.mu.Lock()
-	switch p.Kind {
-	case "subscribe", "psubscribe", "ssubscribe":
-		c.confirmed[p.Channel] = p
-	default:
-		delete(c.confirmed, p.Channel)
+	c.confirmed[p.Channel] = p.Kind == "subscribe" || p.Kind == "psubscribe" || p.Kind == "ssubscribe"
+	var list []*listener
+	if c.confirmed[p.Channel] {
+		list = c.heard[p.Channel]
 	}
-	list := c.heard[p.Channel]
 	c.mu.Unlock()
 	for _, l := range list {
-		l.notify(p)
+		l.notify(p.Channel)
 	}
 }
 
@@ -344,24 +348,19 @@ func (l *listener) hear(m rueidis.PubSubMessage) {
 	defer func() {
 		if p := recover(); p != nil { // the others go on listening
 			l.gone = true
-			l.stopWith(fmt.Errorf("the function of Receive: %w", guard.Recovered(p)))
+			l.stopWith(fmt.Errorf("Handler.OnMessage: %w", guard.Recovered(p)))
 		}
 	}()
-	l.fn(m)
+	l.handler.OnMessage(m)
 }
 
-// notify calls the hook of l's context, if it has one.
-func (l *listener) notify(p rueidis.PubSubSubscription) {
-	if l.left.Load() {
+// notify says that a channel is subscribed.
+func (l *listener) notify(channel string) {
+	if l.left.Load() || l.handler.OnSubscribed == nil {
 		return
 	}
-	if hook, ok := l.ctx.Value(SubscriptionHook{}).(func(rueidis.PubSubSubscription)); ok {
-		// The connection's reader calls it, which must go on whatever it does.
-		if err := guard.Apart(func() error { hook(p); return nil }); err != nil {
-			l.stopWith(fmt.Errorf("the subscription hook: %w", err))
-		}
+	// The connection's reader calls it, which must go on whatever it does.
+	if err := guard.Apart(func() error { l.handler.OnSubscribed(channel); return nil }); err != nil {
+		l.stopWith(fmt.Errorf("Handler.OnSubscribed: %w", err))
 	}
 }
-
-// SubscriptionHook is the key of a hook in a context.
-type SubscriptionHook struct{}

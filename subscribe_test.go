@@ -2,28 +2,34 @@ package madcrow_test
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/redis/rueidis"
-
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/sealed"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
-func TestReceive_LastSubscriberUnsubscribes(t *testing.T) {
+var news = madcrow.Subscription{Channels: []string{"news"}}
+
+func drop(madcrow.PubSubMessage) {}
+
+func TestSubscribe_LastSubscriberUnsubscribes(t *testing.T) {
 	madcrowtest.CheckLeaks(t)
 	s, r := server(t)
-	got := make(chan rueidis.PubSubMessage, 10)
+	got := make(chan madcrow.PubSubMessage, 10)
 	receive := func() (context.CancelFunc, chan error) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		subscribed := make(chan struct{})
 		var once sync.Once
-		hooked := madcrow.WithSubscriptionHook(ctx, func(rueidis.PubSubSubscription) { once.Do(func() { close(subscribed) }) })
 		go func() {
-			done <- r.Receive(hooked, func(b builder) command { return b.Subscribe().Channel("news").Build() }, func(m rueidis.PubSubMessage) { got <- m })
+			done <- r.Subscribe(ctx, news, madcrow.Handler{
+				OnMessage:    func(m madcrow.PubSubMessage) { got <- m },
+				OnSubscribed: func(string) { once.Do(func() { close(subscribed) }) },
+			})
 		}()
 		<-subscribed
 		return cancel, done
@@ -34,7 +40,7 @@ func TestReceive_LastSubscriberUnsubscribes(t *testing.T) {
 		t.Errorf("%v server subscriptions for one channel, want 1", n)
 	}
 	for range 2 {
-		if m := <-got; m.Channel != "news" || m.Message != "hello" {
+		if m := <-got; m != (madcrow.PubSubMessage{Channel: "news", Payload: "hello"}) {
 			t.Errorf("got %+v", m)
 		}
 	}
@@ -51,14 +57,13 @@ func TestReceive_LastSubscriberUnsubscribes(t *testing.T) {
 	}
 }
 
-func TestReceive_EndsWithABrokenConnection(t *testing.T) {
+func TestSubscribe_EndsWithABrokenConnection(t *testing.T) {
 	madcrowtest.CheckLeaks(t)
 	s, r := server(t)
 	done := make(chan error, 1)
 	subscribed := make(chan struct{})
-	ctx := madcrow.WithSubscriptionHook(t.Context(), func(rueidis.PubSubSubscription) { close(subscribed) })
 	go func() {
-		done <- r.Receive(ctx, func(b builder) command { return b.Subscribe().Channel("news").Build() }, func(rueidis.PubSubMessage) {})
+		done <- r.Subscribe(t.Context(), news, madcrow.Handler{OnMessage: drop, OnSubscribed: func(string) { close(subscribed) }})
 	}()
 	<-subscribed
 	s.Kill()
@@ -68,50 +73,49 @@ func TestReceive_EndsWithABrokenConnection(t *testing.T) {
 	case <-time.After(2 * time.Second):
 		t.Error("the subscriber was not notified in 2 s")
 	}
-	if err := r.Receive(t.Context(), func(b builder) command { return b.Get().Key("a").Build() }, nil); err == nil {
-		t.Error("Receive took a GET")
+	if err := r.Client().Receive(t.Context(), get(r, "a"), nil); err == nil {
+		t.Error("the client's Receive took a GET")
 	}
 }
 
 // The server answers and the connection stands; only the one for pub/sub is
 // made again, and calls on the others notice nothing.
-func TestRenewSubscriptions_EndsEachReceiveAndNothingElse(t *testing.T) {
+func TestRenewSubscriptions_EndsEachSubscribeAndNothingElse(t *testing.T) {
 	madcrowtest.CheckLeaks(t)
 	s, r := server(t)
-	subscribe := func(b builder) command { return b.Subscribe().Channel("news").Build() }
 	receive := func() (<-chan string, <-chan error) {
 		ended, confirmed, got := make(chan error, 1), make(chan struct{}, 1), make(chan string, 1)
-		ctx := madcrow.WithSubscriptionHook(t.Context(), func(rueidis.PubSubSubscription) {
+		h := madcrow.Handler{OnMessage: func(m madcrow.PubSubMessage) { got <- m.Payload }, OnSubscribed: func(string) {
 			select {
 			case confirmed <- struct{}{}:
 			default:
 			}
-		})
-		go func() { ended <- r.Receive(ctx, subscribe, func(m rueidis.PubSubMessage) { got <- m.Message }) }()
+		}}
+		go func() { ended <- r.Subscribe(t.Context(), news, h) }()
 		<-confirmed
 		return got, ended
 	}
-	if at := r.SubscriptionNode(subscribe); at != s.Addr() {
+	if at := r.SubscriptionNode(sealed.Key{}, news); at != s.Addr() {
 		t.Errorf("it would be on %q, want %q", at, s.Addr())
 	}
 	for _, address := range []string{s.Addr(), ""} {
 		_, ended := receive()
 		mustSet(t, r, "a", "1")
 		before := r.Status().Connections
-		r.RenewSubscriptions("127.0.0.1:1") // another node's
+		r.RenewSubscriptions(sealed.Key{}, "127.0.0.1:1") // another node's
 		select {
 		case err := <-ended:
 			t.Errorf("ended by another node's: %v", err)
 		case <-time.After(20 * time.Millisecond):
 		}
-		r.RenewSubscriptions(address)
+		r.RenewSubscriptions(sealed.Key{}, address)
 		select {
 		case err := <-ended:
 			if err == nil {
-				t.Error("Receive returned no error")
+				t.Error("Subscribe returned no error")
 			}
 		case <-time.After(2 * time.Second):
-			t.Fatal("Receive did not return")
+			t.Fatal("Subscribe did not return")
 		}
 		if n := r.Status().Connections; n != before-1 {
 			t.Errorf("%d connections, of %d; want one less", n, before)
@@ -133,14 +137,13 @@ func TestRenewSubscriptions_EndsEachReceiveAndNothingElse(t *testing.T) {
 
 // While the shared connections were made again, the last subscriber left without
 // UNSUBSCRIBE, and the server went on sending.
-func TestReceive_LastSubscriberUnsubscribesAlsoWhileSharedConnectionsAreLost(t *testing.T) {
+func TestSubscribe_LastSubscriberUnsubscribesAlsoWhileSharedConnectionsAreLost(t *testing.T) {
 	s, r := server(t)
 	for range 5 {
 		ctx, cancel := context.WithCancel(t.Context())
 		confirmed, done := make(chan struct{}, 2), make(chan error, 1)
-		hooked := madcrow.WithSubscriptionHook(ctx, func(rueidis.PubSubSubscription) { confirmed <- struct{}{} })
 		go func() {
-			done <- r.Receive(hooked, func(b builder) command { return b.Subscribe().Channel("news").Build() }, func(rueidis.PubSubMessage) {})
+			done <- r.Subscribe(ctx, news, madcrow.Handler{OnMessage: drop, OnSubscribed: func(string) { confirmed <- struct{}{} }})
 		}()
 		<-confirmed
 		s.Do(t, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
@@ -153,5 +156,48 @@ func TestReceive_LastSubscriberUnsubscribesAlsoWhileSharedConnectionsAreLost(t *
 		if left != int64(0) {
 			t.Fatalf("%v subscriptions are left at the server", left)
 		}
+	}
+}
+
+func TestSubscribe_PatternsHearWhatMatches(t *testing.T) {
+	s, r := server(t)
+	got, confirmed := make(chan madcrow.PubSubMessage, 1), make(chan string, 2)
+	h := madcrow.Handler{OnMessage: func(m madcrow.PubSubMessage) { got <- m }, OnSubscribed: func(channel string) { confirmed <- channel }}
+	go func() { _ = r.Subscribe(t.Context(), madcrow.Subscription{Patterns: []string{"news.*"}}, h) }()
+	if channel := <-confirmed; channel != "news.*" {
+		t.Errorf("%q was confirmed", channel)
+	}
+	s.Do(t, "PUBLISH", "news.de", "hallo")
+	if m := <-got; m != (madcrow.PubSubMessage{Channel: "news.de", Pattern: "news.*", Payload: "hallo"}) {
+		t.Errorf("got %+v", m)
+	}
+}
+
+func TestSubscribe_RefusesWhatCannotBeSubscribed(t *testing.T) {
+	_, r := server(t)
+	one := []string{"a"}
+	for name, c := range map[string]struct {
+		s        madcrow.Subscription
+		h        madcrow.Handler
+		argument string
+	}{
+		"nothing":    {madcrow.Subscription{}, madcrow.Handler{OnMessage: drop}, "Subscription"},
+		"two kinds":  {madcrow.Subscription{Channels: one, Patterns: one}, madcrow.Handler{OnMessage: drop}, "Subscription"},
+		"no handler": {madcrow.Subscription{Channels: one}, madcrow.Handler{}, "Handler.OnMessage"},
+	} {
+		e := (*madcrow.ArgumentError)(nil)
+		if err := r.Subscribe(t.Context(), c.s, c.h); !errors.As(err, &e) || e.Argument != c.argument {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// The builder of the command would panic.
+func TestCluster_ShardedSubscriptionOfTwoSlotsIsRefused(t *testing.T) {
+	_, r := startCluster(t)
+	e := (*madcrow.ArgumentError)(nil)
+	err := r.Subscribe(t.Context(), madcrow.Subscription{Sharded: []string{"a", "b"}}, madcrow.Handler{OnMessage: drop})
+	if !errors.As(err, &e) || e.Argument != "Subscription.Sharded" {
+		t.Errorf("%v", err)
 	}
 }

@@ -8,28 +8,26 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/rueidis"
-
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/testkit"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
-// Receive waited for the server to confirm the subscription, and heard no
+// Subscribe waited for the server to confirm the subscription, and heard no
 // cancellation.
-func TestReceive_IsCancelledOnAFrozenServer(t *testing.T) {
+func TestSubscribe_IsCancelledOnAFrozenServer(t *testing.T) {
 	s, r := server(t)
 	s.Pause()
 	defer s.Resume()
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(30*time.Millisecond, cancel)
-	testkit.Within(t, "Receive cancelled after 30 ms", 300*time.Millisecond, func() {
-		_ = r.Receive(ctx, func(b builder) command { return b.Subscribe().Channel("x").Build() }, func(rueidis.PubSubMessage) {})
+	testkit.Within(t, "Subscribe cancelled after 30 ms", 300*time.Millisecond, func() {
+		_ = r.Subscribe(ctx, news, madcrow.Handler{OnMessage: drop})
 	})
 }
 
 // Each waited for its own UNSUBSCRIBE, one after the other.
-func TestReceive_ManyLeaveAFrozenServerTogether(t *testing.T) {
+func TestSubscribe_ManyLeaveAFrozenServerTogether(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
 	r, err := madcrow.Open(t.Context(), s.Config())
 	if err != nil {
@@ -42,9 +40,9 @@ func TestReceive_ManyLeaveAFrozenServerTogether(t *testing.T) {
 	for i := range 20 {
 		ready.Add(1)
 		var once sync.Once
-		sub := madcrow.WithSubscriptionHook(ctx, func(rueidis.PubSubSubscription) { once.Do(ready.Done) })
+		h := madcrow.Handler{OnMessage: drop, OnSubscribed: func(string) { once.Do(ready.Done) }}
 		wg.Go(func() {
-			_ = r.Receive(sub, func(b builder) command { return b.Subscribe().Channel(fmt.Sprint("c", i)).Build() }, func(rueidis.PubSubMessage) {})
+			_ = r.Subscribe(ctx, madcrow.Subscription{Channels: []string{fmt.Sprint("c", i)}}, h)
 			last.Store(time.Now().UnixNano())
 		})
 	}
@@ -58,19 +56,19 @@ func TestReceive_ManyLeaveAFrozenServerTogether(t *testing.T) {
 	testkit.Within(t, "Close(50 ms)", 400*time.Millisecond, func() { _ = r.Close(short) })
 	wg.Wait()
 	if d := time.Duration(last.Load() - start.UnixNano()); d > testkit.Slack(400*time.Millisecond) {
-		t.Errorf("the last Receive returned %v after it was cancelled", d)
+		t.Errorf("the last Subscribe returned %v after it was cancelled", d)
 	}
 	s.Resume()
 }
 
 // They stood in one line for the connection, each with its own time-out.
-func TestReceive_HundredsOnAFrozenServerKeepTheirDeadlines(t *testing.T) {
+func TestSubscribe_HundredsOnAFrozenServerKeepTheirDeadlines(t *testing.T) {
 	s, r := server(t)
 	up := make(chan struct{})
 	var once sync.Once
 	go func() {
-		_ = r.Receive(madcrow.WithSubscriptionHook(t.Context(), func(rueidis.PubSubSubscription) { once.Do(func() { close(up) }) }),
-			func(b builder) command { return b.Subscribe().Channel("first").Build() }, func(rueidis.PubSubMessage) {})
+		_ = r.Subscribe(t.Context(), madcrow.Subscription{Channels: []string{"first"}},
+			madcrow.Handler{OnMessage: drop, OnSubscribed: func(string) { once.Do(func() { close(up) }) }})
 	}()
 	<-up
 	s.Pause()
@@ -82,7 +80,7 @@ func TestReceive_HundredsOnAFrozenServerKeepTheirDeadlines(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 			defer cancel()
 			start := time.Now()
-			_ = r.Receive(ctx, func(b builder) command { return b.Subscribe().Channel(fmt.Sprint("c", i)).Build() }, func(rueidis.PubSubMessage) {})
+			_ = r.Subscribe(ctx, madcrow.Subscription{Channels: []string{fmt.Sprint("c", i)}}, madcrow.Handler{OnMessage: drop})
 			for d := int64(time.Since(start)); ; {
 				old := worst.Load()
 				if d <= old || worst.CompareAndSwap(old, d) {
@@ -93,6 +91,6 @@ func TestReceive_HundredsOnAFrozenServerKeepTheirDeadlines(t *testing.T) {
 	}
 	wg.Wait()
 	if d := time.Duration(worst.Load()); d > testkit.Slack(300*time.Millisecond) {
-		t.Errorf("a Receive with a deadline of 50 ms took %v", d)
+		t.Errorf("a Subscribe with a deadline of 50 ms took %v", d)
 	}
 }

@@ -7,13 +7,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/rueidis"
-
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/madcrowtest"
 )
 
-// receiving is a Receive of one channel. Its messages are dropped while none
+// receiving is a Subscribe of one channel. Its messages are dropped while none
 // takes them, so that it delays no other.
 type receiving struct {
 	got    chan string
@@ -29,15 +27,13 @@ func receiveOn(t *testing.T, r *madcrow.Redis, channel string) *receiving {
 	t.Cleanup(cancel)
 	confirmed := make(chan struct{})
 	once := sync.OnceFunc(func() { close(confirmed) })
-	hooked := madcrow.WithSubscriptionHook(ctx, func(rueidis.PubSubSubscription) { once() })
-	go func() {
-		v.ended <- r.Receive(hooked, func(b builder) command { return b.Subscribe().Channel(channel).Build() }, func(m rueidis.PubSubMessage) {
-			select {
-			case v.got <- m.Message:
-			default:
-			}
-		})
-	}()
+	h := madcrow.Handler{OnSubscribed: func(string) { once() }, OnMessage: func(m madcrow.PubSubMessage) {
+		select {
+		case v.got <- m.Payload:
+		default:
+		}
+	}}
+	go func() { v.ended <- r.Subscribe(ctx, madcrow.Subscription{Channels: []string{channel}}, h) }()
 	select {
 	case <-confirmed:
 	case <-time.After(5 * time.Second):
@@ -89,7 +85,7 @@ func noisy(t *testing.T, s *madcrowtest.Server, channel string) {
 
 // The server tells of a channel before it has answered the second subscriber of
 // it: what comes meanwhile must not stand in the way of that answer.
-func TestReceive_SecondSubscriberOfABusyChannelDelaysNoOther(t *testing.T) {
+func TestSubscribe_SecondSubscriberOfABusyChannelDelaysNoOther(t *testing.T) {
 	madcrowtest.CheckLeaks(t)
 	s, r := server(t)
 	noisy(t, s, "busy")
@@ -113,7 +109,7 @@ func TestReceive_SecondSubscriberOfABusyChannelDelaysNoOther(t *testing.T) {
 }
 
 // Messages for a subscriber that leaves must not delay its UNSUBSCRIBE.
-func TestReceive_LeavingABusyChannelDelaysNoOther(t *testing.T) {
+func TestSubscribe_LeavingABusyChannelDelaysNoOther(t *testing.T) {
 	madcrowtest.CheckLeaks(t)
 	s, r := server(t)
 	noisy(t, s, "busy")
@@ -137,16 +133,18 @@ func TestReceive_LeavingABusyChannelDelaysNoOther(t *testing.T) {
 
 // Who listens to several channels shares those that others have, and leaves
 // them to others.
-func TestReceive_OverlappingChannelsAreSubscribedOnce(t *testing.T) {
+func TestSubscribe_OverlappingChannelsAreSubscribedOnce(t *testing.T) {
 	madcrowtest.CheckLeaks(t)
 	s, r := server(t)
 	receive := func(channels ...string) (got chan string, leave func()) {
 		ctx, cancel := context.WithCancel(t.Context())
 		got, ended := make(chan string, 10), make(chan error, 1)
 		confirmed := make(chan string, 10)
-		hooked := madcrow.WithSubscriptionHook(ctx, func(p rueidis.PubSubSubscription) { confirmed <- p.Channel })
 		go func() {
-			ended <- r.Receive(hooked, func(b builder) command { return b.Subscribe().Channel(channels...).Build() }, func(m rueidis.PubSubMessage) { got <- m.Channel + m.Message })
+			ended <- r.Subscribe(ctx, madcrow.Subscription{Channels: channels}, madcrow.Handler{
+				OnMessage:    func(m madcrow.PubSubMessage) { got <- m.Channel + m.Payload },
+				OnSubscribed: func(channel string) { confirmed <- channel },
+			})
 		}()
 		notified := []string{}
 		for range channels {
