@@ -18,11 +18,15 @@ import (
 // The error is a [*madcrow.Error]: the call could not be decided, and the policy
 // is FailClosed or the caller cancelled.
 func (s *Semaphore) TryAcquire(ctx context.Context, subject string) (*Lease, Decision, error) {
-	return s.try(ctx, ctx, subject)
+	return s.try(ctx, ctx, subject, nil)
 }
 
-// try is TryAcquire where the lease gets another context than the call.
-func (s *Semaphore) try(ctx, whole context.Context, subject string) (*Lease, Decision, error) {
+// errWaited says that the wait of a call ended while Redis was asked.
+var errWaited = errors.New("the wait ended")
+
+// try is TryAcquire where the lease gets another context than the call. waits is the
+// call in its queue, or nil.
+func (s *Semaphore) try(ctx, whole context.Context, subject string, waits *waiter) (*Lease, Decision, error) {
 	lease := &Lease{s: s, id: keys.Nonce(), key: s.key(subject)}
 	sent := time.Now()
 	reply, err := s.evaluate(ctx, limitscript.LeaseAcquire, lease.key, lease.id)
@@ -32,6 +36,9 @@ func (s *Semaphore) try(ctx, whole context.Context, subject string) (*Lease, Dec
 	} else {
 		if !operr.NotSent(err) { // Redis may hold a lease that no one has
 			s.releaseLater(lease, true)
+		}
+		if waits != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) && s.waiting.answers(lease.key, 2*s.pause(d)) {
+			return nil, d, errWaited // Redis answers: it is no outage
 		}
 		d, err = s.fallBack(ctx, "acquire", subject, err)
 		lease.degraded = true
@@ -75,20 +82,20 @@ func (s *Semaphore) Acquire(ctx context.Context, subject string, opts ...Acquire
 	}
 	key := s.key(subject)
 	var d Decision
-	if !s.waiting.busy(key) {
+	busy, heard := s.waiting.busy(key)
+	if !busy {
 		var lease *Lease
 		var err error
-		if lease, d, err = s.try(limited, ctx, subject); err != nil || lease != nil {
+		if lease, d, err = s.try(limited, ctx, subject, nil); err != nil || lease != nil {
 			return lease, err
 		}
 	}
-	return s.await(limited, ctx, key, subject, d)
+	return s.await(limited, ctx, s.waiting.join(key, heard, !busy, s.pause(d)), subject, d)
 }
 
 // await waits for a lease in the queue of its subject. d is the last decision, or
 // none.
-func (s *Semaphore) await(ctx, whole context.Context, key, subject string, d Decision) (lease *Lease, err error) {
-	own := s.waiting.join(key)
+func (s *Semaphore) await(ctx, whole context.Context, own *waiter, subject string, d Decision) (lease *Lease, err error) {
 	more := false
 	defer func() { s.waiting.leave(own, more) }()
 	first := own.first
@@ -100,7 +107,7 @@ func (s *Semaphore) await(ctx, whole context.Context, key, subject string, d Dec
 			return nil, s.gaveUp(ctx, d)
 		case <-first:
 			first = nil
-			timer.Reset(s.pause(d))
+			timer.Reset(s.waiting.turn(own.key))
 			continue
 		case <-own.wake:
 		case <-timer.C:
@@ -110,20 +117,23 @@ func (s *Semaphore) await(ctx, whole context.Context, key, subject string, d Dec
 			}
 		}
 		before := d
-		if lease, d, err = s.try(ctx, whole, subject); err != nil {
-			if errors.Is(ctx.Err(), context.DeadlineExceeded) && before.of != nil { // the time ended within the call
-				return nil, s.gaveUp(ctx, before)
+		lease, d, err = s.try(ctx, whole, subject, own)
+		switch {
+		case errors.Is(err, errWaited):
+			return nil, s.gaveUp(ctx, before)
+		case err != nil:
+			if !errors.Is(ctx.Err(), context.Canceled) {
+				s.waiting.failed(own.key)
 			}
-			s.waiting.failed(key)
 			return nil, err
-		}
-		if lease != nil {
+		case lease != nil:
 			more = d.Remaining > 0
 			if d.Degraded {
-				s.waiting.failed(key)
+				s.waiting.failed(own.key)
 			}
 			return lease, nil
 		}
+		s.waiting.denied(own.key, s.pause(d))
 		timer.Reset(s.pause(d))
 	}
 }

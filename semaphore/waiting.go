@@ -27,12 +27,22 @@ type waiting struct {
 	listener *pending.Runner
 
 	mu     sync.Mutex
-	queues map[string][]*waiter
+	queues map[string]*queue
 	calls  int                // that wait
+	heard  uint64             // releases, of any subject
 	stop   context.CancelFunc // ends the subscription; nil while there is none
 	idle   *time.Timer        // ends it some time after the last call
 
 	unheard sync.Once // the log says that the subscription is not allowed
+}
+
+// queue are the waiting calls of one subject.
+type queue struct {
+	calls []*waiter
+	// due is when the first is to ask next, whoever that is then: a call that leaves
+	// hands the turn on.
+	due      time.Time
+	answered time.Time // when Redis last answered one of them
 }
 
 // waiter is one waiting call.
@@ -46,26 +56,38 @@ type waiter struct {
 const keepListening = 30 * time.Second
 
 func newWaiting(s *Semaphore) *waiting {
-	w := &waiting{s: s, channel: s.keyPrefix + "released", queues: make(map[string][]*waiter)}
+	w := &waiting{s: s, channel: s.keyPrefix + "released", queues: make(map[string]*queue)}
 	w.listener = pending.NewRunner(s.r, pending.RunnerOptions{Backoff: clock.Backoff{First: time.Second / 16, Most: time.Second}}, w.listen)
 	return w
 }
 
-// busy reports whether a call waits for the key already.
-func (w *waiting) busy(key string) bool {
+// busy reports whether a call waits for the key already. heard is for join.
+func (w *waiting) busy(key string) (busy bool, heard uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return len(w.queues[key]) > 0
+	return w.queues[key] != nil, w.heard
 }
 
-// join appends a call to those that wait for the key.
-func (w *waiting) join(key string) *waiter {
+// join appends a call to those that wait for the key. asked says that it was denied
+// before, and pause when to ask again then. heard is that of busy before it asked: a
+// release since then may be the one that it needs.
+func (w *waiting) join(key string, heard uint64, asked bool, pause time.Duration) *waiter {
 	own := &waiter{key: key, wake: make(chan struct{}, 1), first: make(chan struct{})}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.queues[key] = append(w.queues[key], own)
-	if len(w.queues[key]) == 1 {
+	q := w.queues[key]
+	if q == nil {
+		q = &queue{}
+		w.queues[key] = q
+	}
+	if q.calls = append(q.calls, own); len(q.calls) == 1 {
 		close(own.first)
+	}
+	if asked {
+		q.asked(pause)
+		if w.heard != heard {
+			q.calls[0].notify()
+		}
 	}
 	w.calls++
 	if w.idle != nil {
@@ -77,6 +99,34 @@ func (w *waiting) join(key string) *waiter {
 	return own
 }
 
+func (q *queue) asked(pause time.Duration) {
+	q.answered = time.Now()
+	q.due = q.answered.Add(pause)
+}
+
+// denied notes that Redis has denied a call that waits for the key, and when the
+// first is to ask again.
+func (w *waiting) denied(key string, pause time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.queues[key].asked(pause)
+}
+
+// turn is how long the first call that waits for the key sleeps where nothing wakes
+// it.
+func (w *waiting) turn(key string) time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return time.Until(w.queues[key].due)
+}
+
+// answers reports whether Redis has answered a call that waits for the key within d.
+func (w *waiting) answers(key string, d time.Duration) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return time.Since(w.queues[key].answered) < d
+}
+
 // leave removes a call. more says that the next one may find a lease, too.
 func (w *waiting) leave(own *waiter, more bool) {
 	w.mu.Lock()
@@ -86,18 +136,17 @@ func (w *waiting) leave(own *waiter, more bool) {
 		more = true
 	default:
 	}
-	queue := w.queues[own.key]
-	i := slices.Index(queue, own)
-	queue = slices.Delete(queue, i, i+1)
-	if len(queue) == 0 {
+	q := w.queues[own.key]
+	i := slices.Index(q.calls, own)
+	q.calls = slices.Delete(q.calls, i, i+1)
+	if len(q.calls) == 0 {
 		delete(w.queues, own.key)
 	} else {
-		w.queues[own.key] = queue
 		if i == 0 {
-			close(queue[0].first)
+			close(q.calls[0].first)
 		}
 		if more {
-			queue[0].notify()
+			q.calls[0].notify()
 		}
 	}
 	if w.calls--; w.calls == 0 {
@@ -116,8 +165,9 @@ func (own *waiter) notify() {
 func (w *waiting) released(key string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if queue := w.queues[key]; len(queue) > 0 {
-		queue[0].notify()
+	w.heard++
+	if q := w.queues[key]; q != nil {
+		q.calls[0].notify()
 	}
 }
 
@@ -126,8 +176,10 @@ func (w *waiting) released(key string) {
 func (w *waiting) failed(key string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, own := range w.queues[key] {
-		own.notify()
+	if q := w.queues[key]; q != nil {
+		for _, own := range q.calls {
+			own.notify()
+		}
 	}
 }
 
@@ -136,8 +188,9 @@ func (w *waiting) failed(key string) {
 func (w *waiting) subscribed() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, queue := range w.queues {
-		queue[0].notify()
+	w.heard++
+	for _, q := range w.queues {
+		q.calls[0].notify()
 	}
 }
 
