@@ -66,7 +66,7 @@ func New[T any](r *madcrow.Redis, name string, options Options[T]) (*Cache[T], e
 		near:   newNear[T](opt.NearCacheBytes),
 		clock:  newCoarseClock(),
 	}
-	c.health = loadHealth{log: c.log, name: name, quiet: defaultQuiet}
+	c.health = newLoadHealth(c.log, name)
 	c.flights = newFlights[T](opt.MaxLoads)
 	c.registry = registryOf(r)
 	removals, err := c.registry.join(c)

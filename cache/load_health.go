@@ -9,6 +9,7 @@ import (
 
 	"github.com/madcrow-go/madcrow"
 	"github.com/madcrow-go/madcrow/internal/guard"
+	"github.com/madcrow-go/madcrow/internal/logonce"
 )
 
 const (
@@ -17,17 +18,25 @@ const (
 	// defaultQuiet is how long no load may have failed before the log says that loads
 	// succeed again, although a key whose load failed was not loaded since.
 	defaultQuiet = time.Minute
+	// mostOutages is how many outages the log of a cache tells of in a minute.
+	mostOutages = 5
 )
 
 // loadHealth observes the loads of one cache. Its log says once when they begin to
-// fail, and once when they succeed again.
+// fail, and once when they succeed again. Of many short outages it tells of a few, and
+// counts the others.
 type loadHealth struct {
 	log    *slog.Logger
 	name   string
 	quiet  time.Duration
 	places guard.Said // of panics that are in the log
+	rate   logonce.Rate
 
 	now atomic.Pointer[outage] // nil: all is well
+}
+
+func newLoadHealth(log *slog.Logger, name string) loadHealth {
+	return loadHealth{log: log, name: name, quiet: defaultQuiet, rate: logonce.Rate{Lines: mostOutages, Every: time.Minute}}
 }
 
 // outage is a time in which loads fail.
@@ -37,6 +46,7 @@ type outage struct {
 	stale    atomic.Int64 // answers in the place of an error
 
 	mu      sync.Mutex
+	logged  bool                // the log tells of it
 	last    time.Time           // failure
 	keys    map[string]struct{} // whose last load failed
 	tooMany bool                // keys that failed are not all in keys
@@ -51,10 +61,13 @@ func (h *loadHealth) failed(key string, err error, staleFor time.Duration) {
 	now := time.Now()
 	o := h.now.Load()
 	for o == nil {
-		o = &outage{since: now, keys: map[string]struct{}{}}
+		o = &outage{since: now, last: now, keys: map[string]struct{}{key: {}}}
+		o.failures.Store(1)
+		o.mu.Lock() // its end waits until it is known whether it is logged
 		if h.now.CompareAndSwap(nil, o) {
-			h.logFirst(err, now, staleFor)
-			break
+			o.logged = h.logFirst(err, now, staleFor)
+			o.mu.Unlock()
+			return
 		}
 		o = h.now.Load()
 	}
@@ -69,15 +82,24 @@ func (h *loadHealth) failed(key string, err error, staleFor time.Duration) {
 	o.keys[key] = struct{}{}
 }
 
-func (h *loadHealth) logFirst(err error, now time.Time, staleFor time.Duration) {
+// logFirst logs the begin of an outage, unless the log has told of too many of late.
+func (h *loadHealth) logFirst(err error, now time.Time, staleFor time.Duration) bool {
+	others := h.rate.Dropped(now, false)
+	if !h.rate.Allow(now) {
+		return false
+	}
+	args := []any{"cache", h.name, "reason", err}
+	if others > 0 {
+		args = append(args, "others_before", others)
+	}
 	if staleFor <= 0 {
-		h.log.Warn("a load failed, and its callers get the error; further failures are counted, not logged",
-			"cache", h.name, "reason", err)
-		return
+		h.log.Warn("a load failed, and its callers get the error; further failures are counted, not logged", args...)
+		return true
 	}
 	until := now.Add(staleFor)
 	h.log.Warn("a load failed, and the stale value is served until "+until.Format(time.RFC3339)+", then callers get the error; further failures are counted, not logged",
-		"cache", h.name, "reason", err, "stale_until", until)
+		append(args, "stale_until", until)...)
+	return true
 }
 
 // succeeded notes a load that did not fail.
@@ -89,8 +111,9 @@ func (h *loadHealth) succeeded(key string) {
 	o.mu.Lock()
 	delete(o.keys, key)
 	over := len(o.keys) == 0 && !o.tooMany || time.Since(o.last) >= h.quiet
+	logged := o.logged
 	o.mu.Unlock()
-	if over && h.now.CompareAndSwap(o, nil) {
+	if over && h.now.CompareAndSwap(o, nil) && logged {
 		h.log.Info("loads succeed again", "cache", h.name, "lasted", time.Since(o.since).Round(time.Millisecond),
 			"failures", o.failures.Load(), "stale_answers", o.stale.Load())
 	}
