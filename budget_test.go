@@ -228,6 +228,13 @@ func TestBudget_ACallAllocatesItsReplyAndNoMore(t *testing.T) {
 		"DoMulti of 4, the values": {6, func() {
 			_, _ = r.DoMulti(ctx, r.B().Get().Key("k").Build(), r.B().Get().Key("k2").Build(), r.B().Get().Key("k3").Build(), r.B().Get().Key("k4").Build())
 		}},
+		// Beyond 16 arguments or 4 commands they are kept in memory that is used again.
+		"DoMulti of 2, 24 arguments": {5, func() {
+			_, _ = r.DoMulti(ctx, r.B().Del().Key(names...).Build(), r.B().Del().Key(names...).Build())
+		}},
+		"DoMulti of 6": {6, func() {
+			_, _ = r.DoMulti(ctx, get(r, "a"), get(r, "b"), get(r, "c"), get(r, "d"), get(r, "e"), get(r, "f"))
+		}},
 	} {
 		least := testing.AllocsPerRun(1000, tc.call)
 		for range 4 {

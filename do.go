@@ -133,6 +133,7 @@ func (r *Redis) do(ctx context.Context, cmd Command, o DoOption) (msg Message, o
 		op = cmd.Commands()[0]
 		msg, sent, ok := r.tryReplica(ctx, q)
 		if ok {
+			k.release()
 			return msg, op, 0, nil
 		}
 		if sent {

@@ -75,6 +75,44 @@ func TestRecorder_SeesOperationsDialsAndStates(t *testing.T) {
 	}
 }
 
+type contextsOf struct {
+	madcrow.NopRecorder
+	all []context.Context
+}
+
+func (c *contextsOf) Operation(ctx context.Context, _ madcrow.Operation) { c.all = append(c.all, ctx) }
+
+// The calls of Client gave the context that is used again for the next call: a
+// recorder that kept it panicked.
+func TestRecorder_GetsTheContextOfTheCall(t *testing.T) {
+	s := madcrowtest.StartRedis(t)
+	rec := &contextsOf{}
+	cfg := s.Config()
+	cfg.Recorder = rec
+	r := open(t, cfg)
+	type key struct{}
+	ctx := context.WithValue(t.Context(), key{}, "the caller's")
+	for _, call := range []func(){
+		func() { _ = r.Do(ctx, get(r, "a")) },
+		func() { _ = r.Do(ctx, get(r, "a"), madcrow.Timeout(time.Second/10)) },
+		func() { _ = r.Do(ctx, get(r, "a"), madcrow.Blocking(time.Second)) },
+		func() { _, _ = r.DoMulti(ctx, get(r, "a")) },
+		func() { _ = r.Eval(ctx, madcrow.NewScript("one", "return 1"), nil, nil) },
+		func() { _, _ = r.Tx(ctx, nil, func(*madcrow.Tx) error { return nil }) },
+		func() { _ = r.GetTracked(ctx, 0, "a") },
+		func() { _ = r.Client().Do(ctx, get(r, "a")) },
+		func() { _ = r.Client().DoMulti(ctx, get(r, "a"), get(r, "b")) },
+	} {
+		call()
+		if got := rec.all[len(rec.all)-1]; got != ctx {
+			t.Errorf("operation %d has the context %T", len(rec.all), got)
+		}
+	}
+	if len(rec.all) != 9 {
+		t.Errorf("%d operations", len(rec.all))
+	}
+}
+
 type nosy struct {
 	madcrow.NopRecorder
 	r atomic.Pointer[madcrow.Redis]

@@ -61,6 +61,16 @@ func TestDoReplica_AsksAReplicaAndFallsBackToTheMaster(t *testing.T) {
 				read()
 				return served() > before
 			})
+			// The arguments that are kept for the master were not given back.
+			names := strings.Split("{a}1 {a}2 {a}3 {a}4 {a}5 {a}6 {a}7 {a}8 {a}9 {a}0", " ")
+			exists := func() { _ = r.Do(t.Context(), r.B().Exists().Key(names...).Build(), madcrow.Replica).Err() }
+			least := testing.AllocsPerRun(500, exists)
+			for range 4 {
+				least = min(least, testing.AllocsPerRun(500, exists))
+			}
+			if least > 0 && !testkit.Race {
+				t.Errorf("a read of 11 arguments: %v allocations", least)
+			}
 			if err := r.Do(t.Context(), incr(r, "n"), madcrow.Replica).Err(); err != nil {
 				t.Errorf("a write with Replica: %v", err)
 			}

@@ -32,26 +32,32 @@ const keptArgs = 8
 type kept struct {
 	few  [keptArgs]string
 	n    int
-	many *[]string // from manyArgs
+	many *argList // from manyArgs
 }
 
-// manyArgs are lists of arguments that are longer.
-var manyArgs = sync.Pool{New: func() any { return new([]string) }}
+// argList is a longer list of arguments, of one command or of several.
+type argList struct {
+	args []string
+	ends []int // of the commands of a pipeline
+}
+
+// manyArgs are such lists.
+var manyArgs = sync.Pool{New: func() any { return new(argList) }}
 
 func (k *kept) keep(args []string) {
 	if k.n = len(args); k.n <= keptArgs {
 		copy(k.few[:], args)
 		return
 	}
-	k.many, _ = manyArgs.Get().(*[]string)
-	*k.many = append(*k.many, args...)
+	k.many, _ = manyArgs.Get().(*argList)
+	k.many.args = append(k.many.args, args...)
 }
 
 // build makes the command again. It has neither slot nor flags: those of its
 // request are looked at, and the client looks at none.
 func (k *kept) build(b Builder) Command {
 	if k.many != nil {
-		return b.Arbitrary(*k.many...).Build()
+		return b.Arbitrary(k.many.args...).Build()
 	}
 	return b.Arbitrary(k.few[:k.n]...).Build()
 }
@@ -66,12 +72,12 @@ func (k *kept) release() {
 // maxPooledArgs keeps the memory of a huge command from staying.
 const maxPooledArgs = 4096
 
-func releaseArgs(list *[]string) {
-	if cap(*list) > maxPooledArgs {
+func releaseArgs(list *argList) {
+	if cap(list.args) > maxPooledArgs {
 		return
 	}
-	clear(*list)
-	*list = (*list)[:0]
+	clear(list.args)
+	list.args, list.ends = list.args[:0], list.ends[:0]
 	manyArgs.Put(list)
 }
 
@@ -80,8 +86,7 @@ func releaseArgs(list *[]string) {
 type keptMany struct {
 	few  [2 * keptArgs]string
 	at   [topology.FewCommands]int
-	many *[]string
-	ends []int // of more than a few commands
+	many *argList // from manyArgs
 }
 
 func (k *keptMany) keep(cmds []Command) {
@@ -97,11 +102,10 @@ func (k *keptMany) keep(cmds []Command) {
 		}
 		return
 	}
-	k.many, _ = manyArgs.Get().(*[]string)
-	k.ends = make([]int, len(cmds))
+	k.many, _ = manyArgs.Get().(*argList)
 	for i := range cmds {
-		*k.many = append(*k.many, cmds[i].Commands()...)
-		k.ends[i] = len(*k.many)
+		k.many.args = append(k.many.args, cmds[i].Commands()...)
+		k.many.ends = append(k.many.ends, len(k.many.args))
 	}
 }
 
@@ -116,9 +120,9 @@ func (k *keptMany) build(b Builder, i int) Command {
 	}
 	from := 0
 	if i > 0 {
-		from = k.ends[i-1]
+		from = k.many.ends[i-1]
 	}
-	return b.Arbitrary((*k.many)[from:k.ends[i]]...).Build()
+	return b.Arbitrary(k.many.args[from:k.many.ends[i]]...).Build()
 }
 
 // buildAll makes all n commands again, in a new list: the client may still read the

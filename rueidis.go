@@ -56,20 +56,14 @@ func (c *client) Nodes() map[string]rueidis.Client {
 func (c *client) Close() {}
 
 func (c *client) Do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisResult {
-	start := clock.Now()
-	bounded, cc := c.r.deadlines.Enter(ctx, start)
-	defer c.r.deadlines.Leave(cc)
-	return c.r.once(bounded, cmd)[0]
+	return c.r.once(ctx, cmd)[0]
 }
 
 func (c *client) DoMulti(ctx context.Context, multi ...rueidis.Completed) []rueidis.RedisResult {
 	if len(multi) == 0 {
 		return nil
 	}
-	start := clock.Now()
-	bounded, cc := c.r.deadlines.Enter(ctx, start)
-	defer c.r.deadlines.Leave(cc)
-	return c.r.once(bounded, multi...)
+	return c.r.once(ctx, multi...)
 }
 
 func (c *client) DoCache(ctx context.Context, cmd rueidis.Cacheable, _ time.Duration) rueidis.RedisResult {
@@ -86,8 +80,10 @@ func (c *client) DoMultiCache(ctx context.Context, multi ...rueidis.CacheableTTL
 
 // once sends ready-made commands, which belong to the client after that, so
 // there is no second try.
-func (r *Redis) once(ctx context.Context, cmds ...Command) []rueidis.RedisResult {
+func (r *Redis) once(caller context.Context, cmds ...Command) []rueidis.RedisResult {
 	start := clock.Now()
+	ctx, cc := r.deadlines.Enter(caller, start)
+	defer r.deadlines.Leave(cc)
 	var replies []rueidis.RedisResult
 	var froms []*node.Node
 	p, e := topology.Inspect(cmds, r.cfg.MaxValueSize, nil)
@@ -136,7 +132,7 @@ func (r *Redis) once(ctx context.Context, cmds ...Command) []rueidis.RedisResult
 		if len(p.Steps) > 1 {
 			name = "PIPELINE"
 		}
-		r.record(ctx, name, len(p.Steps), start, 0, first)
+		r.record(caller, name, len(p.Steps), start, 0, first)
 	}
 	return replies
 }

@@ -209,6 +209,7 @@ func (tx *Tx) exec() (msgs []Message, next txNext, err error) {
 	cmds = append(cmds, b.Multi().Build())
 	for _, cmd := range tx.queue {
 		if cmd.IsEmpty() {
+			tx.conn.Dirty = true // the watch is still on
 			return nil, txDone, topology.NotAllowed("QUEUE", errEmpty)
 		}
 		cmds = append(cmds, cmd)

@@ -101,6 +101,29 @@ func TestTx_OwnErrorAppliesNothingAndLeavesNoWatch(t *testing.T) {
 	mustGet(t, r, "b", "1")
 }
 
+// The connection went back with the watch on: the next transaction on it conflicted,
+// and a long pipeline with MULTI lost its writes without an error.
+func TestTx_AnEmptyCommandLeavesNoWatch(t *testing.T) {
+	s := madcrowtest.StartRedis(t)
+	cfg := s.Config()
+	cfg.MaxConnections = 3 // one connection for transactions, so that it is used again
+	r := open(t, cfg)
+	_, err := r.Tx(t.Context(), []string{"a"}, func(tx *madcrow.Tx) error {
+		tx.Queue(madcrow.Command{})
+		return nil
+	})
+	wantError(t, err, madcrow.KindServer, madcrow.ErrServer, madcrow.OutcomeNotApplied, "is empty")
+	mustSet(t, r, "a", "other") // would break a watch that was left
+	tries := 0
+	if _, err := r.Tx(t.Context(), nil, func(tx *madcrow.Tx) error {
+		tries++
+		tx.Queue(set(tx, "b", "1"))
+		return nil
+	}); err != nil || tries != 1 {
+		t.Errorf("%d tries, %v", tries, err)
+	}
+}
+
 func TestTx_RefusedCommandSaysWhy(t *testing.T) {
 	_, r := server(t)
 	_, err := r.Tx(t.Context(), nil, func(tx *madcrow.Tx) error {
