@@ -73,7 +73,7 @@ func TestGetTracked_IsNotBelievedWherePushesDoNotArrive(t *testing.T) {
 			testkit.Eventually(t, "one line says so", func() bool { return len(log.With("does not tell of changes")) == 1 })
 			s.Do(t, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 			for end := time.Now().Add(1500 * time.Millisecond); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-				if got := r.GetTracked(t.Context(), 0, "a")[0]; got.Tracking != nil {
+				if got := r.GetTracked(t.Context(), []string{"a"})[0]; got.Tracking != nil {
 					t.Fatal("believed on the next connection")
 				}
 			}

@@ -125,7 +125,7 @@ func TestQuota_UsedUp(t *testing.T) {
 			_, err := r.Tx(t.Context(), nil, func(tx *madcrow.Tx) error { tx.Queue(incr(tx, "a")); return nil })
 			return err
 		},
-		"tracked": func() error { return r.GetTracked(t.Context(), 0, "a")[0].Err },
+		"tracked": func() error { return r.GetTracked(t.Context(), []string{"a"})[0].Err },
 	} {
 		t.Run(name, func(t *testing.T) {
 			start := time.Now()

@@ -31,7 +31,7 @@ func TestRoute_ACallThatSucceedsAllocatesNothingForItsTries(t *testing.T) {
 		"DoMulti": {5, func() {
 			_, _ = r.DoMulti(ctx, r.B().Get().Key("k").Build(), r.B().Get().Key("k").Build())
 		}},
-		"GetTracked": {6, func() { _ = r.GetTracked(ctx, 0, "k") }},
+		"GetTracked": {6, func() { _ = r.GetTracked(ctx, []string{"k"}) }},
 	} {
 		least := testing.AllocsPerRun(1000, tc.call)
 		for range 4 {

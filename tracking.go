@@ -64,29 +64,26 @@ const trackedChunk = 256
 // [Redis.OnInvalidate] when one changes, or appears where it was missing: once
 // for each read. A caller that keeps a value must have noted the key before it
 // calls, and drop the keys that it was notified of meanwhile. It takes one round trip for
-// each node. Deadlines, retries and errors are those of [Redis.Do]; within, if
-// it is not 0, stands for Config.CommandTimeout where it is sooner.
-func (r *Redis) GetTracked(ctx context.Context, within time.Duration, keys ...string) []Tracked {
-	return r.getWithin(ctx, within, true, keys)
+// each node. The result has one entry for each key, in the same order. Deadlines,
+// retries and errors are those of [Redis.Do]; of the options only [Timeout] has a
+// meaning here.
+func (r *Redis) GetTracked(ctx context.Context, keys []string, opts ...DoOption) []Tracked {
+	return r.getWithin(ctx, true, keys, opts)
 }
 
 // GetWithTTL is GetTracked for who keeps nothing: the server need not remember
 // that it was asked, and Tracking is nil.
-func (r *Redis) GetWithTTL(ctx context.Context, within time.Duration, keys ...string) []Tracked {
-	return r.getWithin(ctx, within, false, keys)
+func (r *Redis) GetWithTTL(ctx context.Context, keys []string, opts ...DoOption) []Tracked {
+	return r.getWithin(ctx, false, keys, opts)
 }
 
-func (r *Redis) getWithin(ctx context.Context, within time.Duration, track bool, keys []string) []Tracked {
+func (r *Redis) getWithin(ctx context.Context, track bool, keys []string, opts []DoOption) []Tracked {
 	out := make([]Tracked, len(keys))
 	if len(keys) == 0 {
 		return out
 	}
 	start := clock.Now()
-	timeout := r.deadlines.Timeout
-	if within > 0 {
-		timeout = min(timeout, int64(within))
-	}
-	bounded, cc := r.deadlines.Within(ctx, start, timeout)
+	bounded, cc := r.deadlines.Within(ctx, start, together(opts).within(r.deadlines.Timeout))
 	defer r.deadlines.Leave(cc)
 	if len(keys) == 1 {
 		r.getOfNode(bounded, track, keys, []int{0}, out)

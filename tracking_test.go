@@ -38,7 +38,7 @@ func (h *heard) count(key string) int {
 
 func tracked(t *testing.T, r *madcrow.Redis, key string) madcrow.Tracked {
 	t.Helper()
-	got := r.GetTracked(t.Context(), 0, key)[0]
+	got := r.GetTracked(t.Context(), []string{key})[0]
 	if got.Err != nil {
 		t.Fatal(got.Err)
 	}
@@ -123,13 +123,13 @@ func TestGetTracked_ManyKeysWithoutRedis(t *testing.T) {
 		keys[i] = fmt.Sprintf("k%d", i)
 		mustSet(t, r, keys[i], keys[i])
 	}
-	for i, got := range r.GetTracked(t.Context(), 0, keys...) {
+	for i, got := range r.GetTracked(t.Context(), keys) {
 		if v, err := got.Message.ToString(); v != keys[i] || err != nil || !got.Tracking.Valid() {
 			t.Fatalf("%s: %q %+v", keys[i], v, got)
 		}
 	}
 	s.Kill()
-	for _, got := range r.GetTracked(t.Context(), 0, keys...) {
+	for _, got := range r.GetTracked(t.Context(), keys) {
 		if got.Err == nil {
 			t.Fatal("no error")
 		}
@@ -144,14 +144,14 @@ func TestGetTracked_Cluster(t *testing.T) {
 		testkit.Eventually(t, "the cluster serves", func() bool { err := r.Do(t.Context(), set(r, k, k)).Err(); return err == nil })
 	}
 	testkit.Eventually(t, "tracked reads of all nodes are believed", func() bool {
-		for _, got := range r.GetTracked(t.Context(), 0, keys...) {
+		for _, got := range r.GetTracked(t.Context(), keys) {
 			if !got.Tracking.Valid() {
 				return false
 			}
 		}
 		return true
 	})
-	before := r.GetTracked(t.Context(), 0, keys...)
+	before := r.GetTracked(t.Context(), keys)
 	for i, got := range before {
 		if v, err := got.Message.ToString(); v != keys[i] || err != nil || !got.Tracking.Valid() {
 			t.Fatalf("%s: %q %+v", keys[i], v, got)
@@ -166,7 +166,7 @@ func TestGetTracked_Cluster(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	for {
-		got := r.GetTracked(ctx, 0, "foo")[0]
+		got := r.GetTracked(ctx, []string{"foo"})[0]
 		if v, _ := got.Message.ToString(); got.Err != nil || v != "foo" {
 			t.Fatalf("%q %+v", v, got)
 		}
@@ -183,12 +183,12 @@ func TestGetTracked_KeepsItsDeadlineWhileAnotherBeginsTracking(t *testing.T) {
 	s.Pause()
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	wg.Go(func() { r.GetTracked(t.Context(), 450*time.Millisecond, "a") })
+	wg.Go(func() { r.GetTracked(t.Context(), []string{"a"}, madcrow.Timeout(450*time.Millisecond)) })
 	time.Sleep(20 * time.Millisecond)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	start := time.Now()
-	got := r.GetTracked(ctx, 0, "a")[0]
+	got := r.GetTracked(ctx, []string{"a"})[0]
 	if took := time.Since(start); got.Err == nil || took > 50*time.Millisecond+testkit.Slack(25*time.Millisecond) {
 		t.Errorf("a deadline of 50 ms took %v: %v", took, got.Err)
 	}
@@ -202,9 +202,9 @@ func TestGetTracked_TracksAgainAfterABusyMoment(t *testing.T) {
 		_ = r.Do(context.Background(), arbitrary(r, "EVAL", "local n = redis.call('TIME') repeat local m = redis.call('TIME') until (m[1]-n[1])*1000000+m[2]-n[2] > 200000", "0"), madcrow.Blocking(time.Second)).Err()
 	}()
 	time.Sleep(60 * time.Millisecond)
-	r.GetTracked(t.Context(), 50*time.Millisecond, "a")
+	r.GetTracked(t.Context(), []string{"a"}, madcrow.Timeout(50*time.Millisecond))
 	testkit.Eventually(t, "reads are tracked again", func() bool {
-		got := r.GetTracked(t.Context(), 0, "a")[0]
+		got := r.GetTracked(t.Context(), []string{"a"})[0]
 		return got.Err == nil && got.Tracking.Valid()
 	})
 }

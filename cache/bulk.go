@@ -86,7 +86,7 @@ func (c *Cache[T]) readMany(ctx context.Context, ask []string, states []*tagStat
 	}
 	asked := clock.Now()
 	var errs []error
-	for i, got := range c.r.GetTracked(ctx, c.opt.ReadTimeout, valueKeys...) {
+	for i, got := range c.r.GetTracked(ctx, valueKeys, madcrow.Timeout(c.opt.ReadTimeout)) {
 		f, keep, err := c.readReply(ctx, encKeys[i], got, states[:len(states):len(states)], slices.Clone(gens), asked)
 		if removed[i] {
 			f, keep = Found[T]{}, nil

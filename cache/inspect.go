@@ -48,7 +48,7 @@ func Inspect(ctx context.Context, r *madcrow.Redis, name, key string) (Entry, bo
 		return Entry{}, false, fail.Wrap("inspect", name, err)
 	}
 	prefix := r.Config().KeyPrefix
-	got := r.GetTracked(ctx, 0, valuePrefix(prefix, name)+keys.Encode(key)+"}")[0]
+	got := r.GetTracked(ctx, []string{valuePrefix(prefix, name) + keys.Encode(key) + "}"})[0]
 	switch {
 	case got.Err != nil:
 		return failed(got.Err)
@@ -101,7 +101,7 @@ func inspectTags(ctx context.Context, t *tagTable, marks []tagMark) (freshness, 
 		ask[i] = s.key
 	}
 	gens := make([]*tagGen, len(states))
-	for i, got := range t.r.GetTracked(ctx, 0, ask...) {
+	for i, got := range t.r.GetTracked(ctx, ask) {
 		if got.Err != nil {
 			return gone, got.Err
 		}

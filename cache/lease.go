@@ -197,7 +197,7 @@ func (c *Cache[T]) loadedElsewhere(ctx context.Context, f Found[T]) (Result[T], 
 // another try for the lease is due.
 func (l *loader[T]) awaitHolder(ctx context.Context, wake chan struct{}, poll time.Duration) (f Found[T], again bool, err error) {
 	c := l.c
-	c.r.GetTracked(ctx, c.opt.ReadTimeout, l.lease.key) // from now on Redis notifies of changes of the lease
+	c.r.GetTracked(ctx, []string{l.lease.key}, madcrow.Timeout(c.opt.ReadTimeout)) // from now on Redis notifies of changes of the lease
 	seen := c.tags.changes.Load()
 	f, err = c.read(ctx, l.req)
 	if err == nil && f.State == Fresh && l.newer(f) && l.shareEnds(f, seen) {
@@ -272,7 +272,7 @@ func (w *leaseWatch) check(ctx context.Context) (held bool, err error) {
 			return held, err
 		}
 	}
-	got := w.r.GetTracked(ctx, w.timeout, w.key)[0]
+	got := w.r.GetTracked(ctx, []string{w.key}, madcrow.Timeout(w.timeout))[0]
 	w.tracking = got.Tracking
 	if got.Err != nil {
 		return true, nil

@@ -93,9 +93,9 @@ func (c *Cache[T]) read(ctx context.Context, req request) (Found[T], error) {
 	asked := clock.Now()
 	var got []madcrow.Tracked
 	if req.call.readOnly && !c.near.Enabled() && len(unknown) == 0 {
-		got = c.r.GetWithTTL(ctx, c.opt.ReadTimeout, ask...)
+		got = c.r.GetWithTTL(ctx, ask, madcrow.Timeout(c.opt.ReadTimeout))
 	} else {
-		got = c.r.GetTracked(ctx, c.opt.ReadTimeout, ask...)
+		got = c.r.GetTracked(ctx, ask, madcrow.Timeout(c.opt.ReadTimeout))
 	}
 	for i, at := range unknown {
 		gens[at] = c.tags.accept(states[at], got[1+i], asked, versions[i], 0, false)

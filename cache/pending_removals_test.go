@@ -338,7 +338,7 @@ func TestTags_ForeignKeyOfTheirKindHarmsNoOne(t *testing.T) {
 	c := makeCache(t, r, Options[string]{})
 	for _, key := range []string{"m1:tag:{", "m1:tag:{}", "m1:tag:{x", "m1:cache:c:{", "m1:cache:c:{}", "m1:cache:c:"} {
 		c.invalidated(key)
-		r.GetTracked(t.Context(), 0, key)
+		r.GetTracked(t.Context(), []string{key})
 		s.Do(t, "SET", key, "x")
 	}
 	if err := c.Set(t.Context(), "k", "v"); err != nil {

@@ -264,7 +264,7 @@ func (t *tagTable) complete(ctx context.Context, within, need time.Duration, sta
 		}
 		asked := clock.Now()
 		var later []int
-		for i, got := range t.r.GetTracked(ctx, within, names...) {
+		for i, got := range t.r.GetTracked(ctx, names, madcrow.Timeout(within)) {
 			at := unknown[i]
 			if got.Err != nil && !errors.Is(got.Err, madcrow.ErrWrongType) {
 				return got.Err

@@ -78,7 +78,7 @@ func (n *nearCache) get(ctx context.Context, key string) (*nearEntry, bool) {
 func (n *nearCache) read(ctx context.Context, key string) (*nearEntry, error) {
 	version := n.entries.BeginRead(key)
 	asked := monotonic()
-	got := n.redis.GetTracked(ctx, 0, n.prefix+key)[0]
+	got := n.redis.GetTracked(ctx, []string{n.prefix + key})[0]
 	c := &nearEntry{expires: noEnd, tracking: got.Tracking}
 	err := got.Err
 	if err == nil && !got.Message.IsNil() {
