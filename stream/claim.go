@@ -30,11 +30,15 @@ func (c *consumer[T]) reclaim(ctx, own context.Context, free int) (left int, err
 			case ctx.Err() != nil:
 				return free, nil
 			case c.owns(p.id):
-			case p.deliveries >= int64(c.opt.MaxDeliveries):
-				_ = c.moveToDead(ctx, own, p, "", "", c.opt.ClaimAfter, "") // the next reclaim, of any process, tries again
-			case free == 0:
+			case free == 0 && (p.deliveries < int64(c.opt.MaxDeliveries) || c.s.opt.OnDead != nil):
 				c.nextReclaim = time.Time{} // there is more
 				return 0, nil
+			case p.deliveries >= int64(c.opt.MaxDeliveries):
+				alert, _ := c.moveToDead(ctx, own, p, "", "", c.opt.ClaimAfter, "") // the next reclaim, of any process, tries again
+				if alert != nil {
+					free--
+					c.inSlot(alert)
+				}
 			default:
 				taken, err := c.claim(own, p)
 				if errors.Is(err, madcrow.ErrSlotMoving) {
@@ -54,6 +58,14 @@ func (c *consumer[T]) reclaim(ctx, own context.Context, free int) (left int, err
 		}
 	}
 	return free, nil
+}
+
+// inSlot runs fn in a slot that was acquired, as a worker.
+func (c *consumer[T]) inSlot(fn func()) {
+	c.wg.Go(func() {
+		defer func() { <-c.slots }()
+		fn()
+	})
 }
 
 type pendingMessage struct {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -92,4 +93,54 @@ func TestWork_DeadLettersAreKeptWhenRedisIsOutOfMemory(t *testing.T) {
 		t.Errorf("after a replay that failed: %+v", l)
 	}
 	s.srv.Do(t, "CONFIG", "SET", "maxmemory", "0")
+}
+
+// Dead letters that a reclaim makes called OnDead in the goroutine that reads.
+func TestOnDead_SlowHookDoesNotDelayOtherMessages(t *testing.T) {
+	needStreams(t)
+	release := make(chan struct{})
+	letGo := sync.OnceFunc(func() { close(release) })
+	var hooks atomic.Int32
+	s, err := stream.New(open(t), "s", stream.Options[int]{OnDead: func(context.Context, stream.DeadLetter[int]) {
+		hooks.Add(1)
+		<-release
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A process dies with its message in hand, at the last delivery.
+	if _, err := s.Publish(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	r := open(t)
+	key := t.Name() + ":" + shopLog
+	for _, cmd := range []madcrow.Command{
+		r.B().XgroupCreate().Key(key).Group("g").Id("0").Build(),
+		r.B().Xreadgroup().Group("g", "gone").Streams().Key(key).Id(">").Build(),
+	} {
+		if err := r.Do(t.Context(), cmd).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var done atomic.Int32
+	working(t, s, func(context.Context, stream.Delivery[int]) error {
+		done.Add(1)
+		return nil
+	}, stream.WorkOptions{Workers: 2, MaxDeliveries: 1, ClaimAfter: 100 * time.Millisecond})
+	t.Cleanup(letGo)
+	testkit.Eventually(t, "the hook is called", func() bool { return hooks.Load() == 1 })
+	for n := range 3 {
+		if _, err := s.Publish(t.Context(), n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for begin := time.Now(); done.Load() < 3; time.Sleep(time.Millisecond) {
+		if time.Since(begin) > 5*time.Second {
+			t.Fatal("other messages wait for the hook")
+		}
+	}
+	letGo()
+	if n := hooks.Load(); n != 1 {
+		t.Errorf("%d calls", n)
+	}
 }

@@ -129,7 +129,7 @@ type mover struct {
 
 // expect has the mover look at a time, if it would look later.
 func (m *mover) expect(due time.Time) {
-	if at := m.nextAt.Load(); at == 0 || due.UnixNano() >= at {
+	if at := m.nextAt.Load(); at == 0 || !due.Before(time.Unix(0, at)) {
 		return
 	}
 	select {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -256,4 +257,75 @@ func serverCalls(t *testing.T, srv *madcrowtest.Server, command string) (n int64
 		}
 	}
 	return n
+}
+
+// A user who may append and not remove had the same message appended every time.
+func TestPublishIn_UserWithoutZREMAppendsNothing(t *testing.T) {
+	needStreams(t)
+	srv := madcrowtest.StartRedis(t)
+	r := openConfig(t, srv.Config())
+	s, err := stream.New(r, "s", stream.Options[int]{KeepDone: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv.Do(t, "ACL", "SETUSER", "default", "-zrem")
+	var tries atomic.Int32
+	working(t, s, func(context.Context, stream.Delivery[int]) error {
+		tries.Add(1)
+		return nil
+	}, stream.WorkOptions{})
+	for n := range 3 { // each has the mover look
+		if _, err := s.PublishIn(t.Context(), 0, n); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	if n := tries.Load(); n != 0 {
+		t.Errorf("%d are there, and wait", n)
+	}
+	srv.Do(t, "ACL", "SETUSER", "default", "+zrem")
+}
+
+// After 100 million messages of one millisecond an id is used up.
+func TestPublishAt_NumbersOfAMillisecondAreBounded(t *testing.T) {
+	needStreams(t)
+	r := open(t)
+	s, err := stream.New(r, "s", stream.Options[string]{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Now().Add(time.Hour).Truncate(time.Millisecond)
+	key := t.Name() + ":" + strings.TrimSuffix(shopLog, "log") + "delayed"
+	if err := r.Do(t.Context(), r.B().Zadd().Key(key).ScoreMember().ScoreMember(float64(at.UnixMilli()), "99999999-AAAAAAAAAAAA-x").Build()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if id, err := s.PublishAt(t.Context(), at, "y"); !errors.Is(err, stream.ErrTooManyDelayed) {
+		t.Error(id, err)
+	}
+}
+
+// A time beyond 2262 had the mover look at once, since it has no Unix nanoseconds.
+func TestPublishAt_FarTimesDoNotWakeTheMover(t *testing.T) {
+	needStreams(t)
+	cfg, rec := config, &counter{}
+	cfg.KeyPrefix, cfg.Recorder = t.Name()+":", rec
+	s, err := stream.New(openConfig(t, cfg), "s", stream.Options[int]{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	working(t, s, func(context.Context, stream.Delivery[int]) error { return nil }, stream.WorkOptions{})
+	time.Sleep(300 * time.Millisecond)
+	calls := func(years int) int64 {
+		before := rec.calls.Load()
+		for n := range 10 {
+			if _, err := s.PublishAt(t.Context(), time.Date(years, 1, 1, 0, 0, 0, 0, time.UTC), n); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		return rec.calls.Load() - before
+	}
+	if near, far := calls(2200), calls(9000); far > near+4 {
+		t.Errorf("%d calls for far times, %d for near ones", far, near)
+	}
 }

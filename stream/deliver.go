@@ -57,7 +57,9 @@ func (d *delivery[T]) run(own context.Context, e entry) {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, limit)
 		defer cancel()
-		defer d.abandonAfter(own, limit+overtime(limit)).Stop()
+		if after := limit + overtime(limit); after > limit { // else it is too long for a timer
+			defer d.abandonAfter(own, after).Stop()
+		}
 	}
 	defer func() { // also where the function ends this goroutine
 		if p := recover(); p != nil {
@@ -121,6 +123,9 @@ func (d *delivery[T]) abandonAfter(own context.Context, after time.Duration) *ti
 	ready := make(chan struct{})
 	timer = time.AfterFunc(after, func() {
 		<-ready
+		if d.settled.Load() {
+			return
+		}
 		if c.abandoned.Add(1) > int64(c.opt.Workers) {
 			c.abandoned.Add(-1)
 			timer.Reset(time.Second)
@@ -141,5 +146,5 @@ func (d *delivery[T]) abandonAfter(own context.Context, after time.Duration) *ti
 // it returned does not count: its message may have been tried again.
 func (d *delivery[T]) returned() {
 	d.c.abandoned.Add(-1)
-	d.c.s.log.Info("a worker that ignored its time-out has returned", "stream", d.c.s.name, "group", d.c.group, "id", d.id, "after", time.Since(d.began).Round(time.Millisecond))
+	d.c.log.returned(d.id, time.Since(d.began))
 }

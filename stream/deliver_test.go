@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -330,5 +331,73 @@ func TestWork_DeliveriesAreSpansAndEventsHaveDurationsAndReasons(t *testing.T) {
 	}
 	if !slices.Contains(rec.spans, "stream.deliver s <nil>") || !slices.Contains(rec.spans, "stream.deliver s no") {
 		t.Error(rec.spans)
+	}
+}
+
+// A time-out so long that its end with the overtime cannot be computed had every worker
+// given up at once.
+func TestWork_TheLongestTimeoutGivesNoWorkerUp(t *testing.T) {
+	needStreams(t)
+	s, err := stream.New(open(t), "s", stream.Options[int]{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tries atomic.Int32
+	working(t, s, func(context.Context, stream.Delivery[int]) error {
+		tries.Add(1)
+		time.Sleep(300 * time.Millisecond)
+		return nil
+	}, stream.WorkOptions{Timeout: math.MaxInt64, RetryDelay: 10 * time.Millisecond})
+	if _, err := s.Publish(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, "it is done", func() bool {
+		l, err := s.Lag(t.Context(), "g")
+		return err == nil && tries.Load() > 0 && l.Pending == 0 && l.Waiting == 0
+	})
+	if n := tries.Load(); n != 1 {
+		t.Errorf("%d tries", n)
+	}
+}
+
+// Workers that are given up do not flood the log, and are counted there.
+func TestWork_WorkersThatAreGivenUpDoNotFloodTheLog(t *testing.T) {
+	needStreams(t)
+	var log testkit.Log
+	s, err := stream.New(open(t), "s", stream.Options[int]{Logger: log.Logger()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 60
+	release := make(chan struct{})
+	letGo := sync.OnceFunc(func() { close(release) })
+	t.Cleanup(letGo)
+	for i := range n {
+		if _, err := s.Publish(t.Context(), i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- s.Work(ctx, "g", func(context.Context, stream.Delivery[int]) error {
+			<-release
+			return nil
+		}, stream.WorkOptions{Workers: n, Timeout: time.Millisecond, MaxDeliveries: 1})
+	}()
+	testkit.Eventually(t, "all are given up", func() bool {
+		l, err := s.Lag(t.Context(), "g")
+		return err == nil && l.Dead == n
+	})
+	letGo()
+	time.Sleep(200 * time.Millisecond)
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	given, back := log.With("ignores the end of its context"), log.With("ignored its time-out has returned")
+	more := log.With("more workers ignore")
+	if len(given) == 0 || len(given) > 40 || len(back) == 0 || len(back) > 40 || len(more) == 0 {
+		t.Errorf("%d lines, %d of those that returned, %q", len(given), len(back), more)
 	}
 }

@@ -19,15 +19,17 @@ const (
 
 // workLog is what one call of Work says.
 type workLog struct {
-	log            *slog.Logger // with the stream and the group
-	failures, dead logonce.Rate
-	stacks         guard.Said // panics whose stack is in the log
+	log                             *slog.Logger // with the stream and the group
+	failures, dead, abandoned, back logonce.Rate
+	stacks                          guard.Said // panics whose stack is in the log
 }
 
 func newWorkLog(log *slog.Logger, stream, group string) *workLog {
-	return &workLog{
-		log: log.With("stream", stream, "group", group), failures: logonce.Rate{Lines: logLines, Every: logEvery}, dead: logonce.Rate{Lines: logLines, Every: logEvery},
+	w := &workLog{log: log.With("stream", stream, "group", group)}
+	for _, r := range []*logonce.Rate{&w.failures, &w.dead, &w.abandoned, &w.back} {
+		r.Lines, r.Every = logLines, logEvery
 	}
+	return w
 }
 
 // failed logs a failure that is tried again.
@@ -63,12 +65,28 @@ func (w *workLog) countDropped(final bool) {
 	if n := w.dead.Dropped(now, final); n > 0 {
 		w.log.Error("more messages became dead letters", "n", n)
 	}
+	if n := w.abandoned.Dropped(now, final); n > 0 {
+		w.log.Error("more workers ignore the end of their contexts", "n", n)
+	}
+	if n := w.back.Dropped(now, final); n > 0 {
+		w.log.Info("more workers that ignored their time-out have returned", "n", n)
+	}
 }
 
 // logAbandoned logs a worker that ignores its time-out.
 func (c *consumer[T]) logAbandoned(d *delivery[T]) {
+	if !c.log.abandoned.Allow(time.Now()) {
+		return
+	}
 	c.log.log.Error("a worker ignores the end of its context: its message counts as failed, and its goroutine goes on; let it return when its context ends",
 		"id", d.id, "delivery", d.number, "timeout", c.opt.Timeout)
+}
+
+// returned logs that such a worker has returned after all.
+func (w *workLog) returned(id string, after time.Duration) {
+	if w.back.Allow(time.Now()) {
+		w.log.Info("a worker that ignored its time-out has returned", "id", id, "after", after.Round(time.Millisecond))
+	}
 }
 
 // inspect looks into the error of a worker, whose methods may panic.

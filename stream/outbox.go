@@ -21,7 +21,7 @@ const maxBatch = 256
 type outbox[T any] struct {
 	s     *Stream[T]
 	queue *pending.Queue[string]
-	lost  logonce.Reasons // why messages are lost; of the queue's goroutine
+	lost  logonce.Reasons // why messages are lost, or wait for memory; of the queue's goroutine
 }
 
 func newOutbox[T any](s *Stream[T], maxMessages, maxBytes int) *outbox[T] {
@@ -76,6 +76,9 @@ func (o *outbox[T]) send(ctx context.Context, batch []string) (unsent []string) 
 			sent++
 		case passing(failure):
 			unsent = append(unsent, payload)
+			if errors.Is(failure, madcrow.ErrOutOfMemory) && o.lost.First(failure) {
+				o.s.log.Warn("messages of the outbox wait: Redis has no memory for them", "stream", o.s.name, "reason", failure)
+			}
 		default:
 			lost++
 			if o.lost.First(failure) {
@@ -96,7 +99,7 @@ func (o *outbox[T]) send(ctx context.Context, batch []string) (unsent []string) 
 // passing says that a message may be appended later.
 func passing(err error) bool {
 	var e *madcrow.Error
-	return operr.Retryable(err) || errors.As(err, &e) && e.Outcome == madcrow.OutcomeUnknown && !operr.Permanent(err)
+	return operr.Retryable(err) || errors.Is(err, madcrow.ErrOutOfMemory) || errors.As(err, &e) && e.Outcome == madcrow.OutcomeUnknown && !operr.Permanent(err)
 }
 
 // drain waits until everything is sent, or ctx ends, and says what is left.

@@ -95,3 +95,66 @@ func TestNew_NamesAllThatIsWrong(t *testing.T) {
 		}
 	}
 }
+
+// A second Close waited for messages that the first one had given up.
+func TestOutbox_SecondCloseDoesNotWait(t *testing.T) {
+	needStreams(t)
+	srv := madcrowtest.StartRedis(t)
+	proxy := madcrowtest.StartProxy(t, srv.Addr())
+	cfg := srv.Config()
+	cfg.Port = proxy.Port()
+	r := openConfig(t, cfg)
+	s, err := stream.New(r, "s", stream.Options[int]{Outbox: 30})
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy.Refuse(true)
+	proxy.ResetAll()
+	testkit.Eventually(t, "Redis is away", func() bool { return r.Err() != nil })
+	if _, err := s.Publish(t.Context(), 1); !errors.Is(err, stream.ErrQueued) {
+		t.Fatal(err)
+	}
+	if err := s.Close(t.Context()); !errors.Is(err, stream.ErrClosed) {
+		t.Error(err)
+	}
+	proxy.Refuse(false)
+	testkit.Eventually(t, "Redis is back", func() bool { return r.Err() == nil })
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	_ = s.Close(ctx)
+	if ctx.Err() != nil {
+		t.Error("the second Close waited")
+	}
+}
+
+// A Redis that came back full had the outbox thrown away.
+func TestOutbox_MessagesWaitWhileRedisIsFull(t *testing.T) {
+	needStreams(t)
+	srv := madcrowtest.StartRedis(t)
+	proxy := madcrowtest.StartProxy(t, srv.Addr())
+	cfg := srv.Config()
+	cfg.Port = proxy.Port()
+	r := openConfig(t, cfg)
+	var log testkit.Log
+	s, err := stream.New(r, "s", stream.Options[int]{Outbox: 30, Logger: log.Logger()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy.Refuse(true)
+	proxy.ResetAll()
+	testkit.Eventually(t, "Redis is away", func() bool { return r.Err() != nil })
+	for n := range 5 {
+		if _, err := s.Publish(t.Context(), n); !errors.Is(err, stream.ErrQueued) {
+			t.Fatal(err)
+		}
+	}
+	srv.Do(t, "CONFIG", "SET", "maxmemory", "1")
+	proxy.Refuse(false)
+	testkit.Eventually(t, "it is said", func() bool { return len(log.With("the outbox")) > 0 })
+	time.Sleep(100 * time.Millisecond)
+	srv.Do(t, "CONFIG", "SET", "maxmemory", "0")
+	testkit.Eventually(t, "all are there", func() bool { return srv.Do(t, "XLEN", shopLog) == int64(5) })
+	if err := s.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}

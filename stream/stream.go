@@ -75,14 +75,15 @@ type Options[T any] struct {
 	// Outbox is how many messages wait in this process while Redis is away, or takes
 	// no writes; Publish then is [ErrQueued], and beyond that [ErrOutboxFull]. They are
 	// appended in the order in which they came, when Redis is back; one whose answer
-	// was lost is appended again, and may come twice. A process that ends loses them:
+	// was lost is appended again, and may come twice. While Redis is full, those that
+	// wait go on waiting. A process that ends loses them:
 	// [Stream.Close] waits for them while Redis is there. Defaults to 0: publishing is
 	// an error.
 	Outbox int
 	// OutboxBytes bounds their sizes together. Defaults to 64 MiB.
 	OutboxBytes int
 	// OnDead is called after a message became a dead letter, by the process that made
-	// it one, in the goroutine of its worker: for an alert. Its context ends with the
+	// it one, in the place of a worker: for an alert. Its context ends with the
 	// drain of [Stream.Work]. It is not called where the process dies in between:
 	// watch [Lag].Dead too. A panic is logged. Defaults to nothing but the log.
 	OnDead func(context.Context, DeadLetter[T])

@@ -279,6 +279,10 @@ func TestQueue_DrainCountsWhatIsLeft(t *testing.T) {
 			t.Errorf("Redis is away: %d left", left)
 		}
 		q.Close()
+		r.set(up)
+		if left := q.Drain(t.Context()); left != 1 {
+			t.Errorf("after Close: %d left", left)
+		}
 		r.set(closed)
 	})
 }

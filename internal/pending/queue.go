@@ -143,8 +143,8 @@ func (q *Queue[T]) keep(n int, unsent []T) {
 	copy(q.items, unsent)
 }
 
-// Drain refuses further items, and waits until nothing is left, Redis is away or
-// ctx ends. It returns how many items are left.
+// Drain refuses further items, and waits until nothing is left, Redis is away,
+// the queue is closed or ctx ends. It returns how many items are left.
 func (q *Queue[T]) Drain(ctx context.Context) int {
 	q.mu.Lock()
 	q.closed = true
@@ -153,7 +153,7 @@ func (q *Queue[T]) Drain(ctx context.Context) int {
 	defer tick.Stop()
 	for {
 		left := q.Len()
-		if left == 0 || !q.redis.Available() {
+		if left == 0 || q.runner.Stopped() || !q.redis.Available() {
 			return left
 		}
 		select {

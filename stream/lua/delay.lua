@@ -1,6 +1,7 @@
 -- Keep a message until it is due. KEYS: delayed. ARGV: "in" or "at", milliseconds
 -- from now or since 1970, most delayed messages, a nonce of 12 bytes, payload.
--- Returns its id, or nothing where there are too many.
+-- Returns its id, or nothing where there are too many, or no number is left for
+-- that millisecond.
 --
 -- A member is 8 digits, the nonce and the payload: those that are due in the same
 -- millisecond are in the order in which they came.
@@ -14,6 +15,7 @@ local score = string.format('%.0f', due)
 local last = redis.call('ZREVRANGEBYSCORE', KEYS[1], score, score, 'LIMIT', 0, 1)[1]
 local seq = 0
 if last then seq = tonumber(string.sub(last, 1, 8)) + 1 end
+if seq > 99999999 then return false end
 local id = string.format('%08.0f', seq) .. '-' .. ARGV[4]
 redis.call('ZADD', KEYS[1], score, id .. '-' .. ARGV[5])
 return score .. '-' .. id
