@@ -99,7 +99,7 @@ func TestRecorder_GetsTheContextOfTheCall(t *testing.T) {
 		func() { _, _ = r.DoMulti(ctx, get(r, "a")) },
 		func() { _ = r.Eval(ctx, madcrow.NewScript("one", "return 1"), nil, nil) },
 		func() { _, _ = r.Tx(ctx, nil, func(*madcrow.Tx) error { return nil }) },
-		func() { _ = r.GetTracked(ctx, 0, "a") },
+		func() { _ = r.GetTracked(ctx, []string{"a"}) },
 		func() { _ = r.Client().Do(ctx, get(r, "a")) },
 		func() { _ = r.Client().DoMulti(ctx, get(r, "a"), get(r, "b")) },
 	} {
