@@ -143,7 +143,10 @@ func (m *Manager[T]) BreakReply(reply string) {
 }
 
 // CompareSecretSoon has the next login compare the Secrets.
-func (m *Manager[T]) CompareSecretSoon() { m.secret.due.Store(0) }
+func (m *Manager[T]) CompareSecretSoon() {
+	m.secret.due.Store(0)
+	m.secret.putDue.Store(0)
+}
 
 // KeysOf returns the keys of a session: itself, the epoch and the index of its
 // user.

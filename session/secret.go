@@ -31,6 +31,7 @@ type secretWatch struct {
 	mine      string        // the fingerprint
 	life      time.Duration // of the longest session
 	due       atomic.Int64  // when the next comparison is due, by clock.Now
+	putDue    atomic.Int64  // and when that of a login is: requests must not take its turn
 
 	mu     sync.Mutex
 	since  time.Time // of the first other fingerprint; zero for none
@@ -64,14 +65,19 @@ func (w *secretWatch) stored(ctx context.Context, put bool) (string, error) {
 	return text, err
 }
 
-// compare compares the Secrets, at most once a minute. A login puts its own. Where
+// compare compares the Secrets, at most once a minute. A login puts its own, at most
+// once a minute too. Where
 // Redis fails nothing is said: the caller's own call says it.
 func (w *secretWatch) compare(ctx context.Context, put bool) {
 	if w == nil {
 		return
 	}
-	now, due := clock.Now(), w.due.Load()
-	if now < due || !w.due.CompareAndSwap(due, now+int64(secretEvery)) {
+	turn := &w.due
+	if put {
+		turn = &w.putDue
+	}
+	now, due := clock.Now(), turn.Load()
+	if now < due || !turn.CompareAndSwap(due, now+int64(secretEvery)) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, secretWithin)

@@ -81,3 +81,16 @@ func TestCheckSecret_TellsAWrongSecretFromNoSessions(t *testing.T) {
 		t.Errorf("the fingerprint stays for %d ms", n)
 	}
 }
+
+// After a change of the Secret, requests with old cookies took each turn to compare,
+// and no login left the new fingerprint: CheckSecret called the right Secret wrong.
+func TestCheckSecret_KnowsTheNewSecretFromItsFirstLoginOn(t *testing.T) {
+	r := open(t)
+	token := login(t, newManager(t, r, options{Secret: key(1)}), "alice").Token()
+	after := newManager(t, r, options{Secret: key(2)})
+	alive(t, after, token)
+	login(t, after, "alice")
+	if known, err := after.CheckSecret(t.Context()); !known || err != nil {
+		t.Errorf("%v, %v", known, err)
+	}
+}
