@@ -93,6 +93,25 @@ func TestTracer_SpansSurroundTheWorkAndAPanicChangesNothing(t *testing.T) {
 	}
 }
 
+// lazyTracer makes no span, and returns nothing for it.
+type lazyTracer struct{ madcrow.NopRecorder }
+
+func (lazyTracer) Start(context.Context, madcrow.Span) (context.Context, func(error)) {
+	return nil, nil
+}
+
+// The work had no context, and panicked.
+func TestTracer_WithoutAContextTheWorkHasItsOwn(t *testing.T) {
+	cfg := madcrowtest.StartRedis(t).Config()
+	cfg.Recorder = lazyTracer{}
+	source := events.Of(open(t, cfg), "products")
+	ctx, end := source.Start(t.Context(), "cache.load")
+	if ctx != t.Context() {
+		t.Errorf("the work has the context %v", ctx)
+	}
+	end(nil)
+}
+
 func mustDo(t *testing.T, r *madcrow.Redis, ctx context.Context) { //nolint:revive // t comes first
 	t.Helper()
 	if err := r.Do(ctx, r.B().Ping().Build()).Err(); err != nil {

@@ -102,6 +102,9 @@ func (g guardedTracer) Start(ctx context.Context, s Span) (within context.Contex
 	within, end = ctx, func(error) {} // after a panic
 	defer func() { g.recovered(recover()) }()
 	started, done := g.tracer.Start(ctx, s)
+	if started == nil {
+		started = ctx
+	}
 	return started, func(err error) {
 		defer func() { g.recovered(recover()) }()
 		done(err)
