@@ -32,6 +32,7 @@ type waiting struct {
 	heard  uint64             // releases, of any subject
 	stop   context.CancelFunc // ends the subscription; nil while there is none
 	idle   *time.Timer        // ends it some time after the last call
+	pause  time.Time          // none is tried before: the last one was not allowed
 
 	unheard sync.Once // the log says that the subscription is not allowed
 }
@@ -93,7 +94,7 @@ func (w *waiting) join(key string, heard uint64, asked bool, pause time.Duration
 	if w.idle != nil {
 		w.idle.Stop()
 	}
-	if w.stop == nil {
+	if w.stop == nil && !time.Now().Before(w.pause) {
 		w.listener.Wake()
 	}
 	return own
@@ -218,6 +219,9 @@ func (w *waiting) listen(ctx context.Context) pending.Progress {
 	w.mu.Lock()
 	w.stop = nil
 	idle := w.calls == 0
+	if errors.Is(err, madcrow.ErrPermission) {
+		w.pause = time.Now().Add(keepListening)
+	}
 	w.mu.Unlock()
 	switch {
 	case idle || ctx.Err() != nil:

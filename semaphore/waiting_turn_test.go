@@ -3,6 +3,7 @@ package semaphore_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -65,5 +66,31 @@ func TestAcquire_TheEndOfAWaitIsNoOutage(t *testing.T) {
 	}
 	if h := c.Health(); h.Degraded {
 		t.Errorf("%+v", h)
+	}
+}
+
+// Each call that waited tried to subscribe again.
+func TestAcquire_WhoMayNotSubscribeWaitsAndDoesNotTryEachTime(t *testing.T) {
+	t.Parallel()
+	s := madcrowtest.StartRedis(t)
+	s.Do(t, "ACL", "SETUSER", "limits", "on", ">secret", "~*", "+@all", "-subscribe", "resetchannels")
+	cfg := s.Config()
+	cfg.Username, cfg.Password = "limits", "secret"
+	c := one(t, openConfig(t, cfg), "unheard", madcrow.FailClosed)
+	held := take(t, c, "x")
+	for range 20 {
+		if _, err := c.Acquire(t.Context(), "x", semaphore.MaxWait(20*time.Millisecond)); !errors.Is(err, semaphore.ErrBusy) {
+			t.Error(err)
+		}
+	}
+	info, _ := s.Do(t, "INFO", "commandstats").(string)
+	if _, tries, _ := strings.Cut(info, "cmdstat_subscribe:"); strings.Count(info, "cmdstat_subscribe:") != 1 || !strings.Contains(strings.SplitN(tries, "\n", 2)[0], "rejected_calls=1,") {
+		t.Errorf("not one try: %.80s", tries)
+	}
+	if err := held.Release(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Acquire(t.Context(), "x", semaphore.MaxWait(5*time.Second)); err != nil {
+		t.Error(err)
 	}
 }
