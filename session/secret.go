@@ -77,8 +77,12 @@ func (w *secretWatch) compare(ctx context.Context, put bool) {
 		turn = &w.putDue
 	}
 	now, due := clock.Now(), turn.Load()
-	if now < due || !turn.CompareAndSwap(due, now+int64(secretEvery)) {
+	next := now + int64(secretEvery)
+	if now < due || !turn.CompareAndSwap(due, next) {
 		return
+	}
+	if put { // it compares, too
+		w.due.Store(next)
 	}
 	ctx, cancel := context.WithTimeout(ctx, secretWithin)
 	defer cancel()
