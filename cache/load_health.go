@@ -82,7 +82,7 @@ func (h *loadHealth) failed(key string, err error, staleFor time.Duration) {
 	o.keys[key] = struct{}{}
 }
 
-// logFirst logs the begin of an outage, unless the log has told of too many of late.
+// logFirst logs the begin of an outage, unless the log has too many of late.
 func (h *loadHealth) logFirst(err error, now time.Time, staleFor time.Duration) bool {
 	others := h.rate.Dropped(now, false)
 	if !h.rate.Allow(now) {

@@ -66,8 +66,7 @@ func (w *secretWatch) stored(ctx context.Context, put bool) (string, error) {
 }
 
 // compare compares the Secrets, at most once a minute. A login puts its own, at most
-// once a minute too. Where
-// Redis fails nothing is said: the caller's own call says it.
+// once a minute too. Where Redis fails nothing is said: the caller's own call says it.
 func (w *secretWatch) compare(ctx context.Context, put bool) {
 	if w == nil {
 		return
