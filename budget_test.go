@@ -241,7 +241,7 @@ func TestBudget_ACallAllocatesItsReplyAndNoMore(t *testing.T) {
 			least = min(least, testing.AllocsPerRun(1000, tc.call))
 		}
 		if testkit.Race {
-			tc.most += 2
+			tc.most = 2*tc.most + 2 // it drops from pools at random
 		}
 		if least > tc.most {
 			t.Errorf("%s: %v allocations, want at most %v", name, least, tc.most)
