@@ -23,7 +23,8 @@ type Env struct {
 }
 
 // Config reads and validates the whole configuration. An empty variable is one
-// that is not set, an unknown name is ignored, and defaults are filled in.
+// that is not set, an unknown name is ignored, and defaults are filled in. Without
+// Lookup, a name that is nearly that of a setting (REDIS_HOTS) has a warning.
 // Each secret may come from a file instead, for mounted secrets:
 // REDIS_PASSWORD_FILE names the file, whose trailing newline is dropped.
 //

@@ -37,7 +37,7 @@ var imports = map[string][]string{
 	"stream":      {".", "problem", "internal/..."},
 
 	// The engine: each layer uses those above it in this list, and none knows the root.
-	"internal/settings":     {"internal/envvalue"},
+	"internal/settings":     {"internal/envvalue", "internal/typo"},
 	"internal/reread":       {"internal/settings", "internal/fault", "internal/guard"},
 	"internal/fault":        {"internal/logonce"},
 	"internal/availability": {"internal/fault"},
@@ -54,6 +54,7 @@ var imports = map[string][]string{
 	"internal/logonce":   {},
 	"internal/memsize":   {},
 	"internal/resp":      {},
+	"internal/typo":      {},
 	"internal/testkit":   {},
 	"internal/unblock":   {},
 

@@ -44,6 +44,9 @@ func (e Env) Values() (Values, error) {
 	if r.cfg.Require && !e.NamesRedis() {
 		r.warn("no Redis is named (" + e.Prefix + envURL + ", " + e.Prefix + byField["Host"].name + ", …), so " + DefaultHost + " is used")
 	}
+	if e.Lookup == nil {
+		r.warnMistyped(os.Environ())
+	}
 	r.cfg.Origin = r.origin
 
 	v := validator{in: r.cfg, c: r.cfg, tlsUnknown: r.tlsUnknown}

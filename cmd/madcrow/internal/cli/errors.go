@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/madcrow-go/madcrow"
+	"github.com/madcrow-go/madcrow/internal/typo"
 )
 
 // Exit codes.
@@ -123,7 +124,7 @@ func flagError(c *cobra.Command, err error) error {
 func didYouMean(typed string, names []string) string {
 	best, least := "", len(typed)/3+1
 	for _, name := range names {
-		d := distance(strings.ToLower(typed), strings.ToLower(name))
+		d := typo.Distance(strings.ToLower(typed), strings.ToLower(name))
 		if d > 0 && strings.HasPrefix(name, typed) {
 			d = 1
 		}
@@ -135,29 +136,4 @@ func didYouMean(typed string, names []string) string {
 		return ""
 	}
 	return fmt.Sprintf(": did you mean %q?", best)
-}
-
-// distance counts the insertions, deletions, replacements and exchanges of
-// neighbours between two texts.
-func distance(a, b string) int {
-	before, last := make([]int, len(b)+1), make([]int, len(b)+1)
-	for j := range last {
-		last[j] = j
-	}
-	for i := range len(a) {
-		row := make([]int, len(b)+1)
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			row[j+1] = min(row[j]+1, last[j+1]+1, last[j]+cost)
-			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
-				row[j+1] = min(row[j+1], before[j-1]+1)
-			}
-		}
-		before, last = last, row
-	}
-	return last[len(b)]
 }

@@ -34,17 +34,6 @@ func TestCommandLine_MistakesNameWhatWasMeant(t *testing.T) {
 	}
 }
 
-func TestDistance_CountsSingleMistakes(t *testing.T) {
-	for pair, want := range map[[2]string]int{
-		{"", ""}: 0, {"a", ""}: 1, {"", "ab"}: 2, {"list", "list"}: 0, {"lst", "list"}: 1, {"lsit", "list"}: 1,
-		{"kill", "list"}: 3, {"nmae", "name"}: 1, {"ordres", "orders"}: 1, {"abcd", "xyz"}: 4,
-	} {
-		if got := distance(pair[0], pair[1]); got != want {
-			t.Errorf("%q: %d, want %d", pair, got, want)
-		}
-	}
-}
-
 // It took 5 seconds to say that no one listens there.
 func TestCommandLine_ARefusedConnectionIsSaidAtOnce(t *testing.T) {
 	closed := func() string { return fmt.Sprintf("127.0.0.1:%d", madcrowtest.FreePort(t)) }
