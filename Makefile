@@ -61,9 +61,10 @@ others:
 compile:
 	@$(GO) build -race -o /dev/null $(OTHERS)
 
-# The packages whose tests have a strict form. RUN narrows it: make chaos RUN=Frozen.
+# The packages whose tests have a strict form, and those tests. RUN narrows it:
+# make chaos RUN=Frozen.
 CHAOS = $(shell grep -rlE 'testkit\.(Chaos|Slack|Length|Within)\b' --include=*_test.go . | xargs -n1 dirname | sort -u)
-RUN = .
+RUN = $(shell ./scripts/strict)
 
 chaos: servers ## faults in full length, with strict bounds; takes minutes and wants the machine for itself
 	@$(GO) test -tags chaos -p 1 -count=1 -timeout 60m -run '$(RUN)' -v $(CHAOS) | grep -vE 'level=(INFO|WARN)|^=== '
