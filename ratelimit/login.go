@@ -56,7 +56,7 @@ func NewLogin(r *madcrow.Redis, name string, o LoginOptions) (*Login, error) {
 	o = o.withDefaults()
 	var own, wrong operr.Arguments
 	o.check(&own)
-	// The script needs a limit of at least 1; staticDecision decides for 0.
+	// The script needs a limit of at least 1; staticDecision decides for none.
 	rate := Per(o.Window, int64(max(o.MaxAttempts, 1)))
 	if !own.Empty() {
 		rate = PerMinute(1) // so that no problem is named twice
@@ -176,11 +176,11 @@ func (l *Login) Health() Health { return l.l.Health() }
 
 // staticDecision decides by the configuration alone, if that is enough.
 func (l *Login) staticDecision() (d Decision, ok bool) {
-	d = Decision{Limiter: l.l.name, Limit: int64(l.opt.MaxAttempts), Window: l.opt.Window, Source: SourceBypass, of: l.l, cost: 1}
+	d = Decision{Limiter: l.l.name, Limit: int64(max(l.opt.MaxAttempts, 0)), Window: l.opt.Window, Source: SourceBypass, of: l.l, cost: 1}
 	switch {
 	case l.opt.Disabled:
 		d.Allowed, d.Remaining = true, d.Limit
-	case l.opt.MaxAttempts == 0:
+	case l.opt.MaxAttempts < 0:
 		d.RetryAfter, d.ResetAfter = Never, Never
 	default:
 		return Decision{}, false

@@ -17,7 +17,7 @@ import (
 // FailPolicy is required.
 type LoginOptions struct {
 	// MaxAttempts is how many failures one identifier may have in Window, up
-	// to 1,000,000. 0 locks everyone out without a call to Redis.
+	// to 1,000,000. -1 locks everyone out without a call to Redis. Defaults to 5.
 	MaxAttempts int
 	// Window is from 10 ms to 31 days, in whole microseconds. Defaults to 15
 	// minutes.
@@ -50,10 +50,11 @@ type LoginOptions struct {
 const loginOptions = "LoginOptions"
 
 const (
-	defaultLoginWindow  = 15 * time.Minute
-	defaultForgetBlocks = 24 * time.Hour
-	maxForgetBlocks     = 366 * 24 * time.Hour
-	maxBlocks           = 32
+	defaultLoginAttempts = 5
+	defaultLoginWindow   = 15 * time.Minute
+	defaultForgetBlocks  = 24 * time.Hour
+	maxForgetBlocks      = 366 * 24 * time.Hour
+	maxBlocks            = 32
 )
 
 // The names of the settings, without a prefix.
@@ -80,14 +81,16 @@ func LoginOptionsFromEnv(env madcrow.Env) (LoginOptions, error) {
 	if r.lookup == nil {
 		r.lookup = os.LookupEnv
 	}
-	c := LoginOptions{MaxAttempts: 5, Window: defaultLoginWindow}
+	c := LoginOptions{MaxAttempts: defaultLoginAttempts, Window: defaultLoginWindow}
 	r.read(envLoginEnabled, "set true or false", func(text string) error {
 		on, err := envvalue.Bool(text)
 		c.Disabled = !on
 		return err
 	})
 	r.read(envLoginAttempts, "set a whole number "+boundAttempts, func(text string) (err error) {
-		c.MaxAttempts, err = envvalue.Int(text, 0, maxLogged)
+		if c.MaxAttempts, err = envvalue.Int(text, 0, maxLogged); err == nil && c.MaxAttempts == 0 {
+			c.MaxAttempts = -1
+		}
 		return err
 	})
 	r.read(envLoginWindow, "set seconds (900) or a duration (15m), "+windowBounds, func(text string) (err error) {
@@ -149,7 +152,7 @@ func clip(text string) string {
 
 // check notes what is wrong with what only a login has.
 func (o LoginOptions) check(wrong *operr.Arguments) {
-	wrong.Check(o.MaxAttempts >= 0 && o.MaxAttempts <= maxLogged, loginOptions+".MaxAttempts", "must be "+boundAttempts)
+	wrong.Check(o.MaxAttempts >= -1 && o.MaxAttempts <= maxLogged, loginOptions+".MaxAttempts", fmt.Sprintf("must be from 1 to %d, or -1, which locks everyone out", maxLogged))
 	wrong.Check(o.Window >= MinWindow && o.Window <= MaxWindow && o.Window%time.Microsecond == 0,
 		loginOptions+".Window", "must be whole microseconds "+windowBounds)
 	odd := func(d time.Duration) bool { return d < time.Millisecond || d > MaxWindow }
@@ -161,6 +164,9 @@ func (o LoginOptions) check(wrong *operr.Arguments) {
 // withDefaults also copies the list: the caller may change its own.
 func (o LoginOptions) withDefaults() LoginOptions {
 	o.Blocks = slices.Clone(o.Blocks)
+	if o.MaxAttempts == 0 {
+		o.MaxAttempts = defaultLoginAttempts
+	}
 	if o.Window == 0 {
 		o.Window = defaultLoginWindow
 	}

@@ -20,7 +20,7 @@ func TestLoginOptionsFromEnv(t *testing.T) {
 		"empty":    {map[string]string{"RATE_LIMIT_LOGIN_ENABLED": " ", "RATE_LIMIT_LOGIN_MAX_ATTEMPTS": ""}, ratelimit.LoginOptions{MaxAttempts: 5, Window: 15 * time.Minute}},
 		"as FastAPI Madcrow's": {
 			map[string]string{"RATE_LIMIT_LOGIN_ENABLED": "False", "RATE_LIMIT_LOGIN_MAX_ATTEMPTS": "0", "RATE_LIMIT_LOGIN_TIME_WINDOW": "60"},
-			ratelimit.LoginOptions{Disabled: true, Window: time.Minute},
+			ratelimit.LoginOptions{Disabled: true, MaxAttempts: -1, Window: time.Minute},
 		},
 		"durations": {
 			map[string]string{"RATE_LIMIT_LOGIN_ENABLED": "on", "RATE_LIMIT_LOGIN_TIME_WINDOW": "1h30m", "RATE_LIMIT_LOGIN_BLOCKS": "60, 15m ,24h"},

@@ -229,10 +229,10 @@ func TestLogin_PythonCountsAndTrimsOurAttempts(t *testing.T) {
 	}
 }
 
-func TestLogin_ZeroLocksEveryoneOutAndDisabledAdmitsAll(t *testing.T) {
+func TestLogin_NoAttemptsLockEveryoneOutAndDisabledAdmitsAll(t *testing.T) {
 	s := madcrowtest.StartRedis(t)
 	r := openConfig(t, s.Config())
-	locked := newLogin(t, r, ratelimit.LoginOptions{}, madcrow.FailOpen)
+	locked := newLogin(t, r, ratelimit.LoginOptions{MaxAttempts: -1}, madcrow.FailOpen)
 	off := newLogin(t, r, ratelimit.LoginOptions{Disabled: true, MaxAttempts: 5}, madcrow.FailClosed)
 	s.Kill() // neither asks it
 	ctx := t.Context()

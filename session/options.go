@@ -60,7 +60,8 @@ type Options[T any] struct {
 	// Secret keys the hash of the user in identifiers and keys. Without it,
 	// anyone who has an identifier can test which user it belongs to. All
 	// processes must have the same Secret; a change ends the sessions of all
-	// users. At least 16 bytes, better 32 random ones. Defaults to none.
+	// users. At least 16 bytes, better 32 random ones; an empty one that is not nil
+	// is refused, as that of a setting that is not set. Defaults to nil: none.
 	Secret []byte
 	// EncryptionKeys encrypt the data at rest (AES-256-GCM, 32 bytes each): the first
 	// encrypts, all decrypt. Encrypted data is bound to its session and user, so
@@ -121,6 +122,7 @@ func (o Options[T]) filled(name string, cfg madcrow.Config) (Options[T], error) 
 	wrong.Check(o.WaitReplicas >= 0, "Options.WaitReplicas", "must not be negative")
 	wrong.Check(o.WaitReplicas <= 0 || o.WaitTimeout < cfg.CommandTimeout, "Options.WaitTimeout", "must be less than the Redis' CommandTimeout")
 	wrong.Check(!slices.ContainsFunc(o.EncryptionKeys, func(k []byte) bool { return len(k) != 32 }), "Options.EncryptionKeys", "must have 32 bytes each")
+	wrong.Check(o.Secret == nil || len(o.Secret) > 0, "Options.Secret", "is empty: is the setting that it comes from set? nil is no secret")
 	wrong.Check(len(o.Secret) == 0 || len(o.Secret) >= minSecret, "Options.Secret", "must have at least 16 bytes, better 32 random ones")
 	o.Secret = slices.Clone(o.Secret)
 	plain := o.Codec == nil && len(o.EncryptionKeys) == 0 && o.MaxPerUser == 0 && o.WaitReplicas == 0

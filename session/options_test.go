@@ -30,6 +30,7 @@ func TestNew_NamesTheOptionThatIsWrong(t *testing.T) {
 		{"Options.FallbackTTL", options{FallbackTTL: 2 * time.Hour}},
 		{"Options.EncryptionKeys", options{EncryptionKeys: [][]byte{{1}}}},
 		{"Options.Secret", options{Secret: []byte("x")}},
+		{"Options.Secret", options{Secret: []byte("")}},
 		{"Options.Secret", options{Secret: []byte(strings.Repeat("x", 15))}},
 		{"Options.MaxPerUser", options{MaxPerUser: -1}},
 		{"Options.WaitReplicas", options{WaitReplicas: -1}},

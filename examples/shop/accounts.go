@@ -30,12 +30,22 @@ type accounts struct {
 
 var errWrongPassword = problem.New(http.StatusUnauthorized, "LOGIN_FAILED", "The name or the password is wrong")
 
+// secret is SESSION_SECRET, which nobody may forget in production: an empty one is
+// refused, none (nil) is not.
+func secret(cfg madcrow.Config) []byte {
+	text := os.Getenv("SESSION_SECRET")
+	if text == "" && cfg.DeployEnv != madcrow.Production {
+		return nil
+	}
+	return []byte(text)
+}
+
 func newAccounts(r *madcrow.Redis, cfg madcrow.Config, db *store, log *slog.Logger, clients clientip.Policy) (a *accounts, err error) {
 	a = &accounts{db: db, log: log, clients: clients}
 	a.sessions, err = session.New(r, "shop", session.Options[basket]{
 		IdleTimeout:    time.Hour,
 		MaxPerUser:     10,
-		Secret:         []byte(os.Getenv("SESSION_SECRET")),
+		Secret:         secret(cfg),
 		Client:         clients,
 		InsecureCookie: cfg.DeployEnv != madcrow.Production, // without TLS, on this machine
 	})
