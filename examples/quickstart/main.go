@@ -22,7 +22,7 @@ func main() {
 	if err != nil {
 		log.Fatal(err) // lists every problem, each with its fix
 	}
-	cfg.Logger = slog.Default() // outages, their reasons and their ends; without it nothing is logged
+	cfg.Logger = slog.Default()      // outages, their reasons and their ends; without it nothing is logged
 	r, err := madcrow.Open(ctx, cfg) // returns at once, with or without a Redis
 	if err != nil {
 		log.Fatal(err)
