@@ -31,6 +31,7 @@ type limitOptions struct {
 	limit, burst, cost int64
 	window, blockFor   span
 	algorithm, name    string
+	among              []string // the algorithms that the command knows
 	buckets            int
 	oneshot
 }
@@ -69,13 +70,20 @@ KEY is that of the HTTP route /rate-limit/check, a sorted-set log. With --name
 it is the subject of the limit of that name in a Go program; 'madcrow ls limits'
 lists the names. The algorithm is found by what is counted. Redis does not know
 the limit itself: check needs the numbers of the program, peek shows without
-them what is counted.` + limitExits,
+them what is counted.
+
+With the name of a login (ratelimit.NewLogin) peek and reset look at one that is
+locked out, and unlock it. The subject is the identifier of the program; that of
+ratelimit.LoginKey is ADDRESS|USER. Where nothing is counted for KEY they name
+the subjects that contain it.` + limitExits,
 		Example: `  madcrow limit check user:1 --limit 10 --window 60
   madcrow limit peek 192.0.2.1 --name api
   madcrow limit peek user:1 --limit 10 --window 1m -o json
   madcrow limit reset user:1
   madcrow limit check 192.0.2.1 --name api --algorithm gcra --limit 100 --burst 20 --window 1m
-  madcrow limit block 192.0.2.1 --name api --for 24h`,
+  madcrow limit block 192.0.2.1 --name api --for 24h
+  madcrow limit peek bob --name login
+  madcrow limit reset '192.0.2.1|bob' --name login`,
 		Args: usageArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
@@ -135,7 +143,11 @@ func limitCommand(verb, short, long string, work limitWork) *cobra.Command {
 		f.Var(&o.blockFor, "for", "how long, a `duration` (1m30s) or seconds (required)")
 	}
 	f.StringVar(&o.name, "name", "", "the limit of this `name` in a Go program")
-	f.StringVar(&o.algorithm, "algorithm", "", "its `algorithm`: "+algorithmNames+" (default the one that has counted)")
+	names := algorithmNames
+	if len(algorithmsOf(verb)) > len(algorithmList) {
+		names += "; " + algorithmLogin + " for a login"
+	}
+	f.StringVar(&o.algorithm, "algorithm", "", "its `algorithm`: "+names+" (default the one that has counted)")
 	o.addFlags(cmd)
 	return cmd
 }
@@ -150,9 +162,10 @@ func (o *limitOptions) check(c *cobra.Command) error {
 			return usageError{fmt.Errorf("limit %s needs --%s", c.Name(), name)}
 		}
 	}
+	o.among = algorithmsOf(c.Name())
 	if o.name != "" {
-		if o.algorithm != "" && !slices.Contains(algorithmList, o.algorithm) {
-			return usageError{fmt.Errorf("--algorithm: %q is not %s%s", o.algorithm, algorithmNames, didYouMean(o.algorithm, algorithmList))}
+		if o.algorithm != "" && !slices.Contains(o.among, o.algorithm) {
+			return usageError{fmt.Errorf("--algorithm: %q is not %s%s", o.algorithm, algorithmNames, didYouMean(o.algorithm, o.among))}
 		}
 		return nil
 	}

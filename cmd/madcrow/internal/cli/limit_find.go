@@ -27,15 +27,18 @@ var algorithmList = []string{algorithmLog, algorithmSet, algorithmWindow, algori
 // keyOf is the key of a subject by an algorithm.
 func (o *limitOptions) keyOf(r *madcrow.Redis, algorithm, subject string) string {
 	prefix := r.Config().KeyPrefix
-	if o.name == "" {
+	switch {
+	case o.name == "":
 		return prefix + limitRoute + subject
+	case algorithm == algorithmLogin:
+		return o.loginKey(r, subject)
 	}
 	return prefix + keys.Typed + "limit:" + o.name + ":" + limitCodes[algorithm] + ":{" + keys.Subject.Encode(subject) + "}"
 }
 
 // counted are the algorithms that have something of a subject: counts, or a block.
 func (o *limitOptions) counted(ctx context.Context, r *madcrow.Redis, subject string) ([]string, error) {
-	among := algorithmList
+	among := o.among
 	if o.name == "" || o.algorithm != "" {
 		among = []string{o.algorithm}
 	}
@@ -71,10 +74,18 @@ func (o *limitOptions) resolve(ctx context.Context, c *cobra.Command, r *madcrow
 		if err != nil {
 			return err
 		}
+		login := false
 		for _, l := range inv.Limits {
-			if l.Name == o.name {
+			switch {
+			case l.Name != o.name:
+			case slices.Contains(o.among, l.Algorithm):
 				found = append(found, l.Algorithm)
+			default:
+				login = true
 			}
+		}
+		if len(found) == 0 && login {
+			return o.isLogin(c)
 		}
 		if len(found) == 0 && c.Name() != "check" {
 			absent := noSuch(ctx, r, inventory.Limits, "limit", o.name)
@@ -109,6 +120,7 @@ type limitFacts struct {
 
 	window  time.Duration
 	buckets int
+	paid    int64 // what a login counted before this time was paid for by a block
 }
 
 // facts reads what Redis holds of a subject.
@@ -129,16 +141,24 @@ func (o *limitOptions) facts(ctx context.Context, r *madcrow.Redis, subject stri
 	switch o.algorithm {
 	case algorithmLog:
 		state = b.Lrange().Key(key).Start(0).Stop(-1).Build
-	case algorithmSet:
+	case algorithmSet, algorithmLogin:
 		state = b.Zrange().Key(key).Min("0").Max("-1").Withscores().Build
 	}
-	res, err := r.DoMulti(ctx, b.Pttl().Key(key).Build(), b.Pttl().Key(key+limitscript.BlockSuffix).Build(), state())
+	all := []madcrow.Command{b.Pttl().Key(key).Build(), b.Pttl().Key(key + limitscript.BlockSuffix).Build(), state()}
+	if o.algorithm == algorithmLogin {
+		all = append(all, b.Get().Key(key+limitscript.BlockSuffix).Build())
+	}
+	res, err := r.DoMulti(ctx, all...)
 	if err != nil {
 		return f, err
 	}
 	life, _, _ := res[0].Int()
 	block, _, _ := res[1].Int()
 	f.Blocked = math.Max(float64(block), 0) / 1000
+	if o.algorithm == algorithmLogin {
+		text, _, _ := res[3].Text()
+		f.readBlock(text, now)
+	}
 	if life = max(life-1, 0); life > 0 { // scripts add one millisecond
 		msg, _ := res[2].Message()
 		f.read(&msg, now, life*1000)
@@ -149,6 +169,9 @@ func (o *limitOptions) facts(ctx context.Context, r *madcrow.Redis, subject stri
 	return f, nil
 }
 
+// empty says whether nothing is counted, and nothing blocked.
+func (f *limitFacts) empty() bool { return f.Counted != nil && *f.Counted == 0 && f.Blocked == 0 }
+
 // read reads the state of a subject. Times are microseconds, life that of the key.
 func (f *limitFacts) read(m *madcrow.Message, now, life int64) {
 	f.Reset = float64(life) / 1e6
@@ -156,10 +179,15 @@ func (f *limitFacts) read(m *madcrow.Message, now, life int64) {
 	switch f.Algorithm {
 	case algorithmLog:
 		stamps, _ = m.AsIntSlice()
-	case algorithmSet:
+	case algorithmSet, algorithmLogin:
 		scores, _ := m.AsZScores()
 		for _, z := range scores {
-			stamps = append(stamps, int64(math.Round(z.Score*1e6)))
+			if at := int64(math.Round(z.Score * 1e6)); at >= f.paid {
+				stamps = append(stamps, at)
+			}
+		}
+		if len(scores) > 0 && len(stamps) == 0 {
+			f.Counted, f.Reset = new(int64), 0
 		}
 	case algorithmWindow:
 		text, _ := m.ToString()
@@ -209,6 +237,29 @@ func (f *limitFacts) readBuckets(text string, now, life int64) {
 		}
 	}
 	f.Counted = &n
+}
+
+// uncounted says where else something is counted, for a subject of which nothing is;
+// nil where there is nothing to say.
+func (o *limitOptions) uncounted(ctx context.Context, r *madcrow.Redis, subject string) error {
+	switch {
+	case o.name == "":
+		if hint := namedLimits(ctx, r); hint != "" {
+			return notThere{fmt.Sprintf("nothing is counted for %q", subject) + hint}
+		}
+	case o.algorithm == algorithmLogin:
+		return o.otherSubjects(ctx, r, subject)
+	}
+	return nil
+}
+
+// namedLimits says which limits --name may name, where there are any.
+func namedLimits(ctx context.Context, r *madcrow.Redis) string {
+	inv, err := find(ctx, r, inventory.Limits)
+	if err != nil || len(inv.Limits) == 0 {
+		return ""
+	}
+	return " by the HTTP route; give --name; " + present(inv, inventory.Limits)
 }
 
 func (f *limitFacts) text() string {

@@ -47,6 +47,11 @@ func peekLimit(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o limitO
 		if err != nil {
 			return err
 		}
+		if f.empty() && (o.algorithm == algorithmLogin || !c.Flags().Changed("limit")) {
+			if err := o.uncounted(ctx, r, key); err != nil {
+				return err
+			}
+		}
 		if !c.Flags().Changed("limit") {
 			return o.peekFacts(c, f)
 		}
@@ -60,6 +65,9 @@ func peekLimit(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o limitO
 	if o.name == "" {
 		d, err := service.New(r, service.Options{}).PeekRateLimit(ctx, limitRoute+key, o.few(), time.Duration(o.window))
 		return o.decided(c, key, fromService(d, o), err)
+	}
+	if o.algorithm == algorithmLogin {
+		return o.peekLogin(ctx, c, r, key)
 	}
 	l, err := o.limiter(r)
 	if err != nil {
@@ -76,25 +84,44 @@ func resetLimit(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o limit
 			return err
 		}
 		if !existed {
-			return notThere{fmt.Sprintf("nothing is counted for %q", key)}
+			return notThere{fmt.Sprintf("nothing is counted for %q", key) + namedLimits(ctx, r)}
 		}
 		return o.done(c, "reset", map[string]any{"key": key, "reset": true})
 	}
-	l, err := o.limiter(r)
+	reset, err := o.resetter(r)
 	if err != nil {
 		return err
 	}
 	found, err := o.counted(ctx, r, key)
 	if err == nil && len(found) == 0 {
+		if err := o.uncounted(ctx, r, key); err != nil {
+			return err
+		}
 		return notThere{fmt.Sprintf("the limit %q has nothing counted for %q by %s, and no block", o.name, key, o.algorithm)}
 	}
 	if err == nil {
-		err = l.Reset(ctx, key)
+		err = reset(ctx, key)
 	}
 	if err != nil {
 		return err
 	}
 	return o.done(c, "reset", map[string]any{"key": key, "name": o.name, "reset": true})
+}
+
+// resetter is what resets a subject of the limit, or of the login, that --name names.
+func (o *limitOptions) resetter(r *madcrow.Redis) (func(ctx context.Context, subject string) error, error) {
+	if o.algorithm == algorithmLogin {
+		l, err := o.login(r)
+		if err != nil {
+			return nil, err
+		}
+		return l.Reset, nil
+	}
+	l, err := o.limiter(r)
+	if err != nil {
+		return nil, err
+	}
+	return l.Reset, nil
 }
 
 func blockLimit(ctx context.Context, c *cobra.Command, r *madcrow.Redis, o limitOptions, key string) error {

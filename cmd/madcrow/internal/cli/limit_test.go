@@ -305,7 +305,7 @@ func TestLimit_FindsAlgorithmAndNumbersByWhatIsCounted(t *testing.T) {
 	run(exitMiss, `madcrow: there is no limit "dya": did you mean "day"; `+there, "peek bob --name dya")
 	run(exitMiss, `madcrow: there is no limit "apii"; `+there, "reset bob --name apii")
 	run(exitMiss, `madcrow: there is no limit "apii"; `+there+`; to block under a limit that has counted nothing yet give --algorithm`, "block bob --name apii --for 24h")
-	run(exitMiss, `madcrow: nothing is counted for "no-one"`, "reset no-one")
+	run(exitMiss, `madcrow: nothing is counted for "no-one" by the HTTP route; give --name; `+there, "reset no-one")
 	run(exitUsage, `madcrow: --algorithm: "gcar" is not .*did you mean "gcra"\?.*`, "peek bob --name bucket --algorithm gcar")
 	s.Do(t, "SET", "app:m1:limit:day:g:{bob}", "1:0:1", "EX", "100")
 	run(exitUsage, `madcrow: the limit "day" counts by several algorithms: give --algorithm sliding-window or --algorithm gcra.*`, "peek bob --name day")

@@ -29,6 +29,9 @@ Redis, until --timeout; standard error says how far it is, and when it was cut
 off. A name whose keys have all expired is not found: a limit that counts
 nothing at the moment, a cache without entries.
 
+Logins are among the limits, with the algorithm "login". Their BLOCKED are also
+those whose block is over, as long as the login remembers it.
+
 A name "~…" is the hash of a name with unusual signs.` + exits("0 something was found", "3 nothing was found"),
 		Example: `  madcrow ls
   madcrow ls streams
@@ -189,8 +192,8 @@ func writeInventory(w io.Writer, inv *inventory.Inventory, kind inventory.Kind) 
 	}{
 		{inv.Other.Tags, "tags of caches"},
 		{inv.Other.Once, "marks of stream.Once"},
-		{inv.Other.Logins, "counted logins"},
-		{inv.Other.BlockedLogins, "blocked logins"},
+		{inv.Other.Logins, "counted logins of the FastAPI layout"},
+		{inv.Other.BlockedLogins, "blocked logins of the FastAPI layout"},
 		{inv.Other.FastAPISessions, "sessions of the FastAPI layout"},
 		{inv.Other.HTTPLimits, "limits of the HTTP route"},
 		{inv.Other.Plain, "other keys: plain strings of 'madcrow cache', and of other programs"},

@@ -65,6 +65,7 @@ func everything(t *testing.T, cfg madcrow.Config) *madcrow.Redis {
 			t.Fatal(err)
 		}
 	}
+	must(must(ratelimit.NewLogin(r, "login", ratelimit.LoginOptions{FailPolicy: madcrow.FailClosed}))(t).Attempt(ctx, "127.0.0.1|bob"))(t)
 	exports := must(semaphore.New(r, "exports", semaphore.Options{Limit: 2, FailPolicy: madcrow.FailClosed}))(t)
 	lease, _, err := exports.TryAcquire(ctx, "ann")
 	if err != nil {
@@ -132,6 +133,7 @@ LIMIT  ALGORITHM       SUBJECTS  BLOCKED
 api    sliding-log     2         1
 burst  gcra            2         1
 day    sliding-window  2         1
+login  login           1         0
 old    sorted-set-log  2         1
 
 SEMAPHORE  SUBJECTS  BLOCKED

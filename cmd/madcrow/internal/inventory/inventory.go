@@ -70,11 +70,15 @@ type Cache struct {
 	Loading int64 `json:"loading"`
 }
 
-// Limit is a limit by one algorithm.
+// Login is the algorithm of a Limit that is a ratelimit.Login.
+const Login = "login"
+
+// Limit is a limit by one algorithm, or a login.
 type Limit struct {
 	Name      string `json:"name"`
 	Algorithm string `json:"algorithm"`
-	// Subjects have something counted, Blocked ones are denied everything.
+	// Subjects have something counted, Blocked ones are denied everything. A login
+	// remembers its blocks: of it, Blocked are also those whose block is over.
 	Subjects int64 `json:"subjects"`
 	Blocked  int64 `json:"blocked"`
 }
@@ -126,7 +130,8 @@ type Topic struct {
 	KeptFor float64 `json:"kept_for_seconds"`
 }
 
-// Other counts the keys that have no name of their own.
+// Other counts the keys that have no name of their own. Logins and BlockedLogins are
+// those of the FastAPI layout.
 type Other struct {
 	Tags            int64 `json:"tags"`
 	Once            int64 `json:"once"`

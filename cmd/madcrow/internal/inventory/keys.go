@@ -10,7 +10,7 @@ import (
 // patterns match the keys of each kind, after the prefix.
 var patterns = map[Kind]string{
 	Caches:     keys.Typed + "cache:*",
-	Limits:     keys.Typed + "limit:*",
+	Limits:     keys.Typed + "l[io][mg]i[tn]:*", // limit: and login:
 	Semaphores: keys.Typed + "limit:*",
 	Sessions:   keys.Typed + "session:*",
 	Streams:    keys.Typed + "stream:*",
@@ -86,7 +86,7 @@ func (f *finder) add(key string) {
 	case "once":
 		f.other.Once++
 	case "login":
-		f.other.BlockedLogins++
+		f.addLogin(rest)
 	}
 }
 
@@ -132,6 +132,28 @@ func (f *finder) addLimit(rest string) {
 		l := at(f.limits, name+":"+algorithm, Limit{Name: name, Algorithm: algorithm})
 		count(blocked, &l.Blocked, &l.Subjects)
 	}
+}
+
+// addLogin reads NAME:{SUBJECT}, which may be followed by :block, or the block of the
+// FastAPI layout, which has no name.
+func (f *finder) addLogin(rest string) {
+	name, _, blocked, ok := loginOf(rest)
+	if !ok {
+		f.other.BlockedLogins++
+		return
+	}
+	l := at(f.limits, name+":"+Login, Limit{Name: name, Algorithm: Login})
+	count(blocked, &l.Blocked, &l.Subjects)
+}
+
+// loginOf reads the key of a login that has a name, after "login:".
+func loginOf(rest string) (name, subject string, blocked, ok bool) {
+	name, rest, ok = strings.Cut(rest, ":{")
+	if !ok || name == "" || strings.HasPrefix(name, "{") {
+		return "", "", false, false
+	}
+	subject, rest, ok = strings.Cut(rest, "}")
+	return name, subject, rest != "", ok
 }
 
 // addSession reads NAME:{TAG}:s:MEMBER, NAME:{TAG}:i:USER and others of NAME.

@@ -190,7 +190,7 @@ func Elsewhere(ctx context.Context, r *madcrow.Redis) (places []string) {
 	_, _ = scan(ctx, r, "*"+keys.Typed+"*", nil, func(key string) {
 		before, rest, _ := strings.Cut(key, keys.Typed)
 		kind, _, _ := strings.Cut(rest, ":")
-		if _, known := patterns[Kind(kind+"s")]; known && before != r.Config().KeyPrefix {
+		if _, known := patterns[Kind(kind+"s")]; (known || kind == Login) && before != r.Config().KeyPrefix {
 			prefixes[before] = true
 		}
 	})
