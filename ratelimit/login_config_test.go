@@ -63,7 +63,7 @@ func TestLoginOptionsFromEnv_NamesEveryProblemWithValueAndFix(t *testing.T) {
 }
 
 func TestNewLogin_NamesEveryProblem(t *testing.T) {
-	_, err := ratelimit.NewLogin(open(t), "login", ratelimit.LoginOptions{MaxAttempts: -1, Window: time.Nanosecond, Blocks: []time.Duration{0}, ForgetBlocks: -1, FailPolicy: madcrow.FailPolicy{}})
+	_, err := ratelimit.NewLogin(open(t), "login", ratelimit.LoginOptions{MaxAttempts: -2, Window: time.Nanosecond, Blocks: []time.Duration{0}, ForgetBlocks: -1, FailPolicy: madcrow.FailPolicy{}})
 	var wrong *madcrow.ArgumentError
 	if !errors.As(err, &wrong) {
 		t.Fatalf("%v", err)

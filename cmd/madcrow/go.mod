@@ -22,7 +22,7 @@ require (
 	github.com/madcrow-go/madcrow/contrib/codec v0.0.0
 	github.com/madcrow-go/madcrow/contrib/embedded v0.0.0
 	github.com/spf13/cobra v1.10.2
-	github.com/spf13/pflag v1.0.10 // indirect
+	github.com/spf13/pflag v1.0.10
 )
 
 replace github.com/madcrow-go/madcrow => ../..

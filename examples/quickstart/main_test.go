@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -35,26 +36,27 @@ func TestQuickstart_Runs(t *testing.T) {
 	if out, err := exec.Command("go", "build", "-ldflags=-s -w", "-o", binary, ".").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	run := func(env ...string) (string, error) {
+	run := func(env ...string) (out, log string, err error) {
 		cmd := exec.Command(binary)
-		cmd.Env = env
-		out, err := cmd.CombinedOutput()
-		return string(out), err
+		var printed, logged bytes.Buffer
+		cmd.Env, cmd.Stdout, cmd.Stderr = env, &printed, &logged
+		err = cmd.Run()
+		return printed.String(), logged.String(), err
 	}
 	const once = "loading\n{Lamp 4900} <nil>\n{Lamp 4900} <nil>\n"
 	s := madcrowtest.StartRedis(t)
 	redis := []string{"REDIS_HOST=127.0.0.1", "REDIS_PORT=" + strconv.Itoa(s.Port())}
-	if out, err := run(redis...); err != nil || out != once {
-		t.Errorf("with a Redis: %v, %q", err, out)
+	if out, log, err := run(redis...); err != nil || out != once || !strings.Contains(log, "redis is connected") {
+		t.Errorf("with a Redis: %v, %q %q", err, out, log)
 	}
-	if out, err := run(redis...); err != nil || out != strings.TrimPrefix(once, "loading\n") {
+	if out, _, err := run(redis...); err != nil || out != strings.TrimPrefix(once, "loading\n") {
 		t.Errorf("another process with the same Redis: %v, %q", err, out)
 	}
 	s.Stop()
-	if out, err := run(redis...); err != nil || !strings.HasSuffix(out, once) {
-		t.Errorf("without a Redis: %v, %q", err, out)
+	if out, log, err := run(redis...); err != nil || out != once || !strings.Contains(log, "connection refused") {
+		t.Errorf("without a Redis: %v, %q %q", err, out, log)
 	}
-	if out, err := run("REDIS_PORT=99999"); err == nil || !strings.Contains(out, "REDIS_PORT") {
-		t.Errorf("with a wrong setting: %v, %q", err, out)
+	if _, log, err := run("REDIS_PORT=99999"); err == nil || !strings.Contains(log, "REDIS_PORT") {
+		t.Errorf("with a wrong setting: %v, %q", err, log)
 	}
 }

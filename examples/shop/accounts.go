@@ -30,7 +30,7 @@ type accounts struct {
 
 var errWrongPassword = problem.New(http.StatusUnauthorized, "LOGIN_FAILED", "The name or the password is wrong")
 
-// secret is SESSION_SECRET, which nobody may forget in production: an empty one is
+// secret is SESSION_SECRET, which production cannot do without: an empty one is
 // refused, none (nil) is not.
 func secret(cfg madcrow.Config) []byte {
 	text := os.Getenv("SESSION_SECRET")
