@@ -115,7 +115,7 @@ func TestWork_TimeoutEndsTheContextOfADelivery(t *testing.T) {
 		l, err := s.Lag(t.Context(), "g")
 		return err == nil && l.Dead == 1
 	})
-	if d := time.Duration(took.Load()); d < 100*time.Millisecond || d > testkit.Slack(200*time.Millisecond) {
+	if d := time.Duration(took.Load()); d < 90*time.Millisecond || d > testkit.Slack(200*time.Millisecond) {
 		t.Errorf("the context ended after %v", d)
 	}
 	list, err := s.Dead(t.Context(), "g", "", 1)
