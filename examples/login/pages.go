@@ -94,6 +94,7 @@ func (a *app) fail(w http.ResponseWriter, r *http.Request, err error) {
 	p := problem.From(err)
 	problem.Log(r.Context(), a.log, p, err, slog.String("method", r.Method), slog.String("route", r.Pattern))
 	p.SetHeaders(w.Header())
+	p.Title = http.StatusText(p.Status) // problem types are for programs
 	if err := render(w, p.Status, "error", page{Title: p.Title, Data: p}); err != nil {
 		problem.Write(w, r, a.log, err)
 	}
