@@ -194,7 +194,7 @@ func (s *shop) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	srv := &http.Server{Handler: s.routes(), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute}
+	srv := &http.Server{Handler: s.routes(), ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
 	srv.RegisterOnShutdown(s.catalog.events.Close) // open streams would hold up its end
 
 	failed := make(chan error, 2)
